@@ -105,7 +105,9 @@ class Training(Section):
     def _micro_batches_fill_the_batch(self) -> Self:
         micro = self.micro_batch_sequences
         if micro is not None and self.batch_sequences % micro:
-            raise ValueError(f"batch_sequences {self.batch_sequences} is not a multiple of micro_batch_sequences {micro}")
+            raise ValueError(
+                f"batch_sequences {self.batch_sequences} is not a multiple of micro_batch_sequences {micro}"
+            )
         return self
 
 

@@ -1,0 +1,29 @@
+"""Token sequences by (domain, index), read from the packed files as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from velocitune_core.job import DomainFiles
+from velocitune_core.packing import load_split
+
+
+class PackedDomains:
+    """The memory-mapped training and held-out files of all domains; resident memory does not grow with them."""
+
+    def __init__(self, domains: Mapping[str, DomainFiles]) -> None:
+        self._train = [load_split(Path(files.train)) for files in domains.values()]
+        self.held_out = {name: load_split(Path(files.held_out)) for name, files in domains.items()}
+        self.sizes = {name: len(rows) for name, rows in zip(domains, self._train, strict=True)}
+        self.sequence_length = self._train[0].shape[1]
+
+    def read(self, domains: NDArray[np.int64], indices: NDArray[np.int64]) -> Tensor:
+        """(n,) and (n,) → (n, sequence_length) of token ids."""
+        rows = [self._train[domain][index] for domain, index in zip(domains, indices, strict=True)]
+        return torch.from_numpy(np.stack(rows).astype(np.int64))

@@ -1,0 +1,166 @@
+"""The report as one self-contained HTML page, its figures inside it: no network, no JavaScript."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib import resources
+from typing import NamedTuple
+
+import matplotlib as mpl
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from velocitune_core import figures
+from velocitune_core.figures.style import percent, tokens_text
+from velocitune_core.results import (
+    FLAG_MEANINGS,
+    ReportData,
+    answer,
+    evaluation_share,
+    formatted_rows,
+    result_rows,
+    summary_metrics,
+)
+
+__all__ = [
+    "ReportData",
+    "ReportFigure",
+    "answer",
+    "formatted_rows",
+    "render_report",
+    "report_figures",
+    "result_rows",
+    "save_png",
+    "summary_metrics",
+]
+
+
+class ReportFigure(NamedTuple):
+    """A figure with its file name (no suffix), its title and a sentence on how to read it."""
+
+    name: str
+    title: str
+    reading: str
+    figure: Figure
+
+
+def report_figures(report: ReportData) -> list[ReportFigure]:
+    """The figures of a report in the order of the page."""
+    train, initial, targets, proxies = report.train, report.initial, report.targets, report.proxies
+    return [
+        ReportFigure(
+            "loss_per_domain",
+            "Held-out loss per domain over tokens",
+            "Lower is better: a line should leave the dashed initial loss and come down to the dotted target; a line "
+            "that ends above the dashed one is a domain that the model forgot.",
+            figures.loss_per_domain(train, initial, targets),
+        ),
+        ReportFigure(
+            "weights_over_time",
+            "Domain weights over the training",
+            "The height of a band is the share of each batch drawn from that domain; a band that grows is a domain that "
+            "the strategy found slow.",
+            figures.weights_over_time(train, report.weights_0),
+        ),
+        ReportFigure(
+            "velocity_per_domain",
+            "Learning velocity per domain over tokens",
+            "A line near 1 is a domain that has hardly moved from its initial loss, one at 0 has reached its target or has "
+            "none below its initial loss; the higher the line, the more weight the domain is given.",
+            figures.velocity_per_domain(train),
+        ),
+        ReportFigure(
+            "laws",
+            "Scaling law and target per domain",
+            "The targets are where the dashed ends of the curves meet the token budget; trust a target whose points lie "
+            "on its curve and whose interval is short, and doubt one with a flag.",
+            figures.laws(targets, proxies, train.final),
+        ),
+        ReportFigure(
+            "predicted_against_reached",
+            "Predicted and reached loss per domain",
+            "A bar to the right is a target that training went below, so it was too easy; a bar to the left is a target "
+            "not reached. Under the static strategy the bar is the error of the prediction itself.",
+            figures.predicted_against_reached(targets, train),
+        ),
+        ReportFigure(
+            "tokens_and_epochs",
+            "Tokens and epochs per domain",
+            "A bar that leaves its outline is a domain whose text was repeated; a bar that does not fill it is one whose "
+            "text was not all used.",
+            figures.tokens_and_epochs(train, report.manifest),
+        ),
+        ReportFigure(
+            "cost",
+            "Time and tokens spent",
+            "The blue bars add up to the wall time of the training; the orange ones were spent before it began.",
+            figures.cost(train, proxies, report.base, initial),
+        ),
+    ]
+
+
+def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -> str:
+    """The page as HTML text; `drawn` spares drawing figures that the caller already has."""
+    drawn = report_figures(report) if drawn is None else drawn
+    template = resources.files("velocitune_core").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    rows = result_rows(report)
+    flags = {flag for row in rows for flag in row["flags"]}
+    return environment.from_string(template).render(
+        report=report,
+        answer=answer(report),
+        rows=formatted_rows(report),
+        worse=[row["worse_than_initial"] for row in rows],
+        flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
+        figures=[
+            {"name": each.name, "title": each.title, "reading": each.reading, "source": _svg_source(each.figure)}
+            for each in drawn
+        ],
+        costs=_cost_cells(report),
+        cost_note=_cost_note(report),
+    )
+
+
+def save_png(figure: Figure, path: str | io.IOBase, dots_per_inch: int = 110) -> None:
+    """Write a PNG that holds no date or version, so that the same figure is the same file."""
+    figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
+
+
+def _svg_source(figure: Figure) -> str:
+    """A data address: an image by itself, so that ids and styles of one figure do not meet those of another."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "velocitune", "svg.fonttype": "path"}):  # the same figure, the same bytes
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _cost_cells(report: ReportData) -> list[dict[str, object]]:
+    train, rows = report.train, figures.cost_rows(report.train, report.proxies, report.base, report.initial)
+
+    def cells(name: str, seconds: float, tokens: int | None, part: bool) -> dict[str, object]:
+        return {
+            "name": name,
+            "seconds": f"{seconds:,.1f}",
+            "seconds_share": percent(seconds / train.seconds.total) if train.seconds.total else "–",
+            "tokens": "–" if tokens is None else tokens_text(tokens),
+            "tokens_share": percent(tokens / train.tokens) if tokens is not None and train.tokens else "–",
+            "part": part,
+        }
+
+    before = [cells(row.name, row.seconds, row.tokens, False) for row in rows if not row.in_training]
+    parts = [cells(row.name, row.seconds, row.tokens, True) for row in rows if row.in_training]
+    return [*before, cells("training, in all", train.seconds.total, train.tokens, False), *parts]
+
+
+def _cost_note(report: ReportData) -> str:
+    sentences = [
+        f"Evaluation plus reweighting: {percent(evaluation_share(report.train))} of the training's wall time, at "
+        f"{report.train.tokens_per_second:,.0f} tokens per second."
+    ]
+    if report.proxies and report.train.tokens:
+        tokens = sum(proxy.tokens for proxy in report.proxies)
+        sentences.append(f"Proxies: {percent(tokens / report.train.tokens)} of the training's tokens.")
+    if report.train.resumed:
+        sentences.append(f"The run was taken up again {report.train.resumed} time(s).")
+    return " ".join(sentences)

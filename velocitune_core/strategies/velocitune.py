@@ -1,0 +1,105 @@
+"""Velocitune: weights follow learning velocity (Luo et al., 2025, arXiv 2411.14318, algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core.strategies.base import Observation, Strategy, StrategyError
+from velocitune_core.velocity import GapPolicy, forgetting_velocity, learning_velocity, update_weights
+
+
+class Velocitune(Strategy):
+    """More of every batch to the domains that are slow relative to their target. With default options, the paper.
+
+    Args:
+        initial_loss, target_loss: by domain, nats per token.
+        gap_policy: for domains whose target is not below their initial loss; see GapPolicy.
+        step_size: η of the update.
+        step_size_per: "update" applies η at every update (the paper); "budget" spreads it over the run, η · m / total
+            steps at each, so that changing m does not change how far the weights can travel.
+        smoothing: c of the uniform mixing after each update.
+        retain_scale: under `retain`, the share of the initial loss whose loss counts as velocity 1.
+    """
+
+    requires = frozenset({"initial_loss", "target_loss"})
+
+    def __init__(
+        self,
+        *,
+        initial_weights: Mapping[str, float],
+        initial_loss: Mapping[str, float],
+        target_loss: Mapping[str, float],
+        gap_policy: str = GapPolicy.FREEZE,
+        step_size: float = 1.0,
+        step_size_per: Literal["update", "budget"] = "update",
+        smoothing: float = 0.0,
+        retain_scale: float = 0.05,
+    ) -> None:
+        super().__init__(initial_weights=initial_weights)
+        if gap_policy not in list(GapPolicy):
+            raise StrategyError(f"gap_policy {gap_policy!r} must be one of {[str(each) for each in GapPolicy]}")
+        if step_size_per not in ("update", "budget"):
+            raise StrategyError(f"step_size_per {step_size_per!r} must be 'update' or 'budget'")
+        if not (step_size >= 0 and 0 <= smoothing <= 1 and retain_scale > 0):
+            raise StrategyError(
+                f"step_size {step_size} and retain_scale {retain_scale} must be positive, smoothing {smoothing} in [0, 1]"
+            )
+        self._policy = GapPolicy(gap_policy)
+        self._initial_loss = self.vector(initial_loss, "initial_loss")
+        self._target_loss = self.vector(target_loss, "target_loss")
+        self._step_size, self._per_budget, self._smoothing = step_size, step_size_per == "budget", smoothing
+        self._retain_scale = retain_scale
+        self._without_gap = self._target_loss >= self._initial_loss  # (K,)
+        self._explain_missing_gaps()
+
+    def update(self, observation: Observation) -> NDArray[np.float64]:
+        loss = self.vector(observation.losses, "held-out loss")
+        self.velocity = self._velocity(loss)
+        step_size = self._step_size
+        if self._per_budget:
+            step_size *= observation.steps_since_update / observation.total_steps
+        updated = update_weights(self.weights, self.velocity, step_size=step_size, smoothing=self._smoothing)
+        if self._policy is GapPolicy.HOLD:
+            updated = self._hold(updated)
+        self.weights = updated
+        return updated
+
+    def _velocity(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
+        velocity = learning_velocity(loss, self._initial_loss, self._target_loss)
+        if self._policy is GapPolicy.RETAIN:
+            forgetting = forgetting_velocity(loss, self._initial_loss, self._retain_scale)
+            velocity = np.where(self._without_gap, forgetting, velocity)
+        return velocity
+
+    def _hold(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Held domains back at their original share; the others share the rest as the update left them."""
+        held = np.where(self._without_gap, self.initial_weights, 0.0)
+        free = np.where(self._without_gap, 0.0, weights)
+        if free.sum() == 0:
+            return self.initial_weights.copy()
+        return held + free / free.sum() * (1.0 - held.sum())
+
+    def _explain_missing_gaps(self) -> None:
+        names = [name for name, without in zip(self.domains, self._without_gap, strict=True) if without]
+        if not names:
+            return
+        facts = ", ".join(
+            f"{name} (target {self._target_loss[i]:.3f}, initial {self._initial_loss[i]:.3f})"
+            for i, name in enumerate(self.domains)
+            if self._without_gap[i]
+        )
+        if self._policy is GapPolicy.ERROR:
+            raise StrategyError(
+                f"target not below initial loss: {facts}; set gap_policy to 'hold', 'retain' or 'freeze', or give the "
+                "domain a lower target in targets.json"
+            )
+        consequence = {
+            GapPolicy.FREEZE: "their velocity is 0 and their weight shrinks at every update",
+            GapPolicy.HOLD: "they keep their original share",
+            GapPolicy.RETAIN: "their weight grows when the model forgets them",
+        }[self._policy]
+        self.notes.append(f"target not below initial loss: {facts}; gap policy {self._policy}: {consequence}")

@@ -1,0 +1,64 @@
+"""Model and optimizer state as one flat dictionary of whole tensors, however many processes share the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL, OPTIMIZER, RNG = "model.", "optimizer.", "rng"
+
+
+def full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Tensor]:
+    """Whole tensors on the CPU in the first process, nothing in the others; all of them must call.
+
+    With an optimizer, names are prefixed and torch's generator is included; without, they are the model's own.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights = get_model_state_dict(model, options=options)
+    if optimizer is None:
+        return weights
+    state = {MODEL + name: tensor for name, tensor in weights.items()}
+    for name, value in _optimizer_state(model, optimizer, options).items():
+        if isinstance(value, Tensor):  # the rest, learning rates and the like, comes from the job
+            state[OPTIMIZER + name] = value
+    state[RNG] = torch.get_rng_state()
+    return state
+
+
+def load_full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Take up what `full_state` gave; every process passes all of it and keeps its own share."""
+    options = StateDictOptions(full_state_dict=True)
+    weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    set_model_state_dict(model, weights, options=options)
+    moments = {name.removeprefix(OPTIMIZER): tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)}
+    settings = {
+        name: value
+        for name, value in _optimizer_state(model, optimizer, options).items()
+        if not isinstance(value, Tensor)
+    }
+    set_optimizer_state_dict(model, optimizer, {**settings, **moments}, options=_flat(options))
+    torch.set_rng_state(tensors[RNG])
+
+
+def _optimizer_state(
+    model: PreTrainedModel, optimizer: torch.optim.Optimizer, options: StateDictOptions
+) -> dict[str, Any]:
+    return get_optimizer_state_dict(model, optimizer, options=_flat(options))
+
+
+def _flat(options: StateDictOptions) -> StateDictOptions:
+    return StateDictOptions(
+        full_state_dict=options.full_state_dict, cpu_offload=options.cpu_offload, flatten_optimizer_state_dict=True
+    )

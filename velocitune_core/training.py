@@ -1,0 +1,291 @@
+"""The training loop: draw by weight, learn, look at every domain, reweight.
+
+`Trainer.run` reads like the protocol of the paper (Luo et al., 2025, algorithm 1). All that a run is lives in a handful
+of objects with a `state_dict`, so that a checkpoint holds it whole and a resumed run ends where the unbroken one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core import events
+from velocitune_core.batches import PackedDomains
+from velocitune_core.checkpoint import Checkpoint, CheckpointError, load_latest, save_checkpoint
+from velocitune_core.clock import Clock
+from velocitune_core.contracts import LossPoint, Seconds, TrainResult, WeightPoint
+from velocitune_core.job import TrainJob, differences
+from velocitune_core.learner import Learner, finite
+from velocitune_core.mixture import DomainSampler
+from velocitune_core.processes import Processes
+from velocitune_core.schedule import learning_rate_factor
+from velocitune_core.strategies import Observation, make_strategy
+
+NONFINITE_STEPS_ALLOWED = 3  # in a row; then the run stops at its last good checkpoint
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on."""
+
+
+class Interrupted(Exception):
+    """The run stopped at a step boundary on request; starting it again goes on from there."""
+
+
+class Trainer:
+    """One training, from its job to its result.
+
+    Args:
+        job: what to train.
+        processes: this process among those of the run; weights are decided alike in all of them.
+        listeners: told every event, in the first process only.
+        should_stop: asked after every step; once true, the run saves a checkpoint and raises Interrupted.
+    """
+
+    def __init__(
+        self,
+        job: TrainJob,
+        processes: Processes,
+        listeners: Iterable[events.Listener] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.job, self.processes, self.should_stop = job, processes, should_stop
+        self._listeners = list(listeners) if processes.first else []
+        self._settings = job.training
+        self.data = PackedDomains(job.domains)
+        self.sampler = DomainSampler(
+            self.data.sizes,
+            seed=self._settings.seed,
+            batch_size=self._settings.batch_sequences,
+            fraction=job.fraction,
+            max_epochs=self._settings.max_epochs,
+        )
+        weights = {name: job.weights[name] for name in job.domains}
+        self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
+        self.learner = Learner(job.model, self._settings, processes)
+        self.clock = Clock()
+        self.step = 0
+        self.resumed = 0
+        self._nonfinite = 0
+        self._stopped_domains: list[str] = []
+        self._points: list[LossPoint] = []
+        self._weight_points = [WeightPoint(step=0, tokens=0, weights=self._by_domain(self.strategy.weights))]
+
+    def run(self) -> TrainResult:
+        """Train to the last step, or raise Interrupted at a step boundary with everything saved."""
+        self._begin()
+        while self.step < self.job.total_steps:
+            loss, gradient_norm = self._train_step()
+            if self._due(self._settings.log_every_steps):
+                self._log(loss, gradient_norm)
+            if self._due(self.job.evaluation.every_steps):
+                losses = self._evaluate()
+                if self.job.update_weights and self.step < self.job.total_steps:
+                    self._reweight(losses)
+            if self._due(self._settings.checkpoint_every_steps):
+                self._checkpoint()
+            if self.processes.agree(self.should_stop()):
+                self._checkpoint()
+                raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; saved")
+        return self._finish()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on so far, over all processes."""
+        return self.step * self._tokens_per_step
+
+    @property
+    def _tokens_per_step(self) -> int:
+        return self._settings.batch_sequences * self.data.sequence_length
+
+    def _begin(self) -> None:
+        checkpoint, damaged = load_latest(self._checkpoints)
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self._emit(
+            events.Started(
+                step=self.step,
+                name=self.job.name,
+                total_steps=self.job.total_steps,
+                tokens_per_step=self._tokens_per_step,
+                domains=list(self.job.domains),
+                strategy=self.job.strategy.name,
+                parameters=self.learner.parameters,
+                device=str(self.processes.device),
+                processes=self.processes.count,
+                resumed_from=self.step if checkpoint is not None else None,
+            )
+        )
+        for warning in [*damaged, *self.strategy.notes]:
+            self._emit(events.Warned(step=self.step, message=warning))
+
+    def _train_step(self) -> tuple[float, float]:
+        """One step on one batch; returns its loss in nats per token and the gradient's norm."""
+        with self.clock("sampling"):
+            domains, indices = self.sampler.next_batch(self.strategy.weights)
+            mine = slice(self.processes.rank, None, self.processes.count)
+            sequences = self.data.read(domains[mine], indices[mine])
+        with self.clock("training"):
+            loss, norm = self.learner.gradients(sequences)
+            if finite(loss, norm):
+                self.learner.apply(self._learning_rate)
+                self._nonfinite = 0
+            else:
+                self._skip_step(loss, norm, domains)
+        self.step += 1
+        if (stopped := self.sampler.exhausted) != self._stopped_domains:
+            self._stopped_domains = stopped
+            self._warn(f"{stopped} reached max_epochs {self._settings.max_epochs}: their weight goes to the others")
+        return loss, norm
+
+    def _skip_step(self, loss: float, norm: float, domains: NDArray[np.int64]) -> None:
+        """Report a batch whose gradients cannot be used, and stop after too many in a row."""
+        self.learner.forget_gradients()
+        self._nonfinite += 1
+        names = sorted({list(self.job.domains)[number] for number in domains})
+        self._warn(f"step {self.step}: loss {loss}, gradient norm {norm}: not applied; its batch was from {names}")
+        if self._nonfinite >= NONFINITE_STEPS_ALLOWED:
+            raise TrainingError(
+                f"{self._nonfinite} steps in a row without a finite loss, the last one step {self.step}; the last good "
+                f"checkpoint is in {self._checkpoints}; lower training.optimizer.learning_rate"
+            )
+
+    @property
+    def _learning_rate(self) -> float:
+        factor = learning_rate_factor(self._settings.schedule, self.step, self.job.total_steps)
+        return self._settings.optimizer.learning_rate * factor
+
+    def _evaluate(self) -> dict[str, float]:
+        with self.clock("evaluation") as seconds:
+            losses = self.learner.evaluate(self.data.held_out, self.job.evaluation.batch_sequences)
+        self._emit(events.Evaluated(step=self.step, tokens=self.tokens, losses=losses, seconds=seconds()))
+        if finite(*losses.values()):
+            self._points.append(LossPoint(step=self.step, tokens=self.tokens, losses=losses))
+        return losses
+
+    def _reweight(self, losses: dict[str, float]) -> None:
+        if unusable := [name for name, loss in losses.items() if not finite(loss)]:
+            self._warn(f"step {self.step}: held-out loss of {unusable} is not finite: weights stay as they are")
+            return
+        with self.clock("reweighting") as seconds:
+            weights = self.strategy.update(
+                Observation(self.step, self.job.total_steps, self.job.evaluation.every_steps, losses)
+            )
+        velocity = None if self.strategy.velocity is None else self._by_domain(self.strategy.velocity)
+        point = WeightPoint(step=self.step, tokens=self.tokens, weights=self._by_domain(weights), velocity=velocity)
+        self._weight_points.append(point)
+        self._emit(
+            events.Reweighted(
+                step=self.step, tokens=self.tokens, weights=point.weights, velocity=velocity, seconds=seconds()
+            )
+        )
+
+    def _log(self, loss: float, gradient_norm: float) -> None:
+        per_step = self.clock.lap("training", "sampling") / self._settings.log_every_steps
+        self._emit(
+            events.Stepped(
+                step=self.step,
+                tokens=self.tokens,
+                loss=loss,
+                learning_rate=self._learning_rate,
+                gradient_norm=gradient_norm,
+                tokens_per_second=self._tokens_per_step / per_step,
+                domain_tokens=self._domain_tokens(),
+                domain_epochs=self._by_domain(self.sampler.epochs),
+            )
+        )
+
+    def _checkpoint(self) -> None:
+        with self.clock("checkpointing") as seconds:
+            tensors = self.learner.state()
+            if self.processes.first:
+                checkpoint = Checkpoint(self.step, tensors, self._state())
+                path = save_checkpoint(self._checkpoints, checkpoint, self._settings.checkpoints_kept)
+                self._emit(events.Checkpointed(step=self.step, path=path.name, seconds=seconds()))
+            self.processes.wait()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "job": self.job.model_dump(mode="json", exclude={"output", "threads"}),
+            "sampler": self.sampler.state_dict(),
+            "strategy": self.strategy.state_dict(),
+            "seconds": self.clock.seconds,
+            "resumed": self.resumed,
+            "nonfinite": self._nonfinite,
+            "points": [point.model_dump() for point in self._points],
+            "weights": [point.model_dump() for point in self._weight_points],
+        }
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        ours = self.job.model_dump(mode="json", exclude={"output", "threads"})
+        if changed := differences(state["job"], ours):
+            raise CheckpointError(
+                f"{self._checkpoints} belongs to another job; start in a new output folder, or undo:\n"
+                + "\n".join(changed)
+            )
+        self.learner.load_state(checkpoint.tensors)
+        self.sampler.load_state_dict(state["sampler"])
+        self.strategy.load_state_dict(state["strategy"])
+        self.clock.seconds = dict(state["seconds"])
+        self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
+        self._points = [LossPoint.model_validate(point) for point in state["points"]]
+        self._weight_points = [WeightPoint.model_validate(point) for point in state["weights"]]
+        self._stopped_domains = self.sampler.exhausted
+
+    def _finish(self) -> TrainResult:
+        if not self._points or self._points[-1].step != self.step:
+            self._evaluate()
+        if not self._points or self._points[-1].step != self.step:
+            raise TrainingError(f"the held-out losses after the last step, {self.step}, are not finite")
+        if self.job.save_model:
+            with self.clock("checkpointing"):
+                self.learner.save(Path(self.job.output) / "model")
+        result = self._result()
+        if self.processes.first:
+            result.write(Path(self.job.output) / "result.json")
+        self._emit(events.Finished(step=self.step, seconds=result.seconds.total))
+        return result
+
+    def _result(self) -> TrainResult:
+        seconds = Seconds(**self.clock.seconds, total=self.clock.total)
+        return TrainResult(
+            name=self.job.name,
+            strategy=self.job.strategy.name,
+            steps=self.step,
+            tokens=self.tokens,
+            parameters=self.learner.parameters,
+            final=self._points[-1].losses,
+            points=self._points,
+            weights=self._weight_points,
+            tokens_per_domain=self._domain_tokens(),
+            epochs_per_domain=self._by_domain(self.sampler.epochs),
+            tokens_per_second=self.tokens / (seconds.training + seconds.sampling),
+            seconds=seconds,
+            resumed=self.resumed,
+        )
+
+    @property
+    def _checkpoints(self) -> Path:
+        return Path(self.job.output) / "checkpoints"
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0
+
+    def _domain_tokens(self) -> dict[str, int]:
+        drawn = self.sampler.drawn * self.data.sequence_length
+        return dict(zip(self.job.domains, drawn.tolist(), strict=True))
+
+    def _by_domain(self, values: Any) -> dict[str, float]:
+        return dict(zip(self.job.domains, values.tolist(), strict=True))
+
+    def _warn(self, message: str) -> None:
+        self._emit(events.Warned(step=self.step, message=message))
+
+    def _emit(self, event: events.Event) -> None:
+        for listener in self._listeners:
+            listener(event)
