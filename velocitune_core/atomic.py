@@ -23,16 +23,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
     _remove(temporary)
     try:
         yield temporary
         _sync(temporary)
         if path.is_dir():  # rename(2) replaces a file, but no folder that holds something
-            _remove(path)
+            path.rename(aside)
         temporary.replace(path)
         _fsync(path.parent)
     finally:
         _remove(temporary)
+        _remove(aside)
 
 
 def _sync(path: Path) -> None:

@@ -173,6 +173,7 @@ class StrategyConfig(Section):
 
 class Resources(Section):
     trainings_per_device: Positive = 1  # on a CPU-only machine the CPU is the one device
+    processes: Positive = 1  # of the main training, started by torchrun; each takes a GPU where there are GPUs
     threads: Positive | None = None  # per training process; None: the cores shared evenly
 
 

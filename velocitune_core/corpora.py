@@ -49,7 +49,7 @@ def write_corpus(name: str, archives: Path, destination: Path) -> int:
                 documents.setdefault(hashlib.sha256(text.encode()).digest(), (identifier, text))
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{archive}: damaged ({error}); delete it and download it again") from error
-    except (KeyError, TypeError, IndexError, SyntaxError, json.JSONDecodeError) as error:
+    except (LookupError, TypeError, ValueError, SyntaxError) as error:
         raise CorpusError(f"{archive}: not the version that {name} is read from ({error!r})") from error
     if not documents:
         raise CorpusError(f"{archive}: no {name} documents in it; is it the pinned version?")

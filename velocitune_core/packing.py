@@ -1,4 +1,4 @@
-"""From documents to fixed-length token sequences: exact dedup, split by hash, tokenise, pack into a .npy matrix per split.
+"""From documents to fixed-length token sequences: exact dedup, split by hash, tokenise, pack, one .npy per split.
 
 A plain .npy matrix is memory-mapped by numpy itself, shared between processes by the page cache, and costs nothing but
 its tokens: no index, no metadata to load, and any row is one slice away.
@@ -48,7 +48,7 @@ def is_held_out(digest: bytes, fraction: float) -> bool:
     return int.from_bytes(digest[:8]) < fraction * 2.0**64
 
 
-def pack_domain(  # noqa: PLR0917
+def pack_domain(
     name: str, documents: Iterable[Document], tokenizer: Tokenizer, data: Data, max_tokens: int | None, folder: Path
 ) -> DomainManifest:
     """Write `<folder>/train.npy` and `<folder>/held_out.npy` and describe them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -36,6 +37,44 @@ __all__ = [
 ]
 
 
+_CAPTIONS = {  # figure → its title, and how to read it
+    "loss_per_domain": (
+        "Held-out loss per domain over tokens",
+        "Lower is better: a line should leave the dashed initial loss and come down to the dotted target; a line that "
+        "ends above the dashed one is a domain that the model forgot.",
+    ),
+    "weights_over_time": (
+        "Domain weights over the training",
+        "The height of a band is the share of each batch drawn from that domain; a band that grows is a domain that "
+        "the strategy found slow.",
+    ),
+    "velocity_per_domain": (
+        "Learning velocity per domain over tokens",
+        "A line near 1 is a domain that has hardly moved from its initial loss, one at 0 has reached its target or "
+        "has none below its initial loss; the higher the line, the more weight the domain is given.",
+    ),
+    "laws": (
+        "Scaling law and target per domain",
+        "The targets are where the dashed ends of the curves meet the token budget; trust a target whose points lie on "
+        "its curve and whose interval is short, and doubt one with a flag.",
+    ),
+    "predicted_against_reached": (
+        "Predicted and reached loss per domain",
+        "A bar to the right is a target that training went below, so it was too easy; a bar to the left is a target "
+        "not reached; under the static strategy the bar is the error of the prediction itself.",
+    ),
+    "tokens_and_epochs": (
+        "Tokens and epochs per domain",
+        "A bar that leaves its outline is a domain whose text was repeated; a bar that does not fill it is one whose "
+        "text was not all used.",
+    ),
+    "cost": (
+        "Time and tokens spent",
+        "The blue bars add up to the wall time of the training; the orange ones were spent before it began.",
+    ),
+}
+
+
 class ReportFigure(NamedTuple):
     """A figure with its file name (no suffix), its title and a sentence on how to read it."""
 
@@ -48,56 +87,16 @@ class ReportFigure(NamedTuple):
 def report_figures(report: ReportData) -> list[ReportFigure]:
     """The figures of a report in the order of the page."""
     train, initial, targets, proxies = report.train, report.initial, report.targets, report.proxies
-    return [
-        ReportFigure(
-            "loss_per_domain",
-            "Held-out loss per domain over tokens",
-            "Lower is better: a line should leave the dashed initial loss and come down to the dotted target; a line "
-            "that ends above the dashed one is a domain that the model forgot.",
-            figures.loss_per_domain(train, initial, targets),
-        ),
-        ReportFigure(
-            "weights_over_time",
-            "Domain weights over the training",
-            "The height of a band is the share of each batch drawn from that domain; a band that grows is a domain that "
-            "the strategy found slow.",
-            figures.weights_over_time(train, report.weights_0),
-        ),
-        ReportFigure(
-            "velocity_per_domain",
-            "Learning velocity per domain over tokens",
-            "A line near 1 is a domain that has hardly moved from its initial loss, one at 0 has reached its target or has "
-            "none below its initial loss; the higher the line, the more weight the domain is given.",
-            figures.velocity_per_domain(train),
-        ),
-        ReportFigure(
-            "laws",
-            "Scaling law and target per domain",
-            "The targets are where the dashed ends of the curves meet the token budget; trust a target whose points lie "
-            "on its curve and whose interval is short, and doubt one with a flag.",
-            figures.laws(targets, proxies, train.final),
-        ),
-        ReportFigure(
-            "predicted_against_reached",
-            "Predicted and reached loss per domain",
-            "A bar to the right is a target that training went below, so it was too easy; a bar to the left is a target "
-            "not reached. Under the static strategy the bar is the error of the prediction itself.",
-            figures.predicted_against_reached(targets, train),
-        ),
-        ReportFigure(
-            "tokens_and_epochs",
-            "Tokens and epochs per domain",
-            "A bar that leaves its outline is a domain whose text was repeated; a bar that does not fill it is one whose "
-            "text was not all used.",
-            figures.tokens_and_epochs(train, report.manifest),
-        ),
-        ReportFigure(
-            "cost",
-            "Time and tokens spent",
-            "The blue bars add up to the wall time of the training; the orange ones were spent before it began.",
-            figures.cost(train, proxies, report.base, initial),
-        ),
-    ]
+    drawn = {
+        "loss_per_domain": figures.loss_per_domain(train, initial, targets),
+        "weights_over_time": figures.weights_over_time(train, report.weights_0),
+        "velocity_per_domain": figures.velocity_per_domain(train),
+        "laws": figures.laws(targets, proxies, train.final),
+        "predicted_against_reached": figures.predicted_against_reached(targets, train),
+        "tokens_and_epochs": figures.tokens_and_epochs(train, report.manifest),
+        "cost": figures.cost(train, proxies, report.base, initial),
+    }
+    return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
 
 
 def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -> str:
@@ -122,7 +121,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
     )
 
 
-def save_png(figure: Figure, path: str | io.IOBase, dots_per_inch: int = 110) -> None:
+def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
     """Write a PNG that holds no date or version, so that the same figure is the same file."""
     figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
 

@@ -95,13 +95,13 @@ def formatted_rows(report: ReportData) -> list[dict[str, str]]:
         return {
             "domain": row["domain"],
             "tokens": tokens_text(row["tokens"]),
-            "share": f"{percent(row['share_original'])} → {percent(row['share_final'])}",
+            "share, original → final": f"{percent(row['share_original'])} → {percent(row['share_final'])}",
             "epochs": f"{row['epochs']:.2f}",
             "initial": f"{row['initial']:.3f}",
             "target": f"{row['target']:.3f}",
             "reached": f"{row['reached']:.3f}" + (" ▲" if row["worse_than_initial"] else ""),
             "gap closed": "–" if gap is None else f"{gap * 100:.0f} %",
-            "target error": "–" if error is None else f"{error * 100:+.1f} %",
+            "target error": "–" if error is None else f"{_signed(error * 100, 1)} %",
             "flags": ", ".join(flag.replace("_", " ") for flag in row["flags"]),
         }
 
@@ -151,12 +151,12 @@ def answer(report: ReportData) -> str:
     went = "fell" if after < before else "rose" if after > before else "stayed"
     sentences = [
         f"In {tokens_text(train.tokens)} tokens with the strategy {train.strategy}, {over} {went} from {before:.3f} to "
-        f"{after:.3f} nats per token ({_signed(100 * (after / before - 1))} %)."
+        f"{after:.3f} nats per token ({_signed(100 * (after / before - 1), 1)} %)."
     ]
     by_change = sorted(rows, key=lambda row: (row["reached"] - row["initial"], row["domain"]))
     gained = [row for row in by_change if row["reached"] < row["initial"]]
     worse = [row for row in reversed(by_change) if row["worse_than_initial"]]
-    flagged = [row for row in rows if row["flags"]]
+    flagged = _flagged(rows)
     if gained and len(rows) > 1:
         sentences.append(f"{_listed([_change(row) for row in gained[:3]])} gained most.")
     if worse:
@@ -164,10 +164,7 @@ def answer(report: ReportData) -> str:
     elif len(rows) > 1:
         sentences.append("No domain got worse than the base model.")
     if flagged:
-        named = [f"{row['domain']} ({', '.join(flag.replace('_', ' ') for flag in row['flags'])})" for row in flagged]
-        sentences.append(
-            f"Do not trust {'this target' if len(named) == 1 else 'these targets'} blindly: {_listed(named)}."
-        )
+        sentences.append(f"Read these targets with care: {'; '.join(flagged)}.")
     sentences.append(
         f"Evaluation and reweighting took {percent(metrics['evaluation_share'])} of the training's wall time."
     )
@@ -175,11 +172,21 @@ def answer(report: ReportData) -> str:
 
 
 def _change(row: dict[str, Any]) -> str:
-    return f"{row['domain']} ({_signed(row['reached'] - row['initial'])})"
+    return f"{row['domain']} ({_signed(row['reached'] - row['initial'], 2)} nats)"
 
 
-def _signed(number: float) -> str:
-    return f"{number:+.2f}".replace("-", "−")
+def _flagged(rows: list[dict[str, Any]]) -> list[str]:
+    """Each flag that was raised, with the domains it was raised for."""
+    domains_of = {flag: [row["domain"] for row in rows if flag in row["flags"]] for flag in FLAG_MEANINGS}
+    return [
+        f"{flag.replace('_', ' ')} ({'all domains' if len(rows) > 1 and len(names) == len(rows) else _listed(names)})"
+        for flag, names in domains_of.items()
+        if names
+    ]
+
+
+def _signed(number: float, digits: int) -> str:
+    return f"{number:+.{digits}f}".replace("-", "−")
 
 
 def _listed(names: list[str], at_most: int = 5) -> str:

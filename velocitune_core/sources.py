@@ -6,7 +6,7 @@ import glob
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,11 +146,11 @@ def _jsonl_rows(path: Path, text_field: str) -> Rows:
 def _line_text(line: bytes, offset: int, text_field: str) -> str:
     """The text of a jsonl line that starts at byte `offset` of the file."""
     try:
-        row = json.loads(line.decode("utf-8-sig" if offset == 0 else "utf-8"))
+        row = json.loads(line.rstrip().decode("utf-8-sig" if offset == 0 else "utf-8"))
     except UnicodeDecodeError as error:
         raise _RowProblem(_undecodable(error, offset)) from None
     except json.JSONDecodeError as error:
-        raise _RowProblem(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise _RowProblem(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise _RowProblem(f"not JSON that can be read: {error}") from None
     if not isinstance(row, dict):
@@ -175,7 +175,7 @@ def _undecodable(error: UnicodeDecodeError, offset: int = 0) -> str:
 
 
 @contextmanager
-def _open_stream(path: Path) -> Iterator[BinaryIO]:
+def _open_stream(path: Path) -> Generator[BinaryIO]:
     # Arrow's decompressors notice a file that was cut off; zstandard's stream reader takes that for its end.
     compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
     with pa.input_stream(str(path), compression=compression) as stream:
@@ -183,7 +183,7 @@ def _open_stream(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _named_faults(path: Path) -> Iterator[None]:
+def _named_faults(path: Path) -> Generator[None]:
     """Faults of the file system, of decompression and of Arrow become a SourceError that names the file."""
     try:
         yield
@@ -192,7 +192,7 @@ def _named_faults(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open_parquet(path: Path, text_field: str) -> Iterator[pq.ParquetFile]:
+def _open_parquet(path: Path, text_field: str) -> Generator[pq.ParquetFile]:
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         if text_field not in schema.names:
@@ -238,7 +238,7 @@ def _open_dataset_folder(source: Source, root: Path) -> Any | None:
         if _HUB_ID.fullmatch(source.path):
             return None
         raise SourceError(f"{folder}: no such folder, and {source.path!r} is no hub id")
-    import datasets  # noqa: PLC0415
+    import datasets
 
     try:
         dataset = datasets.load_from_disk(str(folder))
@@ -256,7 +256,7 @@ def _open_dataset_folder(source: Source, root: Path) -> Any | None:
 
 
 def _open_hub_dataset(source: Source) -> Any:
-    import datasets  # noqa: PLC0415
+    import datasets
 
     try:
         return datasets.load_dataset(source.path, split=source.split, streaming=True)

@@ -1,0 +1,18 @@
+"""Stage `initial`: held-out loss of the base model, per domain."""
+
+from prefect import flow
+
+from tasks import paths
+from tasks.initial import evaluate_base
+from tasks.preflight import checked_params
+from tasks.workspace import run_stage
+from velocitune_core.contracts import Manifest
+
+
+@flow(name="initial")
+def initial() -> None:
+    evaluate_base(checked_params(), Manifest.read(paths.MANIFEST))
+
+
+if __name__ == "__main__":
+    run_stage(initial)

@@ -1,0 +1,24 @@
+"""Stage `prepare`: documents → deduplicated, split, tokenised, packed; one task per domain."""
+
+from prefect import flow, unmapped
+
+from tasks.artifacts import mixture_rows, print_table, publish_table
+from tasks.jobs import initial_weights
+from tasks.preflight import checked_params
+from tasks.prepare import pack, write_manifest
+from tasks.workspace import run_stage
+
+
+@flow(name="prepare")
+def prepare() -> None:
+    params = checked_params()
+    names = list(params.domains)
+    packed = pack.map(names, unmapped(params)).result()
+    manifest = write_manifest(params, dict(zip(names, packed, strict=True)))
+    rows = mixture_rows(manifest, initial_weights(params, manifest))
+    publish_table("mixture", "The mixture: what every domain holds", rows)
+    print_table("Mixture", rows)
+
+
+if __name__ == "__main__":
+    run_stage(prepare)

@@ -1,0 +1,28 @@
+"""Stage `proxies`: sub-sampled runs under the original weights, one task each; a failure costs only itself."""
+
+from prefect import flow, unmapped
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks import paths
+from tasks.devices import parallel_trainings
+from tasks.jobs import proxy_jobs
+from tasks.preflight import checked_params
+from tasks.proxies import train_proxy, write_proxies
+from tasks.workspace import run_stage
+from velocitune_core.contracts import Manifest
+
+
+@flow(name="proxies")
+def proxies() -> None:
+    params = checked_params()
+    jobs = proxy_jobs(params, Manifest.read(paths.MANIFEST))
+    train = train_proxy.with_options(retries=params.proxies.retries)
+    with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+        futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
+        wait(futures)
+    write_proxies([future.result() for future in futures])
+
+
+if __name__ == "__main__":
+    run_stage(proxies)

@@ -1,0 +1,84 @@
+"""Which device a training may use. A slot is a locked file: the system frees it when its holder dies, however it dies.
+
+(A concurrency slot of Prefect's stays taken for minutes after a kill, and knows nothing of other workspaces.)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from tasks import paths
+from velocitune_core.config import Resources
+
+SECONDS_BETWEEN_TRIES = 0.5
+
+
+@dataclass(frozen=True)
+class Device:
+    """GPUs by index, none for the CPU, and the threads that each process of a training may use."""
+
+    gpus: tuple[int, ...]
+    threads: int
+
+
+def gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def parallel_trainings(resources: Resources) -> int:
+    """How many single-device trainings may run at once on this machine."""
+    return max(1, gpu_count()) * resources.trainings_per_device
+
+
+@contextmanager
+def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
+    """Wait for `processes` GPUs, or for the CPU where there is none, and hold them."""
+    gpus = gpu_count()
+    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.trainings_per_device))
+    with ExitStack() as held:
+        if not gpus:
+            _wait_for_slots(held, paths.STATE / "slots", ["cpu"], resources.trainings_per_device, 1)
+            yield Device((), max(1, threads // processes))
+            return
+        if processes > gpus:
+            raise ValueError(f"resources.processes: {processes} processes need as many GPUs, this machine has {gpus}")
+        # GPUs belong to the machine, not to a workspace.
+        folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
+        names = [f"gpu-{index}" for index in range(gpus)]
+        taken = _wait_for_slots(held, folder, names, resources.trainings_per_device, processes)
+        yield Device(tuple(taken), threads)
+
+
+def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device: int, count: int) -> list[int]:
+    """Lock slots on `count` different devices, all or none, and return the devices' positions in `names`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        with ExitStack() as attempt:
+            taken = [number for number, name in enumerate(names) if _try_device(attempt, folder, name, per_device)]
+            if len(taken) >= count:
+                held.push(attempt.pop_all())
+                return taken[:count]
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+def _try_device(attempt: ExitStack, folder: Path, name: str, per_device: int) -> bool:
+    for slot in range(per_device):
+        file: IO[str] = (folder / f"{name}-{slot}.lock").open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        attempt.push(file)
+        return True
+    return False

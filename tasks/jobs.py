@@ -1,0 +1,134 @@
+"""The training jobs of the pipeline, put together from settings and manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tasks import paths
+from velocitune_core.config import ConfigError, Evaluation, Params, StrategyConfig, Training
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
+from velocitune_core.job import DomainFiles, TrainJob
+from velocitune_core.mixture import original_weights
+from velocitune_core.model import weights_digest
+from velocitune_core.strategies import strategy_class
+
+STATIC = StrategyConfig(name="static")
+
+
+def initial_weights(params: Params, manifest: Manifest) -> dict[str, float]:
+    """w_0 by domain, in the order of the manifest."""
+    return original_weights(params.mixture.weights, sizes_of(manifest))
+
+
+def sizes_of(manifest: Manifest) -> dict[str, int]:
+    """Training sequences by domain."""
+    return {name: domain.train.sequences for name, domain in manifest.domains.items()}
+
+
+def steps_for(training: Training, sizes: Mapping[str, int], sequence_length: int) -> int:
+    """Optimizer steps in the token budget; without one, in one epoch of all domains.
+
+    Raises ConfigError if the budget is no whole step, or more than `max_epochs` lets the domains give.
+    """
+    sequences = sum(sizes.values())
+    if training.token_budget is not None:
+        sequences = training.token_budget // sequence_length
+    steps = sequences // training.batch_sequences
+    if steps < 1:
+        raise ConfigError(
+            f"token_budget: {sequences} sequences are less than one step of {training.batch_sequences}; "
+            "raise it, or lower batch_sequences"
+        )
+    if training.max_epochs is not None and steps * training.batch_sequences > training.max_epochs * sum(sizes.values()):
+        raise ConfigError(
+            f"max_epochs: {training.max_epochs} epochs of {sum(sizes.values())} sequences are less than the budget of "
+            f"{sequences}; raise max_epochs or lower token_budget"
+        )
+    return steps
+
+
+def base_job(params: Params, model: Path, domain: DomainManifest, folder: Path) -> TrainJob:
+    """The embedded base model, trained on its one domain."""
+    assert params.base is not None
+    name, length = params.base.domain, params.data.sequence_length
+    steps = steps_for(params.base.training, {name: domain.train.sequences}, length)
+    return TrainJob(
+        name="base",
+        output="",
+        model=str(model),
+        model_sha256=weights_digest(model),
+        domains={name: _files(domain, folder)},
+        weights={name: 1.0},
+        total_steps=steps,
+        training=params.base.training,
+        evaluation=Evaluation(every_steps=max(1, steps // 8), batch_sequences=params.evaluation.batch_sequences),
+        strategy=STATIC,
+        update_weights=False,
+    )
+
+
+def proxy_jobs(params: Params, manifest: Manifest) -> list[TrainJob]:
+    """One static run per seed and fraction, on that fraction of every domain and of the budget."""
+    jobs = []
+    for seed in params.proxies.seeds:
+        for fraction in params.proxies.fractions:
+            training = params.training.model_copy(update={"seed": seed})
+            steps = max(1, round(fraction * pipeline_steps(params, manifest)))
+            job = _pipeline_job(params, manifest, f"proxy-{fraction:g}-seed-{seed}".replace(".", "_"), training)
+            every = max(1, -(-steps // params.proxies.evaluations))
+            changes = {
+                "fraction": fraction,
+                "total_steps": steps,
+                "evaluation": Evaluation(every_steps=every, batch_sequences=params.evaluation.batch_sequences),
+                "update_weights": False,
+                "save_model": False,
+            }
+            jobs.append(job.model_copy(update=changes))
+    return jobs
+
+
+def training_job(params: Params, manifest: Manifest, initial: InitialLosses, targets: Targets) -> TrainJob:
+    """The continual pretraining under the configured strategy."""
+    missing = sorted(set(manifest.domains) - set(targets.domains))
+    if missing:
+        raise ConfigError(f"{paths.TARGETS}: no target for {missing}; add them, or run the stage `targets` again")
+    measured = {"initial_loss": initial.losses, "target_loss": targets.losses()}
+    options: dict[str, Any] = dict(params.strategy.options)
+    options |= {name: measured[name] for name in strategy_class(params.strategy.name).requires}
+    job = _pipeline_job(params, manifest, "training", params.training)
+    return job.model_copy(update={"strategy": StrategyConfig(name=params.strategy.name, options=options)})
+
+
+def pipeline_steps(params: Params, manifest: Manifest) -> int:
+    return steps_for(params.training, sizes_of(manifest), manifest.sequence_length)
+
+
+def token_budget(params: Params, manifest: Manifest) -> int:
+    """Tokens of the whole training: D at which the laws are read."""
+    return pipeline_steps(params, manifest) * params.training.batch_sequences * manifest.sequence_length
+
+
+def _pipeline_job(params: Params, manifest: Manifest, name: str, training: Training) -> TrainJob:
+    return TrainJob(
+        name=name,
+        output="",
+        model=params.model.path,
+        model_sha256=weights_digest(Path(params.model.path)),
+        domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
+        weights=initial_weights(params, manifest),
+        total_steps=pipeline_steps(params, manifest),
+        training=training,
+        evaluation=params.evaluation,
+        strategy=STATIC,
+    )
+
+
+def _files(domain: DomainManifest, folder: Path) -> DomainFiles:
+    return DomainFiles(
+        train=str(folder / domain.train.file),
+        held_out=str(folder / domain.held_out.file),
+        train_sha256=domain.train.sha256,
+        held_out_sha256=domain.held_out.sha256,
+    )

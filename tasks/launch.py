@@ -1,0 +1,120 @@
+"""Start a training as its own process, follow what it says, and bring back its result."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import velocitune_core
+from tasks import paths
+from tasks.devices import Device, leased_device
+from tasks.watchers import Watcher
+from velocitune_core.atomic import write_text
+from velocitune_core.config import Resources
+from velocitune_core.contracts import TrainResult
+from velocitune_core.events import read_events_from
+from velocitune_core.job import TrainJob
+
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_SAVE = 60.0  # after asking a training to stop
+LOG_LINES_SHOWN = 15
+NOT_TRAINING = ("figures", "report")  # code of the core that no training runs
+
+
+class TrainingFailedError(RuntimeError):
+    """A training process that did not finish; what it saved stays, and the next run goes on from there."""
+
+
+def run_folder(job: TrainJob) -> Path:
+    """Where this very job runs: another job, data, model or code has another folder."""
+    key = sha256(f"{job.fingerprint()}{_code_digest()}".encode()).hexdigest()[:12]
+    return paths.RUNS / f"{job.name}-{key}"
+
+
+def run_training(
+    job: TrainJob, resources: Resources, watchers: Sequence[Watcher] = (), processes: int = 1
+) -> TrainResult:
+    """Run a job to its end in a process of its own, or take the result of an earlier run of the same job.
+
+    Raises TrainingFailedError with the end of the process's log if it does not finish.
+    """
+    folder = run_folder(job)
+    result = folder / "result.json"
+    if not result.exists():
+        with leased_device(resources, processes) as device:
+            settled = job.model_copy(update={"output": str(folder), "threads": device.threads})
+            write_text(folder / "job.json", settled.model_dump_json(indent=2))
+            _launch(folder, device, processes, watchers)
+    else:
+        _follow(folder / "events.jsonl", 0, watchers)
+    for watcher in watchers:
+        watcher.close()
+    return TrainResult.read(result)
+
+
+def _launch(folder: Path, device: Device, processes: int, watchers: Sequence[Watcher]) -> None:
+    program = ["velocitune_core.train", str(folder / "job.json"), "--parent", str(os.getpid())]
+    command = [sys.executable, "-m", *program[:2], *program[2:]]
+    if processes > 1:
+        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [sys.executable, "-m", *torchrun, "-m", *program[:2]]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(device.threads), "HF_HUB_OFFLINE": "1"}
+    if device.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, device.gpus))
+    log = folder / "log.txt"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        offset = 0
+        while True:
+            status = process.poll()  # before reading, so that the last events are read after the end
+            offset = _follow(folder / "events.jsonl", offset, watchers)
+            if status is not None:
+                break
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
+        _stop(process)
+    if status != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        raise TrainingFailedError(
+            f"{folder.name} ended with status {status}; what it saved stays in {folder}, and running the stage again "
+            f"goes on from there. The end of {log}:\n" + "\n".join(lines)
+        )
+
+
+def _follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:
+    """Tell the watchers what is new in the event file; returns the offset behind it."""
+    for event, behind in read_events_from(events, offset):
+        for watcher in watchers:
+            watcher(event)
+        offset = behind
+    for watcher in watchers:
+        watcher.flush()
+    return offset
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Leave no orphan: ask a process that still runs to save and stop, then insist."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(SECONDS_TO_SAVE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _code_digest() -> str:
+    """Hash of the code that trains, so that results of other code are never taken for its own."""
+    root = Path(str(velocitune_core.__file__)).parent
+    digest = sha256()
+    for file in sorted(root.rglob("*.py")):
+        if not file.relative_to(root).parts[0].startswith(NOT_TRAINING):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

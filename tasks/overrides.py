@@ -1,0 +1,48 @@
+"""Parameters of a run, written into params.yaml: what ran is what the file says, for DVC, for git and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tasks import paths
+from velocitune_core.atomic import write_text
+from velocitune_core.config import ConfigError, parse_params
+
+
+def override_params(overrides: Mapping[str, Any]) -> None:
+    """Set dotted keys, such as `strategy.name`, in params.yaml and keep its comments (as `dvc exp run -S` does).
+
+    Raises ConfigError, and changes nothing, if the file would not be valid any more.
+    """
+    if not overrides:
+        return
+    yaml = YAML()
+    yaml.width = 120
+    tree = yaml.load(paths.PARAMS)
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        place = tree
+        for section in sections:
+            if not isinstance(place.get(section), Mapping):
+                place[section] = {}
+            place = place[section]
+        place[last] = value
+    text = StringIO()
+    yaml.dump(tree, text)
+    try:
+        parse_params(YAML(typ="safe").load(text.getvalue()), "overrides")
+    except ConfigError as error:
+        raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
+    write_text(paths.PARAMS, text.getvalue())
+
+
+def parse_override(setting: str) -> tuple[str, Any]:
+    """`key=value` of a command line, the value read as YAML. Raises ConfigError for any other form."""
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"{setting!r} is not KEY=VALUE, such as strategy.name=static")
+    return key, YAML(typ="safe").load(value)

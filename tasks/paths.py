@@ -1,0 +1,23 @@
+"""Where things lie in a workspace, relative to the folder that holds params.yaml."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+STATE = Path(".velocitune")  # lock, device slots, Prefect's own files
+RUNS = Path("runs")  # trainings in progress and their checkpoints; outlives a stage that fails
+
+ARCHIVE_LIST = Path("inputs/archives.txt")
+ARCHIVES = Path("archives")
+EMBEDDED = Path("data/embedded")
+BASE_MODEL = Path("models/base")
+
+PREPARED = Path("prepared")
+MANIFEST = PREPARED / "manifest.json"
+INITIAL = Path("results/initial.json")
+PROXIES = Path("results/proxies")
+TARGETS = Path("results/targets.json")
+TRAIN = Path("results/train.json")
+EVENTS = Path("results/events.jsonl")
+TRAINED_MODEL = Path("models/trained")
+REPORT = Path("report")
+METRICS = Path("metrics.json")

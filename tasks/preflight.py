@@ -1,0 +1,54 @@
+"""Everything that can be told to be wrong before any work, in one message."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from tasks import paths
+from velocitune_core.config import ConfigError, Params, load_params
+from velocitune_core.model import check_model_folder
+from velocitune_core.sources import check_source
+from velocitune_core.strategies import check_strategy
+
+logger = logging.getLogger(__name__)
+
+
+def checked_params() -> Params:
+    """params.yaml of this workspace. Raises ConfigError with every problem that shows before work starts."""
+    params = load_params(paths.PARAMS)
+    problems = [*_model_problems(params), *_source_problems(params)]
+    problems += check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+    if problems:
+        raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    _warn_of_unwatched_sources(params)
+    return params
+
+
+def _model_problems(params: Params) -> list[str]:
+    if Path(params.model.path) != paths.BASE_MODEL:
+        return check_model_folder(params.model.path)
+    if params.base is None:
+        return [f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"]
+    if params.base.domain not in params.domains:
+        return [f"base.domain: {params.base.domain!r} is not a domain; choose one of {sorted(params.domains)}"]
+    return []
+
+
+def _source_problems(params: Params) -> list[str]:
+    if Path(params.data.path) == paths.EMBEDDED:
+        return []  # made by the stage `corpus`
+    root = Path(params.data.path)
+    return [
+        f"domains.{name}.source: {problem}"
+        for name, domain in params.domains.items()
+        for problem in check_source(domain.source, root)
+    ]
+
+
+def _warn_of_unwatched_sources(params: Params) -> None:
+    root = Path(params.data.path).resolve()
+    for name, domain in params.domains.items():
+        path = (root / domain.source.path).resolve()
+        if domain.source.type != "datasets" and not path.is_relative_to(root):
+            logger.warning("domains.%s: %s lies outside data.path, so DVC will not notice when it changes", name, path)

@@ -1,0 +1,48 @@
+"""Documents → packed sequences and a manifest."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from prefect import task
+
+from tasks import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import DomainManifest, Manifest
+from velocitune_core.model import load_tokenizer
+from velocitune_core.packing import pack_domain, tokenizer_digest
+from velocitune_core.sources import read_documents
+
+logger = logging.getLogger(__name__)
+
+
+@task(task_run_name="pack {name}")
+def pack(name: str, params: Params) -> DomainManifest:
+    """Deduplicate, split, tokenise and pack one domain into prepared/<name>."""
+    domain = params.domains[name]
+    documents = read_documents(domain.source, Path(params.data.path))
+    tokenizer = load_tokenizer(params.model.path)
+    packed = pack_domain(name, documents, tokenizer, params.data, domain.max_tokens, paths.PREPARED / name)
+    if packed.held_out.sequences < params.data.held_out_sequences:
+        logger.warning(
+            "%s has %d held-out sequences, fewer than data.held_out_sequences %d: its losses are less certain",
+            name,
+            packed.held_out.sequences,
+            params.data.held_out_sequences,
+        )
+    return packed
+
+
+@task(name="write manifest")
+def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manifest:
+    """prepared/manifest.json: counts and hashes of all domains, in the order of params.yaml."""
+    tokenizer = load_tokenizer(params.model.path)
+    manifest = Manifest(
+        sequence_length=params.data.sequence_length,
+        vocabulary_size=len(tokenizer),
+        tokenizer_sha256=tokenizer_digest(tokenizer),
+        domains=domains,
+    )
+    manifest.write(paths.MANIFEST)
+    return manifest

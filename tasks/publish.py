@@ -1,0 +1,61 @@
+"""The results where people look: terminal, Prefect's UI, MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from tasks import paths
+from tasks.artifacts import print_table, publish_table
+from tasks.jobs import proxy_jobs, training_job
+from tasks.launch import run_folder
+from tasks.report import read_results
+from tasks.tracking import Tracker
+from velocitune_core.config import Params
+from velocitune_core.contracts import InitialLosses, Manifest, Targets
+from velocitune_core.events import read_events
+from velocitune_core.job import TrainJob
+from velocitune_core.results import formatted_rows, summary_metrics
+
+
+@task(name="publish results")
+def publish_results(params: Params) -> None:
+    """Result table, figures, report and summary figures; MLflow is told again whatever it missed."""
+    data = read_results(params)
+    rows = formatted_rows(data)
+    publish_table("results", "Held-out losses in nats per token, before and after", rows)
+    print_table("Result", rows)
+    tracker = Tracker(params)
+    for job in _jobs(params):
+        _catch_up(tracker, job)
+    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, Path("dvc.lock")):
+        if artifact.exists():
+            tracker.log_artifact(artifact)
+    tracker.log_metrics(dict(_flatten(summary_metrics(data))))
+    tracker.finish()
+
+
+def _jobs(params: Params) -> list[TrainJob]:
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    return [*proxy_jobs(params, manifest), training_job(params, manifest, initial, Targets.read(paths.TARGETS))]
+
+
+def _catch_up(tracker: Tracker, job: TrainJob) -> None:
+    """Tell MLflow a training's events again; it keeps each only once."""
+    events = run_folder(job) / "events.jsonl"
+    if tracker.active and events.exists():
+        child = tracker.child(job.name, run_folder(job).name)
+        for event in read_events(events):
+            child(event)
+        child.close()
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)

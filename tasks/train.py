@@ -1,0 +1,33 @@
+"""The continual pretraining itself."""
+
+from __future__ import annotations
+
+import shutil
+
+from prefect import task
+
+from tasks import paths
+from tasks.jobs import training_job
+from tasks.launch import run_folder, run_training
+from tasks.tracking import Tracker
+from tasks.watchers import PrefectWatcher, TerminalWatcher
+from velocitune_core.atomic import replacing
+from velocitune_core.config import Params
+from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult
+
+
+@task(name="train")
+def train_model(params: Params) -> TrainResult:
+    """Train under the configured strategy; results/train.json, results/events.jsonl and models/trained."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
+    child = Tracker(params).child(job.name, run_folder(job).name)
+    watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+    result = run_training(job, params.resources, watchers, params.resources.processes)
+    folder = run_folder(job)
+    with replacing(paths.TRAINED_MODEL) as temporary:
+        shutil.copytree(folder / "model", temporary)
+    with replacing(paths.EVENTS) as temporary:
+        shutil.copyfile(folder / "events.jsonl", temporary)
+    result.write(paths.TRAIN)
+    return result

@@ -1,0 +1,28 @@
+"""What DVC says of a stage, and telling DVC what was made outside of it."""
+
+from __future__ import annotations
+
+from dvc.repo import Repo
+from dvc.stage import PipelineStage
+
+
+def stages_in_order() -> list[str]:
+    """Addresses of the stages that the report needs, in the order in which they must run.
+
+    A stage that makes an input that params.yaml does not use is not among them.
+    """
+    with Repo(".") as repo:
+        needed = repo.stage.collect("report", with_deps=True)
+        return [stage.addressing for stage in needed if isinstance(stage, PipelineStage)]
+
+
+def is_up_to_date(stage: str) -> bool:
+    """Whether nothing that the stage depends on, and nothing that it made, has changed since it ran."""
+    with Repo(".") as repo:
+        return not repo.status(targets=[stage])
+
+
+def commit(stage: str) -> None:
+    """Record what a stage just made, as `dvc repro` would have, so that it counts as up to date."""
+    with Repo(".") as repo:
+        repo.commit(stage, force=True)
