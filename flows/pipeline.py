@@ -20,6 +20,7 @@ from flows.targets import targets
 from flows.train import train
 from tasks.overrides import override_params, parse_override
 from tasks.preflight import checked_params
+from tasks.summary import print_summary
 from tasks.versioning import commit, is_up_to_date, stages_in_order
 from tasks.workspace import WorkspaceBusyError, exclusive
 
@@ -67,7 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         overrides: Mapping[str, Any] = dict(map(parse_override, settings))
         override_params(overrides)
         checked_params()  # before Prefect takes seconds to start
-        velocitune()
+        if "report" not in velocitune():
+            print_summary(checked_params())
     except (ValueError, WorkspaceBusyError) as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)

@@ -5,6 +5,7 @@ from prefect import flow
 from tasks.preflight import checked_params
 from tasks.publish import publish_results
 from tasks.report import write_report
+from tasks.summary import print_summary
 from tasks.workspace import run_stage
 
 
@@ -13,6 +14,7 @@ def report() -> None:
     params = checked_params()
     write_report(params)
     publish_results(params)
+    print_summary(params)
 
 
 if __name__ == "__main__":

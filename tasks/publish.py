@@ -1,4 +1,4 @@
-"""The results where people look: terminal, Prefect's UI, MLflow."""
+"""The results in Prefect's UI and in MLflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from prefect import task
 
 from tasks import paths
-from tasks.artifacts import print_table, publish_table
+from tasks.artifacts import publish_table
 from tasks.jobs import proxy_jobs, training_job
 from tasks.launch import run_folder
 from tasks.report import read_results
@@ -25,9 +25,7 @@ from velocitune_core.results import formatted_rows, summary_metrics
 def publish_results(params: Params) -> None:
     """Result table, figures, report and summary figures; MLflow is told again whatever it missed."""
     data = read_results(params)
-    rows = formatted_rows(data)
-    publish_table("results", "Held-out losses in nats per token, before and after", rows)
-    print_table("Result", rows)
+    publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(data))
     tracker = Tracker(params)
     for job in _jobs(params):
         _catch_up(tracker, job)

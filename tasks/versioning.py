@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import networkx
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
@@ -12,8 +13,9 @@ def stages_in_order() -> list[str]:
     A stage that makes an input that params.yaml does not use is not among them.
     """
     with Repo(".") as repo:
-        needed = repo.stage.collect("report", with_deps=True)
-        return [stage.addressing for stage in needed if isinstance(stage, PipelineStage)]
+        report = repo.stage.get_target("report")
+        ordered = networkx.dfs_postorder_nodes(repo.index.graph, report)  # edges lead to what a stage depends on
+        return [stage.addressing for stage in ordered if isinstance(stage, PipelineStage)]
 
 
 def is_up_to_date(stage: str) -> bool:

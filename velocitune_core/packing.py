@@ -59,8 +59,8 @@ def pack_domain(
 
     `max_tokens` caps the training split, floored to whole rows, and takes the *first* documents: shuffle a sorted
     corpus before. The held-out rows are an even draw, seeded by the domain's name, of at most data.held_out_sequences
-    out of all that were read. Reading stops once training is full and the draw is too; with documents in random order
-    that draw is as unbiased as one of the whole corpus, and a corpus much larger than `max_tokens` need not be read.
+    out of all held-out documents, so the whole source is read even where `max_tokens` takes little of it; what is only
+    read costs a hash, no tokenising.
 
     Memory: a batch of documents, the held-out draw, and a digest (about 100 bytes) per distinct document. Both files
     appear together or, on an exception, not at all. In a Split, `documents` are those its rows were taken from (for
@@ -133,8 +133,11 @@ class _Packer:
 
     def run(self, documents: Iterable[Document], writer: _RowWriter) -> None:
         for batch in _batches(self.kept.of(documents)):
-            for digest, tokens in zip((digest for digest, _ in batch), self._tokenise(batch), strict=True):
-                if is_held_out(digest, self.data.held_out_fraction):
+            wanted = [each for each in batch if not self._full(writer) or self._is_held_out(each[0])]
+            if not wanted:
+                continue
+            for digest, tokens in zip((digest for digest, _ in wanted), self._tokenise(wanted), strict=True):
+                if self._is_held_out(digest):
                     self.held_out_documents += 1
                     self.held_out.offer(self._held_out_stream.add(tokens))
                 elif not self._full(writer):
@@ -142,8 +145,6 @@ class _Packer:
                     rows = self._train_stream.add(tokens)
                     left = None if self.max_sequences is None else self.max_sequences - writer.sequences
                     writer.append(rows[:left])
-            if self._full(writer) and self.held_out.full:
-                return
 
     def problem(self, train_sequences: int) -> str | None:
         """Why there are too few sequences, if so."""
@@ -161,6 +162,9 @@ class _Packer:
             f"{self._held_out_stream.left_over} tokens. Give it more text, or change data.held_out_fraction "
             f"({self.data.held_out_fraction}) or data.sequence_length"
         )
+
+    def _is_held_out(self, digest: bytes) -> bool:
+        return is_held_out(digest, self.data.held_out_fraction)
 
     def _full(self, writer: _RowWriter) -> bool:
         return self.max_sequences is not None and writer.sequences >= self.max_sequences
@@ -242,10 +246,6 @@ class _Reservoir:
         self._size = size
         self._kept: dict[int, tuple[int, np.ndarray]] = {}  # slot → position in the stream, row
         self._random = np.random.default_rng(int.from_bytes(hashlib.sha256(f"held-out {name}".encode()).digest()))
-
-    @property
-    def full(self) -> bool:
-        return len(self._kept) == self._size
 
     def offer(self, rows: Rows) -> None:
         for row in rows:

@@ -1,0 +1,41 @@
+# Everything from a bare clone: needs Python 3.11 or newer and make.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help setup demo test check serve clean
+
+help:                ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
+
+setup: $(READY)      ## create .venv with exactly the packages of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup          ## the whole pipeline on the embedded default; what is up to date is skipped
+	python -m flows.pipeline
+
+test: setup          ## all tests
+	python -m pytest
+
+check: setup         ## linter, type checker, tests
+	ruff check .
+	ruff format --check .
+	pyrefly check
+	python -m pytest
+
+serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
+	python -m tasks.serve
+
+clean:               ## remove trainings in progress and their checkpoints; results and caches stay
+	rm -rf runs
