@@ -1,0 +1,271 @@
+"""The sampler: every sequence once before any twice, every domain its share, and the same stream for ever."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from velocitune_core.mixture import DomainSampler, MixtureError, original_weights, permute
+
+SIZES = {"code": 40, "papers": 25, "general": 7}
+WEIGHTS = np.array([0.55, 0.35, 0.10])
+Weights = Callable[[int], np.ndarray]
+
+
+def draw(sampler: DomainSampler, batches: int, weights: np.ndarray | Weights = WEIGHTS) -> dict[str, list[int]]:
+    """Sequences of each domain in the order in which they were drawn."""
+    streams: dict[str, list[int]] = defaultdict(list)
+    for step in range(batches):
+        domains, indices = sampler.next_batch(weights(step) if callable(weights) else weights)
+        for ordinal in _within_batch(domains, indices, sampler):
+            streams[sampler.names[domains[ordinal]]].append(int(indices[ordinal]))
+    return streams
+
+
+def _within_batch(domains: np.ndarray, indices: np.ndarray, sampler: DomainSampler) -> Iterable[int]:
+    assert domains.shape == indices.shape
+    assert np.all((indices >= 0) & (indices < np.array(list(sampler._full_sizes.astype(int)))[domains]))
+    return range(len(domains))
+
+
+def random_weights(seed: int, count: int) -> Weights:
+    """Weights that change at every step, some of them tiny."""
+    return lambda step: np.random.default_rng([seed, step]).dirichlet(np.full(count, 0.5))
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
+@settings(deadline=None, max_examples=60)
+def test_permute_is_a_bijection(size: int, key: int) -> None:
+    image = permute(np.arange(size), size, np.uint64(key))
+    assert sorted(image.tolist()) == list(range(size))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 4096])
+def test_permute_around_the_powers_of_two(size: int) -> None:
+    assert sorted(permute(np.arange(size), size, np.uint64(7)).tolist()) == list(range(size))
+
+
+def test_permute_moves_most_things_and_differs_by_key() -> None:
+    first, second = (permute(np.arange(1000), 1000, np.uint64(key)) for key in (1, 2))
+    assert np.mean(first == np.arange(1000)) < 0.02
+    assert np.mean(first == second) < 0.02
+    assert abs(np.corrcoef(first, np.arange(1000))[0, 1]) < 0.15
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.15
+
+
+@given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 40), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_counts_follow_the_weights(seed: int, count: int, batch_size: int, changing: bool) -> None:
+    sampler = DomainSampler({f"d{i}": 1000 for i in range(count)}, seed=1, batch_size=batch_size)
+    weights, owed = random_weights(seed, count), np.zeros(count)
+    for step in range(200):
+        now = weights(step if changing else 0)
+        domains, _ = sampler.next_batch(now)
+        assert len(domains) == batch_size
+        owed += batch_size * now
+        assert np.max(np.abs(sampler.drawn - owed)) < 1.75  # at every step, not only at the end
+    assert sampler.drawn.sum() == 200 * batch_size
+
+
+def test_a_small_weight_gets_its_share() -> None:
+    sampler = DomainSampler({"small": 500, "large": 500}, seed=1, batch_size=16)
+    draw(sampler, 2000, np.array([0.003, 0.997]))
+    assert sampler.drawn[0] in (95, 96, 97)  # 2,000 · 16 · 0.003 = 96
+
+
+def test_new_weights_act_on_the_very_next_batch() -> None:
+    sampler = DomainSampler(SIZES, seed=1, batch_size=20)
+    draw(sampler, 5, np.array([0.5, 0.5, 0.0]))
+    domains, _ = sampler.next_batch([0.0, 0.0, 1.0])
+    assert set(domains.tolist()) == {2}
+    domains, _ = sampler.next_batch([0.0, 1.0, 0.0])
+    assert set(domains.tolist()) == {1}
+
+
+def test_every_sequence_is_seen_once_before_any_is_seen_again() -> None:
+    streams = draw(DomainSampler(SIZES, seed=3, batch_size=9), 60)
+    for name, size in SIZES.items():
+        epochs = [streams[name][start : start + size] for start in range(0, len(streams[name]), size)]
+        assert len(epochs) > 5
+        for epoch in epochs[:-1]:
+            assert sorted(epoch) == list(range(size))
+        assert len(set(epochs[-1])) == len(epochs[-1])
+        assert epochs[0] != epochs[1]  # a new epoch has a new order
+
+
+def test_a_batch_of_many_epochs_still_covers_evenly() -> None:
+    _, indices = DomainSampler({"tiny": 3}, seed=1, batch_size=31).next_batch([1.0])
+    assert sorted(Counter(indices.tolist()).values()) == [10, 10, 11]
+
+
+def test_slots_of_a_batch_are_mixed() -> None:
+    """A process takes every n-th slot: each must see every domain."""
+    sampler = DomainSampler({"a": 10_000, "b": 10_000}, seed=1, batch_size=16)
+    seen = np.zeros((2, 2))
+    for _ in range(300):
+        domains, _ = sampler.next_batch([0.5, 0.5])
+        for rank in (0, 1):
+            seen[rank] += np.bincount(domains[rank::2], minlength=2)
+    assert np.all(np.abs(seen / seen.sum(axis=1, keepdims=True) - 0.5) < 0.05)
+
+
+@pytest.mark.parametrize(
+    "other_sizes",
+    [
+        {"general": 7, "code": 40, "papers": 25},
+        {"law": 90, **SIZES, "biomed": 11},
+        {"papers": 25},
+    ],
+)
+def test_a_domains_order_depends_on_nothing_but_its_name(other_sizes: Mapping[str, int]) -> None:
+    ours = draw(DomainSampler(SIZES, seed=5, batch_size=8), 40)
+    count = len(other_sizes)
+    theirs = draw(DomainSampler(other_sizes, seed=5, batch_size=8), 40, np.full(count, 1 / count))
+    for name in set(SIZES) & set(other_sizes):
+        drawn_by_both = min(len(ours[name]), len(theirs[name]))
+        assert drawn_by_both > 20
+        assert sorted(ours[name][: SIZES[name]]) == sorted(theirs[name][: SIZES[name]]) or drawn_by_both < SIZES[name]
+        _same_sets_in_time(ours[name], theirs[name], drawn_by_both)
+
+
+def _same_sets_in_time(ours: list[int], theirs: list[int], count: int) -> None:
+    """The n-th draw is fixed; within a batch its slot is not, so compare up to the batch's reach."""
+    for end in range(0, count - 8, 8):
+        assert set(ours[:end]) <= set(theirs[: end + 8])
+
+
+def test_other_seeds_give_other_orders() -> None:
+    first, second = (draw(DomainSampler(SIZES, seed=seed, batch_size=8), 4) for seed in (1, 2))
+    assert first != second
+
+
+def test_a_fraction_stays_inside_a_fixed_sub_sample() -> None:
+    def seen(epochs: int, seed: int = 2) -> dict[str, set[int]]:
+        sampler = DomainSampler({"code": 400, "papers": 33}, seed=seed, batch_size=10, fraction=0.25)
+        streams = draw(sampler, epochs * 20, np.array([0.5, 0.5]))
+        return {name: set(stream) for name, stream in streams.items()}
+
+    once, often = seen(1), seen(8)
+    assert len(once["code"]) == len(often["code"]) == 100
+    assert len(often["papers"]) == 8  # round(8.25)
+    assert once == often
+    assert seen(1, seed=3) != once
+    assert max(once["code"]) > 300  # drawn from everywhere, not from the front
+
+
+def test_a_fraction_takes_at_least_one_sequence() -> None:
+    sampler = DomainSampler({"tiny": 3}, seed=1, batch_size=4, fraction=0.01)
+    assert len(set(draw(sampler, 5, np.array([1.0]))["tiny"])) == 1
+
+
+def test_max_epochs_stops_a_domain_and_gives_its_weight_to_the_others() -> None:
+    sampler = DomainSampler(SIZES, seed=1, batch_size=10, max_epochs=2)
+    weights = np.array([0.3, 0.2, 0.5])
+    while "general" not in sampler.exhausted:
+        sampler.next_batch(weights)
+        assert sampler.drawn[2] <= 14
+    assert sampler.exhausted == ["general"]
+    assert sampler.epochs[2] == 2.0
+    before = sampler.drawn
+    draw(sampler, 5, weights)
+    assert sampler.drawn[2] == 14
+    # 50 sequences, shared 0.3 : 0.2
+    assert (sampler.drawn - before)[:2].tolist() == pytest.approx([30, 20], abs=2)
+
+
+def test_when_every_domain_is_exhausted_the_sampler_says_so() -> None:
+    sampler = DomainSampler({"a": 6, "b": 4}, seed=1, batch_size=5, max_epochs=1)
+    draw(sampler, 2, np.array([0.6, 0.4]))
+    assert sampler.exhausted == ["a", "b"]
+    with pytest.raises(MixtureError, match=r"max_epochs has stopped every domain that has a weight: \['a', 'b'\]"):
+        sampler.next_batch([0.6, 0.4])
+    sampler = DomainSampler({"a": 6, "b": 4}, seed=1, batch_size=4, max_epochs=1)
+    draw(sampler, 2, np.array([0.6, 0.4]))
+    with pytest.raises(MixtureError, match="too few sequences for a batch of 4"):
+        sampler.next_batch([0.6, 0.4])
+
+
+@given(st.integers(0, 200), st.integers(0, 10_000))
+@settings(deadline=None, max_examples=30)
+def test_a_saved_state_goes_on_identically(batches: int, seed: int) -> None:
+    def sampler() -> DomainSampler:
+        return DomainSampler(SIZES, seed=4, batch_size=6, fraction=0.7)
+
+    unbroken, resumed, weights = sampler(), sampler(), random_weights(seed, 3)
+    draw(unbroken, batches, weights)
+    resumed.load_state_dict(json.loads(json.dumps(unbroken.state_dict())))
+    for step in range(20):
+        for ours, theirs in zip(unbroken.next_batch(weights(step)), resumed.next_batch(weights(step)), strict=True):
+            assert ours.tolist() == theirs.tolist()
+    assert unbroken.state_dict() == resumed.state_dict()
+
+
+def test_the_state_does_not_grow_with_the_corpus() -> None:
+    sizes = []
+    for sequences in (10**3, 10**12):
+        sampler = DomainSampler({"a": sequences, "b": sequences}, seed=1, batch_size=64)
+        draw(sampler, 10, np.array([0.4, 0.6]))
+        sizes.append(len(json.dumps(sampler.state_dict())))
+    assert sizes[0] == sizes[1] < 300
+
+
+def test_a_new_domain_starts_at_its_beginning() -> None:
+    sampler = DomainSampler(SIZES, seed=1, batch_size=6)
+    draw(sampler, 4)
+    wider = DomainSampler({**SIZES, "law": 50}, seed=1, batch_size=6)
+    wider.load_state_dict(sampler.state_dict())
+    assert wider.drawn.tolist() == [*sampler.drawn.tolist(), 0]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"seed": 2}, "sampler state has seed 1, this run 2; start a new run"),
+        ({"batch_size": 4}, "batch_size 6, this run 4"),
+        ({"fraction": 0.5}, "fraction 1.0, this run 0.5"),
+        ({"sizes": {"code": 40}}, r"has domains \['general', 'papers'\] that this run lacks"),
+    ],
+)
+def test_the_state_of_another_run_is_refused(other: dict, message: str) -> None:
+    state = DomainSampler(SIZES, seed=1, batch_size=6).state_dict()
+    with pytest.raises(MixtureError, match=message):
+        DomainSampler(**{"sizes": SIZES, "seed": 1, "batch_size": 6, **other}).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "weights", [[0.5, 0.5], [0.5, 0.3, 0.1], [1.2, -0.2, 0.0], [math.nan, 0.5, 0.5], [math.inf, 0, 0], []]
+)
+def test_weights_that_are_no_distribution_are_refused(weights: list[float]) -> None:
+    sampler = DomainSampler(SIZES, seed=1, batch_size=6)
+    with pytest.raises(MixtureError, match=r"weights \["):
+        sampler.next_batch(weights)
+    assert sampler.drawn.sum() == 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sizes": {}}, {"sizes": {"a": 0}}, {"batch_size": 0}, {"fraction": 0.0}, {"fraction": 1.5}]
+)
+def test_settings_that_make_no_batch_are_refused(changes: dict) -> None:
+    with pytest.raises(MixtureError):
+        DomainSampler(**{"sizes": SIZES, "seed": 1, "batch_size": 6, **changes})
+
+
+def test_original_weights_are_configured_or_the_share_of_the_sequences() -> None:
+    assert original_weights(None, {"a": 30, "b": 10}) == {"a": 0.75, "b": 0.25}
+    assert original_weights({"b": 0.5, "a": 0.5}, {"a": 30, "b": 10}) == {"a": 0.5, "b": 0.5}
+
+
+def test_the_stream_of_a_seed_is_pinned() -> None:
+    """Golden. A change here means that every interrupted run, resumed, would go on with other batches: don't."""
+    sampler = DomainSampler(SIZES, seed=17, batch_size=8)
+    domains, indices = sampler.next_batch(WEIGHTS)
+    assert (domains.tolist(), indices.tolist()) == ("?", "?")
+    domains, indices = DomainSampler({"a": 10**12}, seed=17, batch_size=3, fraction=0.1).next_batch([1.0])
+    assert indices.tolist() == "?"
