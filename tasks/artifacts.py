@@ -13,6 +13,7 @@ from rich.table import Table
 from velocitune_core.contracts import Manifest, Targets
 
 logger = logging.getLogger(__name__)
+TABLE_WIDTH = 150  # in a log, which has no width of its own
 Rows = Sequence[dict[str, Any]]
 
 
@@ -67,4 +68,6 @@ def print_table(title: str, rows: Rows) -> None:
         table.add_column(column, justify="right" if isinstance(rows[0][column], int | float) else "left")
     for row in rows:
         table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value) for value in row.values()))
-    Console(stderr=True).print(table)
+    console = Console(stderr=True)
+    console.width = max(console.width, TABLE_WIDTH) if not console.is_terminal else console.width
+    console.print(table)

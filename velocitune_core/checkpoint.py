@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,24 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     with replacing(path) as temporary:
         temporary.mkdir()
         save_file(_unshared(checkpoint.tensors), temporary / TENSORS)
-        state = {"step": checkpoint.step, "sha256": _digest(temporary / TENSORS), "state": checkpoint.state}
+        state = {
+            "step": checkpoint.step,
+            "sha256": _digest(temporary / TENSORS),
+            "state_sha256": _state_digest(checkpoint.step, checkpoint.state),
+            "state": checkpoint.state,
+        }
         (temporary / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-    for old in _checkpoints(folder)[keep:]:
+    saved = _checkpoints(folder)
+    newest = saved.index(path)  # any before it were damaged, or the run would not have come back to this step
+    for old in saved[:newest] + saved[newest + keep :]:
         shutil.rmtree(old)
     return path
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is sound, and a line for each newer one that is not. Removes what a kill left behind."""
-    for leftover in folder.glob(".*.tmp"):
-        shutil.rmtree(leftover)
+    for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+        shutil.rmtree(leftover, ignore_errors=True)  # every process of a run does this at once
     damaged = []
     for path in _checkpoints(folder):
         try:
@@ -65,6 +72,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         expected, found = header["sha256"], _digest(path / TENSORS)
         if expected != found:
             raise CheckpointError(f"{path / TENSORS}: damaged: sha256 {found[:12]}…, saved as {expected[:12]}…")
+        if header["state_sha256"] != _state_digest(header["step"], header["state"]):
+            raise CheckpointError(f"{path / STATE}: damaged: its content differs from its hash")
         return Checkpoint(header["step"], load_file(path / TENSORS), header["state"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: damaged: {error}") from None
@@ -77,6 +86,10 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _state_digest(step: int, state: Mapping[str, Any]) -> str:
+    return sha256(json.dumps([step, state]).encode()).hexdigest()
 
 
 def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -13,6 +13,11 @@ class Clock:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._laps: dict[tuple[str, ...], float] = {}
+        self._earlier: dict[str, float] = {}  # spent before the resumption
+
+    def resume(self, seconds: Mapping[str, float]) -> None:
+        """Go on from what an earlier life of the run has spent."""
+        self.seconds, self._earlier, self._laps = dict(seconds), dict(seconds), {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[[], float]]:
@@ -32,5 +37,6 @@ class Clock:
     def lap(self, *names: str) -> float:
         """Seconds spent on `names` since the last call with them; at first, since the clock's start or resumption."""
         now = sum(self.seconds.get(name, 0.0) for name in names)
-        before, self._laps[names] = self._laps.get(names, 0.0), now
+        before = self._laps.get(names, sum(self._earlier.get(name, 0.0) for name in names))
+        self._laps[names] = now
         return now - before

@@ -41,7 +41,7 @@ class Domain(Section):
 
 
 class Data(Section):
-    path: str = "data/embedded"
+    path: str = Field(min_length=1)  # folder that the sources are relative to
     sequence_length: Annotated[int, Field(ge=8)] = 256
     min_characters: Annotated[int, Field(ge=1)] = 64
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -62,7 +62,7 @@ class Mixture(Section):
 
 
 class Model(Section):
-    path: str = Field("models/base", min_length=1)  # a transformers folder
+    path: str = Field(min_length=1)  # a transformers folder
 
 
 class Schedule(Section):
@@ -186,9 +186,9 @@ class Params(Section):
     """All of params.yaml."""
 
     domains: dict[Name, Domain] = Field(min_length=1)
-    data: Data = Data()
+    data: Data
     mixture: Mixture = Mixture()
-    model: Model = Model()
+    model: Model
     base: Base | None = None
     evaluation: Evaluation = Evaluation()
     proxies: Proxies = Proxies()

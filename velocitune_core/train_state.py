@@ -30,9 +30,9 @@ def full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None =
     if optimizer is None:
         return weights
     state = {MODEL + name: tensor for name, tensor in weights.items()}
-    for name, value in _optimizer_state(model, optimizer, options).items():
-        if isinstance(value, Tensor):  # the rest, learning rates and the like, comes from the job
-            state[OPTIMIZER + name] = value
+    moments: dict[str, Any] = get_optimizer_state_dict(model, optimizer, options=options)
+    for name, values in moments.get("state", {}).items():  # the rest, learning rates and the like, comes from the job
+        state |= {f"{OPTIMIZER}state.{name}.{key}": value for key, value in values.items()}
     state[RNG] = torch.get_rng_state()
     return state
 
@@ -42,23 +42,10 @@ def load_full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, te
     options = StateDictOptions(full_state_dict=True)
     weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     set_model_state_dict(model, weights, options=options)
-    moments = {name.removeprefix(OPTIMIZER): tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)}
-    settings = {
-        name: value
-        for name, value in _optimizer_state(model, optimizer, options).items()
-        if not isinstance(value, Tensor)
+    ours: dict[str, Any] = get_optimizer_state_dict(model, optimizer)  # groups, and which moments there are
+    moments = {
+        name: {key: tensors[f"{OPTIMIZER}state.{name}.{key}"] for key in keys} for name, keys in ours["state"].items()
     }
-    set_optimizer_state_dict(model, optimizer, {**settings, **moments}, options=_flat(options))
+    # Nested, not flat: torch cannot load a flattened state that is whole.
+    set_optimizer_state_dict(model, optimizer, {**ours, "state": moments}, options=options)
     torch.set_rng_state(tensors[RNG])
-
-
-def _optimizer_state(
-    model: PreTrainedModel, optimizer: torch.optim.Optimizer, options: StateDictOptions
-) -> dict[str, Any]:
-    return get_optimizer_state_dict(model, optimizer, options=_flat(options))
-
-
-def _flat(options: StateDictOptions) -> StateDictOptions:
-    return StateDictOptions(
-        full_state_dict=options.full_state_dict, cpu_offload=options.cpu_offload, flatten_optimizer_state_dict=True
-    )

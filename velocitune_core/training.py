@@ -86,10 +86,10 @@ class Trainer:
                 losses = self._evaluate()
                 if self.job.update_weights and self.step < self.job.total_steps:
                     self._reweight(losses)
-            if self._due(self._settings.checkpoint_every_steps):
+            stopping = self.processes.agree(self.should_stop())
+            if stopping or self._due(self._settings.checkpoint_every_steps):
                 self._checkpoint()
-            if self.processes.agree(self.should_stop()):
-                self._checkpoint()
+            if stopping:
                 raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; saved")
         return self._finish()
 
@@ -231,7 +231,7 @@ class Trainer:
         self.learner.load_state(checkpoint.tensors)
         self.sampler.load_state_dict(state["sampler"])
         self.strategy.load_state_dict(state["strategy"])
-        self.clock.seconds = dict(state["seconds"])
+        self.clock.resume(state["seconds"])
         self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
         self._points = [LossPoint.model_validate(point) for point in state["points"]]
         self._weight_points = [WeightPoint.model_validate(point) for point in state["weights"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -20,19 +20,13 @@ Weights = Callable[[int], np.ndarray]
 
 
 def draw(sampler: DomainSampler, batches: int, weights: np.ndarray | Weights = WEIGHTS) -> dict[str, list[int]]:
-    """Sequences of each domain in the order in which they were drawn."""
+    """Sequences of each domain as they were drawn; exactly in the domain's order where a batch holds one sequence."""
     streams: dict[str, list[int]] = defaultdict(list)
     for step in range(batches):
         domains, indices = sampler.next_batch(weights(step) if callable(weights) else weights)
-        for ordinal in _within_batch(domains, indices, sampler):
-            streams[sampler.names[domains[ordinal]]].append(int(indices[ordinal]))
+        for domain, index in zip(domains, indices, strict=True):
+            streams[sampler.names[domain]].append(int(index))
     return streams
-
-
-def _within_batch(domains: np.ndarray, indices: np.ndarray, sampler: DomainSampler) -> Iterable[int]:
-    assert domains.shape == indices.shape
-    assert np.all((indices >= 0) & (indices < np.array(list(sampler._full_sizes.astype(int)))[domains]))
-    return range(len(domains))
 
 
 def random_weights(seed: int, count: int) -> Weights:
@@ -65,13 +59,13 @@ def test_permute_moves_most_things_and_differs_by_key() -> None:
 def test_counts_follow_the_weights(seed: int, count: int, batch_size: int, changing: bool) -> None:
     sampler = DomainSampler({f"d{i}": 1000 for i in range(count)}, seed=1, batch_size=batch_size)
     weights, owed = random_weights(seed, count), np.zeros(count)
-    for step in range(200):
+    for step in range(100):
         now = weights(step if changing else 0)
         domains, _ = sampler.next_batch(now)
         assert len(domains) == batch_size
         owed += batch_size * now
-        assert np.max(np.abs(sampler.drawn - owed)) < 1.75  # at every step, not only at the end
-    assert sampler.drawn.sum() == 200 * batch_size
+        assert np.max(np.abs(sampler.drawn - owed)) < 1.5  # at every step, not only at the end
+    assert sampler.drawn.sum() == 100 * batch_size
 
 
 def test_a_small_weight_gets_its_share() -> None:
@@ -90,7 +84,7 @@ def test_new_weights_act_on_the_very_next_batch() -> None:
 
 
 def test_every_sequence_is_seen_once_before_any_is_seen_again() -> None:
-    streams = draw(DomainSampler(SIZES, seed=3, batch_size=9), 60)
+    streams = draw(DomainSampler(SIZES, seed=3, batch_size=1), 600)
     for name, size in SIZES.items():
         epochs = [streams[name][start : start + size] for start in range(0, len(streams[name]), size)]
         assert len(epochs) > 5
@@ -98,6 +92,17 @@ def test_every_sequence_is_seen_once_before_any_is_seen_again() -> None:
             assert sorted(epoch) == list(range(size))
         assert len(set(epochs[-1])) == len(epochs[-1])
         assert epochs[0] != epochs[1]  # a new epoch has a new order
+
+
+@given(st.integers(0, 10_000), st.integers(1, 30))
+@settings(deadline=None, max_examples=25)
+def test_after_every_batch_no_sequence_is_ahead_by_more_than_one(seed: int, batch_size: int) -> None:
+    sampler, weights = DomainSampler(SIZES, seed=seed, batch_size=batch_size), random_weights(seed, 3)
+    seen = {name: np.zeros(size, dtype=int) for name, size in SIZES.items()}
+    for step in range(40):
+        for name, stream in draw(sampler, 1, weights(step)).items():
+            np.add.at(seen[name], stream, 1)
+            assert np.ptp(seen[name]) <= 1
 
 
 def test_a_batch_of_many_epochs_still_covers_evenly() -> None:
@@ -125,20 +130,13 @@ def test_slots_of_a_batch_are_mixed() -> None:
     ],
 )
 def test_a_domains_order_depends_on_nothing_but_its_name(other_sizes: Mapping[str, int]) -> None:
-    ours = draw(DomainSampler(SIZES, seed=5, batch_size=8), 40)
+    ours = draw(DomainSampler(SIZES, seed=5, batch_size=1), 400)
     count = len(other_sizes)
-    theirs = draw(DomainSampler(other_sizes, seed=5, batch_size=8), 40, np.full(count, 1 / count))
+    theirs = draw(DomainSampler(other_sizes, seed=5, batch_size=1), 400, np.full(count, 1 / count))
     for name in set(SIZES) & set(other_sizes):
         drawn_by_both = min(len(ours[name]), len(theirs[name]))
-        assert drawn_by_both > 20
-        assert sorted(ours[name][: SIZES[name]]) == sorted(theirs[name][: SIZES[name]]) or drawn_by_both < SIZES[name]
-        _same_sets_in_time(ours[name], theirs[name], drawn_by_both)
-
-
-def _same_sets_in_time(ours: list[int], theirs: list[int], count: int) -> None:
-    """The n-th draw is fixed; within a batch its slot is not, so compare up to the batch's reach."""
-    for end in range(0, count - 8, 8):
-        assert set(ours[:end]) <= set(theirs[: end + 8])
+        assert drawn_by_both > 38
+        assert ours[name][:drawn_by_both] == theirs[name][:drawn_by_both]
 
 
 def test_other_seeds_give_other_orders() -> None:
@@ -192,7 +190,7 @@ def test_when_every_domain_is_exhausted_the_sampler_says_so() -> None:
         sampler.next_batch([0.6, 0.4])
 
 
-@given(st.integers(0, 200), st.integers(0, 10_000))
+@given(st.integers(0, 60), st.integers(0, 10_000))
 @settings(deadline=None, max_examples=30)
 def test_a_saved_state_goes_on_identically(batches: int, seed: int) -> None:
     def sampler() -> DomainSampler:
@@ -265,7 +263,10 @@ def test_original_weights_are_configured_or_the_share_of_the_sequences() -> None
 def test_the_stream_of_a_seed_is_pinned() -> None:
     """Golden. A change here means that every interrupted run, resumed, would go on with other batches: don't."""
     sampler = DomainSampler(SIZES, seed=17, batch_size=8)
-    domains, indices = sampler.next_batch(WEIGHTS)
-    assert (domains.tolist(), indices.tolist()) == ("?", "?")
-    domains, indices = DomainSampler({"a": 10**12}, seed=17, batch_size=3, fraction=0.1).next_batch([1.0])
-    assert indices.tolist() == "?"
+    batches = [[each.tolist() for each in sampler.next_batch(WEIGHTS)] for _ in range(2)]
+    assert batches == [
+        [[0, 2, 0, 1, 0, 1, 0, 1], [18, 2, 33, 11, 36, 1, 39, 8]],  # domains, indices
+        [[0, 0, 0, 0, 2, 0, 1, 1], [23, 8, 24, 12, 3, 32, 6, 10]],
+    ]
+    _, indices = DomainSampler({"a": 10**12}, seed=17, batch_size=3, fraction=0.1).next_batch([1.0])
+    assert indices.tolist() == [65894501793, 640783426542, 456528001837]

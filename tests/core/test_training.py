@@ -1,0 +1,237 @@
+"""The training program as its own process: it finishes, survives being killed, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny import LENGTH, SEQUENCES, VOCABULARY, job, write_job
+
+from velocitune_core import events
+from velocitune_core.contracts import TrainResult
+from velocitune_core.events import Event, read_events
+
+ALONE = [sys.executable, "-m", "velocitune_core.train"]
+TOGETHER = [*ALONE[:2], "torch.distributed.run", "--standalone", "--nproc-per-node=2", *ALONE[1:]]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished process left behind."""
+
+    output: Path
+    returncode: int
+    stderr: str
+
+    @property
+    def events(self) -> list[Event]:
+        return list(read_events(self.output / "events.jsonl"))
+
+    @property
+    def result(self) -> TrainResult:
+        return TrainResult.read(self.output / "result.json")
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        return load_file(self.output / "model" / "model.safetensors")
+
+    @property
+    def checkpoints(self) -> list[str]:
+        return sorted(path.name for path in (self.output / "checkpoints").iterdir())
+
+
+def start(tree: dict[str, Any], program: Sequence[str] = ALONE) -> subprocess.Popen[str]:
+    command = [*program, str(write_job(tree))]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def end(process: subprocess.Popen[str], tree: dict[str, Any]) -> Run:
+    _, stderr = process.communicate(timeout=120)
+    return Run(Path(tree["output"]), process.returncode, stderr)
+
+
+def train(tree: dict[str, Any], program: Sequence[str] = ALONE) -> Run:
+    return end(start(tree, program), tree)
+
+
+def signal_at(step: int, number: signal.Signals, tree: dict[str, Any]) -> Run:
+    """Train, and send the signal as soon as the event file tells of `step`."""
+    process = start(tree)
+    file = Path(tree["output"]) / "events.jsonl"
+    needle, deadline = f'"step":{step},"event":"step"'.encode(), time.monotonic() + 100
+    while not (file.exists() and needle in file.read_bytes()):
+        assert process.poll() is None and time.monotonic() < deadline, f"ended before step {step} was seen"
+        time.sleep(0.002)
+    process.send_signal(number)
+    return end(process, tree)
+
+
+def what_was_said(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
+    """Events by kind and step, without what differs from run to run: clock times, and resumptions."""
+    timing = {"time", "seconds", "tokens_per_second"}
+    return {
+        (event.event, event.step): event.model_dump(exclude=timing)
+        for event in run.events
+        if not isinstance(event, events.Started | events.Warned)
+    }
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(job(tiny_inputs, tmp_path_factory.mktemp("unbroken") / "run"))
+
+
+def test_a_training_finishes_with_its_result(unbroken: Run) -> None:
+    assert unbroken.returncode == 0, unbroken.stderr
+    result = unbroken.result
+    assert (result.name, result.strategy, result.steps, result.resumed) == ("tiny", "velocitune", 30, 0)
+    assert result.tokens == sum(result.tokens_per_domain.values()) == 30 * 6 * LENGTH
+    assert [point.step for point in result.points] == [5, 10, 15, 20, 25, 30]
+    assert result.final == result.points[-1].losses
+    assert all(result.final[name] < result.points[0].losses[name] - 0.1 for name in SEQUENCES)  # it learns
+    assert [point.step for point in result.weights] == [0, 5, 10, 15, 20, 25]  # none after the last step
+    assert list(result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
+    assert result.weights[-1].weights != result.weights[0].weights
+    for name, sequences in SEQUENCES.items():
+        expected = result.tokens_per_domain[name] / (sequences * LENGTH)
+        assert result.epochs_per_domain[name] == pytest.approx(expected)
+    assert unbroken.checkpoints == ["step-00000020", "step-00000030"]
+
+
+def test_velocities_and_weights_are_those_of_the_method(unbroken: Run) -> None:
+    """Recomputed here from the events alone: V = (ℓ − ℓ_target) / (4.2 − ℓ_target), w ∝ w·e^V."""
+    losses = {event.step: event.losses for event in unbroken.events if isinstance(event, events.Evaluated)}
+    weights = np.array([0.7, 0.3])
+    for event in unbroken.events:
+        if isinstance(event, events.Reweighted):
+            loss = np.array([losses[event.step]["code"], losses[event.step]["general"]])
+            velocity = np.clip((loss - [2.0, 3.0]) / [2.2, 1.2], 0, 1)
+            weights = weights * np.exp(velocity) / (weights * np.exp(velocity)).sum()
+            assert list(event.velocity.values()) == pytest.approx(velocity)
+            assert list(event.weights.values()) == pytest.approx(weights)
+
+
+def test_tokens_follow_the_weights_in_force(unbroken: Run) -> None:
+    """New weights act from the next step on, so the tokens of a domain are the sum over steps of its weight."""
+    in_force, owed = unbroken.result.weights, dict.fromkeys(SEQUENCES, 0.0)
+    for event in unbroken.events:
+        if isinstance(event, events.Stepped):
+            now = [point for point in in_force if point.step < event.step][-1]
+            for name in SEQUENCES:
+                owed[name] += 6 * LENGTH * now.weights[name]
+                assert abs(event.domain_tokens[name] - owed[name]) < 1.5 * LENGTH
+
+
+def test_the_trained_model_loads(unbroken: Run) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(unbroken.output / "model", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(unbroken.output / "model", local_files_only=True)
+    assert model.config.vocab_size == len(tokenizer) == VOCABULARY
+    text = tokenizer.encode("word5 word6 word7 word8 word9", return_tensors="pt")
+    assert text.tolist() == [[5, 6, 7, 8, 9]]
+    assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()  # still tied
+    assert unbroken.result.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.fixture(scope="module")
+def lives(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """One training in three lives: killed after step 13, asked to stop after step 22, then left in peace."""
+    tree = job(tiny_inputs, tmp_path_factory.mktemp("lives") / "run")
+    killed = signal_at(13, signal.SIGKILL, tree)
+    events_then = (killed.output / "events.jsonl").read_bytes()
+    stopped = signal_at(22, signal.SIGTERM, tree)
+    assert (killed.output / "events.jsonl").read_bytes().startswith(events_then[: events_then.rfind(b"\n") + 1])
+    assert stopped.checkpoints[-1] >= "step-00000022"
+    return [killed, stopped, train(tree)]
+
+
+def test_the_first_life_was_killed_and_the_second_stopped_on_request(lives: list[Run]) -> None:
+    assert [run.returncode for run in lives] == [-signal.SIGKILL, 75, 0], lives[-1].stderr
+    assert "tiny stopped after step 2" in lives[1].stderr
+    assert "of 30; saved" in lives[1].stderr
+
+
+def test_each_life_resumed_from_the_newest_checkpoint(lives: list[Run]) -> None:
+    resumed = [event.resumed_from for event in lives[-1].events if isinstance(event, events.Started)]
+    assert resumed[:2] == [None, 10]
+    assert 22 <= resumed[2] < 30  # where it was asked to stop, not at the last multiple of ten
+    assert lives[-1].result.resumed == 2
+
+
+def test_a_resumed_training_ends_bit_for_bit_like_the_unbroken_one(lives: list[Run], unbroken: Run) -> None:
+    resumed = lives[-1]
+    said, expected = what_was_said(resumed), what_was_said(unbroken)
+    extra = set(said) - set(expected)
+    assert {kind for kind, _ in extra} <= {"checkpointed"}  # the one that the stop asked for
+    assert {key: said[key] for key in expected} == expected
+    assert resumed.result.final == unbroken.result.final
+    assert resumed.result.weights == unbroken.result.weights
+    assert resumed.result.tokens_per_domain == unbroken.result.tokens_per_domain
+    ours, theirs = resumed.weights, unbroken.weights
+    assert set(ours) == set(theirs)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_no_event_was_said_twice(lives: list[Run]) -> None:
+    said = Counter((event.event, event.step) for event in lives[-1].events if not isinstance(event, events.Warned))
+    assert set(said.values()) == {1}
+
+
+def test_a_changed_job_in_the_same_folder_is_refused_with_the_field(lives: list[Run], tiny_inputs: Path) -> None:
+    output = lives[-1].output
+    before = output.joinpath("result.json").read_bytes()
+    refused = train(job(tiny_inputs, output, training__optimizer__learning_rate=2e-2, weights__code=0.6))
+    assert refused.returncode == 2
+    assert "belongs to another job" in refused.stderr
+    assert "training.optimizer.learning_rate: 0.01 → 0.02" in refused.stderr
+    assert "weights.code: 0.7 → 0.6" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert output.joinpath("result.json").read_bytes() == before
+
+
+def test_a_training_that_blows_up_stops_and_says_where_its_checkpoints_are(tiny_inputs: Path, tmp_path: Path) -> None:
+    run = train(job(tiny_inputs, tmp_path / "run", training__optimizer__learning_rate=1e30))
+    assert run.returncode == 1
+    assert f"the last good checkpoint is in {run.output / 'checkpoints'}" in run.stderr
+    assert "lower training.optimizer.learning_rate" in run.stderr
+    warnings = [event.message for event in run.events if isinstance(event, events.Warned)]
+    assert sum("not applied; its batch was from" in warning for warning in warnings) == 3
+    assert not (run.output / "result.json").exists()
+
+
+def test_a_job_with_mistakes_is_refused_with_all_of_them(tiny_inputs: Path, tmp_path: Path) -> None:
+    run = train(job(tiny_inputs, tmp_path / "run", training__batch_sequences=0, total_steps="many", colour="red"))
+    assert run.returncode == 2
+    for problem in ("training.batch_sequences: ", "total_steps: ", "(got 'many')", "colour: unknown key"):
+        assert problem in run.stderr
+    assert not run.output.exists()
+
+
+def test_two_processes_learn_the_same_as_one(unbroken: Run, tiny_inputs: Path, tmp_path: Path) -> None:
+    run = train(job(tiny_inputs, tmp_path / "run"), TOGETHER)
+    assert run.returncode == 0, run.stderr
+    assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
+    assert run.result.tokens_per_domain == unbroken.result.tokens_per_domain
+    ours, theirs = what_was_said(run), what_was_said(unbroken)
+    assert set(ours) == set(theirs)
+    for key, said in theirs.items():
+        if key[0] == "step":
+            assert (ours[key]["loss"], ours[key]["gradient_norm"]) == pytest.approx(
+                (said["loss"], said["gradient_norm"]), abs=1e-3
+            )
+    assert {event.processes for event in run.events if isinstance(event, events.Started)} == {2}
+    for name, weight in unbroken.weights.items():  # whole, not one process's share
+        assert run.weights[name] == pytest.approx(weight, abs=1e-3)
