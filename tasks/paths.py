@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
 STATE = Path(".velocitune")  # lock, device slots, Prefect's own files
 RUNS = Path("runs")  # trainings in progress and their checkpoints; outlives a stage that fails
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tasks import paths
 from velocitune_core.config import ConfigError, Params, load_params
@@ -18,6 +21,7 @@ def checked_params() -> Params:
     """params.yaml of this workspace. Raises ConfigError with every problem that shows before work starts."""
     params = load_params(paths.PARAMS)
     problems = [*_model_problems(params), *_source_problems(params)]
+    problems += _unwatched_keys()
     problems += check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
     if problems:
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -44,6 +48,22 @@ def _source_problems(params: Params) -> list[str]:
         for name, domain in params.domains.items()
         for problem in check_source(domain.source, root)
     ]
+
+
+def _unwatched_keys() -> list[str]:
+    """Keys that dvc.yaml watches and params.yaml leaves to their defaults, which DVC does not know."""
+    tree = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    stages = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"].values()
+    watched = sorted({key for stage in stages for key in stage.get("params", [])})
+    return [f"{key}: missing, and dvc.yaml watches it; write it down" for key in watched if not _has(tree, key)]
+
+
+def _has(tree: Any, dotted: str) -> bool:
+    for key in dotted.split("."):
+        if not isinstance(tree, dict) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
 
 
 def _warn_of_unwatched_sources(params: Params) -> None:

@@ -94,7 +94,7 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
-def test_damage_falls_back_to_the_one_before_and_is_named(two: Path, file: str, damage) -> None:  # noqa: ANN001
+def test_damage_falls_back_to_the_one_before_and_is_named(two: Path, file: str, damage) -> None:
     damaged_path = two / "step-00000020"
     damage(damaged_path / file)
     latest, damaged = load_latest(two)

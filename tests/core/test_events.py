@@ -65,7 +65,7 @@ def test_losses_that_are_not_finite_come_back(tmp_path: Path, loss: float) -> No
     write(tmp_path / "events.jsonl", stepped(1, loss))
     (event,) = read_events(tmp_path / "events.jsonl")
     assert isinstance(event, events.Stepped)
-    assert event.loss == loss or math.isnan(event.loss) and math.isnan(loss)
+    assert event.loss == loss or (math.isnan(event.loss) and math.isnan(loss))
 
 
 def test_a_missing_file_has_no_events(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_published_chinchilla_parameters_come_back() -> None:
 
     noisy = fit_chinchilla(params, tokens, losses * np.exp(0.002 * random.standard_normal(240)))
     # within two of the published standard errors: 0.026, 0.0154, 0.0206
-    assert noisy.E == pytest.approx(e, abs=0.052)
+    assert pytest.approx(e, abs=0.052) == noisy.E
     assert (noisy.alpha, noisy.beta) == (pytest.approx(alpha, abs=0.031), pytest.approx(beta, abs=0.041))
 
 

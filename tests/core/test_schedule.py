@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -59,5 +60,5 @@ def test_the_last_step_has_the_final_fraction(schedule: Schedule, total: int) ->
 def test_it_rises_through_the_warmup_and_falls_after_it(schedule: Schedule, total: int) -> None:
     warmup = round(schedule.warmup_fraction * total)
     rates = factors(schedule, total)
-    assert all(a < b for a, b in zip(rates[:warmup], rates[1:warmup], strict=False))
-    assert all(a >= b - 1e-12 for a, b in zip(rates[warmup:], rates[warmup + 1 :], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:warmup]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(rates[warmup:]))

@@ -33,7 +33,9 @@ def proxy(fraction: float, laws: Mapping[str, LossOf] = LAWS, seed: int = 1) -> 
     """A proxy of four evaluations whose losses follow the laws."""
     tokens = round(BUDGET * fraction)
     points = [
-        LossPoint(step=part, tokens=tokens * part // 4, losses={name: of(tokens * part / 4) for name, of in laws.items()})
+        LossPoint(
+            step=part, tokens=tokens * part // 4, losses={name: of(tokens * part / 4) for name, of in laws.items()}
+        )
         for part in (1, 2, 3, 4)
     ]
     return ProxyResult(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -220,8 +221,13 @@ def test_a_job_with_mistakes_is_refused_with_all_of_them(tiny_inputs: Path, tmp_
     assert not run.output.exists()
 
 
-def test_two_processes_learn_the_same_as_one(unbroken: Run, tiny_inputs: Path, tmp_path: Path) -> None:
-    run = train(job(tiny_inputs, tmp_path / "run"), TOGETHER)
+@pytest.fixture(scope="module")
+def together(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(job(tiny_inputs, tmp_path_factory.mktemp("together") / "run"), TOGETHER)
+
+
+def test_two_processes_learn_the_same_as_one(unbroken: Run, together: Run) -> None:
+    run = together
     assert run.returncode == 0, run.stderr
     assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
     assert run.result.tokens_per_domain == unbroken.result.tokens_per_domain
@@ -234,4 +240,18 @@ def test_two_processes_learn_the_same_as_one(unbroken: Run, tiny_inputs: Path, t
             )
     assert {event.processes for event in run.events if isinstance(event, events.Started)} == {2}
     for name, weight in unbroken.weights.items():  # whole, not one process's share
+        assert run.weights[name] == pytest.approx(weight, abs=1e-3)
+
+
+@pytest.mark.parametrize(("before", "after"), [("unbroken", TOGETHER), ("together", ALONE)])
+def test_a_training_goes_on_with_another_number_of_processes(
+    request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: list[str]
+) -> None:
+    saved = request.getfixturevalue(before).output / "checkpoints" / "step-00000020"
+    shutil.copytree(saved, tmp_path / "run" / "checkpoints" / saved.name)
+    run = train(job(tiny_inputs, tmp_path / "run"), after)
+    assert run.returncode == 0, run.stderr
+    assert [event.resumed_from for event in run.events if isinstance(event, events.Started)] == [20]
+    assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
+    for name, weight in unbroken.weights.items():
         assert run.weights[name] == pytest.approx(weight, abs=1e-3)

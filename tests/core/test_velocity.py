@@ -107,7 +107,7 @@ def test_updated_weights_are_a_distribution(
 
 
 @given(WEIGHTS, VELOCITIES, st.randoms(use_true_random=False))
-def test_the_order_of_domains_does_not_matter(weights: np.ndarray, velocity: np.ndarray, random) -> None:  # noqa: ANN001
+def test_the_order_of_domains_does_not_matter(weights: np.ndarray, velocity: np.ndarray, random) -> None:
     order = list(range(len(weights)))
     random.shuffle(order)
     expected = update_weights(weights, velocity, smoothing=0.1)[order]
