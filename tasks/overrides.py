@@ -22,6 +22,8 @@ def override_params(overrides: Mapping[str, Any]) -> None:
         return
     yaml = YAML()
     yaml.width = 120
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(type(None), _write_null)
     tree = yaml.load(paths.PARAMS)
     for key, value in overrides.items():
         *sections, last = key.split(".")
@@ -38,6 +40,11 @@ def override_params(overrides: Mapping[str, Any]) -> None:
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
     write_text(paths.PARAMS, text.getvalue())
+
+
+def _write_null(representer: Any, _: None) -> Any:
+    """`null` as people write it, where ruamel leaves the place empty."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def parse_override(setting: str) -> tuple[str, Any]:

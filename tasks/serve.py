@@ -36,7 +36,8 @@ def main() -> int:
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as Ctrl-C does
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us in the background
+        signal.signal(number, signal.default_int_handler)
     try:
         _serve(arguments.prefect_port, arguments.mlflow_port)
     except KeyboardInterrupt:

@@ -157,7 +157,7 @@ def _minimise(
 ) -> tuple[NDArray[np.float64], float]:
     result = minimize(
         _objective, start, args=(x, y), jac=True, method="L-BFGS-B", bounds=_bounds(len(x)),
-        options={"maxiter": 2000, "ftol": 1e-14, "gtol": 1e-10},
+        options={"maxiter": 1000, "ftol": 1e-11, "gtol": 1e-8},
     )  # fmt: skip
     return result.x, float(result.fun)
 

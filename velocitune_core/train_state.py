@@ -43,7 +43,7 @@ def load_full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, te
     weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
     set_model_state_dict(model, weights, options=options)
     ours: dict[str, Any] = get_optimizer_state_dict(model, optimizer)  # groups, and which moments there are
-    moments = {
+    moments: dict[str, Any] = {
         name: {key: tensors[f"{OPTIMIZER}state.{name}.{key}"] for key in keys} for name, keys in ours["state"].items()
     }
     # Nested, not flat: torch cannot load a flattened state that is whole.

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 SOURCE = {"type": "jsonl", "path": "x.jsonl"}
 SMALLEST = {
     "domains": {"code": {"source": SOURCE}, "papers": {"source": SOURCE}},
+    "data": {"path": "data/raw"},
+    "model": {"path": "models/base"},
     "training": {"optimizer": {"learning_rate": 1e-3}},
 }
 MANY_PROBLEMS = """\
@@ -23,6 +25,7 @@ domains:
   ../x:
     source: {type: jsonl, path: x.jsonl}
 evaluation: {every_steps: 0}
+model: {path: models/base}
 mixture: {weights: {code: 0.5, papers: 0.4}}
 proxies: {fractions: [0.5, 0.25, 0.1]}
 training:
@@ -63,6 +66,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     origin, *lines = str(refusal.value).splitlines()
     assert origin == f"{path}:"
     expected = {
+        "data": "required",
         "domains.code.source.type": "'csv'",
         "domains.code.max_tokens": "'500000'",
         "domains.../x.[key]": "'../x'",

@@ -68,11 +68,11 @@ def train(tree: dict[str, Any], program: Sequence[str] = ALONE) -> Run:
 
 
 def signal_at(step: int, number: signal.Signals, tree: dict[str, Any]) -> Run:
-    """Train, and send the signal as soon as the event file tells of `step`."""
+    """Train, and send the signal as soon as this life of the run tells of `step`."""
+    file, deadline = Path(tree["output"]) / "events.jsonl", time.monotonic() + 100
+    offset = file.stat().st_size if file.exists() else 0
     process = start(tree)
-    file = Path(tree["output"]) / "events.jsonl"
-    needle, deadline = f'"step":{step},"event":"step"'.encode(), time.monotonic() + 100
-    while not (file.exists() and needle in file.read_bytes()):
+    while not any(isinstance(event, events.Stepped) and event.step >= step for event in read_events(file, offset)):
         assert process.poll() is None and time.monotonic() < deadline, f"ended before step {step} was seen"
         time.sleep(0.002)
     process.send_signal(number)
@@ -97,18 +97,18 @@ def unbroken(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 def test_a_training_finishes_with_its_result(unbroken: Run) -> None:
     assert unbroken.returncode == 0, unbroken.stderr
     result = unbroken.result
-    assert (result.name, result.strategy, result.steps, result.resumed) == ("tiny", "velocitune", 30, 0)
-    assert result.tokens == sum(result.tokens_per_domain.values()) == 30 * 6 * LENGTH
-    assert [point.step for point in result.points] == [5, 10, 15, 20, 25, 30]
+    assert (result.name, result.strategy, result.steps, result.resumed) == ("tiny", "velocitune", 45, 0)
+    assert result.tokens == sum(result.tokens_per_domain.values()) == 45 * 6 * LENGTH
+    assert [point.step for point in result.points] == list(range(5, 46, 5))
     assert result.final == result.points[-1].losses
     assert all(result.final[name] < result.points[0].losses[name] - 0.1 for name in SEQUENCES)  # it learns
-    assert [point.step for point in result.weights] == [0, 5, 10, 15, 20, 25]  # none after the last step
+    assert [point.step for point in result.weights] == list(range(0, 41, 5))  # none after the last step
     assert list(result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
     assert result.weights[-1].weights != result.weights[0].weights
     for name, sequences in SEQUENCES.items():
         expected = result.tokens_per_domain[name] / (sequences * LENGTH)
         assert result.epochs_per_domain[name] == pytest.approx(expected)
-    assert unbroken.checkpoints == ["step-00000020", "step-00000030"]
+    assert unbroken.checkpoints == ["step-00000030", "step-00000045"]
 
 
 def test_velocities_and_weights_are_those_of_the_method(unbroken: Run) -> None:
@@ -149,26 +149,26 @@ def test_the_trained_model_loads(unbroken: Run) -> None:
 
 @pytest.fixture(scope="module")
 def lives(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """One training in three lives: killed after step 13, asked to stop after step 22, then left in peace."""
+    """One training in three lives: killed after step 16, asked to stop after step 31, then left in peace."""
     tree = job(tiny_inputs, tmp_path_factory.mktemp("lives") / "run")
-    killed = signal_at(13, signal.SIGKILL, tree)
+    killed = signal_at(16, signal.SIGKILL, tree)
     events_then = (killed.output / "events.jsonl").read_bytes()
-    stopped = signal_at(22, signal.SIGTERM, tree)
+    stopped = signal_at(31, signal.SIGTERM, tree)
     assert (killed.output / "events.jsonl").read_bytes().startswith(events_then[: events_then.rfind(b"\n") + 1])
-    assert stopped.checkpoints[-1] >= "step-00000022"
+    assert stopped.checkpoints[-1] >= "step-00000031"
     return [killed, stopped, train(tree)]
 
 
 def test_the_first_life_was_killed_and_the_second_stopped_on_request(lives: list[Run]) -> None:
     assert [run.returncode for run in lives] == [-signal.SIGKILL, 75, 0], lives[-1].stderr
-    assert "tiny stopped after step 2" in lives[1].stderr
-    assert "of 30; saved" in lives[1].stderr
+    assert "tiny stopped after step " in lives[1].stderr
+    assert "of 45; saved" in lives[1].stderr
 
 
 def test_each_life_resumed_from_the_newest_checkpoint(lives: list[Run]) -> None:
     resumed = [event.resumed_from for event in lives[-1].events if isinstance(event, events.Started)]
-    assert resumed[:2] == [None, 10]
-    assert 22 <= resumed[2] < 30  # where it was asked to stop, not at the last multiple of ten
+    assert resumed[:2] == [None, 15]
+    assert 31 <= resumed[2] < 45  # where it was asked to stop, not at the last multiple of fifteen
     assert lives[-1].result.resumed == 2
 
 
@@ -247,11 +247,11 @@ def test_two_processes_learn_the_same_as_one(unbroken: Run, together: Run) -> No
 def test_a_training_goes_on_with_another_number_of_processes(
     request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: list[str]
 ) -> None:
-    saved = request.getfixturevalue(before).output / "checkpoints" / "step-00000020"
+    saved = request.getfixturevalue(before).output / "checkpoints" / "step-00000030"
     shutil.copytree(saved, tmp_path / "run" / "checkpoints" / saved.name)
     run = train(job(tiny_inputs, tmp_path / "run"), after)
     assert run.returncode == 0, run.stderr
-    assert [event.resumed_from for event in run.events if isinstance(event, events.Started)] == [20]
+    assert [event.resumed_from for event in run.events if isinstance(event, events.Started)] == [30]
     assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
     for name, weight in unbroken.weights.items():
         assert run.weights[name] == pytest.approx(weight, abs=1e-3)

@@ -57,7 +57,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def job(inputs: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    """Thirty steps under Velocitune, evaluated every five, saved every ten; `a__b=1` sets job["a"]["b"]."""
+    """45 steps under Velocitune, evaluated every five, saved every fifteen; `a__b=1` sets job["a"]["b"]."""
     tree: dict[str, Any] = {
         "name": "tiny",
         "output": str(output),
@@ -72,13 +72,13 @@ def job(inputs: Path, output: Path, **changes: Any) -> dict[str, Any]:
             for name in SEQUENCES
         },
         "weights": {"code": 0.7, "general": 0.3},
-        "total_steps": 30,
+        "total_steps": 45,
         "training": {
             "batch_sequences": 6,
             "micro_batch_sequences": 3,
             "optimizer": {"learning_rate": 1e-2},
             "precision": "float32",
-            "checkpoint_every_steps": 10,
+            "checkpoint_every_steps": 15,
             "checkpoints_kept": 2,
             "log_every_steps": 1,
         },

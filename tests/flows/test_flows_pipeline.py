@@ -1,0 +1,283 @@
+"""The whole pipeline in miniature, on text that every Python installation has: no network, no embedded data.
+
+The tests follow each other through one workspace: the pipeline makes everything, `dvc repro` finds nothing to do, a
+changed parameter goes through `dvc repro`, and then the pipeline finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.tracking import CONFIG_TAG, PARENT_TAG, metrics_of
+from velocitune_core.config import load_params
+from velocitune_core.contracts import InitialLosses, Manifest, ProxyResult, Targets, TrainResult
+from velocitune_core.events import read_events
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+PROJECT = Path(__file__).parents[2]
+ORDER = ["base", "prepare", "initial", "proxies", "targets", "train", "report"]
+PROXIES = ["proxy-0_2-seed-1", "proxy-0_4-seed-1", "proxy-0_6-seed-1", "proxy-0_8-seed-1"]
+CHARACTERS = 400_000  # of text per domain, more than the miniature takes
+SECONDS_PER_COMMAND = 400
+
+
+class Workspace:
+    """A copy of the project with its own data and settings, and the commands that a user gives in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """`python -m …` in the workspace."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        environment |= {
+            "OMP_NUM_THREADS": "1",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",  # stages call `python`
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str, status: int = 0) -> str:
+        """The same to its end; returns what it said."""
+        return finished(self.start(*arguments), status)
+
+    def params(self) -> dict[str, Any]:
+        return yaml.safe_load((self.folder / "params.yaml").read_text())
+
+    def write_params(self, tree: dict[str, Any]) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def finished(process: subprocess.Popen[str], status: int = 0) -> str:
+    try:
+        output, _ = process.communicate(timeout=SECONDS_PER_COMMAND)
+    finally:
+        process.kill()
+    assert process.returncode == status, f"{process.args}: status {process.returncode}\n{output[-6000:]}"
+    return output
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The project's files, three domains of real text in data/raw, the settings of tests/miniature.yaml."""
+    folder = tmp_path_factory.mktemp("workspace")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (PROJECT / name).is_file():  # a file may be deleted and not yet committed
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PROJECT / name, folder / name)
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    for name, texts in {"code": code(), "licences": licences(), "general": descriptions()}.items():
+        write_documents(folder / "data/raw" / f"{name}.jsonl", texts)
+    tree = yaml.safe_load((PROJECT / "tests/miniature.yaml").read_text())
+    tree["data"]["path"] = "data/raw"
+    tree["domains"] = {
+        name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}, "max_tokens": tokens}
+        for name, tokens in {"code": 40_000, "licences": 20_000, "general": 10_000}.items()
+    }
+    tree["base"]["domain"] = "general"
+    tree["resources"] = {"threads": 1}
+    made = Workspace(folder)
+    made.write_params(tree)
+    return made
+
+
+def code() -> Iterator[str]:
+    """Modules of the standard library."""
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
+        yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def licences() -> Iterator[str]:
+    for path in sorted(installed().glob("*.dist-info/**/LICEN[SC]E*")):
+        yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def descriptions() -> Iterator[str]:
+    """What installed packages say of themselves: the text below the headers of their metadata."""
+    for path in sorted(installed().glob("*.dist-info/METADATA")):
+        yield path.read_text(encoding="utf-8", errors="replace").partition("\n\n")[2]
+
+
+def installed() -> Path:
+    return Path(sysconfig.get_path("purelib"))
+
+
+def write_documents(path: Path, texts: Iterable[str]) -> None:
+    left = CHARACTERS
+    with path.open("w", encoding="utf-8") as file:
+        for text in texts:
+            if left > 0:
+                file.write(json.dumps({"text": text[:20_000]}) + "\n")
+                left -= len(text[:20_000])
+
+
+@pytest.fixture(scope="module")
+def first_run(workspace: Workspace) -> tuple[str, str, int]:
+    """What the first pipeline said, what a stage said that was started meanwhile, and the pipeline's process id."""
+    pipeline = workspace.start("flows.pipeline")
+    try:
+        lock = workspace.folder / ".velocitune/lock"
+        deadline = time.monotonic() + 120
+        while not (lock.exists() and lock.read_text()) and pipeline.poll() is None:
+            assert time.monotonic() < deadline, "the pipeline does not start"
+            time.sleep(0.2)
+        refused = workspace.run("flows.prepare", status=2 if pipeline.poll() is None else 0)
+        return finished(pipeline), refused, pipeline.pid
+    finally:
+        pipeline.kill()
+
+
+def test_pipeline_makes_everything_that_dvc_declares(workspace: Workspace, first_run: tuple[str, str, int]) -> None:
+    for file in ("dvc.yaml", "inputs/dvc.yaml"):
+        for name, stage in yaml.safe_load((workspace.folder / file).read_text())["stages"].items():
+            outs = [*stage["outs"], *(path for metric in stage.get("metrics", []) for path in metric)]
+            if name != "corpus":
+                assert [out for out in outs if not (workspace.folder / out).exists()] == [], name
+    assert not (workspace.folder / "data/embedded").exists()
+    assert "Result" in first_run[0]
+
+
+def test_a_second_run_in_the_workspace_is_refused(first_run: tuple[str, str, int]) -> None:
+    _, refused, pid = first_run
+    assert "a run is going in this workspace already" in refused
+    assert f'"pid": {pid}' in refused and "flows.pipeline" in refused
+
+
+@pytest.mark.usefixtures("first_run")
+def test_results_keep_their_contracts(workspace: Workspace) -> None:
+    results = workspace.folder / "results"
+    domains = {"code", "licences", "general"}
+    assert set(Manifest.read(workspace.folder / "prepared/manifest.json").domains) == domains
+    assert set(InitialLosses.read(results / "initial.json").losses) == domains
+    assert set(Targets.read(results / "targets.json").domains) == domains
+    train = TrainResult.read(results / "train.json")
+    assert set(train.final) == domains and train.strategy == "velocitune"
+    assert sorted(path.stem for path in (results / "proxies").iterdir()) == PROXIES
+    proxies = [ProxyResult.read(results / "proxies" / f"{name}.json") for name in PROXIES]
+    assert [proxy.fraction for proxy in proxies] == [0.2, 0.4, 0.6, 0.8]
+    metrics = json.loads((workspace.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert metrics
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_trained_model_loads(workspace: Workspace) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = workspace.folder / "models/trained"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ids = tokenizer("import os\n", return_tensors="pt").input_ids
+    assert len(tokenizer) == 512 and torch.isfinite(model(ids).logits).all()
+
+
+@pytest.mark.usefixtures("first_run")
+def test_mlflow_shows_every_training_under_one_parent(workspace: Workspace) -> None:
+    client, runs = mlflow_runs(workspace)
+    parents = [run for run in runs if CONFIG_TAG in run.data.tags]
+    assert len(parents) == 1
+    assert parents[0].info.status == "FINISHED" and parents[0].data.params["strategy.name"] == "velocitune"
+    children = {run.data.tags["velocitune.name"]: run for run in runs if PARENT_TAG in run.data.tags}
+    assert sorted(children) == sorted([*PROXIES, "base", "training"]) and len(runs) == len(children) + 1
+    for child in children.values():
+        assert child.data.tags[PARENT_TAG] == parents[0].info.run_id and child.info.status == "FINISHED"
+    expected: dict[str, list[tuple[int, int, float]]] = {}
+    for event in read_events(workspace.folder / "results/events.jsonl"):
+        for key, value in metrics_of(event):
+            expected.setdefault(key, []).append((event.step, round(event.time * 1000), value))
+    run_id = children["training"].info.run_id
+    assert set(expected) == set(children["training"].data.metrics)
+    for key, points in expected.items():
+        told = client.get_metric_history(run_id, key)
+        assert sorted((each.step, each.timestamp, each.value) for each in told) == sorted(points), key
+
+
+@pytest.mark.usefixtures("first_run")
+def test_dvc_repro_after_the_pipeline_does_nothing(workspace: Workspace) -> None:
+    said = workspace.run("dvc", "repro")
+    assert "Running stage" not in said and "up to date" in said
+
+
+@pytest.mark.usefixtures("first_run")
+def test_a_changed_option_of_the_strategy_concerns_train_and_report_only(workspace: Workspace) -> None:
+    tree = workspace.params()
+    tree["strategy"]["options"]["step_size"] = 0.5
+    workspace.write_params(tree)
+    assert set(json.loads(workspace.run("dvc", "status", "--json"))) == {"train"}
+    said = workspace.run("dvc", "repro")
+    assert [name for name in ORDER if f"Running stage '{address(name)}'" in said] == ["train", "report"]
+    assert json.loads(workspace.run("dvc", "status", "--json")) == {}
+    _, runs = mlflow_runs(workspace)
+    parent = next(run for run in runs if run.data.params.get("strategy.options.step_size") == "0.5")
+    children = {run.data.tags["velocitune.name"] for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id}
+    assert children == {*PROXIES, "training"}  # proxies of the other configuration, which this one shares
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_pipeline_after_dvc_repro_skips_everything(workspace: Workspace) -> None:
+    said = workspace.run("flows.pipeline")
+    assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == []
+
+
+@pytest.mark.usefixtures("first_run")
+def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.preflight import checked_params
+    from tasks.versioning import stages_in_order
+
+    monkeypatch.chdir(workspace.folder)
+    assert [each.split(":")[-1] for each in stages_in_order()] == ORDER
+    shutil.copytree("models/base", "models/mine")
+    before = workspace.params()
+    try:
+        workspace.write_params({**before, "model": {"path": "models/mine"}})
+        checked_params()
+        assert [each.split(":")[-1] for each in stages_in_order()] == ORDER[1:]
+    finally:
+        workspace.write_params(before)
+
+
+@pytest.mark.usefixtures("first_run")
+def test_a_malformed_line_is_named(workspace: Workspace) -> None:
+    path = workspace.folder / "data/raw/licences.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:4], '{"text": "cut of\n', *lines[5:]]))
+    try:
+        said = workspace.run("flows.prepare", status=2)
+    finally:
+        path.write_text("".join(lines))
+    assert "licences.jsonl:5" in said
+
+
+def address(name: str) -> str:
+    """How DVC names a stage."""
+    return f"inputs/dvc.yaml:{name}" if name in {"corpus", "base"} else name
+
+
+def mlflow_runs(workspace: Workspace) -> tuple[Any, list[Any]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{workspace.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(load_params(workspace.folder / "params.yaml").tracking.experiment)
+    assert experiment is not None
+    return client, list(client.search_runs([experiment.experiment_id]))
