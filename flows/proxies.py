@@ -10,7 +10,7 @@ from tasks.jobs import proxy_jobs
 from tasks.preflight import checked_params
 from tasks.proxies import train_proxy, write_proxies
 from tasks.workspace import run_stage
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import Manifest, ProxyResult
 
 
 @flow(name="proxies")
@@ -21,7 +21,8 @@ def proxies() -> None:
     with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
         wait(futures)
-    write_proxies([future.result() for future in futures])
+    results: list[ProxyResult] = [future.result() for future in futures]
+    write_proxies(results)
 
 
 if __name__ == "__main__":

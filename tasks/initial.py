@@ -20,9 +20,7 @@ def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     from velocitune_core.processes import start_processes
 
     start = time.perf_counter()
-    held_out = {
-        name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()
-    }
+    held_out = {name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()}
     with leased_device(params.resources):
         learner = Learner(params.model.path, params.training, start_processes())
         losses = learner.evaluate(held_out, params.evaluation.batch_sequences)

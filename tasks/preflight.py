@@ -33,7 +33,9 @@ def _model_problems(params: Params) -> list[str]:
     if Path(params.model.path) != paths.BASE_MODEL:
         return check_model_folder(params.model.path)
     if params.base is None:
-        return [f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"]
+        return [
+            f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
+        ]
     if params.base.domain not in params.domains:
         return [f"base.domain: {params.base.domain!r} is not a domain; choose one of {sorted(params.domains)}"]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from prefect import task
@@ -36,7 +37,13 @@ def pack(name: str, params: Params) -> DomainManifest:
 
 @task(name="write manifest")
 def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manifest:
-    """prepared/manifest.json: counts and hashes of all domains, in the order of params.yaml."""
+    """prepared/manifest.json: counts and hashes of all domains, in the order of params.yaml.
+
+    Folders of domains that are no longer named go.
+    """
+    for folder in paths.PREPARED.iterdir():
+        if folder.is_dir() and folder.name not in domains:
+            shutil.rmtree(folder)
     tokenizer = load_tokenizer(params.model.path)
     manifest = Manifest(
         sequence_length=params.data.sequence_length,

@@ -8,6 +8,7 @@ from tasks import paths
 from tasks.launch import run_folder, run_training
 from tasks.tracking import Tracker
 from tasks.watchers import PrefectWatcher, TerminalWatcher
+from velocitune_core.atomic import replacing
 from velocitune_core.config import Params
 from velocitune_core.contracts import ProxyResult
 from velocitune_core.job import TrainJob
@@ -35,9 +36,10 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
 
 @task(name="write proxies")
 def write_proxies(results: list[ProxyResult]) -> None:
-    """results/proxies/<name>.json each."""
-    for result in results:
-        result.write(paths.PROXIES / f"{result.name}.json")
+    """results/proxies/<name>.json each; those of other settings go."""
+    with replacing(paths.PROXIES) as folder:
+        for result in results:
+            result.write(folder / f"{result.name}.json")
 
 
 def read_proxies() -> list[ProxyResult]:

@@ -30,7 +30,7 @@ PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "ve
 
 
 class Tracker:
-    """The parent run of a configuration. Every method gives up quietly, with one warning, where MLflow cannot be reached."""
+    """The parent run of a configuration. Where MLflow cannot be reached, every method gives up with one warning."""
 
     def __init__(self, params: Params) -> None:
         self._params = params
@@ -52,7 +52,8 @@ class Tracker:
         try:
             if self._client is not None:
                 labels = {PARENT_TAG: self._parent, JOB_TAG: job, "velocitune.name": name, **(tags or {})}
-                run_id = self._find_or_create(f"{PARENT_TAG}` = '{self._parent}' and tags.`{JOB_TAG}` = '{job}'", name, labels)
+                same = f"{PARENT_TAG}` = '{self._parent}' and tags.`{JOB_TAG}` = '{job}'"
+                run_id = self._find_or_create(same, name, labels)
         except Exception as error:
             self._give_up(error)
         return RunWatcher(self._client if run_id else None, run_id)
@@ -127,7 +128,9 @@ class Tracker:
 
     def _give_up(self, error: Exception) -> None:
         if self._client is not None or not self._parent:
-            logger.warning("MLflow (%s) is out of reach; its view catches up later: %s", self._params.tracking.uri, error)
+            logger.warning(
+                "MLflow (%s) is out of reach; its view catches up later: %s", self._params.tracking.uri, error
+            )
         self._client = None
 
 

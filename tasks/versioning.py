@@ -15,7 +15,7 @@ def stages_in_order() -> list[str]:
     with Repo(".") as repo:
         report = repo.stage.get_target("report")
         ordered = networkx.dfs_postorder_nodes(repo.index.graph, report)  # edges lead to what a stage depends on
-        return [stage.addressing for stage in ordered if isinstance(stage, PipelineStage)]
+        return [str(stage.addressing) for stage in ordered if isinstance(stage, PipelineStage)]
 
 
 def is_up_to_date(stage: str) -> bool:

@@ -1,4 +1,7 @@
-"""Who listens while a training runs: a bar on the terminal, a progress artifact in Prefect. A view may fail; work goes on."""
+"""Who listens while a training runs: a bar on the terminal, a progress artifact in Prefect.
+
+A view may fail; the work goes on.
+"""
 
 from __future__ import annotations
 

@@ -22,9 +22,8 @@ OF_OTHER_STRATEGIES = {  # base and proxies run the static strategy only; the re
     "velocitune_core/velocity.py",
 }
 UNWATCHED = {"base": EMPTY | OF_OTHER_STRATEGIES, "proxies": EMPTY | OF_OTHER_STRATEGIES}
-# Tasks that decide a stage's result. The others (tracking, watchers, artifacts, devices, …) are plumbing.
-DECIDING_TASKS = {f"tasks/{name}.py" for name in (*STAGES, "jobs", "launch")}
-READERS = {"tasks/proxies.py"}  # of which targets and report take `read_proxies` alone
+# The rest of tasks (tracking, watchers, artifacts, devices, …) is plumbing that changes no result.
+BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.jobs
 
 
 def modules(package: str) -> list[str]:
@@ -146,8 +145,7 @@ def run_by(name: str) -> set[str]:
     start = ours(imports(f"tasks.{name}", typing_too=False))
     if name in TRAININGS:
         start |= {"velocitune_core.train"} | ours(imports("tasks.jobs", typing_too=False))
-    if name == "targets":
-        start |= ours(imports("tasks.jobs", typing_too=False)) & {"velocitune_core.config", "velocitune_core.contracts"}
+    start |= BORROWED.get(name, set())
     files = (file_of(module) for module in reachable(start, within=("velocitune_core",)))
     return {str(file.relative_to(PROJECT)) for file in files if file is not None}
 

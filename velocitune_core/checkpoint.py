@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: tensors in safetensors, everything else in JSON, hashed and renamed into place."""
+"""Checkpoints that are whole or absent: tensors in safetensors, the rest in JSON, hashed and renamed into place."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def load_latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is sound, and a line for each newer one that is not. Removes what a kill left behind."""
+    """The newest sound checkpoint, and a line for each newer one that is damaged. Removes what a kill left behind."""
     for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
         shutil.rmtree(leftover, ignore_errors=True)  # every process of a run does this at once
     damaged = []
@@ -96,8 +96,8 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Contiguous tensors, a copy for each one that shares its memory with another (tied embeddings)."""
     seen: set[int] = set()
     result = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().to("cpu", copy=False).contiguous()
+    for name, original in tensors.items():
+        tensor = original.detach().cpu().contiguous()
         pointer = tensor.untyped_storage().data_ptr()
         result[name] = tensor.clone() if pointer in seen and tensor.numel() else tensor
         seen.add(pointer)

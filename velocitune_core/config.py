@@ -5,6 +5,7 @@ Every problem of a file is reported at once, each with the field, the value and 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -147,7 +148,7 @@ class Proxies(Section):
     def _increasing(cls, fractions: list[float]) -> list[float]:
         if len(fractions) < 3:
             raise ValueError(f"{fractions} are {len(fractions)} proxies; a scaling law needs at least three")
-        if any(b <= a for a, b in zip(fractions, fractions[1:], strict=False)):
+        if any(b <= a for a, b in pairwise(fractions)):
             raise ValueError(f"{fractions} must increase within (0, 1]")
         return fractions
 
@@ -203,7 +204,7 @@ class Params(Section):
         weights = self.mixture.weights
         if weights is not None and set(weights) != set(self.domains):
             raise ValueError(
-                f"mixture.weights names {sorted(weights)}, domains are {sorted(self.domains)}; give each domain a weight"
+                f"mixture.weights names {sorted(weights)}, domains are {sorted(self.domains)}; give each of them one"
             )
         return self
 

@@ -26,7 +26,7 @@ class Learner:
         self._path, self._settings, self._processes = path, settings, processes
         self._model = load_model(path)
         self.parameters = count_parameters(self._model)
-        self._model.to(processes.device)
+        torch.nn.Module.to(self._model, processes.device)
         shard(self._model, processes)
         self._optimizer = torch.optim.AdamW(
             parameter_groups(self._model, settings.optimizer.weight_decay),

@@ -71,7 +71,7 @@ class DomainSampler:
         self._slot_key = _key(seed, "", "slots")
         self._step = 0
         self._drawn = np.zeros(len(self.names), dtype=np.int64)
-        self._credit = np.zeros(len(self.names))
+        self._credit: NDArray[np.float64] = np.zeros(len(self.names))
 
     @property
     def drawn(self) -> NDArray[np.int64]:
@@ -153,7 +153,7 @@ class DomainSampler:
 
     def _counts(self, weights: NDArray[np.float64]) -> NDArray[np.int64]:
         """Sequences per domain (K,) that sum to the batch size; carries the rest over as credit."""
-        due = np.where(weights > 0, self._credit + self._batch_size * weights, 0.0)
+        due: NDArray[np.float64] = np.where(weights > 0, self._credit + self._batch_size * weights, 0.0)
         room = np.where(weights > 0, self._limits - self._drawn, 0)
         counts = np.clip(np.floor(due).astype(np.int64), 0, room)
         while missing := self._batch_size - int(counts.sum()):
@@ -163,7 +163,7 @@ class DomainSampler:
                 raise MixtureError(f"max_epochs leaves too few sequences for a batch of {self._batch_size}")
             by_debt = candidates[np.argsort(step * (counts - due)[candidates], kind="stable")]
             counts[by_debt[: abs(missing)]] += step
-        self._credit = due - counts
+        self._credit = due - counts.astype(float)
         return counts
 
     def _locate(self, domains: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -27,8 +27,8 @@ def check_model_folder(path: str) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         hint = ""
-        if path.count("/") == 1 and not path.startswith((".", "/", "models/")):
-            hint = f"; a hub id is written models/{path}"
+        if path.count("/") == 1 and not path.startswith((".", "/")):
+            hint = f"; from the hub: `hf download {path} --local-dir models/{Path(path).name}`, then name that folder"
         return [f"model.path: {path!r} is not a folder{hint}"]
     problems = []
     try:
@@ -104,9 +104,14 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(path, use_fast=True, trust_remote_code=False, local_files_only=True)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            path, use_fast=True, trust_remote_code=False, local_files_only=True
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model.path: cannot load the tokenizer of {path}: {error}") from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"model.path: {path} has no fast tokenizer; convert it so that it has a tokenizer.json")
+    return tokenizer
 
 
 def load_model(path: str) -> PreTrainedModel:

@@ -26,7 +26,7 @@ def full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None =
     With an optimizer, names are prefixed and torch's generator is included; without, they are the model's own.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = get_model_state_dict(model, options=options)
+    weights: dict[str, Any] = get_model_state_dict(model, options=options)
     if optimizer is None:
         return weights
     state = {MODEL + name: tensor for name, tensor in weights.items()}
@@ -40,7 +40,9 @@ def full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer | None =
 def load_full_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Take up what `full_state` gave; every process passes all of it and keeps its own share."""
     options = StateDictOptions(full_state_dict=True)
-    weights = {name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)}
+    weights: dict[str, Any] = {
+        name.removeprefix(MODEL): tensor for name, tensor in tensors.items() if name.startswith(MODEL)
+    }
     set_model_state_dict(model, weights, options=options)
     ours: dict[str, Any] = get_optimizer_state_dict(model, optimizer)  # groups, and which moments there are
     moments: dict[str, Any] = {

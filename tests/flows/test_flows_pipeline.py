@@ -110,7 +110,8 @@ def code() -> Iterator[str]:
 
 def licences() -> Iterator[str]:
     for path in sorted(installed().glob("*.dist-info/**/LICEN[SC]E*")):
-        yield path.read_text(encoding="utf-8", errors="replace")
+        if path.is_file():
+            yield path.read_text(encoding="utf-8", errors="replace")
 
 
 def descriptions() -> Iterator[str]:

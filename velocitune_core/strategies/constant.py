@@ -26,7 +26,7 @@ class Uniform(Static):
 
 
 class Temperature(Static):
-    """w ∝ w_0^(1/T): T = 1 is static, T → ∞ uniform (as in multilingual training, Conneau et al., 2020, section 3.1)."""
+    """w ∝ w_0^(1/T): T = 1 is static, T → ∞ uniform (Conneau et al., 2020, section 3.1)."""
 
     def __init__(self, *, initial_weights: Mapping[str, float], temperature: float = 2.0) -> None:
         super().__init__(initial_weights=initial_weights)

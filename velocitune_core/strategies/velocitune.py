@@ -46,7 +46,7 @@ class Velocitune(Strategy):
             raise StrategyError(f"step_size_per {step_size_per!r} must be 'update' or 'budget'")
         if not (step_size >= 0 and 0 <= smoothing <= 1 and retain_scale > 0):
             raise StrategyError(
-                f"step_size {step_size} and retain_scale {retain_scale} must be positive, smoothing {smoothing} in [0, 1]"
+                f"step_size {step_size}, retain_scale {retain_scale} must be positive, smoothing {smoothing} in [0, 1]"
             )
         self._policy = GapPolicy(gap_policy)
         self._initial_loss = self.vector(initial_loss, "initial_loss")
