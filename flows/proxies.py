@@ -1,5 +1,7 @@
 """Stage `proxies`: sub-sampled runs under the original weights, one task each; a failure costs only itself."""
 
+from typing import Any
+
 from prefect import flow, unmapped
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -10,7 +12,7 @@ from tasks.jobs import proxy_jobs
 from tasks.preflight import checked_params
 from tasks.proxies import train_proxy, write_proxies
 from tasks.workspace import run_stage
-from velocitune_core.contracts import Manifest, ProxyResult
+from velocitune_core.contracts import Manifest
 
 
 @flow(name="proxies")
@@ -21,7 +23,7 @@ def proxies() -> None:
     with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
         wait(futures)
-    results: list[ProxyResult] = [future.result() for future in futures]
+    results: list[Any] = [future.result() for future in futures]
     write_proxies(results)
 
 

@@ -16,8 +16,9 @@ def print_summary(params: Params) -> None:
     data = read_results(params)
     print_table("Result", formatted_rows(data))
     console = Console(stderr=True, highlight=False)
-    console.print(answer(data))
+    console.print(answer(data), soft_wrap=True)
     console.print(
         f"\nReport   {paths.REPORT / 'index.html'}\nModel    {paths.TRAINED_MODEL}\n"
-        f"MLflow and Prefect   make serve, then http://127.0.0.1:5000 and http://127.0.0.1:4200"
+        f"MLflow and Prefect   make serve, then http://127.0.0.1:5000 and http://127.0.0.1:4200",
+        soft_wrap=True,
     )

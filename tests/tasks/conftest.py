@@ -1,0 +1,53 @@
+"""What the tests of the tasks share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+sys.path.append(str(PROJECT / "tests/core"))  # for tiny.py
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`model/` and two packed domains; see tests/core/tiny.py."""
+    from tiny import write_inputs  # imports torch, which most of these tests need not wait for
+
+    folder = tmp_path_factory.mktemp("inputs")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """A params.yaml with two domains, as a tree."""
+    return {
+        "domains": {
+            "code": {"source": {"type": "jsonl", "path": "code.jsonl"}},
+            "law": {"source": {"type": "jsonl", "path": "law.jsonl"}},
+        },
+        "data": {"path": "data/raw", "sequence_length": 64},
+        "model": {"path": "models/mine"},
+        "mixture": {"weights": None},
+        "evaluation": {"every_steps": 5, "batch_sequences": 8},
+        "proxies": {"fractions": [0.2, 0.4, 0.8], "seeds": [1]},
+        "targets": {"bootstrap": 0},
+        "strategy": {"name": "velocitune", "options": {}},
+        "training": {
+            "token_budget": None,
+            "batch_sequences": 16,
+            "precision": "float32",
+            "optimizer": {"learning_rate": 0.001},
+        },
+    }

@@ -1,0 +1,63 @@
+"""One run at a time in a workspace, whatever happens to the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks import paths
+from tasks.workspace import WorkspaceBusyError, exclusive, run_stage
+
+HOLD = """
+import time
+from tasks.workspace import exclusive
+with exclusive():
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def holder(workspace: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the workspace."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], cwd=workspace, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_and_told_of_the_first(holder: subprocess.Popen[str]) -> None:
+    for _ in range(2):  # being refused changes nothing
+        with pytest.raises(WorkspaceBusyError, match=rf'"pid": {holder.pid}\b'), exclusive():
+            pytest.fail("two processes hold the workspace")
+
+
+def test_a_killed_holder_lets_go(holder: subprocess.Popen[str]) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait(10)
+    with exclusive():
+        assert f'"pid": {os.getpid()}' in (paths.STATE / "lock").read_text()
+        with pytest.raises(WorkspaceBusyError, match=str(os.getpid())), exclusive():
+            pytest.fail("held twice")
+
+
+def test_a_run_that_failed_lets_go(workspace: Path) -> None:
+    with pytest.raises(ZeroDivisionError), exclusive():
+        _ = 1 / 0
+    with exclusive():
+        pass
+
+
+def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"))
+    assert "params.yaml: no such file" in capsys.readouterr().err
