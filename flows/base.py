@@ -1,15 +1,17 @@
 """Stage `base`: a tokenizer and a small base model from one domain; exists only where no model of your own is named."""
 
-from prefect import flow
+from prefect import flow, unmapped
 
 from tasks.base import build_untrained, pack_base, train_base
 from tasks.preflight import checked_params
+from tasks.prepare import read_through
 from tasks.workspace import run_stage
 
 
 @flow(name="base")
 def base() -> None:
     params = checked_params()
+    read_through.map(list(params.domains), unmapped(params)).result()
     build_untrained(params)
     domain = pack_base(params)
     train_base(params, domain)

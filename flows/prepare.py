@@ -3,7 +3,7 @@
 from prefect import flow, unmapped
 
 from tasks.artifacts import mixture_rows, print_table, publish_table
-from tasks.jobs import initial_weights
+from tasks.jobs import check_budget, initial_weights
 from tasks.preflight import checked_params
 from tasks.prepare import pack, write_manifest
 from tasks.workspace import run_stage
@@ -15,6 +15,7 @@ def prepare() -> None:
     names = list(params.domains)
     packed = pack.map(names, unmapped(params)).result()
     manifest = write_manifest(params, dict(zip(names, packed, strict=True)))
+    check_budget(params, manifest)
     rows = mixture_rows(manifest, initial_weights(params, manifest))
     publish_table("mixture", "The mixture: what every domain holds", rows)
     print_table("Mixture", rows)

@@ -64,10 +64,13 @@ def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     while True:
         with ExitStack() as attempt:
-            taken = [number for number, name in enumerate(names) if _try_device(attempt, folder, name, per_device)]
-            if len(taken) >= count:
+            taken: list[int] = []
+            for number, name in enumerate(names):
+                if len(taken) < count and _try_device(attempt, folder, name, per_device):
+                    taken.append(number)
+            if len(taken) == count:
                 held.push(attempt.pop_all())
-                return taken[:count]
+                return taken
         time.sleep(SECONDS_BETWEEN_TRIES)
 
 

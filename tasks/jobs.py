@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from velocitune_core.mixture import original_weights
 from velocitune_core.model import weights_digest
 from velocitune_core.strategies import strategy_class
 
+logger = logging.getLogger(__name__)
 STATIC = StrategyConfig(name="static")
 
 
@@ -99,6 +101,12 @@ def training_job(params: Params, manifest: Manifest, initial: InitialLosses, tar
     options |= {name: measured[name] for name in strategy_class(params.strategy.name).requires}
     job = _pipeline_job(params, manifest, "training", params.training)
     return job.model_copy(update={"strategy": StrategyConfig(name=params.strategy.name, options=options)})
+
+
+def check_budget(params: Params, manifest: Manifest) -> None:
+    """Log the length of the training. Raises ConfigError, before any training, for a budget that cannot be met."""
+    steps = pipeline_steps(params, manifest)
+    logger.info("token budget: %s tokens in %d steps", f"{token_budget(params, manifest):,}", steps)
 
 
 def pipeline_steps(params: Params, manifest: Manifest) -> int:

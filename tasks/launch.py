@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from velocitune_core.contracts import TrainResult
 from velocitune_core.events import read_events_from
 from velocitune_core.job import TrainJob
 
+logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_SAVE = 60.0  # after asking a training to stop
 LOG_LINES_SHOWN = 15
@@ -45,15 +47,18 @@ def run_training(
     """
     folder = run_folder(job)
     result = folder / "result.json"
-    if not result.exists():
-        with leased_device(resources, processes) as device:
-            settled = job.model_copy(update={"output": str(folder), "threads": device.threads})
-            write_text(folder / "job.json", settled.model_dump_json(indent=2))
-            _launch(folder, device, processes, watchers)
-    else:
-        _follow(folder / "events.jsonl", 0, watchers)
-    for watcher in watchers:
-        watcher.close()
+    try:
+        if result.exists():
+            logger.info("%s: finished before, in %s; taking its result", job.name, folder)
+            _follow(folder / "events.jsonl", 0, watchers)
+        else:
+            with leased_device(resources, processes) as device:
+                settled = job.model_copy(update={"output": str(folder), "threads": device.threads})
+                write_text(folder / "job.json", settled.model_dump_json(indent=2))
+                _launch(folder, device, processes, watchers)
+    finally:
+        for watcher in watchers:
+            watcher.close()
     return TrainResult.read(result)
 
 

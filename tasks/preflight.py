@@ -10,6 +10,7 @@ import yaml
 
 from tasks import paths
 from velocitune_core.config import ConfigError, Params, load_params
+from velocitune_core.corpora import EMBEDDED
 from velocitune_core.model import check_model_folder
 from velocitune_core.sources import check_source
 from velocitune_core.strategies import check_strategy
@@ -42,8 +43,14 @@ def _model_problems(params: Params) -> list[str]:
 
 
 def _source_problems(params: Params) -> list[str]:
-    if Path(params.data.path) == paths.EMBEDDED:
-        return []  # made by the stage `corpus`
+    if Path(params.data.path) == paths.EMBEDDED:  # made by the stage `corpus`
+        made = {f"{name}.jsonl" for name in EMBEDDED}
+        return [
+            f"domains.{name}.source.path: {domain.source.path!r} is none of the embedded {sorted(made)}; "
+            "put your own text into data/raw and set data.path to it"
+            for name, domain in params.domains.items()
+            if domain.source.path not in made
+        ]
     root = Path(params.data.path)
     return [
         f"domains.{name}.source: {problem}"

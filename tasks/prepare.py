@@ -35,6 +35,12 @@ def pack(name: str, params: Params) -> DomainManifest:
     return packed
 
 
+@task(task_run_name="read through {name}")
+def read_through(name: str, params: Params) -> int:
+    """Read a domain to its end and count its documents: bad rows show before anything is computed."""
+    return sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path)))
+
+
 @task(name="write manifest")
 def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manifest:
     """prepared/manifest.json: counts and hashes of all domains, in the order of params.yaml.

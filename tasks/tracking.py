@@ -164,8 +164,11 @@ class RunWatcher:
 
     def close(self) -> None:
         self.flush()
-        if self._client is not None:
-            self._client.set_terminated(self.run_id, "FINISHED" if self._finished else "FAILED")
+        try:
+            if self._client is not None:
+                self._client.set_terminated(self.run_id, "FINISHED" if self._finished else "FAILED")
+        except Exception as error:
+            logger.warning("MLflow does not know the end of run %s: %s", self.run_id, error)
 
 
 def metrics_of(event: events.Event) -> Iterator[tuple[str, float]]:

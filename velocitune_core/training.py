@@ -120,6 +120,9 @@ class Trainer:
                 resumed_from=self.step if checkpoint is not None else None,
             )
         )
+        if checkpoint is None:
+            start = self._weight_points[0]
+            self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
         for warning in [*damaged, *self.strategy.notes]:
             self._emit(events.Warned(step=self.step, message=warning))
 
