@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from io import StringIO
 from typing import Any
 
+import yaml as pyyaml
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tasks import paths
 from velocitune_core.atomic import write_text
@@ -33,10 +35,11 @@ def override_params(overrides: Mapping[str, Any]) -> None:
                 place[section] = {}
             place = place[section]
         place[last] = value
+    yaml.representer.add_representer(float, _represent_float)
     text = StringIO()
     yaml.dump(tree, text)
     try:
-        parse_params(YAML(typ="safe").load(text.getvalue()), "overrides")
+        parse_params(pyyaml.safe_load(text.getvalue()), "overrides")
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
     write_text(paths.PARAMS, text.getvalue())
@@ -52,4 +55,13 @@ def parse_override(setting: str) -> tuple[str, Any]:
     key, equals, value = setting.partition("=")
     if not equals or not key:
         raise ConfigError(f"{setting!r} is not KEY=VALUE, such as strategy.name=static")
-    return key, YAML(typ="safe").load(value)
+    try:
+        return key, YAML(typ="safe").load(value)
+    except YAMLError as error:
+        raise ConfigError(f"{setting!r} is not KEY=VALUE with a value in YAML: {error}") from None
+
+
+def _represent_float(representer: Any, value: float) -> Any:
+    """A number to YAML 1.1 too, which reads 1e-05 as text and 1.0e-05 as a number."""
+    text = representer.represent_float(value).value
+    return representer.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from pathlib import Path
+from threading import Lock
 
 from prefect import task
 
@@ -16,6 +17,7 @@ from velocitune_core.packing import pack_domain, tokenizer_digest
 from velocitune_core.sources import read_documents
 
 logger = logging.getLogger(__name__)
+_loading = Lock()  # transformers finds its names when first asked, which fails in two threads at once
 
 
 @task(task_run_name="pack {name}")
@@ -23,7 +25,8 @@ def pack(name: str, params: Params) -> DomainManifest:
     """Deduplicate, split, tokenise and pack one domain into prepared/<name>."""
     domain = params.domains[name]
     documents = read_documents(domain.source, Path(params.data.path))
-    tokenizer = load_tokenizer(params.model.path)
+    with _loading:
+        tokenizer = load_tokenizer(params.model.path)
     packed = pack_domain(name, documents, tokenizer, params.data, domain.max_tokens, paths.PREPARED / name)
     if packed.held_out.sequences < params.data.held_out_sequences:
         logger.warning(

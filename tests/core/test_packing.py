@@ -21,7 +21,7 @@ from velocitune_core.packing import (
 )
 from velocitune_core.sources import Document
 
-DATA = Data(sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
+DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
 
 
 def make_tokenizer(**special: str) -> PreTrainedTokenizerFast:
@@ -100,7 +100,9 @@ def test_held_out_share_is_about_the_fraction():
 
 def test_rows_reassemble_into_the_documents_of_their_split(tokenizer, tmp_path):
     documents = make_documents(200)
-    everything = Data(sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=10_000)
+    everything = Data(
+        path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=10_000
+    )
     manifest = pack(documents, tokenizer, tmp_path / "code", data=everything)
     for split, held_out in ((manifest.train, False), (manifest.held_out, True)):
         rows = load_split(tmp_path / split.file)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 import result_samples as samples
 
-from tasks.report import write_report
-from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import ContractError, Seconds
 from velocitune_core.report import answer, formatted_rows, render_report, result_rows, summary_metrics
 
@@ -156,54 +152,3 @@ def test_hostile_text_stays_text() -> None:
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert page.text.count(attack) >= 4  # answer, table row, extras, configuration
-
-
-def params() -> Params:
-    source = {"source": {"type": "jsonl", "path": "x.jsonl"}}
-    return parse_params(
-        {"domains": dict.fromkeys(samples.SEVEN, source), "training": {"optimizer": {"learning_rate": 1e-3}}}
-    )
-
-
-def written(workspace: Path) -> dict[str, Path]:
-    paths = {name: workspace / f"{name}.json" for name in ("manifest", "initial", "targets", "train")}
-    for name, path in paths.items():
-        getattr(samples, name)().write(path)
-    for proxy in samples.proxies():
-        proxy.write(workspace / "proxies" / f"{proxy.name}.json")
-    return paths | {
-        "proxies": workspace / "proxies",
-        "report": workspace / "report",
-        "metrics": workspace / "metrics.json",
-    }
-
-
-def test_the_task_writes_page_figures_and_metrics(tmp_path: Path) -> None:
-    paths = written(tmp_path)
-    (paths["report"] / "figures").mkdir(parents=True)
-    (paths["report"] / "figures" / "stale.png").write_bytes(b"")
-    write_report.fn(params(), **paths)
-    names = {path.name for path in (paths["report"] / "figures").iterdir()}
-    assert names == {
-        "cost.png",
-        "laws.png",
-        "loss_per_domain.png",
-        "predicted_against_reached.png",
-        "tokens_and_epochs.png",
-        "velocity_per_domain.png",
-        "weights_over_time.png",
-    }
-    assert "learning_rate: 0.001" in (paths["report"] / "index.html").read_text(encoding="utf-8")
-    metrics = json.loads(paths["metrics"].read_text(encoding="utf-8"))
-    assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
-
-
-def test_a_broken_file_leaves_the_old_report(tmp_path: Path) -> None:
-    paths = written(tmp_path)
-    paths["report"].mkdir()
-    (paths["report"] / "index.html").write_text("old", encoding="utf-8")
-    paths["train"].write_text(paths["train"].read_text(encoding="utf-8")[:-50], encoding="utf-8")
-    with pytest.raises(ContractError, match=r"train\.json"):
-        write_report.fn(params(), **paths)
-    assert (paths["report"] / "index.html").read_text(encoding="utf-8") == "old"
-    assert not paths["metrics"].exists()
