@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 logger = logging.getLogger(__name__)
+_connecting = threading.Lock()  # parallel proxies must not each create the store, or the parent run
 BATCH = 1000  # metrics per call, the most that MLflow takes
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
 
@@ -38,7 +40,8 @@ class Tracker:
         self._experiment = ""
         self._parent = ""
         try:
-            self._connect()
+            with _connecting:
+                self._connect()
         except Exception as error:  # whatever is wrong with it, MLflow is only the view
             self._give_up(error)
 
