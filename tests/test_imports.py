@@ -141,7 +141,7 @@ def watched(name: str) -> set[str]:
 
 
 def run_by(name: str) -> set[str]:
-    """Files of the core that a stage runs: what its tasks import of it, and the training program where they start it."""
+    """Files of the core that a stage runs: what its tasks import of it, and the training program if they start it."""
     start = ours(imports(f"tasks.{name}", typing_too=False))
     if name in TRAININGS:
         start |= {"velocitune_core.train"} | ours(imports("tasks.jobs", typing_too=False))

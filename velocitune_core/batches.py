@@ -10,14 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from velocitune_core.config import ConfigError
 from velocitune_core.job import DomainFiles
 from velocitune_core.packing import load_split
 
 
 class PackedDomains:
-    """The memory-mapped training and held-out files of all domains; resident memory does not grow with them."""
+    """The memory-mapped training and held-out files of all domains; resident memory does not grow with them.
+
+    Raises ConfigError naming every file that is missing.
+    """
 
     def __init__(self, domains: Mapping[str, DomainFiles]) -> None:
+        files = [file for each in domains.values() for file in (each.train, each.held_out)]
+        if missing := [file for file in files if not Path(file).is_file()]:
+            raise ConfigError(f"{missing}: no such packed files; run the stage `prepare`")
         self._train = [load_split(Path(files.train)) for files in domains.values()]
         self.held_out = {name: load_split(Path(files.held_out)) for name, files in domains.items()}
         self.sizes = {name: len(rows) for name, rows in zip(domains, self._train, strict=True)}

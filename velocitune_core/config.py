@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """Frozen settings that refuse unknown keys and silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(Section):
@@ -198,6 +198,16 @@ class Params(Section):
     training: Training
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _processes_share_the_batch(self) -> Self:
+        batch, micro = self.training.batch_sequences, self.training.micro_batch_sequences or 1
+        if batch % (micro * self.resources.processes):
+            raise ValueError(
+                f"training.batch_sequences {batch} is not a multiple of resources.processes {self.resources.processes} "
+                f"times micro_batch_sequences {micro}; change one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:

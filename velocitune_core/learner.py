@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from velocitune_core.config import Training
+from velocitune_core.config import ConfigError, Training
 from velocitune_core.evaluation import evaluate, sequence_nats
 from velocitune_core.model import count_parameters, load_model, load_tokenizer, parameter_groups, save_model
 from velocitune_core.processes import Processes, shard
@@ -19,9 +19,18 @@ from velocitune_core.train_state import full_state, load_full_state
 
 
 class Learner:
-    """A transformers model under AdamW, sharded over the processes of the run."""
+    """A transformers model under AdamW, sharded over the processes of the run.
+
+    Raises ConfigError if the batch cannot be shared evenly, ModelError if the folder cannot be loaded.
+    """
 
     def __init__(self, path: str, settings: Training, processes: Processes) -> None:
+        batch, micro = settings.batch_sequences, settings.micro_batch_sequences or 1
+        if batch % (micro * processes.count):  # sharded weights need as many passes in every process, or they hang
+            raise ConfigError(
+                f"training.batch_sequences {batch} is not a multiple of {processes.count} processes times "
+                f"micro_batch_sequences {micro}"
+            )
         torch.manual_seed(settings.seed)
         self._path, self._settings, self._processes = path, settings, processes
         self._model = load_model(path)

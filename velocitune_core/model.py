@@ -135,6 +135,9 @@ def save_model(
     state: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write a folder that from_pretrained loads, atomically; `state` replaces the model's own weights if given."""
+    if state is not None and model.config.tie_word_embeddings:  # one copy of what is tied; loading ties it again
+        tied = set(getattr(model, "_tied_weights_keys", None) or {})
+        state = {name: tensor for name, tensor in state.items() if name not in tied}
     with replacing(path) as temporary:
         model.save_pretrained(temporary, state_dict=state)
         tokenizer.save_pretrained(temporary)

@@ -87,7 +87,7 @@ class Trainer:
                 if self.job.update_weights and self.step < self.job.total_steps:
                     self._reweight(losses)
             stopping = self.processes.agree(self.should_stop())
-            if stopping or self._due(self._settings.checkpoint_every_steps):
+            if stopping or (self._due(self._settings.checkpoint_every_steps) and not self._nonfinite):
                 self._checkpoint()
             if stopping:
                 raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; saved")

@@ -144,3 +144,15 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, content: bytes) -> None
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"params.yaml: no such file; run from the folder"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_a_batch_that_processes_cannot_share() -> None:
+    training = {"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 6}
+    (problem,) = problems(training=training, resources={"processes": 4})
+    assert "training.batch_sequences 6 is not a multiple of resources.processes 4" in problem
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_that_are_none(value: float) -> None:
+    (problem,) = problems(training={"optimizer": {"learning_rate": value}})
+    assert problem.startswith("training.optimizer.learning_rate: ")

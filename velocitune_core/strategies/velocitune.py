@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -44,7 +45,7 @@ class Velocitune(Strategy):
             raise StrategyError(f"gap_policy {gap_policy!r} must be one of {[str(each) for each in GapPolicy]}")
         if step_size_per not in ("update", "budget"):
             raise StrategyError(f"step_size_per {step_size_per!r} must be 'update' or 'budget'")
-        if not (step_size >= 0 and 0 <= smoothing <= 1 and retain_scale > 0):
+        if not (0 <= step_size < math.inf and 0 <= smoothing <= 1 and retain_scale > 0):
             raise StrategyError(
                 f"step_size {step_size}, retain_scale {retain_scale} must be positive, smoothing {smoothing} in [0, 1]"
             )
