@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,12 @@ def test_a_configuration_has_one_parent(params: Params, client: MlflowClient, se
     other = Tracker(parse_params(settings))
     assert len(parents(client, params)) == 2
     assert other.child("training", "training-1").run_id != jobs[0].run_id
+
+
+def test_trainings_that_start_at_once_have_one_parent(params: Params, client: MlflowClient) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        trackers = list(threads.map(lambda _: Tracker(params), range(4)))
+    assert all(tracker.active for tracker in trackers) and len(parents(client, params)) == 1
 
 
 def test_the_parent_shows_the_configuration(params: Params, client: MlflowClient) -> None:
