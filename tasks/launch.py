@@ -63,11 +63,9 @@ def run_training(
 
 
 def _launch(folder: Path, device: Device, processes: int, watchers: Sequence[Watcher]) -> None:
-    program = ["velocitune_core.train", str(folder / "job.json"), "--parent", str(os.getpid())]
-    command = [sys.executable, "-m", *program[:2], *program[2:]]
-    if processes > 1:
-        torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command = [sys.executable, "-m", *torchrun, "-m", *program[:2]]
+    program = ["-m", "velocitune_core.train", str(folder / "job.json"), "--parent", str(os.getpid())]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *(torchrun if processes > 1 else []), *program]
     environment = {**os.environ, "OMP_NUM_THREADS": str(device.threads), "HF_HUB_OFFLINE": "1"}
     if device.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, device.gpus))

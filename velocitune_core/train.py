@@ -67,12 +67,22 @@ class StopRequest:
 
     def __init__(self, parent: int | None) -> None:
         self._parent = parent
+        self._is_child = os.getppid() == parent  # else torchrun stands between
         self._signalled = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
 
     def __call__(self) -> bool:
-        return self._signalled or (self._parent is not None and os.getppid() != self._parent)
+        return self._signalled or (self._parent is not None and self._is_left_alone(self._parent))
+
+    def _is_left_alone(self, parent: int) -> bool:
+        if self._is_child:  # a dead parent hands us to another one, even before it is buried
+            return os.getppid() != parent
+        try:
+            os.kill(parent, 0)  # signal 0 only asks
+        except ProcessLookupError:
+            return True
+        return False
 
     def _note(self, number: int, frame: object) -> None:
         self._signalled = True

@@ -6,6 +6,7 @@ changed parameter goes through `dvc repro`, and then the pipeline finds nothing 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,10 +21,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.jobs import proxy_jobs
+from tasks.launch import run_folder
 from tasks.tracking import CONFIG_TAG, PARENT_TAG, metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import InitialLosses, Manifest, ProxyResult, Targets, TrainResult
 from velocitune_core.events import read_events
+from velocitune_core.job import TrainJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -268,6 +272,31 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
     finally:
         path.write_text("".join(lines))
     assert "licences.jsonl:5" in said
+
+
+@pytest.mark.usefixtures("first_run")
+def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
+    tree = workspace.params()
+    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45], "evaluations": 2, "retries": 1}
+    workspace.write_params(tree)
+    folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
+    obstacle = folders[0.35] / "checkpoints"  # a file where the proxy's checkpoints must go
+    obstacle.parent.mkdir(parents=True)
+    obstacle.touch()
+    said = workspace.run("flows.proxies", status=1)
+    assert "Retry 1/1" in said and "proxy-0_35-seed-1" in said
+    assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
+    assert sorted(path.stem for path in (workspace.folder / "results/proxies").iterdir()) == PROXIES  # as they were
+    obstacle.unlink()
+    said = workspace.run("flows.proxies")
+    assert said.count("finished before") == 2
+    assert all((folder / "result.json").exists() for folder in folders.values())
+
+
+def proxy_jobs_of(workspace: Workspace) -> list[TrainJob]:
+    """The proxies that the workspace's settings ask for."""
+    with contextlib.chdir(workspace.folder):
+        return proxy_jobs(load_params(Path("params.yaml")), Manifest.read(Path("prepared/manifest.json")))
 
 
 def stale(workspace: Workspace) -> set[str]:

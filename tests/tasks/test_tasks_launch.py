@@ -158,3 +158,11 @@ def test_a_training_stops_and_saves_when_its_launcher_is_killed(
     assert checkpoint is not None and damaged == [] and 0 < checkpoint.step < 500_000
     log = (run_folder(job) / "log.txt").read_text()
     assert f"tiny stopped after step {checkpoint.step} of 1000000; saved" in log
+
+
+def test_several_processes_are_started_by_torchrun(make_job: Callable[..., TrainJob]) -> None:
+    listener = Listener()
+    result = run_training(make_job(), ONE_THREAD, [listener], processes=2)
+    (started,) = [event for event in listener.events if isinstance(event, Started)]
+    assert started.processes == 2
+    assert isinstance(listener.events[-1], Finished) and result.steps == started.total_steps
