@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-PROJECT = Path(__file__).parents[2]
-sys.path.append(str(PROJECT / "tests/core"))  # for tiny.py
 
 
 @pytest.fixture
@@ -17,16 +13,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`model/` and two packed domains; see tests/core/tiny.py."""
-    from tiny import write_inputs  # imports torch, which most of these tests need not wait for
-
-    folder = tmp_path_factory.mktemp("inputs")
-    write_inputs(folder)
-    return folder
 
 
 @pytest.fixture

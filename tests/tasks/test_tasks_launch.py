@@ -51,11 +51,11 @@ class Listener:
 
 
 @pytest.fixture
-def make_job(workspace: Path, tiny_model: Path) -> Callable[..., TrainJob]:
+def make_job(workspace: Path, tiny_inputs: Path) -> Callable[..., TrainJob]:
     """Jobs on the tiny model and its two domains."""
 
     def make(**changes: Any) -> TrainJob:
-        return TrainJob.model_validate(tiny_job(tiny_model, workspace / "unused", **changes), strict=False)
+        return TrainJob.model_validate(tiny_job(tiny_inputs, workspace / "unused", **changes), strict=False)
 
     return make
 
