@@ -18,11 +18,12 @@ from flows.proxies import proxies
 from flows.report import report
 from flows.targets import targets
 from flows.train import train
+from tasks.hub import fetch_named_model
 from tasks.overrides import override_params, parse_override
 from tasks.preflight import checked_params
 from tasks.summary import print_summary
 from tasks.versioning import commit, is_up_to_date, stages_in_order
-from tasks.workspace import WorkspaceBusyError, exclusive
+from tasks.workspace import WorkspaceBusyError, exclusive, stop_children_on_interrupt
 
 STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report)}
 
@@ -41,6 +42,7 @@ def velocitune(overrides: dict[str, Any] | None = None) -> list[str]:
     ran = []
     with exclusive():
         override_params(overrides or {})
+        fetch_named_model()
         checked_params()
         for address in stages_in_order():
             name = address.split(":")[-1]
@@ -64,12 +66,14 @@ def main(arguments: list[str] | None = None) -> None:
         help="change params.yaml before the run, e.g. -S strategy.name=static (may be repeated)",
     )
     settings = parser.parse_args(arguments).set
+    stop_children_on_interrupt()
     try:
         overrides: Mapping[str, Any] = dict(map(parse_override, settings))
         override_params(overrides)
+        fetch_named_model()
         checked_params()  # before Prefect takes seconds to start
-        if "report" not in velocitune():
-            print_summary(checked_params())
+        velocitune()
+        print_summary(checked_params())
     except (ValueError, WorkspaceBusyError) as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)

@@ -14,8 +14,8 @@ def report() -> None:
     params = checked_params()
     write_report(params)
     publish_results(params)
-    print_summary(params)
 
 
 if __name__ == "__main__":
     run_stage(report)
+    print_summary(checked_params())

@@ -144,6 +144,7 @@ class RunWatcher:
         self._client, self.run_id = client, run_id
         self._buffer: list[Metric] = []
         self._finished = False
+        self._ended: int | None = None  # milliseconds since the epoch, of the last event
 
     def __call__(self, event: events.Event) -> None:
         if self._client is None:
@@ -153,6 +154,7 @@ class RunWatcher:
         milliseconds = round(event.time * 1000)
         self._buffer += [Metric(key, value, milliseconds, event.step) for key, value in metrics_of(event)]
         self._finished = isinstance(event, events.Finished)
+        self._ended = milliseconds
 
     def flush(self) -> None:
         if self._client is None:
@@ -169,7 +171,8 @@ class RunWatcher:
         self.flush()
         try:
             if self._client is not None:
-                self._client.set_terminated(self.run_id, "FINISHED" if self._finished else "FAILED")
+                status = "FINISHED" if self._finished else "FAILED"
+                self._client.set_terminated(self.run_id, status, self._ended)
         except Exception as error:
             logger.warning("MLflow does not know the end of run %s: %s", self.run_id, error)
 

@@ -47,7 +47,7 @@ class PrefectWatcher:
     def __init__(self, name: str) -> None:
         self._name = name
         self._artifact: object = None
-        self._total = 1
+        self._total = 0  # not known before the training says so
         self._step = 0
         self._updated = 0.0
 
@@ -64,13 +64,15 @@ class PrefectWatcher:
         self._update()
 
     def _update(self) -> None:
+        if not self._total:
+            return
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
         self._updated = time.monotonic()
         percent = 100.0 * self._step / self._total
         try:
             if self._artifact is None:
-                key = f"training-{self._name}".lower().replace("_", "-")
+                key = f"progress-{self._name}".lower().replace("_", "-")
                 description = f"{self._name}: steps of {self._total}"
                 self._artifact = create_progress_artifact(percent, key=key, description=description)
             else:

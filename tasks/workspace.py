@@ -5,12 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from tasks import paths
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+SECONDS_TO_SAVE = 60.0
 
 
 class WorkspaceBusyError(RuntimeError):
@@ -38,10 +42,34 @@ def exclusive() -> Iterator[None]:
         yield
 
 
+def stop_children_on_interrupt() -> None:
+    """Let Ctrl-C end a command line at once: trainings are asked to save and stop, then everything below us ends.
+
+    (Prefect would wait minutes for its temporary server, which the same Ctrl-C has ended.)
+    """
+
+    def stop(*_: object) -> None:
+        import psutil
+
+        sys.stderr.write("\ninterrupted: trainings save and stop; run the same command again to go on from there\n")
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        alive = psutil.wait_procs(children, timeout=SECONDS_TO_SAVE)[1]
+        for child in alive:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(INTERRUPTED)  # not sys.exit: threads that wait for the server would hold it up
+
+    signal.signal(signal.SIGINT, stop)
+
+
 def run_stage(stage: Callable[[], object]) -> None:
     """Command line of a stage: check everything, hold the workspace, run; exit status 2 for what the user can fix."""
     from tasks.preflight import checked_params
 
+    stop_children_on_interrupt()
     try:
         checked_params()
         with exclusive():

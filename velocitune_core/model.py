@@ -28,7 +28,7 @@ def check_model_folder(path: str) -> list[str]:
     if not folder.is_dir():
         hint = ""
         if path.count("/") == 1 and not path.startswith((".", "/")):
-            hint = f"; from the hub: `hf download {path} --local-dir models/{Path(path).name}`, then name that folder"
+            hint = "; if it is a hub id, run `python -m tasks.hub` to fetch it"
         return [f"model.path: {path!r} is not a folder{hint}"]
     problems = []
     try:

@@ -27,7 +27,7 @@ class ProgressBar:
             case events.Warned():
                 self._write(f"{event.message}")
             case events.Finished():
-                self.close()
+                self._finish(event)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -54,6 +54,11 @@ class ProgressBar:
             facts = f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s"
             self._bar.set_postfix_str(facts, refresh=False)
             self._bar.update(event.step - self._bar.n)
+
+    def _finish(self, event: events.Finished) -> None:
+        if self._bar is not None:
+            self._bar.update(event.step - self._bar.n)
+        self.close()
 
     def _write(self, line: str) -> None:
         tqdm.write(line, file=sys.stderr)

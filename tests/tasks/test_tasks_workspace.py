@@ -61,3 +61,25 @@ def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: p
     with pytest.raises(SystemExit, match="2"):
         run_stage(lambda: pytest.fail("was run"))
     assert "params.yaml: no such file" in capsys.readouterr().err
+
+
+INTERRUPTIBLE = """
+import subprocess, sys, threading
+from tasks.workspace import stop_children_on_interrupt
+stop_children_on_interrupt()
+child = subprocess.Popen(["sleep", "600"])
+print(child.pid, flush=True)
+threading.Event().wait(600)
+"""
+
+
+def test_an_interrupt_ends_everything_below_and_says_how_to_go_on(workspace: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "run the same command again" in said
+    assert not Path(f"/proc/{child}").exists()
