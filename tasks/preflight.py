@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 def checked_params() -> Params:
     """params.yaml of this workspace. Raises ConfigError with every problem that shows before work starts."""
-    params = load_params(paths.PARAMS)
+    try:
+        params = load_params(paths.PARAMS)
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     problems = [*_model_problems(params), *_source_problems(params)]
     problems += _unwatched_keys()
     problems += check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
@@ -28,6 +31,16 @@ def checked_params() -> Params:
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
     _warn_of_unwatched_sources(params)
     return params
+
+
+def _strategy_problems_beside_others() -> list[str]:
+    """What is wrong with the strategy of a file that is no valid configuration anyway."""
+    try:
+        strategy = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["strategy"]
+        name, options = strategy["name"], strategy.get("options") or {}
+        return [f"  {problem}" for problem in check_strategy(name, options, ["any"])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return []  # too wrong to tell more
 
 
 def _model_problems(params: Params) -> list[str]:

@@ -146,10 +146,13 @@ class Proxies(Section):
     @field_validator("fractions")
     @classmethod
     def _increasing(cls, fractions: list[float]) -> list[float]:
+        problems = []
         if len(fractions) < 3:
-            raise ValueError(f"{fractions} are {len(fractions)} proxies; a scaling law needs at least three")
+            problems.append(f"{fractions} are {len(fractions)} proxies; a scaling law needs at least three")
         if any(b <= a for a, b in pairwise(fractions)):
-            raise ValueError(f"{fractions} must increase within (0, 1]")
+            problems.append(f"{fractions} must increase within (0, 1]")
+        if problems:
+            raise ValueError("; ".join(problems))
         return fractions
 
     @field_validator("seeds")

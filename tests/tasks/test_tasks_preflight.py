@@ -106,7 +106,8 @@ def test_a_wrong_option_of_the_strategy_is_said(sound: Tree) -> None:
 def test_wrong_fields_are_said_together(sound: Tree) -> None:
     sound["training"]["batch_sequences"] = 0
     sound["colour"] = "blue"
-    assert sorted(line.split(":")[0] for line in problems(sound)) == ["colour", "training.batch_sequences"]
+    sound["strategy"]["name"] = "velocitone"
+    assert sorted(line.split(":")[0] for line in problems(sound)) == ["colour", "strategy", "training.batch_sequences"]
 
 
 def test_sources_made_by_the_pipeline_need_not_be_there(sound: Tree) -> None:
