@@ -23,7 +23,12 @@ from tasks.overrides import override_params, parse_override
 from tasks.preflight import checked_params
 from tasks.summary import print_summary
 from tasks.versioning import commit, is_up_to_date, stages_in_order
-from tasks.workspace import WorkspaceBusyError, exclusive, stop_children_on_interrupt
+from tasks.workspace import (
+    WorkspaceBusyError,
+    exclusive,
+    spare_tracebacks_of_user_errors,
+    stop_children_on_interrupt,
+)
 
 STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report)}
 
@@ -67,6 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     settings = parser.parse_args(arguments).set
     stop_children_on_interrupt()
+    spare_tracebacks_of_user_errors()
     try:
         overrides: Mapping[str, Any] = dict(map(parse_override, settings))
         override_params(overrides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import sys
@@ -65,11 +66,24 @@ def stop_children_on_interrupt() -> None:
     signal.signal(signal.SIGINT, stop)
 
 
+def spare_tracebacks_of_user_errors() -> None:
+    """Keep Prefect from printing where in our code a user's mistake was noticed; its message says what to mend."""
+
+    def spare(record: logging.LogRecord) -> bool:
+        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], ValueError):
+            record.exc_info = None
+        return True
+
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(spare)
+
+
 def run_stage(stage: Callable[[], object]) -> None:
     """Command line of a stage: check everything, hold the workspace, run; exit status 2 for what the user can fix."""
     from tasks.preflight import checked_params
 
     stop_children_on_interrupt()
+    spare_tracebacks_of_user_errors()
     try:
         checked_params()
         with exclusive():
