@@ -36,8 +36,8 @@ def exclusive() -> Iterator[None]:
             lock.seek(0)
             raise WorkspaceBusyError(f"a run is going in this workspace already: {lock.read().strip()}") from None
         lock.truncate(0)
-        command = " ".join([*sys.orig_argv[:1], *sys.orig_argv[1:]])
-        holder = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
+        since, command = datetime.now(UTC).isoformat(timespec="seconds"), " ".join(sys.orig_argv)
+        holder = {"pid": os.getpid(), "since": since, "command": command}
         lock.write(json.dumps(holder))
         lock.flush()
         yield

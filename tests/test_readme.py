@@ -86,6 +86,4 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_programs_are_installed() -> None:
     folder = str(Path(sys.executable).parent)
-    assert [
-        name for name in ("hf", "torchrun", "dvc", "prefect", "mlflow") if not shutil.which(name, path=folder)
-    ] == []
+    assert [name for name in ("torchrun", "dvc", "prefect", "mlflow") if not shutil.which(name, path=folder)] == []

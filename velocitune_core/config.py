@@ -57,8 +57,8 @@ class Mixture(Section):
     @field_validator("weights")
     @classmethod
     def _sums_to_one(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
-        if weights is not None and abs(total := sum(weights.values()) - 1.0) > 1e-3:
-            raise ValueError(f"weights sum to {total + 1.0:.4f}; make them sum to 1")
+        if weights is not None and abs(sum(weights.values()) - 1.0) > 1e-3:
+            raise ValueError(f"weights sum to {sum(weights.values()):.4f}; make them sum to 1")
         return weights
 
 

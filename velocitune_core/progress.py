@@ -16,7 +16,6 @@ class ProgressBar:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        self._per_step = 1
 
     def __call__(self, event: events.Event) -> None:
         match event:
