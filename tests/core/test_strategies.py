@@ -1,39 +1,70 @@
-"""Strategies: two updates of each by hand, what a missing gap means, and that a saved state goes on identically."""
+"""Strategies: those that never change, and the registry that finds one by its name."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
-from velocitune_core.strategies import REGISTRY, Observation, Strategy, StrategyError, check_strategy, make_strategy
+from velocitune_core.strategies import (
+    PRESETS,
+    REGISTRY,
+    Observation,
+    Strategy,
+    StrategyError,
+    check_strategy,
+    make_strategy,
+    measured_options,
+    resolve_preset,
+    strategy_class,
+    strategy_file,
+    user_options,
+)
 
 WEIGHTS = {"code": 0.5, "papers": 0.3, "general": 0.2}
 INITIAL = {"code": 4.0, "papers": 5.0, "general": 4.0}
 TARGET = {"code": 2.0, "papers": 3.0, "general": 3.0}
-MEASURED = {"initial_loss": INITIAL, "target_loss": TARGET}
-# `general` as a prototype measured it: worse in every proxy than before, so that its target lies above
-NO_GAP = {
-    "initial_loss": {"code": 4.0, "general": 4.451},
-    "target_loss": {"code": 2.0, "general": 4.60},
-}
-FIRST = {"code": 3.0, "papers": 3.5, "general": 3.0}  # velocities 1/2, 1/4, 0
-SECOND = {"code": 2.5, "papers": 5.0, "general": 3.5}  # velocities 1/4, 1, 1/2
+LOSSES = {"initial_loss": INITIAL, "target_loss": TARGET}
+NAMES = ["ado", "dbl", "doremi", "odm", "recommended", "static", "temperature", "uniform", "velocitune"]
+OWN = """
+from velocitune_core.strategies import Strategy
 
 
-def observe(losses: dict[str, float], step: int = 10, since: int = 10, total: int = 100) -> Observation:
-    return Observation(step=step, total_steps=total, steps_since_update=since, losses=losses)
+class Last(Strategy):
+    def __init__(self, *, initial_weights, share: float = 1.0, target_loss=None):
+        super().__init__(initial_weights=initial_weights)
+        self.share = share
+
+    def observe_batch(self, batch):
+        self.weights = self.initial_weights[::-1].copy()
 
 
-def make(name: str = "velocitune", **options: object) -> Strategy:
-    needed = MEASURED if name == "velocitune" else {}
-    return make_strategy(name, initial_weights=WEIGHTS, **{**needed, **options})
+class NoStrategy:
+    pass
+"""
 
 
-def without_gap(policy: str, general: float = 0.4, **options: object) -> Strategy:
-    weights = {"code": 1 - general, "general": general}
-    return make_strategy("velocitune", initial_weights=weights, gap_policy=policy, **NO_GAP, **options)
+def observe(losses: dict[str, float]) -> Observation:
+    return Observation(step=10, total_steps=100, steps_since_update=10, losses=losses)
+
+
+def make(name: str, **options: object) -> Strategy:
+    measured = {each: LOSSES[each] for each in measured_options(name) & set(LOSSES)}
+    return make_strategy(name, initial_weights=WEIGHTS, **{**measured, **options})
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of a name of its own per test in the working folder, found by no other way."""
+    name = f"own_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])  # the working folder is added to it
+    return name
 
 
 @pytest.mark.parametrize(
@@ -47,131 +78,38 @@ def without_gap(policy: str, general: float = 0.4, **options: object) -> Strateg
 )
 def test_constant_strategies_keep_their_weights(name: str, expected: list[float]) -> None:
     strategy = make(name)
-    for weights in (strategy.weights, strategy.update(observe(FIRST)), strategy.update(observe(SECOND))):
+    for weights in (strategy.weights, strategy.update(observe(INITIAL)), strategy.update(observe(TARGET))):
         assert weights == pytest.approx(expected, abs=1e-6)
     assert strategy.velocity is None
     assert strategy.notes == []
 
 
-def test_temperature_spans_static_to_uniform() -> None:
+def test_temperature_spans_size_to_uniform() -> None:
     assert make("temperature", temperature=1.0).weights == pytest.approx([0.5, 0.3, 0.2])
     assert make("temperature", temperature=1e6).weights == pytest.approx([1 / 3] * 3, abs=1e-5)
     with pytest.raises(StrategyError, match="temperature 0 must be above 0"):
         make("temperature", temperature=0)
 
 
-def test_velocitune_over_two_updates() -> None:
-    strategy = make()
-    assert strategy.weights == pytest.approx([0.5, 0.3, 0.2])
-    # w ∝ (0.5·e^½, 0.3·e^¼, 0.2) = (0.824361, 0.385208, 0.2), sum 1.409568
-    assert strategy.update(observe(FIRST)) == pytest.approx([0.584832, 0.273280, 0.141888], abs=1e-6)
-    assert strategy.velocity == pytest.approx([0.5, 0.25, 0.0])
-    # the two updates compound: w ∝ (0.5·e^¾, 0.3·e^1¼, 0.2·e^½) = (1.058500, 1.047103, 0.329744), sum 2.435347
-    assert strategy.update(observe(SECOND, step=20)) == pytest.approx([0.434640, 0.429961, 0.135399], abs=1e-6)
-    assert strategy.velocity == pytest.approx([0.25, 1.0, 0.5])
+def test_temperature_goes_by_tokens_where_they_are_known() -> None:
+    tokens = {"papers": 90, "general": 400, "code": 10}  # in an order of its own
+    assert make("temperature", temperature=1.0, domain_tokens=tokens).weights == pytest.approx([0.02, 0.18, 0.8])
+    # T = 2: √(10, 90, 400) = (3.162278, 9.486833, 20), sum 32.649111
+    weights = make("temperature", domain_tokens=tokens).weights
+    assert weights == pytest.approx([0.096856, 0.290570, 0.612574], abs=1e-6)
+    with pytest.raises(StrategyError, match=r"domain_tokens is missing for \['general'\]"):
+        make("temperature", domain_tokens={"code": 1, "papers": 1})
 
 
 def test_initial_weights_are_normalised() -> None:
     assert make_strategy("static", initial_weights={"a": 6, "b": 2}).weights.tolist() == [0.75, 0.25]
 
 
-def test_step_size_and_smoothing_reach_the_update() -> None:
-    # η = 2: (0.5·e, 0.3·e^½, 0.2) = (1.359141, 0.494616, 0.2), sum 2.053757; c = 0.3: 0.7·w + 0.1
-    weights = make(step_size=2.0, smoothing=0.3).update(observe(FIRST))
-    assert weights == pytest.approx([0.563248, 0.268584, 0.168168], abs=1e-6)
-
-
-def test_the_step_size_per_budget_does_not_depend_on_how_often_one_updates() -> None:
-    weights = []
-    for every in (10, 5):  # twice the updates
-        strategy = make(step_size=3.0, step_size_per="budget")
-        for step in range(every, 101, every):
-            strategy.update(observe(FIRST, step=step, since=every))
-        weights.append(strategy.weights)
-    assert weights[0] == pytest.approx(weights[1], rel=1e-12)
-    # over the whole budget, η = 3 is spent once: w ∝ (0.5·e^1½, 0.3·e^¾, 0.2) = (2.240845, 0.635100, 0.2), sum 3.075945
-    assert weights[0] == pytest.approx([0.728506, 0.206473, 0.065021], abs=1e-6)
-
-
-def test_policy_error_names_the_domain_and_its_losses() -> None:
-    with pytest.raises(StrategyError, match=r"general \(target 4.600, initial 4.451\); set gap_policy to 'hold'"):
-        without_gap("error")
-
-
-def test_policy_freeze_lets_the_weight_decay() -> None:
-    strategy = without_gap("freeze")
-    # code's velocity is 1 throughout: w ∝ (0.6·e, 0.4), then (0.6·e², 0.4), however bad `general` gets
-    strategy.update(observe({"code": 4.0, "general": 4.7}))
-    assert strategy.weights[1] == pytest.approx(0.4 / (0.6 * math.e + 0.4))
-    strategy.update(observe({"code": 4.0, "general": 5.31}))
-    assert strategy.weights[1] == pytest.approx(0.4 / (0.6 * math.e**2 + 0.4))
-    assert strategy.velocity.tolist() == [1.0, 0.0]
-
-
-def test_freeze_is_the_default() -> None:
-    strategy = make_strategy("velocitune", initial_weights={"code": 0.6, "general": 0.4}, **NO_GAP)
-    assert strategy.notes == without_gap("freeze").notes
-
-
-def test_policy_hold_keeps_the_original_share() -> None:
-    strategy = make_strategy(
-        "velocitune",
-        initial_weights={"code": 0.5, "general": 0.2, "papers": 0.3},
-        gap_policy="hold",
-        initial_loss=NO_GAP["initial_loss"] | {"papers": 5.0},
-        target_loss=NO_GAP["target_loss"] | {"papers": 3.0},
-    )
-    # the others share 0.8 in proportion 0.5·e^½ : 0.3·e^¼ = 0.824361 : 0.385208, that is 0.681533 : 0.318467
-    weights = strategy.update(observe(FIRST | {"general": 5.0}))
-    assert weights == pytest.approx([0.545226, 0.2, 0.254774], abs=1e-6)
-    # then in proportion 0.5·e^¾ : 0.3·e^1¼ = 1.058500 : 1.047103, that is 0.502706 : 0.497294
-    weights = strategy.update(observe(SECOND | {"general": 5.0}))
-    assert weights == pytest.approx([0.402165, 0.2, 0.397835], abs=1e-6)
-
-
-def test_policy_hold_with_nothing_to_update_changes_nothing() -> None:
-    losses = {"initial_loss": {"a": 2.0, "b": 3.0}, "target_loss": {"a": 2.0, "b": 3.5}}
-    strategy = make_strategy("velocitune", initial_weights={"a": 0.3, "b": 0.7}, gap_policy="hold", **losses)
-    assert strategy.update(observe({"a": 1.0, "b": 9.0})).tolist() == [0.3, 0.7]
-
-
-def test_policy_retain_answers_forgetting() -> None:
-    strategy = without_gap("retain")
-    # scale 0.05·4.451 = 0.22255: at 4.5 the velocity is 0.049 / 0.22255 = 0.220175; code stands at 1/2
-    strategy.update(observe({"code": 3.0, "general": 4.5}))
-    assert strategy.velocity == pytest.approx([0.5, 0.220175], abs=1e-6)
-    forgetful = 0.4 * math.exp(0.049 / 0.22255)
-    assert strategy.weights[1] == pytest.approx(forgetful / (0.6 * math.exp(0.5) + forgetful))
-    strategy.update(observe({"code": 2.0, "general": 5.31}))  # lost more than the scale
-    assert strategy.velocity.tolist() == [0.0, 1.0]
-    strategy.update(observe({"code": 2.0, "general": 4.2}))  # better than the base model
-    assert strategy.velocity.tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize(
-    ("policy", "consequence"),
-    [
-        ("freeze", "their velocity is 0 and their weight shrinks at every update"),
-        ("hold", "they keep their original share"),
-        ("retain", "their weight grows when the model forgets them"),
-    ],
-)
-def test_notes_name_the_domain_and_what_happens_to_it(policy: str, consequence: str) -> None:
-    assert without_gap(policy).notes == [
-        f"target not below initial loss: general (target 4.600, initial 4.451); gap policy {policy}: {consequence}"
-    ]
-    assert make(gap_policy=policy).notes == []
-
-
-@pytest.mark.parametrize("policy", ["freeze", "hold", "retain"])
-def test_a_saved_state_goes_on_identically(policy: str) -> None:
-    unbroken, resumed = without_gap(policy, smoothing=0.01), without_gap(policy, smoothing=0.01)
-    unbroken.update(observe({"code": 3.1, "general": 4.7}))
-    resumed.load_state_dict(json.loads(json.dumps(unbroken.state_dict())))
-    for strategy in (unbroken, resumed):
-        strategy.update(observe({"code": 2.7, "general": 4.55}, step=20))
-    assert unbroken.weights.tolist() == resumed.weights.tolist()
-    assert unbroken.velocity.tolist() == resumed.velocity.tolist()
+@pytest.mark.parametrize("name", ["static", "uniform", "temperature"])
+def test_a_saved_state_of_constant_weights_goes_on_identically(name: str) -> None:
+    resumed = make(name)
+    resumed.load_state_dict(json.loads(json.dumps(make(name).state_dict())))
+    assert resumed.weights.tolist() == make(name).weights.tolist()
 
 
 def test_a_state_of_other_domains_is_refused() -> None:
@@ -179,12 +117,75 @@ def test_a_state_of_other_domains_is_refused() -> None:
         make("static").load_state_dict({"weights": {"code": 1.0}})
 
 
+def test_every_registered_name_has_its_file_and_its_class() -> None:
+    assert sorted([*REGISTRY, *PRESETS]) == NAMES
+    for name, address in REGISTRY.items():
+        assert strategy_class(name).__name__ == address.partition(":")[2]
+        assert strategy_file(name).name == address.partition(":")[0].rpartition(".")[2] + ".py"
+
+
+def test_measured_options_are_those_that_the_pipeline_passes_in() -> None:
+    assert measured_options("static") == set()
+    assert measured_options("temperature") == {"domain_tokens"}
+    assert measured_options("dbl") == {"target_loss"}
+    assert measured_options("velocitune") == {"initial_loss", "target_loss"}
+    assert user_options("dbl") == {"step_size", "smoothing", "clamp"}
+
+
+def test_only_doremi_needs_a_reference() -> None:
+    assert [name for name in sorted(REGISTRY) if strategy_class(name).needs_reference] == ["doremi"]
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_is_its_strategy_with_its_options(name: str) -> None:
+    base, options = PRESETS[name]
+    assert resolve_preset(name, {}) == (base, options)
+    assert strategy_class(name) is strategy_class(base)
+    assert user_options(name) == user_options(base)
+    assert check_strategy(name, {}, ["a", "b"]) == []
+    measured = {each: LOSSES[each] for each in measured_options(base)}
+    by_preset, by_hand = make(name), make_strategy(base, initial_weights=WEIGHTS, **measured, **options)
+    assert by_preset.update(observe(INITIAL)).tolist() == by_hand.update(observe(INITIAL)).tolist()
+
+
+def test_options_go_over_those_of_a_preset() -> None:
+    base, options = resolve_preset("recommended", {"gap_policy": "hold", "smoothing": 0.5})
+    assert (base, options["gap_policy"], options["smoothing"]) == ("velocitune", "hold", 0.5)
+    assert resolve_preset("static", {"a": 1}) == ("static", {"a": 1})
+
+
+def test_a_class_of_the_users_own_is_found_in_the_working_folder(own_module: str) -> None:
+    name = f"{own_module}:Last"
+    assert strategy_file(name) == Path.cwd() / f"{own_module}.py"
+    assert user_options(name) == {"share"}
+    assert measured_options(name) == {"target_loss"}
+    assert check_strategy(name, {"share": 0.5}, ["a", "b"]) == []
+    strategy = make_strategy(name, initial_weights={"a": 3, "b": 1}, share=0.5)
+    strategy.observe_batch(None)
+    assert strategy.weights.tolist() == [0.25, 0.75]
+    assert strategy.share == 0.5
+
+
+def test_a_class_of_the_users_own_that_cannot_work_is_told(own_module: str) -> None:
+    for name, options, message in (
+        (f"{own_module}:Last", {"shore": 1}, r"has no option \['shore'\]; it has \['share'\]"),
+        (f"{own_module}:First", {}, "cannot be imported: .*First"),
+        (f"{own_module}_2:Last", {}, "cannot be imported: No module named"),
+        (f"{own_module}:NoStrategy", {}, "is no subclass of velocitune_core.strategies.Strategy"),
+    ):
+        with pytest.raises(StrategyError, match=message):
+            make_strategy(name, initial_weights=WEIGHTS, **options)
+    Path(f"{own_module}_broken.py").write_text("def (:\n")
+    with pytest.raises(StrategyError, match="cannot be imported: invalid syntax"):
+        strategy_class(f"{own_module}_broken:Last")
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("doge", {}, r"strategy 'doge' is unknown; choose one of \['static', 'temperature', 'uniform', 'velocitune'\]"),
+        ("doge", {}, re.escape(f"strategy 'doge' is unknown; choose one of {NAMES}, or name a class")),
         ("velocitune", {"stepsize": 1}, r"has no option \['stepsize'\]; it has \['gap_policy', 'retain_scale', "),
-        ("static", MEASURED, r"'static' has no option \['initial_loss', 'target_loss'\]; it has \[\]"),
+        ("static", LOSSES, r"'static' has no option \['initial_loss', 'target_loss'\]; it has \[\]"),
         ("velocitune", {"gap_policy": "ignore"}, r"gap_policy 'ignore' must be one of \['error', 'freeze', 'hold',"),
         ("velocitune", {"step_size_per": "step"}, "step_size_per 'step' must be 'update' or 'budget'"),
         ("velocitune", {"smoothing": 1.5}, r"smoothing 1.5 in \[0, 1\]"),
@@ -203,11 +204,11 @@ def test_missing_targets_are_named() -> None:
 
 
 @pytest.mark.parametrize("weights", [{}, {"a": 0.0}, {"a": -1.0, "b": 2.0}, {"a": math.nan}])
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+@pytest.mark.parametrize("name", NAMES)
 def test_initial_weights_that_are_no_shares_are_refused(name: str, weights: dict[str, float]) -> None:
-    losses = {each: dict.fromkeys(weights, 2.0) for each in REGISTRY[name].requires}
+    measured = {each: dict.fromkeys(weights, 2.0) for each in measured_options(name)}
     with pytest.raises(StrategyError, match="must be non-negative and not all zero"):
-        make_strategy(name, initial_weights=weights, **losses)
+        make_strategy(name, initial_weights=weights, **measured)
 
 
 def test_check_strategy_tells_before_anything_was_measured() -> None:
@@ -216,8 +217,13 @@ def test_check_strategy_tells_before_anything_was_measured() -> None:
     assert check_strategy("temperature", {"temperature": 3.0}, ["a"]) == []
     (problem,) = check_strategy("velocitune", {"smoothing": -1}, ["a"])
     assert problem.startswith("strategy: ") and "smoothing -1" in problem
-    (problem,) = check_strategy("doremi", {}, ["a"])
-    assert "'doremi' is unknown" in problem
+    (problem,) = check_strategy("doge", {}, ["a"])
+    assert "'doge' is unknown" in problem
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_strategy_can_be_checked_before_anything_was_measured(name: str) -> None:
+    assert check_strategy(name, {}, ["a", "b"]) == []
 
 
 @pytest.mark.parametrize("options", [{"step_size": "fast"}, {"smoothing": None}, {"gap_policy": 3}])
