@@ -8,11 +8,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from velocitune_core.strategies import (
     PRESETS,
     REGISTRY,
+    BatchObservation,
     Observation,
     Strategy,
     StrategyError,
@@ -230,3 +232,20 @@ def test_every_strategy_can_be_checked_before_anything_was_measured(name: str) -
 def test_check_strategy_survives_options_of_a_wrong_type(options: dict[str, object]) -> None:
     (problem,) = check_strategy("velocitune", options, ["a", "b"])
     assert problem.startswith("strategy: ")
+
+
+def test_the_page_on_strategies_names_every_option_and_its_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "STRATEGIES.md").read_text()
+    rows = {name: [row for row in page.splitlines() if row.startswith(f"| `{name}`")] for name in NAMES}
+    for name in REGISTRY:
+        missing = [option for option in user_options(name) if f"`{option}`" not in "".join(rows[name])]
+        assert (name, missing) == (name, [])
+    (tmp_path / "page_example.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    strategy = make_strategy("page_example:Loudest", initial_weights=WEIGHTS)
+    for losses in ([3.0, math.nan, 4.0], [math.nan] * 3):
+        strategy.observe_batch(BatchObservation(1, 10, np.array([2, 0, 1]), np.array(losses)))
+        assert strategy.weights == pytest.approx([0.25, 0.15, 0.6])
