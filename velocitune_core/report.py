@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from importlib import resources
-from pathlib import Path
-from typing import NamedTuple
-
-import matplotlib as mpl
-from jinja2 import Environment, StrictUndefined
-from matplotlib.figure import Figure
-
 from velocitune_core import figures
 from velocitune_core.figures.style import percent, tokens_text
+from velocitune_core.page import ReportFigure, render_page, save_png
 from velocitune_core.results import (
     FLAG_MEANINGS,
     ReportData,
@@ -75,15 +66,6 @@ _CAPTIONS = {  # figure → its title, and how to read it
 }
 
 
-class ReportFigure(NamedTuple):
-    """A figure with its file name (no suffix), its title and a sentence on how to read it."""
-
-    name: str
-    title: str
-    reading: str
-    figure: Figure
-
-
 def report_figures(report: ReportData) -> list[ReportFigure]:
     """The figures of a report in the order of the page."""
     train, initial, targets, proxies = report.train, report.initial, report.targets, report.proxies
@@ -102,36 +84,19 @@ def report_figures(report: ReportData) -> list[ReportFigure]:
 def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -> str:
     """The page as HTML text; `drawn` spares drawing figures that the caller already has."""
     drawn = report_figures(report) if drawn is None else drawn
-    template = resources.files("velocitune_core").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     rows = result_rows(report)
     flags = {flag for row in rows for flag in row["flags"]}
-    return environment.from_string(template).render(
+    return render_page(
+        "report.html.jinja",
+        drawn,
         report=report,
         answer=answer(report),
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
-        figures=[
-            {"name": each.name, "title": each.title, "reading": each.reading, "source": _svg_source(each.figure)}
-            for each in drawn
-        ],
         costs=_cost_cells(report),
         cost_note=_cost_note(report),
     )
-
-
-def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
-    """Write a PNG that holds no date or version, so that the same figure is the same file."""
-    figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
-
-
-def _svg_source(figure: Figure) -> str:
-    """A data address: an image by itself, so that ids and styles of one figure do not meet those of another."""
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "velocitune", "svg.fonttype": "path"}):  # the same figure, the same bytes
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _cost_cells(report: ReportData) -> list[dict[str, object]]:
