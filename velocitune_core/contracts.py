@@ -182,3 +182,30 @@ class TrainResult(Contract):
     tokens_per_second: float
     seconds: Seconds
     resumed: Annotated[int, Field(ge=0)] = 0  # how often the run was taken up again
+
+
+class DownstreamTask(Part):
+    """Gold answers of one task: sums over the instances that were scored."""
+
+    instances: Annotated[int, Field(gt=0)]
+    excluded: Annotated[int, Field(ge=0)]  # of the whole task, before the draw: found in training documents
+    shortened: Annotated[int, Field(ge=0)]  # instances whose answer did not fit whole
+    tokens: Annotated[int, Field(gt=0)]
+    bytes: Annotated[int, Field(gt=0)]
+    nats: FiniteFloat
+    bits_per_byte: FiniteFloat  # nats / (ln 2 · bytes)
+
+
+class DownstreamScores(Part):
+    """One model."""
+
+    context_tokens: int  # that an instance could fill
+    families: dict[str, FiniteFloat]  # bits per byte: the mean over the family's tasks, each counted once
+    tasks: dict[str, dict[str, DownstreamTask]]  # family → task
+    seconds: float
+
+
+class DownstreamResult(Contract):
+    """results/downstream.json"""
+
+    models: dict[str, DownstreamScores] = Field(min_length=1)  # by folder

@@ -1,0 +1,34 @@
+"""Optional: bits per byte of gold answers in mathematics, code and commands, for any number of models.
+
+`python -m flows.downstream [MODEL_FOLDER ...]`; without folders, the base model and the trained one. No stage of DVC:
+nothing of the pipeline depends on it.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from prefect import flow
+
+from tasks import paths
+from tasks.downstream import check_models, draw_questions, evaluate_downstream, show_downstream, write_downstream
+from tasks.preflight import checked_params
+from tasks.workspace import run_stage
+
+
+@flow(name="downstream")
+def downstream(models: list[Path]) -> None:
+    check_models(models)
+    params = checked_params()
+    questions = draw_questions(params, paths.ARCHIVES)
+    scores = {str(model): evaluate_downstream(model, questions, params) for model in models}
+    show_downstream(write_downstream(scores))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m flows.downstream", description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "models", metavar="MODEL_FOLDER", nargs="*", type=Path, help="default: models/base models/trained"
+    )
+    arguments = parser.parse_args()
+    run_stage(partial(downstream, arguments.models or [paths.BASE_MODEL, paths.TRAINED_MODEL]))
