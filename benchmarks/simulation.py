@@ -1,0 +1,274 @@
+"""Simulated learners: domains with power-law learning curves, trained on whatever mixture a strategy asks for.
+
+A world holds many draws of K domains at once; arrays are (draws, K) and nothing loops over domains. Tokens are in units
+of the token budget, so that a run sees 1 in all, losses in nats per token.
+
+    ℓ_i = E_i + (ℓ_init,i − E_i) · (1 + n_eff,i / D0_i)^(−β_i)          n_eff = transfer matrix · tokens seen by domain
+
+With `recency` order matters. The run is then measured in learning-rate time, the share of the sum of all learning
+rates that is behind it; a domain that gets the share w of the batches gains n_eff at the rate (transfer · w)_i and
+loses it at the rate forgetting · (1 − w_i) · n_eff,i. A retained domain starts with n_eff = head start, where its loss
+is ℓ_init; without recency that is the same law with D0 + head start in place of D0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core.config import Schedule
+from velocitune_core.schedule import learning_rate_factor
+from velocitune_core.strategies import (
+    BatchObservation,
+    Observation,
+    Strategy,
+    make_strategy,
+    measured_options,
+    strategy_class,
+)
+
+Array = NDArray[np.float64]
+SIZE_DECADES = 2.0
+INITIAL_LOSS_NATS = (2.0, 6.0)
+FLOOR_SHARE = (0.3, 0.8)  # E as a share of ℓ_init
+EXPONENT = (0.1, 0.6)
+SCALE_DECADES = (-1.5, 0.5)  # log10 of D0 in mean domains, so that a curve is as far bent for K = 1,000 as for K = 3
+HEAD_START = (0.5, 2.0)  # of a retained domain, in its own tokens: about half of these forget under static weights
+HEAD_START_SCALE = 0.1  # D0 of a retained domain in its head start: the base model is far down its curve
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How draws look and how runs are measured."""
+
+    domains: int = 7
+    steps: int = 200
+    updates: int = 20  # evaluations per run; the last comes too late to change weights
+    batch_sequences: int = 256
+    noise_nats: float = 0.002  # standard deviation of a held-out loss
+    batch_noise_nats: float = 0.5  # of the training loss of one sequence
+    transfer: float = 0.3  # n_eff that a domain gains from the others together, per mean token of theirs
+    bias: float = 0.0  # targets are the final losses under static weights, times 1 + bias
+    target_error: float = 0.0  # standard deviation of each target's own relative error, on top of the bias
+    recency: bool = False
+    forgetting: float = 1.0  # share of n_eff lost per learning-rate time by a domain that gets nothing, as a rate
+    retained: bool = False  # the first domain of each draw is one that the base model knows
+
+    def __post_init__(self) -> None:
+        if not (self.domains >= 2 and 1 <= self.updates <= self.steps and self.batch_sequences >= 1):
+            raise ValueError(f"{self}: needs domains ≥ 2, 1 ≤ updates ≤ steps, batch_sequences ≥ 1")
+        if self.steps % self.updates:
+            raise ValueError(f"steps {self.steps} must be a multiple of updates {self.updates}")
+        if min(self.noise_nats, self.batch_noise_nats, self.transfer, self.target_error, self.forgetting) < 0:
+            raise ValueError(f"{self}: noise, transfer, target_error and forgetting must not be negative")
+
+
+@dataclass(frozen=True)
+class World:
+    """Draws of domains. Every array is (draws, K), but transfer (draws, K, K)."""
+
+    sizes: Array  # share of the tokens: the original weights
+    initial_loss: Array
+    floor: Array  # E
+    exponent: Array  # β
+    scale: Array  # D0
+    head_start: Array  # n_eff at the start
+    transfer: Array  # n_eff of the row's domain from a token of the column's
+    forgetting: float  # 0: order does not matter
+    names: list[str]
+
+    def losses(self, effective: Array) -> Array:
+        """True held-out loss at n_eff, both (draws, K)."""
+        progress = (self.scale + effective) / (self.scale + self.head_start)
+        return self.floor + (self.initial_loss - self.floor) * progress ** (-self.exponent)
+
+    def supply(self, weights: Array) -> Array:
+        """n_eff per token of the mixture, (draws, K)."""
+        return np.matmul(self.transfer, weights[..., None])[..., 0]
+
+    def advance(self, effective: Array, weights: Array, duration: float, supply: Array | None = None) -> Array:
+        """n_eff after training on `weights` for `duration` of the run, exactly."""
+        supply = self.supply(weights) if supply is None else supply
+        if not self.forgetting:
+            return effective + duration * supply
+        rate = self.forgetting * np.maximum(1 - weights, 1e-12)
+        return effective * np.exp(-rate * duration) - supply * np.expm1(-rate * duration) / rate
+
+    def final_losses(self, weights: Array) -> Array:
+        """Final losses under constant weights, in closed form."""
+        return self.losses(self.advance(self.head_start, weights, 1.0))
+
+
+def draw_world(settings: Settings, draws: int, seed: int) -> World:
+    random = np.random.default_rng([seed, 0])
+    count = settings.domains
+    shape = (draws, count)
+    sizes = 10 ** random.uniform(0, SIZE_DECADES, shape)
+    sizes /= sizes.sum(axis=1, keepdims=True)
+    initial_loss = random.uniform(*INITIAL_LOSS_NATS, shape)
+    floor = initial_loss * random.uniform(*FLOOR_SHARE, shape)
+    exponent = random.uniform(*EXPONENT, shape)
+    scale = 10 ** random.uniform(*SCALE_DECADES, shape) / count
+    head_start = np.zeros(shape)
+    if settings.retained:
+        head_start[:, 0] = sizes[:, 0] * np.exp(random.uniform(*np.log(HEAD_START), draws))
+        scale[:, 0] = HEAD_START_SCALE * head_start[:, 0]
+    forgetting = settings.forgetting if settings.recency else 0.0
+    transfer = _draw_transfer(settings, draws, random)
+    names = [f"domain-{number}" for number in range(count)]
+    return World(sizes, initial_loss, floor, exponent, scale, head_start, transfer, forgetting, names)
+
+
+def _draw_transfer(settings: Settings, draws: int, random: np.random.Generator) -> Array:
+    """A few near neighbours each; rows of what others give sum to `transfer`, whatever K. (draws, K, K)"""
+    identity = np.eye(settings.domains)
+    if not settings.transfer:
+        return np.broadcast_to(identity, (draws, *identity.shape))
+    nearness = random.exponential(size=(draws, *identity.shape)) ** 2 * (1 - identity)
+    return identity + settings.transfer * nearness / nearness.sum(axis=-1, keepdims=True)
+
+
+def draw_targets(world: World, settings: Settings, seed: int) -> Array:
+    """What strategies are told that static training reaches, (draws, K)."""
+    error = np.random.default_rng([seed, 1]).normal(size=world.sizes.shape)
+    return world.final_losses(world.sizes) * (1 + settings.bias + settings.target_error * error)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy with its options, under the name that tables show."""
+
+    label: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def follows_targets(self) -> bool:
+        return "target_loss" in measured_options(self.name)
+
+    def build(self, world: World, targets: Array) -> list[Strategy]:
+        """One strategy per draw."""
+        measured = {"initial_loss": world.initial_loss, "target_loss": targets, "domain_tokens": world.sizes}
+        wanted = measured_options(self.name)
+        return [
+            make_strategy(
+                self.name,
+                initial_weights=_by_name(world, world.sizes[draw]),
+                **{key: _by_name(world, values[draw]) for key, values in measured.items() if key in wanted},
+                **self.options,
+            )
+            for draw in range(len(world.sizes))
+        ]
+
+
+def _by_name(world: World, values: Array) -> dict[str, float]:
+    return dict(zip(world.names, values.tolist(), strict=True))
+
+
+def simulate(candidate: Candidate, world: World, settings: Settings, seed: int) -> Array:
+    """Final true losses under a strategy, (draws, K). Every candidate of a seed meets the same noise."""
+    targets = draw_targets(world, settings, seed)
+    strategies = candidate.build(world, targets)
+    kind = strategy_class(candidate.name)
+    watches_batches = kind.observe_batch is not Strategy.observe_batch
+    if not watches_batches and kind.update is Strategy.update:
+        return world.final_losses(np.stack([each.weights for each in strategies]))
+    reference = world.final_losses(world.sizes) if kind.needs_reference else None
+    losses = _run(strategies, world, settings, seed, watches_batches, reference)
+    if reference is None:
+        return losses
+    return world.final_losses(np.stack([each.mean_weights for each in strategies]))  # the search's result, trained on
+
+
+def _run(
+    strategies: list[Strategy],
+    world: World,
+    settings: Settings,
+    seed: int,
+    watches_batches: bool,
+    reference: Array | None,
+) -> Array:
+    """The training loop: train, show the batch, evaluate, update; weights only change between segments."""
+    random = np.random.default_rng([seed, 2])
+    time = _clock(settings)
+    every = settings.steps // settings.updates
+    stride = 1 if watches_batches else every
+    effective = world.head_start
+    losses = world.initial_loss
+    for step in range(stride, settings.steps + 1, stride):
+        weights = np.stack([each.weights for each in strategies])
+        effective = world.advance(effective, weights, time[step] - time[step - stride])
+        losses = world.losses(effective)
+        if watches_batches:
+            _show_batches(strategies, weights, losses, step, settings, random, reference)
+        if step % every == 0 and step < settings.steps:
+            measured = losses + settings.noise_nats * random.normal(size=losses.shape)
+            for strategy, row in zip(strategies, measured, strict=True):
+                strategy.update(Observation(step, settings.steps, every, _by_name(world, row)))
+    return losses
+
+
+def _clock(settings: Settings) -> Array:
+    """Share of the run behind each step, (steps + 1,): of its tokens, or with recency of its learning rates."""
+    steps = settings.steps
+    rates = np.ones(steps)
+    if settings.recency:
+        schedule = Schedule()
+        rates = np.array([learning_rate_factor(schedule, step, steps) for step in range(steps)])
+    return np.concatenate([[0.0], np.cumsum(rates) / rates.sum()])
+
+
+def _show_batches(
+    strategies: list[Strategy],
+    weights: Array,
+    losses: Array,
+    step: int,
+    settings: Settings,
+    random: np.random.Generator,
+    reference: Array | None,
+) -> None:
+    """Batches of whole sequences, drawn systematically: unbiased, and off by less than one sequence per domain."""
+    edges = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True) * settings.batch_sequences
+    ends = np.floor(edges + random.uniform(size=(len(edges), 1)))
+    counts = np.diff(ends, axis=1, prepend=0.0).astype(np.int64)
+    noise = settings.batch_noise_nats * random.normal(size=losses.shape) / np.sqrt(np.maximum(counts, 1))
+    seen = np.where(counts > 0, losses + noise, np.nan)
+    excess = None if reference is None else np.maximum(seen - reference, 0.0)
+    for draw, strategy in enumerate(strategies):
+        strategy.observe_batch(
+            BatchObservation(step, settings.steps, counts[draw], seen[draw], None if excess is None else excess[draw])
+        )
+
+
+def lower_left_hull(macro: Array, weighted: Array) -> tuple[Array, Array]:
+    """Corners, left to right, of the convex curve below and left of which none of the points lies."""
+    order = np.lexsort((weighted, macro))
+    corners: list[int] = []
+    for point in order:
+        while len(corners) > 1 and not _turns_left(macro, weighted, corners[-2], corners[-1], point):
+            corners.pop()
+        corners.append(point)
+    chain = np.array(corners)
+    chain = chain[: int(np.argmin(weighted[chain])) + 1]
+    return macro[chain], weighted[chain]
+
+
+def _turns_left(x: Array, y: Array, first: int, second: int, third: int) -> bool:
+    return (x[second] - x[first]) * (y[third] - y[first]) > (y[second] - y[first]) * (x[third] - x[first])
+
+
+def frontier_distance(macro: float, weighted: float, frontier_macro: Array, frontier_weighted: Array) -> float:
+    """Vertical distance to the hull of the frontier's points; negative is a gain.
+
+    To the right the hull goes on level: there it is dominated. To the left its first edge goes on straight, which lies
+    below any convex frontier and so never flatters; a hull of one point goes on with slope −1.
+    """
+    x, y = lower_left_hull(frontier_macro, frontier_weighted)
+    if macro < x[0]:
+        slope = (y[1] - y[0]) / (x[1] - x[0]) if len(x) > 1 else -1.0
+        return float(weighted - (y[0] + slope * (macro - x[0])))
+    return float(weighted - np.interp(macro, x, y))
