@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from tasks import paths
 from velocitune_core.config import ConfigError, Evaluation, Params, StrategyConfig, Training
@@ -13,7 +13,7 @@ from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, T
 from velocitune_core.job import DomainFiles, TrainJob
 from velocitune_core.mixture import original_weights
 from velocitune_core.model import weights_digest
-from velocitune_core.strategies import strategy_class
+from velocitune_core.strategies import measured_options, resolve_preset
 
 logger = logging.getLogger(__name__)
 STATIC = StrategyConfig(name="static")
@@ -67,7 +67,6 @@ def base_job(params: Params, model: Path, domain: DomainManifest, folder: Path) 
         training=params.base.training,
         evaluation=Evaluation(every_steps=max(1, steps // 8), batch_sequences=params.evaluation.batch_sequences),
         strategy=STATIC,
-        update_weights=False,
     )
 
 
@@ -84,7 +83,6 @@ def proxy_jobs(params: Params, manifest: Manifest) -> list[TrainJob]:
                 "fraction": fraction,
                 "total_steps": steps,
                 "evaluation": Evaluation(every_steps=every, batch_sequences=params.evaluation.batch_sequences),
-                "update_weights": False,
                 "save_model": False,
             }
             jobs.append(job.model_copy(update=changes))
@@ -93,14 +91,65 @@ def proxy_jobs(params: Params, manifest: Manifest) -> list[TrainJob]:
 
 def training_job(params: Params, manifest: Manifest, initial: InitialLosses, targets: Targets) -> TrainJob:
     """The continual pretraining under the configured strategy."""
-    missing = sorted(set(manifest.domains) - set(targets.domains))
-    if missing:
-        raise ConfigError(f"{paths.TARGETS}: no target for {missing}; add them, or run the stage `targets` again")
-    measured = {"initial_loss": initial.losses, "target_loss": targets.losses()}
-    options: dict[str, Any] = dict(params.strategy.options)
-    options |= {name: measured[name] for name in strategy_class(params.strategy.name).requires}
     job = _pipeline_job(params, manifest, "training", params.training)
-    return job.model_copy(update={"strategy": StrategyConfig(name=params.strategy.name, options=options)})
+    strategy = complete_strategy(params.strategy, manifest, initial, targets.losses())
+    return job.model_copy(update={"strategy": strategy})
+
+
+def compared_job(
+    params: Params, manifest: Manifest, initial: InitialLosses, targets: Targets, label: str, seed: int
+) -> TrainJob:
+    """One training of the comparison: the pipeline's, under the strategy of that line and its own seed."""
+    assert params.compare is not None
+    line = params.compare.runs[label]
+    training = params.training.model_copy(update={"seed": seed})
+    job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training)
+    losses = ablated_targets(line.targets, initial.losses, targets.losses(), seed)
+    named = StrategyConfig(name=line.strategy, options=line.options)
+    return job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
+
+
+def complete_strategy(
+    strategy: StrategyConfig, manifest: Manifest, initial: InitialLosses, targets: Mapping[str, float]
+) -> StrategyConfig:
+    """A strategy with what the pipeline measured for it. Raises ConfigError naming domains that lack a target."""
+    measured: dict[str, Mapping[str, float]] = {
+        "initial_loss": initial.losses,
+        "target_loss": targets,
+        "domain_tokens": {name: domain.train.tokens for name, domain in manifest.domains.items()},
+    }
+    needed = measured_options(strategy.name)
+    missing = sorted(set(manifest.domains) - set(targets))
+    if missing and "target_loss" in needed:
+        raise ConfigError(f"{paths.TARGETS}: no target for {missing}; add them, or run the stage `targets` again")
+    name, options = resolve_preset(strategy.name, strategy.options)
+    return StrategyConfig(name=name, options=options | {key: dict(measured[key]) for key in sorted(needed)})
+
+
+def ablated_targets(
+    kind: str, initial: Mapping[str, float], targets: Mapping[str, float], seed: int
+) -> Mapping[str, float]:
+    """Targets of the paper's ablations: as fitted, zero, or random between zero and the initial loss."""
+    if kind == "fitted":
+        return targets
+    if kind == "zero":
+        return dict.fromkeys(targets, 0.0)
+    return {name: initial[name] * _uniform(f"{seed} random target of {name}") for name in targets}
+
+
+def with_weights(job: TrainJob, name: str, weights: Mapping[str, float]) -> TrainJob:
+    """The same training under constant weights that another run found."""
+    return job.model_copy(update={"name": name, "weights": dict(weights), "strategy": STATIC, "reference": None})
+
+
+def reference_job(job: TrainJob) -> TrainJob:
+    """The static training that a search for weights compares its losses with."""
+    return job.model_copy(update={"name": f"{job.name}-reference", "strategy": STATIC})
+
+
+def _uniform(text: str) -> float:
+    """A number in [0, 1) that depends on nothing but the text."""
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def check_budget(params: Params, manifest: Manifest) -> None:

@@ -135,6 +135,12 @@ class Evaluation(Section):
     batch_sequences: Positive = 32
 
 
+def _distinct_seeds(seeds: list[int]) -> list[int]:
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"{seeds} must be one or more distinct seeds")
+    return seeds
+
+
 class Proxies(Section):
     """Sub-sampled runs of the base model under the original weights; one per fraction and seed."""
 
@@ -158,9 +164,7 @@ class Proxies(Section):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError(f"{seeds} must be one or more distinct seeds")
-        return seeds
+        return _distinct_seeds(seeds)
 
 
 class Targets(Section):
@@ -173,6 +177,50 @@ class Targets(Section):
 class StrategyConfig(Section):
     name: str = "velocitune"
     options: dict[str, Any] = {}
+
+
+class CompareRun(Section):
+    """A line of the comparison: a strategy, and what is done to it."""
+
+    strategy: str
+    options: dict[str, Any] = {}
+    targets: Literal["fitted", "zero", "random"] = "fitted"  # the others are the paper's ablations
+    weights_of: Name | None = None  # start from the mean weights of that line under the same seed
+
+
+class Compare(Section):
+    """Strategies × seeds on the same base model, data, tokens and schedule."""
+
+    seeds: list[int] = [1, 2, 3]
+    baseline: Name = "static"  # what the others are paired with
+    frontier: list[Name] = []  # constant mixtures, from the least even to the most, that a gain has to beat
+    retained: list[Name] | None = None  # domains to be kept, not learnt; None: those without a gap to their target
+    downstream: bool = False  # also score every final model as `downstream` says
+    runs: dict[Name, CompareRun] = Field(min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        return _distinct_seeds(seeds)
+
+    @model_validator(mode="after")
+    def _lines_exist(self) -> Self:
+        named = {"baseline": [self.baseline], "frontier": self.frontier}
+        named |= {f"runs.{label}.weights_of": [run.weights_of] for label, run in self.runs.items() if run.weights_of}
+        problems = [
+            f"{field} names {label!r}, runs are {sorted(self.runs)}"
+            for field, labels in named.items()
+            for label in labels
+            if label not in self.runs
+        ]
+        problems += [
+            f"runs.{label}.weights_of names {run.weights_of!r}, which takes its own weights from another line"
+            for label, run in self.runs.items()
+            if run.weights_of in self.runs and self.runs[run.weights_of].weights_of
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class Resources(Section):
@@ -214,6 +262,7 @@ class Params(Section):
     proxies: Proxies = Proxies()
     targets: Targets = Targets()
     strategy: StrategyConfig = StrategyConfig()
+    compare: Compare | None = None
     training: Training
     resources: Resources = Resources()
     tracking: Tracking = Tracking()

@@ -177,6 +177,7 @@ class TrainResult(Contract):
     final: Losses
     points: list[LossPoint]
     weights: list[WeightPoint]
+    mean_weights: dict[str, float]  # of the weights that batches were drawn with, over all steps
     tokens_per_domain: dict[str, int]
     epochs_per_domain: dict[str, float]
     tokens_per_second: float
@@ -203,6 +204,33 @@ class DownstreamScores(Part):
     families: dict[str, FiniteFloat]  # bits per byte: the mean over the family's tasks, each counted once
     tasks: dict[str, dict[str, DownstreamTask]]  # family → task
     seconds: float
+
+
+class ComparedRun(Part):
+    """One training of a comparison: a strategy under a seed."""
+
+    label: str  # key in `compare.runs`
+    seed: int
+    result: TrainResult
+    search_tokens: int = 0  # trained before it, for it alone: a reference model, a search for weights
+    search_seconds: float = 0.0
+    uses_targets: bool = False  # so that the proxies are part of its cost
+    downstream: dict[str, FiniteFloat] = {}  # family of tasks → bits per byte
+
+
+class Comparison(Contract):
+    """results/comparison.json: every run, and all that they are measured against."""
+
+    baseline: str  # label
+    frontier: list[str]  # labels of the constant mixtures, from the least even to the most
+    retained: list[str]  # domains that the base model knows already, which are to be kept and not learnt
+    initial: Losses
+    targets: Losses
+    original_weights: dict[str, float]  # w_0 by domain
+    domain_tokens: dict[str, int]  # training tokens that each domain holds
+    proxy_tokens: int
+    proxy_seconds: float
+    runs: list[ComparedRun]
 
 
 class DownstreamResult(Contract):

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from velocitune_core.processes import Processes
 
 
-def sequence_nats(model: nn.Module, sequences: Tensor) -> Tensor:
-    """Summed next-token loss of each sequence in nats, (batch,); `sequences` is (batch, length) of token ids."""
+def token_nats(model: nn.Module, sequences: Tensor) -> Tensor:
+    """Next-token loss of each prediction in nats, (batch, length − 1); `sequences` is (batch, length) of token ids."""
     logits = model(input_ids=sequences, use_cache=False).logits[:, :-1]  # (batch, length − 1, vocabulary)
     targets = sequences[:, 1:]
     nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return nats.view(targets.shape).sum(dim=1)
+    return nats.view(targets.shape)
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def evaluate(
             batch = mine[start : start + batch_sequences]
             # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
             stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
-            sums = sequence_nats(model, torch.from_numpy(stacked).to(processes.device)).double().cpu()
+            sums = token_nats(model, torch.from_numpy(stacked).to(processes.device)).sum(dim=1).double().cpu()
             owners = torch.tensor([number for number, _ in batch], dtype=torch.long)
             nats.index_add_(0, owners, sums[: len(batch)])
     model.train(was_training)

@@ -45,7 +45,8 @@ class TrainJob(Section):
     training: Training
     evaluation: Evaluation
     strategy: StrategyConfig
-    update_weights: bool = True  # after each evaluation but the last
+    reference: str | None = None  # transformers folder of a trained model that the strategy compares losses with
+    reference_sha256: str = ""  # of its weights
     save_model: bool = True
     threads: Positive | None = None
 

@@ -5,26 +5,58 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from velocitune_core.config import ConfigError, Training
-from velocitune_core.evaluation import evaluate, sequence_nats
-from velocitune_core.model import count_parameters, load_model, load_tokenizer, parameter_groups, save_model
+from velocitune_core.evaluation import evaluate, token_nats
+from velocitune_core.model import (
+    ModelError,
+    count_parameters,
+    load_model,
+    load_tokenizer,
+    parameter_groups,
+    save_model,
+)
+from velocitune_core.packing import tokenizer_digest
 from velocitune_core.processes import Processes, shard
 from velocitune_core.train_state import full_state, load_full_state
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """What a batch said, over all processes; (K,) arrays are per domain, NaN where the batch has none of it."""
+
+    loss: float  # nats per token
+    gradient_norm: float  # before clipping
+    domain_losses: NDArray[np.float64]  # (K,) nats per token
+    domain_excess: NDArray[np.float64] | None  # (K,) mean over tokens of max(ℓ − ℓ_reference, 0); None: no reference
+
+    @property
+    def finite(self) -> bool:
+        return finite(self.loss, self.gradient_norm)
 
 
 class Learner:
     """A transformers model under AdamW, sharded over the processes of the run.
 
-    Raises ConfigError if the batch cannot be shared evenly, ModelError if the folder cannot be loaded.
+    Args:
+        reference: folder of a frozen model whose token losses are subtracted from this one's.
+
+    Raises ConfigError if the batch cannot be shared evenly, ModelError if a folder cannot be loaded or the reference
+    has another tokenizer.
     """
 
-    def __init__(self, path: str, settings: Training, processes: Processes) -> None:
+    def __init__(self, path: str, settings: Training, processes: Processes, reference: str | None = None) -> None:
         batch, micro = settings.batch_sequences, settings.micro_batch_sequences or 1
         if batch % (micro * processes.count):  # sharded weights need as many passes in every process, or they hang
             raise ConfigError(
@@ -37,6 +69,7 @@ class Learner:
         self.parameters = count_parameters(self._model)
         torch.nn.Module.to(self._model, processes.device)
         shard(self._model, processes)
+        self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = torch.optim.AdamW(
             parameter_groups(self._model, settings.optimizer.weight_decay),
             lr=settings.optimizer.learning_rate,
@@ -44,25 +77,44 @@ class Learner:
             fused=True,
         )
 
-    def gradients(self, sequences: Tensor) -> tuple[float, float]:
+    def gradients(self, sequences: Tensor, domains: NDArray[np.int64], domain_count: int) -> BatchLoss:
         """Backpropagate the mean loss of the whole batch, micro-batch by micro-batch.
 
         Args:
             sequences: (batch / processes, length) of token ids: this process's share of the batch.
-
-        Returns the batch's loss in nats per token over all processes, and the gradient's norm before clipping.
+            domains: (batch / processes,) which domain each of them is from, in range(domain_count).
         """
         micro = self._settings.micro_batch_sequences or len(sequences)
-        predictions = self._settings.batch_sequences * (sequences.shape[1] - 1)
-        total = torch.zeros((), dtype=torch.float64)
-        for part in sequences.to(self._processes.device).split(micro):
+        per_sequence = sequences.shape[1] - 1
+        predictions = self._settings.batch_sequences * per_sequence
+        owners = torch.from_numpy(domains)
+        sums = torch.zeros(3, domain_count, dtype=torch.float64)  # sequences, nats, nats in excess of the reference
+        sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64))
+        for part, owner in zip(sequences.to(self._processes.device).split(micro), owners.split(micro), strict=True):
             with self._autocast():
-                nats = sequence_nats(self._model, part).sum()
+                tokens = token_nats(self._model, part)
+                nats = tokens.sum(dim=1)
             # Sharding averages gradients over processes, where the sum is wanted.
-            (nats * (self._processes.count / predictions)).backward()
-            total += nats.detach().double().cpu()
+            (nats.sum() * (self._processes.count / predictions)).backward()
+            sums[1].index_add_(0, owner, nats.detach().double().cpu())
+            if self._reference is not None:
+                sums[2].index_add_(0, owner, self._excess(part, tokens.detach()).double().cpu())
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.optimizer.gradient_clip)
-        return float(self._processes.sum(total)) / predictions, float(norm)
+        count, nats, excess = self._processes.sum(sums).numpy()
+        seen = np.where(count > 0, count * per_sequence, np.nan)
+        return BatchLoss(
+            loss=float(nats.sum()) / predictions,
+            gradient_norm=float(norm),
+            domain_losses=nats / seen,
+            domain_excess=None if self._reference is None else excess / seen,
+        )
+
+    @torch.no_grad()
+    def _excess(self, sequences: Tensor, nats: Tensor) -> Tensor:
+        """Σ over tokens of max(ℓ − ℓ_reference, 0) of each sequence, (batch,); `nats` is (batch, length − 1)."""
+        assert self._reference is not None
+        with self._autocast():
+            return (nats - token_nats(self._reference, sequences)).clamp(min=0).sum(dim=1)
 
     def apply(self, learning_rate: float) -> None:
         """One optimizer step with the gradients at hand."""
@@ -97,6 +149,18 @@ class Learner:
         if self._processes.first:
             save_model(self._model, load_tokenizer(self._path), folder, weights)
         self._processes.wait()
+
+    def _load_reference(self, path: str) -> PreTrainedModel:
+        ours, theirs = (tokenizer_digest(load_tokenizer(folder)) for folder in (self._path, path))
+        if ours != theirs:
+            raise ModelError(
+                f"{path}: a reference model with another tokenizer than {self._path}, so their losses cannot be "
+                "compared; train the reference from the same base model"
+            )
+        model = load_model(path).requires_grad_(False).eval()
+        torch.nn.Module.to(model, self._processes.device)
+        shard(model, self._processes)
+        return model
 
     def _autocast(self) -> AbstractContextManager[object]:
         if not uses_bfloat16(self._settings.precision, self._processes.device):

@@ -17,13 +17,14 @@ from velocitune_core import events
 from velocitune_core.batches import PackedDomains
 from velocitune_core.checkpoint import Checkpoint, CheckpointError, load_latest, save_checkpoint
 from velocitune_core.clock import Clock
-from velocitune_core.contracts import LossPoint, Seconds, TrainResult, WeightPoint
+from velocitune_core.contracts import Seconds, TrainResult
 from velocitune_core.job import TrainJob, differences
-from velocitune_core.learner import Learner, finite
+from velocitune_core.learner import BatchLoss, Learner, finite
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.processes import Processes
 from velocitune_core.schedule import learning_rate_factor
-from velocitune_core.strategies import Observation, make_strategy
+from velocitune_core.strategies import BatchObservation, Observation, make_strategy
+from velocitune_core.trajectory import Trajectory
 
 NONFINITE_STEPS_ALLOWED = 3  # in a row; then the run stops at its last good checkpoint
 
@@ -66,25 +67,24 @@ class Trainer:
         )
         weights = {name: job.weights[name] for name in job.domains}
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
-        self.learner = Learner(job.model, self._settings, processes)
+        self.learner = Learner(job.model, self._settings, processes, job.reference)
         self.clock = Clock()
         self.step = 0
         self.resumed = 0
         self._nonfinite = 0
         self._stopped_domains: list[str] = []
-        self._points: list[LossPoint] = []
-        self._weight_points = [WeightPoint(step=0, tokens=0, weights=self._by_domain(self.strategy.weights))]
+        self.trajectory = Trajectory(list(job.domains), self.strategy.weights)
 
     def run(self) -> TrainResult:
         """Train to the last step, or raise Interrupted at a step boundary with everything saved."""
         self._begin()
         while self.step < self.job.total_steps:
-            loss, gradient_norm = self._train_step()
+            batch = self._train_step()
             if self._due(self._settings.log_every_steps):
-                self._log(loss, gradient_norm)
+                self._log(batch)
             if self._due(self.job.evaluation.every_steps):
                 losses = self._evaluate()
-                if self.job.update_weights and self.step < self.job.total_steps:
+                if self.step < self.job.total_steps:
                     self._reweight(losses)
             stopping = self.processes.agree(self.should_stop())
             if stopping or (self._due(self._settings.checkpoint_every_steps) and not self._nonfinite):
@@ -121,36 +121,50 @@ class Trainer:
             )
         )
         if checkpoint is None:
-            start = self._weight_points[0]
+            start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
         for warning in [*damaged, *self.strategy.notes]:
-            self._emit(events.Warned(step=self.step, message=warning))
+            self._warn(warning)
 
-    def _train_step(self) -> tuple[float, float]:
-        """One step on one batch; returns its loss in nats per token and the gradient's norm."""
+    def _train_step(self) -> BatchLoss:
+        """One step on one batch, drawn with the weights in force."""
+        weights = self.strategy.weights
         with self.clock("sampling"):
-            domains, indices = self.sampler.next_batch(self.strategy.weights)
+            domains, indices = self.sampler.next_batch(weights)
             mine = slice(self.processes.rank, None, self.processes.count)
             sequences = self.data.read(domains[mine], indices[mine])
         with self.clock("training"):
-            loss, norm = self.learner.gradients(sequences)
-            if finite(loss, norm):
+            batch = self.learner.gradients(sequences, domains[mine], len(self.job.domains))
+            if batch.finite:
                 self.learner.apply(self._learning_rate)
                 self._nonfinite = 0
             else:
-                self._skip_step(loss, norm, domains)
+                self._skip_step(batch, domains)
         self.step += 1
+        self.trajectory.add_step(weights)
+        if batch.finite:
+            self._show_batch(batch, domains)
         if (stopped := self.sampler.exhausted) != self._stopped_domains:
             self._stopped_domains = stopped
             self._warn(f"{stopped} reached max_epochs {self._settings.max_epochs}: their weight goes to the others")
-        return loss, norm
+        return batch
 
-    def _skip_step(self, loss: float, norm: float, domains: NDArray[np.int64]) -> None:
+    def _show_batch(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
+        """Let the strategy learn from a batch."""
+        counts = np.bincount(domains, minlength=len(self.job.domains))
+        seen = BatchObservation(self.step, self.job.total_steps, counts, batch.domain_losses, batch.domain_excess)
+        with self.clock("reweighting"):
+            self.strategy.observe_batch(seen)
+
+    def _skip_step(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
         """Report a batch whose gradients cannot be used, and stop after too many in a row."""
         self.learner.forget_gradients()
         self._nonfinite += 1
         names = sorted({list(self.job.domains)[number] for number in domains})
-        self._warn(f"step {self.step}: loss {loss}, gradient norm {norm}: not applied; its batch was from {names}")
+        self._warn(
+            f"step {self.step}: loss {batch.loss}, gradient norm {batch.gradient_norm}: not applied; its batch was "
+            f"from {names}"
+        )
         if self._nonfinite >= NONFINITE_STEPS_ALLOWED:
             raise TrainingError(
                 f"{self._nonfinite} steps in a row without a finite loss, the last one step {self.step}; the last good "
@@ -167,35 +181,28 @@ class Trainer:
             losses = self.learner.evaluate(self.data.held_out, self.job.evaluation.batch_sequences)
         self._emit(events.Evaluated(step=self.step, tokens=self.tokens, losses=losses, seconds=seconds()))
         if finite(*losses.values()):
-            self._points.append(LossPoint(step=self.step, tokens=self.tokens, losses=losses))
+            self.trajectory.add_losses(self.step, self.tokens, losses)
         return losses
 
     def _reweight(self, losses: dict[str, float]) -> None:
         if unusable := [name for name, loss in losses.items() if not finite(loss)]:
             self._warn(f"step {self.step}: held-out loss of {unusable} is not finite: weights stay as they are")
             return
+        seen = Observation(self.step, self.job.total_steps, self.job.evaluation.every_steps, losses)
         with self.clock("reweighting") as seconds:
-            weights = self.strategy.update(
-                Observation(self.step, self.job.total_steps, self.job.evaluation.every_steps, losses)
-            )
-        velocity = None if self.strategy.velocity is None else self._by_domain(self.strategy.velocity)
-        point = WeightPoint(step=self.step, tokens=self.tokens, weights=self._by_domain(weights), velocity=velocity)
-        self._weight_points.append(point)
-        self._emit(
-            events.Reweighted(
-                step=self.step, tokens=self.tokens, weights=point.weights, velocity=velocity, seconds=seconds()
-            )
-        )
+            weights = self.strategy.update(seen)
+        point = self.trajectory.add_weights(self.step, self.tokens, weights, self.strategy.velocity)
+        self._emit(events.Reweighted(**point.model_dump(), seconds=seconds()))
 
-    def _log(self, loss: float, gradient_norm: float) -> None:
+    def _log(self, batch: BatchLoss) -> None:
         per_step = self.clock.lap("training", "sampling") / self._settings.log_every_steps
         self._emit(
             events.Stepped(
                 step=self.step,
                 tokens=self.tokens,
-                loss=loss,
+                loss=batch.loss,
                 learning_rate=self._learning_rate,
-                gradient_norm=gradient_norm,
+                gradient_norm=batch.gradient_norm,
                 tokens_per_second=self._tokens_per_step / per_step,
                 domain_tokens=self._domain_tokens(),
                 domain_epochs=self._by_domain(self.sampler.epochs),
@@ -219,8 +226,7 @@ class Trainer:
             "seconds": self.clock.seconds,
             "resumed": self.resumed,
             "nonfinite": self._nonfinite,
-            "points": [point.model_dump() for point in self._points],
-            "weights": [point.model_dump() for point in self._weight_points],
+            "trajectory": self.trajectory.state_dict(),
         }
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -236,14 +242,13 @@ class Trainer:
         self.strategy.load_state_dict(state["strategy"])
         self.clock.resume(state["seconds"])
         self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
-        self._points = [LossPoint.model_validate(point) for point in state["points"]]
-        self._weight_points = [WeightPoint.model_validate(point) for point in state["weights"]]
+        self.trajectory.load_state_dict(state["trajectory"])
         self._stopped_domains = self.sampler.exhausted
 
     def _finish(self) -> TrainResult:
-        if not self._points or self._points[-1].step != self.step:
+        if not self.trajectory.evaluated_at(self.step):
             self._evaluate()
-        if not self._points or self._points[-1].step != self.step:
+        if not self.trajectory.evaluated_at(self.step):
             raise TrainingError(f"the held-out losses after the last step, {self.step}, are not finite")
         if self.job.save_model:
             with self.clock("checkpointing"):
@@ -262,9 +267,10 @@ class Trainer:
             steps=self.step,
             tokens=self.tokens,
             parameters=self.learner.parameters,
-            final=self._points[-1].losses,
-            points=self._points,
-            weights=self._weight_points,
+            final=self.trajectory.points[-1].losses,
+            points=self.trajectory.points,
+            weights=self.trajectory.weights,
+            mean_weights=self.trajectory.mean_weights,
             tokens_per_domain=self._domain_tokens(),
             epochs_per_domain=self._by_domain(self.sampler.epochs),
             tokens_per_second=self.tokens / (seconds.training + seconds.sampling),

@@ -10,7 +10,7 @@ import torch
 from tiny import LENGTH, VOCABULARY, llama
 from transformers import LlamaForCausalLM
 
-from velocitune_core.evaluation import evaluate, sequence_nats
+from velocitune_core.evaluation import evaluate, token_nats
 from velocitune_core.processes import Processes
 
 ALONE = Processes(rank=0, count=1, device=torch.device("cpu"))
@@ -91,8 +91,8 @@ def test_evaluation_leaves_the_model_as_it_was(model: LlamaForCausalLM, held_out
 def test_sequence_nats_is_per_sequence(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
     sequences = torch.from_numpy(held_out["code"].astype(np.int64))
     with torch.no_grad():
-        nats = sequence_nats(model, sequences)
-        alone = torch.cat([sequence_nats(model, row[None]) for row in sequences])
+        nats = token_nats(model, sequences).sum(dim=1)
+        alone = torch.cat([token_nats(model, row[None]) for row in sequences]).sum(dim=1)
     assert nats.shape == (11,)
     assert torch.allclose(nats, alone, rtol=1e-5)
     mean = float(nats.double().sum()) / (11 * (LENGTH - 1))

@@ -112,7 +112,7 @@ def test_a_proxy_for_every_seed_and_fraction(params: Params) -> None:
     assert [job.training.seed for job in jobs] == [1] * 3 + [5] * 3
     assert len({job.fingerprint() for job in jobs}) == 6
     for job in jobs:
-        assert job.strategy.name == "static" and not job.update_weights and not job.save_model
+        assert job.strategy.name == "static" and not job.save_model
         assert list(job.weights.items()) == [("law", 0.375), ("code", 0.625)]
 
 
@@ -133,14 +133,26 @@ def test_the_training_reads_what_the_manifest_names(params: Params) -> None:
         "initial_loss": {"law": 4.0, "code": 5.0},
         "target_loss": {"code": 3.0, "law": 2.0},
     }
-    assert job.update_weights and job.save_model
+    assert job.save_model
 
 
 def test_a_strategy_gets_only_the_measurements_it_needs(params: Params) -> None:
     static = changed(params, strategy={"name": "static"})
     assert training_job(static, MANIFEST, INITIAL, TARGETS).strategy.options == {}
     warm = changed(params, strategy={"name": "temperature", "options": {"temperature": 2.0}})
-    assert training_job(warm, MANIFEST, INITIAL, TARGETS).strategy.options == {"temperature": 2.0}
+    tokens = {name: MANIFEST.domains[name].train.tokens for name in MANIFEST.domains}
+    assert training_job(warm, MANIFEST, INITIAL, TARGETS).strategy.options == {
+        "temperature": 2.0,
+        "domain_tokens": tokens,
+    }
+
+
+def test_a_preset_is_written_out_in_the_job(params: Params) -> None:
+    recommended = changed(params, strategy={"name": "recommended"})
+    job = training_job(recommended, MANIFEST, INITIAL, TARGETS)
+    name, options = PRESETS["recommended"]
+    assert job.strategy.name == name
+    assert job.strategy.options.items() >= options.items()
 
 
 def test_every_domain_needs_a_target(params: Params) -> None:
@@ -161,4 +173,4 @@ def test_the_base_trains_on_its_one_domain(params: Params) -> None:
     job = base_job(parse_params(tree), Path("models/mine"), domain("law", 240), Path("packed"))
     assert job.weights == {"law": 1.0} and list(job.domains) == ["law"] and job.total_steps == 32
     assert job.domains["law"].train == "packed/law/train.npy"
-    assert job.evaluation.every_steps == 4 and not job.update_weights and job.save_model
+    assert job.evaluation.every_steps == 4 and job.save_model

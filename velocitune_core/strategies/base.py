@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+MEASURED = frozenset({"initial_loss", "target_loss", "domain_tokens"})  # options that the pipeline passes in
 
 
 class StrategyError(ValueError):
@@ -25,10 +26,25 @@ class Observation:
     losses: Mapping[str, float]  # held-out, nats per token
 
 
-class Strategy(ABC):
-    """Domain weights over time. `weights` is (K,), in the order of `initial_weights`, and sums to 1."""
+@dataclass(frozen=True)
+class BatchObservation:
+    """What a strategy learns from a training batch; arrays are (K,), in the order of the domains."""
 
-    requires: ClassVar[frozenset[str]] = frozenset()  # options that the pipeline measures and passes in
+    step: int  # steps done, this one included
+    total_steps: int
+    sequences: NDArray[np.int64]  # of the batch, per domain
+    losses: NDArray[np.float64]  # training loss in nats per token; NaN for a domain that the batch lacks
+    excess: NDArray[np.float64] | None = None  # mean over tokens of max(ℓ − ℓ_reference, 0), where there is a reference
+
+
+class Strategy:
+    """Domain weights over time. `weights` is (K,), in the order of `initial_weights`, and sums to 1.
+
+    A strategy learns from held-out losses in `update`, from training batches in `observe_batch`, or from both; either
+    may change `weights`, which act on the very next batch. An option named in MEASURED is passed in by the pipeline.
+    """
+
+    needs_reference: ClassVar[bool] = False  # weights are found in a search run beside a trained reference model
 
     def __init__(self, *, initial_weights: Mapping[str, float]) -> None:
         self.domains: Sequence[str] = list(initial_weights)
@@ -40,9 +56,12 @@ class Strategy(ABC):
         self.velocity: NDArray[np.float64] | None = None  # of the last update, where the strategy has one
         self.notes: list[str] = []  # what the user should know before the run starts
 
-    @abstractmethod
     def update(self, observation: Observation) -> NDArray[np.float64]:
         """Take in an evaluation and return the weights (K,) from the next batch on."""
+        return self.weights
+
+    def observe_batch(self, batch: BatchObservation) -> None:
+        """Take in a training batch."""
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
-from velocitune_core.strategies.base import Observation, Strategy, StrategyError
+from velocitune_core.strategies.base import Strategy, StrategyError
 
 
 class Static(Strategy):
     """w = w_0 throughout."""
 
-    def update(self, observation: Observation) -> NDArray[np.float64]:
-        return self.weights
 
-
-class Uniform(Static):
+class Uniform(Strategy):
     """w = 1/K."""
 
     def __init__(self, *, initial_weights: Mapping[str, float]) -> None:
@@ -25,12 +21,24 @@ class Uniform(Static):
         self.weights = np.full(len(self.domains), 1 / len(self.domains))
 
 
-class Temperature(Static):
-    """w ∝ w_0^(1/T): T = 1 is static, T → ∞ uniform (Conneau et al., 2020, section 3.1)."""
+class Temperature(Strategy):
+    """w ∝ n^(1/T), n = tokens of the domain: T = 1 is by size, T → ∞ uniform (Conneau et al., 2020, section 3.1).
 
-    def __init__(self, *, initial_weights: Mapping[str, float], temperature: float = 2.0) -> None:
+    Args:
+        temperature: T > 0.
+        domain_tokens: n by domain; the initial weights stand for it where it is not given.
+    """
+
+    def __init__(
+        self,
+        *,
+        initial_weights: Mapping[str, float],
+        temperature: float = 2.0,
+        domain_tokens: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(initial_weights=initial_weights)
         if not temperature > 0:
             raise StrategyError(f"temperature {temperature} must be above 0")
-        self.weights = self.initial_weights ** (1 / temperature)
+        tokens = self.vector(domain_tokens or initial_weights, "domain_tokens")
+        self.weights = (tokens / tokens.sum()) ** (1 / temperature)
         self.weights /= self.weights.sum()
