@@ -101,7 +101,7 @@ def formatted_rows(report: ReportData) -> list[dict[str, str]]:
             "target": f"{row['target']:.3f}",
             "reached": f"{row['reached']:.3f}" + (" ▲" if row["worse_than_initial"] else ""),
             "gap closed": "–" if gap is None else f"{gap * 100:.0f} %",
-            "target error": "–" if error is None else f"{_signed(error * 100, 1)} %",
+            "target error": "–" if error is None else f"{signed(error * 100, 1)} %",
             "flags": ", ".join(flag.replace("_", " ") for flag in row["flags"]),
         }
 
@@ -151,16 +151,16 @@ def answer(report: ReportData) -> str:
     went = "fell" if after < before else "rose" if after > before else "stayed"
     sentences = [
         f"In {tokens_text(train.tokens)} tokens with the strategy {train.strategy}, {over} {went} from {before:.3f} to "
-        f"{after:.3f} nats per token ({_signed(100 * (after / before - 1), 1)} %)."
+        f"{after:.3f} nats per token ({signed(100 * (after / before - 1), 1)} %)."
     ]
     by_change = sorted(rows, key=lambda row: (row["reached"] - row["initial"], row["domain"]))
     gained = [row for row in by_change if row["reached"] < row["initial"]]
     worse = [row for row in reversed(by_change) if row["worse_than_initial"]]
     flagged = _flagged(rows)
     if gained and len(rows) > 1:
-        sentences.append(f"{_listed([_change(row) for row in gained[:3]])} gained most.")
+        sentences.append(f"{listed([_change(row) for row in gained[:3]])} gained most.")
     if worse:
-        sentences.append(f"{_listed([_change(row) for row in worse])} got worse than the base model.")
+        sentences.append(f"{listed([_change(row) for row in worse])} got worse than the base model.")
     elif len(rows) > 1:
         sentences.append("No domain got worse than the base model.")
     if flagged:
@@ -172,24 +172,24 @@ def answer(report: ReportData) -> str:
 
 
 def _change(row: dict[str, Any]) -> str:
-    return f"{row['domain']} ({_signed(row['reached'] - row['initial'], 2)} nats)"
+    return f"{row['domain']} ({signed(row['reached'] - row['initial'], 2)} nats)"
 
 
 def _flagged(rows: list[dict[str, Any]]) -> list[str]:
     """Each flag that was raised, with the domains it was raised for."""
     domains_of = {flag: [row["domain"] for row in rows if flag in row["flags"]] for flag in FLAG_MEANINGS}
     return [
-        f"{flag.replace('_', ' ')} ({'all domains' if len(rows) > 1 and len(names) == len(rows) else _listed(names)})"
+        f"{flag.replace('_', ' ')} ({'all domains' if len(rows) > 1 and len(names) == len(rows) else listed(names)})"
         for flag, names in domains_of.items()
         if names
     ]
 
 
-def _signed(number: float, digits: int) -> str:
+def signed(number: float, digits: int) -> str:
     return f"{number:+.{digits}f}".replace("-", "−")
 
 
-def _listed(names: list[str], at_most: int = 5) -> str:
+def listed(names: list[str], at_most: int = 5) -> str:
     if len(names) > at_most:
         names = [*names[:at_most], f"{len(names) - at_most} more"]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import comparison_samples as samples
 import pytest
 from comparison_samples import comparison, losses, run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from velocitune_core.comparison import METRICS, check_comparison, labels, metric, run_metrics
@@ -204,6 +204,7 @@ def numbers(summary: ComparisonSummary) -> list[object]:
     ]
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.permutations(range(9)))
 def test_the_order_of_runs_changes_nothing(order: list[int]) -> None:
     data = samples.three_seeds()
@@ -212,6 +213,7 @@ def test_the_order_of_runs_changes_nothing(order: list[int]) -> None:
     )
 
 
+@settings(max_examples=6, deadline=None)
 @given(st.permutations([1, 2, 3]))
 def test_names_of_seeds_change_no_mean(seeds: list[int]) -> None:
     data = samples.three_seeds()

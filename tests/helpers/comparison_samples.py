@@ -110,7 +110,11 @@ def drawn(strategies: int = 12, seeds: int = 5, domains: int = 6) -> Comparison:
         for index, label in enumerate(constant + dynamic):
             share = index / len(constant) if label in constant else 0.3 + 0.1 * (index % 5)
             last = {name: original[name] + share * (even[name] - original[name]) for name in names}
-            gained = {name: 0.004 * (index % 4 - 1.5) * (label in dynamic) + noise[name] for name in names}
+            own = numbers.normal(0, 0.003, domains)
+            gained = {
+                name: 0.004 * (index % 4 - 1.5) * (label in dynamic) + noise[name] + own[number]
+                for number, name in enumerate(names)
+            }
             runs.append(_drawn_run(label, seed, initial, original, last, gained, label in dynamic))
     return comparison(
         *runs,
@@ -137,16 +141,11 @@ def _drawn_run(
     tokens, updates = 1_500_000, 20
 
     def at(done: float) -> dict[str, float]:
-        learnt = {name: 1.0 if name != "general" else 0.25 for name in initial}
-        noise = np.random.default_rng(round(seed * 1000 + done * 100)).normal(0, 0.002)
-        return {
-            name: loss
-            - learnt[name] * (1 + last[name]) * done**0.5 * (1 + last[name] * 0.4)
-            + gained[name] * done
-            + noise
-            + (0.5 * (1 - done) * done if name == "general" else 0.0)
-            for name, loss in initial.items()
-        }
+        """More weight teaches more, ever less so; what has little of it is forgotten."""
+        noise = np.random.default_rng(seed * 1000 + round(done * 100)).normal(0, 0.002)
+        moved = {name: -1.5 * (done * last[name]) ** 0.4 for name in initial}
+        moved["general"] = 0.25 * done**0.3 * (1 - 4 * last["general"])
+        return {name: loss + moved[name] + gained[name] * done + noise for name, loss in initial.items()}
 
     def weights(done: float) -> dict[str, float]:
         moved = min(1.0, 2 * done)

@@ -1,0 +1,182 @@
+"""A comparison in numbers: rows for people, metrics for MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from velocitune_core.comparison import DOWNSTREAM, METRICS, Unit, domains, metric
+from velocitune_core.comparison_summary import (
+    PLANES,
+    ComparisonSummary,
+    Estimate,
+    FrontierDistance,
+    StrategySummary,
+    summarise,
+)
+from velocitune_core.contracts import Comparison
+from velocitune_core.figures.style import tokens_text
+from velocitune_core.results import signed
+
+Row = dict[str, str]
+MISSING = "–"
+OUTSIDE = "*"  # marks a distance that rests on the frontier's extrapolation
+RESULT_METRICS = ("macro_average_loss", "size_weighted_loss", "learnt_average_loss", "retention", "worst_shortfall")
+COST_METRICS = ("speed_up", "steps_to_settle", "repeated_tokens", "added_tokens", "added_seconds")
+FRONTIER_HEADINGS = {"size_weighted": "to frontier (size-weighted)", "retention": "to frontier (retention)"}
+DIFFERENCE = "to baseline"
+EXACT: tuple[Unit, ...] = ("nats", "bits per byte")
+SUFFIXES: dict[Unit, str] = {"share": " %", "times": "×"}
+
+
+def formatted_comparison(comparison: Comparison) -> list[Row]:
+    """What each strategy reached, a row per label: mean ± half of the 95 % interval over seeds; “–” for what is not.
+
+    Losses in nats per token. The difference is of macro-average losses, paired by seed. The distances to the frontier
+    are vertical, in the planes named, with their verdict.
+    """
+    return result_rows(summarise(comparison))
+
+
+def result_rows(summary: ComparisonSummary) -> list[Row]:
+    columns = [name for name in RESULT_METRICS if _exists(summary, name)]
+    planes = [plane.name for plane in PLANES if any(each.distances[plane.name] for each in summary.strategies.values())]
+    rows = []
+    for strategy in summary.strategies.values():
+        row = {"strategy": strategy.label, "seeds": str(len(strategy.runs))}
+        for name in columns:
+            row[metric(name).heading] = estimate_text(strategy.metrics.get(name), metric(name).unit)
+            if name == "macro_average_loss":
+                row[DIFFERENCE] = _difference_text(summary, strategy)
+        row |= {FRONTIER_HEADINGS[plane]: distance_text(strategy.distances[plane]) for plane in planes}
+        rows.append(row)
+    return rows
+
+
+def cost_rows(summary: ComparisonSummary) -> list[Row]:
+    """What each strategy takes and saves, in the same form."""
+
+    def row(strategy: StrategySummary) -> Row:
+        cells = {
+            metric(name).heading: estimate_text(strategy.metrics.get(name), metric(name).unit) for name in COST_METRICS
+        }
+        speed_ups = [values["speed_up"] for values in strategy.runs.values()]
+        reached = sum(value is not None for value in speed_ups)
+        if 0 < reached < len(speed_ups):
+            cells[metric("speed_up").heading] = f"reached in {reached} of {len(speed_ups)}"
+        return {"strategy": strategy.label} | cells
+
+    return [row(strategy) for strategy in summary.strategies.values()]
+
+
+def domain_rows(summary: ComparisonSummary) -> list[Row]:
+    """Final loss per domain."""
+    return [
+        {"strategy": strategy.label}
+        | {name: estimate_text(strategy.losses[name], "nats") for name in domains(summary.comparison)}
+        for strategy in summary.strategies.values()
+    ]
+
+
+def downstream_rows(summary: ComparisonSummary) -> list[Row]:
+    """Bits per byte per family of tasks; empty where none was measured."""
+    if not summary.families:
+        return []
+    return [
+        {"strategy": strategy.label}
+        | {name: estimate_text(strategy.metrics.get(DOWNSTREAM + name), "bits per byte") for name in summary.families}
+        for strategy in summary.strategies.values()
+    ]
+
+
+def raw_rows(summary: ComparisonSummary) -> list[Row]:
+    """Every number of every run."""
+    names = [*METRICS, *(DOWNSTREAM + family for family in summary.families)]
+    return [
+        {"strategy": strategy.label, "seed": str(seed)}
+        | {metric(name).heading: number_text(values.get(name), metric(name).unit, 4) for name in names}
+        for strategy in summary.strategies.values()
+        for seed, values in strategy.runs.items()
+    ]
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """GitHub tables: results, costs, and downstream tasks where they were measured."""
+    summary = summarise(comparison)
+    tables = [result_rows(summary), cost_rows(summary), downstream_rows(summary)]
+    return "\n".join(_markdown(rows) for rows in tables if rows)
+
+
+def comparison_metrics(comparison: Comparison) -> dict[str, float]:
+    """Flat: `<label>/<metric>` is the mean over seeds, `…/half_width` of its interval, `…/difference` to the baseline.
+
+    Also `<label>/loss/<domain>` and `<label>/frontier/<plane>`. What does not exist is left out.
+    """
+    flat: dict[str, float] = {}
+
+    def put(name: str, found: Estimate | None) -> None:
+        if found is not None:
+            flat[name] = found.mean
+            if found.half_width is not None:
+                flat[f"{name}/half_width"] = found.half_width
+
+    for label, strategy in summarise(comparison).strategies.items():
+        for name, found in strategy.metrics.items():
+            put(f"{label}/{name}", found)
+            if label != comparison.baseline:
+                put(f"{label}/{name}/difference", strategy.differences[name])
+        for name, found in strategy.losses.items():
+            put(f"{label}/loss/{name}", found)
+        for plane, distance in strategy.distances.items():
+            put(f"{label}/frontier/{plane}", None if distance is None else distance.estimate)
+    return flat
+
+
+def estimate_text(found: Estimate | None, unit: Unit, *, sign: bool = False) -> str:
+    """'3.912 ± 0.004', '12.0 ± 0.5 %'; '3.912 ± –' from one seed. Shares and counts equal in all stand alone."""
+    if found is None:
+        return MISSING
+    mean = number_text(found.mean, unit, sign=sign)
+    if found.half_width is None:
+        return f"{mean} ± {MISSING}"
+    half_width = number_text(found.half_width, unit)
+    if unit not in EXACT and found.half_width <= 1e-9 * abs(found.mean):
+        return mean
+    suffix = SUFFIXES.get(unit, "")
+    return f"{mean.removesuffix(suffix)} ± {half_width}"
+
+
+def number_text(value: float | None, unit: Unit, digits: int = 3, *, sign: bool = False) -> str:
+    if value is None:
+        return MISSING
+    if unit == "tokens":
+        return tokens_text(value)
+    scaled, digits = {"share": (value * 100, 1), "steps": (value, 0), "times": (value, 2)}.get(unit, (value, digits))
+    text = signed(scaled, digits) if sign or value < 0 else f"{scaled:,.{digits}f}"
+    return text + SUFFIXES.get(unit, "")
+
+
+def distance_text(distance: FrontierDistance | None) -> str:
+    if distance is None:
+        return MISSING
+    text = estimate_text(distance.estimate, "nats", sign=True) + OUTSIDE * bool(distance.extrapolated)
+    return text if distance.verdict is None else f"{text} {distance.verdict}"
+
+
+def _difference_text(summary: ComparisonSummary, strategy: StrategySummary) -> str:
+    found = strategy.differences["macro_average_loss"]
+    if found is None or strategy is summary.baseline:
+        return MISSING
+    pairs = f" ({found.seeds} pairs)" if found.seeds < len(strategy.runs) else ""
+    return estimate_text(found, "nats", sign=True) + pairs
+
+
+def _exists(summary: ComparisonSummary, name: str) -> bool:
+    return any(strategy.metrics.get(name) is not None for strategy in summary.strategies.values())
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"
+
+    rule = "|---|" + "---:|" * (len(rows[0]) - 1) + "\n"
+    return line(list(rows[0])) + rule + "".join(line(list(row.values())) for row in rows)
