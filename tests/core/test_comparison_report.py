@@ -52,7 +52,7 @@ def test_rows_are_what_people_read() -> None:
         "learnt average": "4.000 ± 0.124",
         "retention": "0.300 ± 0.248",
         "worst shortfall": "45.0 ± 24.8 %",  # papers: 55, 45 and 35 % of 2 nats
-        "to frontier (size-weighted)": "−0.400 ± 0.497* on the frontier",
+        "to frontier (by size)": "−0.400 ± 0.497* on the frontier",
         "to frontier (retention)": "−0.150 ± 0.373 on the frontier",
     }
     assert static["to baseline"] == "–"
@@ -63,7 +63,7 @@ def test_one_seed_has_no_interval() -> None:
     data = samples.three_seeds(runs=[each for each in samples.three_seeds().runs if each.seed == 1])
     row = formatted_comparison(data)[2]
     assert row["to baseline"] == "−0.100 ± –"
-    assert row["to frontier (size-weighted)"] == "−0.200 ± –*"
+    assert row["to frontier (by size)"] == "−0.200 ± –*"
     assert "One seed gives no interval" in comparison_answer(data)
     assert "± –" not in comparison_answer(data)
 
@@ -75,7 +75,7 @@ def test_fewer_pairs_than_seeds_are_said() -> None:
 
 def test_columns_that_do_not_exist_are_left_out() -> None:
     row = formatted_comparison(samples.three_seeds(retained=[], frontier=[]))[0]
-    assert not {"retention", "to frontier (retention)", "to frontier (size-weighted)"} & set(row)
+    assert not {"retention", "to frontier (retention)", "to frontier (by size)"} & set(row)
 
 
 def test_costs() -> None:
