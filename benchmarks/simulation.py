@@ -37,7 +37,7 @@ INITIAL_LOSS_NATS = (2.0, 6.0)
 FLOOR_SHARE = (0.3, 0.8)  # E as a share of ℓ_init
 EXPONENT = (0.1, 0.6)
 SCALE_DECADES = (-1.5, 0.5)  # log10 of D0 in mean domains, so that a curve is as far bent for K = 1,000 as for K = 3
-HEAD_START = (0.5, 2.0)  # of a retained domain, in its own tokens: about half of these forget under static weights
+HEAD_START = (1.0, 3.0)  # of a retained domain, in what static weights give it: most of these then forget, with recency
 HEAD_START_SCALE = 0.1  # D0 of a retained domain in its head start: the base model is far down its curve
 
 
@@ -107,6 +107,7 @@ def draw_world(settings: Settings, draws: int, seed: int) -> World:
     random = np.random.default_rng([seed, 0])
     count = settings.domains
     shape = (draws, count)
+    transfer = _draw_transfer(settings, draws, random)
     sizes = 10 ** random.uniform(0, SIZE_DECADES, shape)
     sizes /= sizes.sum(axis=1, keepdims=True)
     initial_loss = random.uniform(*INITIAL_LOSS_NATS, shape)
@@ -115,10 +116,10 @@ def draw_world(settings: Settings, draws: int, seed: int) -> World:
     scale = 10 ** random.uniform(*SCALE_DECADES, shape) / count
     head_start = np.zeros(shape)
     if settings.retained:
-        head_start[:, 0] = sizes[:, 0] * np.exp(random.uniform(*np.log(HEAD_START), draws))
+        supply = np.einsum("dk,dk->d", transfer[:, 0], sizes)
+        head_start[:, 0] = supply * np.exp(random.uniform(*np.log(HEAD_START), draws))
         scale[:, 0] = HEAD_START_SCALE * head_start[:, 0]
     forgetting = settings.forgetting if settings.recency else 0.0
-    transfer = _draw_transfer(settings, draws, random)
     names = [f"domain-{number}" for number in range(count)]
     return World(sizes, initial_loss, floor, exponent, scale, head_start, transfer, forgetting, names)
 
