@@ -5,7 +5,6 @@ nothing of the pipeline depends on it.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from prefect import flow
@@ -18,7 +17,6 @@ from tasks.workspace import run_stage
 
 @flow(name="downstream")
 def downstream(models: list[Path]) -> None:
-    check_models(models)
     params = checked_params()
     questions = draw_questions(params, paths.ARCHIVES)
     scores = {str(model): evaluate_downstream(model, questions, params) for model in models}
@@ -30,5 +28,10 @@ if __name__ == "__main__":
     parser.add_argument(
         "models", metavar="MODEL_FOLDER", nargs="*", type=Path, help="default: models/base models/trained"
     )
-    arguments = parser.parse_args()
-    run_stage(partial(downstream, arguments.models or [paths.BASE_MODEL, paths.TRAINED_MODEL]))
+    folders = parser.parse_args().models or [paths.BASE_MODEL, paths.TRAINED_MODEL]
+
+    def checked() -> None:
+        check_models(folders)  # before a server is started
+        downstream(folders)
+
+    run_stage(checked)

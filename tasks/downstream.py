@@ -53,8 +53,8 @@ def check_models(folders: Iterable[Path]) -> None:
 def draw_questions(params: Params, archives: Path = paths.ARCHIVES) -> Questions:
     """An even draw per task from the questions that share no words with any document of any domain.
 
-    Reads every document of the domains once (about 1.6 µs per word). Raises DownstreamError for a missing archive or
-    an unknown task, SourceError for a domain that cannot be read.
+    Reads every document of the domains once: about a second of one core per million words. Raises DownstreamError for
+    a missing archive or an unknown task, SourceError for a domain that cannot be read.
     """
     families = read_families(archives, params.downstream.tasks)
     clean, shared = without_overlap(families, _documents(params))
