@@ -39,12 +39,15 @@ def target_rows(targets: Targets, initial: dict[str, float]) -> list[dict[str, A
         evidence = domain.evidence
         interval = evidence.interval if evidence else None
         error = evidence.leave_largest_out_error if evidence else None
+        other = evidence.other_law if evidence else None
         rows.append(
             {
                 "domain": name,
                 "initial": round(initial[name], 4),
                 "target": round(domain.target, 4),
                 "interval": f"{interval[0]:.3f} … {interval[1]:.3f}" if interval else "",
+                "law": evidence.law.kind if evidence else "given by hand",
+                "the other law": f"{other.target:.4f}" if other else "",
                 "points": len(evidence.tokens) if evidence else 0,
                 "left-out error": f"{error:+.2%}" if error is not None else "",
                 "flags": ", ".join(domain.flags),

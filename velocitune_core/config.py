@@ -168,8 +168,9 @@ class Proxies(Section):
 
 
 class Targets(Section):
+    law: Literal["chinchilla", "anchored", "auto"] = "chinchilla"  # auto: the smaller leave-the-largest-out error
     points: Literal["final", "intermediate"] = "final"  # intermediate: the evaluations of the largest proxy
-    bootstrap: Annotated[int, Field(ge=0)] = 200
+    bootstrap: Annotated[int, Field(ge=0)] = 1000
     interval: Annotated[float, Field(gt=0, lt=1)] = 0.95
     wide_interval: Annotated[float, Field(gt=0)] = 0.05  # flag an interval wider than this share of its target
 

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from velocitune_core.atomic import write_text
@@ -112,11 +114,28 @@ Flag = Literal["too_few_points", "at_bound", "wide_interval", "not_decreasing", 
 
 
 class Law(Part):
-    """L(D) = E + B / D^beta, D in tokens, L in nats per token."""
+    """L(D) = E + B / (D + D0)^beta, D in tokens, L in nats per token.
 
+    `chinchilla` has D0 = 0; `anchored` has the B that makes L(0) the initial loss.
+    """
+
+    kind: Literal["chinchilla", "anchored"] = "chinchilla"
     E: float
     B: float
     beta: float
+    D0: Annotated[float, Field(ge=0)] = 0.0
+
+    def predict(self, tokens: ArrayLike) -> NDArray[np.float64]:
+        """Loss after `tokens` tokens, same shape."""
+        return self.E + self.B * (np.asarray(tokens, dtype=float) + self.D0) ** -self.beta
+
+
+class OtherLaw(Part):
+    """What the law that `targets.law: auto` did not choose says."""
+
+    law: Law
+    target: FiniteFloat
+    leave_largest_out_error: float | None
 
 
 class Evidence(Part):
@@ -125,8 +144,10 @@ class Evidence(Part):
     tokens: list[int]  # D of the points used
     losses: list[float]
     law: Law
-    interval: tuple[float, float] | None  # bootstrap interval of the target
+    standard_errors: dict[str, float] = {}  # of the law's free parameters, by bootstrap
+    interval: tuple[float, float] | None  # bootstrap interval of the loss that a run of the full budget reaches
     leave_largest_out_error: float | None  # relative error at the largest point, fitted without it
+    other_law: OtherLaw | None = None
 
 
 class DomainTarget(Part):

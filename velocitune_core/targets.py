@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from velocitune_core import config
-from velocitune_core.contracts import DomainTarget, Evidence, Flag, InitialLosses, Law, LossPoint, ProxyResult, Targets
-from velocitune_core.scaling_law import ScalingLawFit, fit_scaling_law
-
-PARAMETERS = 3  # of the law: with no more points than that, the fit has nothing left to be checked against
+from velocitune_core.contracts import (
+    DomainTarget,
+    Evidence,
+    Flag,
+    InitialLosses,
+    Law,
+    LossPoint,
+    OtherLaw,
+    ProxyResult,
+    Targets,
+)
+from velocitune_core.scaling_law import PARAMETERS, LawName, ScalingLawFit, fit_scaling_law
 
 
 class TargetError(ValueError):
@@ -41,12 +52,42 @@ def fit_targets(
 
 
 def _points(proxies: Sequence[ProxyResult], settings: config.Targets) -> list[LossPoint]:
-    """The points of the laws, in order of tokens."""
+    """The points of the laws, in order of tokens. An evaluation before the first step is no point of a law."""
     if not proxies:
         return []
     if settings.points == "final":
         return sorted((proxy.final for proxy in proxies), key=lambda point: point.tokens)
-    return list(max(proxies, key=lambda proxy: proxy.tokens).points)
+    return [point for point in max(proxies, key=lambda proxy: proxy.tokens).points if point.tokens > 0]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One law, fitted to one domain's points."""
+
+    law: LawName
+    initial_loss: float
+    tokens: np.ndarray  # (P,)
+    losses: np.ndarray  # (P,)
+
+    def fit(self, *, bootstrap: int = 0) -> ScalingLawFit:
+        return fit_scaling_law(
+            self.tokens, self.losses, law=self.law, initial_loss=self.initial_loss, bootstrap=bootstrap
+        )
+
+    @cached_property
+    def leave_largest_out_error(self) -> float | None:
+        """(predicted − measured) / measured at the largest proxies, from a law that has not seen them."""
+        largest = self.tokens == self.tokens.max()
+        if len(np.unique(self.tokens[~largest])) < PARAMETERS:
+            return None
+        rest = replace(self, tokens=self.tokens[~largest], losses=self.losses[~largest])
+        measured = float(self.losses[largest].mean())
+        return (float(rest.fit().predict(self.tokens.max())) - measured) / measured
+
+    def other(self, token_budget: int) -> OtherLaw:
+        law = _law(self.fit())
+        target = float(law.predict(token_budget))
+        return OtherLaw(law=law, target=target, leave_largest_out_error=self.leave_largest_out_error)
 
 
 def _target(
@@ -54,34 +95,48 @@ def _target(
 ) -> DomainTarget:
     tokens = np.array([point.tokens for point in points])
     losses = np.array([point.losses[name] for point in points])
-    law = fit_scaling_law(tokens, losses, bootstrap=settings.bootstrap)
+    for loss in (initial_loss, *losses):
+        if not (np.isfinite(loss) and loss > 0):
+            raise TargetError(f"{name}: a held-out loss is {loss}, which no law can be fitted to; measure it again")
+    names = _laws_to_try(settings.law, tokens, losses, initial_loss)
+    chosen, *others = sorted(
+        (_Reading(law, initial_loss, tokens, losses) for law in names),
+        key=lambda reading: abs(reading.leave_largest_out_error or 0.0),  # without an error the order stays
+    )
+    fit = chosen.fit(bootstrap=settings.bootstrap)
+    law = _law(fit)
     target = float(law.predict(token_budget))
-    interval = law.interval(token_budget, settings.interval)
+    interval = fit.interval(token_budget, settings.interval)
     return DomainTarget(
         target=target,
         evidence=Evidence(
             tokens=tokens.tolist(),
             losses=losses.tolist(),
-            law=Law(E=law.E, B=law.B, beta=law.beta),
+            law=law,
+            standard_errors=fit.standard_errors,
             interval=interval,
-            leave_largest_out_error=_leave_largest_out_error(tokens, losses),
+            leave_largest_out_error=chosen.leave_largest_out_error,
+            other_law=others[0].other(token_budget) if others else None,
         ),
-        flags=_flags(law, tokens, losses, target, interval, initial_loss, settings),
+        flags=_flags(fit, tokens, losses, target, interval, initial_loss, settings),
     )
 
 
-def _leave_largest_out_error(tokens: np.ndarray, losses: np.ndarray) -> float | None:
-    """(predicted − measured) / measured at the largest proxies, from a law that has not seen them."""
-    largest = tokens == tokens.max()
-    if len(np.unique(tokens[~largest])) < PARAMETERS:
-        return None
-    law = fit_scaling_law(tokens[~largest], losses[~largest])
-    measured = float(losses[largest].mean())
-    return (float(law.predict(tokens.max())) - measured) / measured
+def _laws_to_try(
+    wanted: LawName | Literal["auto"], tokens: np.ndarray, losses: np.ndarray, initial_loss: float
+) -> tuple[LawName, ...]:
+    """The anchored law falls from the initial loss, so it cannot pass through a domain that the proxies made worse."""
+    if losses[tokens == tokens.max()].mean() >= initial_loss:
+        return ("chinchilla",)
+    return ("chinchilla", "anchored") if wanted == "auto" else (wanted,)
+
+
+def _law(fit: ScalingLawFit) -> Law:
+    return Law(kind=fit.law, E=fit.E, B=fit.B, beta=fit.beta, D0=fit.D0)
 
 
 def _flags(
-    law: ScalingLawFit,
+    fit: ScalingLawFit,
     tokens: np.ndarray,
     losses: np.ndarray,
     target: float,
@@ -92,7 +147,7 @@ def _flags(
     first, last = losses[tokens == tokens.min()].mean(), losses[tokens == tokens.max()].mean()
     raised: dict[Flag, bool] = {
         "too_few_points": len(tokens) <= PARAMETERS,
-        "at_bound": law.at_bound,
+        "at_bound": fit.at_bound,
         "wide_interval": interval is not None and interval[1] - interval[0] > settings.wide_interval * target,
         "not_decreasing": bool(last >= first),
         "above_initial": target >= initial_loss,

@@ -90,6 +90,62 @@ def test_leave_largest_out_error_is_how_far_the_smaller_proxies_were_off() -> No
     assert fit(fractions=(0.1, 0.2, 0.4)).domains["code"].evidence.leave_largest_out_error is None
 
 
+def anchored(tokens: float) -> float:
+    """Starts from 9 nats, half of it learnt within 100,000 tokens."""
+    return 2.0 + 7.0 * (1 + tokens / 1e5) ** -0.5
+
+
+def of_law(law: str) -> config.Targets:
+    return config.Targets(bootstrap=20, law=law)  # type: ignore[arg-type]
+
+
+def test_the_anchored_law_passes_through_the_initial_loss() -> None:
+    domain = fit({"code": anchored}, settings=of_law("anchored")).domains["code"]
+    assert domain.target == pytest.approx(anchored(BUDGET), rel=1e-4)
+    law = domain.evidence.law
+    assert law.kind == "anchored"
+    assert (law.E, law.beta, law.D0) == pytest.approx((2.0, 0.5, 1e5), rel=0.01)
+    assert law.predict(0) == pytest.approx(9.0)
+    assert law.predict([BUDGET]) == pytest.approx([domain.target])
+    assert set(domain.evidence.standard_errors) == {"E", "beta", "D0"}
+    assert domain.evidence.other_law is None
+
+
+def test_auto_takes_the_law_that_foretells_the_largest_proxy_better_and_keeps_what_the_other_says() -> None:
+    domains = fit({"code": code, "anchored": anchored}, settings=of_law("auto")).domains
+    for name, chosen, other in (("code", "chinchilla", "anchored"), ("anchored", "anchored", "chinchilla")):
+        evidence = domains[name].evidence
+        assert (evidence.law.kind, evidence.other_law.law.kind) == (chosen, other)
+        assert abs(evidence.leave_largest_out_error) < abs(evidence.other_law.leave_largest_out_error)
+        alone = fit({name: {"code": code, "anchored": anchored}[name]}, settings=of_law(other)).domains[name]
+        assert evidence.other_law.target == pytest.approx(alone.target, rel=1e-6)
+
+
+def test_auto_without_a_point_to_leave_out_is_the_papers_law() -> None:
+    evidence = fit({"code": anchored}, settings=of_law("auto"), fractions=(0.1, 0.2, 0.4)).domains["code"].evidence
+    assert (evidence.law.kind, evidence.leave_largest_out_error) == ("chinchilla", None)
+    assert evidence.other_law.law.kind == "anchored"
+
+
+@pytest.mark.parametrize("law", ["anchored", "auto"])
+def test_a_domain_that_got_worse_has_no_anchored_law(law: str) -> None:
+    """Above where they started, the points fall: towards a target above the initial loss."""
+    domain = fit({"code": code}, settings=of_law(law), initial=2.1).domains["code"]
+    assert domain.evidence.law.kind == "chinchilla"
+    assert domain.evidence.other_law is None
+    assert domain.target == pytest.approx(code(BUDGET), rel=1e-4)
+    assert domain.flags == ["above_initial"]
+    rising = fit({"code": lambda tokens: 3.0 + tokens / 1e7}, settings=of_law(law), initial=2.9).domains["code"]
+    assert {"not_decreasing", "above_initial"} <= set(rising.flags)
+
+
+def test_a_loss_that_no_law_fits_names_its_domain() -> None:
+    with pytest.raises(TargetError, match=r"papers: a held-out loss is -1\.0"):
+        fit({"code": code, "papers": lambda tokens: -1.0})
+    with pytest.raises(TargetError, match=r"code: a held-out loss is 0\.0"):
+        fit({"code": code}, initial=0.0)
+
+
 def test_seeds_of_one_fraction_are_left_out_together() -> None:
     proxies = [proxy(fraction, seed=seed) for fraction in (0.1, 0.2, 0.4) for seed in (1, 2)]
     initial = InitialLosses(losses={"code": 9.0, "papers": 9.0}, tokens={"code": 1, "papers": 1}, seconds=1.0)
@@ -109,6 +165,7 @@ def test_intermediate_points_are_those_of_the_largest_proxy() -> None:
 
 def test_flag_too_few_points() -> None:
     assert flags(code, fractions=(0.1, 0.2, 0.4)) == ["too_few_points"]
+    assert fit(fractions=(0.1, 0.2, 0.4)).domains["code"].evidence.interval is None  # nothing tells the noise
     assert flags(code) == []
 
 

@@ -31,7 +31,9 @@ from velocitune_core.figures.style import (
 
 
 def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping[str, float] | None = None) -> Figure:
-    """Per domain: the points of the fit, L(D) = E + B/D^beta, the target at the token budget with its interval, flags.
+    """Per domain: the points of the fit, its law, the target at the token budget with its interval, flags.
+
+    A law that `targets.law: auto` did not choose is dotted.
 
     Intermediate evaluations of `proxies` are drawn faint; `reached` (nats per token) adds a cross at the budget.
     """
@@ -66,9 +68,11 @@ def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping
         Line2D([], [], color=MUTED, marker="o", linestyle="none", markersize=7, label="proxy"),
         Line2D([], [], color=MUTED, marker="D", linestyle="none", markersize=7, label=f"target, {interval}"),
     ]
+    if any(domain.evidence and domain.evidence.other_law for domain in targets.domains.values()):
+        key.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=1.5, label="the law not chosen"))
     if reached is not None and targets.token_budget is not None:
         key.append(Line2D([], [], color=INK, marker="x", linestyle="none", markersize=8, label="reached"))
-    figure.legend(handles=key, loc="outside lower right", ncols=3, fontsize=SMALL_POINTS, frameon=False)
+    figure.legend(handles=key, loc="outside lower right", ncols=4, fontsize=SMALL_POINTS, frameon=False)
     return figure
 
 
@@ -79,11 +83,16 @@ def _by_hand(axes: Axes, target: float, token_budget: int | None) -> None:
 
 
 def _law(axes: Axes, domain: DomainTarget, evidence: Evidence, token_budget: int | None, colour: str) -> None:
-    law, largest_point = evidence.law, max(evidence.tokens)
+    smallest_point, largest_point = min(evidence.tokens), max(evidence.tokens)
     end = token_budget or largest_point
-    for start, stop, style in ((min(evidence.tokens), largest_point, "-"), (largest_point, end, "--")):
+    if evidence.other_law is not None:
+        tokens = np.linspace(smallest_point, end, 100)
+        axes.plot(tokens, evidence.other_law.law.predict(tokens), color=MUTED, linestyle=":", linewidth=1.5)
+    for start, stop, style in ((smallest_point, largest_point, "-"), (largest_point, end, "--")):
         tokens = np.linspace(start, stop, 100)
-        axes.plot(tokens, law.E + law.B / tokens**law.beta, color=colour, linestyle=style, linewidth=2)
+        axes.plot(tokens, evidence.law.predict(tokens), color=colour, linestyle=style, linewidth=2)
+    if evidence.law.kind != "chinchilla":
+        axes.text(0.03, 0.05, evidence.law.kind, transform=axes.transAxes, fontsize=SMALL_POINTS, color=MUTED)
     axes.plot(evidence.tokens, evidence.losses, marker="o", color=colour, markersize=7, linestyle="none")
     if evidence.interval is not None:
         low, high = evidence.interval
