@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo test check serve clean
+.PHONY: help setup demo compare test check serve clean
 
 help:                ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
@@ -24,6 +24,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: setup          ## the whole pipeline on the embedded default; what is up to date is skipped
 	python -m flows.pipeline
+
+compare: setup       ## strategies side by side, with error bars; trains what is missing
+	python -m flows.pipeline --compare
 
 test: setup          ## all tests
 	python -m pytest

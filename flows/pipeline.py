@@ -6,11 +6,12 @@ The paper's figure, read from top to bottom: corpus → base → prepare → ini
 import argparse
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 
 from flows.base import base
+from flows.compare import compare
 from flows.corpus import corpus
 from flows.initial import initial
 from flows.prepare import prepare
@@ -30,16 +31,17 @@ from tasks.workspace import (
     stop_children_on_interrupt,
 )
 
-STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report)}
+STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report, compare)}
 
 
 @flow(name="velocitune")
-def velocitune(overrides: dict[str, Any] | None = None) -> list[str]:
+def velocitune(overrides: dict[str, Any] | None = None, goal: Literal["report", "compare"] = "report") -> list[str]:
     """Run what is not up to date, and commit it to DVC.
 
     Args:
         overrides: dotted keys of params.yaml and their new values, e.g. {"strategy.name": "static"}; they are written
             into params.yaml, as `dvc exp run --set-param` does.
+        goal: `report` trains under the configured strategy; `compare` trains all those of `compare.runs` instead.
 
     Returns the stages that ran.
     """
@@ -49,7 +51,7 @@ def velocitune(overrides: dict[str, Any] | None = None) -> list[str]:
         override_params(overrides or {})
         fetch_named_model()
         checked_params()
-        for address in stages_in_order():
+        for address in stages_in_order(goal):
             name = address.split(":")[-1]
             if is_up_to_date(address):
                 logger.info("%s: up to date, skipped", name)
@@ -70,16 +72,20 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="KEY=VALUE",
         help="change params.yaml before the run, e.g. -S strategy.name=static (may be repeated)",
     )
-    settings = parser.parse_args(arguments).set
+    parser.add_argument(
+        "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
+    )
+    given = parser.parse_args(arguments)
     stop_children_on_interrupt()
     spare_tracebacks_of_user_errors()
     try:
-        overrides: Mapping[str, Any] = dict(map(parse_override, settings))
+        overrides: Mapping[str, Any] = dict(map(parse_override, given.set))
         override_params(overrides)
         fetch_named_model()
         checked_params()  # before Prefect takes seconds to start
-        velocitune()
-        print_summary(checked_params())
+        velocitune(goal="compare" if given.compare else "report")
+        if not given.compare:
+            print_summary(checked_params())
     except (ValueError, WorkspaceBusyError) as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)

@@ -20,12 +20,16 @@ from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult
 from velocitune_core.events import read_events_from
 from velocitune_core.job import TrainJob
+from velocitune_core.strategies import strategy_file
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_SAVE = 60.0  # after asking a training to stop
 LOG_LINES_SHOWN = 15
-NOT_TRAINING = ("figures", "report")  # code of the core that no training runs
+NOT_TRAINING = (  # code of the core that no training runs, and the strategies, of which each runs its own
+    "figures", "report", "results", "comparison", "frontier", "downstream", "scaling_law", "robust_fit", "targets",
+    "corpora", "strategies",
+)  # fmt: skip
 
 
 class TrainingFailedError(RuntimeError):
@@ -34,7 +38,7 @@ class TrainingFailedError(RuntimeError):
 
 def run_folder(job: TrainJob) -> Path:
     """Where this very job runs: another job, data, model or code has another folder."""
-    key = sha256(f"{job.fingerprint()}{_code_digest()}".encode()).hexdigest()[:12]
+    key = sha256(f"{job.fingerprint()}{_code_digest(job.strategy.name)}".encode()).hexdigest()[:12]
     return paths.RUNS / f"{job.name}-{key}"
 
 
@@ -113,11 +117,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _code_digest() -> str:
-    """Hash of the code that trains, so that results of other code are never taken for its own."""
+def _code_digest(strategy: str) -> str:
+    """Hash of the code that trains, so that results of other code are never taken for its own.
+
+    Of the strategies it covers the one that is used, wherever that is written: another one may change, or be added,
+    and nothing has to be trained again.
+    """
     root = Path(str(velocitune_core.__file__)).parent
+    files = [file for file in root.rglob("*.py") if not str(file.relative_to(root)).startswith(NOT_TRAINING)]
     digest = sha256()
-    for file in sorted(root.rglob("*.py")):
-        if not file.relative_to(root).parts[0].startswith(NOT_TRAINING):
-            digest.update(file.read_bytes())
+    for file in [*sorted(files), root / "strategies/base.py", strategy_file(strategy)]:
+        digest.update(file.read_bytes())
     return digest.hexdigest()

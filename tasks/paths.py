@@ -4,6 +4,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
+COMPARE_PIPELINE = Path("comparison/dvc.yaml")
 STATE = Path(".velocitune")  # lock, device slots, Prefect's own files
 RUNS = Path("runs")  # trainings in progress and their checkpoints; outlives a stage that fails
 
@@ -21,4 +22,6 @@ TRAIN = Path("results/train.json")
 EVENTS = Path("results/events.jsonl")
 TRAINED_MODEL = Path("models/trained")
 REPORT = Path("report")
+COMPARISON = Path("results/comparison.json")
+COMPARISON_REPORT = Path("comparison/report")
 METRICS = Path("metrics.json")

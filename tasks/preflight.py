@@ -25,8 +25,11 @@ def checked_params() -> Params:
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     problems = [*_model_problems(params), *_source_problems(params)]
-    problems += _unwatched_keys()
+    problems += _unwatched_keys(paths.PIPELINE)
+    if params.compare is not None:
+        problems += _unwatched_keys(paths.COMPARE_PIPELINE)
     problems += check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+    problems += _compare_problems(params)
     if problems:
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
     _warn_of_unwatched_sources(params)
@@ -55,6 +58,19 @@ def _model_problems(params: Params) -> list[str]:
     return []
 
 
+def _compare_problems(params: Params) -> list[str]:
+    if params.compare is None:
+        return []
+    problems = [
+        f"compare.runs.{label}: {problem}"
+        for label, line in params.compare.runs.items()
+        for problem in check_strategy(line.strategy, line.options, list(params.domains))
+    ]
+    if unknown := sorted(set(params.compare.retained or []) - set(params.domains)):
+        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.domains)}")
+    return problems
+
+
 def _source_problems(params: Params) -> list[str]:
     if Path(params.data.path) == paths.EMBEDDED:  # made by the stage `corpus`
         made = {f"{name}.jsonl" for name in EMBEDDED}
@@ -72,12 +88,12 @@ def _source_problems(params: Params) -> list[str]:
     ]
 
 
-def _unwatched_keys() -> list[str]:
-    """Keys that dvc.yaml watches and params.yaml leaves to their defaults, which DVC does not know."""
+def _unwatched_keys(pipeline: Path) -> list[str]:
+    """Keys that a dvc.yaml watches and params.yaml leaves to their defaults, which DVC does not know."""
     tree = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
-    stages = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"].values()
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values()
     watched = sorted({key for stage in stages for key in stage.get("params", [])})
-    return [f"{key}: missing, and dvc.yaml watches it; write it down" for key in watched if not _has(tree, key)]
+    return [f"{key}: missing, and {pipeline} watches it; write it down" for key in watched if not _has(tree, key)]
 
 
 def _has(tree: Any, dotted: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from prefect import task
 
 from tasks import paths
 from tasks.artifacts import publish_table
-from tasks.jobs import proxy_jobs, training_job
+from tasks.jobs import proxy_jobs, reference_job, training_job
 from tasks.launch import run_folder
 from tasks.report import read_results
+from tasks.search import find_weights
 from tasks.tracking import Tracker
 from velocitune_core.config import Params
-from velocitune_core.contracts import InitialLosses, Manifest, Targets
+from velocitune_core.contracts import ContractError, InitialLosses, Manifest, Targets, TrainResult
 from velocitune_core.events import read_events
 from velocitune_core.job import TrainJob
 from velocitune_core.results import formatted_rows, summary_metrics
@@ -38,7 +40,16 @@ def publish_results(params: Params) -> None:
 
 def _jobs(params: Params) -> list[TrainJob]:
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    return [*proxy_jobs(params, manifest), training_job(params, manifest, initial, Targets.read(paths.TARGETS))]
+    job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
+    done: list[TrainJob] = []
+
+    def result_of(before: TrainJob) -> TrainResult:
+        done.append(before)
+        return TrainResult.read(run_folder(before) / "result.json")
+
+    with suppress(ContractError):  # `make clean` removes what only the view lacks
+        job, _ = find_weights(job, reference_job(job), result_of)
+    return [*proxy_jobs(params, manifest), *done, job]
 
 
 def _catch_up(tracker: Tracker, job: TrainJob) -> None:

@@ -7,23 +7,33 @@ import shutil
 from prefect import task
 
 from tasks import paths
-from tasks.jobs import training_job
+from tasks.jobs import reference_job, training_job
 from tasks.launch import run_folder, run_training
+from tasks.search import find_weights
 from tasks.tracking import Tracker
 from tasks.watchers import PrefectWatcher, TerminalWatcher
 from velocitune_core.atomic import replacing
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.job import TrainJob
 
 
 @task(name="train")
 def train_model(params: Params) -> TrainResult:
-    """Train under the configured strategy; results/train.json, results/events.jsonl and models/trained."""
+    """Train under the configured strategy; results/train.json, results/events.jsonl and models/trained.
+
+    A strategy whose weights are found in a search costs two more trainings of the same length.
+    """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+
+    def run(job: TrainJob) -> TrainResult:
+        child = Tracker(params).child(job.name, run_folder(job).name)
+        watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+        return run_training(job, params.resources, watchers, params.resources.processes)
+
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
-    child = Tracker(params).child(job.name, run_folder(job).name)
-    watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
-    result = run_training(job, params.resources, watchers, params.resources.processes)
+    job, _ = find_weights(job, reference_job(job), run)
+    result = run(job)
     folder = run_folder(job)
     with replacing(paths.TRAINED_MODEL) as temporary:
         shutil.copytree(folder / "model", temporary)

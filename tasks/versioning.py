@@ -6,15 +6,17 @@ import networkx
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
-def stages_in_order() -> list[str]:
-    """Addresses of the stages that the report needs, in the order in which they must run.
+
+def stages_in_order(goal: str = "report") -> list[str]:
+    """Addresses of the stages that a stage needs, and its own, in the order in which they must run.
 
     A stage that makes an input that params.yaml does not use is not among them.
     """
     with Repo(".") as repo:
-        report = repo.stage.get_target("report")
-        ordered = networkx.dfs_postorder_nodes(repo.index.graph, report)  # edges lead to what a stage depends on
+        last = repo.stage.get_target(GOALS[goal])
+        ordered = networkx.dfs_postorder_nodes(repo.index.graph, last)  # edges lead to what a stage depends on
         return [str(stage.addressing) for stage in ordered if isinstance(stage, PipelineStage)]
 
 

@@ -9,21 +9,23 @@ from pathlib import Path
 import pytest
 import yaml
 
+from velocitune_core.strategies import REGISTRY
+
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("velocitune_core", "tasks", "flows")
-INPUT_STAGES = ("corpus", "base")
-STAGES = (*INPUT_STAGES, "prepare", "initial", "proxies", "targets", "train", "report")
-TRAININGS = ("base", "proxies", "train")  # these start the training program, which no import shows
+FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml
+STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "train", "report", "compare")
+TRAININGS = ("base", "proxies", "train", "compare")  # these start the training program, which no import shows
 
-# Code that a stage may reach and need not watch.
-EMPTY = {"velocitune_core/__init__.py"}
-OF_OTHER_STRATEGIES = {  # base and proxies run the static strategy only; the registry alone imports these
-    "velocitune_core/strategies/velocitune.py",
-    "velocitune_core/velocity.py",
-}
-UNWATCHED = {"base": EMPTY | OF_OTHER_STRATEGIES, "proxies": EMPTY | OF_OTHER_STRATEGIES}
+EMPTY = {"velocitune_core/__init__.py"}  # code that a stage may reach and need not watch
+ALL_STRATEGIES = {address.partition(":")[0] for address in REGISTRY.values()}  # no import shows these
+STATIC = {"velocitune_core.strategies.constant"}
+STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC, "train": ALL_STRATEGIES, "compare": ALL_STRATEGIES}
 # The rest of tasks (tracking, watchers, artifacts, devices, …) is plumbing that changes no result.
-BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.jobs
+BORROWED = {  # through `initial_weights` of tasks.jobs, and through tasks.downstream
+    "report": {"velocitune_core.mixture"},
+    "compare": {"velocitune_core.downstream", "velocitune_core.downstream_tasks"},
+}
 
 
 def modules(package: str) -> list[str]:
@@ -125,7 +127,7 @@ def test_the_method_needs_no_torch(module: str) -> None:
 
 
 def stage(name: str) -> dict[str, list[str]]:
-    file = "inputs/dvc.yaml" if name in INPUT_STAGES else "dvc.yaml"
+    file = next((file for file, names in FILES.items() if name in names), "dvc.yaml")
     return yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"][name]
 
 
@@ -144,21 +146,22 @@ def run_by(name: str) -> set[str]:
     """Files of the core that a stage runs: what its tasks import of it, and the training program if they start it."""
     start = ours(imports(f"tasks.{name}", typing_too=False))
     if name in TRAININGS:
-        start |= {"velocitune_core.train"} | ours(imports("tasks.jobs", typing_too=False))
+        start |= {"velocitune_core.train"} | ours(imports("tasks.jobs", typing_too=False)) | STRATEGIES_RUN[name]
     start |= BORROWED.get(name, set())
     files = (file_of(module) for module in reachable(start, within=("velocitune_core",)))
     return {str(file.relative_to(PROJECT)) for file in files if file is not None}
 
 
 def test_every_stage_is_looked_at() -> None:
-    for file, names in (("dvc.yaml", set(STAGES) - set(INPUT_STAGES)), ("inputs/dvc.yaml", set(INPUT_STAGES))):
-        assert set(yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"]) == names
+    elsewhere = {name for names in FILES.values() for name in names}
+    for file, names in {"dvc.yaml": set(STAGES) - elsewhere, **FILES}.items():
+        assert set(yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"]) == set(names)
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_the_code_of_the_core_that_a_stage_runs_is_among_its_dependencies(name: str) -> None:
     core = {file for file in watched(name) if file.startswith("velocitune_core/")}
-    run = run_by(name) - UNWATCHED.get(name, EMPTY)
+    run = run_by(name) - EMPTY
     assert run - core == set(), f"stage {name} runs these, and DVC does not watch them"
     assert core - run - EMPTY == set(), f"DVC watches these, and stage {name} does not run them"
 
@@ -168,6 +171,10 @@ def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str
     deciding = {f"tasks/{name}.py"}
     if name in TRAININGS:
         deciding |= {"tasks/jobs.py", "tasks/launch.py"}
+    if name in {"train", "compare"}:
+        deciding |= {"tasks/search.py"}
+    if name == "compare":
+        deciding |= {"tasks/downstream.py", "tasks/proxies.py"}
     if name in {"targets", "report"}:
         deciding |= {"tasks/jobs.py", "tasks/proxies.py"}  # token budget, original weights, which proxies there are
     outside_core = {file for file in watched(name) if not file.startswith("velocitune_core/")}
@@ -176,7 +183,7 @@ def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str
 
 def test_templates_are_watched_by_the_stage_that_fills_them() -> None:
     templates = {str(path.relative_to(PROJECT)) for path in (PROJECT / "velocitune_core").rglob("*.jinja")}
-    assert templates <= set(stage("report")["deps"])
+    assert templates == {dep for name in ("report", "compare") for dep in stage(name)["deps"] if dep.endswith(".jinja")}
 
 
 def test_stages_name_the_command_that_runs_their_flow() -> None:

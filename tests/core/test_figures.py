@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from velocitune_core import figures
-from velocitune_core.contracts import DomainTarget, Targets
+from velocitune_core.contracts import DomainTarget, Law, OtherLaw, Targets
 from velocitune_core.figures.style import largest, percent, spread, tick_text
 
 
@@ -96,6 +96,23 @@ def test_the_law_is_drawn_to_its_target_at_the_budget() -> None:
     extrapolated = next(line for line in panel.lines if line.get_linestyle() == "--")
     assert list(extrapolated.get_xdata())[-1] == samples.BUDGET
     assert list(extrapolated.get_ydata())[-1] == pytest.approx(3.38)
+
+
+def test_both_laws_are_drawn_and_the_one_not_chosen_is_dotted() -> None:
+    targets = samples.targets()
+    code = targets.domains["code"]
+    assert code.evidence is not None
+    chosen = Law(kind="anchored", E=3.0, B=600.0, beta=0.5, D0=1e5)
+    other = OtherLaw(law=code.evidence.law, target=3.38, leave_largest_out_error=0.012)
+    evidence = code.evidence.model_copy(update={"law": chosen, "other_law": other})
+    both = targets.domains | {"code": code.model_copy(update={"evidence": evidence})}
+    figure = figures.laws(targets.model_copy(update={"domains": both}))
+    panel = figure.axes[sorted(samples.SEVEN).index("code")]
+    last = {line.get_linestyle(): list(line.get_ydata())[-1] for line in panel.lines if len(line.get_xdata()) == 100}
+    assert last["--"] == pytest.approx(3.0 + 600.0 * (samples.BUDGET + 1e5) ** -0.5)
+    assert last[":"] == pytest.approx(3.38)
+    assert "anchored" in words(figure)
+    assert "not chosen" in words(figure)
 
 
 def test_a_very_wide_interval_does_not_flatten_the_panel() -> None:

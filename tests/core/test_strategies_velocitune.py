@@ -143,3 +143,30 @@ def test_a_saved_state_goes_on_identically(policy: str) -> None:
         strategy.update(observe({"code": 2.7, "general": 4.55}, step=20))
     assert unbroken.weights.tolist() == resumed.weights.tolist()
     assert unbroken.velocity.tolist() == resumed.velocity.tolist()
+
+
+def test_velocity_in_nats_counts_how_wide_a_gap_is() -> None:
+    """Gaps 2, 2 and 1, mean 5/3: pushes 0.5·1.2, 0.25·1.2 and 0·0.6."""
+    strategy = make(velocity_unit="nats")
+    # w ∝ (0.5·e^0.6, 0.3·e^0.3, 0.2) = (0.911059, 0.404958, 0.2), sum 1.516017
+    assert strategy.update(observe(FIRST)) == pytest.approx([0.600956, 0.267120, 0.131925], abs=1e-6)
+    assert strategy.velocity == pytest.approx([0.5, 0.25, 0.0])  # what is shown stays the share
+
+
+def test_forgetting_in_nats_counts_as_much_as_learning() -> None:
+    """Gap of code 2; `general` is 0.2 above its initial loss of 4.451, of at most 0.1·4.451: pushes 0.5 and 0.2/2."""
+    strategy = without_gap("retain", retain_scale=0.1, velocity_unit="nats")
+    weights = strategy.update(observe({"code": 3.0, "general": 4.651}))
+    # w ∝ (0.6·e^0.5, 0.4·e^0.1) = (0.989233, 0.442068), sum 1.431301
+    assert weights == pytest.approx([0.691143, 0.308857], abs=1e-6)
+
+
+def test_the_start_can_be_evened_out() -> None:
+    # w ∝ (√0.5, √0.3, √0.2) = (0.707107, 0.547723, 0.447214), sum 1.702043
+    assert make(initial_temperature=2.0).weights == pytest.approx([0.415446, 0.321803, 0.262751], abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"velocity_unit": "bits"}, {"initial_temperature": 0.0}])
+def test_options_that_cannot_work_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(StrategyError, match=next(iter(wrong))):
+        make(**wrong)

@@ -255,3 +255,40 @@ def test_a_training_goes_on_with_another_number_of_processes(
     assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
     for name, weight in unbroken.weights.items():
         assert run.weights[name] == pytest.approx(weight, abs=1e-3)
+
+
+def test_weights_are_found_beside_a_reference_model(tiny_inputs: Path, tmp_path: Path) -> None:
+    """The reference is the start itself: nothing exceeds it at first, so only what gets worse gains weight."""
+    search = {"name": "doremi", "options": {"step_size": 1.0, "smoothing": 0.0}}
+    changes = {
+        "strategy": search,
+        "reference": str(tiny_inputs / "model"),
+        "total_steps": 6,
+        "evaluation__every_steps": 3,
+    }
+    run = train(job(tiny_inputs, tmp_path / "run", **changes))
+    assert run.returncode == 0, run.stderr
+    assert list(run.result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
+    assert sum(run.result.mean_weights.values()) == pytest.approx(1.0)
+    assert run.result.mean_weights != pytest.approx({"code": 0.7, "general": 0.3}, abs=1e-12)
+
+
+def test_two_processes_tell_a_strategy_the_same_batch_losses_as_one(tiny_inputs: Path, tmp_path: Path) -> None:
+    """Online data mixing follows the training loss of every batch, so its weights show what it was told."""
+    changes = {"strategy": {"name": "odm", "options": {}}, "total_steps": 8, "evaluation__every_steps": 2}
+    changes |= {"training__batch_sequences": 8, "training__micro_batch_sequences": 2}
+    alone = train(job(tiny_inputs, tmp_path / "alone", **changes))
+    together = train(job(tiny_inputs, tmp_path / "together", **changes), TOGETHER)
+    assert alone.returncode == together.returncode == 0, together.stderr
+    assert together.result.mean_weights == pytest.approx(alone.result.mean_weights, abs=1e-5)
+    assert alone.result.weights[-1].weights != alone.result.weights[1].weights
+
+
+def test_a_reference_of_another_tokenizer_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "reference"
+    shutil.copytree(tiny_inputs / "model", other)
+    tokenizer = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(tokenizer.replace('"word7"', '"seven"'))
+    run = train(job(tiny_inputs, tmp_path / "run", strategy={"name": "doremi", "options": {}}, reference=str(other)))
+    assert run.returncode == 2
+    assert "another tokenizer" in run.stderr and str(other) in run.stderr

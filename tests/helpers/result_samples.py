@@ -172,6 +172,7 @@ def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainRes
             )
             for f in fractions
         ],
+        mean_weights=weights(0.75),
         tokens_per_domain=seen,
         epochs_per_domain={name: seen[name] / round(BUDGET * original[name]) for name in domains},
         tokens_per_second=9_000.0,

@@ -10,6 +10,7 @@ import pytest
 from tasks.jobs import base_job, initial_weights, pipeline_steps, proxy_jobs, steps_for, token_budget, training_job
 from velocitune_core.config import ConfigError, Params, Training, parse_params
 from velocitune_core.contracts import DomainManifest, DomainTarget, InitialLosses, Manifest, Split, Targets
+from velocitune_core.strategies import PRESETS
 
 SIZES = {"law": 240, "code": 400}  # sequences, in an order that is not the one of the settings
 LENGTH, BATCH = 64, 16

@@ -24,9 +24,10 @@ class Velocitune(Strategy):
             steps at each, so that changing m does not change how far the weights can travel.
         smoothing: c of the uniform mixing after each update.
         retain_scale: under `retain`, the share of the initial loss whose loss counts as velocity 1.
+        velocity_unit: "share" of the gap still open (the paper); or "nats" still to go, in units of the mean gap. A
+            share forgets how wide a gap is: a domain with 4 nats to go and one with 0.4 are pushed alike.
+        initial_temperature: start from w ∝ w_0^(1/T) in place of w_0; the paper uses 1.
     """
-
-    requires = frozenset({"initial_loss", "target_loss"})
 
     def __init__(
         self,
@@ -39,15 +40,20 @@ class Velocitune(Strategy):
         step_size_per: Literal["update", "budget"] = "update",
         smoothing: float = 0.0,
         retain_scale: float = 0.05,
+        velocity_unit: Literal["share", "nats"] = "share",
+        initial_temperature: float = 1.0,
     ) -> None:
         super().__init__(initial_weights=initial_weights)
         if gap_policy not in list(GapPolicy):
             raise StrategyError(f"gap_policy {gap_policy!r} must be one of {[str(each) for each in GapPolicy]}")
         if step_size_per not in ("update", "budget"):
             raise StrategyError(f"step_size_per {step_size_per!r} must be 'update' or 'budget'")
-        if not (0 <= step_size < math.inf and 0 <= smoothing <= 1 and retain_scale > 0):
+        if velocity_unit not in ("share", "nats"):
+            raise StrategyError(f"velocity_unit {velocity_unit!r} must be 'share' or 'nats'")
+        if not (0 <= step_size < math.inf and 0 <= smoothing <= 1 and retain_scale > 0 and initial_temperature > 0):
             raise StrategyError(
-                f"step_size {step_size}, retain_scale {retain_scale} must be positive, smoothing {smoothing} in [0, 1]"
+                f"step_size {step_size}, retain_scale {retain_scale}, initial_temperature {initial_temperature} must "
+                f"be positive, smoothing {smoothing} in [0, 1]"
             )
         self._policy = GapPolicy(gap_policy)
         self._initial_loss = self.vector(initial_loss, "initial_loss")
@@ -55,6 +61,9 @@ class Velocitune(Strategy):
         self._step_size, self._per_budget, self._smoothing = step_size, step_size_per == "budget", smoothing
         self._retain_scale = retain_scale
         self._without_gap = self._target_loss >= self._initial_loss  # (K,)
+        self._push = self._push_per_velocity(velocity_unit)  # (K,)
+        self.weights = self.initial_weights ** (1 / initial_temperature)
+        self.weights /= self.weights.sum()
         self._explain_missing_gaps()
 
     def update(self, observation: Observation) -> NDArray[np.float64]:
@@ -63,7 +72,8 @@ class Velocitune(Strategy):
         step_size = self._step_size
         if self._per_budget:
             step_size *= observation.steps_since_update / observation.total_steps
-        updated = update_weights(self.weights, self.velocity, step_size=step_size, smoothing=self._smoothing)
+        push = self.velocity * self._push
+        updated = update_weights(self.weights, push, step_size=step_size, smoothing=self._smoothing)
         if self._policy is GapPolicy.HOLD:
             updated = self._hold(updated)
         self.weights = updated
@@ -75,6 +85,14 @@ class Velocitune(Strategy):
             forgetting = forgetting_velocity(loss, self._initial_loss, self._retain_scale)
             velocity = np.where(self._without_gap, forgetting, velocity)
         return velocity
+
+    def _push_per_velocity(self, unit: str) -> NDArray[np.float64]:
+        """What a velocity of 1 counts in the update, (K,): 1, or the width of the gap over the mean of all gaps."""
+        if unit == "share" or self._without_gap.all():
+            return np.ones_like(self._initial_loss)
+        gap = self._initial_loss - self._target_loss
+        width = np.where(self._without_gap, self._retain_scale * self._initial_loss, gap)
+        return width / gap[~self._without_gap].mean()
 
     def _hold(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Held domains back at their original share; the others share the rest as the update left them."""

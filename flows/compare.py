@@ -1,0 +1,48 @@
+"""Stage `compare`: strategies × seeds from the same start, one table with error bars, one page.
+
+Only what is missing is trained. `python -m flows.pipeline --compare` brings up to date what it rests on first.
+"""
+
+from prefect import flow, get_run_logger
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from tasks.compare import (
+    compared_lines,
+    finished_before,
+    in_order,
+    parent_of,
+    publish_comparison,
+    side_by_side,
+    train_compared,
+    write_comparison,
+)
+from tasks.devices import parallel_trainings
+from tasks.downstream import draw_questions
+from tasks.preflight import checked_params
+from tasks.workspace import run_stage
+
+
+@flow(name="compare")
+def compare() -> None:
+    params = side_by_side(checked_params())
+    settings, order = compared_lines(params), in_order(params)
+    get_run_logger().info("%d trainings, of which %d are there already", len(order), finished_before(params))
+    questions = draw_questions(params) if settings.downstream else None
+    train = train_compared.with_options(retries=params.proxies.retries)
+    futures = {}
+    with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+        for label, seed in order:
+            start = parent_of(params, label)
+            known = {"params": params, "label": label, "seed": seed, "questions": questions}
+            futures[label, seed] = runner.submit(train, {**known, "parent": futures[start, seed] if start else None})
+        wait(list(futures.values()))
+    failed = [future for future in futures.values() if future.state.is_failed()]
+    runs = [future.result() for future in futures.values() if not future.state.is_failed()]
+    publish_comparison(params, write_comparison(params, runs))
+    for future in failed:  # what the others cost is kept, and shown, before this stops
+        future.result()
+
+
+if __name__ == "__main__":
+    run_stage(compare)
