@@ -106,7 +106,10 @@ def draw(rows: Sequence[tuple[Sequence[float], str, dict[str, float]]], path: Pa
         yscale="log",
         title="What proxies cost, and how far off their targets are",
     )
-    axes.legend(frameon=False)
+    ticks = [0.5, 1, 2, 5, 10]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_ylim(0.3, 15)
+    axes.legend(frameon=False, loc="lower left")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
