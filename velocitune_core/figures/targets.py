@@ -72,7 +72,8 @@ def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping
         key.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=1.5, label="the law not chosen"))
     if reached is not None and targets.token_budget is not None:
         key.append(Line2D([], [], color=INK, marker="x", linestyle="none", markersize=8, label="reached"))
-    figure.legend(handles=key, loc="outside lower right", ncols=4, fontsize=SMALL_POINTS, frameon=False)
+    columns = len(key) if len(key) < 4 else 2  # four in a row run into the unit on their left
+    figure.legend(handles=key, loc="outside lower right", ncols=columns, fontsize=SMALL_POINTS, frameon=False)
     return figure
 
 
