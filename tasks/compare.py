@@ -20,8 +20,8 @@ from tasks.search import Search, find_weights
 from tasks.tracking import Tracker
 from tasks.watchers import PrefectWatcher, TerminalWatcher
 from velocitune_core.atomic import replacing
-from velocitune_core.comparison import check_comparison
-from velocitune_core.comparison_report import (
+from velocitune_core.comparison.metrics import check_comparison
+from velocitune_core.comparison.report import (
     comparison_figures,
     comparison_metrics,
     formatted_comparison,

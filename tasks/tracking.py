@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -75,8 +76,12 @@ class Tracker:
         """Final figures, on the parent run."""
         try:
             if self._client is not None:
-                for name, value in metrics.items():
-                    self._client.log_metric(self._parent, name, value)
+                from mlflow.entities import Metric
+
+                now = round(time.time() * 1000)
+                told = [Metric(name, value, now, 0) for name, value in metrics.items()]
+                for start in range(0, len(told), BATCH):
+                    self._client.log_batch(self._parent, metrics=told[start : start + BATCH])
         except Exception as error:
             self._give_up(error)
 

@@ -60,8 +60,8 @@ def test_modules_that_are_started_exist() -> None:
 
 def test_the_deployment_exists() -> None:
     deployments = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
-    assert "deployment run velocitune/local" in README
-    assert [each["name"] for each in deployments] == ["local"]
+    assert all(f"deployment run velocitune/{name}" in README for name in ("local", "compare"))
+    assert [each["name"] for each in deployments] == ["local", "compare"]
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))

@@ -8,8 +8,8 @@ from comparison_samples import comparison, losses, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from velocitune_core.comparison import METRICS, check_comparison, labels, metric, run_metrics
-from velocitune_core.comparison_summary import ComparisonSummary, Estimate, estimate, summarise
+from velocitune_core.comparison.metrics import METRICS, check_comparison, labels, metric, run_metrics
+from velocitune_core.comparison.summary import ComparisonSummary, Estimate, estimate, summarise
 from velocitune_core.contracts import Comparison, ContractError, Seconds
 
 

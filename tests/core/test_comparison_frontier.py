@@ -8,8 +8,8 @@ from comparison_samples import losses, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from velocitune_core.comparison_summary import Estimate, FrontierDistance, summarise
-from velocitune_core.frontier import Frontier
+from velocitune_core.comparison.frontier import Frontier
+from velocitune_core.comparison.summary import Estimate, FrontierDistance, summarise
 
 # (0, 4), (1, 2), (3, 1) are the hull; (2, 3) is dominated, (1.9, 1.6) lies above the line, (4, 1.5) right of the lowest
 POINTS = [(3.0, 1.0), (2.0, 3.0), (0.0, 4.0), (4.0, 1.5), (1.0, 2.0), (1.9, 1.6)]

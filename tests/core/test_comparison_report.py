@@ -12,8 +12,8 @@ from comparison_samples import comparison, losses, run
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from velocitune_core import comparison_plots
-from velocitune_core.comparison_report import (
+from velocitune_core.comparison import plots as comparison_plots
+from velocitune_core.comparison.report import (
     comparison_answer,
     comparison_figures,
     comparison_markdown,
@@ -21,8 +21,8 @@ from velocitune_core.comparison_report import (
     formatted_comparison,
     render_comparison,
 )
-from velocitune_core.comparison_summary import summarise
-from velocitune_core.comparison_tables import cost_rows, raw_rows
+from velocitune_core.comparison.summary import summarise
+from velocitune_core.comparison.tables import cost_rows, raw_rows
 from velocitune_core.contracts import Comparison, ContractError
 
 

@@ -1,4 +1,4 @@
-"""Named settings of strategies. What `recommended` was measured to give, and where it does not help: docs/RESULTS.md."""
+"""Named settings of strategies. What `recommended` gives, and where it does not help: docs/RESULTS.md."""
 
 from __future__ import annotations
 

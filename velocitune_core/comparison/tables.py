@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from velocitune_core.comparison import DOWNSTREAM, METRICS, Unit, domains, metric
-from velocitune_core.comparison_summary import (
+from velocitune_core.comparison.metrics import DOWNSTREAM, METRICS, Unit, domains, metric
+from velocitune_core.comparison.summary import (
     PLANES,
     ComparisonSummary,
     Estimate,

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from velocitune_core.comparison import domains, loss_curve, retained, runs_of
-from velocitune_core.comparison_plots.style import StrategyStyle, strategy_styles
-from velocitune_core.comparison_summary import ComparisonSummary, StrategySummary, estimate
+from velocitune_core.comparison.metrics import domains, loss_curve, retained, runs_of
+from velocitune_core.comparison.plots.style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.summary import ComparisonSummary, StrategySummary, estimate
 from velocitune_core.figures.style import (
     INK,
     MUTED,

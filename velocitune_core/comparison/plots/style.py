@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from velocitune_core.comparison_summary import ComparisonSummary
+from velocitune_core.comparison.summary import ComparisonSummary
 from velocitune_core.figures.style import INK, domain_colours, domain_dashes
 
 _MARKERS = "oD^vPX<>ph*d"

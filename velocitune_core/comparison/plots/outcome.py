@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from velocitune_core.comparison import domains, metric, runs_of
-from velocitune_core.comparison_plots.style import StrategyStyle, strategy_styles
-from velocitune_core.comparison_summary import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
+from velocitune_core.comparison.frontier import Frontier
+from velocitune_core.comparison.metrics import domains, metric, runs_of
+from velocitune_core.comparison.plots.style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.summary import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
 from velocitune_core.contracts import ComparedRun
 from velocitune_core.figures.style import (
     INK,
@@ -29,7 +30,6 @@ from velocitune_core.figures.style import (
     percent,
     rows_height,
 )
-from velocitune_core.frontier import Frontier
 from velocitune_core.results import signed
 
 NUMBERS_AT_MOST = 10  # domains whose differences are also written as numbers

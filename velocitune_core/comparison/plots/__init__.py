@@ -4,13 +4,13 @@ Apart from `figures`, so that the stage report, which draws those, is not out of
 A strategy has the same colour and mark in every figure; constant mixtures are grey, the darker the more even.
 """
 
-from velocitune_core.comparison_plots.course import (
+from velocitune_core.comparison.plots.course import (
     macro_average_over_tokens,
     retention_over_tokens,
     weights_by_strategy,
 )
-from velocitune_core.comparison_plots.outcome import added_cost, difference_per_domain, frontier_planes
-from velocitune_core.comparison_plots.style import strategy_styles
+from velocitune_core.comparison.plots.outcome import added_cost, difference_per_domain, frontier_planes
+from velocitune_core.comparison.plots.style import strategy_styles
 
 __all__ = [
     "added_cost",

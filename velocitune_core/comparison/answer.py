@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from velocitune_core.comparison_summary import ComparisonSummary, Estimate, StrategySummary
-from velocitune_core.comparison_tables import MISSING, estimate_text, number_text
+from velocitune_core.comparison.summary import ComparisonSummary, Estimate, StrategySummary
+from velocitune_core.comparison.tables import MISSING, estimate_text, number_text
 from velocitune_core.figures.style import percent, tokens_text
 from velocitune_core.results import listed
 

@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import t as student_t
 
-from velocitune_core.comparison import (
+from velocitune_core.comparison.frontier import Frontier
+from velocitune_core.comparison.metrics import (
     check_comparison,
     domains,
     is_dynamic,
@@ -20,7 +21,6 @@ from velocitune_core.comparison import (
     runs_of,
 )
 from velocitune_core.contracts import Comparison
-from velocitune_core.frontier import Frontier
 
 LEVEL = 0.95  # of all intervals
 ROUNDING = 1e-9  # an interval that misses zero by less than this does not

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from velocitune_core import comparison_plots as plots
-from velocitune_core.comparison import METRICS, learnt, retained
-from velocitune_core.comparison_answer import answer
-from velocitune_core.comparison_summary import summarise
-from velocitune_core.comparison_tables import (
+from velocitune_core.comparison import plots
+from velocitune_core.comparison.answer import answer
+from velocitune_core.comparison.metrics import METRICS, learnt, retained
+from velocitune_core.comparison.summary import summarise
+from velocitune_core.comparison.tables import (
     OUTSIDE,
     comparison_markdown,
     comparison_metrics,
