@@ -37,10 +37,9 @@ def compare() -> None:
             known = {"params": params, "label": label, "seed": seed, "questions": questions}
             futures[label, seed] = runner.submit(train, {**known, "parent": futures[start, seed] if start else None})
         wait(list(futures.values()))
-    failed = [future for future in futures.values() if future.state.is_failed()]
-    runs = [future.result() for future in futures.values() if not future.state.is_failed()]
-    publish_comparison(params, write_comparison(params, runs))
-    for future in failed:  # what the others cost is kept, and shown, before this stops
+    runs = [future.result() for future in futures.values() if future.state.is_completed()]
+    publish_comparison(params, write_comparison(params, runs))  # what they cost is shown, whatever became of the others
+    for future in futures.values():
         future.result()
 
 

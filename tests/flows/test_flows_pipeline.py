@@ -308,7 +308,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
         "mine": {"strategy": "mine:Alternating"},
     }
     tree["compare"] = {"seeds": [1, 2], "frontier": ["static", "uniform"], "runs": runs}
-    tree["proxies"] = {"fractions": [0.2, 0.4, 0.6, 0.8], "evaluations": 2}
+    tree["proxies"] = {"fractions": [0.2, 0.4, 0.6, 0.8], "evaluations": 2, "retries": 0}
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"trainings_per_device": 2, "threads": 1}
     workspace.write_params(tree)
@@ -325,11 +325,25 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
 
     gone = next((workspace.folder / "runs").glob("uniform-seed-2-*"))
     shutil.rmtree(gone)
+    gone.mkdir()
+    (gone / "checkpoints").touch()  # a file where the checkpoints must go
+    said = workspace.run("flows.compare", status=1)
+    assert gone.name in said
+    kept = Comparison.read(workspace.folder / "results/comparison.json").runs
+    assert {(run.label, run.seed) for run in comparison.runs} - {(run.label, run.seed) for run in kept} == {
+        ("uniform", 2)
+    }
+
+    (gone / "checkpoints").unlink()
     said = workspace.run("flows.compare")
     assert "12 trainings, of which 7 are there already" in said  # of the eight that start from no other run
-    assert gone.is_dir()
+    assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
     workspace.run("dvc", "commit", "--force", "comparison/dvc.yaml:compare")
     assert "Running stage" not in workspace.run("dvc", "repro", "comparison/dvc.yaml")
+
+
+def reached(comparison: Comparison) -> dict[tuple[str, int], dict[str, float]]:
+    return {(run.label, run.seed): run.result.final for run in comparison.runs}
 
 
 OWN_STRATEGY = """
