@@ -186,7 +186,11 @@ def test_a_class_of_the_users_own_that_cannot_work_is_told(own_module: str) -> N
     ("name", "options", "message"),
     [
         ("doge", {}, re.escape(f"strategy 'doge' is unknown; choose one of {NAMES}, or name a class")),
-        ("velocitune", {"stepsize": 1}, r"has no option \['stepsize'\]; it has \['gap_policy', 'retain_scale', "),
+        ("velocitune", {"stepsize": 1}, r"has no option \[.stepsize.\]; it has \[.gap_policy., .initial_temperature., "),
+            "velocitune",
+            {"stepsize": 1},
+            r"has no option \['stepsize'\]; it has \['gap_policy', 'initial_temperature', ",
+        ),
         ("static", LOSSES, r"'static' has no option \['initial_loss', 'target_loss'\]; it has \[\]"),
         ("velocitune", {"gap_policy": "ignore"}, r"gap_policy 'ignore' must be one of \['error', 'freeze', 'hold',"),
         ("velocitune", {"step_size_per": "step"}, "step_size_per 'step' must be 'update' or 'budget'"),
