@@ -38,7 +38,8 @@ def compare() -> None:
             futures[label, seed] = runner.submit(train, {**known, "parent": futures[start, seed] if start else None})
         wait(list(futures.values()))
     runs = [future.result() for future in futures.values() if future.state.is_completed()]
-    publish_comparison(params, write_comparison(params, runs))  # what they cost is shown, whatever became of the others
+    if any(run.label == settings.baseline for run in runs):  # what they cost is shown, whatever became of the others
+        publish_comparison(params, write_comparison(params, runs))
     for future in futures.values():
         future.result()
 

@@ -119,7 +119,7 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
     without_gap = [name for name, loss in initial.losses.items() if targets[name] >= loss]
     comparison = Comparison(
         baseline=settings.baseline,
-        frontier=settings.frontier,
+        frontier=[label for label in settings.frontier if any(run.label == label for run in runs)],
         retained=without_gap if settings.retained is None else list(settings.retained),
         initial=initial.losses,
         targets=targets,
