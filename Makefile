@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo compare test check serve clean
+.PHONY: help setup demo compare large test check serve clean
 
 help:                ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
@@ -27,6 +27,14 @@ demo: setup          ## the whole pipeline on the embedded default; what is up t
 
 compare: setup       ## strategies side by side, with error bars; trains what is missing
 	python -m flows.pipeline --compare
+
+WORKSPACE ?= large/workspace
+SETTINGS ?=
+
+large: setup         ## the comparison on a larger mixture and a 135 M model, for a GPU: docs/LARGE.md
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[large]'
+	python -m tasks.large_workspace $(WORKSPACE)
+	cd $(WORKSPACE) && python -m flows.large && python -m flows.pipeline --compare $(SETTINGS)
 
 test: setup          ## all tests
 	python -m pytest
