@@ -53,13 +53,15 @@ def write_corpus(name: str, archives: Path, destination: Path) -> int:
         raise CorpusError(f"{archive}: not the version that {name} is read from ({error!r})") from error
     if not documents:
         raise CorpusError(f"{archive}: no {name} documents in it; is it the pinned version?")
-    with (
-        replacing(destination / f"{name}.jsonl") as temporary,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
-    ):
+    write_records(documents, destination / f"{name}.jsonl")
+    return len(documents)
+
+
+def write_records(documents: Mapping[bytes, Record], path: Path) -> None:
+    """One {"id", "text"} per line, in order of the texts' hashes."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for _, (identifier, text) in sorted(documents.items()):
             file.write(json.dumps({"id": identifier, "text": text}, ensure_ascii=False) + "\n")
-    return len(documents)
 
 
 def read_cli(archive: Path) -> Iterator[Record]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from velocitune_core.atomic import replacing
-from velocitune_core.corpora import CorpusError, Record
+from velocitune_core.corpora import CorpusError, Record, write_records
 
 BLOCK_CHARACTERS = 4000  # of a metamath document; a theorem and its neighbours
 RENDERED = "rendered"  # folder beside a package's own `usr`: its man pages as text
@@ -45,12 +43,7 @@ def write_large_corpus(name: str, folders: Iterable[Path], destination: Path) ->
                 documents.setdefault(hashlib.sha256(text.encode()).digest(), (identifier, text))
         if len(documents) == before:
             raise CorpusError(f"{folder}: no {name} documents in it; is the package laid out as in Debian 12?")
-    with (
-        replacing(destination / f"{name}.jsonl") as temporary,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
-    ):
-        for _, (identifier, text) in sorted(documents.items()):
-            file.write(json.dumps({"id": identifier, "text": text}, ensure_ascii=False) + "\n")
+    write_records(documents, destination / f"{name}.jsonl")
     return len(documents)
 
 
