@@ -28,6 +28,7 @@ from velocitune_core.strategies import (
     Strategy,
     make_strategy,
     measured_options,
+    search_share,
     strategy_class,
 )
 
@@ -179,10 +180,11 @@ def simulate(candidate: Candidate, world: World, settings: Settings, seed: int) 
     if not watches_batches and kind.update is Strategy.update:
         return world.final_losses(np.stack([each.weights for each in strategies]))
     reference = world.final_losses(world.sizes) if kind.needs_reference else None
-    losses = _run(strategies, world, settings, seed, watches_batches, reference)
-    if reference is None:
+    share = search_share(candidate.name) or 1.0
+    losses, mean_weights = _run(strategies, world, settings, seed, watches_batches, reference, share)
+    if search_share(candidate.name) is None:
         return losses
-    return world.final_losses(np.stack([each.mean_weights for each in strategies]))  # the search's result, trained on
+    return world.final_losses(mean_weights)
 
 
 def _run(
@@ -192,16 +194,22 @@ def _run(
     seed: int,
     watches_batches: bool,
     reference: Array | None,
-) -> Array:
-    """The training loop: train, show the batch, evaluate, update; weights only change between segments."""
+    share: float,
+) -> tuple[Array, Array]:
+    """The training loop: train, show the batch, evaluate, update; weights only change between segments.
+
+    Returns final losses and weights averaged over the steps, (draws, K) each; `share` is that of the token budget.
+    """
     random = np.random.default_rng([seed, 2])
-    time = _clock(settings)
+    time = share * _clock(settings)
     every = settings.steps // settings.updates
     stride = 1 if watches_batches else every
     effective = world.head_start
     losses = world.initial_loss
+    mean_weights = np.zeros_like(losses)
     for step in range(stride, settings.steps + 1, stride):
         weights = np.stack([each.weights for each in strategies])
+        mean_weights += weights * stride / settings.steps
         effective = world.advance(effective, weights, time[step] - time[step - stride])
         losses = world.losses(effective)
         if watches_batches:
@@ -210,7 +218,7 @@ def _run(
             measured = losses + settings.noise_nats * random.normal(size=losses.shape)
             for strategy, row in zip(strategies, measured, strict=True):
                 strategy.update(Observation(step, settings.steps, every, _by_name(world, row)))
-    return losses
+    return losses, mean_weights
 
 
 def _clock(settings: Settings) -> Array:

@@ -92,7 +92,7 @@ def train_compared(
         assert parent is not None
         job = with_weights(job, job.name, parent.result.mean_weights)
         search = Search(parent.result.tokens, parent.result.seconds.total)
-    elif parent is not None:
+    else:
         job, search = find_weights(job, job_of(settings.baseline), run)
     result = run(job)
     return ComparedRun(
@@ -160,4 +160,4 @@ def finished_before(params: Params) -> int:
     targets = Targets.read(paths.TARGETS)
     independent = [(label, seed) for label, seed in in_order(params) if parent_of(params, label) is None]
     jobs = [compared_job(params, manifest, initial, targets, label, seed) for label, seed in independent]
-    return sum((run_folder(job) / "result.json").exists() for job in jobs)
+    return sum((run_folder(job) / "result.json").exists() for job in jobs if job.strategy.search is None)

@@ -13,7 +13,7 @@ from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, T
 from velocitune_core.job import DomainFiles, TrainJob
 from velocitune_core.mixture import original_weights
 from velocitune_core.model import weights_digest
-from velocitune_core.strategies import measured_options, resolve_preset
+from velocitune_core.strategies import measured_options, resolve_preset, search_share
 
 logger = logging.getLogger(__name__)
 STATIC = StrategyConfig(name="static")
@@ -78,14 +78,7 @@ def proxy_jobs(params: Params, manifest: Manifest) -> list[TrainJob]:
             training = params.training.model_copy(update={"seed": seed})
             steps = max(1, round(fraction * pipeline_steps(params, manifest)))
             job = _pipeline_job(params, manifest, f"proxy-{fraction:g}-seed-{seed}".replace(".", "_"), training)
-            every = max(1, -(-steps // params.proxies.evaluations))
-            changes = {
-                "fraction": fraction,
-                "total_steps": steps,
-                "evaluation": Evaluation(every_steps=every, batch_sequences=params.evaluation.batch_sequences),
-                "save_model": False,
-            }
-            jobs.append(job.model_copy(update=changes))
+            jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
 
 
@@ -105,7 +98,7 @@ def compared_job(
     training = params.training.model_copy(update={"seed": seed})
     job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training)
     losses = ablated_targets(line.targets, initial.losses, targets.losses(), seed)
-    named = StrategyConfig(name=line.strategy, options=line.options)
+    named = StrategyConfig(name=line.strategy, options=line.options, search=line.search)
     return job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
 
 
@@ -123,7 +116,11 @@ def complete_strategy(
     if missing and "target_loss" in needed:
         raise ConfigError(f"{paths.TARGETS}: no target for {missing}; add them, or run the stage `targets` again")
     name, options = resolve_preset(strategy.name, strategy.options)
-    return StrategyConfig(name=name, options=options | {key: dict(measured[key]) for key in sorted(needed)})
+    return StrategyConfig(
+        name=name,
+        options=options | {key: dict(measured[key]) for key in sorted(needed)},
+        search=strategy.search or search_share(strategy.name),
+    )
 
 
 def ablated_targets(
@@ -145,6 +142,22 @@ def with_weights(job: TrainJob, name: str, weights: Mapping[str, float]) -> Trai
 def reference_job(job: TrainJob) -> TrainJob:
     """The static training that a search for weights compares its losses with."""
     return job.model_copy(update={"name": f"{job.name}-reference", "strategy": STATIC})
+
+
+def search_job(job: TrainJob) -> TrainJob:
+    """The run that finds the weights of a job: as many updates, on the share of data and steps that it searches on."""
+    share = job.strategy.search or 1.0
+    steps = max(1, round(share * job.total_steps))
+    search = sub_sampled(job, share, steps, round(share * job.evaluation.every_steps))
+    strategy = job.strategy.model_copy(update={"search": None})
+    return search.model_copy(update={"name": f"{job.name}-search", "strategy": strategy})
+
+
+def sub_sampled(job: TrainJob, fraction: float, steps: int, evaluate_every: int) -> TrainJob:
+    """A run of which only the losses and weights matter, on that fraction of every domain."""
+    evaluation = job.evaluation.model_copy(update={"every_steps": max(1, evaluate_every)})
+    changes = {"fraction": fraction, "total_steps": steps, "evaluation": evaluation, "save_model": False}
+    return job.model_copy(update=changes)
 
 
 def _uniform(text: str) -> float:

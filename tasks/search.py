@@ -1,12 +1,11 @@
-"""Runs before a run: strategies whose weights are found beside a reference model, and then used."""
+"""Runs before a run: strategies whose weights are found in a search, and then held."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from tasks.jobs import with_weights
+from tasks.jobs import search_job, with_weights
 from tasks.launch import run_folder
 from velocitune_core.contracts import TrainResult
 from velocitune_core.job import TrainJob
@@ -23,22 +22,18 @@ class Search:
 
 
 def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], TrainResult]) -> tuple[TrainJob, Search]:
-    """Train the reference, search beside it, and return the job under the mean weights of the search, held constant.
+    """Search, beside the trained reference if the strategy needs one, and return the job under the weights found.
 
-    A job whose strategy needs no reference comes back as it is.
+    Those are the mean weights of the search, held constant. A job that does not search comes back as it is.
     """
-    if not strategy_class(job.strategy.name).needs_reference:
+    if job.strategy.search is None:
         return job, Search()
-    trained = run(reference)
-    folder = run_folder(reference) / "model"
-    search = job.model_copy(
-        update={
-            "name": f"{job.name}-search",
-            "reference": str(folder),
-            "reference_sha256": weights_digest(Path(folder)),
-            "save_model": False,
-        }
-    )
+    search, before = search_job(job), []
+    if strategy_class(job.strategy.name).needs_reference:
+        before.append(run(reference))
+        folder = run_folder(reference) / "model"
+        search = search.model_copy(update={"reference": str(folder), "reference_sha256": weights_digest(folder)})
     found = run(search)
-    spent = Search(trained.tokens + found.tokens, trained.seconds.total + found.seconds.total)
+    runs = [*before, found]
+    spent = Search(sum(each.tokens for each in runs), sum(each.seconds.total for each in runs))
     return with_weights(job, job.name, found.mean_weights), spent

@@ -178,6 +178,7 @@ class Targets(Section):
 class StrategyConfig(Section):
     name: str = "velocitune"
     options: dict[str, Any] = {}
+    search: Fraction | None = None  # of the budget, to find weights that the training then holds; None: as the strategy
 
 
 class CompareRun(Section):
@@ -185,6 +186,7 @@ class CompareRun(Section):
 
     strategy: str
     options: dict[str, Any] = {}
+    search: Fraction | None = None
     targets: Literal["fitted", "zero", "random"] = "fitted"  # the others are the paper's ablations
     weights_of: Name | None = None  # start from the mean weights of that line under the same seed
 

@@ -140,7 +140,7 @@ def test_only_doremi_needs_a_reference() -> None:
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_preset_is_its_strategy_with_its_options(name: str) -> None:
-    base, options = PRESETS[name]
+    base, options = PRESETS[name].strategy, PRESETS[name].options
     assert resolve_preset(name, {}) == (base, options)
     assert strategy_class(name) is strategy_class(base)
     assert user_options(name) == user_options(base)

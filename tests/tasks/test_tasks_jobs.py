@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from tasks.jobs import base_job, initial_weights, pipeline_steps, proxy_jobs, steps_for, token_budget, training_job
+from tasks.jobs import (
+    base_job,
+    initial_weights,
+    pipeline_steps,
+    proxy_jobs,
+    search_job,
+    steps_for,
+    token_budget,
+    training_job,
+)
 from velocitune_core.config import ConfigError, Params, Training, parse_params
 from velocitune_core.contracts import DomainManifest, DomainTarget, InitialLosses, Manifest, Split, Targets
 from velocitune_core.strategies import PRESETS
@@ -151,9 +160,29 @@ def test_a_strategy_gets_only_the_measurements_it_needs(params: Params) -> None:
 def test_a_preset_is_written_out_in_the_job(params: Params) -> None:
     recommended = changed(params, strategy={"name": "recommended"})
     job = training_job(recommended, MANIFEST, INITIAL, TARGETS)
-    name, options = PRESETS["recommended"]
-    assert job.strategy.name == name
-    assert job.strategy.options.items() >= options.items()
+    preset = PRESETS["recommended"]
+    assert (job.strategy.name, job.strategy.search) == (preset.strategy, preset.search)
+    assert job.strategy.options.items() >= preset.options.items()
+
+
+def test_a_search_is_as_the_job_on_a_share_of_data_and_steps(params: Params) -> None:
+    quarter = changed(params, strategy={"name": "recommended", "search": 0.25})
+    job = training_job(quarter, MANIFEST, INITIAL, TARGETS)
+    search = search_job(job)
+    assert (search.name, search.fraction, search.save_model) == ("training-search", 0.25, False)
+    assert search.total_steps == round(job.total_steps / 4)
+    assert search.evaluation.every_steps == max(1, round(job.evaluation.every_steps / 4))
+    assert search.strategy.options == job.strategy.options and search.strategy.search is None
+
+
+def test_only_who_must_or_is_told_to_searches(params: Params) -> None:
+    def share(**strategy: object) -> float | None:
+        return training_job(changed(params, strategy=strategy), MANIFEST, INITIAL, TARGETS).strategy.search
+
+    assert share(name="velocitune") is None
+    assert share(name="velocitune", search=0.5) == 0.5
+    assert share(name="doremi") == 1.0  # it needs a reference, so it cannot steer the training itself
+    assert share(name="doremi", search=0.5) == 0.5
 
 
 def test_every_domain_needs_a_target(params: Params) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "make_strategy",
     "measured_options",
     "resolve_preset",
+    "search_share",
     "strategy_class",
     "strategy_file",
     "user_options",
@@ -45,8 +46,18 @@ def resolve_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str
     """A preset's strategy and options, with the given options over them; any other name as it is."""
     if name not in PRESETS:
         return name, dict(options)
-    base, preset = PRESETS[name]
-    return base, {**preset, **options}
+    preset = PRESETS[name]
+    return preset.strategy, {**preset.options, **options}
+
+
+def search_share(name: str) -> float | None:
+    """Share of the token budget that a strategy searches for weights on, unless settings say otherwise.
+
+    None: it steers the training itself. One that needs a reference model cannot, so it searches for a whole budget.
+    """
+    if name in PRESETS:
+        return PRESETS[name].search
+    return 1.0 if strategy_class(name).needs_reference else None
 
 
 def strategy_class(name: str) -> type[Strategy]:

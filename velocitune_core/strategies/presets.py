@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {  # name → strategy, options
-    "recommended": (
+
+@dataclass(frozen=True)
+class Preset:
+    """A strategy with options, and how long it searches before a training holds the weights that it found."""
+
+    strategy: str
+    options: Mapping[str, Any]
+    search: float | None  # share of the token budget; None: the strategy steers the training itself
+
+
+PRESETS = {
+    "recommended": Preset(
         "velocitune",
         {
             "gap_policy": "hold",
@@ -14,5 +26,6 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {  # name → strategy, options
             "step_size_per": "budget",
             "velocity_unit": "nats",
         },
+        search=1.0,
     ),
 }
