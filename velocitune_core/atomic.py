@@ -23,17 +23,24 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
     _remove(temporary)
     try:
         yield temporary
-        _sync(temporary)
+        commit(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Put a finished file or folder, from a name beside it, in the place of `path`, once it is on the disk."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _sync(temporary)
+    try:
         if path.is_dir():  # rename(2) replaces a file, but no folder that holds something
             path.rename(aside)
         temporary.replace(path)
         _fsync(path.parent)
     finally:
-        _remove(temporary)
         _remove(aside)
 
 

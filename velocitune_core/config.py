@@ -97,7 +97,10 @@ class Training(Section):
     schedule: Schedule = Schedule()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     max_epochs: Annotated[float, Field(gt=0)] | None = None  # per domain; its weight is 0 after that
+    activation_checkpointing: bool = False  # less memory, a third more arithmetic: activations are computed twice
+    compile: Literal["auto", "always", "never"] = "auto"  # torch.compile; auto: on a GPU
     checkpoint_every_steps: Positive = 50
+    on_save_failure: Literal["continue", "stop"] = "continue"  # when a checkpoint cannot be written
     checkpoints_kept: Positive = 2
     log_every_steps: Positive = 5
     seed: int = 1

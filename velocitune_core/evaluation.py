@@ -7,23 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from velocitune_core.processes import Processes
 
 
-def token_nats(model: nn.Module, sequences: Tensor) -> Tensor:
-    """Next-token loss of each prediction in nats, (batch, length − 1); `sequences` is (batch, length) of token ids."""
-    logits = model(input_ids=sequences, use_cache=False).logits[:, :-1]  # (batch, length − 1, vocabulary)
-    targets = sequences[:, 1:]
-    nats = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return nats.view(targets.shape)
-
-
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
+    loss: nn.Module,
     held_out: Mapping[str, np.ndarray],
     *,
     batch_sequences: int,
@@ -33,6 +24,7 @@ def evaluate(
     """Held-out loss of every domain in nats per token.
 
     Args:
+        loss: a NextTokenLoss.
         held_out: (sequences, length) of token ids per domain.
         batch_sequences: sequences per forward pass; a batch may span domains, so small domains cost little.
 
@@ -44,17 +36,17 @@ def evaluate(
     mine = rows[processes.rank :: processes.count]
     longest = -(-len(rows) // processes.count)
     nats = torch.zeros(len(names), dtype=torch.float64)
-    was_training = model.training
-    model.eval()
+    was_training = loss.training
+    loss.eval()
     with autocast or nullcontext():
         for start in range(0, longest, batch_sequences):
             batch = mine[start : start + batch_sequences]
             # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
             stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
-            sums = token_nats(model, torch.from_numpy(stacked).to(processes.device)).sum(dim=1).double().cpu()
+            sums = loss(torch.from_numpy(stacked).to(processes.device)).sum(dim=1).double().cpu()
             owners = torch.tensor([number for number, _ in batch], dtype=torch.long)
             nats.index_add_(0, owners, sums[: len(batch)])
-    model.train(was_training)
+    loss.train(was_training)
     totals = processes.sum(nats)
     tokens = [rows.shape[0] * (rows.shape[1] - 1) for rows in held_out.values()]
     return {name: float(total) / count for name, total, count in zip(names, totals, tokens, strict=True)}

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from velocitune_core.checkpoint import Checkpoint, read_tensors
 from velocitune_core.config import ConfigError, Training
-from velocitune_core.evaluation import evaluate, token_nats
+from velocitune_core.evaluation import evaluate
 from velocitune_core.model import (
     ModelError,
     count_parameters,
@@ -23,10 +24,12 @@ from velocitune_core.model import (
     load_tokenizer,
     parameter_groups,
     save_model,
+    transformer_layers,
 )
+from velocitune_core.next_token_loss import NextTokenLoss
 from velocitune_core.packing import tokenizer_digest
 from velocitune_core.processes import Processes, shard
-from velocitune_core.train_state import full_state, load_full_state
+from velocitune_core.train_state import RNG, train_state, whole_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,8 +70,9 @@ class Learner:
         self._path, self._settings, self._processes = path, settings, processes
         self._model = load_model(path)
         self.parameters = count_parameters(self._model)
-        torch.nn.Module.to(self._model, processes.device)
-        shard(self._model, processes)
+        if settings.activation_checkpointing:
+            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._loss = self._placed(self._model)
         self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = torch.optim.AdamW(
             parameter_groups(self._model, settings.optimizer.weight_decay),
@@ -92,7 +96,7 @@ class Learner:
         sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64))
         for part, owner in zip(sequences.to(self._processes.device).split(micro), owners.split(micro), strict=True):
             with self._autocast():
-                tokens = token_nats(self._model, part)
+                tokens = self._loss(part)
                 nats = tokens.sum(dim=1)
             # Sharding averages gradients over processes, where the sum is wanted.
             (nats.sum() * (self._processes.count / predictions)).backward()
@@ -114,7 +118,7 @@ class Learner:
         """Σ over tokens of max(ℓ − ℓ_reference, 0) of each sequence, (batch,); `nats` is (batch, length − 1)."""
         assert self._reference is not None
         with self._autocast():
-            return (nats - token_nats(self._reference, sequences)).clamp(min=0).sum(dim=1)
+            return (nats - self._reference(sequences)).clamp(min=0).sum(dim=1)
 
     def apply(self, learning_rate: float) -> None:
         """One optimizer step with the gradients at hand."""
@@ -129,7 +133,7 @@ class Learner:
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Held-out loss per domain, nats per token."""
         return evaluate(
-            self._model,
+            self._loss,
             held_out,
             batch_sequences=batch_sequences,
             processes=self._processes,
@@ -137,30 +141,41 @@ class Learner:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, optimizer moments and generator, whole, in the first process; every process must call."""
-        return full_state(self._model, self._optimizer)
+        """Weights, optimizer moments and generator: this process's share of the live tensors, by name."""
+        return train_state(self._model, self._optimizer)
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        load_full_state(self._model, self._optimizer, tensors)
+    def load_state(self, checkpoint: Checkpoint) -> None:
+        """Take up what was saved, by however many processes."""
+        state = self.state()
+        read_tensors(checkpoint, state, self._processes)
+        torch.set_rng_state(state[RNG])
 
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer as a folder that from_pretrained loads; every process must call."""
-        weights = full_state(self._model)
+        weights = whole_weights(self._model)
         if self._processes.first:
             save_model(self._model, load_tokenizer(self._path), folder, weights)
         self._processes.wait()
 
-    def _load_reference(self, path: str) -> PreTrainedModel:
+    def _load_reference(self, path: str) -> NextTokenLoss:
         ours, theirs = (tokenizer_digest(load_tokenizer(folder)) for folder in (self._path, path))
         if ours != theirs:
             raise ModelError(
                 f"{path}: a reference model with another tokenizer than {self._path}, so their losses cannot be "
                 "compared; train the reference from the same base model"
             )
-        model = load_model(path).requires_grad_(False).eval()
+        return self._placed(load_model(path).requires_grad_(False)).eval()
+
+    def _placed(self, model: PreTrainedModel) -> NextTokenLoss:
+        """A model's loss, on this process's device, compiled and sharded as configured."""
         torch.nn.Module.to(model, self._processes.device)
-        shard(model, self._processes)
-        return model
+        loss = NextTokenLoss(model)
+        if compiles(self._settings.compile, self._processes.device):
+            for layer in transformer_layers(model):  # one by one: they are alike, so one compilation serves all
+                layer.compile()
+        bfloat16 = uses_bfloat16(self._settings.precision, self._processes.device)
+        shard(loss, transformer_layers(model), self._processes, torch.bfloat16 if bfloat16 else None)
+        return loss
 
     def _autocast(self) -> AbstractContextManager[object]:
         if not uses_bfloat16(self._settings.precision, self._processes.device):
@@ -170,6 +185,11 @@ class Learner:
 
 def finite(*values: float) -> bool:
     return all(map(math.isfinite, values))
+
+
+def compiles(setting: str, device: torch.device) -> bool:
+    """Whether layers are compiled: on request, or on a GPU, where it pays within minutes."""
+    return setting == "always" or (setting == "auto" and device.type == "cuda")
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -143,6 +143,14 @@ def save_model(
         tokenizer.save_pretrained(temporary)
 
 
+def transformer_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The blocks that a model is stacked of: its longest list of modules."""
+    from torch import nn
+
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return list(max(lists, key=len)) if lists else []
+
+
 def count_parameters(model: PreTrainedModel) -> int:
     """Trainable parameters; tied ones count once."""
     return sum(parameter.numel() for parameter in _trainable(model))

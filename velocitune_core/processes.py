@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 
 @dataclass(frozen=True)
@@ -21,26 +20,34 @@ class Processes:
     rank: int
     count: int
     device: torch.device
+    aside: dist.ProcessGroup | None = None  # on the CPU, for another thread: its messages never meet those of training
 
     @property
     def first(self) -> bool:
         return self.rank == 0
 
-    def sum(self, values: Tensor) -> Tensor:
+    def sum(self, values: Tensor, *, aside: bool = False) -> Tensor:
         """Element-wise sum over all processes, on the CPU."""
         if self.count == 1:
             return values
-        total = values.to(self.device)
-        dist.all_reduce(total)
+        total = values.clone() if aside else values.to(self.device, copy=True)
+        dist.all_reduce(total, group=self.aside if aside else None)
         return total.cpu()
 
-    def agree(self, flag: bool) -> bool:
+    def agree(self, flag: bool, *, aside: bool = False) -> bool:
         """True everywhere as soon as it is true in one process."""
-        return bool(self.sum(torch.tensor(int(flag))) > 0)
+        return bool(self.sum(torch.tensor(int(flag)), aside=aside) > 0)
 
-    def wait(self) -> None:
+    def votes(self, *flags: bool) -> list[int]:
+        """In how many processes each flag is true."""
+        return self.sum(torch.tensor(flags, dtype=torch.int64)).tolist()
+
+    def wait(self, *, aside: bool = False) -> None:
         if self.count > 1:
-            dist.barrier()
+            dist.barrier(group=self.aside if aside else None)
+
+
+ALONE = Processes(rank=0, count=1, device=torch.device("cpu"))
 
 
 def start_processes() -> Processes:
@@ -50,9 +57,10 @@ def start_processes() -> Processes:
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    if count > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(rank, count, device)
+    if count == 1:
+        return Processes(rank, count, device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(rank, count, device, dist.new_group(backend="gloo"))
 
 
 def stop_processes() -> None:
@@ -60,15 +68,17 @@ def stop_processes() -> None:
         dist.destroy_process_group()
 
 
-def shard(model: PreTrainedModel, processes: Processes) -> None:
-    """FSDP2: each process keeps a share of every layer's weights, gradients and optimizer state. No-op for one."""
+def shard(
+    root: nn.Module, layers: Sequence[nn.Module], processes: Processes, parameter_dtype: torch.dtype | None = None
+) -> None:
+    """FSDP2: each process keeps a share of every weight, gradient and optimizer moment. No-op for one process.
+
+    With a `parameter_dtype`, weights are gathered and multiplied in it; shares, gradients' sums and moments stay in
+    float32.
+    """
     if processes.count == 1:
         return
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
     mesh = init_device_mesh(processes.device.type, (processes.count,))
-    layers: Any = model.base_model.layers
-    for layer in layers:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    policy = MixedPrecisionPolicy(param_dtype=parameter_dtype, reduce_dtype=torch.float32)
+    for module in [*layers, root]:  # the root too gives back what it gathered, or it stays whole after an evaluation
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)

@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
@@ -35,6 +36,7 @@ def train(path: Path, parent: int | None = None) -> int:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # ours is the one to watch
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process alone is no mistake
     if job.threads:
         torch.set_num_threads(job.threads)
     from velocitune_core.events import EventFile

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from velocitune_core import events
 from velocitune_core.batches import PackedDomains
-from velocitune_core.checkpoint import Checkpoint, CheckpointError, load_latest, save_checkpoint
+from velocitune_core.checkpoint import Checkpoint, CheckpointError, SaveError, load_latest
 from velocitune_core.clock import Clock
 from velocitune_core.contracts import Seconds, TrainResult
 from velocitune_core.job import TrainJob, differences
 from velocitune_core.learner import BatchLoss, Learner, finite
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.processes import Processes
+from velocitune_core.saving import CheckpointWriter
 from velocitune_core.schedule import learning_rate_factor
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
 from velocitune_core.trajectory import Trajectory
@@ -68,6 +69,7 @@ class Trainer:
         weights = {name: job.weights[name] for name in job.domains}
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
         self.learner = Learner(job.model, self._settings, processes, job.reference)
+        self.writer = CheckpointWriter(self._checkpoints, self._settings.checkpoints_kept, processes)
         self.clock = Clock()
         self.step = 0
         self.resumed = 0
@@ -86,10 +88,13 @@ class Trainer:
                 losses = self._evaluate()
                 if self.step < self.job.total_steps:
                     self._reweight(losses)
-            stopping = self.processes.agree(self.should_stop())
+            stopping, saved = self.processes.votes(self.should_stop(), self.writer.done)
+            if saved == self.processes.count:
+                self._settle_checkpoint()
             if stopping or (self._due(self._settings.checkpoint_every_steps) and not self._nonfinite):
                 self._checkpoint()
             if stopping:
+                self._settle_checkpoint()
                 raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; saved")
         return self._finish()
 
@@ -103,7 +108,7 @@ class Trainer:
         return self._settings.batch_sequences * self.data.sequence_length
 
     def _begin(self) -> None:
-        checkpoint, damaged = load_latest(self._checkpoints)
+        checkpoint, damaged = load_latest(self._checkpoints, self.processes)
         if checkpoint is not None:
             self._restore(checkpoint)
         self._emit(
@@ -210,13 +215,24 @@ class Trainer:
         )
 
     def _checkpoint(self) -> None:
-        with self.clock("checkpointing") as seconds:
-            tensors = self.learner.state()
-            if self.processes.first:
-                checkpoint = Checkpoint(self.step, tensors, self._state())
-                path = save_checkpoint(self._checkpoints, checkpoint, self._settings.checkpoints_kept)
-                self._emit(events.Checkpointed(step=self.step, path=path.name, seconds=seconds()))
-            self.processes.wait()
+        """Begin to write a checkpoint, once the one before is on the disk."""
+        self._settle_checkpoint()
+        with self.clock("checkpointing"):
+            self.writer.start(self.step, self.learner.state(), self._state())
+
+    def _settle_checkpoint(self) -> None:
+        """Wait for the checkpoint being written, if any, and tell how it went."""
+        if not self.writer.busy:
+            return
+        try:
+            with self.clock("checkpointing"):
+                saved = self.writer.outcome()
+        except SaveError as error:
+            if self._settings.on_save_failure == "stop":
+                raise TrainingError(f"training.on_save_failure is stop: {error}") from None
+            self._warn(f"{error}; training goes on without it")
+        else:
+            self._emit(events.Checkpointed(step=saved.step, path=saved.path.name, seconds=saved.seconds))
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -237,7 +253,7 @@ class Trainer:
                 f"{self._checkpoints} belongs to another job; start in a new output folder, or undo:\n"
                 + "\n".join(changed)
             )
-        self.learner.load_state(checkpoint.tensors)
+        self.learner.load_state(checkpoint)
         self.sampler.load_state_dict(state["sampler"])
         self.strategy.load_state_dict(state["strategy"])
         self.clock.resume(state["seconds"])
@@ -246,6 +262,7 @@ class Trainer:
         self._stopped_domains = self.sampler.exhausted
 
     def _finish(self) -> TrainResult:
+        self._settle_checkpoint()
         if not self.trajectory.evaluated_at(self.step):
             self._evaluate()
         if not self.trajectory.evaluated_at(self.step):

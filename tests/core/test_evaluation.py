@@ -10,7 +10,8 @@ import torch
 from tiny import LENGTH, VOCABULARY, llama
 from transformers import LlamaForCausalLM
 
-from velocitune_core.evaluation import evaluate, token_nats
+from velocitune_core.evaluation import evaluate
+from velocitune_core.next_token_loss import NextTokenLoss
 from velocitune_core.processes import Processes
 
 ALONE = Processes(rank=0, count=1, device=torch.device("cpu"))
@@ -33,7 +34,7 @@ def held_out() -> dict[str, np.ndarray]:
 
 
 def losses(model: LlamaForCausalLM, held_out: dict[str, np.ndarray], batch_sequences: int = 4) -> dict[str, float]:
-    return evaluate(model, held_out, batch_sequences=batch_sequences, processes=ALONE)
+    return evaluate(NextTokenLoss(model), held_out, batch_sequences=batch_sequences, processes=ALONE)
 
 
 def test_the_loss_is_minus_log_p_of_the_next_token(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
@@ -60,13 +61,14 @@ def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: d
     """Each process sums its own share; together they make the whole, also where one has less to do."""
 
     class Recording(Processes):
-        def sum(self, values: torch.Tensor) -> torch.Tensor:
+        def sum(self, values: torch.Tensor, *, aside: bool = False) -> torch.Tensor:
             return values
 
     tokens = {name: len(rows) * (LENGTH - 1) for name, rows in held_out.items()}
+    loss = NextTokenLoss(model)
     for count in (2, 5, 20):  # with twenty, two have nothing at all
         shares = [
-            evaluate(model, held_out, batch_sequences=2, processes=Recording(rank, count, torch.device("cpu")))
+            evaluate(loss, held_out, batch_sequences=2, processes=Recording(rank, count, torch.device("cpu")))
             for rank in range(count)
         ]
         together = {name: sum(share[name] for share in shares) for name in tokens}
@@ -86,14 +88,3 @@ def test_evaluation_leaves_the_model_as_it_was(model: LlamaForCausalLM, held_out
         losses(model, held_out)
         assert model.training is training
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_sequence_nats_is_per_sequence(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
-    sequences = torch.from_numpy(held_out["code"].astype(np.int64))
-    with torch.no_grad():
-        nats = token_nats(model, sequences).sum(dim=1)
-        alone = torch.cat([token_nats(model, row[None]) for row in sequences]).sum(dim=1)
-    assert nats.shape == (11,)
-    assert torch.allclose(nats, alone, rtol=1e-5)
-    mean = float(nats.double().sum()) / (11 * (LENGTH - 1))
-    assert losses(model, held_out)["code"] == pytest.approx(mean, abs=1e-5)

@@ -1,0 +1,81 @@
+"""Next-token loss that never holds the logits of a whole batch where their size would matter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LOGITS_AT_ONCE = 2**26  # 268 MB in float32; small models never come near it
+
+
+class NextTokenLoss(nn.Module):
+    """A causal language model as a function from token ids to the loss of each prediction.
+
+    Where a batch has more logits than `logits_at_once`, they are made chunk by chunk of the tokens, and again in the
+    backward pass. A model that does more after its last layer than one matrix product (scales logits, caps them) keeps
+    its own way, whole.
+
+    It is a module so that FSDP2 can treat it as the root: it then gathers the output matrix for every chunk's use.
+    """
+
+    def __init__(self, model: PreTrainedModel, logits_at_once: int = LOGITS_AT_ONCE) -> None:
+        super().__init__()
+        self.model = model
+        self._logits_at_once = logits_at_once
+        self._has_plain_head = _has_plain_head(model)
+        self.train(model.training)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """(batch, length) of token ids → (batch, length − 1) nats."""
+        nats = self._flat_nats(sequences, sequences[:, 1:].flatten())
+        return nats.view(len(sequences), -1).clone()  # FSDP2 hooks the output, and warns of one that is a view
+
+    def _flat_nats(self, sequences: Tensor, targets: Tensor) -> Tensor:
+        """(predictions,)"""
+        if not self._has_plain_head:
+            logits = self.model(input_ids=sequences, use_cache=False).logits[:, :-1]
+            return _nats(logits.flatten(0, 1), targets)
+        head = cast(nn.Linear, self.model.get_output_embeddings())
+        hidden = _last_hidden(self.model, sequences)[:, :-1].flatten(0, 1)  # (predictions, width)
+        tokens = max(1, self._logits_at_once // head.out_features)
+        if len(hidden) <= tokens:
+            return _nats(head(hidden), targets)
+        parts = zip(hidden.split(tokens), targets.split(tokens), strict=True)
+        nats = [checkpoint(_head_nats, head, *part, use_reentrant=False) for part in parts]
+        return torch.cat(cast(list[Tensor], nats))
+
+
+def _head_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return _nats(head(hidden), targets)
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    """(predictions, vocabulary), (predictions,) → (predictions,)"""
+    return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _last_hidden(model: PreTrainedModel, sequences: Tensor) -> Tensor:
+    body: Any = model.base_model
+    return body(input_ids=sequences, use_cache=False).last_hidden_state
+
+
+@torch.no_grad()
+def _has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether logits are the last hidden states times the output matrix and no more, as one short pass tells."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    was_training = model.training
+    model.eval()
+    sequences = torch.arange(4, device=head.weight.device)[None] % head.out_features
+    expected = model(input_ids=sequences, use_cache=False).logits
+    found = head(_last_hidden(model, sequences))
+    model.train(was_training)
+    return bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-5))
