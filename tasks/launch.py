@@ -43,10 +43,11 @@ def run_folder(job: TrainJob) -> Path:
 
 
 def run_training(
-    job: TrainJob, resources: Resources, watchers: Sequence[Watcher] = (), processes: int = 1
+    job: TrainJob, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False
 ) -> TrainResult:
     """Run a job to its end in a process of its own, or take the result of an earlier run of the same job.
 
+    If `spread`, it is as many processes on as many nodes as `resources` has; else it is one, on one device.
     Raises TrainingFailedError with the end of the process's log if it does not finish.
     """
     folder = run_folder(job)
@@ -56,20 +57,34 @@ def run_training(
             logger.info("%s: finished before, in %s; taking its result", job.name, folder)
             _follow(folder / "events.jsonl", 0, watchers)
         else:
-            with leased_device(resources, processes) as device:
+            with leased_device(resources, resources.processes if spread else 1) as device:
                 settled = job.model_copy(update={"output": str(folder), "threads": device.threads})
                 write_text(folder / "job.json", settled.model_dump_json(indent=2))
-                _launch(folder, device, processes, watchers)
+                launcher = torchrun(resources, folder.name) if spread else []
+                _launch(folder, device, launcher, watchers)
     finally:
         for watcher in watchers:
             watcher.close()
     return TrainResult.read(result)
 
 
-def _launch(folder: Path, device: Device, processes: int, watchers: Sequence[Watcher]) -> None:
-    program = ["-m", "velocitune_core.train", str(folder / "job.json"), "--parent", str(os.getpid())]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [sys.executable, *(torchrun if processes > 1 else []), *program]
+def torchrun(resources: Resources, run: str) -> list[str]:
+    """Arguments that start a program as several processes; none for one process alone."""
+    if resources.nodes * resources.processes == 1:
+        return []
+    meeting = ["--standalone"]
+    if resources.nodes > 1:
+        meeting = [f"--nnodes={resources.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={run}"]
+        meeting += [f"--rdzv-endpoint={resources.rendezvous}"]
+    return ["-m", "torch.distributed.run", *meeting, f"--nproc-per-node={resources.processes}"]
+
+
+def _launch(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> None:
+    program = ["-m", "velocitune_core.train", str(folder / "job.json")]
+    if any(argument.startswith("--nnodes") for argument in launcher):
+        join = " ".join(["python", *launcher, *program])
+        logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
+    command = [sys.executable, *launcher, *program, "--parent", str(os.getpid())]
     environment = {**os.environ, "OMP_NUM_THREADS": str(device.threads), "HF_HUB_OFFLINE": "1"}
     if device.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, device.gpus))

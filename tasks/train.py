@@ -29,7 +29,7 @@ def train_model(params: Params) -> TrainResult:
     def run(job: TrainJob) -> TrainResult:
         child = Tracker(params).child(job.name, run_folder(job).name)
         watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
-        return run_training(job, params.resources, watchers, params.resources.processes)
+        return run_training(job, params.resources, watchers, spread=True)
 
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
     job, _ = find_weights(job, reference_job(job), run)

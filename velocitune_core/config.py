@@ -231,8 +231,16 @@ class Compare(Section):
 
 class Resources(Section):
     trainings_per_device: Positive = 1  # on a CPU-only machine the CPU is the one device
-    processes: Positive = 1  # of the main training, started by torchrun; each takes a GPU where there are GPUs
+    processes: Positive = 1  # of the main training on each node, by torchrun; each takes a GPU where there are GPUs
+    nodes: Positive = 1  # of the main training; the other nodes join by the command that this one logs
+    rendezvous: str | None = None  # host:port of this node, where they meet
     threads: Positive | None = None  # per training process; None: the cores shared evenly
+
+    @model_validator(mode="after")
+    def _nodes_meet_somewhere(self) -> Self:
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError(f"nodes is {self.nodes}, so rendezvous must say where they meet: host:port of this node")
+        return self
 
 
 class Tracking(Section):
@@ -277,10 +285,11 @@ class Params(Section):
     @model_validator(mode="after")
     def _processes_share_the_batch(self) -> Self:
         batch, micro = self.training.batch_sequences, self.training.micro_batch_sequences or 1
-        if batch % (micro * self.resources.processes):
+        processes = self.resources.nodes * self.resources.processes
+        if batch % (micro * processes):
             raise ValueError(
-                f"training.batch_sequences {batch} is not a multiple of resources.processes {self.resources.processes} "
-                f"times micro_batch_sequences {micro}; change one of them"
+                f"training.batch_sequences {batch} is not a multiple of {processes} processes (resources.nodes times "
+                f"resources.processes) times micro_batch_sequences {micro}; change one of them"
             )
         return self
 

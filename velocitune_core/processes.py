@@ -60,7 +60,9 @@ def start_processes() -> Processes:
     if count == 1:
         return Processes(rank, count, device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Processes(rank, count, device, dist.new_group(backend="gloo"))
+    aside = dist.new_group(backend="gloo")
+    assert isinstance(aside, dist.ProcessGroup), "every process is a member"
+    return Processes(rank, count, device, aside)
 
 
 def stop_processes() -> None:

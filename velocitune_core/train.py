@@ -20,11 +20,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m velocitune_core.train", description=__doc__)
     parser.add_argument("job", type=Path, help="JSON file of a TrainJob")
     parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save when it is gone")
+    parser.add_argument("--accept-changes", action="store_true", help="go on from a checkpoint of a job that differs")
     arguments = parser.parse_args()
-    return train(arguments.job, arguments.parent)
+    return train(arguments.job, arguments.parent, arguments.accept_changes)
 
 
-def train(path: Path, parent: int | None = None) -> int:
+def train(path: Path, parent: int | None = None, accept_changes: bool = False) -> int:
     """Run the job; returns the exit status."""
     from velocitune_core.job import read_job  # imports wait until the arguments are known to be right
 
@@ -50,7 +51,7 @@ def train(path: Path, parent: int | None = None) -> int:
     bar = ProgressBar() if processes.first else None
     try:
         listeners = [each for each in (events, bar) if each is not None]
-        Trainer(job, processes, listeners, request).run()
+        Trainer(job, processes, listeners, request, accept_changes).run()
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return STOPPED

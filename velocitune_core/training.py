@@ -46,6 +46,7 @@ class Trainer:
         processes: this process among those of the run; weights are decided alike in all of them.
         listeners: told every event, in the first process only.
         should_stop: asked after every step; once true, the run saves a checkpoint and raises Interrupted.
+        accept_changes: go on from a checkpoint of another job, warning of each difference in place of refusing.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class Trainer:
         processes: Processes,
         listeners: Iterable[events.Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
+        accept_changes: bool = False,
     ) -> None:
-        self.job, self.processes, self.should_stop = job, processes, should_stop
+        self.job, self.processes, self.should_stop, self._accept_changes = job, processes, should_stop, accept_changes
         self._listeners = list(listeners) if processes.first else []
         self._settings = job.training
         self.data = PackedDomains(job.domains)
@@ -109,8 +111,7 @@ class Trainer:
 
     def _begin(self) -> None:
         checkpoint, damaged = load_latest(self._checkpoints, self.processes)
-        if checkpoint is not None:
-            self._restore(checkpoint)
+        changed = [] if checkpoint is None else self._restore(checkpoint)
         self._emit(
             events.Started(
                 step=self.step,
@@ -128,7 +129,7 @@ class Trainer:
         if checkpoint is None:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*damaged, *self.strategy.notes]:
+        for warning in [*damaged, *changed, *self.strategy.notes]:
             self._warn(warning)
 
     def _train_step(self) -> BatchLoss:
@@ -245,13 +246,15 @@ class Trainer:
             "trajectory": self.trajectory.state_dict(),
         }
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> list[str]:
+        """Go on from a checkpoint; returns how the job differs from the one that saved it, if that is accepted."""
         state = checkpoint.state
         ours = self.job.model_dump(mode="json", exclude={"output", "threads"})
-        if changed := differences(state["job"], ours):
+        changed = differences(state["job"], ours)
+        if changed and not self._accept_changes:
             raise CheckpointError(
-                f"{self._checkpoints} belongs to another job; start in a new output folder, or undo:\n"
-                + "\n".join(changed)
+                f"{self._checkpoints} belongs to another job; start in a new output folder, pass --accept-changes, "
+                "or undo:\n" + "\n".join(changed)
             )
         self.learner.load_state(checkpoint)
         self.sampler.load_state_dict(state["sampler"])
@@ -260,6 +263,7 @@ class Trainer:
         self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
         self.trajectory.load_state_dict(state["trajectory"])
         self._stopped_domains = self.sampler.exhausted
+        return [f"accepted change since step {self.step}:{line}" for line in changed]
 
     def _finish(self) -> TrainResult:
         self._settle_checkpoint()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +164,28 @@ def test_a_training_stops_and_saves_when_its_launcher_is_killed(
 
 def test_several_processes_are_started_by_torchrun(make_job: Callable[..., TrainJob]) -> None:
     listener = Listener()
-    result = run_training(make_job(), ONE_THREAD, [listener], processes=2)
+    result = run_training(make_job(), Resources(threads=1, processes=2), [listener], spread=True)
     (started,) = [event for event in listener.events if isinstance(event, Started)]
     assert started.processes == 2
     assert isinstance(listener.events[-1], Finished) and result.steps == started.total_steps
+
+
+def test_other_nodes_join_by_the_command_that_is_logged(
+    make_job: Callable[..., TrainJob], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two nodes on one machine: they meet by address, as they would over a network."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    caplog.set_level("INFO", logger="tasks.launch")
+    listener = Listener()
+    resources = Resources(threads=1, nodes=2, rendezvous=address)
+    with ThreadPoolExecutor(1) as thread:
+        here = thread.submit(run_training, make_job(), resources, [listener], spread=True)
+        wait_for(lambda: "waiting for the other nodes" in caplog.text, 60)
+        command = caplog.messages[-1].partition(": ")[2].replace("python", sys.executable, 1)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        subprocess.run(command.split(), env=environment, check=True, timeout=120)
+        result = here.result(120)
+    (started,) = [event for event in listener.events if isinstance(event, Started)]
+    assert started.processes == 2 and result.steps == started.total_steps
