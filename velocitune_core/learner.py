@@ -71,7 +71,7 @@ class Learner:
         self._model = load_model(path)
         self.parameters = count_parameters(self._model)
         if settings.activation_checkpointing:
-            self._model.gradient_checkpointing_enable({"use_reentrant": False})
+            self._model.activation_checkpointing_enable({"use_reentrant": False})
         self._loss = self._placed(self._model)
         self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = torch.optim.AdamW(
