@@ -2,7 +2,8 @@
 
 Nothing is shuffled in memory: the i-th draw from a domain is *computed*, by a keyed permutation of its indices. So the
 state is one count and one credit per domain whatever the corpus holds, a batch costs the same for 10^3 and 10^9
-sequences, and new weights act on the very next batch.
+sequences, and new weights act on the very next batch. Draws are computed some way ahead, as numpy does many at the
+price of one; how many a domain will give, and when, is decided batch by batch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FEISTEL_ROUNDS = 4
+DRAWS_AHEAD = 1024  # of each domain, or a batch of them; 8 bytes each
+SLOTS_AHEAD = 16384  # of the next batches together
 GOLDEN_RATIO = np.uint64(
     0x9E3779B97F4A7C15
 )  # 2^64 / golden ratio: spreads consecutive integers over the whole key space
@@ -72,6 +75,7 @@ class DomainSampler:
         self._step = 0
         self._drawn = np.zeros(len(self.names), dtype=np.int64)
         self._credit: NDArray[np.float64] = np.zeros(len(self.names))
+        self._forget_what_was_computed_ahead()
 
     @property
     def drawn(self) -> NDArray[np.int64]:
@@ -99,15 +103,16 @@ class DomainSampler:
         reached `max_epochs`.
         """
         counts = self._counts(self._effective(np.asarray(weights, dtype=float)))
-        slots = permute(np.arange(self._batch_size), self._batch_size, _mix(self._slot_key, self._step))
-        domains = np.empty(self._batch_size, dtype=np.int64)
-        domains[slots] = np.repeat(np.arange(len(counts)), counts)
-        ordinals = np.empty(self._batch_size, dtype=np.int64)
-        starts = np.cumsum(counts) - counts
-        ordinals[slots] = np.arange(self._batch_size) - np.repeat(starts - self._drawn, counts)
+        self._compute_ahead(counts)
+        slots = self._slots[self._step - self._slots_from]
+        given = self._all_domains.repeat(counts)
+        offsets = self._drawn - self._ahead_from - (counts.cumsum() - counts)
+        domains, indices = np.empty((2, self._batch_size), dtype=np.int64)
+        domains[slots] = given
+        indices[slots] = self._ahead[given, self._all_slots + offsets[given]]
         self._drawn += counts
         self._step += 1
-        return domains, self._locate(domains, ordinals)
+        return domains, indices
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready; its size depends on the number of domains alone."""
@@ -133,38 +138,60 @@ class DomainSampler:
         self._step = int(state["step"])
         self._drawn = np.array([state["drawn"].get(name, 0) for name in self.names], dtype=np.int64)
         self._credit = np.array([state["credit"].get(name, 0.0) for name in self.names])
+        self._forget_what_was_computed_ahead()
 
     def _effective(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weights (K,) with exhausted domains at 0, renormalised."""
-        if (
-            weights.shape != self._drawn.shape
-            or not np.all(weights >= 0)
-            or not np.isclose(weights.sum(), 1, atol=1e-6)
-        ):
+        if weights.shape != self._drawn.shape or not weights.min() >= 0 or not abs(weights.sum() - 1) <= 1e-5:
             raise MixtureError(
-                f"weights {weights.tolist()} must be {len(self.names)} non-negative numbers that sum to 1"
+                f"weights {weights.tolist()} must be {len(self.names)} finite, non-negative numbers that sum to 1"
             )
-        if not np.all(np.isfinite(weights)):
-            raise MixtureError(f"weights {weights.tolist()} must be finite")
         effective = np.where(self._drawn < self._limits, weights, 0.0)
-        if effective.sum() == 0:
+        total = effective.sum()
+        if total == 0:
             raise MixtureError(f"max_epochs has stopped every domain that has a weight: {self.exhausted}")
-        return effective / effective.sum()
+        return effective / total
 
     def _counts(self, weights: NDArray[np.float64]) -> NDArray[np.int64]:
         """Sequences per domain (K,) that sum to the batch size; carries the rest over as credit."""
-        due: NDArray[np.float64] = np.where(weights > 0, self._credit + self._batch_size * weights, 0.0)
-        room = np.where(weights > 0, self._limits - self._drawn, 0)
-        counts = np.clip(np.floor(due).astype(np.int64), 0, room)
+        drawing = weights > 0
+        due: NDArray[np.float64] = (self._credit + self._batch_size * weights) * drawing
+        room = (self._limits - self._drawn) * drawing
+        counts = np.minimum(np.maximum(np.floor(due), 0.0).astype(np.int64), room)
         while missing := self._batch_size - int(counts.sum()):
             step = 1 if missing > 0 else -1
-            candidates = np.flatnonzero(counts < room if step > 0 else counts > 0)
+            (candidates,) = (counts < room if step > 0 else counts > 0).nonzero()
             if not candidates.size:
                 raise MixtureError(f"max_epochs leaves too few sequences for a batch of {self._batch_size}")
-            by_debt = candidates[np.argsort(step * (counts - due)[candidates], kind="stable")]
+            by_debt = candidates[(step * (counts - due)[candidates]).argsort(kind="stable")]
             counts[by_debt[: abs(missing)]] += step
         self._credit = due - counts.astype(float)
         return counts
+
+    def _compute_ahead(self, counts: NDArray[np.int64]) -> None:
+        """Make sure that the next draws of every domain, `counts` (K,), and this batch's order are there."""
+        (short,) = ((self._drawn + counts > self._ahead_until) & (counts > 0)).nonzero()
+        if short.size:
+            self._ahead_from[short] = self._drawn[short]
+            self._ahead_until[short] = self._drawn[short] + self._ahead.shape[1]
+            ordinals = self._drawn[short, None] + np.arange(self._ahead.shape[1])
+            domains = np.broadcast_to(short[:, None], ordinals.shape)
+            self._ahead[short] = self._locate(domains.ravel(), ordinals.ravel()).reshape(ordinals.shape)
+        if self._step >= self._slots_from + len(self._slots):
+            self._slots_from = self._step
+            steps = self._step + np.arange(max(1, SLOTS_AHEAD // self._batch_size))
+            keys = np.repeat(_mix(self._slot_key, steps), self._batch_size)
+            order = permute(np.tile(self._all_slots, len(steps)), self._batch_size, keys)
+            self._slots = order.reshape(len(steps), self._batch_size)
+
+    def _forget_what_was_computed_ahead(self) -> None:
+        depth = max(DRAWS_AHEAD, self._batch_size)
+        self._all_domains, self._all_slots = np.arange(len(self.names)), np.arange(self._batch_size)
+        self._ahead = np.zeros((len(self.names), depth), dtype=np.int64)  # sequences of the next draws
+        self._ahead_from = np.zeros(len(self.names), dtype=np.int64)  # which draw the first of them is
+        self._ahead_until = np.zeros(len(self.names), dtype=np.int64)  # and which one follows the last
+        self._slots = np.zeros((0, self._batch_size), dtype=np.int64)  # where each sequence of the next batches goes
+        self._slots_from = 0
 
     def _locate(self, domains: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sequence behind the n-th draw from a domain, (batch_size,) each."""
