@@ -1,7 +1,8 @@
-"""Drawing batches against `datasets.interleave_datasets` over the same seven domains: `python benchmarks/interleave.py`.
+"""Drawing batches against `datasets.interleave_datasets` over seven domains: `python benchmarks/interleave.py`.
 
-Both draw by the same probabilities from the same packed rows on disk, and hand over (16, 256) token ids. Ours also takes
-new weights at every batch, which the other cannot. Times are the process's own, so that a busy machine weighs on both alike.
+Both draw by the same probabilities from the same packed rows on disk, and hand over (16, 256) token ids. Ours also
+takes new weights at every batch, which the other cannot. Times are the process's own, so that a busy machine weighs on
+both alike.
 """
 
 from __future__ import annotations
