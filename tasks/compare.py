@@ -88,8 +88,10 @@ def train_compared(
 
     line, job = settings.runs[label], job_of(label)
     search = Search()
+    uses_targets = line.targets == "fitted" and "target_loss" in measured_options(line.strategy)
     if line.weights_of:
         assert parent is not None
+        uses_targets = parent.uses_targets
         job = with_weights(job, job.name, parent.result.mean_weights)
         search = Search(parent.result.tokens, parent.result.seconds.total)
     else:
@@ -101,7 +103,7 @@ def train_compared(
         result=result,
         search_tokens=search.tokens,
         search_seconds=search.seconds,
-        uses_targets=line.targets == "fitted" and "target_loss" in measured_options(line.strategy),
+        uses_targets=uses_targets,
         downstream=_downstream(run_folder(job) / "model", questions, params),
     )
 
