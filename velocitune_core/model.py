@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from velocitune_core.atomic import replacing
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, and most cal
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
+_loading = Lock()  # transformers keeps state of its own while it loads, so two threads at once break each other's model
 
 
 class ModelError(ValueError):
@@ -104,9 +106,10 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(
-            path, use_fast=True, trust_remote_code=False, local_files_only=True
-        )
+        with _loading:
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                path, use_fast=True, trust_remote_code=False, local_files_only=True
+            )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model.path: cannot load the tokenizer of {path}: {error}") from None
     if not getattr(tokenizer, "is_fast", False):
@@ -121,9 +124,10 @@ def load_model(path: str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
-        )
+        with _loading:
+            return AutoModelForCausalLM.from_pretrained(
+                path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(f"model.path: cannot load the model of {path}: {error}") from None
 
