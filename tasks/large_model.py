@@ -43,16 +43,21 @@ def convert_model(archives: Path) -> None:
 
 
 def convert_gguf(gguf: Path, destination: Path) -> None:
-    """Dequantise to float32 and write an ordinary folder: safetensors, config, tokenizer.
+    """Dequantise a SmolLM to float32 and write an ordinary folder: safetensors, config, tokenizer.
 
     The model that was read still calls itself quantised and cannot be saved, so its weights go into a new one.
     Documents are parted by the token that pretraining parted them by, not by the end of a chat turn.
+    transformers does not know the splitting that a GGUF names `smollm` and leaves GPT-2's, which ties the last blank
+    before a number to its first digit: other tokens than the model was trained on, in every table and numbered list.
     """
     import torch
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    split = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    tokenizer.backend_tokenizer.pre_tokenizer = split
     settings = read.config.to_dict()
     settings.pop("quantization_config", None)
     tokenizer.eos_token = END_OF_TEXT

@@ -15,6 +15,13 @@ from tasks.large_corpus import MANDOC, PACKAGES, FetchError, check_programs, fet
 from tasks.large_workspace import make_workspace
 
 PROJECT = Path(__file__).parents[2]
+NEEDS_CONVERTER = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("gguf", "accelerate")),
+    reason="needs gguf and accelerate: pip install -c constraints.txt -e '.[large]'",
+)
+LLAMA_CPP_TOKENS = [  # what llama.cpp makes of the same text with the same GGUF
+    *("x", "Ġ=", "Ġ", "1", "2", "ĊĠĠĠĠ", "2", "0", "2", "3", "Ġitems", ",", "ĠĠ", "7", "Ġof", "Ġ", "1", "0", "Ċĉ", "3"),
+]
 MAN_PAGE = ".Dd January 1, 2020\n.Dt HAIL 1\n.Os\n.Sh NAME\n.Nm hail\n.Nd greet someone by name\n"
 
 
@@ -88,11 +95,29 @@ def test_man_pages_become_text(workspace: Path) -> None:
     assert "hail – greet someone by name" in text and "\b" not in text
 
 
+@NEEDS_CONVERTER
+def test_a_converted_model_says_what_the_original_says(workspace: Path) -> None:
+    """Where a wrong base of the rotary angles, order of query and key rows, epsilon or tying would show."""
+    import torch
+    from tiny_gguf import TEXT, build_original, write_gguf
+
+    from tasks.large_model import convert_gguf
+    from velocitune_core.model import load_model, load_tokenizer
+
+    original, tokenizer = build_original()
+    write_gguf(original, tokenizer, Path("tiny.gguf"))
+    convert_gguf(Path("tiny.gguf").resolve(), Path("converted"))
+    converted = load_tokenizer("converted")
+    assert converted(TEXT).input_ids == tokenizer(TEXT).input_ids
+    assert converted.decode(converted(TEXT).input_ids) == TEXT
+    assert converted.eos_token == "<|endoftext|>"
+    tokens = torch.tensor([tokenizer(TEXT).input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(load_model("converted")(tokens).logits, original(tokens).logits)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("gguf", "accelerate")),
-    reason="needs gguf and accelerate: pip install -c constraints.txt -e '.[large]'",
-)
+@NEEDS_CONVERTER
 @pytest.mark.skipif(not (PROJECT / "large/workspace/archives").is_dir(), reason="needs the wheel: make large")
 def test_the_model_can_be_loaded_like_any_other(workspace: Path) -> None:
     from tasks.large_model import MODEL, convert_model
@@ -101,4 +126,6 @@ def test_the_model_can_be_loaded_like_any_other(workspace: Path) -> None:
     convert_model.fn(PROJECT / "large/workspace/archives")
     assert check_model_folder(str(MODEL)) == []
     assert count_parameters(load_model(str(MODEL))) == 134_515_008
-    assert load_tokenizer(str(MODEL)).eos_token == "<|endoftext|>"
+    tokenizer = load_tokenizer(str(MODEL))
+    assert tokenizer.eos_token == "<|endoftext|>"
+    assert tokenizer.tokenize("x = 12\n    2023 items,  7 of 10\n\t3") == LLAMA_CPP_TOKENS
