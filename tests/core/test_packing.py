@@ -11,15 +11,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from velocitune_core.config import Data
-from velocitune_core.packing import (
-    PackingError,
-    document_digest,
-    is_held_out,
-    load_split,
-    pack_domain,
-    tokenizer_digest,
-)
+from velocitune_core.packed import load_split
+from velocitune_core.packing import document_digest, is_held_out, pack_domain
 from velocitune_core.sources import Document
+from velocitune_core.tokenising import PackingError, tokenizer_digest
 
 DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
 
