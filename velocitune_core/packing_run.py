@@ -10,7 +10,7 @@ import tokenizers
 
 from velocitune_core.config import Data, Domain
 from velocitune_core.contracts import Contract, ContractError, DomainManifest
-from velocitune_core.packing import Watcher, pack_domain
+from velocitune_core.packing import SHARD_TOKENS, Watcher, pack_domain
 from velocitune_core.sources import MalformedRows, read_documents, source_files
 from velocitune_core.tokenising import Tokenizer, tokenizer_digest
 
@@ -26,7 +26,14 @@ class FinishedPacking(Contract):
 
 
 def pack_source(
-    name: str, domain: Domain, tokenizer: Tokenizer, data: Data, folder: Path, watch: Watcher
+    name: str,
+    domain: Domain,
+    tokenizer: Tokenizer,
+    data: Data,
+    folder: Path,
+    watch: Watcher,
+    *,
+    shard_tokens: int = SHARD_TOKENS,
 ) -> tuple[DomainManifest, MalformedRows]:
     """Pack the documents of a source into a folder, as `pack_domain` does; returns the malformed rows it passed over.
 
@@ -39,8 +46,17 @@ def pack_source(
         return finished.domain, rows
     malformed = MalformedRows(data.malformed_rows)
     documents = read_documents(domain.source, Path(data.path), malformed)
-    packed = pack_domain(name, documents, tokenizer, data, domain.max_tokens, folder, key=key, watch=watch)
-    packed = packed.model_copy(update={"malformed": malformed.count})
+    packed = pack_domain(
+        name,
+        documents,
+        tokenizer,
+        data,
+        domain.max_tokens,
+        folder,
+        key=key,
+        shard_tokens=shard_tokens,
+        watch=watch,
+    ).model_copy(update={"malformed": malformed.count})
     if key is not None:
         FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(record)
     return packed, malformed
