@@ -149,6 +149,12 @@ def test_output_bytes_are_the_same_again_and_replace_what_was_there(tokenizer, t
     assert sorted(before) == ["held_out.npy", "train.npy"]
 
 
+def test_output_bytes_are_those_of_earlier_versions(tokenizer, tmp_path):
+    manifest = pack(make_documents(700), tokenizer, tmp_path / "code")
+    assert manifest.train.sha256 == "9331dc2d5f9dd016c6e9dc6eee9eea0b7160dd4a75c202455f8ac0c515cbf099"
+    assert manifest.held_out.sha256 == "66ffea38ab016a62584689591238204fcd207a31c65f32d17139c63cdf6c1c95"
+
+
 def test_held_out_rows_are_a_draw_seeded_by_the_name(tokenizer, tmp_path):
     documents = make_documents(600)
     everything = DATA.model_copy(update={"held_out_sequences": 10_000})
