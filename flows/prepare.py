@@ -1,6 +1,9 @@
 """Stage `prepare`: documents → deduplicated, split, tokenised, packed; one task per domain."""
 
+from typing import Any
+
 from prefect import flow, unmapped
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.artifacts import mixture_rows, print_table, publish_table
 from tasks.jobs import check_budget, initial_weights
@@ -8,12 +11,15 @@ from tasks.preflight import checked_params
 from tasks.prepare import pack, write_manifest
 from tasks.workspace import run_stage
 
+DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other computes
+
 
 @flow(name="prepare")
 def prepare() -> None:
     params = checked_params()
     names = list(params.domains)
-    packed = pack.map(names, unmapped(params)).result()
+    with ThreadPoolTaskRunner(max_workers=DOMAINS_AT_ONCE) as runner:
+        packed: list[Any] = runner.map(pack, {"name": names, "params": unmapped(params)}).result()
     manifest = write_manifest(params, dict(zip(names, packed, strict=True)))
     check_budget(params, manifest)
     rows = mixture_rows(manifest, initial_weights(params, manifest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 from prefect import task
@@ -11,13 +12,14 @@ from tasks import paths
 from tasks.jobs import base_job
 from tasks.launch import run_folder, run_training
 from tasks.tracking import Tracker
-from tasks.watchers import PrefectWatcher, TerminalWatcher
+from tasks.watchers import PackingBar, PrefectWatcher, TerminalWatcher
 from velocitune_core.atomic import replacing
 from velocitune_core.config import Base, Params
 from velocitune_core.contracts import DomainManifest, TrainResult
 from velocitune_core.model import build_llama, load_tokenizer, save_model, train_tokenizer
-from velocitune_core.packing import document_digest, is_held_out, pack_domain
-from velocitune_core.sources import read_documents
+from velocitune_core.packing import document_digest, is_held_out
+from velocitune_core.packing_run import pack_source
+from velocitune_core.sources import MalformedRows, read_documents
 
 SCRATCH = paths.RUNS / "base-inputs"
 UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
@@ -27,7 +29,8 @@ UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
 def build_untrained(params: Params) -> None:
     """A tokenizer trained on the training side of the base's domain, and a model with random weights."""
     base = _base(params)
-    documents = read_documents(params.domains[base.domain].source, Path(params.data.path))
+    malformed = MalformedRows(params.data.malformed_rows)
+    documents = read_documents(params.domains[base.domain].source, Path(params.data.path), malformed)
     held_out = params.data.held_out_fraction
     texts = (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))
     tokenizer = train_tokenizer(texts, base.vocabulary_size)
@@ -39,9 +42,10 @@ def build_untrained(params: Params) -> None:
 def pack_base(params: Params) -> DomainManifest:
     """All of the base's domain: its share of the later mixture may be smaller."""
     base = _base(params)
-    documents = read_documents(params.domains[base.domain].source, Path(params.data.path))
+    domain = params.domains[base.domain].model_copy(update={"max_tokens": None})
     tokenizer = load_tokenizer(str(UNTRAINED))
-    return pack_domain(base.domain, documents, tokenizer, params.data, None, PACKED / base.domain)
+    with closing(PackingBar(base.domain, None)) as bar:
+        return pack_source(base.domain, domain, tokenizer, params.data, PACKED / base.domain, bar)[0]
 
 
 @task(name="train base")

@@ -19,7 +19,7 @@ from velocitune_core.config import Params
 from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask
 from velocitune_core.downstream_tasks import DownstreamError, Families, draw, read_families, without_overlap
 from velocitune_core.model import check_model_folder, load_model, load_tokenizer
-from velocitune_core.sources import read_documents
+from velocitune_core.sources import MalformedRows, read_documents
 
 if TYPE_CHECKING:  # these import torch, which takes seconds
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -141,7 +141,8 @@ def downstream_rows(result: DownstreamResult) -> list[dict[str, str | float]]:
 def _documents(params: Params) -> Iterator[str]:
     """Every text that a model of this workspace may have been trained on, held-out ones too."""
     for domain in params.domains.values():
-        for document in read_documents(domain.source, Path(params.data.path)):
+        malformed = MalformedRows(params.data.malformed_rows)
+        for document in read_documents(domain.source, Path(params.data.path), malformed):
             yield document.text
 
 

@@ -8,9 +8,10 @@ from prefect import task
 
 from tasks import paths
 from tasks.devices import leased_device
+from tasks.packed import check_packed
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest
-from velocitune_core.packing import load_split
+from velocitune_core.packed import load_split
 
 
 @task(name="evaluate base model")
@@ -20,6 +21,8 @@ def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     from velocitune_core.processes import start_processes
 
     start = time.perf_counter()
+    splits = [domain.held_out for domain in manifest.domains.values()]
+    check_packed((paths.PREPARED / split.file, split.sha256) for split in splits)
     held_out = {name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()}
     with leased_device(params.resources):
         learner = Learner(params.model.path, params.training, start_processes())

@@ -14,6 +14,7 @@ from pathlib import Path
 import velocitune_core
 from tasks import paths
 from tasks.devices import Device, leased_device
+from tasks.packed import check_packed
 from tasks.watchers import Watcher
 from velocitune_core.atomic import write_text
 from velocitune_core.config import Resources
@@ -48,7 +49,8 @@ def run_training(
     """Run a job to its end in a process of its own, or take the result of an earlier run of the same job.
 
     If `spread`, it is as many processes on as many nodes as `resources` has; else it is one, on one device.
-    Raises TrainingFailedError with the end of the process's log if it does not finish.
+    Raises TrainingFailedError with the end of the process's log if it does not finish, and ConfigError for packed files
+    that are not what `prepare` made.
     """
     folder = run_folder(job)
     result = folder / "result.json"
@@ -57,6 +59,11 @@ def run_training(
             logger.info("%s: finished before, in %s; taking its result", job.name, folder)
             _follow(folder / "events.jsonl", 0, watchers)
         else:
+            check_packed(
+                (Path(path), digest)
+                for files in job.domains.values()
+                for path, digest in ((files.train, files.train_sha256), (files.held_out, files.held_out_sha256))
+            )
             with leased_device(resources, resources.processes if spread else 1) as device:
                 settled = job.model_copy(update={"output": str(folder), "threads": device.threads})
                 write_text(folder / "job.json", settled.model_dump_json(indent=2))

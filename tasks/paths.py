@@ -7,6 +7,7 @@ PIPELINE = Path("dvc.yaml")
 COMPARE_PIPELINE = Path("comparison/dvc.yaml")
 STATE = Path(".velocitune")  # lock, device slots, Prefect's own files
 RUNS = Path("runs")  # trainings in progress and their checkpoints; outlives a stage that fails
+PACKING = RUNS / "packing"  # domains in work or just packed, until all of them are
 
 ARCHIVE_LIST = Path("inputs/archives.txt")
 ARCHIVES = Path("archives")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 
 from prefect import task
 
 from tasks import paths
+from tasks.watchers import PackingBar
+from velocitune_core.atomic import replacing
 from velocitune_core.config import Params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.model import load_tokenizer
-from velocitune_core.packing import pack_domain, tokenizer_digest
-from velocitune_core.sources import read_documents
+from velocitune_core.packing_run import pack_source
+from velocitune_core.sources import MalformedRows, read_documents
+from velocitune_core.tokenising import tokenizer_digest
 
 logger = logging.getLogger(__name__)
 _loading = Lock()  # transformers finds its names when first asked, which fails in two threads at once
@@ -22,12 +26,13 @@ _loading = Lock()  # transformers finds its names when first asked, which fails 
 
 @task(task_run_name="pack {name}")
 def pack(name: str, params: Params) -> DomainManifest:
-    """Deduplicate, split, tokenise and pack one domain into prepared/<name>."""
+    """Deduplicate, split, tokenise and pack one domain into runs/packing/<name>; goes on where a killed run was."""
     domain = params.domains[name]
-    documents = read_documents(domain.source, Path(params.data.path))
     with _loading:
         tokenizer = load_tokenizer(params.model.path)
-    packed = pack_domain(name, documents, tokenizer, params.data, domain.max_tokens, paths.PREPARED / name)
+    with closing(PackingBar(name, domain.max_tokens)) as bar:
+        packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
+    _tell_of_malformed(name, malformed)
     if packed.held_out.sequences < params.data.held_out_sequences:
         logger.warning(
             "%s has %d held-out sequences, fewer than data.held_out_sequences %d: its losses are less certain",
@@ -41,15 +46,22 @@ def pack(name: str, params: Params) -> DomainManifest:
 @task(task_run_name="read through {name}")
 def read_through(name: str, params: Params) -> int:
     """Read a domain to its end and count its documents: bad rows show before anything is computed."""
-    return sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path)))
+    malformed = MalformedRows(params.data.malformed_rows)
+    documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
+    _tell_of_malformed(name, malformed)
+    return documents
 
 
 @task(name="write manifest")
 def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manifest:
-    """prepared/manifest.json: counts and hashes of all domains, in the order of params.yaml.
+    """prepared: what was packed, and manifest.json with counts and hashes of all domains, in the order of params.yaml.
 
-    Folders of domains that are no longer named go.
+    Folders of domains that are no longer named go, and so does what interrupted runs left.
     """
+    paths.PREPARED.mkdir(exist_ok=True)
+    for name in domains:
+        with replacing(paths.PREPARED / name) as temporary:
+            shutil.move(paths.PACKING / name, temporary)
     for folder in paths.PREPARED.iterdir():
         if folder.is_dir() and folder.name not in domains:
             shutil.rmtree(folder)
@@ -61,4 +73,10 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
         domains=domains,
     )
     manifest.write(paths.MANIFEST)
+    shutil.rmtree(paths.PACKING)
     return manifest
+
+
+def _tell_of_malformed(name: str, malformed: MalformedRows) -> None:
+    if malformed.count:
+        logger.warning("%s: passed over %d malformed rows:\n%s", name, malformed.count, "\n".join(malformed.shown))

@@ -6,11 +6,15 @@ A view may fail; the work goes on.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from typing import Protocol
 
+from tqdm import tqdm
+
 from velocitune_core import events
-from velocitune_core.progress import ProgressBar
+from velocitune_core.packing import Progress
+from velocitune_core.progress import SECONDS_BETWEEN_LINES, ProgressBar
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_UPDATES = 5.0
@@ -39,6 +43,43 @@ class TerminalWatcher:
 
     def close(self) -> None:
         self._bar.close()
+
+
+class PackingBar:
+    """Tokens, documents and speed of packing a domain; with a cap on its tokens, the time left."""
+
+    def __init__(self, name: str, max_tokens: int | None) -> None:
+        self._name, self._max_tokens = name, max_tokens
+        self._bar: tqdm | None = None
+        self._documents_before = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self._bar is None:
+            self._start(progress)
+        assert self._bar is not None
+        seconds = max(self._bar.format_dict["elapsed"], 1e-3)
+        speed = (progress.documents - self._documents_before) / seconds
+        self._bar.set_postfix_str(f"{progress.documents:,} documents, {speed:,.0f}/s", refresh=False)
+        self._bar.update(progress.tokens - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _start(self, progress: Progress) -> None:
+        if progress.resumed_at is not None:
+            logger.info("resuming %s at document %s", self._name, f"{progress.resumed_at:,}")
+        self._documents_before = progress.documents
+        self._bar = tqdm(
+            total=self._max_tokens,
+            initial=progress.tokens,
+            desc=f"packing {self._name}",
+            unit="token",
+            unit_scale=True,
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
+            maxinterval=60,
+        )
 
 
 class PrefectWatcher:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from velocitune_core.config import ConfigError
 from velocitune_core.job import DomainFiles
-from velocitune_core.packing import load_split
+from velocitune_core.packed import load_split
 
 
 class PackedDomains:

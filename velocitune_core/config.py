@@ -45,6 +45,7 @@ class Data(Section):
     path: str = Field(min_length=1)  # folder that the sources are relative to
     sequence_length: Annotated[int, Field(ge=8)] = 256
     min_characters: Annotated[int, Field(ge=1)] = 64
+    malformed_rows: Annotated[int, Field(ge=0)] = 0  # of a domain, passed over; one more stops the run
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     held_out_sequences: Positive = 16  # kept per domain: an even draw from everything held out
 

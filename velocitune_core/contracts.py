@@ -67,6 +67,7 @@ class DomainManifest(Part):
     documents_read: int
     duplicates: int
     too_short: int
+    malformed: int = 0  # rows of the source that hold no document
 
 
 class Manifest(Contract):

@@ -11,15 +11,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from velocitune_core.config import Data
-from velocitune_core.packing import (
-    PackingError,
-    document_digest,
-    is_held_out,
-    load_split,
-    pack_domain,
-    tokenizer_digest,
-)
+from velocitune_core.packed import load_split
+from velocitune_core.packing import document_digest, is_held_out, pack_domain
 from velocitune_core.sources import Document
+from velocitune_core.tokenising import PackingError, tokenizer_digest
 
 DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
 
@@ -152,6 +147,12 @@ def test_output_bytes_are_the_same_again_and_replace_what_was_there(tokenizer, t
     assert first == second
     assert {path.name: path.read_bytes() for path in (tmp_path / "code").iterdir()} == before
     assert sorted(before) == ["held_out.npy", "train.npy"]
+
+
+def test_output_bytes_are_those_of_earlier_versions(tokenizer, tmp_path):
+    manifest = pack(make_documents(700), tokenizer, tmp_path / "code")
+    assert manifest.train.sha256 == "9331dc2d5f9dd016c6e9dc6eee9eea0b7160dd4a75c202455f8ac0c515cbf099"
+    assert manifest.held_out.sha256 == "66ffea38ab016a62584689591238204fcd207a31c65f32d17139c63cdf6c1c95"
 
 
 def test_held_out_rows_are_a_draw_seeded_by_the_name(tokenizer, tmp_path):

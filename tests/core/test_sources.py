@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from velocitune_core.config import Source
-from velocitune_core.sources import Document, SourceError, check_source, read_documents
+from velocitune_core.sources import Document, MalformedRows, SourceError, check_source, read_documents
 
 ROWS = [{"text": "first"}, {"text": "zweite Zeile: ä"}, {"text": "third", "other": 1}]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -100,7 +100,7 @@ def test_ten_problems_are_shown_and_all_are_counted(root):
     (root / "code.jsonl").write_bytes(LINES + b"{\n" * 30 + LINES + b"3\n")
     message = failure(root, "code.jsonl")
     assert message.count("not JSON") == 10
-    assert message.endswith("31 malformed rows in all")
+    assert message.endswith("31 malformed rows in all, data.malformed_rows lets 0 pass: mend them, or raise it")
 
 
 def test_a_malformed_row_ends_the_documents(root):
@@ -109,6 +109,41 @@ def test_a_malformed_row_ends_the_documents(root):
     assert len(list(islice(documents, 3))) == 3
     with pytest.raises(SourceError, match=r"code\.jsonl:4"):
         next(documents)
+
+
+def test_as_many_malformed_rows_as_allowed_are_passed_over_and_counted(root):
+    (root / "code.jsonl").write_bytes(b"3\n" + LINES + b"{\n" + LINES)
+    malformed = MalformedRows(allowed=2)
+    documents = list(read_documents(Source(type="jsonl", path="code.jsonl"), root, malformed))
+    assert [document.text for document in documents] == [row["text"] for row in ROWS] * 2
+    assert malformed.count == 2
+    assert [shown.partition(": ")[0] for shown in malformed.shown] == [f"{root}/code.jsonl:{n}" for n in (1, 5)]
+
+
+def test_one_more_than_allowed_stops_with_those_of_all_files_reported(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(LINES + b"3\n")
+    (tmp_path / "b.jsonl").write_bytes(LINES + b"{\n" + LINES)
+    (tmp_path / "c.jsonl").write_bytes(LINES + b"[\n" * 12)
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(LINES * 1000)[:-12])
+    malformed = MalformedRows(allowed=1)
+    read_so_far = []
+    with pytest.raises(SourceError) as caught:
+        read_so_far.extend(read_documents(Source(type="jsonl", path="."), tmp_path, malformed))
+    message = str(caught.value)
+    assert malformed.count == 14
+    assert message.count("not JSON") + message.count("a JSON int") == 10
+    assert "b.jsonl:4" in message and "d.jsonl.gz: cannot be read" in message
+    assert message.endswith("14 malformed rows in all, data.malformed_rows lets 1 pass: mend them, or raise it")
+
+
+def test_a_text_file_that_is_no_text_is_one_malformed_row(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"ok")
+    (tmp_path / "b.bin").write_bytes(b"line\n\xff")
+    (tmp_path / "c.bin").write_bytes(b"\xfe")
+    message = failure(tmp_path, ".", "text")
+    assert "b.bin:2: byte 5 (0xff)" in message and "c.bin:1: byte 0 (0xfe)" in message
+    malformed = MalformedRows(allowed=2)
+    assert [each.text for each in read_documents(Source(type="text", path="."), tmp_path, malformed)] == ["ok"]
 
 
 def test_parquet(tmp_path):

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from tiny import job as tiny_job
 
+from tasks import paths
 from tasks.launch import TrainingFailedError, run_folder, run_training
 from velocitune_core.checkpoint import load_latest
-from velocitune_core.config import Resources
+from velocitune_core.config import ConfigError, Resources
 from velocitune_core.events import Checkpointed, Event, Finished, Started, Stepped
 from velocitune_core.job import TrainJob
 
@@ -189,3 +190,16 @@ def test_other_nodes_join_by_the_command_that_is_logged(
         result = here.result(120)
     (started,) = [event for event in listener.events if isinstance(event, Started)]
     assert started.processes == 2 and result.steps == started.total_steps
+
+
+def test_no_training_starts_on_packed_files_that_were_altered(
+    workspace: Path, make_job: Callable[..., TrainJob]
+) -> None:
+    job = make_job()
+    files = job.domains["code"]
+    altered = workspace / "train.npy"
+    altered.write_bytes(Path(files.train).read_bytes()[:-1] + b"\x01")
+    domains = {**job.domains, "code": files.model_copy(update={"train": str(altered)})}
+    with pytest.raises(ConfigError, match=r"train\.npy: not what `prepare` made"):
+        run_training(job.model_copy(update={"domains": domains}), ONE_THREAD)
+    assert not list(paths.RUNS.glob("*/log.txt"))

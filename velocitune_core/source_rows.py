@@ -1,0 +1,183 @@
+"""The rows of one file or `datasets` data set; what is wrong with a row shows when its text is asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from velocitune_core.config import Source
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_ROWS_AT_ONCE = 1024
+
+
+class SourceError(ValueError):
+    """Documents that cannot be read. The message names file, line or row, and what is wrong with it."""
+
+
+class RowProblem(Exception):
+    """What is wrong with one line or row, and its line where that is not the row's number."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+Rows = Iterator[tuple[int, Callable[[], str]]]  # number of the row from 1, and what gets its text or raises RowProblem
+
+
+def jsonl_rows(path: Path, text_field: str) -> Rows:
+    offset = 0
+    with _open_stream(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield number, lambda line=line, offset=offset: _line_text(line, offset, text_field)
+            offset += len(line)
+
+
+def _line_text(line: bytes, offset: int, text_field: str) -> str:
+    """The text of a jsonl line that starts at byte `offset` of the file."""
+    try:
+        row = json.loads(line.rstrip().decode("utf-8-sig" if offset == 0 else "utf-8"))
+    except UnicodeDecodeError as error:
+        raise RowProblem(_undecodable(error, offset)) from None
+    except json.JSONDecodeError as error:
+        raise RowProblem(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
+    except (ValueError, RecursionError) as error:
+        raise RowProblem(f"not JSON that can be read: {error}") from None
+    if not isinstance(row, dict):
+        raise RowProblem(f"a JSON {type(row).__name__}, not an object")
+    if text_field not in row:
+        raise RowProblem(f"no field {text_field!r}; it has {_listed(row)}: set text_field")
+    return _checked_text(row[text_field], text_field)
+
+
+def _checked_text(value: Any, text_field: str) -> str:
+    if not isinstance(value, str):
+        raise RowProblem(f"field {text_field!r} is {'null' if value is None else type(value).__name__}, not a string")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair; no tokenizer takes it
+        raise RowProblem(f"field {text_field!r} has a lone surrogate at character {error.start}") from None
+    return value
+
+
+def _undecodable(error: UnicodeDecodeError, offset: int = 0) -> str:
+    return f"byte {offset + error.start} (0x{error.object[error.start]:02x}) is not UTF-8; convert the file to UTF-8"
+
+
+@contextmanager
+def _open_stream(path: Path) -> Generator[BinaryIO]:
+    # Arrow's decompressors notice a file that was cut off; zstandard's stream reader takes that for its end.
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
+    with pa.input_stream(str(path), compression=compression) as stream:
+        yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type]
+
+
+@contextmanager
+def named_faults(path: Path) -> Generator[None]:
+    """Faults of the file system, of decompression and of Arrow become a SourceError that names the file."""
+    try:
+        yield
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: cannot be read ({error}); is it damaged or cut off?") from error
+
+
+@contextmanager
+def open_parquet(path: Path, text_field: str) -> Generator[pq.ParquetFile]:
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        if text_field not in schema.names:
+            raise SourceError(f"{path}: no column {text_field!r}; it has {_listed(schema.names)}: set text_field")
+        kind = schema.field(text_field).type
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
+            raise SourceError(f"{path}: column {text_field!r} is {kind}, not string: set text_field")
+        yield file
+
+
+def parquet_rows(path: Path, text_field: str) -> Rows:
+    with open_parquet(path, text_field) as file:
+        number = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
+            for value in batch.column(0):
+                number += 1
+                yield number, lambda value=value: _parquet_text(value, text_field)
+
+
+def _parquet_text(value: Any, text_field: str) -> str:
+    try:
+        return _checked_text(value.as_py(), text_field)
+    except UnicodeDecodeError as error:
+        raise RowProblem(f"column {text_field!r}: {_undecodable(error)}") from None
+
+
+def text_rows(path: Path, _text_field: str) -> Rows:
+    """A text file is one document, of row 0; a problem names its line."""
+    yield 0, lambda: _decoded(path.read_bytes())
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RowProblem(f"{_undecodable(error)}, or narrow the source's path to text files", line) from None
+
+
+def open_dataset_folder(source: Source, root: Path) -> Any | None:
+    """The split of a `save_to_disk` folder with its text column; None for what can only be a hub id."""
+    folder = root / source.path
+    if not folder.is_dir():
+        if _HUB_ID.fullmatch(source.path):
+            return None
+        raise SourceError(f"{folder}: no such folder, and {source.path!r} is no hub id")
+    import datasets
+
+    try:
+        dataset = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise SourceError(f"{folder}: not a folder that `save_to_disk` wrote ({error})") from error
+    if isinstance(dataset, datasets.DatasetDict):
+        if source.split not in dataset:
+            raise SourceError(f"{folder}: no split {source.split!r}; it has {_listed(dataset)}: set split")
+        dataset = dataset[source.split]
+    if source.text_field not in dataset.column_names:
+        raise SourceError(
+            f"{folder}: no column {source.text_field!r}; it has {_listed(dataset.column_names)}: set text_field"
+        )
+    return dataset.select_columns(source.text_field)
+
+
+def open_hub_dataset(source: Source) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(source.path, split=source.split, streaming=True)
+    except Exception as error:  # the hub's client raises many kinds
+        raise SourceError(
+            f"{source.path}: neither a folder below data.path nor readable from the hub ({error})"
+        ) from error
+
+
+def dataset_rows(dataset: Any, text_field: str) -> Rows:
+    for number, row in enumerate(dataset, start=1):
+        yield number, lambda row=row: _dataset_text(row, text_field)
+
+
+def _dataset_text(row: Mapping[str, Any], text_field: str) -> str:
+    if text_field not in row:
+        raise RowProblem(f"no column {text_field!r}; it has {_listed(row)}: set text_field")
+    return _checked_text(row[text_field], text_field)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names)) or "none"
