@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from prefect import task
+from prefect.states import State
 
 from tasks import paths
+from tasks.jobs import proxy_name
 from tasks.launch import run_folder, run_training
 from tasks.tracking import Tracker
 from tasks.watchers import PrefectWatcher, TerminalWatcher
 from velocitune_core.atomic import replacing
-from velocitune_core.config import Params
+from velocitune_core.config import FEWEST_PROXIES, Params, Proxies
 from velocitune_core.contracts import ProxyResult
 from velocitune_core.job import TrainJob
 
+logger = logging.getLogger(__name__)
 SECONDS_BEFORE_RETRY = 5
+HOW_TO_RETRY = "`dvc repro --force --single-item proxies` trains what is missing"
+
+
+class ProxiesFailedError(RuntimeError):
+    """Too few proxies finished for any law; those that did stay in runs/ and are not run again."""
 
 
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY)
@@ -32,6 +43,37 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
         points=result.points,
         seconds=result.seconds.total,
     )
+
+
+def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:
+    """Results of the proxies that finished; those that failed for good are named in a warning.
+
+    Raises ProxiesFailedError with the first failure where fewer than three sizes are left: no law fits them.
+    """
+    results, failed = [], {}
+    for name, state in zip(names, states, strict=True):
+        if state.is_completed():
+            results.append(state.result())
+        else:
+            failed[name] = state
+    if not failed:
+        return results
+    named, sizes = ", ".join(failed), len({result.fraction for result in results})
+    if sizes < FEWEST_PROXIES:
+        failure = next(iter(failed.values())).result(raise_on_failure=False)
+        raise ProxiesFailedError(
+            f"{named} failed, and a law needs proxies of at least {FEWEST_PROXIES} sizes, not {sizes}; mend the cause "
+            "and run the stage again, which trains only these"
+        ) from failure
+    logger.warning("%s failed for good: targets will rest on the other %d; %s", named, len(results), HOW_TO_RETRY)
+    return results
+
+
+def missing_proxies(settings: Proxies, results: Sequence[ProxyResult]) -> list[str]:
+    """Names of the proxies that were asked for and have left no result."""
+    found = {result.name for result in results}
+    wanted = [proxy_name(fraction, seed) for seed in settings.seeds for fraction in settings.fractions]
+    return [name for name in wanted if name not in found]
 
 
 @task(name="write proxies")

@@ -277,20 +277,32 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
 @pytest.mark.usefixtures("first_run")
 def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
     tree = workspace.params()
-    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45], "evaluations": 2, "retries": 1}
+    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "evaluations": 2, "retries": 1}
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
-    obstacle = folders[0.35] / "checkpoints"  # a file where the proxy's checkpoints must go
-    obstacle.parent.mkdir(parents=True)
-    obstacle.touch()
+    obstacles = {fraction: folders[fraction] / "checkpoints" for fraction in (0.35, 0.55)}
+    for obstacle in obstacles.values():  # a file where the proxy's checkpoints must go
+        obstacle.parent.mkdir(parents=True)
+        obstacle.touch()
     said = workspace.run("flows.proxies", status=1)
-    assert "Retry 1/1" in said and "proxy-0_35-seed-1" in said
+    assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a law needs" in said
     assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
     assert sorted(path.stem for path in (workspace.folder / "results/proxies").iterdir()) == PROXIES  # as they were
-    obstacle.unlink()
+
+    obstacles[0.55].unlink()
     said = workspace.run("flows.proxies")
-    assert said.count("finished before") == 2
+    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed for good" in said
+    assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run("flows.targets")
+    targets = Targets.read(workspace.folder / "results/targets.json")
+    assert targets.missing_proxies == ["proxy-0_35-seed-1"]
+    assert all("missing_proxies" in domain.flags for domain in targets.domains.values())
+
+    obstacles[0.35].unlink()
+    said = workspace.run("flows.proxies")
+    assert said.count("finished before") == 3
     assert all((folder / "result.json").exists() for folder in folders.values())
+    workspace.run("flows.targets")
+    assert Targets.read(workspace.folder / "results/targets.json").missing_proxies == []
 
 
 @pytest.mark.usefixtures("first_run")
