@@ -7,7 +7,7 @@ import logging
 import pytest
 from prefect.states import Completed, Crashed, Failed, State
 
-from tasks.launch import TrainingFailedError
+from tasks.launch import TrainingFailedError, TrainingStoppedError
 from tasks.proxies import ProxiesFailedError, missing_proxies, results_of
 from velocitune_core.config import Proxies
 from velocitune_core.contracts import LossPoint, ProxyResult
@@ -54,6 +54,12 @@ def test_two_sizes_are_refused_with_the_first_failure(lost: State[ProxyResult]) 
     with pytest.raises(ProxiesFailedError, match=r"proxy-0_1-seed-1, proxy-0_8-seed-1 failed, .* not 2") as refused:
         results_of(NAMES, [lost, done(NAMES[1]), done(NAMES[2]), BROKEN])
     assert "ended with status 1" in str(refused.value.__cause__)
+
+
+def test_a_proxy_that_was_stopped_has_not_failed() -> None:
+    stopped = Failed(data=TrainingStoppedError("ended with status 75"))
+    with pytest.raises(TrainingStoppedError):
+        results_of(NAMES, [done(NAMES[0]), stopped, done(NAMES[2]), done(NAMES[3])])
 
 
 def test_other_seeds_of_a_size_are_no_other_size() -> None:
