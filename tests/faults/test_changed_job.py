@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import train_here
+from faults import train_here, warnings
 from tiny import job
 
 from velocitune_core.events import Event, Stepped
@@ -46,4 +46,6 @@ def test_a_changed_job_is_refused_with_what_differs(
         train_here(changed)
     for line in lines:
         assert line in str(refused.value)
-    train_here(tree)  # unchanged, it goes on
+    warned = warnings(train_here(changed, accept_changes=True))
+    assert [line for line in lines if not any(line in message for message in warned)] == []
+    assert all("accepted change since step" in message for message in warned)

@@ -20,11 +20,11 @@ def kill_at_random(tree: dict, kills: int, program: Sequence[str]) -> Run:
     steps = sorted(random.Random(seed).sample(range(1, LAST_KILL), kills))
     print(f"seed {seed}: killed after steps {steps}")  # noqa: T201 - shown when the test fails
     for step in steps:
-        assert signal_at(step, signal.SIGKILL, tree, program).returncode == -signal.SIGKILL
+        assert signal_at(step, signal.SIGKILL, tree, program=program).returncode == -signal.SIGKILL
     resumed = train(tree, program)
     assert len(resumed.resumed_from) == kills + 1
     for step, start in zip(steps, resumed.resumed_from[1:], strict=True):
-        assert (start or 0) > step - 8  # the save every four steps that was whole, or the one before
+        assert (start or 0) >= step - 2 * 4  # of the saves every four steps, one at most was under way
     return resumed
 
 

@@ -21,7 +21,7 @@ from velocitune_core.training import Trainer
 SAVE_OFTEN = {"training__checkpoint_every_steps": 4}
 
 
-def train_here(tree: dict[str, Any], act: Callable[[Event], None] = lambda event: None) -> list[Event]:
+def train_here(tree: dict[str, Any], act: Callable[[Event], None] = lambda event: None, **options: Any) -> list[Event]:
     """Train in this process, so that a listener can meddle between two steps; returns what was said.
 
     Raises what the training raises, with the events so far in `said`.
@@ -32,10 +32,13 @@ def train_here(tree: dict[str, Any], act: Callable[[Event], None] = lambda event
         said.append(event)
         act(event)
 
+    trainer = Trainer(TrainJob.model_validate(tree, strict=False), start_processes(), [listen], **options)
     try:
-        Trainer(TrainJob.model_validate(tree, strict=False), start_processes(), [listen]).run()
+        trainer.run()
     except Exception as error:
         error.said = said  # type: ignore[attr-defined]
+        if trainer.writer.busy:  # a process waits for it as it ends
+            trainer.writer.outcome()
         raise
     return said
 

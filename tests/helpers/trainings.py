@@ -82,7 +82,7 @@ def signal_at(
     kind: type[events.EventBase] = events.Stepped,
     program: Sequence[str] = ALONE,
 ) -> Run:
-    """Train, and signal every process of the run as soon as this life of it tells of `step`, by an event of that kind."""
+    """Train, and signal every process of the run as soon as this life tells of `step`, by an event of that kind."""
     file = Path(tree["output"]) / "events.jsonl"
     offset = file.stat().st_size if file.exists() else 0
     process = start(tree, program)
