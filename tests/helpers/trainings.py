@@ -88,7 +88,7 @@ def signal_at(
     process = start(tree, program)
 
     def told() -> bool:
-        assert process.poll() is None, f"ended before step {step} was seen"
+        assert process.poll() is None, f"ended before step {step} was seen: {process.communicate()[1]}"
         return any(isinstance(event, kind) and event.step >= step for event in read_events(file, offset))
 
     wait_for(told, every_seconds=0.002)
