@@ -1,7 +1,5 @@
 """Stage `proxies`: sub-sampled runs under the original weights, one task each; a failure costs only itself."""
 
-from typing import Any
-
 from prefect import flow, unmapped
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -10,7 +8,7 @@ from tasks import paths
 from tasks.devices import parallel_trainings
 from tasks.jobs import proxy_jobs
 from tasks.preflight import checked_params
-from tasks.proxies import train_proxy, write_proxies
+from tasks.proxies import results_of, train_proxy, write_proxies
 from tasks.workspace import run_stage
 from velocitune_core.contracts import Manifest
 
@@ -23,8 +21,7 @@ def proxies() -> None:
     with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
         wait(futures)
-    results: list[Any] = [future.result() for future in futures]
-    write_proxies(results)
+    write_proxies(results_of([job.name for job in jobs], [future.state for future in futures]))
 
 
 if __name__ == "__main__":

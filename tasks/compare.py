@@ -14,7 +14,7 @@ from tasks.artifacts import print_table, publish_table
 from tasks.devices import gpu_count
 from tasks.downstream import Questions, evaluate_downstream
 from tasks.jobs import compared_job, initial_weights, with_weights
-from tasks.launch import run_folder, run_training
+from tasks.launch import may_be_retried, run_folder, run_training
 from tasks.proxies import read_proxies
 from tasks.search import Search, find_weights
 from tasks.tracking import Tracker
@@ -71,7 +71,7 @@ def in_order(params: Params) -> list[tuple[str, int]]:
     return [(label, seed) for seed in settings.seeds for label in labels]
 
 
-@task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY)
+@task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
 def train_compared(
     params: Params, label: str, seed: int, parent: ComparedRun | None, questions: Questions | None
 ) -> ComparedRun:

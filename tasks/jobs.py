@@ -77,9 +77,13 @@ def proxy_jobs(params: Params, manifest: Manifest) -> list[TrainJob]:
         for fraction in params.proxies.fractions:
             training = params.training.model_copy(update={"seed": seed})
             steps = max(1, round(fraction * pipeline_steps(params, manifest)))
-            job = _pipeline_job(params, manifest, f"proxy-{fraction:g}-seed-{seed}".replace(".", "_"), training)
+            job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training)
             jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
+
+
+def proxy_name(fraction: float, seed: int) -> str:
+    return f"proxy-{fraction:g}-seed-{seed}".replace(".", "_")
 
 
 def training_job(params: Params, manifest: Manifest, initial: InitialLosses, targets: Targets) -> TrainJob:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import velocitune_core
 from tasks import paths
@@ -22,6 +23,11 @@ from velocitune_core.contracts import TrainResult
 from velocitune_core.events import read_events_from
 from velocitune_core.job import TrainJob
 from velocitune_core.strategies import strategy_file
+from velocitune_core.train import STOPPED
+
+if TYPE_CHECKING:
+    from prefect import State, Task
+    from prefect.client.schemas.objects import TaskRun
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -37,6 +43,15 @@ class TrainingFailedError(RuntimeError):
     """A training process that did not finish; what it saved stays, and the next run goes on from there."""
 
 
+class TrainingStoppedError(TrainingFailedError):
+    """A training that somebody stopped: the run was cancelled, or the process was sent a signal."""
+
+
+def may_be_retried(task: Task[Any, Any], run: TaskRun, state: State) -> bool:
+    """For Prefect's `retry_condition_fn`: whatever was stopped on request is not started again."""
+    return not isinstance(state.result(raise_on_failure=False), TrainingStoppedError)
+
+
 def run_folder(job: TrainJob) -> Path:
     """Where this very job runs: another job, data, model or code has another folder."""
     key = sha256(f"{job.fingerprint()}{_code_digest(job.strategy.name)}".encode()).hexdigest()[:12]
@@ -49,8 +64,8 @@ def run_training(
     """Run a job to its end in a process of its own, or take the result of an earlier run of the same job.
 
     If `spread`, it is as many processes on as many nodes as `resources` has; else it is one, on one device.
-    Raises TrainingFailedError with the end of the process's log if it does not finish, and ConfigError for packed files
-    that are not what `prepare` made.
+    Raises TrainingFailedError with the end of the process's log if it does not finish, TrainingStoppedError if it was
+    asked to stop, and ConfigError for packed files that are not what `prepare` made.
     """
     folder = run_folder(job)
     result = folder / "result.json"
@@ -110,7 +125,8 @@ def _launch(folder: Path, device: Device, launcher: list[str], watchers: Sequenc
         _stop(process)
     if status != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        raise TrainingFailedError(
+        error = TrainingStoppedError if status == STOPPED else TrainingFailedError
+        raise error(
             f"{folder.name} ended with status {status}; what it saved stays in {folder}, and running the stage again "
             f"goes on from there. The end of {log}:\n" + "\n".join(lines)
         )

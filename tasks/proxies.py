@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from typing import Any
+
 from prefect import task
+from prefect.states import State
 
 from tasks import paths
-from tasks.launch import run_folder, run_training
+from tasks.jobs import proxy_name
+from tasks.launch import TrainingStoppedError, may_be_retried, run_folder, run_training
 from tasks.tracking import Tracker
 from tasks.watchers import PrefectWatcher, TerminalWatcher
 from velocitune_core.atomic import replacing
-from velocitune_core.config import Params
+from velocitune_core.config import FEWEST_PROXIES, Params, Proxies
 from velocitune_core.contracts import ProxyResult
 from velocitune_core.job import TrainJob
 
+logger = logging.getLogger(__name__)
 SECONDS_BEFORE_RETRY = 5
+HOW_TO_RETRY = "`dvc repro --force --single-item proxies` trains what is missing"
 
 
-@task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY)
+class ProxiesFailedError(RuntimeError):
+    """Too few proxies finished for any law; those that did stay in runs/ and are not run again."""
+
+
+@task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
 def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
     """Run a proxy, or take what an earlier run of the same proxy left."""
     tracker = Tracker(params)
@@ -32,6 +44,41 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
         points=result.points,
         seconds=result.seconds.total,
     )
+
+
+def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:
+    """Results of the proxies that finished; those that failed for good are named in a warning.
+
+    Raises ProxiesFailedError with the first failure where fewer than three sizes are left: no law fits them; and
+    TrainingStoppedError where one was stopped on request, since it did not fail.
+    """
+    results: list[ProxyResult] = []
+    failed: dict[str, Any] = {}
+    for name, state in zip(names, states, strict=True):
+        if state.is_completed():
+            results.append(state.result())
+        else:
+            failed[name] = state.result(raise_on_failure=False)
+    if not failed:
+        return results
+    for failure in failed.values():
+        if isinstance(failure, TrainingStoppedError):
+            raise failure
+    named, sizes = ", ".join(failed), len({result.fraction for result in results})
+    if sizes < FEWEST_PROXIES:
+        raise ProxiesFailedError(
+            f"{named} failed, and a law needs proxies of at least {FEWEST_PROXIES} sizes, not {sizes}; mend the cause "
+            "and run the stage again, which trains only these"
+        ) from next(iter(failed.values()))
+    logger.warning("%s failed for good: targets will rest on the other %d; %s", named, len(results), HOW_TO_RETRY)
+    return results
+
+
+def missing_proxies(settings: Proxies, results: Sequence[ProxyResult]) -> list[str]:
+    """Names of the proxies that were asked for and have left no result."""
+    found = {result.name for result in results}
+    wanted = [proxy_name(fraction, seed) for seed in settings.seeds for fraction in settings.fractions]
+    return [name for name in wanted if name not in found]
 
 
 @task(name="write proxies")

@@ -18,6 +18,7 @@ from velocitune_core.progress import SECONDS_BETWEEN_LINES, ProgressBar
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_UPDATES = 5.0
+SECONDS_AFTER_FAILURE = 300.0  # Prefect tries a server that is gone for a minute, and the events wait meanwhile
 
 
 class Watcher(Protocol):
@@ -90,7 +91,8 @@ class PrefectWatcher:
         self._artifact: object = None
         self._total = 0  # not known before the training says so
         self._step = 0
-        self._updated = 0.0
+        self._next_update = 0.0
+        self._failing = False
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.Started):
@@ -98,18 +100,18 @@ class PrefectWatcher:
         self._step = event.step
 
     def flush(self) -> None:
-        if time.monotonic() - self._updated >= SECONDS_BETWEEN_UPDATES:
+        if time.monotonic() >= self._next_update:
             self._update()
 
     def close(self) -> None:
-        self._update()
+        if not self._failing:
+            self._update()
 
     def _update(self) -> None:
         if not self._total:
             return
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-        self._updated = time.monotonic()
         percent = 100.0 * self._step / self._total
         try:
             if self._artifact is None:
@@ -118,5 +120,8 @@ class PrefectWatcher:
                 self._artifact = create_progress_artifact(percent, key=key, description=description)
             else:
                 update_progress_artifact(self._artifact, progress=percent)  # pyrefly: ignore
+            self._failing = False
         except Exception as error:  # the server may be gone; the training is not
+            self._failing = True
             logger.warning("Prefect did not take the progress of %s: %s", self._name, error)
+        self._next_update = time.monotonic() + (SECONDS_AFTER_FAILURE if self._failing else SECONDS_BETWEEN_UPDATES)

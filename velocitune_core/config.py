@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="letters, digits, '_' and '-'")]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+FEWEST_PROXIES = 3  # different sizes that a scaling law needs
 
 
 class ConfigError(ValueError):
@@ -157,7 +158,7 @@ class Proxies(Section):
     @classmethod
     def _increasing(cls, fractions: list[float]) -> list[float]:
         problems = []
-        if len(fractions) < 3:
+        if len(fractions) < FEWEST_PROXIES:
             problems.append(f"{fractions} are {len(fractions)} proxies; a scaling law needs at least three")
         if any(b <= a for a, b in pairwise(fractions)):
             problems.append(f"{fractions} must increase within (0, 1]")

@@ -111,7 +111,7 @@ class ProxyResult(Contract):
         return self.points[-1]
 
 
-Flag = Literal["too_few_points", "at_bound", "wide_interval", "not_decreasing", "above_initial"]
+Flag = Literal["too_few_points", "at_bound", "wide_interval", "not_decreasing", "above_initial", "missing_proxies"]
 
 
 class Law(Part):
@@ -163,6 +163,7 @@ class Targets(Contract):
     domains: dict[str, DomainTarget] = Field(min_length=1)
     token_budget: int | None = None  # D at which the laws were read
     level: float | None = None  # of the intervals
+    missing_proxies: list[str] = []  # asked for, and failed for good
 
     def losses(self) -> dict[str, float]:
         return {name: domain.target for name, domain in self.domains.items()}

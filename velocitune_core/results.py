@@ -18,6 +18,7 @@ FLAG_MEANINGS = {
     "wide_interval": "the interval of the target is wider than the configured share of it",
     "not_decreasing": "the proxies' losses do not fall with more tokens",
     "above_initial": "the target is not below the initial loss, so there is no gap to close",
+    "missing_proxies": "some of the proxies failed, and the law rests on the others",
 }
 
 

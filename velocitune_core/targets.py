@@ -29,11 +29,16 @@ class TargetError(ValueError):
 
 
 def fit_targets(
-    initial: InitialLosses, proxies: Sequence[ProxyResult], token_budget: int, settings: config.Targets
+    initial: InitialLosses,
+    proxies: Sequence[ProxyResult],
+    token_budget: int,
+    settings: config.Targets,
+    missing: Sequence[str] = (),
 ) -> Targets:
     """A target per domain: its law, fitted to the proxies' held-out losses, read at `token_budget` tokens.
 
-    D is tokens of the whole mixture. Raises TargetError for fewer than three usable points or domains that differ.
+    D is tokens of the whole mixture; `missing` names proxies that failed. Raises TargetError for fewer than three
+    usable points or domains that differ.
     """
     points = _points(proxies, settings)
     if len({point.tokens for point in points}) < PARAMETERS:
@@ -48,7 +53,13 @@ def fit_targets(
                 "run the stages `initial` and `proxies` on the same domains"
             )
     domains = {name: _target(name, loss, points, token_budget, settings) for name, loss in initial.losses.items()}
-    return Targets(domains=domains, token_budget=token_budget, level=settings.interval)
+    if missing:
+        domains = {name: _flagged(domain, "missing_proxies") for name, domain in domains.items()}
+    return Targets(domains=domains, token_budget=token_budget, level=settings.interval, missing_proxies=list(missing))
+
+
+def _flagged(domain: DomainTarget, flag: Flag) -> DomainTarget:
+    return domain.model_copy(update={"flags": [*domain.flags, flag]})
 
 
 def _points(proxies: Sequence[ProxyResult], settings: config.Targets) -> list[LossPoint]:

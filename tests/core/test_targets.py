@@ -169,6 +169,15 @@ def test_flag_too_few_points() -> None:
     assert flags(code) == []
 
 
+def test_flag_missing_proxies() -> None:
+    initial = InitialLosses(losses={"code": 9.0, "papers": 9.0}, tokens={"code": 1, "papers": 1}, seconds=1.0)
+    proxies = [proxy(fraction) for fraction in (0.1, 0.2, 0.4)]
+    targets = fit_targets(initial, proxies, BUDGET, FEW, missing=["proxy-0_8-seed-1"])
+    assert targets.missing_proxies == ["proxy-0_8-seed-1"]
+    assert all(domain.flags[-1] == "missing_proxies" for domain in targets.domains.values())
+    assert fit_targets(initial, proxies, BUDGET, FEW).missing_proxies == []
+
+
 def test_flag_above_initial() -> None:
     target = code(BUDGET)
     assert flags(code, initial=target - 0.01) == ["above_initial"]

@@ -2,94 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
-from tiny import LENGTH, SEQUENCES, VOCABULARY, job, write_job
+from tiny import LENGTH, SEQUENCES, VOCABULARY, job
+from trainings import ALONE, TOGETHER, Run, assert_ends_like, signal_at, train, what_was_said
 
 from velocitune_core import events
-from velocitune_core.contracts import TrainResult
-from velocitune_core.events import Event, read_events
-
-ALONE = [sys.executable, "-m", "velocitune_core.train"]
-TOGETHER = [*ALONE[:2], "torch.distributed.run", "--standalone", "--nproc-per-node=2", *ALONE[1:]]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a finished process left behind."""
-
-    output: Path
-    returncode: int
-    stderr: str
-
-    @property
-    def events(self) -> list[Event]:
-        return list(read_events(self.output / "events.jsonl"))
-
-    @property
-    def result(self) -> TrainResult:
-        return TrainResult.read(self.output / "result.json")
-
-    @property
-    def weights(self) -> dict[str, np.ndarray]:
-        return load_file(self.output / "model" / "model.safetensors")
-
-    @property
-    def checkpoints(self) -> list[str]:
-        return sorted(path.name for path in (self.output / "checkpoints").iterdir())
-
-
-def start(tree: dict[str, Any], program: Sequence[str] = ALONE) -> subprocess.Popen[str]:
-    command = [*program, str(write_job(tree))]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-
-
-def end(process: subprocess.Popen[str], tree: dict[str, Any]) -> Run:
-    _, stderr = process.communicate(timeout=120)
-    return Run(Path(tree["output"]), process.returncode, stderr)
-
-
-def train(tree: dict[str, Any], program: Sequence[str] = ALONE) -> Run:
-    return end(start(tree, program), tree)
-
-
-def signal_at(
-    step: int, number: signal.Signals, tree: dict[str, Any], kind: type[events.EventBase] = events.Stepped
-) -> Run:
-    """Train, and send the signal as soon as this life of the run tells of `step`, by an event of that kind."""
-    file, deadline = Path(tree["output"]) / "events.jsonl", time.monotonic() + 100
-    offset = file.stat().st_size if file.exists() else 0
-    process = start(tree)
-    while not any(isinstance(event, kind) and event.step >= step for event in read_events(file, offset)):
-        assert process.poll() is None and time.monotonic() < deadline, f"ended before step {step} was seen"
-        time.sleep(0.002)
-    process.send_signal(number)
-    return end(process, tree)
-
-
-def what_was_said(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
-    """Events by kind and step, without what differs from run to run: clock times, resumptions, and checkpoints."""
-    timing = {"time", "seconds", "tokens_per_second"}
-    of_lives = events.Started | events.Warned | events.Checkpointed
-    return {
-        (event.event, event.step): event.model_dump(exclude=timing)
-        for event in run.events
-        if not isinstance(event, of_lives)
-    }
 
 
 @pytest.fixture(scope="module")
@@ -176,15 +99,7 @@ def test_each_life_resumed_from_the_newest_checkpoint(lives: list[Run]) -> None:
 
 
 def test_a_resumed_training_ends_bit_for_bit_like_the_unbroken_one(lives: list[Run], unbroken: Run) -> None:
-    resumed = lives[-1]
-    said, expected = what_was_said(resumed), what_was_said(unbroken)
-    assert said == expected
-    assert resumed.result.final == unbroken.result.final
-    assert resumed.result.weights == unbroken.result.weights
-    assert resumed.result.tokens_per_domain == unbroken.result.tokens_per_domain
-    ours, theirs = resumed.weights, unbroken.weights
-    assert set(ours) == set(theirs)
-    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert_ends_like(lives[-1], unbroken)
 
 
 def test_no_event_was_said_twice(lives: list[Run]) -> None:

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Workspace:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",  # stages call `python`
         }
         return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [*without_network(), sys.executable, "-m", *arguments],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
@@ -65,11 +66,24 @@ class Workspace:
         """The same to its end; returns what it said."""
         return finished(self.start(*arguments), status)
 
+    def run_code(self, code: str) -> str:
+        """What a few lines print that use the workspace's own code."""
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
+
     def params(self) -> dict[str, Any]:
         return yaml.safe_load((self.folder / "params.yaml").read_text())
 
     def write_params(self, tree: dict[str, Any]) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+@cache
+def without_network() -> list[str]:
+    """What to put before a command to leave it no network but loopback; nothing where that is not permitted."""
+    isolated = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    permitted = shutil.which("unshare") and subprocess.run([*isolated, "true"], capture_output=True, check=False)
+    return isolated if permitted and permitted.returncode == 0 else []
 
 
 def finished(process: subprocess.Popen[str], status: int = 0) -> str:
@@ -163,6 +177,18 @@ def test_pipeline_makes_everything_that_dvc_declares(workspace: Workspace, first
     assert "Result" in first_run[0]
 
 
+@pytest.mark.usefixtures("first_run")
+def test_everything_was_made_without_a_network(workspace: Workspace) -> None:
+    if not without_network():
+        pytest.skip("no namespace without a network may be made here: needs root, `unshare` and `ip`")
+    connect = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=5)"  # an address of no one
+    refused = subprocess.run(
+        [*without_network(), sys.executable, "-c", connect], capture_output=True, text=True, check=False
+    )
+    assert "Network is unreachable" in refused.stderr
+    assert (workspace.folder / "results/train.json").exists()
+
+
 def test_a_second_run_in_the_workspace_is_refused(first_run: tuple[str, str, int]) -> None:
     _, refused, pid = first_run
     assert "a run is going in this workspace already" in refused
@@ -246,6 +272,22 @@ def test_the_pipeline_after_dvc_repro_skips_everything(workspace: Workspace) -> 
 
 
 @pytest.mark.usefixtures("first_run")
+def test_edited_code_of_the_core_makes_results_stale_for_dvc_and_for_runs(workspace: Workspace) -> None:
+    strategy = workspace.folder / "velocitune_core/strategies/velocitune.py"
+    before, taken = strategy.read_text(), training_folders(workspace)
+    assert all((workspace.folder / folder / "result.json").exists() for folder in taken)
+    strategy.write_text(before + "\n# an edit\n")
+    try:
+        assert stale(workspace) == {"train"}
+        other = training_folders(workspace)
+    finally:
+        strategy.write_text(before)
+    assert other[0] != taken[0] and other[1:] == taken[1:]  # the training under that strategy, and no static proxy
+    assert not (workspace.folder / other[0]).exists()
+    assert stale(workspace) == set()
+
+
+@pytest.mark.usefixtures("first_run")
 def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.preflight import checked_params
     from tasks.versioning import stages_in_order
@@ -277,20 +319,32 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
 @pytest.mark.usefixtures("first_run")
 def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
     tree = workspace.params()
-    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45], "evaluations": 2, "retries": 1}
+    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "evaluations": 2, "retries": 1}
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
-    obstacle = folders[0.35] / "checkpoints"  # a file where the proxy's checkpoints must go
-    obstacle.parent.mkdir(parents=True)
-    obstacle.touch()
+    obstacles = {fraction: folders[fraction] / "checkpoints" for fraction in (0.35, 0.55)}
+    for obstacle in obstacles.values():  # a file where the proxy's checkpoints must go
+        obstacle.parent.mkdir(parents=True)
+        obstacle.touch()
     said = workspace.run("flows.proxies", status=1)
-    assert "Retry 1/1" in said and "proxy-0_35-seed-1" in said
+    assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a law needs" in said
     assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
     assert sorted(path.stem for path in (workspace.folder / "results/proxies").iterdir()) == PROXIES  # as they were
-    obstacle.unlink()
+
+    obstacles[0.55].unlink()
     said = workspace.run("flows.proxies")
-    assert said.count("finished before") == 2
+    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed for good" in said
+    assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run("flows.targets")
+    targets = Targets.read(workspace.folder / "results/targets.json")
+    assert targets.missing_proxies == ["proxy-0_35-seed-1"]
+    assert all("missing_proxies" in domain.flags for domain in targets.domains.values())
+
+    obstacles[0.35].unlink()
+    said = workspace.run("flows.proxies")
+    assert said.count("finished before") == 3
     assert all((folder / "result.json").exists() for folder in folders.values())
+    workspace.run("flows.targets")
+    assert Targets.read(workspace.folder / "results/targets.json").missing_proxies == []
 
 
 @pytest.mark.usefixtures("first_run")
@@ -358,6 +412,24 @@ def proxy_jobs_of(workspace: Workspace) -> list[TrainJob]:
     """The proxies that the workspace's settings ask for."""
     with contextlib.chdir(workspace.folder):
         return proxy_jobs(load_params(Path("params.yaml")), Manifest.read(Path("prepared/manifest.json")))
+
+
+def training_folders(workspace: Workspace) -> list[str]:
+    """Where the training and the proxies run, as the code of the workspace has it."""
+    return workspace.run_code(TRAINING_FOLDERS).split()
+
+
+TRAINING_FOLDERS = """
+from pathlib import Path
+from tasks import paths
+from tasks.jobs import proxy_jobs, training_job
+from tasks.launch import run_folder
+from velocitune_core.config import load_params
+from velocitune_core.contracts import InitialLosses, Manifest, Targets
+params, manifest = load_params(Path("params.yaml")), Manifest.read(paths.MANIFEST)
+training = training_job(params, manifest, InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS))
+print(*(run_folder(job) for job in [training, *proxy_jobs(params, manifest)]))
+"""
 
 
 def stale(workspace: Workspace) -> set[str]:

@@ -1,0 +1,82 @@
+"""MLflow's server is killed while a training runs, and comes back."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from servers import free_port, kill_group, running
+from tiny import job
+
+from tasks.launch import run_folder, run_training
+from tasks.tracking import Tracker, metrics_of
+from velocitune_core.config import Resources, parse_params
+from velocitune_core.events import Event, read_events
+from velocitune_core.job import TrainJob
+
+SETTINGS: dict[str, Any] = {
+    "domains": {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in ("code", "general")},
+    "data": {"path": "data/raw"},
+    "model": {"path": "models/mine"},
+    "training": {"optimizer": {"learning_rate": 1e-3}},
+}
+
+
+class KillWhenTold:
+    """Kills a server as soon as it has taken the first events of a training."""
+
+    def __init__(self, server: subprocess.Popen[bytes]) -> None:
+        self._server, self._told = server, 0
+
+    def __call__(self, event: Event) -> None:
+        self._told += bool(list(metrics_of(event)))
+
+    def flush(self) -> None:
+        if self._told:
+            kill_group(self._server)
+
+    def close(self) -> None:
+        pass
+
+
+def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_duplicates(
+    tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    params = parse_params(SETTINGS | {"tracking": {"uri": address, "experiment": "faults"}})
+    tiny = TrainJob.model_validate(job(tiny_inputs, tmp_path / "unused", total_steps=600), strict=False)
+
+    def server() -> AbstractContextManager[subprocess.Popen[bytes]]:
+        store = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./mlartifacts"]
+        place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        return running(tmp_path, "mlflow", "server", *store, *place, health=f"{address}/health")
+
+    def train(*others: KillWhenTold) -> str:
+        child = Tracker(params).child("training", "training-1")
+        with caplog.at_level(logging.WARNING, logger="tasks.tracking"):
+            assert run_training(tiny, Resources(threads=1), [child, *others]).steps == 600
+        return child.run_id
+
+    with server() as doomed:
+        run_id = train(KillWhenTold(doomed))
+        assert doomed.returncode == -9
+    assert f"run {run_id} catches up later" in caplog.text
+    with server():
+        assert train() == run_id  # the training is not run again, its events are told once more
+        client = MlflowClient(address)
+        expected: dict[str, list[tuple[int, int, float]]] = {}
+        for event in read_events(run_folder(tiny) / "events.jsonl"):
+            for key, value in metrics_of(event):
+                expected.setdefault(key, []).append((event.step, round(event.time * 1000), value))
+        assert len(expected["train/loss"]) == 600
+        for key, points in expected.items():
+            told = [(each.step, each.timestamp, each.value) for each in client.get_metric_history(run_id, key)]
+            assert sorted(told) == sorted(points), key
+        assert client.get_run(run_id).info.status == "FINISHED"
