@@ -47,8 +47,8 @@ def convert_gguf(gguf: Path, destination: Path) -> None:
 
     The model that was read still calls itself quantised and cannot be saved, so its weights go into a new one.
     Documents are parted by the token that pretraining parted them by, not by the end of a chat turn.
-    transformers does not know the splitting that a GGUF names `smollm` and leaves GPT-2's, which ties the last blank
-    before a number to its first digit: other tokens than the model was trained on, in every table and numbered list.
+    transformers does not know the splitting that a GGUF names `smollm` and leaves GPT-2's, which parts the last
+    blank before a number from those before it: other tokens than those of pretraining, in tables and numbered lists.
     """
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
