@@ -6,7 +6,6 @@ import logging
 import shutil
 from contextlib import closing
 from pathlib import Path
-from threading import Lock
 
 from prefect import task
 
@@ -21,15 +20,13 @@ from velocitune_core.sources import MalformedRows, read_documents
 from velocitune_core.tokenising import tokenizer_digest
 
 logger = logging.getLogger(__name__)
-_loading = Lock()  # transformers finds its names when first asked, which fails in two threads at once
 
 
 @task(task_run_name="pack {name}")
 def pack(name: str, params: Params) -> DomainManifest:
     """Deduplicate, split, tokenise and pack one domain into runs/packing/<name>; goes on where a killed run was."""
     domain = params.domains[name]
-    with _loading:
-        tokenizer = load_tokenizer(params.model.path)
+    tokenizer = load_tokenizer(params.model.path)
     with closing(PackingBar(name, domain.max_tokens)) as bar:
         packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
     _tell_of_malformed(name, malformed)

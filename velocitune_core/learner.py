@@ -27,8 +27,8 @@ from velocitune_core.model import (
     transformer_layers,
 )
 from velocitune_core.next_token_loss import NextTokenLoss
-from velocitune_core.packing import tokenizer_digest
 from velocitune_core.processes import Processes, shard
+from velocitune_core.tokenising import tokenizer_digest
 from velocitune_core.train_state import RNG, train_state, whole_weights
 
 if TYPE_CHECKING:

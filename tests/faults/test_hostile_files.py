@@ -18,7 +18,7 @@ from tiny import job
 from velocitune_core.checkpoint import CheckpointError, load_latest, read_tensors, save_checkpoint
 from velocitune_core.job import TrainJob
 from velocitune_core.model import ModelError, check_model_folder, load_model, load_tokenizer
-from velocitune_core.packing import load_split
+from velocitune_core.packed import load_split
 
 
 @pytest.fixture
