@@ -29,6 +29,8 @@ def pack(name: str, params: Params) -> DomainManifest:
     tokenizer = load_tokenizer(params.model.path)
     with closing(PackingBar(name, domain.max_tokens)) as bar:
         packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
+    if not bar.started:
+        logger.info("%s: packed before, in %s; taking it", name, paths.PACKING / name)
     _tell_of_malformed(name, malformed)
     if packed.held_out.sequences < params.data.held_out_sequences:
         logger.warning(

@@ -63,6 +63,10 @@ class PackingBar:
         self._bar.set_postfix_str(f"{progress.documents:,} documents, {speed:,.0f}/s", refresh=False)
         self._bar.update(progress.tokens - self._bar.n)
 
+    @property
+    def started(self) -> bool:
+        return self._bar is not None
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()

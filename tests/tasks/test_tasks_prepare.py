@@ -13,9 +13,11 @@ from tiny import write_inputs
 from tasks import paths
 from tasks.packed import check_packed
 from tasks.prepare import pack, read_through, write_manifest
+from tasks.watchers import PackingBar
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.packed import file_sha256
+from velocitune_core.packing import Progress
 from velocitune_core.sources import SourceError
 
 
@@ -67,13 +69,18 @@ def test_a_manifest_without_that_count_still_reads(params: Params) -> None:
     assert DomainManifest.model_validate(tree).malformed == 0
 
 
-def test_a_domain_that_was_packed_is_not_packed_again_when_another_one_failed(params: Params) -> None:
+def test_a_domain_that_was_packed_is_not_packed_again_when_another_one_failed(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
     spoil("law", 1)
     pack.fn("code", params)
     with pytest.raises(SourceError):
         pack.fn("law", params)
     train = paths.PACKING / "code/train.npy"
     before = train.stat().st_ino
+    with caplog.at_level(logging.INFO, "tasks"):
+        pack.fn("code", params)
+    assert "code: packed before, in runs/packing/code; taking it" in caplog.text
     packed = {"code": pack.fn("code", params), "law": pack.fn("law", allowing(params, 1))}
     assert train.stat().st_ino == before
     manifest = write_manifest.fn(params, packed)
@@ -94,3 +101,11 @@ def test_an_altered_packed_file_is_found_and_named(params: Params) -> None:
     with pytest.raises(ConfigError, match=r"prepared/law/train\.npy: not what `prepare` made.*run the stage `prepare`"):
         check_packed(files)
     assert file_sha256(files[1][0]) != files[1][1]
+
+
+def test_a_resumed_packing_says_where(caplog: pytest.LogCaptureFixture) -> None:
+    bar = PackingBar("code", None)
+    with caplog.at_level(logging.INFO, "tasks"):
+        bar(Progress(documents=12_000, tokens=640, resumed_at=12_000, tokenised=0))
+    bar.close()
+    assert "resuming code at document 12,000" in caplog.text
