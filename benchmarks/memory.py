@@ -116,7 +116,7 @@ def peak_bytes(line: Line) -> int:
 
 def train(model: LlamaForCausalLM, line: Line) -> None:
     if line.checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
         model.train()
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     for _ in range(STEPS):

@@ -52,7 +52,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
     """
     inputs = read_inputs(params)
     stages, finished = planned_stages(params, inputs, compare)
-    probes, notes = _probes(params, inputs, compare) if probe else ({}, ["times: not probed"])
+    probes, notes = _probes(params, inputs, compare) if probe else ({}, ["no times: not probed"])
     speeds = [_speed(stage, probes, params) for stage in stages]
     prices = price(stages, inputs.shape, speeds)
     packed = sum(domain.train.tokens + domain.held_out.tokens for domain in inputs.manifest.domains.values())

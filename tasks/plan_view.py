@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +14,18 @@ from tasks.plan import Footprint, Plan
 from velocitune_core.plan import Price, flops_per_token
 from velocitune_core.plan_memory import SPARE, Memory
 
-WIDTH = 110  # where there is no terminal to ask
-PARTS = ("weights", "gradients", "moments", "reference", "gathered", "cast_weights", "activations", "logits")
+WIDTH = 120  # where there is no terminal to ask
+PARTS = (
+    "weights",
+    "gradients",
+    "moments",
+    "reference",
+    "gathered",
+    "cast_weights",
+    "activations",
+    "logits",
+    "evaluation",
+)
 
 
 def as_json(plan: Plan) -> str:
@@ -32,8 +42,8 @@ def print_plan(plan: Plan) -> None:
     console.width = console.width if console.is_terminal else WIDTH
     console.print(_stages(plan))
     console.print(_reading(plan), soft_wrap=True)
+    console.print(_memory(plan.footprints))
     for footprint in plan.footprints:
-        console.print(_memory_line(footprint), soft_wrap=True)
         for line in _fit_lines(footprint):
             console.print(line, soft_wrap=True)
     disk = plan.disk
@@ -42,8 +52,8 @@ def print_plan(plan: Plan) -> None:
         f"+ models {size(disk.models)}; DVC's cache keeps packed tokens and models once more",
         soft_wrap=True,
     )
-    for note in plan.notes:
-        console.print(f"  assumed: {note}", soft_wrap=True)
+    if plan.notes:
+        console.print("assumed: " + "; ".join(plan.notes), soft_wrap=True)
 
 
 def _stages(plan: Plan) -> Table:
@@ -89,23 +99,34 @@ def _reading(plan: Plan) -> str:
     return "; ".join(parts)
 
 
-def _memory_line(footprint: Footprint) -> str:
-    memory, setting = footprint.memory, footprint.setting
-    parts = [f"{name.replace('_', ' ')} {size(getattr(memory, name))}" for name in PARTS if getattr(memory, name)]
-    return (
-        f"memory per device, {footprint.name} ({setting.processes} process{'es' if setting.processes > 1 else ''}, "
-        f"micro-batch {setting.micro_batch_sequences} × {setting.sequence_length}, "
-        f"{'bfloat16' if setting.bfloat16 else 'float32'}"
-        f"{', activation checkpointing' if setting.activation_checkpointing else ''}): "
-        f"peak {size(memory.peak)} {_moment(memory)}; {', '.join(parts)}; "
-        f"a held-out batch {size(memory.evaluation)}"
-    )
+def _memory(footprints: Sequence[Footprint]) -> Table:
+    """Parts of which all are zero have no column."""
+    shown = [part for part in PARTS if any(getattr(each.memory, part) for each in footprints)]
+    table = Table("memory per device", "peak", title_justify="left")
+    for part in shown:
+        table.add_column(part.replace("_", " "), justify="right")
+    for each in footprints:
+        sizes = (size(getattr(each.memory, part)) for part in shown)
+        table.add_row(_name(each), f"{size(each.memory.peak)} {_moment(each.memory)}", *sizes)
+    return table
+
+
+def _name(footprint: Footprint) -> str:
+    setting = footprint.setting
+    lines = [
+        footprint.name,
+        f"{setting.processes} process{'es' if setting.processes > 1 else ''}",
+        f"micro-batch {setting.micro_batch_sequences} × {setting.sequence_length}",
+        "bfloat16" if setting.bfloat16 else "float32",
+        *(["checkpointing"] if setting.activation_checkpointing else []),
+    ]
+    return "\n".join(lines)
 
 
 def _moment(memory: Memory) -> str:
     if memory.peak == memory.loading:
-        return "while the model is loaded whole"
-    return "in an evaluation" if memory.peak_in_evaluation else "in a step"
+        return "in loading"
+    return "in evaluation" if memory.peak_in_evaluation else "in a step"
 
 
 def _fit_lines(footprint: Footprint) -> list[str]:
