@@ -40,15 +40,21 @@ def parallel_trainings(resources: Resources) -> int:
     return max(1, gpu_count()) * resources.trainings_per_device
 
 
+def threads_per_process(resources: Resources, processes: int = 1) -> int:
+    """Of a training of so many processes: as configured, or the cores shared evenly."""
+    gpus = gpu_count()
+    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.trainings_per_device))
+    return threads if gpus else max(1, threads // processes)
+
+
 @contextmanager
 def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
     """Wait for `processes` GPUs, or for the CPU where there is none, and hold them."""
-    gpus = gpu_count()
-    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.trainings_per_device))
+    gpus, threads = gpu_count(), threads_per_process(resources, processes)
     with ExitStack() as held:
         if not gpus:
             _wait_for_slots(held, paths.STATE / "slots", ["cpu"], resources.trainings_per_device, 1)
-            yield Device((), max(1, threads // processes))
+            yield Device((), threads)
             return
         if processes > gpus:
             raise ValueError(f"resources.processes: {processes} processes need as many GPUs, this machine has {gpus}")

@@ -51,8 +51,10 @@ def steps_for(training: Training, sizes: Mapping[str, int], sequence_length: int
     return steps
 
 
-def base_job(params: Params, model: Path, domain: DomainManifest, folder: Path) -> TrainJob:
-    """The embedded base model, trained on its one domain."""
+def base_job(
+    params: Params, model: Path, domain: DomainManifest, folder: Path, model_sha256: str | None = None
+) -> TrainJob:
+    """The embedded base model, trained on its one domain. `model_sha256`, here and below: None to hash the folder."""
     assert params.base is not None
     name, length = params.base.domain, params.data.sequence_length
     steps = steps_for(params.base.training, {name: domain.train.sequences}, length)
@@ -60,7 +62,7 @@ def base_job(params: Params, model: Path, domain: DomainManifest, folder: Path) 
         name="base",
         output="",
         model=str(model),
-        model_sha256=weights_digest(model),
+        model_sha256=weights_digest(model) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, folder)},
         weights={name: 1.0},
         total_steps=steps,
@@ -70,14 +72,14 @@ def base_job(params: Params, model: Path, domain: DomainManifest, folder: Path) 
     )
 
 
-def proxy_jobs(params: Params, manifest: Manifest) -> list[TrainJob]:
+def proxy_jobs(params: Params, manifest: Manifest, model_sha256: str | None = None) -> list[TrainJob]:
     """One static run per seed and fraction, on that fraction of every domain and of the budget."""
     jobs = []
     for seed in params.proxies.seeds:
         for fraction in params.proxies.fractions:
             training = params.training.model_copy(update={"seed": seed})
             steps = max(1, round(fraction * pipeline_steps(params, manifest)))
-            job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training)
+            job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
             jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
 
@@ -86,21 +88,33 @@ def proxy_name(fraction: float, seed: int) -> str:
     return f"proxy-{fraction:g}-seed-{seed}".replace(".", "_")
 
 
-def training_job(params: Params, manifest: Manifest, initial: InitialLosses, targets: Targets) -> TrainJob:
+def training_job(
+    params: Params,
+    manifest: Manifest,
+    initial: InitialLosses,
+    targets: Targets,
+    model_sha256: str | None = None,
+) -> TrainJob:
     """The continual pretraining under the configured strategy."""
-    job = _pipeline_job(params, manifest, "training", params.training)
+    job = _pipeline_job(params, manifest, "training", params.training, model_sha256)
     strategy = complete_strategy(params.strategy, manifest, initial, targets.losses())
     return job.model_copy(update={"strategy": strategy})
 
 
 def compared_job(
-    params: Params, manifest: Manifest, initial: InitialLosses, targets: Targets, label: str, seed: int
+    params: Params,
+    manifest: Manifest,
+    initial: InitialLosses,
+    targets: Targets,
+    label: str,
+    seed: int,
+    model_sha256: str | None = None,
 ) -> TrainJob:
     """One training of the comparison: the pipeline's, under the strategy of that line and its own seed."""
     assert params.compare is not None
     line = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})
-    job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training)
+    job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
     losses = ablated_targets(line.targets, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=line.strategy, options=line.options, search=line.search)
     return job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
@@ -184,12 +198,14 @@ def token_budget(params: Params, manifest: Manifest) -> int:
     return pipeline_steps(params, manifest) * params.training.batch_sequences * manifest.sequence_length
 
 
-def _pipeline_job(params: Params, manifest: Manifest, name: str, training: Training) -> TrainJob:
+def _pipeline_job(
+    params: Params, manifest: Manifest, name: str, training: Training, model_sha256: str | None
+) -> TrainJob:
     return TrainJob(
         name=name,
         output="",
         model=params.model.path,
-        model_sha256=weights_digest(Path(params.model.path)),
+        model_sha256=weights_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
         weights=initial_weights(params, manifest),
         total_steps=pipeline_steps(params, manifest),

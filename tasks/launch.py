@@ -35,7 +35,7 @@ SECONDS_TO_SAVE = 60.0  # after asking a training to stop
 LOG_LINES_SHOWN = 15
 NOT_TRAINING = (  # code of the core that no training runs, and the strategies, of which each runs its own
     "figures", "report", "results", "page", "comparison", "downstream", "scaling_", "robust_fit", "targets", "corpora",
-    "large_corpora", "strategies",
+    "large_corpora", "plan", "strategies",
 )  # fmt: skip
 
 

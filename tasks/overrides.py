@@ -20,8 +20,12 @@ def override_params(overrides: Mapping[str, Any]) -> None:
 
     Raises ConfigError, and changes nothing, if the file would not be valid any more.
     """
-    if not overrides:
-        return
+    if overrides:
+        write_text(paths.PARAMS, overridden_text(overrides))
+
+
+def overridden_text(overrides: Mapping[str, Any]) -> str:
+    """What params.yaml says under overrides. Raises ConfigError if that is not valid any more."""
     yaml = YAML()
     yaml.width = 120
     yaml.preserve_quotes = True
@@ -42,7 +46,7 @@ def override_params(overrides: Mapping[str, Any]) -> None:
         parse_params(pyyaml.safe_load(text.getvalue()), "overrides")
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
-    write_text(paths.PARAMS, text.getvalue())
+    return text.getvalue()
 
 
 def _write_null(representer: Any, _: None) -> Any:

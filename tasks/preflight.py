@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tasks import paths
-from velocitune_core.config import ConfigError, Params, load_params
+from tasks.overrides import overridden_text
+from velocitune_core.config import ConfigError, Params, load_params, parse_params
 from velocitune_core.corpora import EMBEDDED
 from velocitune_core.model import check_model_folder
 from velocitune_core.sources import check_source
@@ -28,12 +30,28 @@ def checked_params() -> Params:
     problems += _unwatched_keys(paths.PIPELINE)
     if params.compare is not None:
         problems += _unwatched_keys(paths.COMPARE_PIPELINE)
-    problems += check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
-    problems += _compare_problems(params)
-    if problems:
-        raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    _refuse([*problems, *_strategy_problems(params)])
     _warn_of_unwatched_sources(params)
     return params
+
+
+def checked_settings(overrides: Mapping[str, Any]) -> Params:
+    """params.yaml as it would be under overrides, for a question: what it names need not be there yet.
+
+    Raises ConfigError with every problem of the settings themselves.
+    """
+    if overrides:
+        load_params(paths.PARAMS)  # tells what is wrong with the file itself
+        params = parse_params(yaml.safe_load(overridden_text(overrides)))
+    else:
+        params = load_params(paths.PARAMS)
+    _refuse([*_base_problems(params), *_strategy_problems(params)])
+    return params
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 def _strategy_problems_beside_others() -> list[str]:
@@ -49,6 +67,12 @@ def _strategy_problems_beside_others() -> list[str]:
 def _model_problems(params: Params) -> list[str]:
     if Path(params.model.path) != paths.BASE_MODEL:
         return check_model_folder(params.model.path)
+    return _base_problems(params)
+
+
+def _base_problems(params: Params) -> list[str]:
+    if Path(params.model.path) != paths.BASE_MODEL:
+        return []
     if params.base is None:
         return [
             f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
@@ -58,10 +82,12 @@ def _model_problems(params: Params) -> list[str]:
     return []
 
 
-def _compare_problems(params: Params) -> list[str]:
+def _strategy_problems(params: Params) -> list[str]:
+    """Of the training, and of every line of the comparison."""
+    problems = check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
     if params.compare is None:
-        return []
-    problems = [
+        return problems
+    problems += [
         f"compare.runs.{label}: {problem}"
         for label, line in params.compare.runs.items()
         for problem in check_strategy(line.strategy, line.options, list(params.domains))

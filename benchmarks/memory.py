@@ -1,0 +1,158 @@
+"""Memory that velocitune_core.plan_memory foretells against memory that is taken: `python benchmarks/memory.py`.
+
+A Llama of 30 million parameters is trained for two steps on the CPU, in a process of its own per line of the table.
+The process notes its peak resident size, less what it held before the model was built. Needs Linux, for /proc. What
+autograd keeps is counted too, tensor by tensor, which no allocator blurs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from velocitune_core.evaluation import token_nats
+from velocitune_core.plan import ModelShape
+from velocitune_core.plan_memory import Setting, memory
+
+LENGTH, VOCABULARY, STEPS = 256, 8192, 2
+CONFIG = LlamaConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=512,
+    intermediate_size=1408,
+    num_hidden_layers=8,
+    num_attention_heads=8,
+    max_position_embeddings=LENGTH,
+    tie_word_embeddings=True,
+)
+PROMPT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}  # glibc gives back what is freed, at once
+
+
+@dataclass(frozen=True)
+class Line:
+    micro_batch: int  # sequences
+    micro_batches: int = 1
+    bfloat16: bool = False
+    checkpointing: bool = False
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(
+            sequence_length=LENGTH,
+            batch_sequences=self.micro_batch * self.micro_batches,
+            micro_batch_sequences=self.micro_batch,
+            evaluation_sequences=1,
+            bfloat16=self.bfloat16,
+            activation_checkpointing=self.checkpointing,
+        )
+
+
+LINES = [
+    Line(4),
+    Line(16),
+    Line(4, 4),
+    Line(4, checkpointing=True),
+    Line(16, checkpointing=True),
+    Line(16, bfloat16=True),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--line", type=int, help="train that line in this process and print its bytes")
+    number = parser.parse_args().line
+    if number is not None:
+        print(peak_bytes(LINES[number]))
+        return
+    parameters = sum(each.numel() for each in LlamaForCausalLM(CONFIG).parameters())
+    shape = ModelShape(parameters, 8, 512, 1408, 8, 8, 64, VOCABULARY, tied=True)
+    table = Table("micro-batch", "of a batch of", "how", "predicted MB", "measured MB", "measured / predicted")
+    for number, line in enumerate(LINES):
+        predicted, measured = memory(shape, line.setting).peak, in_a_process(number)
+        how = ("bfloat16" if line.bfloat16 else "float32") + (", checkpointing" if line.checkpointing else "")
+        megabytes = (f"{predicted / 1e6:,.0f}", f"{measured / 1e6:,.0f}", f"{measured / predicted:.2f}")
+        table.add_row(str(line.micro_batch), str(line.setting.batch_sequences), how, *megabytes)
+    console = Console()
+    console.print(table)
+    for bfloat16 in (False, True):
+        kept = memory(shape, Line(4, bfloat16=bfloat16).setting)
+        loss = 4 * 4 * LENGTH * VOCABULARY  # of its 12 bytes per word, those that wait for the backward pass
+        predicted = kept.activations + kept.cast_weights + loss
+        found = kept_by_autograd(Line(4, bfloat16=bfloat16))
+        console.print(
+            f"kept by autograd, {'bfloat16' if bfloat16 else 'float32'}: {found / 1e6:,.1f} MB, "
+            f"predicted {predicted / 1e6:,.1f} MB"
+        )
+
+
+def in_a_process(number: int) -> int:
+    command = [sys.executable, __file__, "--line", str(number)]
+    environment = {**os.environ, **PROMPT, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def peak_bytes(line: Line) -> int:
+    """Of two steps, above what the libraries hold; a training of a tiny model has loaded all that they load."""
+    tiny = {**CONFIG.to_dict(), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
+    train(LlamaForCausalLM(LlamaConfig(**tiny)), Line(1, bfloat16=line.bfloat16, checkpointing=line.checkpointing))
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # peak := now
+    before = resident("VmRSS")
+    train(LlamaForCausalLM(CONFIG), line)
+    return resident("VmHWM") - before
+
+
+def train(model: LlamaForCausalLM, line: Line) -> None:
+    if line.checkpointing:
+        model.activation_checkpointing_enable()
+        model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    for _ in range(STEPS):
+        for _ in range(line.micro_batches):
+            tokens = torch.randint(VOCABULARY, (line.micro_batch, LENGTH))
+            with torch.autocast("cpu", dtype=torch.bfloat16) if line.bfloat16 else nullcontext():
+                loss = token_nats(model, tokens).sum()
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def kept_by_autograd(line: Line) -> int:
+    """Bytes of distinct storages that wait for the backward pass, without the weights themselves."""
+    model = LlamaForCausalLM(CONFIG)
+    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    cast = torch.autocast("cpu", dtype=torch.bfloat16) if line.bfloat16 else nullcontext()
+    with saved_tensors_hooks(note, lambda tensor: tensor), cast:
+        nats = token_nats(model, torch.randint(VOCABULARY, (line.micro_batch, LENGTH)))
+    assert nats.requires_grad
+    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
+
+
+def resident(field: str) -> int:
+    """Bytes, of a field of /proc/self/status."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()
