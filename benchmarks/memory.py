@@ -23,7 +23,7 @@ from rich.table import Table
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from velocitune_core.evaluation import token_nats
+from velocitune_core.next_token_loss import NextTokenLoss
 from velocitune_core.plan import ModelShape
 from velocitune_core.plan_memory import Setting, memory
 
@@ -123,7 +123,7 @@ def train(model: LlamaForCausalLM, line: Line) -> None:
         for _ in range(line.micro_batches):
             tokens = torch.randint(VOCABULARY, (line.micro_batch, LENGTH))
             with torch.autocast("cpu", dtype=torch.bfloat16) if line.bfloat16 else nullcontext():
-                loss = token_nats(model, tokens).sum()
+                loss = NextTokenLoss(model)(tokens).sum()
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -142,7 +142,7 @@ def kept_by_autograd(line: Line) -> int:
 
     cast = torch.autocast("cpu", dtype=torch.bfloat16) if line.bfloat16 else nullcontext()
     with saved_tensors_hooks(note, lambda tensor: tensor), cast:
-        nats = token_nats(model, torch.randint(VOCABULARY, (line.micro_batch, LENGTH)))
+        nats = NextTokenLoss(model)(torch.randint(VOCABULARY, (line.micro_batch, LENGTH)))
     assert nats.requires_grad
     return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from velocitune_core.config import LOGITS_AT_ONCE
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LOGITS_AT_ONCE = 2**26  # 268 MB in float32; small models never come near it
 
 
 class NextTokenLoss(nn.Module):

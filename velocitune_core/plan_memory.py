@@ -8,7 +8,8 @@ matrix. Per token and layer (d hidden, i intermediate, a = heads · head size, k
     bfloat16 by autocast   26·d + 4·a + 4·k +  8·i      (norms and the residual stream stay float32)
 
 With activation checkpointing a layer keeps its input, 4·d, and one layer at a time is computed again. The loss takes
-12 bytes per token and word of the vocabulary, either way. bfloat16 adds a copy of all weights, which is not shared.
+12 bytes per logit, of LOGITS_AT_ONCE at most, as more are made in chunks. bfloat16 adds a copy of all weights where one
+process has them all; under FSDP2 layers are gathered in bfloat16.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from velocitune_core.config import ConfigError
+from velocitune_core.config import LOGITS_AT_ONCE, ConfigError
 from velocitune_core.plan import FLOAT32_BYTES, MOMENTS, ModelShape
 
 BFLOAT16_BYTES = 2
@@ -99,10 +100,10 @@ def memory(shape: ModelShape, setting: Setting) -> Memory:
     tail = shape.hidden_size * (
         2 * FLOAT32_BYTES + (BFLOAT16_BYTES if setting.bfloat16 else FLOAT32_BYTES)
     )  # last norm
-    logits = LOSS_BYTES * shape.vocabulary_size
+    logits = _loss_bytes(shape, tokens)
     if setting.activation_checkpointing:
         kept = shape.layers * FLOAT32_BYTES * shape.hidden_size + tail
-        logits = max(logits, layer)  # never both: a layer is computed again when the loss is done
+        logits = max(logits, tokens * layer)  # never both: a layer is computed again when the loss is done
     else:
         kept = shape.layers * layer + tail
     return Memory(
@@ -110,11 +111,11 @@ def memory(shape: ModelShape, setting: Setting) -> Memory:
         gradients=per_process,
         moments=MOMENTS * per_process,
         reference=per_process if setting.reference else 0,
-        gathered=_gathered(shape) if setting.processes > 1 else 0,
-        cast_weights=BFLOAT16_BYTES * shape.parameters if setting.bfloat16 else 0,
+        gathered=_gathered(shape, setting.bfloat16) if setting.processes > 1 else 0,
+        cast_weights=BFLOAT16_BYTES * shape.parameters if setting.bfloat16 and setting.processes == 1 else 0,
         activations=tokens * kept,
-        logits=tokens * logits,
-        evaluation=evaluated * max(LOSS_BYTES * shape.vocabulary_size, layer),
+        logits=logits,
+        evaluation=max(_loss_bytes(shape, evaluated), evaluated * layer),
         loading=FLOAT32_BYTES * shape.parameters,
         accumulates=setting.batch_sequences > setting.micro_batch_sequences * setting.processes,
     )
@@ -170,11 +171,15 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * unit)
 
 
-def _gathered(shape: ModelShape) -> int:
+def _loss_bytes(shape: ModelShape, tokens: int) -> int:
+    return LOSS_BYTES * min(tokens * shape.vocabulary_size, LOGITS_AT_ONCE)
+
+
+def _gathered(shape: ModelShape, bfloat16: bool) -> int:
     """FSDP2 keeps embedding, head and last norm whole through a pass, and two layers: the one at work and the next."""
     per_layer = (shape.parameters - shape.embedding_parameters) // max(1, shape.layers)
     weights_and_gradients = 2
-    return FLOAT32_BYTES * (
+    return (BFLOAT16_BYTES if bfloat16 else FLOAT32_BYTES) * (
         weights_and_gradients * shape.embedding_parameters + (weights_and_gradients + 1) * per_layer
     )
 

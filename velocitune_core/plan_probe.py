@@ -68,7 +68,7 @@ def measure(probe: Probe, processes: Processes, scratch: Path) -> Timings:
     import numpy as np
     import torch
 
-    from velocitune_core.checkpoint import Checkpoint, save_checkpoint
+    from velocitune_core.checkpoint import save_checkpoint
     from velocitune_core.learner import Learner
 
     learner = Learner(probe.model, probe.training, processes)
@@ -88,10 +88,7 @@ def measure(probe: Probe, processes: Processes, scratch: Path) -> Timings:
         learner.evaluate({DOMAIN: rows}, probe.evaluation_sequences)
 
     def save() -> None:
-        tensors = learner.state()
-        if processes.first:
-            save_checkpoint(scratch / "checkpoints", Checkpoint(1, tensors, {}), keep=1)
-        processes.wait()
+        save_checkpoint(scratch / "checkpoints", 1, learner.state(), {}, keep=1, processes=processes)
 
     steps = _timed(step, probe.steps, probe.seconds, processes)
     return Timings(
