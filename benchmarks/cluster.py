@@ -98,9 +98,8 @@ def checkpoint_lines(steps: int) -> list[str]:
     shares = ", ".join(f"every {every} steps {seconds / (every * step):.1%}" for every in (50, 500, 1000))
     return [
         f"a checkpoint: {saved / 1e9:.1f} GB, {seconds:.0f} s at {DISK_BYTES_PER_SECOND / 1e9:.0f} GB/s ({shares} of "
-        f"the time); gathered in the memory of the first process's machine",
-        f"resuming: each of 8 processes of a machine reads it whole, up to {8 * saved / 1e9:,.0f} GB of its memory; "
-        f"starting: {8 * model_bytes(LLAMA_7B) / 1e9:,.0f} GB",
+        f"the time, if training waited for it); {saved / DEVICES / 1e9:.1f} GB of it copied by each process",
+        f"starting: 8 processes of a machine read {8 * model_bytes(LLAMA_7B) / 1e9:,.0f} GB",
         f"packed tokens: {TOKENS * token_bytes(LLAMA_7B.vocabulary_size) / 1e9:,.0f} GB",
     ]
 
