@@ -1,8 +1,9 @@
 """Memory that velocitune_core.plan_memory foretells against memory that is taken: `python benchmarks/memory.py`.
 
-A Llama of 30 million parameters is trained for two steps on the CPU, in a process of its own per line of the table.
-The process notes its peak resident size, less what it held before the model was built. Needs Linux, for /proc. What
-autograd keeps is counted too, tensor by tensor, which no allocator blurs.
+A Llama of 30 million parameters is trained for two steps on the CPU, in a process of its own per line. Two peaks are
+read: of the tensors that are alive, as torch's profiler counts them, and of the process's resident size, less what it
+held before the model was built, which adds the C allocator's gaps and the kernels' scratch. Needs Linux, for /proc.
+What autograd keeps is counted too, in bfloat16 as well, which most CPUs only imitate.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from velocitune_core.next_token_loss import NextTokenLoss
@@ -37,7 +39,6 @@ CONFIG = LlamaConfig(
     max_position_embeddings=LENGTH,
     tie_word_embeddings=True,
 )
-PROMPT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}  # glibc gives back what is freed, at once
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,7 @@ class Line:
         )
 
 
-LINES = [
-    Line(4),
-    Line(16),
-    Line(4, 4),
-    Line(4, checkpointing=True),
-    Line(16, checkpointing=True),
-    Line(16, bfloat16=True),
-]
+LINES = [Line(2), Line(8), Line(2, 4), Line(2, checkpointing=True), Line(8, checkpointing=True)]
 
 
 def main() -> None:
@@ -74,18 +68,19 @@ def main() -> None:
     parser.add_argument("--line", type=int, help="train that line in this process and print its bytes")
     number = parser.parse_args().line
     if number is not None:
-        print(peak_bytes(LINES[number]))
+        print(resident_peak(LINES[number]), live_peak(LINES[number]))
         return
     parameters = sum(each.numel() for each in LlamaForCausalLM(CONFIG).parameters())
     shape = ModelShape(parameters, 8, 512, 1408, 8, 8, 64, VOCABULARY, tied=True)
-    table = Table("micro-batch", "of a batch of", "how", "predicted MB", "measured MB", "measured / predicted")
-    for number, line in enumerate(LINES):
-        predicted, measured = memory(shape, line.setting).peak, in_a_process(number)
-        how = ("bfloat16" if line.bfloat16 else "float32") + (", checkpointing" if line.checkpointing else "")
-        megabytes = (f"{predicted / 1e6:,.0f}", f"{measured / 1e6:,.0f}", f"{measured / predicted:.2f}")
-        table.add_row(str(line.micro_batch), str(line.setting.batch_sequences), how, *megabytes)
     console = Console()
-    console.print(table)
+    console.print("micro-batch of batch: predicted MB; tensors MB, resident MB, each over predicted")
+    for number, line in enumerate(LINES):  # as they come: each takes up to a minute or two
+        predicted, (resident_bytes, live) = memory(shape, line.setting).peak, in_a_process(number)
+        console.print(
+            f"{line.micro_batch} of {line.setting.batch_sequences}{', checkpointing' if line.checkpointing else ''}: "
+            f"{predicted / 1e6:,.0f}; {live / 1e6:,.0f}, {resident_bytes / 1e6:,.0f}, "
+            f"{live / predicted:.3f}, {resident_bytes / predicted:.2f}"
+        )
     for bfloat16 in (False, True):
         kept = memory(shape, Line(4, bfloat16=bfloat16).setting)
         loss = 4 * 4 * LENGTH * VOCABULARY  # of its 12 bytes per word, those that wait for the backward pass
@@ -97,13 +92,15 @@ def main() -> None:
         )
 
 
-def in_a_process(number: int) -> int:
+def in_a_process(number: int) -> tuple[int, int]:
+    """Peak bytes, resident and of tensors."""
     command = [sys.executable, __file__, "--line", str(number)]
-    environment = {**os.environ, **PROMPT, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    return int(told[0]), int(told[1])
 
 
-def peak_bytes(line: Line) -> int:
+def resident_peak(line: Line) -> int:
     """Of two steps, above what the libraries hold; a training of a tiny model has loaded all that they load."""
     tiny = {**CONFIG.to_dict(), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
     train(LlamaForCausalLM(LlamaConfig(**tiny)), Line(1, bfloat16=line.bfloat16, checkpointing=line.checkpointing))
@@ -112,6 +109,16 @@ def peak_bytes(line: Line) -> int:
     before = resident("VmRSS")
     train(LlamaForCausalLM(CONFIG), line)
     return resident("VmHWM") - before
+
+
+def live_peak(line: Line) -> int:
+    """Of tensors, over two steps: the model's, and the running sum of what torch says it took and gave back."""
+    model = LlamaForCausalLM(CONFIG)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as told:
+        train(model, line)
+    assert told.profiler is not None and told.profiler.kineto_results is not None
+    changes = [event.nbytes() for event in told.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(changes)) + sum(each.nbytes for each in model.parameters())
 
 
 def train(model: LlamaForCausalLM, line: Line) -> None:

@@ -18,7 +18,7 @@ from tasks.plan_inputs import Inputs, is_base, read_model_config
 from velocitune_core.config import Params, Training
 from velocitune_core.model import check_model_folder
 from velocitune_core.plan import Speed, checkpoint_bytes
-from velocitune_core.plan_memory import Setting, memory
+from velocitune_core.plan_memory import HEAP, Setting, memory
 from velocitune_core.plan_probe import Probe, Timings
 
 STEPS, SECONDS = 12, 6.0  # of training, at most
@@ -103,7 +103,7 @@ def _check_room(inputs: Inputs, setting: Setting, copies: int) -> None:
 
         free = torch.cuda.mem_get_info(0)[0]
     else:
-        needed, free = needed * setting.processes, psutil.virtual_memory().available
+        needed, free = int(needed * setting.processes * HEAP), psutil.virtual_memory().available
     if needed > free:
         raise NotProbedError(f"it needs {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free here")
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tasks.plan import Footprint, Plan
 from velocitune_core.plan import Price, flops_per_token
-from velocitune_core.plan_memory import SPARE, Memory
+from velocitune_core.plan_memory import HEAP, SPARE, Memory
 
 WIDTH = 120  # where there is no terminal to ask
 PARTS = (
@@ -46,6 +46,9 @@ def print_plan(plan: Plan) -> None:
     for footprint in plan.footprints:
         for line in _fit_lines(footprint):
             console.print(line, soft_wrap=True)
+    console.print(
+        f"memory is of tensors; a CPU process holds up to {HEAP} times as much, and its libraries", soft_wrap=True
+    )
     disk = plan.disk
     console.print(
         f"disk: {size(disk.total)} = packed tokens {size(disk.packed)} + checkpoints {size(disk.checkpoints)} "

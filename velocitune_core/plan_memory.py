@@ -10,6 +10,8 @@ matrix. Per token and layer (d hidden, i intermediate, a = heads · head size, k
 With activation checkpointing a layer keeps its input, 4·d, and one layer at a time is computed again. The loss takes
 12 bytes per logit, of LOGITS_AT_ONCE at most, as more are made in chunks. bfloat16 adds a copy of all weights where one
 process has them all; under FSDP2 layers are gathered in bfloat16.
+
+These are tensors. What a CPU process holds is up to HEAP times as much, of gaps in the heap and the kernels' scratch.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from velocitune_core.plan import FLOAT32_BYTES, MOMENTS, ModelShape
 
 BFLOAT16_BYTES = 2
 LOSS_BYTES = 12  # per token and word: logits, their copy without the last position, log-probabilities; as many backward
+HEAP = 1.6  # resident size over tensors on a CPU: benchmarks/memory.py found 1.25 to 1.61
 SPARE = 0.1  # of a device, for its runtime and for gaps between blocks; assumed, not measured
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
