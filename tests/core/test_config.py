@@ -149,7 +149,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_batch_that_processes_cannot_share() -> None:
     training = {"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 6}
     (problem,) = problems(training=training, resources={"processes": 4})
-    assert "training.batch_sequences 6 is not a multiple of resources.processes 4" in problem
+    assert "training.batch_sequences 6 is not a multiple of 4 processes" in problem
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])

@@ -28,7 +28,7 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "data": (
         {"domains__code__train_sha256": "1"},  # what a changed document, tokenizer or split does
-        ["domains.code.train_sha256: '0' → '1'"],
+        ["domains.code.train_sha256: '", "' → '1'"],
     ),
     "model": ({"model_sha256": "1"}, ["model_sha256: '' → '1'"]),
 }
