@@ -319,7 +319,7 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
 @pytest.mark.usefixtures("first_run")
 def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
     tree = workspace.params()
-    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "evaluations": 2, "retries": 1}
+    tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "seeds": [1], "evaluations": 2, "retries": 1}
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
     obstacles = {fraction: folders[fraction] / "checkpoints" for fraction in (0.35, 0.55)}
@@ -362,7 +362,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
         "mine": {"strategy": "mine:Alternating"},
     }
     tree["compare"] = {"seeds": [1], "frontier": ["static", "uniform"], "runs": runs}
-    tree["proxies"] = {"fractions": [0.2, 0.4, 0.6, 0.8], "evaluations": 2, "retries": 0}
+    tree["proxies"] = {"fractions": [0.2, 0.4, 0.6, 0.8], "seeds": [1], "evaluations": 2, "retries": 0}
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"trainings_per_device": 2, "threads": 1}
     workspace.write_params(tree)
