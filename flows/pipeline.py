@@ -39,7 +39,7 @@ def velocitune(overrides: dict[str, Any] | None = None, goal: Literal["report", 
     """Run what is not up to date, and commit it to DVC.
 
     Args:
-        overrides: dotted keys of params.yaml and their new values, e.g. {"strategy.name": "static"}; they are written
+        overrides: dotted keys of params.yaml and their new values, e.g. {"training.seed": 2}; they are written
             into params.yaml, as `dvc exp run --set-param` does.
         goal: `report` trains under the configured strategy; `compare` trains all those of `compare.runs` instead.
 
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change params.yaml before the run, e.g. -S strategy.name=static (may be repeated)",
+        help="change params.yaml before the run, e.g. -S strategy.name=recommended (may be repeated)",
     )
     parser.add_argument(
         "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
@@ -80,9 +80,10 @@ def main(arguments: list[str] | None = None) -> None:
     spare_tracebacks_of_user_errors()
     try:
         overrides: Mapping[str, Any] = dict(map(parse_override, given.set))
-        override_params(overrides)
-        fetch_named_model()
-        checked_params()  # before Prefect takes seconds to start
+        with exclusive():  # nothing is written into params.yaml while another run reads it
+            override_params(overrides)
+            fetch_named_model()
+            checked_params()  # before Prefect takes seconds to start
         velocitune(goal="compare" if given.compare else "report")
         if not given.compare:
             print_summary(checked_params())

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from tasks import paths
 from velocitune_core.atomic import write_text
 from velocitune_core.config import ConfigError, parse_params
+from velocitune_core.strategies import check_strategy
 
 
 def override_params(overrides: Mapping[str, Any]) -> None:
@@ -43,7 +44,9 @@ def overridden_text(overrides: Mapping[str, Any]) -> str:
     text = StringIO()
     yaml.dump(tree, text)
     try:
-        parse_params(pyyaml.safe_load(text.getvalue()), "overrides")
+        params = parse_params(pyyaml.safe_load(text.getvalue()), "overrides")
+        if problems := check_strategy(params.strategy.name, params.strategy.options, list(params.domains)):
+            raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
     return text.getvalue()
@@ -58,7 +61,7 @@ def parse_override(setting: str) -> tuple[str, Any]:
     """`key=value` of a command line, the value read as YAML. Raises ConfigError for any other form."""
     key, equals, value = setting.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{setting!r} is not KEY=VALUE, such as strategy.name=static")
+        raise ConfigError(f"{setting!r} is not KEY=VALUE, such as strategy.name=recommended")
     try:
         return key, YAML(typ="safe").load(value)
     except YAMLError as error:

@@ -62,7 +62,7 @@ def print_plan(plan: Plan) -> None:
 def _stages(plan: Plan) -> Table:
     shape = plan.shape
     table = Table(title=f"Plan: {shape.parameters:,} parameters, {shape.layers} layers", title_justify="left")
-    for column in ("stage", "trainings", "tokens", "steps", "FLOPs", "time", "share"):
+    for column in ("stage", "trainings", "tokens", "steps", "FLOPs", "time", "of FLOPs"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, price in zip(plan.stages, plan.prices, strict=True):
         table.add_row(*_row(stage.name, sum(run.steps > 0 for run in stage.runs), price, plan.total))

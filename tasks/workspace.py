@@ -34,7 +34,9 @@ def exclusive() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise WorkspaceBusyError(f"a run is going in this workspace already: {lock.read().strip()}") from None
+            raise WorkspaceBusyError(
+                f"a run is going in this workspace already: {lock.read().strip()}; wait for it, or stop that process"
+            ) from None
         lock.truncate(0)
         since, command = datetime.now(UTC).isoformat(timespec="seconds"), " ".join(sys.orig_argv)
         holder = {"pid": os.getpid(), "since": since, "command": command}
@@ -70,7 +72,7 @@ def spare_tracebacks_of_user_errors() -> None:
     """Keep Prefect from printing where in our code a user's mistake was noticed; its message says what to mend."""
 
     def spare(record: logging.LogRecord) -> bool:
-        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], ValueError):
+        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], ValueError | WorkspaceBusyError):
             record.exc_info = None
         return True
 

@@ -24,17 +24,17 @@ def params_file(workspace: Path) -> Path:
 
 def test_only_the_values_change(params_file: Path) -> None:
     before = params_file.read_text().splitlines()
-    override_params({"strategy.name": "static", "training.seed": 7})
+    override_params({"strategy.name": "recommended", "training.seed": 7})
     after = params_file.read_text().splitlines()
     assert len(before) == len(after)
     changed = [(old.split(), new.split()) for old, new in zip(before, after, strict=True) if old.split() != new.split()]
     assert [(old[:2], new[:2]) for old, new in changed] == [
-        (["name:", "velocitune"], ["name:", "static"]),
+        (["name:", "velocitune"], ["name:", "recommended"]),
         (["seed:", "1"], ["seed:", "7"]),
     ]
     assert [old[2:] for old, _ in changed] == [new[2:] for _, new in changed]  # comments behind the values
     params = load_params(params_file)
-    assert (params.strategy.name, params.training.seed) == ("static", 7)
+    assert (params.strategy.name, params.training.seed) == ("recommended", 7)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,14 @@ def test_forms_of_an_override(setting: str, expected: tuple[str, Any]) -> None:
 def test_other_forms_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         parse_override(setting)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"strategy.name": "no-such-strategy"}, {"strategy.options.gap_polcy": "hold"}, {"strategy.name": "dbl"}],
+)
+def test_a_strategy_that_cannot_be_built_is_not_written(params_file: Path, overrides: dict[str, Any]) -> None:
+    before = params_file.read_bytes()
+    with pytest.raises(ConfigError, match="strategy"):
+        override_params(overrides)
+    assert params_file.read_bytes() == before
