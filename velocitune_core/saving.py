@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,14 @@ class CheckpointWriter:
         return self._pending is not None and self._pending.done()
 
     def start(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Copy the tensors and begin to write; `state` must not be changed any more."""
+        """Copy tensors and state, and begin to write; both may change as soon as this returns."""
         assert self._pending is None, "ask for the outcome of the one before first"
         begun = time.perf_counter()
         copy: Any = self._stager.stage(dict(tensors))
+        frozen = deepcopy(dict(state))  # parts of it are live: a clock that goes on, lists of a strategy
 
         def write() -> Saved:
-            path = save_checkpoint(self._folder, step, copy, state, keep=self._keep, processes=self._processes)
+            path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, processes=self._processes)
             return Saved(step, path, time.perf_counter() - begun)
 
         self._pending = self._thread.submit(write)
