@@ -90,14 +90,14 @@ class Trainer:
                 losses = self._evaluate()
                 if self.step < self.job.total_steps:
                     self._reweight(losses)
-            stopping, saved = self.processes.votes(self.should_stop(), self.writer.done)
-            if saved == self.processes.count:
+            stopping, written = self.processes.votes(self.should_stop(), self.writer.done)
+            if written == self.processes.count:
                 self._settle_checkpoint()
             if stopping or (self._due(self._settings.checkpoint_every_steps) and not self._nonfinite):
                 self._checkpoint()
             if stopping:
-                self._settle_checkpoint()
-                raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; saved")
+                saved = "saved" if self._settle_checkpoint() else "not saved"
+                raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; {saved}")
         return self._finish()
 
     @property
@@ -168,13 +168,13 @@ class Trainer:
         self._nonfinite += 1
         names = sorted({list(self.job.domains)[number] for number in domains})
         self._warn(
-            f"step {self.step}: loss {batch.loss}, gradient norm {batch.gradient_norm}: not applied; its batch was "
+            f"step {self.step + 1}: loss {batch.loss}, gradient norm {batch.gradient_norm}: not applied; its batch was "
             f"from {names}"
         )
         if self._nonfinite >= NONFINITE_STEPS_ALLOWED:
             raise TrainingError(
-                f"{self._nonfinite} steps in a row without a finite loss, the last one step {self.step}; the last good "
-                f"checkpoint is in {self._checkpoints}; lower training.optimizer.learning_rate"
+                f"{self._nonfinite} steps in a row without a finite loss, the last one step {self.step + 1}; "
+                f"the last good checkpoint is in {self._checkpoints}; lower training.optimizer.learning_rate"
             )
 
     @property
@@ -221,10 +221,10 @@ class Trainer:
         with self.clock("checkpointing"):
             self.writer.start(self.step, self.learner.state(), self._state())
 
-    def _settle_checkpoint(self) -> None:
-        """Wait for the checkpoint being written, if any, and tell how it went."""
+    def _settle_checkpoint(self) -> bool:
+        """Wait for the checkpoint being written, if any, and tell how it went; returns whether one was written."""
         if not self.writer.busy:
-            return
+            return False
         try:
             with self.clock("checkpointing"):
                 saved = self.writer.outcome()
@@ -234,6 +234,8 @@ class Trainer:
             self._warn(f"{error}; training goes on without it")
         else:
             self._emit(events.Checkpointed(step=saved.step, path=saved.path.name, seconds=saved.seconds))
+            return True
+        return False
 
     def _state(self) -> dict[str, Any]:
         return {

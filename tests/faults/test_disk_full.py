@@ -77,7 +77,6 @@ def test_a_run_that_is_to_stop_stops_with_its_last_checkpoint(
     assert isinstance(train_here(tree)[-1], Finished)
 
 
-@pytest.mark.xfail(strict=True, reason="the training says that it saved, whether or not the last save could be written")
 def test_a_stop_that_could_not_save_does_not_say_that_it_did(
     tiny_inputs: Path, tmp_path: Path, checkpoints: Path
 ) -> None:

@@ -68,7 +68,6 @@ def test_an_update_that_is_not_finite_is_skipped_told_and_not_saved(inputs: Path
         assert finite[:POISON].all() if "embed" in name else finite.all(), name
 
 
-@pytest.mark.xfail(strict=True, reason="the warning counts steps from zero, the events from one")
 def test_the_warning_names_the_step_as_the_events_count(inputs: Path, tmp_path: Path) -> None:
     rows(inputs, "code", "train")[7, LENGTH // 2] = POISON
     said = train_here(settings(inputs, tmp_path / "run", strategy={"name": "static", "options": {}}))
