@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
             override_params(overrides)
             fetch_named_model()
             checked_params()  # before Prefect takes seconds to start
-        velocitune(goal="compare" if given.compare else "report")
+            velocitune(goal="compare" if given.compare else "report")
         if not given.compare:
             print_summary(checked_params())
     except (ValueError, WorkspaceBusyError) as error:

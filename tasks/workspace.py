@@ -26,7 +26,7 @@ class WorkspaceBusyError(RuntimeError):
 def exclusive() -> Iterator[None]:
     """Hold the workspace for this process. The system lets go of it when the process dies, however it dies.
 
-    Raises WorkspaceBusyError naming the process that holds it.
+    A process that holds it may take it again. Raises WorkspaceBusyError naming the process that holds it.
     """
     paths.STATE.mkdir(exist_ok=True)
     with (paths.STATE / "lock").open("a+", encoding="utf-8") as lock:
@@ -34,9 +34,13 @@ def exclusive() -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise WorkspaceBusyError(
-                f"a run is going in this workspace already: {lock.read().strip()}; wait for it, or stop that process"
-            ) from None
+            holder = lock.read().strip()
+            if not holder.startswith(f'{{"pid": {os.getpid()},'):
+                raise WorkspaceBusyError(
+                    f"a run is going in this workspace already: {holder}; wait for it, or stop that process"
+                ) from None
+            yield
+            return
         lock.truncate(0)
         since, command = datetime.now(UTC).isoformat(timespec="seconds"), " ".join(sys.orig_argv)
         holder = {"pid": os.getpid(), "since": since, "command": command}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import, and most cal
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
-_loading = Lock()  # transformers keeps state of its own while it loads, so two threads at once break each other's model
+_loading = Lock()  # transformers finds names when first asked and keeps state while it loads: one thread at a time
 
 
 class ModelError(ValueError):
@@ -103,10 +103,10 @@ def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length:
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     """Raises ModelError if the folder's tokenizer cannot be loaded."""
-    from transformers import AutoTokenizer
-
     try:
         with _loading:
+            from transformers import AutoTokenizer
+
             tokenizer: Any = AutoTokenizer.from_pretrained(
                 path, use_fast=True, trust_remote_code=False, local_files_only=True
             )
@@ -121,10 +121,11 @@ def load_model(path: str) -> PreTrainedModel:
     """Weights in float32. Raises ModelError if the folder cannot be loaded; never unpickles, never runs its code."""
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
 
     try:
         with _loading:
+            from transformers import AutoModelForCausalLM
+
             return AutoModelForCausalLM.from_pretrained(
                 path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
             )

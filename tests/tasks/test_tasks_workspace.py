@@ -83,3 +83,10 @@ def test_an_interrupt_ends_everything_below_and_says_how_to_go_on(workspace: Pat
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "run the same command again" in said
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_process_may_take_what_it_holds_again(workspace: Path) -> None:
+    with exclusive(), exclusive():
+        pass
+    with exclusive():
+        pass
