@@ -46,8 +46,6 @@ def test_a_killed_holder_lets_go(holder: subprocess.Popen[str]) -> None:
     holder.wait(10)
     with exclusive():
         assert f'"pid": {os.getpid()}' in (paths.STATE / "lock").read_text()
-        with pytest.raises(WorkspaceBusyError, match=str(os.getpid())), exclusive():
-            pytest.fail("held twice")
 
 
 def test_a_run_that_failed_lets_go(workspace: Path) -> None:
