@@ -1,4 +1,4 @@
-"""Stage `base`: a tokenizer and a small base model from one domain; exists only where no model of your own is named."""
+"""Stage `base`: a tokenizer and a small base model from some of the domains; exists only where no model of your own is named."""
 
 from prefect import flow, unmapped
 
@@ -13,8 +13,8 @@ def base() -> None:
     params = checked_params()
     read_through.map(list(params.domains), unmapped(params)).result()
     build_untrained(params)
-    domain = pack_base(params)
-    train_base(params, domain)
+    domains = pack_base(params)
+    train_base(params, domains)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""The embedded base model: a tokenizer and a small Llama trained from scratch on one domain."""
+"""The embedded base model: a tokenizer and a small Llama trained from scratch on some of the domains."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from prefect import task
 
 from tasks import paths
-from tasks.jobs import base_job
+from tasks.jobs import base_domains, base_job
 from tasks.launch import run_folder, run_training
 from tasks.tracking import Tracker
 from tasks.watchers import PackingBar, PrefectWatcher, TerminalWatcher
@@ -27,37 +29,43 @@ UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
 
 @task(name="build untrained model")
 def build_untrained(params: Params) -> None:
-    """A tokenizer trained on the training side of the base's domain, and a model with random weights."""
+    """A tokenizer trained on the training side of the base's domains, and a model with random weights."""
     base = _base(params)
-    malformed = MalformedRows(params.data.malformed_rows)
-    documents = read_documents(params.domains[base.domain].source, Path(params.data.path), malformed)
-    held_out = params.data.held_out_fraction
-    texts = (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))
+    texts = chain.from_iterable(_training_texts(params, name) for name in base_domains(params))
     tokenizer = train_tokenizer(texts, base.vocabulary_size)
     model = build_llama(base, tokenizer, params.data.sequence_length, base.training.seed)
     save_model(model, tokenizer, UNTRAINED)
 
 
-@task(name="pack base domain")
-def pack_base(params: Params) -> DomainManifest:
-    """All of the base's domain: its share of the later mixture may be smaller."""
-    base = _base(params)
-    domain = params.domains[base.domain].model_copy(update={"max_tokens": None})
+@task(name="pack base domains")
+def pack_base(params: Params) -> dict[str, DomainManifest]:
+    """All that the base's domains have: their share of the later mixture may be smaller."""
     tokenizer = load_tokenizer(str(UNTRAINED))
-    with closing(PackingBar(base.domain, None)) as bar:
-        return pack_source(base.domain, domain, tokenizer, params.data, PACKED / base.domain, bar)[0]
+    packed = {}
+    for name in base_domains(params):
+        domain = params.domains[name].model_copy(update={"max_tokens": None})
+        with closing(PackingBar(name, None)) as bar:
+            packed[name] = pack_source(name, domain, tokenizer, params.data, PACKED / name, bar)[0]
+    return packed
 
 
 @task(name="train base")
-def train_base(params: Params, domain: DomainManifest) -> TrainResult:
+def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
     """Train the base and put it into models/base."""
-    job = base_job(params, UNTRAINED, domain, PACKED)
+    job = base_job(params, UNTRAINED, domains, PACKED)
     tracker = Tracker(params)
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job).name)]
     result = run_training(job, params.resources, watchers)
     with replacing(paths.BASE_MODEL) as temporary:
         shutil.copytree(run_folder(job) / "model", temporary)
     return result
+
+
+def _training_texts(params: Params, name: str) -> Iterator[str]:
+    malformed = MalformedRows(params.data.malformed_rows)
+    documents = read_documents(params.domains[name].source, Path(params.data.path), malformed)
+    held_out = params.data.held_out_fraction
+    return (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))
 
 
 def _base(params: Params) -> Base:

@@ -51,20 +51,30 @@ def steps_for(training: Training, sizes: Mapping[str, int], sequence_length: int
     return steps
 
 
-def base_job(
-    params: Params, model: Path, domain: DomainManifest, folder: Path, model_sha256: str | None = None
-) -> TrainJob:
-    """The embedded base model, trained on its one domain. `model_sha256`, here and below: None to hash the folder."""
+def base_domains(params: Params) -> list[str]:
+    """Names of the domains that the embedded base is trained on, in the order of params.yaml."""
     assert params.base is not None
-    name, length = params.base.domain, params.data.sequence_length
-    steps = steps_for(params.base.training, {name: domain.train.sequences}, length)
+    chosen = params.base.domains
+    return [name for name in params.domains if chosen is None or name in chosen]
+
+
+def base_job(
+    params: Params, model: Path, domains: Mapping[str, DomainManifest], folder: Path, model_sha256: str | None = None
+) -> TrainJob:
+    """The embedded base model, trained on its domains in shares of their size.
+
+    `model_sha256`, here and below: None to hash the folder.
+    """
+    assert params.base is not None
+    sizes = {name: domain.train.sequences for name, domain in domains.items()}
+    steps = steps_for(params.base.training, sizes, params.data.sequence_length)
     return TrainJob(
         name="base",
         output="",
         model=str(model),
         model_sha256=weights_digest(model) if model_sha256 is None else model_sha256,
-        domains={name: _files(domain, folder)},
-        weights={name: 1.0},
+        domains={name: _files(domain, folder) for name, domain in domains.items()},
+        weights=original_weights(None, sizes),
         total_steps=steps,
         training=params.base.training,
         evaluation=Evaluation(every_steps=max(1, steps // 8), batch_sequences=params.evaluation.batch_sequences),

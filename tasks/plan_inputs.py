@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks import paths
+from tasks.jobs import base_domains
 from velocitune_core.config import Base, ConfigError, Domain, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
 from velocitune_core.model import ModelError, count_parameters
@@ -90,12 +91,13 @@ def shape_of(config: PreTrainedConfig) -> ModelShape:
     )
 
 
-def base_domain(params: Params) -> DomainManifest:
-    """A stand-in for the base's own packed domain: it takes all of it, not just what the mixture does."""
-    assert params.base is not None
-    name = params.base.domain
-    tokens = _source_tokens(params, params.domains[name]) or params.domains[name].max_tokens or 0
-    return _stand_in(params, tokens)
+def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
+    """For the base's own packed domains: it takes all of them, not just what the mixture does."""
+    domains = {name: params.domains[name] for name in base_domains(params)}
+    return {
+        name: _stand_in(params, _source_tokens(params, domain) or domain.max_tokens or 0)
+        for name, domain in domains.items()
+    }
 
 
 def _base_config(base: Base, sequence_length: int) -> PreTrainedConfig:

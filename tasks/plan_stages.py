@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.devices import parallel_trainings
 from tasks.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.launch import run_folder
-from tasks.plan_inputs import Inputs, base_domain, is_base
+from tasks.plan_inputs import Inputs, is_base, stand_ins_of_base
 from tasks.search import find_weights
 from velocitune_core.config import Params
 from velocitune_core.contracts import TrainResult
@@ -31,9 +31,10 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
 
     stages = []
     if is_base(params):
-        domain = base_domain(params)
-        job = base_job(params, Path(), domain, Path(), UNHASHED)
-        stages.append(Stage("base", (planned_run(job, length, domain.held_out.sequences),)))
+        domains = stand_ins_of_base(params)
+        job = base_job(params, Path(), domains, Path(), UNHASHED)
+        held_out_of_base = sum(domain.held_out.sequences for domain in domains.values())
+        stages.append(Stage("base", (planned_run(job, length, held_out_of_base),)))
     initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out, process=False)
     stages.append(Stage("initial", (initial,)))
     stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))

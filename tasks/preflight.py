@@ -77,8 +77,8 @@ def _base_problems(params: Params) -> list[str]:
         return [
             f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
         ]
-    if params.base.domain not in params.domains:
-        return [f"base.domain: {params.base.domain!r} is not a domain; choose one of {sorted(params.domains)}"]
+    if unknown := sorted(set(params.base.domains or []) - set(params.domains)):
+        return [f"base.domains: {unknown} are no domains; choose from {sorted(params.domains)}, or null for all"]
     return []
 
 

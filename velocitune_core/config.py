@@ -119,9 +119,9 @@ class Training(Section):
 
 
 class Base(Section):
-    """The embedded base model: tokenizer and Llama trained from scratch on one domain."""
+    """The embedded base model: tokenizer and Llama trained from scratch on some of the domains."""
 
-    domain: Name = "general"
+    domains: Annotated[list[Name], Field(min_length=1)] | None = None  # None: all; each with all the text it has
     vocabulary_size: Annotated[int, Field(ge=300)] = 2048
     hidden_size: Positive = 160
     intermediate_size: Positive = 432

@@ -113,7 +113,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}, "max_tokens": tokens}
         for name, tokens in {"code": 40_000, "licences": 20_000, "general": 10_000}.items()
     }
-    tree["base"]["domain"] = "general"
+    tree["base"]["domains"] = ["general"]
     tree["resources"] = {"threads": 1}
     made = Workspace(folder)
     made.write_params(tree)

@@ -112,7 +112,7 @@ def test_a_comparison(workspace: Path, ask: Callable[..., str]) -> None:
         (["-S", "strategy.name=velocitum"], "unknown; choose one of"),
         (["-S", "training.batch_sequences=0"], "training.batch_sequences"),
         (["-S", "nonsense"], "not KEY=VALUE"),
-        (["-S", "base.domain=poetry"], "'poetry' is not a domain"),
+        (["-S", "base.domains=[poetry]"], "['poetry'] are no domains"),
         (["-S", "model.path=models/absent"], "cannot read config.json of models/absent"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.jobs import (
+    base_domains,
     base_job,
     initial_weights,
     pipeline_steps,
@@ -197,10 +198,18 @@ def test_another_model_is_another_job(params: Params) -> None:
     assert training_job(params, MANIFEST, INITIAL, TARGETS).fingerprint() != before
 
 
-def test_the_base_trains_on_its_one_domain(params: Params) -> None:
+def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) -> None:
     tree = params.model_dump()
-    tree["base"] = {"domain": "law", "training": {**tree["training"], "token_budget": 32 * BATCH * LENGTH}}
-    job = base_job(parse_params(tree), Path("models/mine"), domain("law", 240), Path("packed"))
+    tree["base"] = {"domains": ["law"], "training": {**tree["training"], "token_budget": 32 * BATCH * LENGTH}}
+    one = parse_params(tree)
+    assert base_domains(one) == ["law"]
+    job = base_job(one, Path("models/mine"), {"law": domain("law", 240)}, Path("packed"))
     assert job.weights == {"law": 1.0} and list(job.domains) == ["law"] and job.total_steps == 32
     assert job.domains["law"].train == "packed/law/train.npy"
     assert job.evaluation.every_steps == 4 and job.save_model
+
+    tree["base"]["domains"] = None
+    every = parse_params(tree)
+    assert base_domains(every) == list(params.domains)
+    job = base_job(every, Path("models/mine"), {"law": domain("law", 240), "code": domain("code", 80)}, Path("packed"))
+    assert job.weights == {"law": 0.75, "code": 0.25}

@@ -69,7 +69,7 @@ def base_not_described(tree: Tree) -> None:
 
 def base_of_unknown_domain(tree: Tree) -> None:
     tree["model"]["path"] = "models/base"
-    tree["base"] = {"domain": "poetry", "training": tree["training"]}
+    tree["base"] = {"domains": ["poetry"], "training": tree["training"]}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def base_of_unknown_domain(tree: Tree) -> None:
         (no_model, "model.path: 'models/nowhere' is not a folder"),
         (pickled_model, "model.path: models/pickled has no .safetensors weights"),
         (base_not_described, "base: missing"),
-        (base_of_unknown_domain, "base.domain: 'poetry' is not a domain; choose one of ['code', 'law', 'recipes']"),
+        (base_of_unknown_domain, "base.domains: ['poetry'] are no domains; choose from ['code', 'law', 'recipes']"),
     ],
 )
 def test_every_problem_is_said_at_once(sound: Tree, break_model: Callable[[Tree], None], says: str) -> None:
