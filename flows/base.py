@@ -1,4 +1,4 @@
-"""Stage `base`: a tokenizer and a small base model from some of the domains; exists only where no model of your own is named."""
+"""Stage `base`: a tokenizer and a small base model from some of the domains; only without a model of your own."""
 
 from prefect import flow, unmapped
 

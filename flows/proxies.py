@@ -1,11 +1,12 @@
 """Stage `proxies`: sub-sampled runs under the original weights, one task each; a failure costs only itself."""
 
+from typing import Any
+
 from prefect import flow, unmapped
 from prefect.futures import wait
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks import paths
-from tasks.devices import parallel_trainings
+from tasks.fan_out import fan_out
 from tasks.jobs import proxy_jobs
 from tasks.preflight import checked_params
 from tasks.proxies import results_of, train_proxy, write_proxies
@@ -17,8 +18,8 @@ from velocitune_core.contracts import Manifest
 def proxies() -> None:
     params = checked_params()
     jobs = proxy_jobs(params, Manifest.read(paths.MANIFEST))
-    train = train_proxy.with_options(retries=params.proxies.retries)
-    with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+    train: Any = train_proxy.with_options(retries=params.proxies.retries)
+    with fan_out(params) as runner:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
         wait(futures)
     write_proxies(results_of([job.name for job in jobs], [future.state for future in futures]))

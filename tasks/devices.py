@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,16 +24,32 @@ SECONDS_BETWEEN_TRIES = 0.5
 
 @dataclass(frozen=True)
 class Device:
-    """GPUs by index, none for the CPU, and the threads that each process of a training may use."""
+    """GPUs by torch's index, none for the CPU, and the threads that each process of a training may use."""
 
     gpus: tuple[int, ...]
     threads: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that keep a process to this device."""
+        threads = {"OMP_NUM_THREADS": str(self.threads)}
+        if not self.gpus:
+            return threads
+        names = gpu_names()
+        return {**threads, "CUDA_VISIBLE_DEVICES": ",".join(names[index] for index in self.gpus)}
 
 
 def gpu_count() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def gpu_names() -> list[str]:
+    """What CUDA calls the GPUs that this process may see, in torch's order: Ray, Slurm or a user may have chosen."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = chosen.split(",") if chosen else map(str, range(gpu_count()))
+    return [name.strip() for name in names][: gpu_count()]
 
 
 def parallel_trainings(resources: Resources) -> int:
@@ -53,14 +70,15 @@ def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
     gpus, threads = gpu_count(), threads_per_process(resources, processes)
     with ExitStack() as held:
         if not gpus:
-            _wait_for_slots(held, paths.STATE / "slots", ["cpu"], resources.trainings_per_device, 1)
+            cpu = f"cpu-{socket.gethostname()}"  # the workspace may be shared by machines
+            _wait_for_slots(held, paths.STATE / "slots", [cpu], resources.trainings_per_device, 1)
             yield Device((), threads)
             return
         if processes > gpus:
             raise ValueError(f"resources.processes: {processes} processes need as many GPUs, this machine has {gpus}")
         # GPUs belong to the machine, not to a workspace.
         folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
-        names = [f"gpu-{index}" for index in range(gpus)]
+        names = [f"gpu-{name}" for name in gpu_names()]
         taken = _wait_for_slots(held, folder, names, resources.trainings_per_device, processes)
         yield Device(tuple(taken), threads)
 

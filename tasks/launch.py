@@ -107,9 +107,7 @@ def _launch(folder: Path, device: Device, launcher: list[str], watchers: Sequenc
         join = " ".join(["python", *launcher, *program])
         logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
     command = [sys.executable, *launcher, *program, "--parent", str(os.getpid())]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(device.threads), "HF_HUB_OFFLINE": "1"}
-    if device.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, device.gpus))
+    environment = {**os.environ, **device.environment, "HF_HUB_OFFLINE": "1"}
     log = folder / "log.txt"
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def checked_params() -> Params:
         params = load_params(paths.PARAMS)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
-    problems = [*_model_problems(params), *_source_problems(params)]
+    problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
     if params.compare is not None:
         problems += _unwatched_keys(paths.COMPARE_PIPELINE)
@@ -112,6 +113,12 @@ def _source_problems(params: Params) -> list[str]:
         for name, domain in params.domains.items()
         for problem in check_source(domain.source, root)
     ]
+
+
+def _runner_problems(params: Params) -> list[str]:
+    if params.proxies.runner == "ray" and find_spec("prefect_ray") is None:
+        return ["proxies.runner: Ray is not installed; run `pip install -c constraints.txt -e '.[ray]'`, or say local"]
+    return []
 
 
 def _unwatched_keys(pipeline: Path) -> list[str]:

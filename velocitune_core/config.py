@@ -154,6 +154,7 @@ class Proxies(Section):
     seeds: list[int] = [1]
     evaluations: Positive = 4  # along each run, the last at its end
     retries: Annotated[int, Field(ge=0)] = 2
+    runner: Literal["local", "ray"] = "local"  # on this machine, or on the Ray cluster that RAY_ADDRESS names
 
     @field_validator("fractions")
     @classmethod
