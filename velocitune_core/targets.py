@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,9 @@ from velocitune_core.contracts import (
 )
 from velocitune_core.scaling_law import PARAMETERS, LawName, ScalingLawFit, fit_scaling_law
 
+Domain = tuple[str, float]  # name, initial loss
+MapDomains = Callable[[Callable[[Domain], DomainTarget], Iterable[Domain]], Iterable[DomainTarget]]
+
 
 class TargetError(ValueError):
     """Proxy results that no target can be read from."""
@@ -34,11 +37,12 @@ def fit_targets(
     token_budget: int,
     settings: config.Targets,
     missing: Sequence[str] = (),
+    map_domains: MapDomains = map,
 ) -> Targets:
     """A target per domain: its law, fitted to the proxies' held-out losses, read at `token_budget` tokens.
 
-    D is tokens of the whole mixture; `missing` names proxies that failed. Raises TargetError for fewer than three
-    usable points or domains that differ.
+    D is tokens of the whole mixture; `missing` names proxies that failed; `map_domains` is `map`, or does the same on
+    several cores. Raises TargetError for fewer than three usable points or domains that differ.
     """
     points = _points(proxies, settings)
     if len({point.tokens for point in points}) < PARAMETERS:
@@ -52,7 +56,8 @@ def fit_targets(
                 f"a proxy measured {sorted(point.losses)}, the base model {sorted(initial.losses)}; "
                 "run the stages `initial` and `proxies` on the same domains"
             )
-    domains = {name: _target(name, loss, points, token_budget, settings) for name, loss in initial.losses.items()}
+    fit = partial(_target, points=points, token_budget=token_budget, settings=settings)
+    domains = dict(zip(initial.losses, map_domains(fit, initial.losses.items()), strict=True))
     if missing:
         domains = {name: _flagged(domain, "missing_proxies") for name, domain in domains.items()}
     return Targets(domains=domains, token_budget=token_budget, level=settings.interval, missing_proxies=list(missing))
@@ -101,9 +106,8 @@ class _Reading:
         return OtherLaw(law=law, target=target, leave_largest_out_error=self.leave_largest_out_error)
 
 
-def _target(
-    name: str, initial_loss: float, points: list[LossPoint], token_budget: int, settings: config.Targets
-) -> DomainTarget:
+def _target(domain: Domain, points: list[LossPoint], token_budget: int, settings: config.Targets) -> DomainTarget:
+    name, initial_loss = domain
     tokens = np.array([point.tokens for point in points])
     losses = np.array([point.losses[name] for point in points])
     for loss in (initial_loss, *losses):
