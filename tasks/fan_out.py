@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
+from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,33 +40,38 @@ def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
     Tracker(params)  # makes the parent run, or every worker would make its own
     with RayTaskRunner(init_kwargs={"runtime_env": {"worker_process_setup_hook": _entering(Path.cwd())}}) as runner:
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        share = share_of_node(params.resources, [node["Resources"] for node in nodes])
+        share = share_of_node(params.resources, params.proxies.processes, [node["Resources"] for node in nodes])
         hosts = {node["NodeManagerHostname"] for node in nodes}
         variables = worker_variables(hosts == {socket.gethostname()})
         with remote_options(**share, scheduling_strategy="SPREAD", runtime_env={"env_vars": variables}):
             yield runner
 
 
-def share_of_node(resources: Resources, nodes: list[Mapping[str, float]]) -> dict[str, float]:
-    """What one training asks Ray for: a GPU where any node has one, and CPUs for its threads.
+def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str, float]]) -> dict[str, float]:
+    """What one training asks Ray for: GPUs for its processes where any node has some, and CPUs for its threads.
 
     Args:
         nodes: what Ray says that each node has: `CPU` and `GPU`, neither if there is none.
 
     Raises ConfigError if no node has as much.
     """
-    with_gpu = [node for node in nodes if node.get("GPU")]
-    able = with_gpu or [node for node in nodes if node.get("CPU")]
-    at_once = [max(1.0, node.get("GPU", 0.0)) * resources.trainings_per_device for node in able]
-    most = max((node.get("CPU", 0.0) for node in able), default=0.0)
-    if most < (resources.threads or 1):
+    gpus = max(node.get("GPU", 0.0) for node in nodes)
+    if gpus:
+        if gpus < processes:
+            raise ConfigError(
+                f"proxies.processes: {processes} need as many GPUs, the largest node of the Ray cluster has {gpus:g}"
+            )
+        needed = processes / resources.trainings_per_device  # Ray shares out a GPU, but not several
+        return {"num_gpus": needed if needed <= 1 else float(ceil(needed)), "num_cpus": float(processes)}
+    cpus = [node["CPU"] for node in nodes if node.get("CPU")]
+    threads = (resources.threads or 1) * processes
+    if max(cpus, default=0.0) < threads:
         raise ConfigError(
-            f"resources.threads: {resources.threads or 1}, but the largest node of the Ray cluster has {most:g} CPUs; "
-            "lower it, or start nodes with more (`ray start --num-cpus`)"
+            f"a proxy needs {threads} CPUs (resources.threads × proxies.processes), and the largest node of the Ray "
+            f"cluster has {max(cpus, default=0):g}; lower them, or start nodes with more (`ray start --num-cpus`)"
         )
-    even = min(node.get("CPU", 0.0) // count for node, count in zip(able, at_once, strict=True))
-    share = {"num_cpus": float(resources.threads or max(1.0, even))}
-    return share | ({"num_gpus": 1 / resources.trainings_per_device} if with_gpu else {})
+    even = min(cpus) // resources.trainings_per_device
+    return {"num_cpus": float(threads if resources.threads else max(threads, even))}
 
 
 def worker_variables(one_machine: bool) -> dict[str, str]:

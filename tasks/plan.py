@@ -91,19 +91,19 @@ def setting_of(training: Training, params: Params, processes: int, reference: bo
 
 
 def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_bytes: int | None) -> list[Footprint]:
-    """Of the training, and of proxies where they, on one device each, run unlike it. A comparison runs as they do."""
+    """Of the training, or of those of a comparison, on one device each; and of proxies where they run unlike it."""
     last = stages[-1]
-    counts = {last.name: params.resources.processes if last.name == "train" else 1, "proxies": 1}
+    counts = {last.name: params.resources.processes if last.name == "train" else 1, "proxies": params.proxies.processes}
     found = []
     for name, processes in counts.items():
-        if name == "proxies" and counts[last.name] == 1:
+        if name == "proxies" and counts[last.name] == processes:
             continue
         reference = name != "proxies" and any(run.reference for run in last.runs)
         setting = setting_of(params.training, params, processes, reference)
         fit = None
         if device_bytes is not None:
             fitting = fits(shape, setting, device_bytes)
-            more = name == "train"
+            more = name != "compare"
             fit = Fit(fitting, [] if fitting else remedies(shape, setting, device_bytes, more_processes=more))
         found.append(Footprint(name, setting, memory(shape, setting), fit))
     return found
@@ -114,8 +114,8 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
     wanted = {ALONE: (params, 1)}
     if compare and (together := settings_of_comparison(params)) != params:
         wanted[TOGETHER] = (together, 1)
-    if not compare and params.resources.processes > 1:
-        wanted[f"{params.resources.processes} processes"] = (params, params.resources.processes)
+    several = {params.proxies.processes} | (set() if compare else {params.resources.processes})
+    wanted |= {f"{processes} processes": (params, processes) for processes in sorted(several - {1})}
     probes, notes = {}, []
     for name, (settings, processes) in wanted.items():
         try:
@@ -130,6 +130,7 @@ def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | N
     name = ALONE
     if stage.name == "compare" and settings_of_comparison(params) != params:
         name = TOGETHER
-    if stage.name == "train" and params.resources.processes > 1:
-        name = f"{params.resources.processes} processes"
+    several = {"train": params.resources.processes, "proxies": params.proxies.processes}.get(stage.name, 1)
+    if several > 1:
+        name = f"{several} processes"
     return probes[name].speed if name in probes else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tasks.plan import Footprint, Plan
 from velocitune_core.plan import Price, flops_per_token
-from velocitune_core.plan_memory import HEAP, SPARE, Memory
+from velocitune_core.plan_memory import HEAP, SPARE, Memory, Remedy
 
 WIDTH = 120  # where there is no terminal to ask
 PARTS = (
@@ -140,13 +140,18 @@ def _fit_lines(footprint: Footprint) -> list[str]:
         return [f"  fits: {footprint.name} leaves {SPARE:.0%} or more of the device free"]
     lines = [f"  does not fit: {footprint.name} (with {SPARE:.0%} kept free). What would, the cheapest first:"]
     for remedy in fit.remedies:
-        changes = ", ".join(f"{key}: {str(value).lower()}" for key, value in remedy.changes.items())
+        changes = ", ".join(f"{key}: {str(value).lower()}" for key, value in _keys(footprint, remedy))
         lines.append(f"    {changes}   peak {size(remedy.memory.peak)}")
     if not fit.remedies:
         lines[0] = lines[0].replace(" What would, the cheapest first:", " No setting of params.yaml makes it fit.")
-        if footprint.name == "proxies":
-            lines.append("    each proxy runs on one device: docs/SCALING.md tells how to start them on several")
     return lines
+
+
+def _keys(footprint: Footprint, remedy: Remedy) -> Iterator[tuple[str, int | bool]]:
+    """What to change in params.yaml; proxies have processes of their own."""
+    for key, value in remedy.changes.items():
+        own = footprint.name == "proxies" and key == "resources.processes"
+        yield ("proxies.processes" if own else key), value
 
 
 def size(count: float) -> str:

@@ -34,7 +34,9 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
     tracker = Tracker(params)
     tags = {"velocitune.fraction": f"{job.fraction:g}", "velocitune.seed": str(job.training.seed)}
     child = tracker.child(job.name, run_folder(job).name, tags)
-    result = run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
+    resources = params.resources.model_copy(update={"processes": params.proxies.processes, "nodes": 1})
+    watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+    result = run_training(job, resources, watchers, spread=True)
     return ProxyResult(
         name=job.name,
         fraction=job.fraction,

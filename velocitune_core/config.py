@@ -154,6 +154,7 @@ class Proxies(Section):
     seeds: list[int] = [1]
     evaluations: Positive = 4  # along each run, the last at its end
     retries: Annotated[int, Field(ge=0)] = 2
+    processes: Positive = 1  # of each proxy, on one machine; more where the model does not fit one device
     runner: Literal["local", "ray"] = "local"  # on this machine, or on the Ray cluster that RAY_ADDRESS names
 
     @field_validator("fractions")
@@ -289,12 +290,16 @@ class Params(Section):
     @model_validator(mode="after")
     def _processes_share_the_batch(self) -> Self:
         batch, micro = self.training.batch_sequences, self.training.micro_batch_sequences or 1
-        processes = self.resources.nodes * self.resources.processes
-        if batch % (micro * processes):
-            raise ValueError(
-                f"training.batch_sequences {batch} is not a multiple of {processes} processes (resources.nodes times "
-                f"resources.processes) times micro_batch_sequences {micro}; change one of them"
-            )
+        everywhere = self.resources.nodes * self.resources.processes
+        counts = {"resources.nodes times resources.processes": everywhere, "proxies.processes": self.proxies.processes}
+        problems = [
+            f"training.batch_sequences {batch} is not a multiple of {processes} processes ({keys}) times "
+            f"micro_batch_sequences {micro}; change one of them"
+            for keys, processes in counts.items()
+            if batch % (micro * processes)
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

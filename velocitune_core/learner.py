@@ -168,7 +168,8 @@ class Learner:
 
     def _placed(self, model: PreTrainedModel) -> NextTokenLoss:
         """A model's loss, on this process's device, compiled and sharded as configured."""
-        torch.nn.Module.to(model, self._processes.device)
+        if self._processes.count == 1:  # else sharding takes layer by layer there, and never holds them all
+            torch.nn.Module.to(model, self._processes.device)
         loss = NextTokenLoss(model)
         if compiles(self._settings.compile, self._processes.device):
             for layer in transformer_layers(model):  # one by one: they are alike, so one compilation serves all

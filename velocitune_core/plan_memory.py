@@ -58,7 +58,7 @@ class Memory:
     activations: int
     logits: int
     evaluation: int  # of a held-out batch, when no activations are kept
-    loading: int  # the whole model, before it is shared
+    loading: int  # shares, and whole the one layer, or the embedding, that is being shared
     accumulates: bool  # gradients of earlier micro-batches are there while another one is run
 
     @property
@@ -119,7 +119,7 @@ def memory(shape: ModelShape, setting: Setting) -> Memory:
         activations=tokens * kept,
         logits=logits,
         evaluation=max(_loss_bytes(shape, evaluated), evaluated * layer),
-        loading=FLOAT32_BYTES * shape.parameters,
+        loading=per_process + (FLOAT32_BYTES * _largest_part(shape) if setting.processes > 1 else 0),
         accumulates=setting.batch_sequences > setting.micro_batch_sequences * setting.processes,
     )
 
@@ -180,11 +180,19 @@ def _loss_bytes(shape: ModelShape, tokens: int) -> int:
 
 def _gathered(shape: ModelShape, bfloat16: bool) -> int:
     """FSDP2 keeps embedding, head and last norm whole through a pass, and two layers: the one at work and the next."""
-    per_layer = (shape.parameters - shape.embedding_parameters) // max(1, shape.layers)
     weights_and_gradients = 2
     return (BFLOAT16_BYTES if bfloat16 else FLOAT32_BYTES) * (
-        weights_and_gradients * shape.embedding_parameters + (weights_and_gradients + 1) * per_layer
+        weights_and_gradients * shape.embedding_parameters + (weights_and_gradients + 1) * _layer_parameters(shape)
     )
+
+
+def _largest_part(shape: ModelShape) -> int:
+    """Parameters of what FSDP2 shares in one go."""
+    return max(shape.embedding_parameters, _layer_parameters(shape))
+
+
+def _layer_parameters(shape: ModelShape) -> int:
+    return (shape.parameters - shape.embedding_parameters) // max(1, shape.layers)
 
 
 def _largest_that_fits(shape: ModelShape, setting: Setting, device_bytes: int) -> Setting | None:

@@ -54,26 +54,30 @@ fan()
 
 
 @pytest.mark.parametrize(
-    ("resources", "nodes", "share"),
+    ("resources", "processes", "nodes", "share"),
     [
-        ({}, [{"CPU": 8.0}, {"CPU": 4.0}, {}], {"num_cpus": 4.0}),  # even the smaller node takes one whole
-        ({"trainings_per_device": 3}, [{"CPU": 8.0}], {"num_cpus": 2.0}),
-        ({"threads": 2}, [{"CPU": 8.0}, {"CPU": 1.0}], {"num_cpus": 2.0}),
-        ({}, [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}], {"num_cpus": 2.0, "num_gpus": 1.0}),
-        ({"trainings_per_device": 2}, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
+        ({}, 1, [{"CPU": 8.0}, {"CPU": 4.0}, {}], {"num_cpus": 4.0}),  # even the smaller node takes one whole
+        ({"trainings_per_device": 3}, 1, [{"CPU": 8.0}], {"num_cpus": 2.0}),
+        ({"threads": 2}, 1, [{"CPU": 8.0}, {"CPU": 1.0}], {"num_cpus": 2.0}),
+        ({"threads": 2}, 3, [{"CPU": 8.0}], {"num_cpus": 6.0}),
+        ({}, 1, [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}], {"num_cpus": 1.0, "num_gpus": 1.0}),
+        ({"trainings_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
+        ({"trainings_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 2.0}),
     ],
 )
 def test_what_a_training_asks_a_node_for(
-    resources: dict[str, int], nodes: list[Mapping[str, float]], share: dict[str, float]
+    resources: dict[str, int], processes: int, nodes: list[Mapping[str, float]], share: dict[str, float]
 ) -> None:
-    assert share_of_node(Resources(**resources), nodes) == share
+    assert share_of_node(Resources(**resources), processes, nodes) == share
 
 
 def test_a_training_that_no_node_has_room_for_is_refused() -> None:
-    with pytest.raises(ConfigError, match="threads: 4, but the largest node of the Ray cluster has 2 CPUs"):
-        share_of_node(Resources(threads=4), [{"CPU": 2.0}, {"CPU": 1.0}])
-    with pytest.raises(ConfigError, match="has 0 CPUs"):
-        share_of_node(Resources(), [{}])
+    with pytest.raises(ConfigError, match=r"a proxy needs 4 CPUs .* the largest node of the Ray cluster has 2; lower"):
+        share_of_node(Resources(threads=2), 2, [{"CPU": 2.0}, {"CPU": 1.0}])
+    with pytest.raises(ConfigError, match="has 0; lower"):
+        share_of_node(Resources(), 1, [{}])
+    with pytest.raises(ConfigError, match=r"processes: 8 need as many GPUs, the largest node of .* has 4"):
+        share_of_node(Resources(), 8, [{"CPU": 16.0, "GPU": 4.0}])
 
 
 @pytest.fixture(scope="module")

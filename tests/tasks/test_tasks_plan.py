@@ -16,7 +16,7 @@ from tasks.jobs import compared_job, proxy_jobs
 from tasks.launch import run_folder
 from tasks.plan import make_plan
 from tasks.plan_inputs import read_inputs
-from tasks.plan_view import as_json, duration, size
+from tasks.plan_view import as_json, duration, print_plan, size
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import Manifest, Seconds, TrainResult
 from velocitune_core.job import TrainJob
@@ -99,13 +99,18 @@ def test_a_model_without_configuration_is_refused(settings: dict[str, Any]) -> N
 
 
 @pytest.mark.usefixtures("workspace")
-def test_proxies_run_on_one_device_however_many_the_training_has(settings: dict[str, Any]) -> None:
+def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     write_config("models/mine", SEVEN_BILLION)
     settings["training"] |= {"token_budget": 64_000, "precision": "bfloat16"}
     settings["resources"] = {"processes": 8}
-    train, proxies = plan_of(settings, device_bytes=80 * 10**9).footprints
+    plan = plan_of(settings, device_bytes=80 * 10**9)
+    train, proxies = plan.footprints
     assert train.fit.fits and train.memory.weights * 8 == proxies.memory.weights
-    assert not proxies.fit.fits and proxies.fit.remedies == []
+    print_plan(plan)
+    assert not proxies.fit.fits and "proxies.processes: 2" in capsys.readouterr().out
+    settings["proxies"]["processes"] = 8
+    (both,) = plan_of(settings, device_bytes=80 * 10**9).footprints
+    assert both.fit.fits and both.memory == train.memory
 
 
 @pytest.mark.usefixtures("workspace")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.states import Completed, Crashed, Failed, State
+from tiny import job as tiny_job
 
-from tasks.launch import TrainingFailedError, TrainingStoppedError
-from tasks.proxies import ProxiesFailedError, missing_proxies, results_of
-from velocitune_core.config import Proxies
+from tasks.launch import TrainingFailedError, TrainingStoppedError, run_folder
+from tasks.proxies import ProxiesFailedError, missing_proxies, results_of, train_proxy
+from tasks.watchers import TerminalWatcher
+from velocitune_core.config import Proxies, parse_params
 from velocitune_core.contracts import LossPoint, ProxyResult
+from velocitune_core.events import Started, read_events
+from velocitune_core.job import TrainJob
 
 NAMES = ["proxy-0_1-seed-1", "proxy-0_2-seed-1", "proxy-0_4-seed-1", "proxy-0_8-seed-1"]
 BROKEN = Failed(data=TrainingFailedError("ended with status 1"))
@@ -66,3 +72,16 @@ def test_other_seeds_of_a_size_are_no_other_size() -> None:
     names = ["proxy-0_1-seed-1", "proxy-0_1-seed-2", "proxy-0_2-seed-1", "proxy-0_4-seed-1"]
     with pytest.raises(ProxiesFailedError, match="not 2"):
         results_of(names, [done(names[0]), done(names[1]), done(names[2]), BROKEN])
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_proxy_takes_as_many_processes_as_it_is_given(
+    settings: dict[str, Any], tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.proxies.PrefectWatcher", lambda name: TerminalWatcher())  # no server for six steps
+    settings["proxies"]["processes"] = 2
+    settings["resources"] = {"threads": 1}
+    job = TrainJob.model_validate(tiny_job(tiny_inputs, Path(), fraction=0.4, total_steps=6), strict=False)
+    result = train_proxy.fn(job, parse_params(settings))
+    (started,) = [e for e in read_events(run_folder(job) / "events.jsonl") if isinstance(e, Started)]
+    assert started.processes == 2 and result.steps == 6
