@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from tasks import paths
 
+logger = logging.getLogger(__name__)
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 SECONDS_TO_SAVE = 60.0
+PREFECT_SERVER = "prefect.server.api.server"  # in the command of every server that Prefect starts
 
 
 class WorkspaceBusyError(RuntimeError):
@@ -46,7 +49,24 @@ def exclusive() -> Iterator[None]:
         holder = {"pid": os.getpid(), "since": since, "command": command}
         lock.write(json.dumps(holder))
         lock.flush()
+        _end_forsaken_servers()
         yield
+
+
+def _end_forsaken_servers() -> None:
+    """End Prefect's temporary servers of runs in this workspace that were killed: each serves its own run alone."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone meanwhile, or not ours
+            if not any(PREFECT_SERVER in word for word in process.cmdline()) or process.ppid() == os.getpid():
+                continue
+            temporary = process.environ().get("PREFECT__SERVER_EPHEMERAL") == "1"
+            parent = process.parent()
+            forsaken = parent is None or parent.pid == 1 or "python" not in parent.name()
+            if temporary and forsaken and Path(process.cwd()) == Path.cwd():
+                logger.info("ending the Prefect server (pid %d) of a run that was killed", process.pid)
+                process.terminate()
 
 
 def stop_children_on_interrupt() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks import paths
@@ -59,6 +60,32 @@ def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: p
     with pytest.raises(SystemExit, match="2"):
         run_stage(lambda: pytest.fail("was run"))
     assert "params.yaml: no such file" in capsys.readouterr().err
+
+
+SERVED = """
+import time
+from prefect.server.api.server import SubprocessASGIServer
+server = SubprocessASGIServer()
+server.start()
+print(server.server_process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(workspace), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVED], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        server = psutil.Process(int(process.stdout.readline()))
+        with exclusive():
+            assert server.is_running(), "its run is alive"
+        process.kill()
+    assert server.is_running()
+    with exclusive():
+        server.wait(20)
 
 
 INTERRUPTIBLE = """
