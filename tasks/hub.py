@@ -5,6 +5,7 @@ DVC watches files, and so a hub id is fetched once, into a folder of that name, 
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 import shutil
@@ -53,7 +54,8 @@ def fetch_named_model() -> None:
 
 
 def main() -> int:
-    logging.basicConfig(format="%(message)s")
+    argparse.ArgumentParser(prog="python -m tasks.hub", description=__doc__).parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
         fetch_named_model()
     except ValueError as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psutil
+
+from tasks.devices import gpu_count
 from tasks.plan_inputs import Inputs, is_base, read_inputs
 from tasks.plan_probe import NotProbedError, Probed, bfloat16_here, probe_speed
 from tasks.plan_stages import planned_stages, settings_of_comparison
@@ -116,13 +119,21 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
         wanted[TOGETHER] = (together, 1)
     several = {params.proxies.processes} | (set() if compare else {params.resources.processes})
     wanted |= {f"{processes} processes": (params, processes) for processes in sorted(several - {1})}
-    probes, notes = {}, []
+    probes, notes = {}, _busy()
     for name, (settings, processes) in wanted.items():
         try:
             probes[name] = probe_speed(settings, inputs, setting_of(params.training, settings, processes))
         except NotProbedError as error:
             notes.append(f"no times of {name}: {error}")
     return probes, notes
+
+
+def _busy() -> list[str]:
+    """Times are those of the machine as it is."""
+    load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
+    if gpu_count() or load < cores / 2:
+        return []
+    return [f"this machine stays as busy as it is (load {load:.1f} on {cores} cores); idle it is faster"]
 
 
 def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | None:

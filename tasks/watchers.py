@@ -31,13 +31,14 @@ class Watcher(Protocol):
 
 
 class TerminalWatcher:
-    """A progress bar with the time left."""
+    """A progress bar with the time left, of what happens from now on: an earlier life would count as no time at all."""
 
     def __init__(self) -> None:
-        self._bar = ProgressBar()
+        self._bar, self._since = ProgressBar(), time.time()
 
     def __call__(self, event: events.Event) -> None:
-        self._bar(event)
+        if event.time >= self._since:
+            self._bar(event)
 
     def flush(self) -> None:
         pass

@@ -93,11 +93,17 @@ def stop_children_on_interrupt() -> None:
 
 
 def spare_tracebacks_of_user_errors() -> None:
-    """Keep Prefect from printing where in our code a user's mistake was noticed; its message says what to mend."""
+    """Keep Prefect from printing where in our code a user's mistake was noticed; its message says what to mend.
+
+    Prefect tells it of the task and of each flow around it, twice; we tell it whole at the end, here its first line.
+    """
 
     def spare(record: logging.LogRecord) -> bool:
         if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], ValueError | WorkspaceBusyError):
             record.exc_info = None
+        if record.levelno >= logging.ERROR and record.exc_info is None:
+            first, _, more = record.getMessage().partition("\n")
+            record.msg, record.args = first + (" …" if more else ""), ()
         return True
 
     for name in ("prefect.flow_runs", "prefect.task_runs"):

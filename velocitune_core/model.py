@@ -126,6 +126,7 @@ def load_model(path: str) -> PreTrainedModel:
         with _loading:
             from transformers import AutoModelForCausalLM
 
+            _keep_bars_quiet()
             return AutoModelForCausalLM.from_pretrained(
                 path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
             )
@@ -143,9 +144,17 @@ def save_model(
     if state is not None and model.config.tie_word_embeddings:  # one copy of what is tied; loading ties it again
         tied = set(getattr(model, "_tied_weights_keys", None) or {})
         state = {name: tensor for name, tensor in state.items() if name not in tied}
+    _keep_bars_quiet()
     with replacing(path) as temporary:
         model.save_pretrained(temporary, state_dict=state)
         tokenizer.save_pretrained(temporary)
+
+
+def _keep_bars_quiet() -> None:
+    """Ours are the ones to watch."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
 
 def transformer_layers(model: PreTrainedModel) -> list[torch.nn.Module]:

@@ -38,6 +38,7 @@ class ProgressBar:
             self._write(
                 f"{event.name}: resuming from the checkpoint at step {event.resumed_from} of {event.total_steps}"
             )
+        self.close()
         self._bar = tqdm(
             total=event.total_steps,
             initial=event.step,

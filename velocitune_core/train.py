@@ -34,9 +34,7 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
     except ValueError as error:
         return _refuse(error)
     import torch
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # ours is the one to watch
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process alone is no mistake
     if job.threads:
         torch.set_num_threads(job.threads)

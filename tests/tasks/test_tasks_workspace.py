@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from tasks import paths
-from tasks.workspace import WorkspaceBusyError, exclusive, run_stage
+from tasks.workspace import WorkspaceBusyError, exclusive, run_stage, spare_tracebacks_of_user_errors
 
 HOLD = """
 import time
@@ -115,3 +116,25 @@ def test_a_process_may_take_what_it_holds_again(workspace: Path) -> None:
         pass
     with exclusive():
         pass
+
+
+def test_prefect_tells_the_first_line_of_a_users_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("prefect.flow_runs")
+    spare_tracebacks_of_user_errors()
+    try:
+        with caplog.at_level(logging.ERROR, logger="prefect.flow_runs"):
+            try:
+                raise ValueError("two rows are malformed:\n  code.jsonl:3\n  code.jsonl:9")
+            except ValueError as error:
+                logger.exception("Encountered exception: %r", error)
+                logger.error("Finished in state Failed(%s)", error)
+            try:
+                raise RuntimeError("ours:\nto mend")
+            except RuntimeError:
+                logger.exception("a defect of ours:\nwith its traceback")
+    finally:
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            logging.getLogger(name).filters.clear()
+    mistake, finished, defect = caplog.records
+    assert mistake.exc_info is None and finished.getMessage() == "Finished in state Failed(two rows are malformed: …"
+    assert defect.exc_info and defect.getMessage() == "a defect of ours:\nwith its traceback"
