@@ -5,6 +5,7 @@ from __future__ import annotations
 from velocitune_core import figures
 from velocitune_core.figures.style import percent, tokens_text
 from velocitune_core.page import ReportFigure, render_page, save_png
+from velocitune_core.report_selection import DOMAINS_DRAWN, most_moved
 from velocitune_core.results import (
     FLAG_MEANINGS,
     ReportData,
@@ -67,15 +68,15 @@ _CAPTIONS = {  # figure → its title, and how to read it
 
 
 def report_figures(report: ReportData) -> list[ReportFigure]:
-    """The figures of a report in the order of the page."""
-    train, initial, targets, proxies = report.train, report.initial, report.targets, report.proxies
+    """The figures of a report in the order of the page; those with a panel or a row per domain show the most moved."""
+    train, initial, proxies, few = report.train, report.initial, report.proxies, most_moved(report)
     drawn = {
-        "loss_per_domain": figures.loss_per_domain(train, initial, targets),
+        "loss_per_domain": figures.loss_per_domain(few.train, few.initial, few.targets),
         "weights_over_time": figures.weights_over_time(train, report.weights_0),
         "velocity_per_domain": figures.velocity_per_domain(train),
-        "laws": figures.laws(targets, proxies, train.final),
-        "predicted_against_reached": figures.predicted_against_reached(targets, train),
-        "tokens_and_epochs": figures.tokens_and_epochs(train, report.manifest),
+        "laws": figures.laws(few.targets, few.proxies, few.train.final),
+        "predicted_against_reached": figures.predicted_against_reached(few.targets, few.train),
+        "tokens_and_epochs": figures.tokens_and_epochs(few.train, few.manifest),
         "cost": figures.cost(train, proxies, report.base, initial),
     }
     return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
@@ -94,6 +95,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
+        domains_drawn=DOMAINS_DRAWN if len(rows) > DOMAINS_DRAWN else None,
         costs=_cost_cells(report),
         cost_note=_cost_note(report),
     )

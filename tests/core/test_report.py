@@ -10,6 +10,7 @@ import result_samples as samples
 
 from velocitune_core.contracts import ContractError, Seconds
 from velocitune_core.report import answer, formatted_rows, render_report, result_rows, summary_metrics
+from velocitune_core.report_selection import DOMAINS_DRAWN, most_moved
 
 
 def test_rows_hold_the_numbers_of_each_domain() -> None:
@@ -152,3 +153,18 @@ def test_hostile_text_stays_text() -> None:
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert page.text.count(attack) >= 4  # answer, table row, extras, configuration
+
+
+def test_of_many_domains_figures_show_the_most_moved_and_the_table_all() -> None:
+    data = samples.report_data(samples.many(DOMAINS_DRAWN + 20))
+    few = most_moved(data)
+    moved = {name: abs(data.train.weights[-1].weights[name] - share) for name, share in data.weights_0.items()}
+    assert len(few.weights_0) == DOMAINS_DRAWN
+    assert min(moved[name] for name in few.weights_0) >= max(
+        change for name, change in moved.items() if name not in few.weights_0
+    )
+    assert most_moved(samples.report_data()) == samples.report_data()
+    page = render_report(data)
+    assert f"Of {DOMAINS_DRAWN + 20} domains" in page and "show the 36 whose share" in page
+    assert all(f'<th scope="row">{name}</th>' in page for name in data.weights_0)
+    assert "domains, figures with" not in render_report(samples.report_data())
