@@ -35,7 +35,7 @@ DEVICES, DEVICE_BYTES = 64, 80 * 10**9
 PEAK_FLOPS = 989e12  # per second, of an H100 SXM in bfloat16 without sparsity, as its maker says; ASSUMED
 UTILISATION = 0.4  # of that peak (MFU); ASSUMED, to be replaced by a measurement
 DISK_BYTES_PER_SECOND = 2e9  # from the first process to a shared file system; ASSUMED
-EVERY, HELD_OUT, LOG_EVERY = 32, 20, 6  # params.yaml: evaluation.every_steps, data.held_out_sequences, log_every_steps
+EVERY, HELD_OUT, LOG_EVERY = 32, 10, 6  # params.yaml: evaluation.every_steps, data.held_out_sequences, log_every_steps
 FRACTIONS = {"the default": (0.08, 0.12, 0.2, 0.6), "shorter": (0.02, 0.04, 0.08)}
 
 
