@@ -25,7 +25,7 @@ from tasks.workspace import run_stage
 
 @flow(name="compare")
 def compare() -> None:
-    params = side_by_side(checked_params())
+    params = side_by_side(checked_params(comparing=True))
     settings, order = compared_lines(params), in_order(params)
     get_run_logger().info("%d trainings, of which %d are there already", len(order), finished_before(params))
     questions = draw_questions(params) if settings.downstream else None
@@ -45,4 +45,4 @@ def compare() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(compare)
+    run_stage(compare, comparing=True)

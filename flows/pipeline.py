@@ -50,7 +50,7 @@ def velocitune(overrides: dict[str, Any] | None = None, goal: Literal["report", 
     with exclusive():
         override_params(overrides or {})
         fetch_named_model()
-        checked_params()
+        checked_params(comparing=goal == "compare")
         for address in stages_in_order(goal):
             name = address.split(":")[-1]
             if is_up_to_date(address):
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         with exclusive():  # nothing is written into params.yaml while another run reads it
             override_params(overrides)
             fetch_named_model()
-            checked_params()  # before Prefect takes seconds to start
+            checked_params(given.compare)  # before Prefect takes seconds to start
             velocitune(goal="compare" if given.compare else "report")
         if not given.compare:
             print_summary(checked_params())

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         device_bytes = None if given.fits is None else device_size(given.fits)
         overrides: dict[str, Any] = dict(map(parse_override, given.set))
-        params = checked_settings(overrides)
+        params = checked_settings(overrides, given.compare)
         if not (given.no_probe or given.json):
             sys.stderr.write("timing a few steps of each kind of training on this machine…\n")
         plan = make_plan(params, compare=given.compare, device_bytes=device_bytes, probe=not given.no_probe)

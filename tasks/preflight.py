@@ -21,22 +21,26 @@ from velocitune_core.strategies import check_strategy
 logger = logging.getLogger(__name__)
 
 
-def checked_params() -> Params:
-    """params.yaml of this workspace. Raises ConfigError with every problem that shows before work starts."""
+def checked_params(comparing: bool = False) -> Params:
+    """params.yaml of this workspace; `compare` is checked only for those who are about to compare.
+
+    Raises ConfigError with every problem that shows before work starts.
+    """
     try:
         params = load_params(paths.PARAMS)
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
-    if params.compare is not None:
-        problems += _unwatched_keys(paths.COMPARE_PIPELINE)
-    _refuse([*problems, *_strategy_problems(params)])
+    problems += _strategy_problems(params)
+    if comparing:
+        problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
+    _refuse(problems)
     _warn_of_unwatched_sources(params)
     return params
 
 
-def checked_settings(overrides: Mapping[str, Any]) -> Params:
+def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> Params:
     """params.yaml as it would be under overrides, for a question: what it names need not be there yet.
 
     Raises ConfigError with every problem of the settings themselves.
@@ -46,7 +50,8 @@ def checked_settings(overrides: Mapping[str, Any]) -> Params:
         params = parse_params(yaml.safe_load(overridden_text(overrides)))
     else:
         params = load_params(paths.PARAMS)
-    _refuse([*_base_problems(params), *_strategy_problems(params)])
+    problems = [*_base_problems(params), *_strategy_problems(params)]
+    _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
     return params
 
 
@@ -84,11 +89,14 @@ def _base_problems(params: Params) -> list[str]:
 
 
 def _strategy_problems(params: Params) -> list[str]:
-    """Of the training, and of every line of the comparison."""
-    problems = check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+    return check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+
+
+def _comparison_problems(params: Params) -> list[str]:
+    """Of every line of the comparison, and of what it is held against."""
     if params.compare is None:
-        return problems
-    problems += [
+        return ["compare: missing; name the strategies to compare and their seeds"]
+    problems = [
         f"compare.runs.{label}: {problem}"
         for label, line in params.compare.runs.items()
         for problem in check_strategy(line.strategy, line.options, list(params.domains))

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tasks import paths
 
-logger = logging.getLogger(__name__)
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 SECONDS_TO_SAVE = 60.0
 PREFECT_SERVER = "prefect.server.api.server"  # in the command of every server that Prefect starts
@@ -65,7 +64,7 @@ def _end_forsaken_servers() -> None:
             parent = process.parent()
             forsaken = parent is None or parent.pid == 1 or "python" not in parent.name()
             if temporary and forsaken and Path(process.cwd()) == Path.cwd():
-                logger.info("ending the Prefect server (pid %d) of a run that was killed", process.pid)
+                sys.stderr.write(f"ending the Prefect server (pid {process.pid}) of a run that was killed\n")
                 process.terminate()
 
 
@@ -110,14 +109,14 @@ def spare_tracebacks_of_user_errors() -> None:
         logging.getLogger(name).addFilter(spare)
 
 
-def run_stage(stage: Callable[[], object]) -> None:
+def run_stage(stage: Callable[[], object], *, comparing: bool = False) -> None:
     """Command line of a stage: check everything, hold the workspace, run; exit status 2 for what the user can fix."""
     from tasks.preflight import checked_params
 
     stop_children_on_interrupt()
     spare_tracebacks_of_user_errors()
     try:
-        checked_params()
+        checked_params(comparing)
         with exclusive():
             stage()
     except (ValueError, WorkspaceBusyError) as error:

@@ -130,3 +130,26 @@ def test_a_source_that_dvc_does_not_watch_is_warned_of(sound: Tree, caplog: pyte
 def test_a_missing_file_is_named(workspace: Path) -> None:
     with pytest.raises(ConfigError, match=r"params\.yaml: no such file"):
         checked_params()
+
+
+def test_a_comparison_is_checked_for_those_who_compare(sound: Tree) -> None:
+    Path("comparison").mkdir()
+    Path("comparison/dvc.yaml").write_text("stages: {}\n")
+    runs = {"static": {"strategy": "static"}, "mine": {"strategy": "velocitoon"}}
+    sound["compare"] = {
+        "seeds": [1],
+        "baseline": "static",
+        "frontier": ["static"],
+        "retained": ["poetry"],
+        "runs": runs,
+    }
+    write(sound)
+    checked_params()
+    with pytest.raises(ConfigError) as refused:
+        checked_params(comparing=True)
+    assert "compare.runs.mine: strategy: strategy 'velocitoon' is unknown" in str(refused.value)
+    assert "compare.retained: ['poetry'] are no domains" in str(refused.value)
+    del sound["compare"]
+    write(sound)
+    with pytest.raises(ConfigError, match="compare: missing"):
+        checked_params(comparing=True)
