@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ from velocitune_core.train_state import RNG, train_state, whole_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}  # of processors: matrix products take half the time of float32 or less
 
 
 @dataclass(frozen=True)
@@ -199,9 +203,10 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return "amx_bf16" in _cpu_flags()
+    return not BFLOAT16_UNITS.isdisjoint(_cpu_flags())
 
 
+@cache
 def _cpu_flags() -> set[str]:
     """Feature flags of the processor; empty where the system does not tell."""
     path = Path("/proc/cpuinfo")
