@@ -78,7 +78,7 @@ def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
             raise ValueError(f"resources.processes: {processes} processes need as many GPUs, this machine has {gpus}")
         # GPUs belong to the machine, not to a workspace.
         folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
-        names = [f"gpu-{name}" for name in gpu_names()]
+        names = [f"gpu-{name}".replace("/", "-") for name in gpu_names()]
         taken = _wait_for_slots(held, folder, names, resources.trainings_per_device, processes)
         yield Device(tuple(taken), threads)
 

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
-from math import ceil
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +18,10 @@ from tasks.devices import parallel_trainings
 from tasks.tracking import Tracker
 from velocitune_core.config import ConfigError, Params, Resources
 
-Node = Mapping[str, Any]  # as ray.nodes() describes it
-
 
 @contextmanager
 def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
-    """A task runner as `proxies.runner` says; what is submitted inside runs on one device each.
+    """A task runner as `proxies.runner` says; what is submitted inside asks for devices for a proxy.
 
     Ray is the cluster that RAY_ADDRESS names, or the one on this machine, or, where there is none, one made for the
     occasion. Its nodes need the workspace under the same path. Raises ConfigError if no node has room for a training.
@@ -61,8 +58,8 @@ def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str,
             raise ConfigError(
                 f"proxies.processes: {processes} need as many GPUs, the largest node of the Ray cluster has {gpus:g}"
             )
-        needed = processes / resources.trainings_per_device  # Ray shares out a GPU, but not several
-        return {"num_gpus": needed if needed <= 1 else float(ceil(needed)), "num_cpus": float(processes)}
+        needed = processes if processes > 1 else 1 / resources.trainings_per_device  # Ray shares one, but not several
+        return {"num_gpus": float(needed), "num_cpus": float(processes)}
     cpus = [node["CPU"] for node in nodes if node.get("CPU")]
     threads = (resources.threads or 1) * processes
     if max(cpus, default=0.0) < threads:

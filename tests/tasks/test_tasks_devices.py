@@ -131,3 +131,12 @@ def test_a_training_on_two_gpus_takes_both_or_none(tmp_path: Path) -> None:
         assert taken == [0, 1]
         with ExitStack() as attempt:
             assert not any(_try_device(attempt, tmp_path, name, per_device=1) for name in TWO)
+
+
+def test_gpus_keep_the_names_that_the_environment_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.devices.gpu_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-8f1e")  # torch calls them 0 and 1
+    assert Device((1, 0), 3).environment == {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "GPU-8f1e,5"}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert Device((1,), 3).environment["CUDA_VISIBLE_DEVICES"] == "1"
+    assert Device((), 2).environment == {"OMP_NUM_THREADS": "2"}

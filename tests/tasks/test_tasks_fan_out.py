@@ -62,7 +62,7 @@ fan()
         ({"threads": 2}, 3, [{"CPU": 8.0}], {"num_cpus": 6.0}),
         ({}, 1, [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}], {"num_cpus": 1.0, "num_gpus": 1.0}),
         ({"trainings_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
-        ({"trainings_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 2.0}),
+        ({"trainings_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 3.0}),
     ],
 )
 def test_what_a_training_asks_a_node_for(
