@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -78,7 +79,7 @@ def test_a_killed_holder_frees_the_cpu(cpu_workspace: Path) -> None:
     with start(HOLD, cpu_workspace) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with ExitStack() as attempt:
-            assert not _try_device(attempt, paths.STATE / "slots", "cpu", per_device=1)
+            assert not _try_device(attempt, paths.STATE / "slots", f"cpu-{socket.gethostname()}", per_device=1)
         holder.send_signal(signal.SIGKILL)
         holder.wait(10)
     begun = time.monotonic()
