@@ -146,8 +146,10 @@ def test_a_killed_driver_leaves_no_training_behind_and_what_was_saved(
     process = fan("ray", total_steps=200_000, training__checkpoint_every_steps=20)
     runs = workspace / "ray" / "runs"
     wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, process)
+    (server,) = psutil.Process(process.pid).children()  # Prefect's, which nobody ends who is killed
     process.kill()
     process.wait()
+    server.terminate()
     wait_for(lambda: not trainings(runs))
     assert len(list(runs.glob("*/checkpoints/step-*"))) > 1
 
