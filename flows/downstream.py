@@ -34,4 +34,4 @@ if __name__ == "__main__":
         check_models(folders)  # before a server is started
         downstream(folders)
 
-    run_stage(checked)
+    run_stage(checked, arguments=[])

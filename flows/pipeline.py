@@ -21,7 +21,7 @@ from flows.targets import targets
 from flows.train import train
 from tasks.hub import fetch_named_model
 from tasks.overrides import override_params, parse_override
-from tasks.preflight import checked_params
+from tasks.preflight import checked_params, checked_settings
 from tasks.summary import print_summary
 from tasks.versioning import commit, is_up_to_date, stages_in_order
 from tasks.workspace import (
@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
     spare_tracebacks_of_user_errors()
     try:
         overrides: Mapping[str, Any] = dict(map(parse_override, given.set))
-        with exclusive():  # nothing is written into params.yaml while another run reads it
+        with exclusive():  # nothing is written into params.yaml while another run reads it, nor what is refused
+            checked_settings(overrides, given.compare)
             override_params(overrides)
             fetch_named_model()
             checked_params(given.compare)  # before Prefect takes seconds to start

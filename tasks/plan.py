@@ -133,7 +133,9 @@ def _busy() -> list[str]:
     load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
     if gpu_count() or load < cores / 2:
         return []
-    return [f"this machine stays as busy as it is (load {load:.1f} on {cores} cores); idle it is faster"]
+    return [
+        f"this machine stays as busy as it is (load {load:.1f} on {cores} cores); `-S resources.threads=1` suffers least"
+    ]
 
 
 def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | None:

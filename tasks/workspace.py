@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,10 +110,12 @@ def spare_tracebacks_of_user_errors() -> None:
         logging.getLogger(name).addFilter(spare)
 
 
-def run_stage(stage: Callable[[], object], *, comparing: bool = False) -> None:
+def run_stage(stage: Callable[[], object], *, comparing: bool = False, arguments: Sequence[str] | None = None) -> None:
     """Command line of a stage: check everything, hold the workspace, run; exit status 2 for what the user can fix."""
     from tasks.preflight import checked_params
 
+    program = f"python -m flows.{Path(sys.argv[0]).stem}"
+    argparse.ArgumentParser(program, description=sys.modules["__main__"].__doc__).parse_args(arguments)  # takes none
     stop_children_on_interrupt()
     spare_tracebacks_of_user_errors()
     try:

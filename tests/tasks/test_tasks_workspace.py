@@ -59,8 +59,11 @@ def test_a_run_that_failed_lets_go(workspace: Path) -> None:
 
 def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run_stage(lambda: pytest.fail("was run"))
+        run_stage(lambda: pytest.fail("was run"), arguments=[])
     assert "params.yaml: no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"), arguments=["-S", "training.seed=77"])
+    assert "unrecognized arguments: -S" in capsys.readouterr().err
 
 
 SERVED = """
