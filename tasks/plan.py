@@ -133,9 +133,7 @@ def _busy() -> list[str]:
     load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
     if gpu_count() or load < cores / 2:
         return []
-    return [
-        f"this machine stays as busy as it is (load {load:.1f} on {cores} cores); `-S resources.threads=1` suffers least"
-    ]
+    return [f"this machine stays as busy (load {load:.1f} on {cores} cores); resources.threads 1 suffers least from it"]
 
 
 def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | None:
