@@ -48,6 +48,7 @@ def velocitune(overrides: dict[str, Any] | None = None, goal: Literal["report", 
     logger = get_run_logger()
     ran = []
     with exclusive():
+        checked_settings(overrides or {}, goal == "compare")  # what is refused is not written
         override_params(overrides or {})
         fetch_named_model()
         checked_params(comparing=goal == "compare")
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     spare_tracebacks_of_user_errors()
     try:
         overrides: Mapping[str, Any] = dict(map(parse_override, given.set))
-        with exclusive():  # nothing is written into params.yaml while another run reads it, nor what is refused
+        with exclusive():  # nothing is written into params.yaml while another run reads it
             checked_settings(overrides, given.compare)
             override_params(overrides)
             fetch_named_model()

@@ -13,7 +13,7 @@ from statistics import median
 
 import psutil
 
-from tasks.devices import gpu_count, threads_per_process
+from tasks.devices import Device, gpu_count, threads_per_process
 from tasks.plan_inputs import Inputs, is_base, read_model_config
 from velocitune_core.config import Params, Training
 from velocitune_core.model import check_model_folder
@@ -131,9 +131,8 @@ def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list
     """Start one probe per folder, all at once; returns when they were started, and what they say."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "velocitune_core.plan_probe"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(probe.threads), "HF_HUB_OFFLINE": "1"}
-    if gpu_count() and processes == 1:
-        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    device = Device((0,) if gpu_count() and processes == 1 else (), probe.threads)
+    environment = {**os.environ, **device.environment, "HF_HUB_OFFLINE": "1"}
     for folder in folders:
         folder.mkdir()
         (folder / "probe.json").write_text(probe.model_dump_json(), encoding="utf-8")
