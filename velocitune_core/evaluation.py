@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
-from velocitune_core.processes import Processes
+from velocitune_core.processes import Processes, to_device
 
 
 @torch.no_grad()
@@ -19,7 +18,6 @@ def evaluate(
     *,
     batch_sequences: int,
     processes: Processes,
-    autocast: AbstractContextManager[object] | None = None,
 ) -> dict[str, float]:
     """Held-out loss of every domain in nats per token.
 
@@ -35,18 +33,17 @@ def evaluate(
     rows = [(number, row) for number, name in enumerate(names) for row in held_out[name]]
     mine = rows[processes.rank :: processes.count]
     longest = -(-len(rows) // processes.count)
-    nats = torch.zeros(len(names), dtype=torch.float64)
+    nats = torch.zeros(len(names), dtype=torch.float64, device=processes.device)
     was_training = loss.training
     loss.eval()
-    with autocast or nullcontext():
-        for start in range(0, longest, batch_sequences):
-            batch = mine[start : start + batch_sequences]
-            # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
-            stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
-            sums = loss(torch.from_numpy(stacked).to(processes.device)).sum(dim=1).double().cpu()
-            owners = torch.tensor([number for number, _ in batch], dtype=torch.long)
-            nats.index_add_(0, owners, sums[: len(batch)])
+    for start in range(0, longest, batch_sequences):
+        batch = mine[start : start + batch_sequences]
+        # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
+        stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
+        sums = loss(to_device(torch.from_numpy(stacked), processes.device)).sum(dim=1).double()
+        owners = to_device(torch.tensor([number for number, _ in batch], dtype=torch.long), processes.device)
+        nats.index_add_(0, owners, sums[: len(batch)])
     loss.train(was_training)
-    totals = processes.sum(nats)
+    totals = processes.all_reduce(nats).tolist()
     tokens = [rows.shape[0] * (rows.shape[1] - 1) for rows in held_out.values()]
-    return {name: float(total) / count for name, total, count in zip(names, totals, tokens, strict=True)}
+    return {name: total / count for name, total, count in zip(names, totals, tokens, strict=True)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from velocitune_core.checkpoint import Checkpoint, read_tensors
 from velocitune_core.config import ConfigError, Training
@@ -26,9 +26,10 @@ from velocitune_core.model import (
     parameter_groups,
     save_model,
     transformer_layers,
+    turn_dropout_off,
 )
 from velocitune_core.next_token_loss import NextTokenLoss
-from velocitune_core.processes import Processes, shard
+from velocitune_core.processes import Processes, shard, to_device
 from velocitune_core.tokenising import tokenizer_digest
 from velocitune_core.train_state import RNG, train_state, whole_weights
 
@@ -72,10 +73,12 @@ class Learner:
             )
         torch.manual_seed(settings.seed)
         self._path, self._settings, self._processes = path, settings, processes
-        self._model = load_model(path)
+        self._model = load_model(path).train()  # activation checkpointing acts in this mode only
+        dropped = turn_dropout_off(self._model)
+        self.notes = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
         self.parameters = count_parameters(self._model)
         if settings.activation_checkpointing:
-            self._model.activation_checkpointing_enable({"use_reentrant": False})
+            self._model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         self._loss = self._placed(self._model)
         self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = torch.optim.AdamW(
@@ -95,24 +98,28 @@ class Learner:
         micro = self._settings.micro_batch_sequences or len(sequences)
         per_sequence = sequences.shape[1] - 1
         predictions = self._settings.batch_sequences * per_sequence
-        owners = torch.from_numpy(domains)
-        sums = torch.zeros(3, domain_count, dtype=torch.float64)  # sequences, nats, nats in excess of the reference
-        sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64))
-        for part, owner in zip(sequences.to(self._processes.device).split(micro), owners.split(micro), strict=True):
-            with self._autocast():
-                tokens = self._loss(part)
-                nats = tokens.sum(dim=1)
+        device = self._processes.device
+        owners = to_device(torch.from_numpy(domains), device)
+        # Sequences, nats, nats in excess of the reference: summed where they arise, so that nothing waits for the GPU.
+        sums = torch.zeros(3, domain_count, dtype=torch.float64, device=device)
+        sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64, device=device))
+        for part, owner in zip(to_device(sequences, device).split(micro), owners.split(micro), strict=True):
+            tokens = self._loss(part)
+            nats = tokens.sum(dim=1)
             # Sharding averages gradients over processes, where the sum is wanted.
             (nats.sum() * (self._processes.count / predictions)).backward()
-            sums[1].index_add_(0, owner, nats.detach().double().cpu())
+            sums[1].index_add_(0, owner, nats.detach().double())
             if self._reference is not None:
-                sums[2].index_add_(0, owner, self._excess(part, tokens.detach()).double().cpu())
+                sums[2].index_add_(0, owner, self._excess(part, tokens.detach()).double())
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.optimizer.gradient_clip)
-        count, nats, excess = self._processes.sum(sums).numpy()
+        whole_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        # One transfer brings all figures of the step to the host: the only time that a step waits for the GPU.
+        figures = torch.cat([self._processes.all_reduce(sums).flatten(), whole_norm.double()[None]]).cpu().numpy()
+        count, nats, excess = figures[:-1].reshape(3, domain_count)
         seen = np.where(count > 0, count * per_sequence, np.nan)
         return BatchLoss(
             loss=float(nats.sum()) / predictions,
-            gradient_norm=float(norm),
+            gradient_norm=float(figures[-1]),
             domain_losses=nats / seen,
             domain_excess=None if self._reference is None else excess / seen,
         )
@@ -121,8 +128,7 @@ class Learner:
     def _excess(self, sequences: Tensor, nats: Tensor) -> Tensor:
         """Σ over tokens of max(ℓ − ℓ_reference, 0) of each sequence, (batch,); `nats` is (batch, length − 1)."""
         assert self._reference is not None
-        with self._autocast():
-            return (nats - self._reference(sequences)).clamp(min=0).sum(dim=1)
+        return (nats - self._reference(sequences)).clamp(min=0).sum(dim=1)
 
     def apply(self, learning_rate: float) -> None:
         """One optimizer step with the gradients at hand."""
@@ -136,13 +142,7 @@ class Learner:
 
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Held-out loss per domain, nats per token."""
-        return evaluate(
-            self._loss,
-            held_out,
-            batch_sequences=batch_sequences,
-            processes=self._processes,
-            autocast=self._autocast(),
-        )
+        return evaluate(self._loss, held_out, batch_sequences=batch_sequences, processes=self._processes)
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments and generator: this process's share of the live tensors, by name."""
@@ -181,11 +181,6 @@ class Learner:
         bfloat16 = uses_bfloat16(self._settings.precision, self._processes.device)
         shard(loss, transformer_layers(model), self._processes, torch.bfloat16 if bfloat16 else None)
         return loss
-
-    def _autocast(self) -> AbstractContextManager[object]:
-        if not uses_bfloat16(self._settings.precision, self._processes.device):
-            return nullcontext()
-        return torch.autocast(self._processes.device.type, dtype=torch.bfloat16)
 
 
 def finite(*values: float) -> bool:

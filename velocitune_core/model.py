@@ -165,6 +165,24 @@ def transformer_layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     return list(max(lists, key=len)) if lists else []
 
 
+def turn_dropout_off(model: PreTrainedModel) -> list[str]:
+    """Set every dropout probability of the modules to 0; returns the kinds of module that had one.
+
+    Losses of proxies, targets and training are then of the same function. The configuration, and so the saved model,
+    keeps its values.
+    """
+    from torch import nn
+
+    found: set[str] = set()
+    for module in model.modules():
+        names = ["p"] if isinstance(module, nn.Dropout) else [name for name in vars(module) if "drop" in name]
+        for name in names:
+            if isinstance(probability := getattr(module, name), float) and probability > 0:
+                setattr(module, name, 0.0)
+                found.add(type(module).__name__ if name != "p" else "Dropout")
+    return sorted(found)
+
+
 def count_parameters(model: PreTrainedModel) -> int:
     """Trainable parameters; tied ones count once."""
     return sum(parameter.numel() for parameter in _trainable(model))

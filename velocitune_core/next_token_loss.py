@@ -48,7 +48,8 @@ class NextTokenLoss(nn.Module):
         if len(hidden) <= tokens:
             return _nats(head(hidden), targets)
         parts = zip(hidden.split(tokens), targets.split(tokens), strict=True)
-        nats = [checkpoint(_head_nats, head, *part, use_reentrant=False) for part in parts]
+        # No random numbers in there, and saving their state would make the host wait for the GPU.
+        nats = [checkpoint(_head_nats, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
         return torch.cat(cast(list[Tensor], nats))
 
 

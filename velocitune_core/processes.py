@@ -26,6 +26,12 @@ class Processes:
     def first(self) -> bool:
         return self.rank == 0
 
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Sum `values` over all processes in place, on their own device."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
     def sum(self, values: Tensor, *, aside: bool = False) -> Tensor:
         """Element-wise sum over all processes, on the CPU."""
         if self.count == 1:
@@ -70,17 +76,27 @@ def stop_processes() -> None:
         dist.destroy_process_group()
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; to a GPU from pinned memory, so that the host does not wait for the copy."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
 def shard(
     root: nn.Module, layers: Sequence[nn.Module], processes: Processes, parameter_dtype: torch.dtype | None = None
 ) -> None:
-    """FSDP2: each process keeps a share of every weight, gradient and optimizer moment. No-op for one process.
+    """FSDP2: each process keeps a share of every weight, gradient and optimizer moment.
 
-    With a `parameter_dtype`, weights are gathered and multiplied in it; shares, gradients' sums and moments stay in
-    float32.
+    With a `parameter_dtype`, weights are cast to it for every use, and so activations too; shares, sums of gradients
+    and moments stay in float32. This is also how one process trains in bfloat16, so that the arithmetic does not depend
+    on the number of processes. No-op for one process in float32.
     """
-    if processes.count == 1:
+    if processes.count == 1 and parameter_dtype is None:
         return
+    if not dist.is_initialized():  # one process: FSDP2 wants a group all the same
+        backend = "nccl" if processes.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     mesh = init_device_mesh(processes.device.type, (processes.count,))
     policy = MixedPrecisionPolicy(param_dtype=parameter_dtype, reduce_dtype=torch.float32)
-    for module in [*layers, root]:  # the root too gives back what it gathered, or it stays whole after an evaluation
-        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    several = processes.count > 1  # the root too gives back what it gathered, or it stays whole after an evaluation
+    for module in [*layers, root]:
+        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=several)

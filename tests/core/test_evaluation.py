@@ -61,7 +61,7 @@ def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: d
     """Each process sums its own share; together they make the whole, also where one has less to do."""
 
     class Recording(Processes):
-        def sum(self, values: torch.Tensor, *, aside: bool = False) -> torch.Tensor:
+        def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
             return values
 
     tokens = {name: len(rows) * (LENGTH - 1) for name, rows in held_out.items()}

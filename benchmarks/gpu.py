@@ -1,0 +1,369 @@
+"""The training engine on a GPU, correctness first: `python benchmarks/gpu.py`.
+
+Needs torch, transformers, numpy, safetensors, pydantic and no network. Every row is a process of its own; finished
+rows are kept in `--out`/rows.json, so a run that was cut short goes on with the next row. Prints a table per part and
+exits with 1 if a check failed. `--miniature` runs every row on any machine, in small, to test the script itself.
+
+Parts: `checks` (GPU against CPU, bfloat16 against float32, resume), `speed` (tokens per second, model FLOPs
+utilisation and peak memory of 135 M and 1.2 B parameters) and `overhead` (what reweighting adds to a real run).
+Utilisation is 6·N + 12·L·H·Q·T FLOPs per token (see velocitune_core.plan) over the card's dense bfloat16 peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROJECT = Path(__file__).parents[1]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))  # not installed
+sys.path.insert(0, str(PROJECT))
+PEAK_TFLOPS = 989.0  # dense bfloat16 of an H100 or H200 SXM, by its maker
+DOMAINS, HELD_OUT = 7, 10  # held-out sequences per domain, as in params.yaml
+VOCABULARY = 512  # of the checks' synthetic text
+SHAPES: dict[str, dict[str, int]] = {
+    "check": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "135M": {
+        "vocab_size": 49_152,
+        "hidden_size": 576,
+        "intermediate_size": 1_536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    },
+    "1B": {
+        "vocab_size": 128_256,
+        "hidden_size": 2_048,
+        "intermediate_size": 8_192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
+}
+SPEED = [  # model, compile, activation checkpointing, sequences per forward pass
+    ("135M", "never", False, 16),
+    ("135M", "always", False, 16),
+    ("135M", "always", True, 16),
+    ("1B", "never", False, 4),
+    ("1B", "always", False, 4),
+    ("1B", "always", True, 16),
+]
+CHECKS = {  # name: largest difference allowed, nats per token
+    "float32: GPU against CPU": 2e-3,
+    "bfloat16 against float32, GPU": 3e-2,
+    "bfloat16: GPU against CPU": 3e-2,
+    "compiled against not, float32": 2e-3,
+    "activation checkpointing against none, float32": 2e-3,
+    "accumulated in four against whole, float32": 2e-3,
+    "killed and resumed against unbroken, float32": 2e-3,
+    "killed and resumed against unbroken, bfloat16": 3e-2,
+}
+CHECK_STEPS, CHECKPOINT_STEPS = 60, 20
+
+
+def write_model(folder: Path, shape: dict[str, int], length: int) -> int:
+    """A Llama with random weights and a tokenizer of numbered words; returns its parameters."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = {"<|endoftext|>": 0} | {f"w{number}": number for number in range(1, VOCABULARY)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"vocab_size": VOCABULARY, "tie_word_embeddings": True, **shape}
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # a billion random numbers take a CPU a minute
+        model = LlamaForCausalLM(LlamaConfig(max_position_embeddings=length, **settings))
+    model.save_pretrained(folder)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def write_domains(folder: Path, length: int, sequences: int, vocabulary: int) -> dict[str, dict[str, str]]:
+    """Packed files of `DOMAINS` Markov chains, each with its own transitions, so that there is something to learn."""
+    domains = {}
+    for number in range(DOMAINS):
+        random = np.random.default_rng(number)
+        successors = random.integers(vocabulary, size=(vocabulary, 4))
+        rows = np.empty((sequences + HELD_OUT, length), dtype=np.uint32)
+        rows[:, 0] = random.integers(vocabulary, size=len(rows))
+        for position in range(1, length):
+            rows[:, position] = successors[rows[:, position - 1], random.integers(4, size=len(rows))]
+        files: dict[str, str] = {}
+        for name, part in (("train", rows[HELD_OUT:]), ("held_out", rows[:HELD_OUT])):
+            path = folder / f"d{number}-{name}.npy"
+            np.save(path, part)
+            files[name] = str(path)
+            files[f"{name}_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        domains[f"d{number}"] = files
+    return domains
+
+
+def write_job(folder: Path, model: Path, domains: dict[str, Any], steps: int, batch: int, **changes: Any) -> Path:
+    """A job of the training program under velocitune, evaluated eight times."""
+    names = list(domains)
+    loss = dict.fromkeys(names, 8.0)
+    training = {
+        "batch_sequences": batch,
+        "optimizer": {"learning_rate": 2e-3},
+        "log_every_steps": 1,
+        "checkpoint_every_steps": CHECKPOINT_STEPS,
+        "compile": "never",
+        **changes,
+    }
+    job = {
+        "name": folder.name,
+        "output": str(folder),
+        "model": str(model),
+        "domains": domains,
+        "weights": dict.fromkeys(names, 1 / len(names)),
+        "total_steps": steps,
+        "training": training,
+        "evaluation": {"every_steps": max(1, steps // 8), "batch_sequences": 16},
+        "strategy": {
+            "name": "velocitune",
+            "options": {"initial_loss": loss, "target_loss": {name: value / 8 for name, value in loss.items()}},
+        },
+        "save_model": False,
+    }
+    folder.mkdir(parents=True)
+    path = folder / "job.json"
+    path.write_text(json.dumps(job))
+    return path
+
+
+def start(job: Path, *, gpu: bool = True) -> subprocess.Popen[bytes]:
+    environment = os.environ | ({} if gpu else {"CUDA_VISIBLE_DEVICES": ""})
+    return subprocess.Popen([sys.executable, "-m", "velocitune_core.train", str(job)], env=environment)
+
+
+def run(job: Path, *, gpu: bool = True) -> Path:
+    if start(job, gpu=gpu).wait():
+        raise SystemExit(f"{job}: the training failed")
+    return job.parent
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "events.jsonl").read_text().splitlines() if (folder / "events.jsonl").exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def losses(folder: Path) -> np.ndarray:
+    """Training losses of every step, then held-out losses of every evaluation and domain."""
+    trained = {event["step"]: event["loss"] for event in events(folder, "step")}
+    held_out = {event["step"]: list(event["losses"].values()) for event in events(folder, "evaluated")}
+    return np.concatenate([np.array(list(trained.values())), np.array(list(held_out.values())).ravel()])
+
+
+def killed_and_resumed(job: Path) -> Path:
+    """Kill the run once its first checkpoint is on the disk, and start it again."""
+    process = start(job)
+    while not events(job.parent, "checkpointed") and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    folder = run(job)
+    resumed = [event["resumed_from"] for event in events(folder, "started")]
+    if resumed[-1] is None:
+        raise SystemExit(f"{job}: was killed and began at step 0")
+    return folder
+
+
+def check(scratch: Path, miniature: bool) -> list[dict[str, Any]]:
+    """Compare the curves of several runs of one model on one text."""
+    length, steps = (32, 24) if miniature else (256, CHECK_STEPS)
+    write_model(scratch / "model", SHAPES["check"], length)
+    domains = write_domains(scratch, length, sequences=200, vocabulary=VOCABULARY)
+
+    def curve(name: str, *, gpu: bool = True, how: Callable[..., Path] = run, **changes: Any) -> np.ndarray:
+        every = {"checkpoint_every_steps": 8 if miniature else CHECKPOINT_STEPS}
+        job = write_job(scratch / name, scratch / "model", domains, steps, 16, **(every | changes))
+        return losses(how(job) if how is killed_and_resumed else how(job, gpu=gpu))
+
+    single, half = {"precision": "float32"}, {"precision": "bfloat16"}
+    gpu32, gpu16 = curve("gpu32", **single), curve("gpu16", **half)
+    pairs = [
+        (gpu32, curve("cpu32", gpu=False, **single)),
+        (gpu16, gpu32),
+        (gpu16, curve("cpu16", gpu=False, **half)),
+        (gpu32, curve("compiled", **single, compile="always")),
+        (gpu32, curve("checkpointing", **single, activation_checkpointing=True)),
+        (gpu32, curve("accumulated", **single, micro_batch_sequences=4)),
+        (gpu32, curve("resumed32", how=killed_and_resumed, **single)),
+        (gpu16, curve("resumed16", how=killed_and_resumed, **half)),
+    ]
+    rows = []
+    for (name, allowed), (one, other) in zip(CHECKS.items(), pairs, strict=True):
+        difference = float(np.abs(one - other).max()) if one.shape == other.shape else float("inf")
+        rows.append({"check": name, "largest difference, nats": difference, "allowed": allowed})
+        rows[-1]["passed"] = difference <= allowed
+    rows.append({"check": "losses fall, first → last step", "from": float(gpu32[0]), "to": float(gpu32[steps - 1])})
+    rows[-1]["passed"] = rows[-1]["to"] < rows[-1]["from"] - (0.0 if miniature else 0.5)
+    return rows
+
+
+def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointing: bool, micro: int) -> dict[str, Any]:
+    """Time the steps of a Learner: batches of 32 × 2,048 tokens, forward, backward and AdamW."""
+    import torch
+
+    from velocitune_core.config import Optimizer, Training
+    from velocitune_core.learner import Learner
+    from velocitune_core.processes import start_processes
+
+    batch, length, steps = (4, 32, 2) if miniature else (32, 2048, 8)
+    shape = SHAPES["check"] if miniature else SHAPES[name]
+    write_model(scratch / "model", shape, length)
+    settings = Training(
+        batch_sequences=batch,
+        micro_batch_sequences=min(micro, batch),
+        optimizer=Optimizer(learning_rate=1e-4),
+        precision="bfloat16",
+        compile=compile_,
+        activation_checkpointing=checkpointing,
+    )
+    processes = start_processes()
+    learner = Learner(str(scratch / "model"), settings, processes)
+    random = np.random.default_rng(0)
+    domains = np.arange(batch) % DOMAINS
+
+    def step() -> float:
+        sequences = torch.from_numpy(random.integers(shape.get("vocab_size", VOCABULARY), size=(batch, length)))
+        begun = time.perf_counter()
+        learner.gradients(sequences, domains, DOMAINS)
+        learner.apply(1e-4)
+        if processes.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun
+
+    first = step()
+    step()
+    seconds = statistics.median(step() for _ in range(steps))
+    attention = 12 * shape["num_hidden_layers"] * shape["hidden_size"] * length
+    flops = (6 * learner.parameters + attention) * batch * length / seconds
+    gpu = processes.device.type == "cuda"
+    return {
+        "model": name,
+        "parameters": learner.parameters,
+        "compile": compile_ == "always",
+        "checkpointing": checkpointing,
+        "micro-batch": min(micro, batch),
+        "tokens/s": batch * length / seconds,
+        "MFU": flops / (PEAK_TFLOPS * 1e12),
+        "peak GB": torch.cuda.max_memory_allocated() / 1e9 if gpu else 0.0,
+        "first step, s": first,
+    }
+
+
+def matrix_product(miniature: bool) -> dict[str, Any]:
+    """What the card reaches on a large product of random bfloat16 matrices."""
+    import torch
+
+    size, device = (64, "cpu") if miniature else (8192, "cuda")
+    one, other = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    times = []
+    for _ in range(10):
+        begun = time.perf_counter()
+        one @ other
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    card = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    return {"card": card, "torch": torch.__version__, "TFLOP/s": 2 * size**3 / statistics.median(times) / 1e12}
+
+
+def overhead(scratch: Path, miniature: bool) -> dict[str, Any]:
+    """A whole run of the training program with seven domains: what is not steps, by what it was."""
+    length, batch, steps = (32, 4, 16) if miniature else (2048, 32, 128)
+    shape = SHAPES["check"] if miniature else SHAPES["135M"]
+    write_model(scratch / "model", shape, length)
+    domains = write_domains(scratch, length, 200, VOCABULARY)
+    settings = {"checkpoint_every_steps": 64, "compile": "auto", "precision": "auto", "micro_batch_sequences": 4}
+    folder = run(write_job(scratch / "run", scratch / "model", domains, steps, batch, **(settings if not miniature else {})))
+    result = json.loads((folder / "result.json").read_text())
+    seconds = result["seconds"]
+    wall = events(folder, "finished")[-1]["time"] - events(folder, "started")[0]["time"]
+    row = {f"{name}, %": 100 * seconds[name] / wall for name in ("sampling", "evaluation", "reweighting", "checkpointing")}
+    return {"model": "135M", "steps": result["steps"], "tokens/s": result["tokens_per_second"], "wall, s": wall, **row}
+
+
+def rows_wanted() -> dict[str, dict[str, Any]]:
+    """Every row by its key, as arguments of the process that measures it."""
+    wanted: dict[str, dict[str, Any]] = {"checks": {"part": "checks"}, "product": {"part": "product"}}
+    for setting in SPEED:
+        wanted["speed " + " ".join(map(str, setting))] = {"part": "speed", "setting": setting}
+    return wanted | {"overhead": {"part": "overhead"}}
+
+
+def measure(row: dict[str, Any], miniature: bool) -> Any:
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        if row["part"] == "checks":
+            return check(scratch, miniature)
+        if row["part"] == "product":
+            return matrix_product(miniature)
+        if row["part"] == "overhead":
+            return overhead(scratch, miniature)
+        return speed(scratch, miniature, *row["setting"])
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Plain columns, as this must run without rich."""
+
+    def cell(value: Any) -> str:
+        return f"{value:,.4g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *[[cell(row.get(name, "")) for name in names] for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder of rows.json (gpu-results)")
+    parser.add_argument("--part", choices=["checks", "speed", "overhead", "product"], help="this part only")
+    parser.add_argument("--miniature", action="store_true", help="in small, on any machine")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.row:
+        Path(os.environ["ROW_FILE"]).write_text(json.dumps(measure(json.loads(arguments.row), arguments.miniature)))
+        return 0
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    kept = arguments.out / "rows.json"
+    done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    for key, row in rows_wanted().items():
+        if key in done or (arguments.part and row["part"] != arguments.part):
+            continue
+        file = arguments.out / "row.json"
+        file.unlink(missing_ok=True)
+        flags = ["--miniature"] if arguments.miniature else []
+        begun = time.perf_counter()
+        command = [sys.executable, __file__, "--row", json.dumps(row), *flags]
+        status = subprocess.call(command, env=os.environ | {"ROW_FILE": str(file.resolve())})
+        print(f"{key}: {'done' if status == 0 else f'failed with status {status}'} in {time.perf_counter() - begun:.0f} s", flush=True)
+        if status == 0:
+            done[key] = json.loads(file.read_text())
+            kept.write_text(json.dumps(done, indent=1))
+            file.unlink()
+    for part in ("product", "checks", "speed", "overhead"):
+        measured = [done[key] for key, row in rows_wanted().items() if row["part"] == part and key in done]
+        if measured:
+            print(f"\n{part}\n{table(measured[0] if part == 'checks' else measured)}")
+    failed = [row["check"] for row in done.get("checks", []) if not row["passed"]]
+    return 1 if failed or len(done) < len(rows_wanted()) and not arguments.part else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
