@@ -1,0 +1,52 @@
+"""Held-out loss per domain: Σ nats / Σ tokens, whatever the batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+
+from velocitune_core.parallel.ranks import Processes
+
+
+@torch.no_grad()
+def evaluate(
+    loss: nn.Module,
+    held_out: Mapping[str, np.ndarray],
+    *,
+    batch_sequences: int,
+    processes: Processes,
+    autocast: AbstractContextManager[object] | None = None,
+) -> dict[str, float]:
+    """Held-out loss of every domain in nats per token.
+
+    Args:
+        loss: a NextTokenLoss.
+        held_out: (sequences, length) of token ids per domain.
+        batch_sequences: sequences per forward pass; a batch may span domains, so small domains cost little.
+
+    Sums are kept in float64 and added up over all processes before they are divided, so that neither the batch size,
+    nor a smaller last batch, nor the number of processes weighs in.
+    """
+    names = list(held_out)
+    rows = [(number, row) for number, name in enumerate(names) for row in held_out[name]]
+    mine = rows[processes.rank :: processes.count]
+    longest = -(-len(rows) // processes.count)
+    nats = torch.zeros(len(names), dtype=torch.float64)
+    was_training = loss.training
+    loss.eval()
+    with autocast or nullcontext():
+        for start in range(0, longest, batch_sequences):
+            batch = mine[start : start + batch_sequences]
+            # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
+            stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
+            sums = loss(torch.from_numpy(stacked).to(processes.device)).sum(dim=1).double().cpu()
+            owners = torch.tensor([number for number, _ in batch], dtype=torch.long)
+            nats.index_add_(0, owners, sums[: len(batch)])
+    loss.train(was_training)
+    totals = processes.sum(nats)
+    tokens = [rows.shape[0] * (rows.shape[1] - 1) for rows in held_out.values()]
+    return {name: float(total) / count for name, total, count in zip(names, totals, tokens, strict=True)}
