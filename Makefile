@@ -33,7 +33,7 @@ SETTINGS ?=
 
 large: setup         ## the comparison on a larger mixture and a 135 M model, for a GPU: docs/LARGE.md
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[large]'
-	python -m tasks.large_workspace $(WORKSPACE)
+	python -m tasks.workspace.large $(WORKSPACE)
 	cd $(WORKSPACE) && python -m flows.large && python -m flows.pipeline --compare $(SETTINGS)
 
 test: setup          ## all tests
@@ -46,7 +46,7 @@ check: setup         ## linter, type checker, tests
 	python -m pytest
 
 serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
-	python -m tasks.serve
+	python -m tasks.views.serve
 
 clean:               ## remove trainings in progress and their checkpoints; results and caches stay
 	rm -rf runs

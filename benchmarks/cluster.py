@@ -12,9 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from velocitune_core.events import Evaluated, Reweighted, Stepped
 from velocitune_core.mixture import DomainSampler
-from velocitune_core.plan import (
+from velocitune_core.plan.cost import (
     ModelShape,
     Run,
     Stage,
@@ -25,9 +24,10 @@ from velocitune_core.plan import (
     price,
     token_bytes,
 )
-from velocitune_core.plan_memory import Setting, memory
+from velocitune_core.plan.memory import Setting, memory
 from velocitune_core.strategies import Observation, make_strategy
-from velocitune_core.trajectory import Trajectory
+from velocitune_core.train.events import Evaluated, Reweighted, Stepped
+from velocitune_core.train.history import Trajectory
 
 LLAMA_7B = ModelShape(6_738_415_616, 32, 4096, 11_008, 32, 32, 128, 32_000, tied=False)
 TOKENS, LENGTH, BATCH = 100 * 10**9, 4096, 1024

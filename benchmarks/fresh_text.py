@@ -17,18 +17,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tasks import paths
-from tasks.artifacts import print_table
+from tasks.views.prefect_artifacts import print_table
+from tasks.workspace import paths
 from velocitune_core.comparison.tables import formatted_comparison
 from velocitune_core.config import Params, load_params
 from velocitune_core.contracts import ComparedRun, Comparison, Manifest, TrainResult
-from velocitune_core.evaluation import evaluate
-from velocitune_core.model import load_model, load_tokenizer
-from velocitune_core.next_token_loss import NextTokenLoss
-from velocitune_core.packed import load_split
-from velocitune_core.packing import Progress
-from velocitune_core.packing_run import pack_source
-from velocitune_core.processes import ALONE
+from velocitune_core.data.packed_files import load_split
+from velocitune_core.data.packing.domain import pack_source
+from velocitune_core.data.packing.packer import Progress
+from velocitune_core.evaluation.held_out import evaluate
+from velocitune_core.model.folder import load_model, load_tokenizer
+from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.parallel.ranks import ALONE
 
 SHOWN = ("strategy", "seeds", "macro", "to ", "size", "learnt", "retention")
 Losses = dict[str, float]

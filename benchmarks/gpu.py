@@ -219,8 +219,8 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
     import torch
 
     from velocitune_core.config import Optimizer, Training
-    from velocitune_core.learner import Learner
-    from velocitune_core.processes import start_processes
+    from velocitune_core.train.learner import Learner
+    from velocitune_core.parallel.ranks import start_processes
 
     batch, length, steps = (4, 32, 2) if miniature else (32, 2048, 8)
     shape = SHAPES["check"] if miniature else SHAPES[name]
@@ -290,11 +290,15 @@ def overhead(scratch: Path, miniature: bool) -> dict[str, Any]:
     write_model(scratch / "model", shape, length)
     domains = write_domains(scratch, length, 200, VOCABULARY)
     settings = {"checkpoint_every_steps": 64, "compile": "auto", "precision": "auto", "micro_batch_sequences": 4}
-    folder = run(write_job(scratch / "run", scratch / "model", domains, steps, batch, **(settings if not miniature else {})))
+    folder = run(
+        write_job(scratch / "run", scratch / "model", domains, steps, batch, **(settings if not miniature else {}))
+    )
     result = json.loads((folder / "result.json").read_text())
     seconds = result["seconds"]
     wall = events(folder, "finished")[-1]["time"] - events(folder, "started")[0]["time"]
-    row = {f"{name}, %": 100 * seconds[name] / wall for name in ("sampling", "evaluation", "reweighting", "checkpointing")}
+    row = {
+        f"{name}, %": 100 * seconds[name] / wall for name in ("sampling", "evaluation", "reweighting", "checkpointing")
+    }
     return {"model": "135M", "steps": result["steps"], "tokens/s": result["tokens_per_second"], "wall, s": wall, **row}
 
 
@@ -322,7 +326,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Plain columns, as this must run without rich."""
 
     def cell(value: Any) -> str:
-        return f"{value:,.4g}" if isinstance(value, float) and value < 1000 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+        return (
+            f"{value:,.4g}"
+            if isinstance(value, float) and value < 1000
+            else f"{value:,.0f}"
+            if isinstance(value, float)
+            else str(value)
+        )
 
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, *[[cell(row.get(name, "")) for name in names] for row in rows]]
@@ -352,7 +362,10 @@ def main() -> int:
         begun = time.perf_counter()
         command = [sys.executable, __file__, "--row", json.dumps(row), *flags]
         status = subprocess.call(command, env=os.environ | {"ROW_FILE": str(file.resolve())})
-        print(f"{key}: {'done' if status == 0 else f'failed with status {status}'} in {time.perf_counter() - begun:.0f} s", flush=True)
+        print(
+            f"{key}: {'done' if status == 0 else f'failed with status {status}'} in {time.perf_counter() - begun:.0f} s",
+            flush=True,
+        )
         if status == 0:
             done[key] = json.loads(file.read_text())
             kept.write_text(json.dumps(done, indent=1))

@@ -1,4 +1,4 @@
-"""Memory that velocitune_core.plan_memory foretells against memory that is taken: `python benchmarks/memory.py`.
+"""Memory that velocitune_core.plan.memory foretells against memory that is taken: `python benchmarks/memory.py`.
 
 A Llama of 30 million parameters is trained for two steps on the CPU, in a process of its own per line. Two peaks are
 read: of the tensors that are alive, as torch's profiler counts them, and of the process's resident size, less what it
@@ -25,9 +25,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from velocitune_core.next_token_loss import NextTokenLoss
-from velocitune_core.plan import ModelShape
-from velocitune_core.plan_memory import Setting, memory
+from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.plan.cost import ModelShape
+from velocitune_core.plan.memory import Setting, memory
 
 LENGTH, VOCABULARY, STEPS = 256, 8192, 2
 CONFIG = LlamaConfig(

@@ -47,7 +47,7 @@ def pack_ours(corpus: Path, tokenizer: Path, folder: Path) -> int:
     from transformers import AutoTokenizer
 
     from velocitune_core.config import Data, Domain, Source
-    from velocitune_core.packing_run import pack_source
+    from velocitune_core.data.packing.domain import pack_source
 
     domain = Domain(source=Source(type="jsonl", path=corpus.name))
     data = Data(path=str(corpus.parent), sequence_length=LENGTH, held_out_fraction=0.001)
@@ -128,7 +128,7 @@ def child(packer: str, corpus: str, tokenizer: str, folder: str) -> None:
     import datasets  # noqa: F401 - imports are not what is measured
     import transformers  # noqa: F401
 
-    import velocitune_core.packing_run  # noqa: F401
+    import velocitune_core.data.packing.domain  # noqa: F401
 
     start, cpu_start = time.perf_counter(), cpu_seconds()
     tokens = PACKERS[packer](Path(corpus), Path(tokenizer), Path(folder))

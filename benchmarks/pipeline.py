@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from velocitune_core.events import Finished, Started, read_events
+from velocitune_core.train.events import Finished, Started, read_events
 
 PROJECT = Path(__file__).resolve().parent.parent
 STAGES = {"base": "base-*", "proxies": "proxy-*", "train": "training-*"}  # and the folders of their trainings in runs

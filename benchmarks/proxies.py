@@ -17,11 +17,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tasks import paths
-from tasks.compare import side_by_side
-from tasks.devices import parallel_trainings
-from tasks.jobs import proxy_jobs, token_budget
-from tasks.launch import run_training
+from tasks.runs.devices import parallel_trainings
+from tasks.runs.jobs import proxy_jobs, token_budget
+from tasks.runs.launch import run_training
+from tasks.stages.compare import side_by_side
+from tasks.workspace import paths
 from velocitune_core.config import Params, load_params
 from velocitune_core.contracts import InitialLosses, Manifest, TrainResult
 from velocitune_core.scaling_law import ScalingLawError, fit_scaling_law

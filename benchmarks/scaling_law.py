@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import minimize
 
-from velocitune_core.robust_fit import Array, minimise_huber, objective_and_gradient
-from velocitune_core.scaling_curves import Powers
 from velocitune_core.scaling_law import ChinchillaFit, LawName, fit_chinchilla, fit_scaling_law
+from velocitune_core.scaling_law.curves import Powers
+from velocitune_core.scaling_law.huber import Array, minimise_huber, objective_and_gradient
 
 OPTIMUM = {"E": 1.8172, "A": 477.8, "B": 2143.4, "alpha": 0.3473, "beta": 0.3672}  # of the objective, over the grid
 PUBLISHED = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.config import Schedule
-from velocitune_core.schedule import learning_rate_factor
 from velocitune_core.strategies import (
     BatchObservation,
     Observation,
@@ -31,6 +30,7 @@ from velocitune_core.strategies import (
     search_share,
     strategy_class,
 )
+from velocitune_core.train.schedule import learning_rate_factor
 
 Array = NDArray[np.float64]
 SIZE_DECADES = 2.0

@@ -22,10 +22,10 @@ from rich.table import Table
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
 from velocitune_core.config import Base, Optimizer, Training
-from velocitune_core.learner import Learner
 from velocitune_core.mixture import DomainSampler
-from velocitune_core.model import build_llama, count_parameters, load_model, save_model, train_tokenizer
-from velocitune_core.processes import ALONE
+from velocitune_core.model.folder import build_llama, count_parameters, load_model, save_model, train_tokenizer
+from velocitune_core.parallel.ranks import ALONE
+from velocitune_core.train.learner import Learner
 
 LENGTH, BATCH, DOMAINS, ROWS, VOCABULARY = 256, 16, 7, 400, 1024
 SHAPES = {

@@ -2,10 +2,10 @@
 
 from prefect import flow, unmapped
 
-from tasks.base import build_untrained, pack_base, train_base
-from tasks.preflight import checked_params
-from tasks.prepare import read_through
-from tasks.workspace import run_stage
+from tasks.stages.base import build_untrained, pack_base, train_base
+from tasks.stages.prepare import read_through
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 
 
 @flow(name="base")

@@ -7,7 +7,8 @@ from prefect import flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.compare import (
+from tasks.runs.devices import parallel_trainings
+from tasks.stages.compare import (
     compared_lines,
     finished_before,
     in_order,
@@ -17,10 +18,9 @@ from tasks.compare import (
     train_compared,
     write_comparison,
 )
-from tasks.devices import parallel_trainings
-from tasks.downstream import draw_questions
-from tasks.preflight import checked_params
-from tasks.workspace import run_stage
+from tasks.stages.downstream import draw_questions
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 
 
 @flow(name="compare")

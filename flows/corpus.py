@@ -2,10 +2,10 @@
 
 from prefect import flow, unmapped
 
-from tasks import paths
-from tasks.corpus import fetch_archives, write_documents
-from tasks.workspace import run_stage
-from velocitune_core.corpora import EMBEDDED
+from tasks.stages.corpus import fetch_archives, write_documents
+from tasks.workspace import paths
+from tasks.workspace.lock import run_stage
+from velocitune_core.recipes.embedded import EMBEDDED
 
 
 @flow(name="corpus")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from prefect import flow
 
-from tasks import paths
-from tasks.downstream import check_models, draw_questions, evaluate_downstream, show_downstream, write_downstream
-from tasks.preflight import checked_params
-from tasks.workspace import run_stage
+from tasks.stages.downstream import check_models, draw_questions, evaluate_downstream, show_downstream, write_downstream
+from tasks.workspace import paths
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 
 
 @flow(name="downstream")

@@ -2,10 +2,10 @@
 
 from prefect import flow
 
-from tasks import paths
-from tasks.initial import evaluate_base
-from tasks.preflight import checked_params
-from tasks.workspace import run_stage
+from tasks.stages.initial import evaluate_base
+from tasks.workspace import paths
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 from velocitune_core.contracts import Manifest
 
 

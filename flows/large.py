@@ -8,9 +8,7 @@ from pathlib import Path
 
 from prefect import flow, unmapped
 
-from tasks import paths
-from tasks.corpus import fetch_archives, write_documents
-from tasks.large_corpus import (
+from tasks.recipes.debian_npm import (
     DEBIAN_PACKAGES,
     DOCUMENTS,
     DOMAINS,
@@ -22,8 +20,15 @@ from tasks.large_corpus import (
     render_man_pages,
     write_large_documents,
 )
-from tasks.large_model import check_converter, convert_model
-from tasks.workspace import WorkspaceBusyError, exclusive, spare_tracebacks_of_user_errors, stop_children_on_interrupt
+from tasks.recipes.gguf import check_converter, convert_model
+from tasks.stages.corpus import fetch_archives, write_documents
+from tasks.workspace import paths
+from tasks.workspace.lock import (
+    WorkspaceBusyError,
+    exclusive,
+    spare_tracebacks_of_user_errors,
+    stop_children_on_interrupt,
+)
 
 ARCHIVE_LIST = Path("large/archives.txt")
 

@@ -19,17 +19,17 @@ from flows.proxies import proxies
 from flows.report import report
 from flows.targets import targets
 from flows.train import train
-from tasks.hub import fetch_named_model
-from tasks.overrides import override_params, parse_override
-from tasks.preflight import checked_params, checked_settings
-from tasks.summary import print_summary
-from tasks.versioning import commit, is_up_to_date, stages_in_order
-from tasks.workspace import (
+from tasks.views.summary import print_summary
+from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
+from tasks.workspace.hub import fetch_named_model
+from tasks.workspace.lock import (
     WorkspaceBusyError,
     exclusive,
     spare_tracebacks_of_user_errors,
     stop_children_on_interrupt,
 )
+from tasks.workspace.params_file import override_params, parse_override
+from tasks.workspace.preflight import checked_params, checked_settings
 
 STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report, compare)}
 

@@ -7,10 +7,10 @@ import argparse
 import sys
 from typing import Any
 
-from tasks.overrides import parse_override
-from tasks.plan import device_size, make_plan
-from tasks.plan_view import as_json, print_plan
-from tasks.preflight import checked_settings
+from tasks.planning.build import device_size, make_plan
+from tasks.planning.view import as_json, print_plan
+from tasks.workspace.params_file import parse_override
+from tasks.workspace.preflight import checked_settings
 
 
 def main(arguments: list[str] | None = None) -> None:

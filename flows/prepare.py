@@ -5,11 +5,11 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.artifacts import mixture_rows, print_table, publish_table
-from tasks.jobs import check_budget, initial_weights
-from tasks.preflight import checked_params
-from tasks.prepare import pack, write_manifest
-from tasks.workspace import run_stage
+from tasks.runs.jobs import check_budget, initial_weights
+from tasks.stages.prepare import pack, write_manifest
+from tasks.views.prefect_artifacts import mixture_rows, print_table, publish_table
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 
 DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other computes
 

@@ -5,12 +5,12 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.futures import wait
 
-from tasks import paths
-from tasks.fan_out import fan_out
-from tasks.jobs import proxy_jobs
-from tasks.preflight import checked_params
-from tasks.proxies import results_of, train_proxy, write_proxies
-from tasks.workspace import run_stage
+from tasks.runs.executors import fan_out
+from tasks.runs.jobs import proxy_jobs
+from tasks.stages.proxies import results_of, train_proxy, write_proxies
+from tasks.workspace import paths
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 from velocitune_core.contracts import Manifest
 
 

@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from tasks.preflight import checked_params
-from tasks.publish import publish_results
-from tasks.report import write_report
-from tasks.summary import print_summary
-from tasks.workspace import run_stage
+from tasks.stages.report import write_report
+from tasks.views.publish import publish_results
+from tasks.views.summary import print_summary
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 
 
 @flow(name="report")

@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from tasks import paths
-from tasks.artifacts import print_table, publish_table, target_rows
-from tasks.preflight import checked_params
-from tasks.targets import write_targets
-from tasks.workspace import run_stage
+from tasks.stages.targets import write_targets
+from tasks.views.prefect_artifacts import print_table, publish_table, target_rows
+from tasks.workspace import paths
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 from velocitune_core.contracts import InitialLosses
 
 

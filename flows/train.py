@@ -2,9 +2,9 @@
 
 from prefect import flow
 
-from tasks.preflight import checked_params
-from tasks.train import train_model
-from tasks.workspace import run_stage
+from tasks.stages.train import train_model
+from tasks.workspace.lock import run_stage
+from tasks.workspace.preflight import checked_params
 
 
 @flow(name="train")

@@ -1,31 +1,87 @@
-"""Who may import whom, and that every stage of DVC watches the code it runs."""
+"""Who may import whom, and that every stage of DVC watches the code it runs: both by wing.
+
+A wing is a folder of velocitune_core or of tasks, or a single file that lies in one of the two.
+"""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tasks.runs.launch import TRAINING
 from velocitune_core.strategies import REGISTRY
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("velocitune_core", "tasks", "flows")
+
+# wing → the wings of the same package that it may import
+CORE = {
+    "config": "",
+    "files": "",
+    "velocity": "",
+    "mixture": "",
+    "scaling_law": "",
+    "contracts": "config files",
+    "strategies": "velocity",
+    "targets": "config contracts scaling_law",
+    "data": "config contracts files",
+    "model": "config files",
+    "parallel": "",
+    "checkpoint": "files parallel",
+    "evaluation": "parallel",
+    "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
+    "plan": "checkpoint config parallel train",
+    "comparison": "contracts",
+    "report": "comparison contracts",
+    "recipes": "files",
+}
+TASKS = {
+    "workspace": "",
+    "recipes": "",
+    "views": "workspace",
+    "runs": "views workspace",
+    "stages": "runs views workspace",
+    "planning": "runs stages workspace",
+}
+TEMPORARY = {  # imports that run back up, by module: each goes when its names have moved to where they belong
+    # the packed files of a domain, as the job names them
+    ("velocitune_core.data.dataset", "velocitune_core.train.job"),
+    # colours, and numbers in words
+    ("velocitune_core.comparison.figures.final", "velocitune_core.report.figures.style"),
+    ("velocitune_core.comparison.figures.final", "velocitune_core.report.summary"),
+    ("velocitune_core.comparison.figures.over_tokens", "velocitune_core.report.figures.style"),
+    ("velocitune_core.comparison.figures.over_tokens", "velocitune_core.report.summary"),
+    ("velocitune_core.comparison.figures.style", "velocitune_core.report.figures.style"),
+    ("velocitune_core.comparison.narrative", "velocitune_core.report.figures.style"),
+    ("velocitune_core.comparison.narrative", "velocitune_core.report.summary"),
+    ("velocitune_core.comparison.tables", "velocitune_core.report.figures.style"),
+    ("velocitune_core.comparison.tables", "velocitune_core.report.summary"),
+    # which results there are, and which runs they came from
+    ("tasks.views.publish", "tasks.runs.jobs"),
+    ("tasks.views.publish", "tasks.runs.launch"),
+    ("tasks.views.publish", "tasks.runs.search"),
+    ("tasks.views.publish", "tasks.stages.report"),
+    ("tasks.views.summary", "tasks.stages.report"),
+}
+METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
+FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched
+
 FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml
 STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "train", "report", "compare")
 TRAININGS = ("base", "proxies", "train", "compare")  # these start the training program, which no import shows
 
-EMPTY = {"velocitune_core/__init__.py"}  # code that a stage may reach and need not watch
 ALL_STRATEGIES = {address.partition(":")[0] for address in REGISTRY.values()}  # no import shows these
-STATIC = {"velocitune_core.strategies.constant"}
+STATIC = {"velocitune_core.strategies.static"}
 STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC, "train": ALL_STRATEGIES, "compare": ALL_STRATEGIES}
-# The rest of tasks (tracking, watchers, artifacts, devices, …) is plumbing that changes no result.
-BORROWED = {  # through `initial_weights` of tasks.jobs, and through tasks.downstream
-    "report": {"velocitune_core.mixture"},
-    "compare": {"velocitune_core.downstream", "velocitune_core.downstream_tasks"},
-}
+# The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
+BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.runs.jobs
 
 
 def modules(package: str) -> list[str]:
@@ -38,6 +94,11 @@ def file_of(module: str) -> Path | None:
     """The project's file behind a module; None for anything that is not ours."""
     base = PROJECT.joinpath(*module.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def wing_of(module: str) -> str:
+    """Name of a module's wing in its package; the empty name for the package itself."""
+    return module.split(".")[1] if "." in module else ""
 
 
 def imports(module: str, *, typing_too: bool = True) -> set[str]:
@@ -91,6 +152,26 @@ def top_level(names: Iterable[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+def crossing(package: str) -> set[tuple[str, str]]:
+    """Imports from one wing of a package into another, as (importing module, imported module)."""
+    found: set[tuple[str, str]] = set()
+    for module in modules(package):
+        if module != package:  # it gives its names when they are asked for
+            reached = {name for name in imports(module) if name.startswith(f"{package}.") and file_of(name) is not None}
+            deepest = {name for name in reached if not any(other.startswith(f"{name}.") for other in reached)}
+            found |= {(module, name) for name in deepest if wing_of(name) != wing_of(module)}
+    return found
+
+
+@pytest.mark.parametrize(("package", "wings"), [("velocitune_core", CORE), ("tasks", TASKS)])
+def test_wings_import_only_wings_below_them(package: str, wings: dict[str, str]) -> None:
+    table = {wing: set(below.split()) for wing, below in wings.items()}
+    assert {wing_of(module) for module in modules(package)} - {""} == set(table)
+    list(TopologicalSorter(table).static_order())  # raises CycleError
+    back = {(here, there) for here, there in crossing(package) if wing_of(there) not in table[wing_of(here)]}
+    assert back == {arrow for arrow in TEMPORARY if arrow[0].startswith(f"{package}.")}
+
+
 @pytest.mark.parametrize("module", modules("velocitune_core"))
 def test_core_knows_nothing_of_what_runs_it(module: str) -> None:
     assert top_level(imports(module)) & {"prefect", "mlflow", "dvc", "tasks", "flows"} == set()
@@ -103,27 +184,33 @@ def test_tasks_never_import_flows(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules("flows"))
 def test_flows_take_only_types_and_settings_from_the_core(module: str) -> None:
-    allowed = {"velocitune_core.config", "velocitune_core.contracts", "velocitune_core.corpora"}
-    reached = ours(imports(module)) - {"velocitune_core"}
-    assert {name for name in reached if name.startswith("velocitune_core.")} <= allowed
-    if "velocitune_core.corpora" in reached:  # of it the registry only
-        assert {name for name in imports(module) if name.startswith("velocitune_core.corpora.")} == {
-            "velocitune_core.corpora.EMBEDDED"
-        }
+    reached = {name for name in ours(imports(module)) if name.startswith("velocitune_core.")}
+    assert {wing_of(name) for name in reached} <= FLOWS_MAY
+    names = {name for name in imports(module) if name.startswith("velocitune_core.recipes.")}
+    assert names <= {
+        "velocitune_core.recipes.embedded",
+        "velocitune_core.recipes.embedded.EMBEDDED",
+    }  # the registry only
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "velocitune_core.velocity",
-        "velocitune_core.scaling_law",
-        "velocitune_core.mixture",
-        *modules("velocitune_core/strategies"),
-    ],
-)
+@pytest.mark.parametrize("module", [name for name in modules("velocitune_core") if wing_of(name) in {"", *METHOD}])
 def test_the_method_needs_no_torch(module: str) -> None:
     found = {name for each in reachable([module]) for name in top_level(imports(each))}
     assert found & {"torch", "transformers", "tokenizers", "datasets", "safetensors"} == set()
+
+
+def test_public_names_are_there_and_torch_is_not() -> None:
+    code = (
+        "import sys, velocitune_core as v; [getattr(v, name) for name in v.__all__]; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT, timeout=60)
+
+
+def test_the_identity_of_a_training_covers_the_wings_that_train() -> None:
+    run = reachable({"velocitune_core.train.__main__", *ALL_STRATEGIES}, within=("velocitune_core",))
+    assert {wing_of(module) for module in run} - {"", "strategies"} == set(TRAINING)
+    assert len(TRAINING) == len(set(TRAINING))
 
 
 def stage(name: str) -> dict[str, list[str]]:
@@ -132,24 +219,39 @@ def stage(name: str) -> dict[str, list[str]]:
 
 
 def watched(name: str) -> set[str]:
-    """Python files among a stage's dependencies; a folder stands for all in it."""
-    found: set[str] = set()
-    for dep in stage(name)["deps"]:
-        path = PROJECT / dep
-        if dep.startswith(PACKAGES):
-            assert path.exists(), f"stage {name} watches {dep}, which does not exist"
-            found |= {str(file.relative_to(PROJECT)) for file in ([path] if path.is_file() else path.rglob("*.py"))}
-    return {file for file in found if file.endswith(".py")}
+    """Code among a stage's dependencies: wings, and files."""
+    found = {dep for dep in stage(name)["deps"] if dep.startswith(tuple(f"{package}/" for package in PACKAGES))}
+    for dep in found:
+        assert (PROJECT / dep).exists(), f"stage {name} watches {dep}, which does not exist"
+    return found
+
+
+def stage_modules(name: str) -> set[str]:
+    """The task of a stage, and the tasks of other stages that it imports."""
+    own = f"tasks.stages.{name}"
+    return {own} | {each for each in ours(imports(own, typing_too=False)) if each.startswith("tasks.stages.")}
 
 
 def run_by(name: str) -> set[str]:
-    """Files of the core that a stage runs: what its tasks import of it, and the training program if they start it."""
-    start = ours(imports(f"tasks.{name}", typing_too=False))
+    """Of the core, what a stage runs: what its tasks import, and the training program if they start it."""
+    own = (
+        stage_modules(name) if name == "compare" else {f"tasks.stages.{name}"}
+    )  # others only read the proxies' results
+    start = {each for module in own for each in ours(imports(module, typing_too=False))} | BORROWED.get(name, set())
     if name in TRAININGS:
-        start |= {"velocitune_core.train"} | ours(imports("tasks.jobs", typing_too=False)) | STRATEGIES_RUN[name]
-    start |= BORROWED.get(name, set())
-    files = (file_of(module) for module in reachable(start, within=("velocitune_core",)))
-    return {str(file.relative_to(PROJECT)) for file in files if file is not None}
+        start |= {"velocitune_core.train.__main__"} | ours(imports("tasks.runs.jobs", typing_too=False))
+        start |= STRATEGIES_RUN[name]
+    return {unit(module, name) for module in reachable(start, within=("velocitune_core",)) if wing_of(module)}
+
+
+def unit(module: str, name: str) -> str:
+    """What a stage watches for a module: its wing, but of the strategies each its own, unless it may run all."""
+    file = file_of(module)
+    assert file is not None
+    path = file.relative_to(PROJECT)
+    if wing_of(module) == "strategies" and STRATEGIES_RUN.get(name) != ALL_STRATEGIES:
+        return str(path)
+    return "/".join(path.parts[:2])
 
 
 def test_every_stage_is_looked_at() -> None:
@@ -159,33 +261,33 @@ def test_every_stage_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_code_of_the_core_that_a_stage_runs_is_among_its_dependencies(name: str) -> None:
-    core = {file for file in watched(name) if file.startswith("velocitune_core/")}
-    run = run_by(name) - EMPTY
+def test_the_wings_of_the_core_that_a_stage_runs_are_among_its_dependencies(name: str) -> None:
+    core, run = {dep for dep in watched(name) if dep.startswith("velocitune_core/")}, run_by(name)
     assert run - core == set(), f"stage {name} runs these, and DVC does not watch them"
-    assert core - run - EMPTY == set(), f"DVC watches these, and stage {name} does not run them"
+    assert core - run == set(), f"DVC watches these, and stage {name} does not run them"
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str) -> None:
-    deciding = {f"tasks/{name}.py"}
-    if name in TRAININGS:
-        deciding |= {"tasks/jobs.py", "tasks/launch.py"}
-    if name in {"train", "compare"}:
-        deciding |= {"tasks/search.py"}
-    if name == "compare":
-        deciding |= {"tasks/downstream.py", "tasks/proxies.py"}
-    if name in {"targets", "report"}:
-        deciding |= {"tasks/jobs.py", "tasks/proxies.py"}  # token budget, original weights, which proxies there are
-    outside_core = {file for file in watched(name) if not file.startswith("velocitune_core/")}
+    deciding = {f"tasks/stages/{module.rpartition('.')[2]}.py" for module in stage_modules(name)}
+    if {"tasks.runs.jobs", "tasks.runs.launch"} & imports(f"tasks.stages.{name}", typing_too=False):
+        deciding.add("tasks/runs")  # how it trains; or token budget and original weights
+    outside_core = {dep for dep in watched(name) if not dep.startswith("velocitune_core/")}
     assert outside_core == {f"flows/{name}.py", *deciding}
+    assert name not in TRAININGS or "tasks/runs" in outside_core
 
 
 def test_templates_are_watched_by_the_stage_that_fills_them() -> None:
-    templates = {str(path.relative_to(PROJECT)) for path in (PROJECT / "velocitune_core").rglob("*.jinja")}
-    assert templates == {dep for name in ("report", "compare") for dep in stage(name)["deps"] if dep.endswith(".jinja")}
+    templates = {path.relative_to(PROJECT) for path in (PROJECT / "velocitune_core").rglob("*.jinja")}
+    assert len(templates) == 3
+    for name in ("report", "compare"):
+        assert [path for path in templates if not watched(name) & {str(each) for each in path.parents}] == []
 
 
 def test_stages_name_the_command_that_runs_their_flow() -> None:
     for name in STAGES:
         assert stage(name)["cmd"] == f"python -m flows.{name}"
+
+
+def test_what_python_compiles_makes_no_stage_stale() -> None:
+    assert "__pycache__/" in (PROJECT / ".dvcignore").read_text(encoding="utf-8").splitlines()

@@ -9,7 +9,7 @@ import pytest
 from faults import train_here, warnings
 from tiny import job
 
-from velocitune_core.events import Event, Stepped
+from velocitune_core.train.events import Event, Stepped
 
 
 class Killed(Exception):

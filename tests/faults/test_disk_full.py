@@ -10,9 +10,9 @@ import pytest
 from faults import train_here, warnings
 from tiny import job
 
-from velocitune_core.checkpoint import load_latest
-from velocitune_core.events import Checkpointed, Event, Finished
-from velocitune_core.training import TrainingError
+from velocitune_core.checkpoint.store import load_latest
+from velocitune_core.train.events import Checkpointed, Event, Finished
+from velocitune_core.train.trainer import TrainingError
 
 MEGABYTES = 2  # a checkpoint takes a tenth of one
 

@@ -9,7 +9,7 @@ import pytest
 from faults import train_here, warnings
 from tiny import LENGTH, SEQUENCES, job
 
-from velocitune_core.events import Event, Stepped
+from velocitune_core.train.events import Event, Stepped
 
 MOSTLY_GENERAL = {"strategy": {"name": "static", "options": {}}, "weights": {"code": 0.4, "general": 0.6}}
 

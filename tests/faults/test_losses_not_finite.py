@@ -12,8 +12,8 @@ from faults import train_here, warnings
 from tiny import LENGTH, VOCABULARY, job, llama
 from trainings import load_file
 
-from velocitune_core.events import Checkpointed, Evaluated, Event, Finished, Reweighted, Started, Stepped
-from velocitune_core.training import TrainingError
+from velocitune_core.train.events import Checkpointed, Evaluated, Event, Finished, Reweighted, Started, Stepped
+from velocitune_core.train.trainer import TrainingError
 
 POISON = VOCABULARY - 1
 

@@ -13,11 +13,11 @@ from mlflow import MlflowClient
 from servers import free_port, kill_group, running
 from tiny import job
 
-from tasks.launch import run_folder, run_training
-from tasks.tracking import Tracker, metrics_of
+from tasks.runs.launch import run_folder, run_training
+from tasks.views.mlflow_runs import Tracker, metrics_of
 from velocitune_core.config import Resources, parse_params
-from velocitune_core.events import Event, read_events
-from velocitune_core.job import TrainJob
+from velocitune_core.train.events import Event, read_events
+from velocitune_core.train.job import TrainJob
 
 SETTINGS: dict[str, Any] = {
     "domains": {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in ("code", "general")},
@@ -60,7 +60,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
 
     def train(*others: KillWhenTold) -> str:
         child = Tracker(params).child("training", "training-1")
-        with caplog.at_level(logging.WARNING, logger="tasks.tracking"):
+        with caplog.at_level(logging.WARNING, logger="tasks.views.mlflow_runs"):
             assert run_training(tiny, Resources(threads=1), [child, *others]).steps == 600
         return child.run_id
 

@@ -17,7 +17,7 @@ from tiny import job
 from trainings import wait_for
 
 from velocitune_core.contracts import TrainResult
-from velocitune_core.events import Started, read_events
+from velocitune_core.train.events import Started, read_events
 
 # The shape of flows/proxies.py: trainings in tasks of their own, which are retried, in threads.
 FLOW = """
@@ -25,10 +25,10 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
-from tasks.launch import may_be_retried, run_training
-from tasks.watchers import PrefectWatcher
+from tasks.runs.launch import may_be_retried, run_training
+from tasks.views.terminal import PrefectWatcher
 from velocitune_core.config import Resources
-from velocitune_core.job import TrainJob
+from velocitune_core.train.job import TrainJob
 
 @task(retries=2, retry_delay_seconds=0, retry_condition_fn=may_be_retried)
 def train(name):

@@ -22,13 +22,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.jobs import proxy_jobs
-from tasks.launch import run_folder
-from tasks.tracking import CONFIG_TAG, PARENT_TAG, metrics_of
+from tasks.runs.jobs import proxy_jobs
+from tasks.runs.launch import run_folder
+from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import Comparison, InitialLosses, Manifest, ProxyResult, Targets, TrainResult
-from velocitune_core.events import read_events
-from velocitune_core.job import TrainJob
+from velocitune_core.train.events import read_events
+from velocitune_core.train.job import TrainJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -289,8 +289,8 @@ def test_edited_code_of_the_core_makes_results_stale_for_dvc_and_for_runs(worksp
 
 @pytest.mark.usefixtures("first_run")
 def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tasks.preflight import checked_params
-    from tasks.versioning import stages_in_order
+    from tasks.workspace.dvc_stages import stages_in_order
+    from tasks.workspace.preflight import checked_params
 
     monkeypatch.chdir(workspace.folder)
     assert [each.split(":")[-1] for each in stages_in_order()] == ORDER
@@ -422,9 +422,9 @@ def training_folders(workspace: Workspace) -> list[str]:
 
 TRAINING_FOLDERS = """
 from pathlib import Path
-from tasks import paths
-from tasks.jobs import proxy_jobs, training_job
-from tasks.launch import run_folder
+from tasks.workspace import paths
+from tasks.runs.jobs import proxy_jobs, training_job
+from tasks.runs.launch import run_folder
 from velocitune_core.config import load_params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets
 params, manifest = load_params(Path("params.yaml")), Manifest.read(paths.MANIFEST)

@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 
-from velocitune_core.events import Event, Warned
-from velocitune_core.job import TrainJob
-from velocitune_core.processes import start_processes
-from velocitune_core.training import Trainer
+from velocitune_core.parallel.ranks import start_processes
+from velocitune_core.train.events import Event, Warned
+from velocitune_core.train.job import TrainJob
+from velocitune_core.train.trainer import Trainer
 
 SAVE_OFTEN = {"training__checkpoint_every_steps": 4}
 

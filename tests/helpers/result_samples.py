@@ -17,7 +17,7 @@ from velocitune_core.contracts import (
     TrainResult,
     WeightPoint,
 )
-from velocitune_core.report import ReportData
+from velocitune_core.report.run_page import ReportData
 
 BUDGET = 1_500_000  # tokens
 # domain: original weight, initial, target, reached

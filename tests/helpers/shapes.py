@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from velocitune_core.plan import ModelShape
+from velocitune_core.plan.cost import ModelShape
 
 # Llama 2 7B. Embedding and head 2·32000·4096; a layer 4·4096² + 3·4096·11008 + 2·4096; the last norm 4096.
 SEVEN_BILLION = ModelShape(

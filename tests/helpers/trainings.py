@@ -17,9 +17,9 @@ import psutil
 from safetensors.numpy import load_file
 from tiny import write_job
 
-from velocitune_core import events
 from velocitune_core.contracts import TrainResult
-from velocitune_core.events import Event, read_events
+from velocitune_core.train import events
+from velocitune_core.train.events import Event, read_events
 
 ALONE = [sys.executable, "-m", "velocitune_core.train"]
 TOGETHER = [*ALONE[:2], "torch.distributed.run", "--standalone", "--nproc-per-node=2", *ALONE[1:]]

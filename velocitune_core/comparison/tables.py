@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from velocitune_core.comparison.metrics import DOWNSTREAM, METRICS, Unit, domains, metric
-from velocitune_core.comparison.summary import (
+from velocitune_core.comparison.statistics import (
     PLANES,
     ComparisonSummary,
     Estimate,
@@ -14,8 +14,8 @@ from velocitune_core.comparison.summary import (
     summarise,
 )
 from velocitune_core.contracts import Comparison
-from velocitune_core.figures.style import tokens_text
-from velocitune_core.results import signed
+from velocitune_core.report.figures.style import tokens_text
+from velocitune_core.report.summary import signed
 
 Row = dict[str, str]
 MISSING = "–"

@@ -1,0 +1,1 @@
+"""The cost of a pipeline, before it runs."""

@@ -1,0 +1,179 @@
+"""What a plan rests on: the model's shape and the domains' sizes, as made, or as far as settings tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.runs.jobs import base_domains
+from tasks.workspace import paths
+from velocitune_core.config import Base, ConfigError, Domain, Params
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
+from velocitune_core.model.folder import ModelError, count_parameters
+from velocitune_core.plan.cost import ModelShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+BYTES_PER_TOKEN = 4  # of text, where only the size of a file is known; assumed
+PLAIN = (".jsonl", ".txt", ".md")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    shape: ModelShape
+    manifest: Manifest  # prepared/manifest.json, or a stand-in with the sizes that settings tell
+    initial: InitialLosses  # as measured, or stand-ins: only what a job is made of
+    targets: Targets
+    assumptions: list[str]
+
+
+def read_inputs(params: Params) -> Inputs:
+    """Raises ConfigError for a domain whose size nothing tells, ModelError for a model without configuration."""
+    shape = shape_of(read_model_config(params))
+    manifest, assumptions = _manifest(params, shape)
+    if is_base(params):
+        assumptions.append(f"the tokenizer of the base fills base.vocabulary_size {shape.vocabulary_size:,}")
+    names = list(manifest.domains)
+    initial = InitialLosses(losses=dict.fromkeys(names, 2.0), tokens={}, seconds=0.0)
+    targets = Targets.model_validate({"domains": {name: {"target": 1.0} for name in names}})
+    return Inputs(
+        shape=shape,
+        manifest=manifest,
+        initial=InitialLosses.read(paths.INITIAL) if paths.INITIAL.exists() else initial,
+        targets=Targets.read(paths.TARGETS) if paths.TARGETS.exists() else targets,
+        assumptions=assumptions,
+    )
+
+
+def is_base(params: Params) -> bool:
+    """Whether the pipeline trains the model that it starts from."""
+    return Path(params.model.path) == paths.BASE_MODEL
+
+
+def read_model_config(params: Params) -> PreTrainedConfig:
+    """Of the base as settings describe it, or of the folder of a model; its weights need not be there."""
+    from transformers import AutoConfig
+
+    if is_base(params):
+        assert params.base is not None
+        return _base_config(params.base, params.data.sequence_length)
+    try:
+        return AutoConfig.from_pretrained(params.model.path, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).partition("\n")[0]
+        raise ModelError(
+            f"model.path: cannot read config.json of {params.model.path}: {first}; name a folder that holds one, or "
+            "run `python -m tasks.workspace.hub` to fetch a hub model"
+        ) from None
+
+
+def shape_of(config: PreTrainedConfig) -> ModelShape:
+    """Parameters are counted on torch's meta device, which holds none."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        parameters = count_parameters(AutoModelForCausalLM.from_config(config))
+    text: Any = config.get_text_config()
+    heads = text.num_attention_heads
+    return ModelShape(
+        parameters=parameters,
+        layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        heads=heads,
+        key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        vocabulary_size=text.vocab_size,
+        tied=bool(text.tie_word_embeddings),
+    )
+
+
+def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
+    """For the base's own packed domains: it takes all of them, not just what the mixture does."""
+    domains = {name: params.domains[name] for name in base_domains(params)}
+    return {
+        name: _stand_in(params, _source_tokens(params, domain) or domain.max_tokens or 0)
+        for name, domain in domains.items()
+    }
+
+
+def _base_config(base: Base, sequence_length: int) -> PreTrainedConfig:
+    """As `build_llama` makes it, before there is a tokenizer."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=base.vocabulary_size,
+        hidden_size=base.hidden_size,
+        intermediate_size=base.intermediate_size,
+        num_hidden_layers=base.layers,
+        num_attention_heads=base.heads,
+        num_key_value_heads=base.heads,
+        max_position_embeddings=sequence_length,
+        tie_word_embeddings=True,
+    )
+
+
+def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
+    """What the stage `prepare` made if it still describes these settings, else a stand-in, and what was assumed."""
+    assumptions = []
+    if paths.MANIFEST.exists():
+        manifest = Manifest.read(paths.MANIFEST)
+        if list(manifest.domains) == list(params.domains) and manifest.sequence_length == params.data.sequence_length:
+            return manifest, assumptions
+        assumptions.append(f"{paths.MANIFEST} is of other domains or another sequence length, and is not used")
+    domains, problems = {}, []
+    for name, domain in params.domains.items():
+        tokens, why = _tokens(params, domain)
+        if not tokens:
+            problems.append(f"  domains.{name}: {why}")
+        else:
+            assumptions.append(f"{name}: {tokens:,} training tokens, {why}")
+            domains[name] = _stand_in(params, tokens)
+    if problems:
+        raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(problems))
+    length = params.data.sequence_length
+    return Manifest(
+        sequence_length=length, vocabulary_size=shape.vocabulary_size, tokenizer_sha256="", domains=domains
+    ), assumptions
+
+
+def _tokens(params: Params, domain: Domain) -> tuple[int, str]:
+    """Of a domain's training split, and how that is known; 0, and what to do, where it is not."""
+    held, cap, budget = _source_tokens(params, domain), domain.max_tokens, params.training.token_budget
+    if cap is not None and not 0 < held < cap:
+        return cap, "its max_tokens"
+    if held:
+        return held, f"{BYTES_PER_TOKEN} bytes of its files each, less what is held out"
+    if budget is not None:
+        return budget // len(params.domains), "an even share of training.token_budget"
+    return 0, "nothing tells how much it holds; give max_tokens or training.token_budget, or run the stage `prepare`"
+
+
+def _source_tokens(params: Params, domain: Domain) -> int:
+    """Rough, from the bytes of plain text; 0 where there are none to be seen."""
+    if domain.source.type not in {"jsonl", "text"}:
+        return 0
+    root = Path(params.data.path)
+    path = root / domain.source.path
+    found = [path] if path.is_file() else [*path.rglob("*")] if path.is_dir() else [*root.glob(domain.source.path)]
+    plain = sum(file.stat().st_size for file in found if file.is_file() and file.suffix in PLAIN)
+    return int(plain / BYTES_PER_TOKEN * (1 - params.data.held_out_fraction))
+
+
+def _stand_in(params: Params, tokens: int) -> DomainManifest:
+    length = params.data.sequence_length
+    held_out = params.data.held_out_sequences
+
+    def split(sequences: int) -> Split:
+        return Split(file="", documents=0, sequences=sequences, tokens=sequences * length, sha256="")
+
+    return DomainManifest(
+        train=split(max(1, tokens // length)),
+        held_out=split(held_out),
+        documents_read=0,
+        duplicates=0,
+        too_short=0,
+    )

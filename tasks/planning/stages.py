@@ -1,0 +1,117 @@
+"""The stages of a run and the trainings that each of them takes, from the code that will start them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
+from tasks.runs.devices import parallel_trainings
+from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
+from tasks.runs.launch import run_folder
+from tasks.runs.search import find_weights
+from velocitune_core.config import Params
+from velocitune_core.contracts import TrainResult
+from velocitune_core.model.folder import weights_digest
+from velocitune_core.plan.cost import Run, Stage, planned_run
+from velocitune_core.strategies import strategy_class
+from velocitune_core.train.job import TrainJob
+
+UNHASHED = ""  # of a model whose weights decide nothing here
+
+
+def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[Stage], int]:
+    """The stages that train or evaluate, in order, and how many trainings of a comparison are there already."""
+    held_out = sum(domain.held_out.sequences for domain in inputs.manifest.domains.values())
+    length = inputs.manifest.sequence_length
+    at_once = parallel_trainings(params.resources)
+
+    def runs(jobs: list[TrainJob]) -> tuple[Run, ...]:
+        return tuple(planned_run(job, length, held_out, reference=job.reference is not None) for job in jobs)
+
+    stages = []
+    if is_base(params):
+        domains = stand_ins_of_base(params)
+        job = base_job(params, Path(), domains, Path(), UNHASHED)
+        held_out_of_base = sum(domain.held_out.sequences for domain in domains.values())
+        stages.append(Stage("base", (planned_run(job, length, held_out_of_base),)))
+    initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out, process=False)
+    stages.append(Stage("initial", (initial,)))
+    stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
+    if not compare:
+        job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, UNHASHED)
+        return [*stages, Stage("train", runs(needed_jobs(job, reference_job(job))))], 0
+    jobs, finished = _compared_jobs(params, inputs)
+    return [
+        *stages,
+        Stage("compare", runs(jobs), parallel_trainings(settings_of_comparison(params).resources)),
+    ], finished
+
+
+def needed_jobs(job: TrainJob, reference: TrainJob) -> list[TrainJob]:
+    """All trainings that a job takes, in order: the reference model of a search, the search, and itself."""
+    if job.strategy.search is None:
+        return [job]
+    search, before = search_job(job), []
+    if strategy_class(job.strategy.name).needs_reference:
+        before.append(reference)
+        search = search.model_copy(update={"reference": str(run_folder(reference) / "model")})
+    return [*before, search, with_weights(job, job.name, job.weights)]
+
+
+def settings_of_comparison(params: Params) -> Params:
+    """As the stage `compare` runs its trainings."""
+    from tasks.stages.compare import side_by_side  # imports Prefect, which a plan of one training can spare
+
+    return side_by_side(params)
+
+
+def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]:
+    """Trainings of the comparison that are still missing, and how many are there; a shared reference counts once."""
+    from tasks.stages.compare import compared_lines, in_order, parent_of
+
+    settings, digest = compared_lines(params), _digest(params)
+    needed: dict[str, TrainJob] = {}
+    done: dict[str, TrainResult] = {}
+
+    def job_of(label: str, seed: int) -> TrainJob:
+        return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
+
+    for label, seed in in_order(params):
+        job, reference = job_of(label, seed), job_of(settings.baseline, seed)
+        parent = parent_of(params, label) if settings.runs[label].weights_of else None
+        if parent is not None:
+            found = done.get(f"{parent}-seed-{seed}")
+            job = with_weights(job, job.name, found.mean_weights if found else job.weights)
+            if found is None:  # its weights are not known, so neither is its folder
+                needed[job.name] = job
+                continue
+        needed |= {each.name: each for each in needed_jobs(job, reference)}
+        done |= finished_runs(job, reference)
+    return [job for name, job in needed.items() if name not in done], len(done)
+
+
+def finished_runs(job: TrainJob, reference: TrainJob) -> dict[str, TrainResult]:
+    """Results, by name, of those trainings that a job takes that are there already."""
+    done: dict[str, TrainResult] = {}
+
+    def take(needed: TrainJob) -> TrainResult:
+        file = run_folder(needed) / "result.json"
+        if not file.exists():
+            raise _MissingError
+        done[needed.name] = TrainResult.read(file)
+        return done[needed.name]
+
+    with suppress(_MissingError):
+        take(find_weights(job, reference, take)[0])
+    return done
+
+
+class _MissingError(Exception):
+    """A training that has not been run."""
+
+
+def _digest(params: Params) -> str:
+    """Of the model's weights, where there are some: the folders of finished trainings are named by it."""
+    folder = Path(params.model.path)
+    return weights_digest(folder) if (folder / "config.json").exists() else UNHASHED

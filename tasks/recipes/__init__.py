@@ -1,0 +1,1 @@
+"""How the large mixture is made."""

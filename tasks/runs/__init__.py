@@ -1,0 +1,1 @@
+"""Trainings: what they are, where they run, how they are started."""

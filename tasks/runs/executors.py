@@ -1,0 +1,95 @@
+"""Where trainings that do not need each other run: in threads of this machine, or over a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from prefect import get_client
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from tasks.runs.devices import parallel_trainings
+from tasks.views.mlflow_runs import Tracker
+from velocitune_core.config import ConfigError, Params, Resources
+
+
+@contextmanager
+def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
+    """A task runner as `proxies.runner` says; what is submitted inside asks for devices for a proxy.
+
+    Ray is the cluster that RAY_ADDRESS names, or the one on this machine, or, where there is none, one made for the
+    occasion. Its nodes need the workspace under the same path. Raises ConfigError if no node has room for a training.
+    """
+    if params.proxies.runner == "local":
+        with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+            yield runner
+        return
+    import ray
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+
+    Tracker(params)  # makes the parent run, or every worker would make its own
+    with RayTaskRunner(init_kwargs={"runtime_env": {"worker_process_setup_hook": _entering(Path.cwd())}}) as runner:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        share = share_of_node(params.resources, params.proxies.processes, [node["Resources"] for node in nodes])
+        hosts = {node["NodeManagerHostname"] for node in nodes}
+        variables = worker_variables(hosts == {socket.gethostname()})
+        with remote_options(**share, scheduling_strategy="SPREAD", runtime_env={"env_vars": variables}):
+            yield runner
+
+
+def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str, float]]) -> dict[str, float]:
+    """What one training asks Ray for: GPUs for its processes where any node has some, and CPUs for its threads.
+
+    Args:
+        nodes: what Ray says that each node has: `CPU` and `GPU`, neither if there is none.
+
+    Raises ConfigError if no node has as much.
+    """
+    gpus = max(node.get("GPU", 0.0) for node in nodes)
+    if gpus:
+        if gpus < processes:
+            raise ConfigError(
+                f"proxies.processes: {processes} need as many GPUs, the largest node of the Ray cluster has {gpus:g}"
+            )
+        needed = processes if processes > 1 else 1 / resources.trainings_per_device  # Ray shares one, but not several
+        return {"num_gpus": float(needed), "num_cpus": float(processes)}
+    cpus = [node["CPU"] for node in nodes if node.get("CPU")]
+    threads = (resources.threads or 1) * processes
+    if max(cpus, default=0.0) < threads:
+        raise ConfigError(
+            f"a proxy needs {threads} CPUs (resources.threads × proxies.processes), and the largest node of the Ray "
+            f"cluster has {max(cpus, default=0):g}; lower them, or start nodes with more (`ray start --num-cpus`)"
+        )
+    even = min(cpus) // resources.trainings_per_device
+    return {"num_cpus": float(threads if resources.threads else max(threads, even))}
+
+
+def worker_variables(one_machine: bool) -> dict[str, str]:
+    """Environment of the workers: our code, and the Prefect server of this run where they can reach it."""
+    variables = {"PYTHONPATH": str(Path.cwd()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with get_client(sync_client=True) as client:
+        server = str(client.api_url)
+    if one_machine or not _is_loopback(urlsplit(server).hostname or ""):
+        variables["PREFECT_API_URL"] = server
+    return variables
+
+
+def _entering(folder: Path) -> Callable[[], None]:
+    def enter() -> None:
+        os.chdir(folder)
+
+    return enter
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

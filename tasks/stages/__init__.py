@@ -1,0 +1,1 @@
+"""One module per stage of DVC, named like it."""

@@ -1,0 +1,73 @@
+"""The embedded base model: a tokenizer and a small Llama trained from scratch on some of the domains."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+from prefect import task
+
+from tasks.runs.jobs import base_domains, base_job
+from tasks.runs.launch import run_folder, run_training
+from tasks.views.mlflow_runs import Tracker
+from tasks.views.terminal import PackingBar, PrefectWatcher, TerminalWatcher
+from tasks.workspace import paths
+from velocitune_core.config import Base, Params
+from velocitune_core.contracts import DomainManifest, TrainResult
+from velocitune_core.data.packing.domain import pack_source
+from velocitune_core.data.packing.packer import document_digest, is_held_out
+from velocitune_core.data.sources import MalformedRows, read_documents
+from velocitune_core.files import replacing
+from velocitune_core.model.folder import build_llama, load_tokenizer, save_model, train_tokenizer
+
+SCRATCH = paths.RUNS / "base-inputs"
+UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
+
+
+@task(name="build untrained model")
+def build_untrained(params: Params) -> None:
+    """A tokenizer trained on the training side of the base's domains, and a model with random weights."""
+    base = _base(params)
+    texts = chain.from_iterable(_training_texts(params, name) for name in base_domains(params))
+    tokenizer = train_tokenizer(texts, base.vocabulary_size)
+    model = build_llama(base, tokenizer, params.data.sequence_length, base.training.seed)
+    save_model(model, tokenizer, UNTRAINED)
+
+
+@task(name="pack base domains")
+def pack_base(params: Params) -> dict[str, DomainManifest]:
+    """All that the base's domains have: their share of the later mixture may be smaller."""
+    tokenizer = load_tokenizer(str(UNTRAINED))
+    packed = {}
+    for name in base_domains(params):
+        domain = params.domains[name].model_copy(update={"max_tokens": None})
+        with closing(PackingBar(name, None)) as bar:
+            packed[name] = pack_source(name, domain, tokenizer, params.data, PACKED / name, bar)[0]
+    return packed
+
+
+@task(name="train base")
+def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
+    """Train the base and put it into models/base."""
+    job = base_job(params, UNTRAINED, domains, PACKED)
+    tracker = Tracker(params)
+    watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job).name)]
+    result = run_training(job, params.resources, watchers)
+    with replacing(paths.BASE_MODEL) as temporary:
+        shutil.copytree(run_folder(job) / "model", temporary)
+    return result
+
+
+def _training_texts(params: Params, name: str) -> Iterator[str]:
+    malformed = MalformedRows(params.data.malformed_rows)
+    documents = read_documents(params.domains[name].source, Path(params.data.path), malformed)
+    held_out = params.data.held_out_fraction
+    return (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))
+
+
+def _base(params: Params) -> Base:
+    assert params.base is not None, "checked before any stage runs"
+    return params.base

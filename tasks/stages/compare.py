@@ -1,0 +1,165 @@
+"""Strategies × seeds: each training, and the comparison that they add up to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import task
+
+from tasks.runs.devices import gpu_count
+from tasks.runs.jobs import compared_job, initial_weights, with_weights
+from tasks.runs.launch import may_be_retried, run_folder, run_training
+from tasks.runs.search import Search, find_weights
+from tasks.stages.downstream import Questions, evaluate_downstream
+from tasks.stages.proxies import read_proxies
+from tasks.views.mlflow_runs import Tracker
+from tasks.views.prefect_artifacts import print_table, publish_table
+from tasks.views.terminal import PrefectWatcher, TerminalWatcher
+from tasks.workspace import paths
+from velocitune_core.comparison.metrics import check_comparison
+from velocitune_core.config import Compare, ConfigError, Params
+from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.files import replacing
+from velocitune_core.report.comparison_page import (
+    comparison_figures,
+    comparison_metrics,
+    formatted_comparison,
+    render_comparison,
+    save_png,
+)
+from velocitune_core.strategies import measured_options, strategy_class
+from velocitune_core.train.job import TrainJob
+
+logger = logging.getLogger(__name__)
+SECONDS_BEFORE_RETRY = 5
+
+
+def compared_lines(params: Params) -> Compare:
+    """The comparison's settings. Raises ConfigError where params.yaml has none."""
+    if params.compare is None:
+        raise ConfigError(f"{paths.PARAMS}: compare: missing; name the strategies to compare and their seeds")
+    return params.compare
+
+
+def side_by_side(params: Params) -> Params:
+    """Settings under which trainings fill the machine: on a CPU, one thread and one training per core.
+
+    (A small model gains little from a second thread, and two processes of two threads each wait for one another.)
+    """
+    if gpu_count() or params.resources.trainings_per_device > 1:
+        return params
+    resources = params.resources.model_copy(update={"trainings_per_device": os.cpu_count() or 1, "threads": 1})
+    return params.model_copy(update={"resources": resources})
+
+
+def parent_of(params: Params, label: str) -> str | None:
+    """The line whose run of the same seed this one starts from."""
+    settings = compared_lines(params)
+    line = settings.runs[label]
+    if strategy_class(line.strategy).needs_reference:
+        return settings.baseline
+    return line.weights_of
+
+
+def in_order(params: Params) -> list[tuple[str, int]]:
+    """(label, seed) of every run, seed by seed, a run after the one that it starts from."""
+    settings = compared_lines(params)
+    labels = sorted(settings.runs, key=lambda label: parent_of(params, label) is not None)  # stable
+    return [(label, seed) for seed in settings.seeds for label in labels]
+
+
+@task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
+def train_compared(
+    params: Params, label: str, seed: int, parent: ComparedRun | None, questions: Questions | None
+) -> ComparedRun:
+    """Train one line under one seed, or take what an earlier comparison left; then score it downstream if asked to."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    targets, settings = Targets.read(paths.TARGETS), compared_lines(params)
+
+    def job_of(name: str) -> TrainJob:
+        return compared_job(params, manifest, initial, targets, name, seed)
+
+    def run(job: TrainJob) -> TrainResult:
+        child = Tracker(params).child(job.name, run_folder(job).name, {"velocitune.seed": str(seed)})
+        return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
+
+    line, job = settings.runs[label], job_of(label)
+    search = Search()
+    uses_targets = line.targets == "fitted" and "target_loss" in measured_options(line.strategy)
+    if line.weights_of:
+        assert parent is not None
+        uses_targets = parent.uses_targets
+        job = with_weights(job, job.name, parent.result.mean_weights)
+        search = Search(parent.result.tokens, parent.result.seconds.total)
+    else:
+        job, search = find_weights(job, job_of(settings.baseline), run)
+    result = run(job)
+    return ComparedRun(
+        label=label,
+        seed=seed,
+        result=result,
+        search_tokens=search.tokens,
+        search_seconds=search.seconds,
+        uses_targets=uses_targets,
+        downstream=_downstream(run_folder(job) / "model", questions, params),
+    )
+
+
+def _downstream(model: Path, questions: Questions | None, params: Params) -> dict[str, float]:
+    """Bits per byte by family of tasks."""
+    return {} if questions is None else evaluate_downstream.fn(model, questions, params).families
+
+
+@task(name="write comparison")
+def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
+    """results/comparison.json, and comparison/: one page, its figures. Raises ContractError for runs that differ."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    targets, settings, proxies = Targets.read(paths.TARGETS).losses(), compared_lines(params), read_proxies()
+    without_gap = [name for name, loss in initial.losses.items() if targets[name] >= loss]
+    comparison = Comparison(
+        baseline=settings.baseline,
+        frontier=[label for label in settings.frontier if any(run.label == label for run in runs)],
+        retained=without_gap if settings.retained is None else list(settings.retained),
+        initial=initial.losses,
+        targets=targets,
+        original_weights=initial_weights(params, manifest),
+        domain_tokens={name: domain.train.tokens for name, domain in manifest.domains.items()},
+        proxy_tokens=sum(proxy.tokens for proxy in proxies),
+        proxy_seconds=sum(proxy.seconds for proxy in proxies),
+        runs=list(runs),
+    )
+    check_comparison(comparison)
+    comparison.write(paths.COMPARISON)
+    figures = comparison_figures(comparison)
+    with replacing(paths.COMPARISON_REPORT) as folder:
+        (folder / "figures").mkdir(parents=True)
+        for each in figures:
+            save_png(each.figure, folder / "figures" / f"{each.name}.png")
+        (folder / "index.html").write_text(render_comparison(comparison, figures), encoding="utf-8")
+    return comparison
+
+
+@task(name="publish comparison")
+def publish_comparison(params: Params, comparison: Comparison) -> None:
+    """The table in Prefect's UI and on the terminal; page, figures and metrics in MLflow."""
+    rows = formatted_comparison(comparison)
+    publish_table("comparison", "Strategies compared, mean ± 95 % interval over seeds", rows)
+    print_table("Strategies compared", rows)
+    tracker = Tracker(params)
+    tracker.log_artifact(paths.COMPARISON_REPORT)
+    tracker.log_artifact(paths.COMPARISON)
+    tracker.log_metrics(comparison_metrics(comparison))
+    tracker.finish()
+    logger.info("comparison: %s", paths.COMPARISON_REPORT / "index.html")
+
+
+def finished_before(params: Params) -> int:
+    """How many of the runs need no training any more, of those that can be told before any training."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    targets = Targets.read(paths.TARGETS)
+    independent = [(label, seed) for label, seed in in_order(params) if parent_of(params, label) is None]
+    jobs = [compared_job(params, manifest, initial, targets, label, seed) for label, seed in independent]
+    return sum((run_folder(job) / "result.json").exists() for job in jobs if job.strategy.search is None)

@@ -1,0 +1,33 @@
+"""Where every domain starts: the base model's held-out losses."""
+
+from __future__ import annotations
+
+import time
+
+from prefect import task
+
+from tasks.runs.devices import leased_device
+from tasks.runs.verify_data import check_packed
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import InitialLosses, Manifest
+from velocitune_core.data.packed_files import load_split
+
+
+@task(name="evaluate base model")
+def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
+    """results/initial.json; in the precision and batches that the training evaluates with."""
+    from velocitune_core.parallel.ranks import start_processes
+    from velocitune_core.train.learner import Learner
+
+    start = time.perf_counter()
+    splits = [domain.held_out for domain in manifest.domains.values()]
+    check_packed((paths.PREPARED / split.file, split.sha256) for split in splits)
+    held_out = {name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()}
+    with leased_device(params.resources):
+        learner = Learner(params.model.path, params.training, start_processes())
+        losses = learner.evaluate(held_out, params.evaluation.batch_sequences)
+    tokens = {name: rows.shape[0] * (rows.shape[1] - 1) for name, rows in held_out.items()}
+    initial = InitialLosses(losses=losses, tokens=tokens, seconds=time.perf_counter() - start)
+    initial.write(paths.INITIAL)
+    return initial

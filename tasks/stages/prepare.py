@@ -1,0 +1,81 @@
+"""Documents → packed sequences and a manifest."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from prefect import task
+
+from tasks.views.terminal import PackingBar
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import DomainManifest, Manifest
+from velocitune_core.data.packing.domain import pack_source
+from velocitune_core.data.sources import MalformedRows, read_documents
+from velocitune_core.data.tokenize import tokenizer_digest
+from velocitune_core.files import replacing
+from velocitune_core.model.folder import load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+@task(task_run_name="pack {name}")
+def pack(name: str, params: Params) -> DomainManifest:
+    """Deduplicate, split, tokenise and pack one domain into runs/packing/<name>; goes on where a killed run was."""
+    domain = params.domains[name]
+    tokenizer = load_tokenizer(params.model.path)
+    with closing(PackingBar(name, domain.max_tokens)) as bar:
+        packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
+    if not bar.started:
+        logger.info("%s: packed before, in %s; taking it", name, paths.PACKING / name)
+    _tell_of_malformed(name, malformed)
+    if packed.held_out.sequences < params.data.held_out_sequences:
+        logger.warning(
+            "%s has %d held-out sequences, fewer than data.held_out_sequences %d: its losses are less certain",
+            name,
+            packed.held_out.sequences,
+            params.data.held_out_sequences,
+        )
+    return packed
+
+
+@task(task_run_name="read through {name}")
+def read_through(name: str, params: Params) -> int:
+    """Read a domain to its end and count its documents: bad rows show before anything is computed."""
+    malformed = MalformedRows(params.data.malformed_rows)
+    documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
+    _tell_of_malformed(name, malformed)
+    return documents
+
+
+@task(name="write manifest")
+def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manifest:
+    """prepared: what was packed, and manifest.json with counts and hashes of all domains, in the order of params.yaml.
+
+    Folders of domains that are no longer named go, and so does what interrupted runs left.
+    """
+    paths.PREPARED.mkdir(exist_ok=True)
+    for name in domains:
+        with replacing(paths.PREPARED / name) as temporary:
+            shutil.move(paths.PACKING / name, temporary)
+    for folder in paths.PREPARED.iterdir():
+        if folder.is_dir() and folder.name not in domains:
+            shutil.rmtree(folder)
+    tokenizer = load_tokenizer(params.model.path)
+    manifest = Manifest(
+        sequence_length=params.data.sequence_length,
+        vocabulary_size=len(tokenizer),
+        tokenizer_sha256=tokenizer_digest(tokenizer),
+        domains=domains,
+    )
+    manifest.write(paths.MANIFEST)
+    shutil.rmtree(paths.PACKING)
+    return manifest
+
+
+def _tell_of_malformed(name: str, malformed: MalformedRows) -> None:
+    if malformed.count:
+        logger.warning("%s: passed over %d malformed rows:\n%s", name, malformed.count, "\n".join(malformed.shown))

@@ -1,0 +1,97 @@
+"""Proxy runs: one task each, so that they fan out, are retried alone, and fail alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import task
+from prefect.states import State
+
+from tasks.runs.jobs import proxy_name
+from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_folder, run_training
+from tasks.views.mlflow_runs import Tracker
+from tasks.views.terminal import PrefectWatcher, TerminalWatcher
+from tasks.workspace import paths
+from velocitune_core.config import FEWEST_PROXIES, Params, Proxies
+from velocitune_core.contracts import ProxyResult
+from velocitune_core.files import replacing
+from velocitune_core.train.job import TrainJob
+
+logger = logging.getLogger(__name__)
+SECONDS_BEFORE_RETRY = 5
+HOW_TO_RETRY = "`dvc repro --force --single-item proxies` trains what is missing"
+
+
+class ProxiesFailedError(RuntimeError):
+    """Too few proxies finished for any law; those that did stay in runs/ and are not run again."""
+
+
+@task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
+def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
+    """Run a proxy, or take what an earlier run of the same proxy left."""
+    tracker = Tracker(params)
+    tags = {"velocitune.fraction": f"{job.fraction:g}", "velocitune.seed": str(job.training.seed)}
+    child = tracker.child(job.name, run_folder(job).name, tags)
+    resources = params.resources.model_copy(update={"processes": params.proxies.processes, "nodes": 1})
+    watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+    result = run_training(job, resources, watchers, spread=True)
+    return ProxyResult(
+        name=job.name,
+        fraction=job.fraction,
+        seed=job.training.seed,
+        steps=result.steps,
+        tokens=result.tokens,
+        points=result.points,
+        seconds=result.seconds.total,
+    )
+
+
+def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:
+    """Results of the proxies that finished; those that failed for good are named in a warning.
+
+    Raises ProxiesFailedError with the first failure where fewer than three sizes are left: no law fits them; and
+    TrainingStoppedError where one was stopped on request, since it did not fail.
+    """
+    results: list[ProxyResult] = []
+    failed: dict[str, Any] = {}
+    for name, state in zip(names, states, strict=True):
+        if state.is_completed():
+            results.append(state.result())
+        else:
+            failed[name] = state.result(raise_on_failure=False)
+    if not failed:
+        return results
+    for failure in failed.values():
+        if isinstance(failure, TrainingStoppedError):
+            raise failure
+    named, sizes = ", ".join(failed), len({result.fraction for result in results})
+    if sizes < FEWEST_PROXIES:
+        raise ProxiesFailedError(
+            f"{named} failed, and a law needs proxies of at least {FEWEST_PROXIES} sizes, not {sizes}; mend the cause "
+            "and run the stage again, which trains only these"
+        ) from next(iter(failed.values()))
+    logger.warning("%s failed for good: targets will rest on the other %d; %s", named, len(results), HOW_TO_RETRY)
+    return results
+
+
+def missing_proxies(settings: Proxies, results: Sequence[ProxyResult]) -> list[str]:
+    """Names of the proxies that were asked for and have left no result."""
+    found = {result.name for result in results}
+    wanted = [proxy_name(fraction, seed) for seed in settings.seeds for fraction in settings.fractions]
+    return [name for name in wanted if name not in found]
+
+
+@task(name="write proxies")
+def write_proxies(results: list[ProxyResult]) -> None:
+    """results/proxies/<name>.json each; those of other settings go."""
+    with replacing(paths.PROXIES) as folder:
+        for result in results:
+            result.write(folder / f"{result.name}.json")
+
+
+def read_proxies() -> list[ProxyResult]:
+    """All of results/proxies, in order of seed and fraction."""
+    results = [ProxyResult.read(path) for path in paths.PROXIES.glob("*.json")]
+    return sorted(results, key=lambda result: (result.seed, result.fraction))

@@ -1,0 +1,50 @@
+"""Targets from proxies, and what to make of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+from prefect import task
+from tqdm import tqdm
+
+from tasks.runs.jobs import token_budget
+from tasks.stages.proxies import HOW_TO_RETRY, missing_proxies, read_proxies
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import InitialLosses, Manifest, Targets
+from velocitune_core.targets import fit_targets
+
+logger = logging.getLogger(__name__)
+FEW_DOMAINS = 32  # their laws are fitted before other processes would have started
+FITTED_TOGETHER = 8  # laws, so that a process is not asked for each alone
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@task(name="fit targets")
+def write_targets(params: Params) -> Targets:
+    """results/targets.json: a law per domain, its target, its flags; flagged ones are named in the log."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    proxies = read_proxies()
+    missing = missing_proxies(params.proxies, proxies)
+    budget, map_domains = token_budget(params, manifest), on_all_cores if len(initial.losses) > FEW_DOMAINS else map
+    targets = fit_targets(initial, proxies, budget, params.targets, missing, map_domains)
+    targets.write(paths.TARGETS)
+    if missing:
+        logger.warning("targets lack the proxies %s; %s", ", ".join(missing), HOW_TO_RETRY)
+    for name, domain in targets.domains.items():
+        if domain.flags:
+            logger.warning("target of %s (%.3f nats) is flagged: %s", name, domain.target, ", ".join(domain.flags))
+    return targets
+
+
+def on_all_cores(fit: Callable[[T], R], domains: Iterable[T]) -> Iterator[R]:
+    """`map` with a process on every core, and a bar."""
+    waiting = list(domains)
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork would copy Prefect's threads
+        fitted = pool.map(fit, waiting, chunksize=FITTED_TOGETHER)
+        yield from tqdm(fitted, total=len(waiting), desc="targets", unit="law", dynamic_ncols=True)

@@ -1,0 +1,43 @@
+"""The continual pretraining itself."""
+
+from __future__ import annotations
+
+import shutil
+
+from prefect import task
+
+from tasks.runs.jobs import reference_job, training_job
+from tasks.runs.launch import run_folder, run_training
+from tasks.runs.search import find_weights
+from tasks.views.mlflow_runs import Tracker
+from tasks.views.terminal import PrefectWatcher, TerminalWatcher
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.files import replacing
+from velocitune_core.train.job import TrainJob
+
+
+@task(name="train")
+def train_model(params: Params) -> TrainResult:
+    """Train under the configured strategy; results/train.json, results/events.jsonl and models/trained.
+
+    A strategy whose weights are found in a search costs two more trainings of the same length.
+    """
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+
+    def run(job: TrainJob) -> TrainResult:
+        child = Tracker(params).child(job.name, run_folder(job).name)
+        watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+        return run_training(job, params.resources, watchers, spread=True)
+
+    job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
+    job, _ = find_weights(job, reference_job(job), run)
+    result = run(job)
+    folder = run_folder(job)
+    with replacing(paths.TRAINED_MODEL) as temporary:
+        shutil.copytree(folder / "model", temporary)
+    with replacing(paths.EVENTS) as temporary:
+        shutil.copyfile(folder / "events.jsonl", temporary)
+    result.write(paths.TRAIN)
+    return result

@@ -1,0 +1,226 @@
+"""MLflow as a view of the event files: one parent run per configuration, a child for every training.
+
+Each metric carries the time of its event, and the store keeps one row per (key, time, step, value); so the whole file
+can be told again at any time, and what a failed or absent server missed is made up for without duplicates.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from velocitune_core.config import Params
+from velocitune_core.train import events
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+logger = logging.getLogger(__name__)
+_connecting = threading.Lock()  # parallel proxies must not each create the store, or the parent run
+BATCH = 1000  # metrics per call, the most that MLflow takes
+PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
+
+
+class Tracker:
+    """The parent run of a configuration. Where MLflow cannot be reached, every method gives up with one warning."""
+
+    def __init__(self, params: Params) -> None:
+        self._params = params
+        self._client: MlflowClient | None = None
+        self._experiment = ""
+        self._parent = ""
+        try:
+            with _connecting:
+                self._connect()
+        except Exception as error:  # whatever is wrong with it, MLflow is only the view
+            self._give_up(error)
+
+    @property
+    def active(self) -> bool:
+        return self._client is not None
+
+    def child(self, name: str, job: str, tags: Mapping[str, str] | None = None) -> RunWatcher:
+        """The child run of one training, taken up again if it exists."""
+        run_id = ""
+        try:
+            if self._client is not None:
+                labels = {PARENT_TAG: self._parent, JOB_TAG: job, "velocitune.name": name, **(tags or {})}
+                same = f"{PARENT_TAG}` = '{self._parent}' and tags.`{JOB_TAG}` = '{job}'"
+                run_id = self._find_or_create(same, name, labels)
+        except Exception as error:
+            self._give_up(error)
+        return RunWatcher(self._client if run_id else None, run_id)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, or everything in a folder, on the parent run."""
+        try:
+            if self._client is not None and path.is_dir():
+                self._client.log_artifacts(self._parent, str(path), folder or path.name)
+            elif self._client is not None:
+                self._client.log_artifact(self._parent, str(path), folder)
+        except Exception as error:
+            self._give_up(error)
+
+    def log_metrics(self, metrics: Mapping[str, float]) -> None:
+        """Final figures, on the parent run."""
+        try:
+            if self._client is not None:
+                from mlflow.entities import Metric
+
+                now = round(time.time() * 1000)
+                told = [Metric(name, value, now, 0) for name, value in metrics.items()]
+                for start in range(0, len(told), BATCH):
+                    self._client.log_batch(self._parent, metrics=told[start : start + BATCH])
+        except Exception as error:
+            self._give_up(error)
+
+    def finish(self) -> None:
+        """Mark the parent run as finished and record what DVC knows of the data."""
+        try:
+            if self._client is not None:
+                for name, value in _dvc_hashes().items():
+                    self._client.set_tag(self._parent, name, value)
+                self._client.set_terminated(self._parent, "FINISHED")
+        except Exception as error:
+            self._give_up(error)
+
+    def _connect(self) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a dead server must not hold up a stage
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        settings = self._params.tracking
+        self._client = MlflowClient(settings.uri)
+        experiment = self._client.get_experiment_by_name(settings.experiment)
+        if experiment is None:
+            place = Path("mlartifacts").absolute().as_uri() if settings.uri.startswith("sqlite") else None
+            self._experiment = self._client.create_experiment(settings.experiment, place)
+        else:
+            self._experiment = experiment.experiment_id
+        config = self._params.model_dump_json()
+        digest = sha256(config.encode()).hexdigest()[:16]
+        name = f"{self._params.strategy.name}-{digest[:6]}"
+        self._parent = self._find_or_create(f"{CONFIG_TAG}` = '{digest}'", name, {CONFIG_TAG: digest, **_git_tags()})
+        if not self._client.get_run(self._parent).data.params:
+            self._log_config()
+
+    def _log_config(self) -> None:
+        from mlflow.entities import Param
+
+        assert self._client is not None
+        tree = self._params.model_dump(mode="json")
+        flat = [Param(key, str(value)) for key, value in _flatten(tree)]
+        for start in range(0, len(flat), 100):
+            self._client.log_batch(self._parent, params=flat[start : start + 100])
+        self._client.log_text(self._parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
+
+    def _find_or_create(self, condition: str, name: str, tags: Mapping[str, str]) -> str:
+        assert self._client is not None
+        found: list[Run] = self._client.search_runs([self._experiment], f"tags.`{condition}", max_results=1)
+        if found:
+            return found[0].info.run_id
+        return self._client.create_run(self._experiment, tags=dict(tags), run_name=name).info.run_id
+
+    def _give_up(self, error: Exception) -> None:
+        if self._client is not None or not self._parent:
+            logger.warning(
+                "MLflow (%s) is out of reach; its view catches up later: %s", self._params.tracking.uri, error
+            )
+        self._client = None
+
+
+class RunWatcher:
+    """Forwards a training's events to its MLflow run, in batches."""
+
+    def __init__(self, client: MlflowClient | None, run_id: str) -> None:
+        self._client, self.run_id = client, run_id
+        self._buffer: list[Metric] = []
+        self._finished = False
+        self._ended: int | None = None  # milliseconds since the epoch, of the last event
+
+    def __call__(self, event: events.Event) -> None:
+        if self._client is None:
+            return
+        from mlflow.entities import Metric
+
+        milliseconds = round(event.time * 1000)
+        self._buffer += [Metric(key, value, milliseconds, event.step) for key, value in metrics_of(event)]
+        self._finished = isinstance(event, events.Finished)
+        self._ended = milliseconds
+
+    def flush(self) -> None:
+        if self._client is None:
+            return
+        try:
+            while self._buffer:
+                self._client.log_batch(self.run_id, metrics=self._buffer[:BATCH])
+                del self._buffer[:BATCH]
+        except Exception as error:
+            logger.warning("MLflow is out of reach; run %s catches up later: %s", self.run_id, error)
+            self._client = None
+
+    def close(self) -> None:
+        self.flush()
+        try:
+            if self._client is not None:
+                status = "FINISHED" if self._finished else "FAILED"
+                self._client.set_terminated(self.run_id, status, self._ended)
+        except Exception as error:
+            logger.warning("MLflow does not know the end of run %s: %s", self.run_id, error)
+
+
+def metrics_of(event: events.Event) -> Iterator[tuple[str, float]]:
+    """What MLflow shows of an event; a name like `weight/code` is grouped into a section of charts."""
+    match event:
+        case events.Stepped():
+            yield "train/loss", event.loss
+            yield "train/learning_rate", event.learning_rate
+            yield "train/gradient_norm", event.gradient_norm
+            yield "train/tokens_per_second", event.tokens_per_second
+            yield from _per_domain("tokens", event.domain_tokens)
+            yield from _per_domain("epochs", event.domain_epochs)
+        case events.Evaluated():
+            yield from _per_domain("loss", event.losses)
+        case events.Reweighted():
+            yield from _per_domain("weight", event.weights)
+            yield from _per_domain("velocity", event.velocity or {})
+
+
+def _per_domain(section: str, values: Mapping[str, float]) -> Iterable[tuple[str, float]]:
+    return ((f"{section}/{domain}", float(value)) for domain, value in values.items())
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _git_tags() -> dict[str, str]:
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {"mlflow.source.git.commit": commit.stdout.strip()} if commit.returncode == 0 else {}
+
+
+def _dvc_hashes() -> dict[str, str]:
+    """`dvc.<path>` → hash, of everything in dvc.lock."""
+    tags = {}
+    for lock in (Path("inputs/dvc.lock"), Path("dvc.lock")):
+        stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+        for stage in stages.values():
+            tags |= {f"dvc.{out['path']}": json.dumps(out.get("md5")).strip('"') for out in stage.get("outs", [])}
+    return tags

@@ -1,0 +1,140 @@
+"""`python -m tasks.views.serve`: Prefect server, one worker and the MLflow UI on loopback, stopped together by Ctrl-C.
+
+While it runs, every command in this folder talks to its Prefect server; what says so is undone at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tasks.workspace import paths
+from velocitune_core.config import load_params
+from velocitune_core.files import write_text
+
+HOST = "127.0.0.1"
+SECONDS_TO_START = 180
+SECONDS_TO_STOP = 20
+SERVING = "velocitune-serving"  # the Prefect profile that is active meanwhile
+
+
+class ServeError(RuntimeError):
+    """A server that did not start, or ended by itself."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tasks.views.serve", description=__doc__)
+    parser.add_argument("--prefect-port", type=int, default=4200)
+    parser.add_argument("--mlflow-port", type=int, default=5000)
+    arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us in the background
+        signal.signal(number, signal.default_int_handler)
+    try:
+        _serve(arguments.prefect_port, arguments.mlflow_port)
+    except KeyboardInterrupt:
+        return 0
+    except (ServeError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _serve(prefect_port: int, mlflow_port: int) -> None:
+    store = load_params(paths.PARAMS).tracking.uri
+    api = f"http://{HOST}:{prefect_port}/api"
+    os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    with ExitStack() as stack:
+        servers = {}
+
+        def start(name: str, *command: str) -> None:
+            servers[name] = stack.enter_context(_running(command))
+
+        start("Prefect server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
+        if store.startswith("sqlite"):
+            place = ["--backend-store-uri", store, "--artifacts-destination", "./mlartifacts"]
+            port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
+            start("MLflow UI", "mlflow", "server", *place, *port)
+        _wait_until_up(f"{api}/health", servers)
+        os.environ["PREFECT_API_URL"] = api
+        stack.enter_context(_active_profile(api))
+        _prefect("work-pool", "create", "local", "--type", "process", "--overwrite")
+        _prefect("deploy", "--all")
+        start("worker", "prefect", "worker", "start", "--pool", "local", "--type", "process")
+        if store.startswith("sqlite"):
+            _wait_until_up(f"http://{HOST}:{mlflow_port}/health", servers)
+            store = f"http://{HOST}:{mlflow_port}"
+        sys.stderr.write(
+            f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {store}\n\n"
+            "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n\n"
+        )
+        while True:
+            _check(servers)
+            time.sleep(1)
+
+
+@contextmanager
+def _running(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of this environment in a process group of its own, so that Ctrl-C reaches us first and order is kept."""
+    process = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+@contextmanager
+def _active_profile(api: str) -> Iterator[None]:
+    """Point the commands of this folder at the server, as Prefect's active profile."""
+    profiles = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
+    before = profiles.read_text(encoding="utf-8") if profiles.exists() else None
+    if before and SERVING in before:  # left by a kill
+        before = None
+    write_text(profiles, f'active = "{SERVING}"\n\n[profiles.{SERVING}]\nPREFECT_API_URL = "{api}"\n')
+    try:
+        yield
+    finally:
+        profiles.unlink(missing_ok=True)
+        if before is not None:
+            write_text(profiles, before)
+
+
+def _prefect(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+def _wait_until_up(url: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:
+    end = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < end:
+        _check(servers)
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise ServeError(f"{url} did not answer within {SECONDS_TO_START} s")
+
+
+def _check(servers: dict[str, subprocess.Popen[bytes]]) -> None:
+    for name, process in servers.items():
+        if process.poll() is not None:
+            raise ServeError(f"{name} ended with status {process.returncode}; is its port taken?")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

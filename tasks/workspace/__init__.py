@@ -1,0 +1,1 @@
+"""The folder that a pipeline works in: its lock, its settings, its stages."""

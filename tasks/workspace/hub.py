@@ -1,0 +1,68 @@
+"""A model from the Hugging Face hub, as a folder: `python -m tasks.workspace.hub` fetches what model.path names.
+
+DVC watches files, and so a hub id is fetched once, into a folder of that name, which is a model like any other then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from tasks.workspace import paths
+from velocitune_core.config import load_params
+from velocitune_core.files import replacing
+
+logger = logging.getLogger(__name__)
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never the pickled weights that lie beside them
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class HubError(ValueError):
+    """A model that cannot be fetched."""
+
+
+def fetch_model(model: str) -> None:
+    """Fetch the hub model `model` (organisation/name) into the folder of that name; anything else is left alone.
+
+    Raises HubError for a model that the hub does not give, or a hub that cannot be reached.
+    """
+    folder = Path(model)
+    if folder.exists() or folder.parts[0] == paths.BASE_MODEL.parts[0] or not HUB_ID.fullmatch(model):
+        return
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    logger.info("fetching %s from the hub into %s", model, folder)
+    with replacing(folder) as temporary:
+        try:
+            snapshot_download(model, local_dir=temporary, allow_patterns=WANTED)
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise HubError(
+                f"model.path: {model!r} is no folder and could not be fetched from the hub: {error}"
+            ) from None
+        shutil.rmtree(temporary / ".cache", ignore_errors=True)  # of the download; differs on every machine
+        (temporary / ".gitignore").write_text("*\n", encoding="utf-8")  # large, and not ours to commit
+
+
+def fetch_named_model() -> None:
+    """Fetch the model that model.path of params.yaml names, if it is a hub id."""
+    fetch_model(load_params(paths.PARAMS).model.path)
+
+
+def main() -> int:
+    argparse.ArgumentParser(prog="python -m tasks.workspace.hub", description=__doc__).parse_args()
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    try:
+        fetch_named_model()
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Everything that can be told to be wrong before any work, in one message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.workspace import paths
+from tasks.workspace.params_file import overridden_text
+from velocitune_core.config import ConfigError, Params, load_params, parse_params
+from velocitune_core.data.sources import check_source
+from velocitune_core.model.folder import check_model_folder
+from velocitune_core.recipes.embedded import EMBEDDED
+from velocitune_core.strategies import check_strategy
+
+logger = logging.getLogger(__name__)
+
+
+def checked_params(comparing: bool = False) -> Params:
+    """params.yaml of this workspace; `compare` is checked only for those who are about to compare.
+
+    Raises ConfigError with every problem that shows before work starts.
+    """
+    try:
+        params = load_params(paths.PARAMS)
+    except ConfigError as error:
+        raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
+    problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
+    problems += _unwatched_keys(paths.PIPELINE)
+    problems += _strategy_problems(params)
+    if comparing:
+        problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
+    _refuse(problems)
+    _warn_of_unwatched_sources(params)
+    return params
+
+
+def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> Params:
+    """params.yaml as it would be under overrides, for a question: what it names need not be there yet.
+
+    Raises ConfigError with every problem of the settings themselves.
+    """
+    if overrides:
+        load_params(paths.PARAMS)  # tells what is wrong with the file itself
+        params = parse_params(yaml.safe_load(overridden_text(overrides)))
+    else:
+        params = load_params(paths.PARAMS)
+    problems = [*_base_problems(params), *_strategy_problems(params)]
+    _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
+    return params
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _strategy_problems_beside_others() -> list[str]:
+    """What is wrong with the strategy of a file that is no valid configuration anyway."""
+    try:
+        strategy = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["strategy"]
+        name, options = strategy["name"], strategy.get("options") or {}
+        return [f"  {problem}" for problem in check_strategy(name, options, ["any"])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return []  # too wrong to tell more
+
+
+def _model_problems(params: Params) -> list[str]:
+    if Path(params.model.path) != paths.BASE_MODEL:
+        return check_model_folder(params.model.path)
+    return _base_problems(params)
+
+
+def _base_problems(params: Params) -> list[str]:
+    if Path(params.model.path) != paths.BASE_MODEL:
+        return []
+    if params.base is None:
+        return [
+            f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
+        ]
+    if unknown := sorted(set(params.base.domains or []) - set(params.domains)):
+        return [f"base.domains: {unknown} are no domains; choose from {sorted(params.domains)}, or null for all"]
+    return []
+
+
+def _strategy_problems(params: Params) -> list[str]:
+    return check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+
+
+def _comparison_problems(params: Params) -> list[str]:
+    """Of every line of the comparison, and of what it is held against."""
+    if params.compare is None:
+        return ["compare: missing; name the strategies to compare and their seeds"]
+    problems = [
+        f"compare.runs.{label}: {problem}"
+        for label, line in params.compare.runs.items()
+        for problem in check_strategy(line.strategy, line.options, list(params.domains))
+    ]
+    if unknown := sorted(set(params.compare.retained or []) - set(params.domains)):
+        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.domains)}")
+    return problems
+
+
+def _source_problems(params: Params) -> list[str]:
+    if Path(params.data.path) == paths.EMBEDDED:  # made by the stage `corpus`
+        made = {f"{name}.jsonl" for name in EMBEDDED}
+        return [
+            f"domains.{name}.source.path: {domain.source.path!r} is none of the embedded {sorted(made)}; "
+            "put your own text into data/raw and set data.path to it"
+            for name, domain in params.domains.items()
+            if domain.source.path not in made
+        ]
+    root = Path(params.data.path)
+    return [
+        f"domains.{name}.source: {problem}"
+        for name, domain in params.domains.items()
+        for problem in check_source(domain.source, root)
+    ]
+
+
+def _runner_problems(params: Params) -> list[str]:
+    if params.proxies.runner == "ray" and find_spec("prefect_ray") is None:
+        return ["proxies.runner: Ray is not installed; run `pip install -c constraints.txt -e '.[ray]'`, or say local"]
+    return []
+
+
+def _unwatched_keys(pipeline: Path) -> list[str]:
+    """Keys that a dvc.yaml watches and params.yaml leaves to their defaults, which DVC does not know."""
+    tree = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values()
+    watched = sorted({key for stage in stages for key in stage.get("params", [])})
+    return [f"{key}: missing, and {pipeline} watches it; write it down" for key in watched if not _has(tree, key)]
+
+
+def _has(tree: Any, dotted: str) -> bool:
+    for key in dotted.split("."):
+        if not isinstance(tree, dict) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
+
+
+def _warn_of_unwatched_sources(params: Params) -> None:
+    root = Path(params.data.path).resolve()
+    for name, domain in params.domains.items():
+        path = (root / domain.source.path).resolve()
+        if domain.source.type != "datasets" and not path.is_relative_to(root):
+            logger.warning("domains.%s: %s lies outside data.path, so DVC will not notice when it changes", name, path)

@@ -1,0 +1,188 @@
+"""Checkpoints: what is saved comes back, and every kind of damage falls back to the one before."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from velocitune_core.checkpoint.store import (
+    Checkpoint,
+    CheckpointError,
+    SaveError,
+    load_checkpoint,
+    load_latest,
+    read_tensors,
+    save_checkpoint,
+)
+
+STATE = {"credit": 0.1 + 0.2, "points": [{"loss": 3.25}], "none": None}
+
+
+def tensors(step: int) -> dict[str, Tensor]:
+    return {"weight": torch.full((50, 40), float(step)), "rng": torch.arange(16, dtype=torch.uint8)}
+
+
+def save(folder: Path, step: int, keep: int = 2, content: dict[str, Tensor] | None = None) -> Path:
+    return save_checkpoint(folder, step, tensors(step) if content is None else content, STATE, keep=keep)
+
+
+def read(checkpoint: Checkpoint, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    into = {name: torch.zeros_like(tensor) for name, tensor in like.items()}
+    read_tensors(checkpoint, into)
+    return into
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A folder with sound checkpoints of steps 10 and 20."""
+    for step in (10, 20):
+        save(tmp_path, step)
+    return tmp_path
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    saved = tensors(7) | {
+        "half": torch.randn(3, 4).bfloat16(),
+        "scalar": torch.tensor(3.0),
+        "askew": torch.randn(8, 4).T,
+        "part": torch.randn(8, 4)[::2],
+    }
+    path = save(tmp_path / "checkpoints", 7, content=saved)
+    assert path.name == "step-00000007"
+    loaded = load_checkpoint(path)
+    assert (loaded.step, loaded.state) == (7, STATE)
+    for name, tensor in read(loaded, saved).items():
+        assert tensor.dtype == saved[name].dtype and torch.equal(tensor, saved[name]), name
+
+
+def test_there_is_no_pickle_in_it(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    suffixes = {file.suffix for file in path.iterdir()}
+    assert suffixes == {".safetensors", ".json"}
+
+
+def test_tensors_that_were_not_saved_are_asked_for_in_vain(two: Path) -> None:
+    latest, _ = load_latest(two)
+    assert latest is not None
+    with pytest.raises(CheckpointError, match=r"step-00000020: its tensors do not fit this run: .*more"):
+        read(latest, tensors(20) | {"more": torch.zeros(3)})
+    with pytest.raises(CheckpointError, match="do not fit this run"):
+        read(latest, {"weight": torch.zeros(40, 50)})
+
+
+def test_there_may_be_none(tmp_path: Path) -> None:
+    assert load_latest(tmp_path / "nothing") == (None, [])
+    assert load_latest(tmp_path) == (None, [])
+
+
+def test_the_newest_is_loaded_and_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 100_000_000):  # the last has one digit more
+        save(tmp_path, step)
+    assert names(tmp_path) == ["step-00000015", "step-100000000"]
+    latest, damaged = load_latest(tmp_path)
+    assert latest is not None and (latest.step, damaged) == (100_000_000, [])
+
+
+def test_a_step_may_be_saved_again(two: Path) -> None:
+    save(two, 20, content=tensors(21))
+    assert names(two) == ["step-00000010", "step-00000020"]
+    latest, _ = load_latest(two)
+    assert latest is not None and torch.equal(read(latest, tensors(0))["weight"], tensors(21)["weight"])
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("file", ["*.safetensors", "state.json"])
+def test_damage_falls_back_to_the_one_before_and_is_named(two: Path, file: str, damage: Any) -> None:
+    damaged_path = two / "step-00000020"
+    (hit,) = damaged_path.glob(file)
+    damage(hit)
+    latest, (line,) = load_latest(two)
+    assert latest is not None and latest.step == 10
+    assert torch.equal(read(latest, tensors(0))["weight"], tensors(10)["weight"])
+    assert line.startswith(str(damaged_path)) and "damaged" in line
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(damaged_path)
+
+
+def test_a_state_that_is_no_checkpoint_is_damage(two: Path) -> None:
+    (two / "step-00000020" / "state.json").write_text("[]")
+    (two / "step-00000010" / "state.json").write_text('{"step": 10}')
+    latest, damaged = load_latest(two)
+    assert latest is None
+    assert len(damaged) == 2
+
+
+def test_what_is_saved_after_damage_is_kept(two: Path) -> None:
+    """The damaged ones have higher steps: they must not crowd out what the run saves after falling back."""
+    for path in two.glob("*/*.safetensors"):
+        truncate(path)
+    assert load_latest(two)[0] is None
+    save(two, 5, keep=1)
+    latest, _ = load_latest(two)
+    assert latest is not None and latest.step == 5
+
+
+def test_leftovers_of_a_kill_are_removed(two: Path) -> None:
+    shutil.copytree(two / "step-00000020", two / ".step-00000030.tmp")
+    shutil.copytree(two / "step-00000020", two / ".step-00000020.4711.old")
+    latest, damaged = load_latest(two)
+    assert latest is not None and (latest.step, damaged) == (20, [])
+    assert names(two) == ["step-00000010", "step-00000020"]
+
+
+def test_what_cannot_be_written_says_what_it_needs_and_spares_the_others(two: Path) -> None:
+    """A name that is taken by a file in the place of the folder is the plainest thing that fails."""
+    (two / ".step-00000030.tmp").write_text("in the way")
+    with pytest.raises(SaveError, match=r"step-00000030: cannot be saved: .*it needs 0\.0 MB .* MB are free"):
+        save(two, 30)
+    (two / ".step-00000030.tmp").unlink(missing_ok=True)
+    latest, damaged = load_latest(two)
+    assert latest is not None and (latest.step, damaged) == (20, [])
+
+
+SAVER = """
+import sys
+from pathlib import Path
+import torch
+from velocitune_core.checkpoint.store import save_checkpoint
+folder, weight = Path(sys.argv[1]), torch.zeros(25_000_000)
+save_checkpoint(folder, 1, {"weight": weight}, {}, keep=2)
+save_checkpoint(folder, 2, {"weight": weight + 1}, {}, keep=2)
+"""
+
+
+def test_a_kill_in_the_middle_of_saving_leaves_the_one_before(tmp_path: Path) -> None:
+    saver = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)])
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".step-00000002.tmp/*")):  # 100 MB are being written
+        assert saver.poll() is None and time.monotonic() < deadline, "the second save was never seen"
+        time.sleep(0.001)
+    saver.kill()
+    saver.wait()
+    assert list(tmp_path.glob(".step-00000002.tmp"))
+    latest, damaged = load_latest(tmp_path)
+    assert latest is not None and (latest.step, damaged) == (1, [])
+    assert not read(latest, {"weight": torch.ones(25_000_000)})["weight"].any()
+    assert names(tmp_path) == ["step-00000001"]

@@ -1,0 +1,158 @@
+"""params.yaml: every problem at once, each with its field and value; the committed file loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from velocitune_core.config import ConfigError, load_params, parse_params
+
+ROOT = Path(__file__).parents[3]
+SOURCE = {"type": "jsonl", "path": "x.jsonl"}
+SMALLEST = {
+    "domains": {"code": {"source": SOURCE}, "papers": {"source": SOURCE}},
+    "data": {"path": "data/raw"},
+    "model": {"path": "models/base"},
+    "training": {"optimizer": {"learning_rate": 1e-3}},
+}
+MANY_PROBLEMS = """\
+domains:
+  code:
+    source: {type: csv, path: code.csv}
+    max_tokens: "500000"
+  ../x:
+    source: {type: jsonl, path: x.jsonl}
+evaluation: {every_steps: 0}
+model: {path: models/base}
+mixture: {weights: {code: 0.5, papers: 0.4}}
+proxies: {fractions: [0.5, 0.25, 0.1]}
+training:
+  batch_sequences: 16.0
+  batch_size: 16
+  optimizer: {}
+trackng: {uri: x}
+"""
+
+
+def problems(**sections: object) -> list[str]:
+    """The lines of the refusal of the smallest file with these sections added."""
+    with pytest.raises(ConfigError) as refusal:
+        parse_params({**SMALLEST, **sections})
+    origin, *lines = str(refusal.value).splitlines()
+    assert origin == "params.yaml:"
+    return [line.strip() for line in lines]
+
+
+def test_the_committed_file_loads() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert "general" in params.domains
+    assert set(yaml.safe_load((ROOT / "params.yaml").read_text())) == set(type(params).model_fields)  # every section
+
+
+def test_the_smallest_file_has_defaults() -> None:
+    params = parse_params(SMALLEST)
+    assert params.strategy.name == "velocitune"
+    assert params.training.token_budget is None
+    assert params.training.optimizer.betas == (0.9, 0.95)
+
+
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(MANY_PROBLEMS)
+    with pytest.raises(ConfigError) as refusal:
+        load_params(path)
+    origin, *lines = str(refusal.value).splitlines()
+    assert origin == f"{path}:"
+    expected = {
+        "data": "required",
+        "domains.code.source.type": "'csv'",
+        "domains.code.max_tokens": "'500000'",
+        "domains.../x.[key]": "'../x'",
+        "evaluation.every_steps": "0",
+        "mixture.weights": "weights sum to 0.9000; make them sum to 1",
+        "proxies.fractions": "[0.5, 0.25, 0.1] must increase within (0, 1]",
+        "training.batch_sequences": "16.0",
+        "training.batch_size": "unknown key; remove it or check its spelling",
+        "training.optimizer.learning_rate": "required",
+        "trackng": "unknown key",
+    }
+    found = dict(line.strip().split(": ", 1) for line in lines)
+    assert set(found) == set(expected)
+    for field, said in expected.items():
+        assert said in found[field], field
+
+
+@pytest.mark.parametrize(
+    ("proxies", "problem"),
+    [
+        ({"fractions": [0.1, 0.5]}, "proxies.fractions: [0.1, 0.5] are 2 proxies; a scaling law needs at least three"),
+        ({"fractions": [0.1, 0.5, 0.5]}, "proxies.fractions: [0.1, 0.5, 0.5] must increase within (0, 1]"),
+        ({"fractions": [0.1, 0.5, 1.5]}, "proxies.fractions.2: Input should be less than or equal to 1 (got 1.5)"),
+        ({"seeds": [1, 1]}, "proxies.seeds: [1, 1] must be one or more distinct seeds"),
+        ({"seeds": []}, "proxies.seeds: [] must be one or more distinct seeds"),
+    ],
+)
+def test_proxies_that_give_no_law(proxies: dict, problem: str) -> None:
+    assert problems(proxies=proxies) == [problem]
+
+
+def test_weights_that_name_other_domains() -> None:
+    (problem,) = problems(mixture={"weights": {"code": 0.5, "law": 0.5}})
+    assert "mixture.weights names ['code', 'law'], domains are ['code', 'papers']" in problem
+
+
+def test_weights_may_be_rounded() -> None:
+    weights = {"code": 0.333, "papers": 0.6666}
+    assert parse_params({**SMALLEST, "mixture": {"weights": weights}}).mixture.weights == weights
+    (problem,) = problems(mixture={"weights": {"code": -0.5, "papers": 1.5}})
+    assert problem.startswith("mixture.weights.code: ") and "(got -0.5)" in problem
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "a\n", "ä", "a.b"])
+def test_domain_names_that_would_be_no_file_names(name: str) -> None:
+    assert repr(name) in "\n".join(problems(domains={name: {"source": SOURCE}}))
+
+
+@pytest.mark.parametrize("name", ["code", "c4-en", "wiki_2024", "7"])
+def test_domain_names_that_are_fine(name: str) -> None:
+    assert list(parse_params({**SMALLEST, "domains": {name: {"source": SOURCE}}}).domains) == [name]
+
+
+def test_batches_that_do_not_divide() -> None:
+    training = {**SMALLEST["training"], "batch_sequences": 10, "micro_batch_sequences": 4}
+    assert problems(training=training) == [
+        "training: batch_sequences 10 is not a multiple of micro_batch_sequences 4",
+    ]
+
+
+@pytest.mark.parametrize("tree", [None, [], "text", {"domains": {}}])
+def test_a_tree_that_is_no_params_file(tree: object) -> None:
+    with pytest.raises(ConfigError, match=r"^params.yaml:\n  "):
+        parse_params(tree)
+
+
+@pytest.mark.parametrize("content", [b"domains: [", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"^{path}: not YAML: "):
+        load_params(path)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"params.yaml: no such file; run from the folder"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_batch_that_processes_cannot_share() -> None:
+    training = {"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 6}
+    (problem,) = problems(training=training, resources={"processes": 4})
+    assert "training.batch_sequences 6 is not a multiple of 4 processes" in problem
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_that_are_none(value: float) -> None:
+    (problem,) = problems(training={"optimizer": {"learning_rate": value}})
+    assert problem.startswith("training.optimizer.learning_rate: ")

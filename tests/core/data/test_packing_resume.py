@@ -1,0 +1,221 @@
+"""Packing under SIGKILL: it goes on from the last finished shard and ends with the files of a run left alone."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_packing import make_tokenizer
+
+from velocitune_core.config import Data, Domain, Source
+from velocitune_core.contracts import DomainManifest
+from velocitune_core.data.packing.domain import pack_source
+from velocitune_core.data.packing.packer import SHARD_TOKENS, Progress
+
+DOCUMENTS = 6000
+SHARD = 60_000  # tokens: about two batches of documents
+PROGRAM = """
+import json, os, signal, sys
+from pathlib import Path
+from transformers import PreTrainedTokenizerFast
+from velocitune_core.config import Data, Domain
+from velocitune_core.data.packing.domain import pack_source
+from velocitune_core.data.packing.resume_state import PackingState
+
+domain, data, folder, shard, kill_at, kill_in_save = json.loads(sys.argv[1])
+calls = saves = 0
+
+def watch(progress):
+    global calls
+    calls += 1
+    print(json.dumps([progress.documents, progress.tokens, progress.resumed_at, progress.tokenised]), flush=True)
+    if calls == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+save = PackingState.save
+def save_or_die(self, *arguments):
+    global saves
+    saves += 1
+    if saves == kill_in_save:  # rows on disk, the state that counts them not yet
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, *arguments)
+PackingState.save = save_or_die
+
+tokenizer = PreTrainedTokenizerFast.from_pretrained(str(Path(data["path"]) / "tokenizer"))
+pack_source("code", Domain(**domain), tokenizer, Data(**data), Path(folder), watch, shard_tokens=shard)
+"""
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer and a domain of documents of many lengths."""
+    folder = tmp_path_factory.mktemp("raw")
+    make_tokenizer(eos_token="<|end|>").save_pretrained(folder / "tokenizer")
+    draw = np.random.default_rng(0)
+    words = ["loss", "the domain", "weight", "ärger", "of", "x = 1\n"]
+    with (folder / "code.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(DOCUMENTS):
+            text = f"document {number} " + " ".join(draw.choice(words, size=draw.integers(5, 60)))
+            file.write(json.dumps({"text": text}) + "\n")
+    return folder
+
+
+class Packing:
+    """One domain packed into a folder, in this process or in one that is killed."""
+
+    def __init__(self, raw: Path, folder: Path, **changes: Any) -> None:
+        fields = {"sequence_length": 32, "min_characters": 8, "held_out_fraction": 0.2, "held_out_sequences": 40}
+        self.data = Data(path=str(raw), **{**fields, **changes})
+        self.domain = Domain(source=Source(type="jsonl", path="code.jsonl"))
+        self.folder = folder
+        self.progress: list[Progress] = []
+
+    def run(self, shard_tokens: int = SHARD) -> DomainManifest:
+        tokenizer = make_tokenizer(eos_token="<|end|>")
+        self.progress = []
+        watch = self.progress.append
+        return pack_source("code", self.domain, tokenizer, self.data, self.folder, watch, shard_tokens=shard_tokens)[0]
+
+    def start(self, kill_at: int = 0, kill_in_save: int = 0) -> subprocess.Popen[str]:
+        domain, data = self.domain.model_dump(), self.data.model_dump()
+        arguments = json.dumps([domain, data, str(self.folder), SHARD, kill_at, kill_in_save])
+        command = [sys.executable, "-c", PROGRAM, arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def killed(self, **when: int) -> Progress:
+        """Progress when it was killed."""
+        process = self.start(**when)
+        lines = process.communicate(timeout=120)[0].splitlines()
+        assert process.returncode == -signal.SIGKILL
+        assert not self.folder.exists()
+        return Progress(*json.loads(lines[-1]))
+
+    def files(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Packing:
+    """Packed in one go, as one shard."""
+    packing = Packing(raw, tmp_path_factory.mktemp("whole") / "code")
+    packing.run(SHARD_TOKENS)
+    return packing
+
+
+@pytest.fixture
+def packing(raw: Path, tmp_path: Path) -> Packing:
+    return Packing(raw, tmp_path / "code")
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(packing: Packing, whole: Packing) -> None:
+    assert packing.killed(kill_at=2).resumed_at is None  # in the first shard: nothing to go on from
+    first = packing.killed(kill_at=12)
+    assert first.resumed_at is None
+    second = packing.killed(kill_in_save=2)  # between the rows of a shard and the state that counts them
+    assert second.resumed_at
+    third = packing.killed(kill_at=5)
+    assert second.resumed_at < third.resumed_at < third.documents
+    manifest = packing.run()
+    last = packing.progress[-1]
+    assert last.resumed_at and last.resumed_at >= third.resumed_at
+    assert last.documents == DOCUMENTS
+    assert last.tokenised == DOCUMENTS - last.resumed_at  # none of what was finished
+    assert packing.files() == whole.files()
+    assert (manifest.documents_read, manifest.train.documents + manifest.held_out.documents) == (DOCUMENTS, DOCUMENTS)
+    assert sorted(path.name for path in packing.folder.parent.iterdir()) == ["code", "code.json"]
+
+
+def test_killed_at_any_moment(packing: Packing, whole: Packing) -> None:
+    process = packing.start()
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(random.uniform(0.0, 0.4))
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    packing.run()
+    assert packing.files() == whole.files()
+
+
+@pytest.fixture
+def interrupted(packing: Packing) -> Iterator[Packing]:
+    """Stopped after some shards, by an exception that takes no state with it."""
+
+    class StopHereError(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.documents > DOCUMENTS // 2:
+            raise StopHereError
+
+    tokenizer = make_tokenizer(eos_token="<|end|>")
+    with pytest.raises(StopHereError):
+        pack_source("code", packing.domain, tokenizer, packing.data, packing.folder, stop, shard_tokens=SHARD)
+    assert (packing.folder.parent / ".code.partial").is_dir()
+    yield packing
+
+
+def test_an_interrupted_packing_is_taken_up(interrupted: Packing, whole: Packing) -> None:
+    interrupted.run()
+    assert interrupted.progress[0].resumed_at
+    assert interrupted.files() == whole.files()
+
+
+def test_other_settings_begin_anew(interrupted: Packing, raw: Path, tmp_path: Path) -> None:
+    other = Packing(raw, interrupted.folder, held_out_fraction=0.3)
+    other.run()
+    assert (other.progress[0].resumed_at, other.progress[-1].tokenised) == (None, DOCUMENTS)
+    apart = Packing(raw, tmp_path / "apart" / "code", held_out_fraction=0.3)
+    apart.run()
+    assert other.files() == apart.files()
+
+
+def test_another_source_begins_anew(interrupted: Packing, tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    lines = (Path(interrupted.data.path) / "code.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "code.jsonl").write_text("".join(lines[1:]), encoding="utf-8")
+    changed = Packing(folder, interrupted.folder)
+    assert changed.run().documents_read == DOCUMENTS - 1
+    assert changed.progress[0].resumed_at is None
+
+
+def test_another_tokenizer_begins_anew(interrupted: Packing) -> None:
+    tokenizer = make_tokenizer(eos_token="<|end|>")
+    tokenizer.add_tokens(["domain"])
+    seen: list[Progress] = []
+    pack_source("code", interrupted.domain, tokenizer, interrupted.data, interrupted.folder, seen.append)
+    assert seen[0].resumed_at is None
+
+
+@pytest.mark.parametrize("damage", ["state", "rows", "no rows"])
+def test_damaged_work_begins_anew(interrupted: Packing, whole: Packing, damage: str) -> None:
+    partial = interrupted.folder.parent / ".code.partial"
+    if damage == "state":
+        (partial / "state.sqlite").write_bytes(b"no data base" * 999)
+    elif damage == "rows":
+        with (partial / "train.npy").open("r+b") as file:
+            file.truncate(1000)
+    else:
+        (partial / "train.npy").unlink()
+    interrupted.run()
+    assert interrupted.progress[0].resumed_at is None
+    assert interrupted.files() == whole.files()
+
+
+def test_what_is_finished_is_taken_until_something_changes(packing: Packing, raw: Path) -> None:
+    first = packing.run()
+    assert packing.run() == first
+    assert packing.progress == []
+    changed = Packing(raw, packing.folder, sequence_length=64)
+    assert changed.run() != first
+    assert changed.progress

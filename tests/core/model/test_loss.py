@@ -1,0 +1,78 @@
+"""The loss of each prediction: the model's own, in chunks or whole, with the same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import LENGTH, VOCABULARY, llama
+from torch import Tensor
+from transformers import GraniteConfig, GraniteForCausalLM, LlamaForCausalLM, PreTrainedModel
+
+from velocitune_core.model.loss import NextTokenLoss
+
+SEQUENCES = torch.randint(VOCABULARY, (5, LENGTH), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    model = llama()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(40)  # random weights are all but uniform: make it opinionated
+    return model
+
+
+def plain(model: PreTrainedModel) -> Tensor:
+    """By the model's own logits, (5, LENGTH − 1)."""
+    logits = model(input_ids=SEQUENCES, use_cache=False).logits[:, :-1]
+    return F.cross_entropy(logits.transpose(1, 2), SEQUENCES[:, 1:], reduction="none")
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 7, 74, 75, 1000])  # of 75 predictions
+def test_chunks_change_neither_losses_nor_gradients(model: LlamaForCausalLM, tokens_at_once: int) -> None:
+    expected = plain(model)
+    expected.sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    model.zero_grad(set_to_none=True)
+    nats = NextTokenLoss(model, logits_at_once=tokens_at_once * VOCABULARY)(SEQUENCES)
+    nats.sum().backward()
+    assert nats.shape == (5, LENGTH - 1)
+    torch.testing.assert_close(nats, expected)
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_few_logits_are_kept_for_the_backward_pass(model: LlamaForCausalLM) -> None:
+    """What autograd keeps is counted: with chunks, no tensor of it has all logits."""
+
+    def largest(loss: NextTokenLoss) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda kept: (sizes.append(kept.numel()), kept)[1], lambda x: x):
+            loss(SEQUENCES)
+        return max(sizes)
+
+    assert largest(NextTokenLoss(model)) == 75 * VOCABULARY
+    assert largest(NextTokenLoss(model, logits_at_once=10 * VOCABULARY)) < 75 * VOCABULARY
+
+
+def test_a_model_that_scales_its_logits_keeps_its_own_way() -> None:
+    shape = GraniteConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=LENGTH,
+        logits_scaling=3.0,
+        pad_token_id=0,
+    )
+    model = GraniteForCausalLM(shape).eval()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(40)
+    torch.testing.assert_close(NextTokenLoss(model, logits_at_once=VOCABULARY)(SEQUENCES), plain(model))
+
+
+def test_a_mode_is_left_as_it_was(model: LlamaForCausalLM) -> None:
+    assert not NextTokenLoss(model.eval()).training and not model.training
+    assert NextTokenLoss(model.train()).training and model.training

@@ -1,0 +1,176 @@
+"""Memory of a training, against numbers worked out by hand and against what torch keeps."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from shapes import SEVEN_BILLION
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from velocitune_core.config import ConfigError
+from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.plan.cost import ModelShape
+from velocitune_core.plan.memory import Setting, fits, layer_bytes, memory, parse_size, remedies
+
+SETTING = Setting(sequence_length=4096, batch_sequences=64, micro_batch_sequences=1, evaluation_sequences=1)
+
+
+def test_seven_billion_parameters_in_float32() -> None:
+    found = memory(SEVEN_BILLION, SETTING)
+    assert found.weights == found.gradients == 26_953_662_464  # 4 bytes each
+    assert found.moments == 53_907_324_928
+    # 24·4096 + 8·8192 + 16·11008 = 339,968 bytes per token and layer; the last norm 12·4096
+    assert found.activations == 4096 * (32 * 339_968 + 49_152)
+    assert found.logits == 12 * 2**26  # of 4096 · 32,000 logits, what is there at once
+    assert found.gathered == found.cast_weights == found.reference == 0
+    assert found.accumulates and found.peak == sum(
+        (found.weights, found.gradients, found.moments, found.activations, found.logits)
+    )
+
+
+def test_seven_billion_parameters_over_64_processes() -> None:
+    found = memory(SEVEN_BILLION, replace(SETTING, processes=64, bfloat16=True))
+    assert found.weights == 421_150_976 and found.moments == 842_301_952
+    assert found.cast_weights == 0  # layers are gathered in bfloat16
+    assert memory(SEVEN_BILLION, replace(SETTING, bfloat16=True)).cast_weights == 2 * 6_738_415_616
+    # weights and gradients of embedding and head; three times a layer's 202,383,488 (the last norm is shared out)
+    assert found.gathered == 2 * (2 * 262_144_000 + 3 * 202_383_488)
+    assert layer_bytes(SEVEN_BILLION, bfloat16=True) == 26 * 4096 + 4 * 8192 + 8 * 11_008
+    assert not found.accumulates  # one sequence each is the whole batch
+
+
+def test_activation_checkpointing_keeps_the_inputs_of_layers() -> None:
+    found = memory(SEVEN_BILLION, replace(SETTING, activation_checkpointing=True))
+    assert found.activations == 4096 * (32 * 4 * 4096 + 49_152)
+    assert found.logits == 4096 * 339_968  # one layer, computed again, is more than the chunk of logits
+
+
+def test_a_large_held_out_batch_is_the_peak() -> None:
+    found = memory(SEVEN_BILLION, replace(SETTING, evaluation_sequences=256))
+    assert found.peak_in_evaluation
+    assert found.peak == found.weights + found.moments + 256 * 4096 * 339_968
+
+
+def test_a_process_takes_its_share_and_one_part_at_a_time_whole() -> None:
+    found = memory(SEVEN_BILLION, replace(SETTING, processes=64))
+    assert found.loading == 421_150_976 + 4 * 262_144_000  # embedding and head are more than a layer
+    assert memory(SEVEN_BILLION, SETTING).loading == 26_953_662_464
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("key_value_heads", [4, 2])
+def test_activations_are_what_autograd_keeps(bfloat16: bool, key_value_heads: int) -> None:
+    length, batch, vocabulary, layers = 64, 4, 128, 3
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=key_value_heads,
+        max_position_embeddings=length,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config)
+    parameters = sum(each.numel() for each in model.parameters())
+    shape = ModelShape(parameters, layers, 64, 160, 4, key_value_heads, 16, vocabulary, tied=True)
+    setting = Setting(length, batch, batch, 1, bfloat16=bfloat16)
+    foretold = memory(shape, setting)
+    log_probabilities = 4 * batch * length * vocabulary  # of the loss's 12 bytes, what the backward pass waits for
+    kept = kept_by_autograd(model, torch.zeros(batch, length, dtype=torch.long), bfloat16)
+    assert kept == pytest.approx(foretold.activations + foretold.cast_weights + log_probabilities, rel=0.05)
+
+
+def kept_by_autograd(model: LlamaForCausalLM, tokens: torch.Tensor, bfloat16: bool) -> int:
+    """Bytes of distinct storages that wait for the backward pass, without the weights."""
+    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    cast = torch.autocast("cpu", dtype=torch.bfloat16) if bfloat16 else nullcontext()
+    with saved_tensors_hooks(note, lambda tensor: tensor), cast:
+        nats = NextTokenLoss(model)(tokens)
+    assert nats.requires_grad
+    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> ModelShape:
+    head_size, heads, layers = draw(st.sampled_from([32, 64, 128])), draw(st.integers(1, 64)), draw(st.integers(1, 80))
+    hidden, vocabulary = head_size * heads, draw(st.integers(300, 200_000))
+    parameters = layers * 12 * hidden**2 + vocabulary * hidden
+    return ModelShape(parameters, layers, hidden, 3 * hidden, heads, heads, head_size, vocabulary, tied=True)
+
+
+@st.composite
+def settings_of_trainings(draw: st.DrawFn) -> Setting:
+    micro, processes, accumulated = (draw(st.integers(1, 8)) for _ in range(3))
+    return Setting(
+        sequence_length=draw(st.integers(8, 8192)),
+        batch_sequences=micro * processes * accumulated,
+        micro_batch_sequences=micro,
+        evaluation_sequences=draw(st.integers(1, 64)),
+        processes=processes,
+        bfloat16=draw(st.booleans()),
+        activation_checkpointing=draw(st.booleans()),
+    )
+
+
+@given(shapes(), settings_of_trainings(), st.integers(10**8, 10**12))
+def test_what_is_advised_fits_and_can_be_run(shape: ModelShape, setting: Setting, device: int) -> None:
+    for remedy in remedies(shape, setting, device):
+        assert fits(shape, remedy.setting, device)
+        assert remedy.memory == memory(shape, remedy.setting)
+        assert setting.batch_sequences % (remedy.setting.processes * remedy.setting.micro_batch_sequences) == 0
+        assert remedy.setting.micro_batch_sequences <= setting.micro_batch_sequences
+        assert remedy.setting.activation_checkpointing >= setting.activation_checkpointing
+
+
+@given(shapes(), settings_of_trainings(), st.integers(10**8, 10**12))
+def test_what_fits_needs_no_change(shape: ModelShape, setting: Setting, device: int) -> None:
+    advised = remedies(shape, setting, device)
+    if fits(shape, setting, device):
+        assert advised[0].changes == {}
+    else:
+        assert all(remedy.changes for remedy in advised)
+
+
+def test_advice_comes_cheapest_first() -> None:
+    setting = Setting(sequence_length=2048, batch_sequences=8, micro_batch_sequences=8, evaluation_sequences=1)
+    small = replace(SEVEN_BILLION, layers=8, parameters=1_881_280_000)
+    advised = [remedy.changes for remedy in remedies(small, setting, 50 * 10**9)]
+    assert advised == [
+        {"training.micro_batch_sequences": 2},
+        {"training.activation_checkpointing": True},
+        {"training.micro_batch_sequences": 4, "resources.processes": 2},
+    ]
+    assert not fits(small, replace(setting, micro_batch_sequences=4), 50 * 10**9)
+
+
+def test_more_processes_are_not_advised_where_there_can_be_only_one() -> None:
+    assert remedies(SEVEN_BILLION, SETTING, 80 * 10**9, more_processes=False) == []
+    (only,) = remedies(SEVEN_BILLION, replace(SETTING, bfloat16=True), 80 * 10**9)
+    assert only.changes == {"training.activation_checkpointing": True, "resources.processes": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("80GB", 80 * 10**9), ("24 GiB", 24 * 2**30), ("512MB", 512 * 10**6), ("1.5tb", 1.5 * 10**12), ("7b", 7)],
+)
+def test_sizes(text: str, count: float) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["80 bananas", "80", "GB", "-1GB", "0GB", "", "1e9GB", "80GB or so", "nanGB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="no size"):
+        parse_size(text)

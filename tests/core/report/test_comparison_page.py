@@ -1,0 +1,226 @@
+"""The page of a comparison: rows, words, metrics, and figures that draw for the smallest and for a large comparison."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+
+import comparison_samples as samples
+import pytest
+from comparison_samples import comparison, losses, run
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from velocitune_core.comparison import figures as comparison_plots
+from velocitune_core.comparison.statistics import summarise
+from velocitune_core.comparison.tables import cost_rows, raw_rows
+from velocitune_core.contracts import Comparison, ContractError
+from velocitune_core.report.comparison_page import (
+    comparison_answer,
+    comparison_figures,
+    comparison_markdown,
+    comparison_metrics,
+    formatted_comparison,
+    render_comparison,
+)
+
+
+def words(figure: Figure) -> str:
+    """All visible text of a figure, once it is drawn."""
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+def gaining() -> Comparison:
+    """velocitune is 0.3, 0.31 and 0.32 better in papers than static, odm forgets general by a nat."""
+    runs = [each for each in samples.three_seeds().runs if each.label != "velocitune"]
+    for seed, d in ((1, 0.0), (2, 0.1), (3, 0.2)):
+        runs.append(run("velocitune", seed, losses(3.3 + d, 4.2 + d, 4.5 + d - 0.01 * seed), uses_targets=True))
+        runs.append(run("odm", seed, losses(3.3 + d, 5.2 + d, 4.8 + d)))
+    return samples.three_seeds(runs=runs)
+
+
+def test_rows_are_what_people_read() -> None:
+    static, even, velocitune = formatted_comparison(samples.three_seeds())
+    assert velocitune == {
+        "strategy": "velocitune",
+        "seeds": "3",
+        "macro-average loss": "4.100 ± 0.000",
+        "to baseline": "−0.200 ± 0.248",
+        "size-weighted loss": "3.880 ± 0.025",
+        "learnt average": "4.000 ± 0.124",
+        "retention": "0.300 ± 0.248",
+        "worst shortfall": "45.0 ± 24.8 %",  # papers: 55, 45 and 35 % of 2 nats
+        "to frontier (by size)": "−0.400 ± 0.497* on the frontier",
+        "to frontier (retention)": "−0.150 ± 0.373 on the frontier",
+    }
+    assert static["to baseline"] == "–"
+    assert even["to baseline"] == "−0.100 ± 0.000"
+
+
+def test_one_seed_has_no_interval() -> None:
+    data = samples.three_seeds(runs=[each for each in samples.three_seeds().runs if each.seed == 1])
+    row = formatted_comparison(data)[2]
+    assert row["to baseline"] == "−0.100 ± –"
+    assert row["to frontier (by size)"] == "−0.200 ± –*"
+    assert "One seed gives no interval" in comparison_answer(data)
+    assert "± –" not in comparison_answer(data)
+
+
+def test_fewer_pairs_than_seeds_are_said() -> None:
+    runs = [each for each in samples.three_seeds().runs if (each.label, each.seed) != ("static", 2)]
+    assert formatted_comparison(samples.three_seeds(runs=runs))[2]["to baseline"].endswith("(2 pairs)")
+
+
+def test_columns_that_do_not_exist_are_left_out() -> None:
+    row = formatted_comparison(samples.three_seeds(retained=[], frontier=[]))[0]
+    assert not {"retention", "to frontier (retention)", "to frontier (by size)"} & set(row)
+
+
+def test_costs() -> None:
+    rows = {row["strategy"]: row for row in cost_rows(summarise(samples.three_seeds()))}
+    assert rows["velocitune"]["added tokens"] == "87.5 %"
+    assert rows["velocitune"]["added time"] == "75.0 %"  # (4 + 2) / 8
+    assert rows["velocitune"]["settles at step"] == "5"
+    assert rows["static"]["speed-up"] == "1.00×"
+    runs = [run("static", seed, losses(4, 4, 4)) for seed in (1, 2)]
+    runs += [run("other", 1, losses(3, 3, 3)), run("other", 2, losses(5, 5, 5))]
+    other = cost_rows(summarise(comparison(*runs)))[1]
+    assert other["speed-up"] == "reached in 1 of 2"
+    assert raw_rows(summarise(comparison(*runs)))[3]["speed-up"] == "–"
+
+
+def test_the_answer_names_best_mixture_gains_forgetting_and_cost() -> None:
+    text = comparison_answer(gaining())
+    assert text.startswith("4 strategies, 3 seeds, 1 k tokens a run. The best constant mixture is even with a ")
+    assert "4.200 ± 0.248 nats per token, −0.100 ± 0.000 against static." in text
+    # per seed at (3.84 − 0.003 seed, 4 − 0.01 seed/3); the line is at 4.2 + (0.12 + 0.003 seed)/0.9 there, which is
+    # −(3 + 0.06 seed)/9 away: −0.34, −0.3467, −0.3533
+    gain = "velocitune (−0.347 ± 0.017) lies below the frontier of constant mixtures with an interval clear of zero"
+    assert gain in text
+    assert "odm lies above it" in text
+    assert "All strategies forgot some of general: +1.300 ± 0.248 nats with odm, +0.300 ± 0.248 with static." in text
+    assert text.endswith("What a gain adds to the run's own cost: velocitune 87.5 % tokens and 75.0 % time.")
+
+
+def test_the_answer_says_where_nobody_gains_and_where_nobody_could() -> None:
+    text = comparison_answer(samples.three_seeds())
+    assert "no other strategy lies below the frontier of constant mixtures" in text
+    assert "a gain cannot be told from a trade" in comparison_answer(samples.three_seeds(frontier=[]))
+
+
+def test_markdown_is_a_github_table() -> None:
+    lines = comparison_markdown(samples.three_seeds()).splitlines()
+    assert lines[0].startswith("| strategy | seeds | macro-average loss |")
+    assert lines[1] == "|---|" + "---:|" * 9
+    assert lines[4].startswith("| velocitune | 3 | 4.100 ± 0.000 | −0.200 ± 0.248 |")
+    assert lines[5] == ""
+    assert lines[6].startswith("| strategy | speed-up |")
+
+
+def test_metrics_are_flat() -> None:
+    metrics = comparison_metrics(samples.three_seeds())
+    assert metrics["velocitune/macro_average_loss"] == pytest.approx(4.1)
+    assert metrics["velocitune/macro_average_loss/difference"] == pytest.approx(-0.2)
+    assert metrics["velocitune/macro_average_loss/difference/half_width"] == pytest.approx(0.24841, abs=1e-5)
+    assert metrics["velocitune/frontier/size_weighted"] == pytest.approx(-0.4)
+    assert metrics["velocitune/loss/papers"] == pytest.approx(4.9)
+    assert "static/macro_average_loss/difference" not in metrics
+    assert all(isinstance(value, float) for value in metrics.values())
+    alone = comparison(run("static", 1, losses(3, 4, 5)))
+    assert not [name for name in comparison_metrics(alone) if "half_width" in name]
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load, run and show."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attributes if name in {"src", "href", "srcset", "data", "action"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_stands_alone() -> None:
+    html = render_comparison(gaining())
+    page = Page(html)
+    assert page.tags.count("img") == 6
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loads)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert page.tags.count("details") == 3
+    assert html.count('<tr class="gain">') == 1
+    shown = " ".join(page.text.split())
+    assert comparison_answer(gaining()) in shown
+    assert "Retained: general; learnt: code, papers." in shown
+    assert "left of all mixtures in some seed" in shown
+    assert "Downstream" not in shown
+
+
+def test_hostile_labels_stay_text() -> None:
+    attack = '<script>alert("x")</script>'
+    page = Page(render_comparison(comparison(run("static", 1, losses(3, 4, 5)), run(attack, 1, losses(3, 4, 5))), []))
+    assert "script" not in page.tags
+    assert attack in page.text
+
+
+def one_domain() -> Comparison:
+    only = {"initial": {"code": 5.0}, "targets": {"code": 3.0}, "original_weights": {"code": 1.0}}
+    runs = run("static", 1, {"code": 3.2}), run("other", 1, {"code": 3.1})
+    return comparison(*runs, retained=[], frontier=["static"], domain_tokens={"code": 900}, **only)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        comparison(run("static", 1, losses(3, 4, 5))),  # one label, one seed, no frontier
+        comparison(run("static", 1, losses(3, 4, 5)), run("late", 2, losses(3, 4, 5))),  # no pair
+        comparison(run("static", 1, losses(3, 4, 5)), retained=["code", "general", "papers"]),
+        one_domain(),
+    ],
+)
+def test_small_comparisons_draw_and_render(data: Comparison) -> None:
+    html = render_comparison(data)
+    assert Page(html).tags.count("img") == 6
+    assert "nan" not in Page(html).text
+
+
+def test_figures_of_a_large_comparison_name_every_strategy() -> None:
+    data = samples.drawn(strategies=14, seeds=2, domains=13)
+    text = {each.name: words(each.figure) for each in comparison_figures(data)}
+    for name in ("frontier_planes", "macro_average_over_tokens", "retention_over_tokens", "added_cost"):
+        assert {run.label for run in data.runs} <= set(text[name].splitlines())
+    assert "static" not in text["difference_per_domain"]
+    assert "•" in text["difference_per_domain"]  # too many domains for numbers
+    assert "2 others" in text["weights_by_strategy"]
+
+
+def test_figures_say_what_there_is_not() -> None:
+    summary = summarise(samples.three_seeds(retained=[]))
+    assert "no domain to be retained" in words(comparison_plots.retention_over_tokens(summary))
+    alone = summarise(comparison(run("static", 1, losses(3, 4, 5))))
+    assert "no strategy but the baseline" in words(comparison_plots.difference_per_domain(alone))
+    assert "No strategy of this comparison changed its weights" in words(comparison_plots.weights_by_strategy(alone))
+
+
+def test_a_strategy_looks_the_same_whatever_else_is_compared() -> None:
+    styles = comparison_plots.strategy_styles(summarise(samples.drawn(seeds=1)))
+    assert len({(style.colour, style.marker) for style in styles.values()}) == 12
+    assert styles["static"].constant
+    assert not styles["odm"].constant
+
+
+def test_runs_that_cannot_be_compared_are_refused_by_all() -> None:
+    bad = samples.three_seeds(baseline="nobody")
+    for make in (formatted_comparison, comparison_markdown, comparison_metrics, comparison_figures, render_comparison):
+        with pytest.raises(ContractError, match="baseline 'nobody' has no run"):
+            make(bad)

@@ -1,0 +1,170 @@
+"""The report: numbers worked out by hand, an honest paragraph, a page that stands alone."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+import result_samples as samples
+
+from velocitune_core.contracts import ContractError, Seconds
+from velocitune_core.report.run_page import answer, formatted_rows, render_report, result_rows, summary_metrics
+from velocitune_core.report.selection import DOMAINS_DRAWN, most_moved
+
+
+def test_rows_hold_the_numbers_of_each_domain() -> None:
+    rows = {row["domain"]: row for row in result_rows(samples.report_data())}
+    assert list(rows) == sorted(samples.SEVEN)
+    code = rows["code"]
+    assert (code["share_original"], code["share_final"]) == (0.334, pytest.approx(0.21))
+    assert code["tokens"] == 408_000
+    assert code["epochs"] == pytest.approx(408 / 501)
+    assert code["gap_closed"] == pytest.approx(1.60 / 1.52)  # 4.90 → 3.30 of 4.90 → 3.38
+    assert code["target_error"] == pytest.approx(0.08 / 3.30)
+    assert not code["worse_than_initial"]
+    general = rows["general"]
+    assert general["gap_closed"] is None  # its target lies above its initial loss
+    assert general["worse_than_initial"]
+    assert general["flags"] == ["above_initial"]
+
+
+def test_formatted_rows_are_what_people_read() -> None:
+    rows = {row["domain"]: row for row in formatted_rows(samples.report_data())}
+    assert rows["code"] == {
+        "domain": "code",
+        "tokens": "408 k",
+        "share, original → final": "33.4 % → 21.0 %",
+        "epochs": "0.81",
+        "initial": "4.900",
+        "target": "3.380",
+        "reached": "3.300",
+        "gap closed": "105 %",
+        "target error": "+2.4 %",
+        "flags": "",
+    }
+    assert rows["general"]["reached"] == "4.710 ▲"
+    assert rows["general"]["gap closed"] == "–"
+    assert rows["general"]["flags"] == "above initial"
+
+
+def test_metrics() -> None:
+    metrics = summary_metrics(samples.report_data())
+    assert metrics["macro_average_loss"] == {
+        "initial": pytest.approx(34.65 / 7),
+        "final": pytest.approx(27.37 / 7),
+    }
+    # .334·3.30 + .2·3.10 + .133·(3.20 + 4.05) + .067·(4.45 + 4.56) + .066·4.71
+    assert metrics["size_weighted_loss"]["final"] == pytest.approx(3.60098)
+    assert metrics["loss"]["general"] == 4.71
+    assert metrics["target_error"]["general"] == pytest.approx(0.09 / 4.71)
+    assert metrics["evaluation_share"] == pytest.approx(8 / 200)
+    assert metrics["proxy_tokens_share"] == pytest.approx(7 / 8)
+    assert metrics["tokens_per_second"] == 9_000
+    assert metrics["worst_shortfall"] == pytest.approx(-0.05 / 2.05)  # legal; general has no gap
+
+
+def test_a_shortfall_that_does_not_exist_is_left_out() -> None:
+    retained = {"general": samples.SEVEN["general"]}
+    assert "worst_shortfall" not in summary_metrics(samples.report_data({"general": (1.0, *retained["general"][1:])}))
+
+
+def test_no_time_and_no_proxies_give_shares_of_zero() -> None:
+    train = samples.train(strategy="static").model_copy(update={"seconds": Seconds()})
+    data = samples.report_data(train=train, proxies=(), targets=samples.targets_by_hand())
+    assert summary_metrics(data)["evaluation_share"] == 0
+    assert summary_metrics(data)["proxy_tokens_share"] == 0
+    assert "measures no velocity" not in answer(data)
+    assert render_report(data, [])
+
+
+def test_the_answer_names_gains_losses_flags_and_cost() -> None:
+    assert answer(samples.report_data()) == (
+        "In 1.5 M tokens with the strategy velocitune, the average held-out loss over the 7 domains fell from 4.950 to "
+        "3.910 nats per token (−21.0 %). cli (−2.40 nats), legal (−2.10 nats) and code (−1.60 nats) gained most. "
+        "general (+0.26 nats) got worse than the base model. Read these targets with care: above initial (general). "
+        "Evaluation and reweighting took 4.0 % of the training's wall time."
+    )
+
+
+def test_the_answer_for_one_domain_and_for_flags_on_all() -> None:
+    alone = answer(samples.report_data({"code": (1.0, 4.9, 3.38, 3.3)}))
+    assert "the held-out loss fell from 4.900 to 3.300 nats per token (−32.7 %). Evaluation" in alone
+    targets = samples.targets()
+    few = {name: part.model_copy(update={"flags": ["too_few_points"]}) for name, part in targets.domains.items()}
+    assert "too few points (all domains)" in answer(
+        samples.report_data(targets=targets.model_copy(update={"domains": few}))
+    )
+
+
+def test_an_average_that_rose_is_said_to_have_risen() -> None:
+    final = {name: row[1] + 0.1 for name, row in samples.SEVEN.items()}
+    text = answer(samples.report_data(train=samples.train().model_copy(update={"final": final})))
+    assert "rose from 4.950 to 5.050" in text
+    assert "gained most" not in text
+    assert "and 2 more got worse" in text
+
+
+def test_parts_of_different_domains_are_refused_together() -> None:
+    others = {name: row for name, row in samples.SEVEN.items() if name != "cli"}
+    with pytest.raises(ContractError, match=r"(?s)targets: lacks \['cli'\].*proxy f0.125-s1: lacks \['cli'\]"):
+        samples.report_data(targets=samples.targets(others), proxies=tuple(samples.proxies(others)))
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load, run and show."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loads += [value or "" for name, value in attributes if name in {"src", "href", "srcset", "data", "action"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_stands_alone() -> None:
+    html = render_report(samples.report_data(extras={"torch": "2.13.0"}))
+    page = Page(html)
+    assert page.tags.count("img") == 7
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loads)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    shown = " ".join(page.text.split())
+    assert "33.4 % → 21.0 %" in shown
+    assert "Evaluation plus reweighting: 4.0 % of the training's wall time" in shown
+    assert "Proxies: 87.5 % of the training's tokens." in shown
+    assert "2.13.0" in shown
+    assert html.count('<tr class="worse">') == 1
+    order = [html.index(f"<h2>{title}") for title in ("Result", "Figures", "Cost", "Configuration")]
+    assert order == sorted(order)
+
+
+def test_hostile_text_stays_text() -> None:
+    attack = '<script>alert("x")</script>&<img src=http://evil.example/x>'
+    domains = {attack: samples.SEVEN["code"], "general": samples.SEVEN["general"]}
+    page = Page(render_report(samples.report_data(domains, config=f"domains: {attack}\n", extras={attack: attack}), []))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.text.count(attack) >= 4  # answer, table row, extras, configuration
+
+
+def test_of_many_domains_figures_show_the_most_moved_and_the_table_all() -> None:
+    data = samples.report_data(samples.many(DOMAINS_DRAWN + 20))
+    few = most_moved(data)
+    moved = {name: abs(data.train.weights[-1].weights[name] - share) for name, share in data.weights_0.items()}
+    assert len(few.weights_0) == DOMAINS_DRAWN
+    assert min(moved[name] for name in few.weights_0) >= max(
+        change for name, change in moved.items() if name not in few.weights_0
+    )
+    assert most_moved(samples.report_data()) == samples.report_data()
+    page = render_report(data)
+    assert f"Of {DOMAINS_DRAWN + 20} domains" in page and "show the 36 whose share" in page
+    assert all(f'<th scope="row">{name}</th>' in page for name in data.weights_0)
+    assert "domains, figures with" not in render_report(samples.report_data())

@@ -1,0 +1,134 @@
+"""The event file: what is written comes back, a torn line is dropped, nothing is said twice."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from velocitune_core.train import events
+from velocitune_core.train.events import EventFile, read_events, read_events_from
+
+STARTED = events.Started(
+    name="train",
+    total_steps=9,
+    tokens_per_step=64,
+    domains=["code", "papers"],
+    strategy="velocitune",
+    parameters=1000,
+    device="cpu",
+    processes=1,
+)
+
+
+def stepped(step: int, loss: float = 3.0) -> events.Stepped:
+    return events.Stepped(
+        step=step,
+        tokens=64 * step,
+        loss=loss,
+        learning_rate=1e-3,
+        gradient_norm=0.5,
+        tokens_per_second=1e4,
+        domain_tokens={"code": 32 * step},
+        domain_epochs={"code": 0.1},
+    )
+
+
+ONE_OF_EACH: list[events.Event] = [
+    STARTED,
+    stepped(1),
+    events.Evaluated(step=1, tokens=64, losses={"code": 3.25}, seconds=0.1),
+    events.Reweighted(step=1, tokens=64, weights={"code": 1.0}, velocity={"code": 0.3}, seconds=0.01),
+    events.Checkpointed(step=1, path="step-00000001", seconds=0.2),
+    events.Warned(step=1, message="Größe 3 ≥ 2\nsecond line"),
+    events.Finished(step=1, seconds=1.5),
+]
+
+
+def write(path: Path, *said: events.Event) -> None:
+    file = EventFile(path)
+    for event in said:
+        file(event)
+    file.close()
+
+
+def test_events_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "events.jsonl"
+    write(path, *ONE_OF_EACH)
+    assert list(read_events(path)) == ONE_OF_EACH
+    assert len(path.read_text().splitlines()) == len(ONE_OF_EACH)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_losses_that_are_not_finite_come_back(tmp_path: Path, loss: float) -> None:
+    write(tmp_path / "events.jsonl", stepped(1, loss))
+    (event,) = read_events(tmp_path / "events.jsonl")
+    assert isinstance(event, events.Stepped)
+    assert event.loss == loss or (math.isnan(event.loss) and math.isnan(loss))
+
+
+def test_a_missing_file_has_no_events(tmp_path: Path) -> None:
+    assert list(read_events(tmp_path / "events.jsonl")) == []
+
+
+def test_each_event_is_on_disk_as_soon_as_it_is_said(tmp_path: Path) -> None:
+    file = EventFile(tmp_path / "events.jsonl")
+    for number, event in enumerate(ONE_OF_EACH, 1):
+        file(event)
+        assert len(list(read_events(tmp_path / "events.jsonl"))) == number
+    file.close()
+
+
+@pytest.mark.parametrize("kept", [1, 20, -1])
+def test_a_torn_last_line_is_dropped_and_the_file_still_grows(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, stepped(1), stepped(2), stepped(3))
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole) + last[:kept])  # −1: only the line's end is missing
+    assert [event.step for event in read_events(path)] == [1, 2]
+    write(path, stepped(3), stepped(4))
+    assert [event.step for event in read_events(path)] == [1, 2, 3, 4]
+
+
+def test_a_file_of_nothing_but_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"event":"st')
+    write(path, stepped(1))
+    assert [event.step for event in read_events(path)] == [1]
+
+
+def test_what_an_earlier_life_said_is_not_said_again(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, STARTED, stepped(1), stepped(2), events.Evaluated(step=2, tokens=1, losses={}, seconds=0.1))
+    before = path.read_bytes()
+    resumed = STARTED.model_copy(update={"step": 1, "resumed_from": 1})
+    repeated = events.Evaluated(step=2, tokens=1, losses={}, seconds=0.2)
+    write(path, resumed, stepped(2), repeated, events.Warned(step=2, message="again"), stepped(3))
+    assert path.read_bytes().startswith(before)  # the file only grows
+    assert [(event.event, event.step) for event in read_events(path)] == [
+        ("started", 0),
+        ("step", 1),
+        ("step", 2),
+        ("evaluated", 2),
+        ("started", 1),  # a resumption and its warnings are news
+        ("warned", 2),
+        ("step", 3),
+    ]
+
+
+def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, stepped(1), stepped(2))
+    read = list(read_events_from(path, 0))
+    assert [event.step for event, _ in read] == [1, 2]
+    _, offset = read[-1]
+    assert offset == path.stat().st_size
+    assert list(read_events_from(path, offset)) == []
+    write(path, stepped(3))
+    with path.open("ab") as file:
+        file.write(b'{"event":"step","st')  # being written right now
+    ((event, behind),) = read_events_from(path, offset)
+    assert event.step == 3
+    assert list(read_events(path, behind)) == []
+    assert [event.step for event in read_events(path, read[0][1])] == [2, 3]

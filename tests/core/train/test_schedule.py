@@ -1,0 +1,64 @@
+"""Learning-rate schedules by hand, and what holds for all of them."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from velocitune_core.config import Schedule
+from velocitune_core.train.schedule import learning_rate_factor
+
+SCHEDULES = st.builds(
+    Schedule,
+    kind=st.sampled_from(["cosine", "wsd"]),
+    warmup_fraction=st.floats(0, 0.99),
+    decay_fraction=st.floats(0.01, 1),
+    final_fraction=st.floats(0, 1),
+)
+
+
+def factors(schedule: Schedule, total: int) -> list[float]:
+    return [learning_rate_factor(schedule, step, total) for step in range(total)]
+
+
+def test_cosine_by_hand() -> None:
+    # two steps of warm-up, then progress 1/4, 1/2, 3/4, 1 along 0.1 + 0.9·(1 + cos πp)/2
+    quarter = math.sqrt(0.5)
+    schedule = Schedule(kind="cosine", warmup_fraction=0.34, final_fraction=0.1)
+    assert factors(schedule, 6) == pytest.approx(
+        [0.5, 1.0, 0.1 + 0.45 * (1 + quarter), 0.55, 0.1 + 0.45 * (1 - quarter), 0.1]
+    )
+
+
+def test_wsd_by_hand() -> None:
+    # two of ten steps warm up, the last four fall from 1 to 0.2 in equal steps of 0.2
+    schedule = Schedule(kind="wsd", warmup_fraction=0.2, decay_fraction=0.4, final_fraction=0.2)
+    assert factors(schedule, 10) == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_without_warmup_and_decay_the_rate_is_constant() -> None:
+    assert factors(Schedule(kind="cosine", warmup_fraction=0, final_fraction=1), 5) == pytest.approx([1.0] * 5)
+
+
+@given(SCHEDULES, st.integers(1, 300))
+def test_factors_stay_between_zero_and_the_peak(schedule: Schedule, total: int) -> None:
+    assert all(-1e-12 <= factor <= 1 + 1e-12 for factor in factors(schedule, total))
+
+
+@given(SCHEDULES, st.integers(1, 300))
+def test_the_last_step_has_the_final_fraction(schedule: Schedule, total: int) -> None:
+    if round(schedule.warmup_fraction * total) < total:  # else all of the run is warm-up
+        last = learning_rate_factor(schedule, total - 1, total)
+        assert last == pytest.approx(schedule.final_fraction, abs=1e-9)
+
+
+@given(SCHEDULES, st.integers(1, 300))
+def test_it_rises_through_the_warmup_and_falls_after_it(schedule: Schedule, total: int) -> None:
+    warmup = round(schedule.warmup_fraction * total)
+    rates = factors(schedule, total)
+    assert all(a < b for a, b in pairwise(rates[:warmup]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(rates[warmup:]))

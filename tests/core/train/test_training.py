@@ -1,0 +1,210 @@
+"""The training program as its own process: it finishes, survives being killed, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import LENGTH, SEQUENCES, VOCABULARY, job
+from trainings import ALONE, TOGETHER, Run, assert_ends_like, signal_at, train, what_was_said
+
+from velocitune_core.train import events
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(job(tiny_inputs, tmp_path_factory.mktemp("unbroken") / "run"))
+
+
+def test_a_training_finishes_with_its_result(unbroken: Run) -> None:
+    assert unbroken.returncode == 0, unbroken.stderr
+    result = unbroken.result
+    assert (result.name, result.strategy, result.steps, result.resumed) == ("tiny", "velocitune", 45, 0)
+    assert result.tokens == sum(result.tokens_per_domain.values()) == 45 * 6 * LENGTH
+    assert [point.step for point in result.points] == list(range(5, 46, 5))
+    assert result.final == result.points[-1].losses
+    assert all(result.final[name] < result.points[0].losses[name] - 0.1 for name in SEQUENCES)  # it learns
+    assert [point.step for point in result.weights] == list(range(0, 41, 5))  # none after the last step
+    assert list(result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
+    assert result.weights[-1].weights != result.weights[0].weights
+    for name, sequences in SEQUENCES.items():
+        expected = result.tokens_per_domain[name] / (sequences * LENGTH)
+        assert result.epochs_per_domain[name] == pytest.approx(expected)
+    assert unbroken.checkpoints == ["step-00000030", "step-00000045"]
+
+
+def test_velocities_and_weights_are_those_of_the_method(unbroken: Run) -> None:
+    """Recomputed here from the events alone: V = (ℓ − ℓ_target) / (4.2 − ℓ_target), w ∝ w·e^V."""
+    losses = {event.step: event.losses for event in unbroken.events if isinstance(event, events.Evaluated)}
+    weights = np.array([0.7, 0.3])
+    for event in unbroken.events:
+        if isinstance(event, events.Reweighted) and event.step > 0:  # at step 0 the original weights are told
+            loss = np.array([losses[event.step]["code"], losses[event.step]["general"]])
+            velocity = np.clip((loss - [2.0, 3.0]) / [2.2, 1.2], 0, 1)
+            weights = weights * np.exp(velocity) / (weights * np.exp(velocity)).sum()
+            assert list(event.velocity.values()) == pytest.approx(velocity)
+            assert list(event.weights.values()) == pytest.approx(weights)
+
+
+def test_tokens_follow_the_weights_in_force(unbroken: Run) -> None:
+    """New weights act from the next step on, so the tokens of a domain are the sum over steps of its weight."""
+    in_force, owed = unbroken.result.weights, dict.fromkeys(SEQUENCES, 0.0)
+    for event in unbroken.events:
+        if isinstance(event, events.Stepped):
+            now = [point for point in in_force if point.step < event.step][-1]
+            for name in SEQUENCES:
+                owed[name] += 6 * LENGTH * now.weights[name]
+                assert abs(event.domain_tokens[name] - owed[name]) < 1.5 * LENGTH
+
+
+def test_the_trained_model_loads(unbroken: Run) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(unbroken.output / "model", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(unbroken.output / "model", local_files_only=True)
+    assert model.config.vocab_size == len(tokenizer) == VOCABULARY
+    text = tokenizer.encode("word5 word6 word7 word8 word9", return_tensors="pt")
+    assert text.tolist() == [[5, 6, 7, 8, 9]]
+    assert model.lm_head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()  # still tied
+    assert unbroken.result.parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.fixture(scope="module")
+def lives(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """One training in three lives: killed after its first checkpoint, asked to stop after step 31, then left alone."""
+    tree = job(tiny_inputs, tmp_path_factory.mktemp("lives") / "run")
+    killed = signal_at(15, signal.SIGKILL, tree, events.Checkpointed)
+    events_then = (killed.output / "events.jsonl").read_bytes()
+    stopped = signal_at(31, signal.SIGTERM, tree)
+    assert (killed.output / "events.jsonl").read_bytes().startswith(events_then[: events_then.rfind(b"\n") + 1])
+    assert stopped.checkpoints[-1] >= "step-00000031"
+    return [killed, stopped, train(tree)]
+
+
+def test_the_first_life_was_killed_and_the_second_stopped_on_request(lives: list[Run]) -> None:
+    assert [run.returncode for run in lives] == [-signal.SIGKILL, 75, 0], lives[-1].stderr
+    assert "tiny stopped after step " in lives[1].stderr
+    assert "of 45; saved" in lives[1].stderr
+
+
+def test_each_life_resumed_from_the_newest_checkpoint(lives: list[Run]) -> None:
+    resumed = [event.resumed_from for event in lives[-1].events if isinstance(event, events.Started)]
+    assert resumed[0] is None and resumed[1] in (15, 30)  # what was saved by the time of the kill
+    assert 31 <= resumed[2] < 45  # where it was asked to stop, not at the last multiple of fifteen
+    assert lives[-1].result.resumed == 2
+
+
+def test_a_resumed_training_ends_bit_for_bit_like_the_unbroken_one(lives: list[Run], unbroken: Run) -> None:
+    assert_ends_like(lives[-1], unbroken)
+
+
+def test_no_event_was_said_twice(lives: list[Run]) -> None:
+    said = Counter((event.event, event.step) for event in lives[-1].events if not isinstance(event, events.Warned))
+    assert set(said.values()) == {1}
+
+
+def test_a_changed_job_in_the_same_folder_is_refused_with_the_field(lives: list[Run], tiny_inputs: Path) -> None:
+    output = lives[-1].output
+    before = output.joinpath("result.json").read_bytes()
+    refused = train(job(tiny_inputs, output, training__optimizer__learning_rate=2e-2, weights__code=0.6))
+    assert refused.returncode == 2
+    assert "belongs to another job" in refused.stderr
+    assert "training.optimizer.learning_rate: 0.01 → 0.02" in refused.stderr
+    assert "weights.code: 0.7 → 0.6" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert output.joinpath("result.json").read_bytes() == before
+
+
+def test_a_training_that_blows_up_stops_and_says_where_its_checkpoints_are(tiny_inputs: Path, tmp_path: Path) -> None:
+    run = train(job(tiny_inputs, tmp_path / "run", training__optimizer__learning_rate=1e30))
+    assert run.returncode == 1
+    assert f"the last good checkpoint is in {run.output / 'checkpoints'}" in run.stderr
+    assert "lower training.optimizer.learning_rate" in run.stderr
+    warnings = [event.message for event in run.events if isinstance(event, events.Warned)]
+    assert sum("not applied; its batch was from" in warning for warning in warnings) == 3
+    assert not (run.output / "result.json").exists()
+
+
+def test_a_job_with_mistakes_is_refused_with_all_of_them(tiny_inputs: Path, tmp_path: Path) -> None:
+    run = train(job(tiny_inputs, tmp_path / "run", training__batch_sequences=0, total_steps="many", colour="red"))
+    assert run.returncode == 2
+    for problem in ("training.batch_sequences: ", "total_steps: ", "(got 'many')", "colour: unknown key"):
+        assert problem in run.stderr
+    assert not run.output.exists()
+
+
+@pytest.fixture(scope="module")
+def together(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(job(tiny_inputs, tmp_path_factory.mktemp("together") / "run"), TOGETHER)
+
+
+def test_two_processes_learn_the_same_as_one(unbroken: Run, together: Run) -> None:
+    run = together
+    assert run.returncode == 0, run.stderr
+    assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
+    assert run.result.tokens_per_domain == unbroken.result.tokens_per_domain
+    ours, theirs = what_was_said(run), what_was_said(unbroken)
+    assert set(ours) == set(theirs)
+    for key, said in theirs.items():
+        if key[0] == "step":
+            assert (ours[key]["loss"], ours[key]["gradient_norm"]) == pytest.approx(
+                (said["loss"], said["gradient_norm"]), abs=1e-3
+            )
+    assert {event.processes for event in run.events if isinstance(event, events.Started)} == {2}
+    for name, weight in unbroken.weights.items():  # whole, not one process's share
+        assert run.weights[name] == pytest.approx(weight, abs=1e-3)
+
+
+@pytest.mark.parametrize(("before", "after"), [("unbroken", TOGETHER), ("together", ALONE)])
+def test_a_training_goes_on_with_another_number_of_processes(
+    request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: list[str]
+) -> None:
+    saved = request.getfixturevalue(before).output / "checkpoints" / "step-00000030"
+    shutil.copytree(saved, tmp_path / "run" / "checkpoints" / saved.name)
+    run = train(job(tiny_inputs, tmp_path / "run"), after)
+    assert run.returncode == 0, run.stderr
+    assert [event.resumed_from for event in run.events if isinstance(event, events.Started)] == [30]
+    assert run.result.final == pytest.approx(unbroken.result.final, abs=1e-4)
+    for name, weight in unbroken.weights.items():
+        assert run.weights[name] == pytest.approx(weight, abs=1e-3)
+
+
+def test_weights_are_found_beside_a_reference_model(tiny_inputs: Path, tmp_path: Path) -> None:
+    """The reference is the start itself: nothing exceeds it at first, so only what gets worse gains weight."""
+    search = {"name": "doremi", "options": {"step_size": 1.0, "smoothing": 0.0}}
+    changes = {
+        "strategy": search,
+        "reference": str(tiny_inputs / "model"),
+        "total_steps": 6,
+        "evaluation__every_steps": 3,
+    }
+    run = train(job(tiny_inputs, tmp_path / "run", **changes))
+    assert run.returncode == 0, run.stderr
+    assert list(run.result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
+    assert sum(run.result.mean_weights.values()) == pytest.approx(1.0)
+    assert run.result.mean_weights != pytest.approx({"code": 0.7, "general": 0.3}, abs=1e-12)
+
+
+def test_two_processes_tell_a_strategy_the_same_batch_losses_as_one(tiny_inputs: Path, tmp_path: Path) -> None:
+    """Online data mixing follows the training loss of every batch, so its weights show what it was told."""
+    changes = {"strategy": {"name": "odm", "options": {}}, "total_steps": 8, "evaluation__every_steps": 2}
+    changes |= {"training__batch_sequences": 8, "training__micro_batch_sequences": 2}
+    alone = train(job(tiny_inputs, tmp_path / "alone", **changes))
+    together = train(job(tiny_inputs, tmp_path / "together", **changes), TOGETHER)
+    assert alone.returncode == together.returncode == 0, together.stderr
+    assert together.result.mean_weights == pytest.approx(alone.result.mean_weights, abs=1e-5)
+    assert alone.result.weights[-1].weights != alone.result.weights[1].weights
+
+
+def test_a_reference_of_another_tokenizer_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "reference"
+    shutil.copytree(tiny_inputs / "model", other)
+    tokenizer = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(tokenizer.replace('"word7"', '"seven"'))
+    run = train(job(tiny_inputs, tmp_path / "run", strategy={"name": "doremi", "options": {}}, reference=str(other)))
+    assert run.returncode == 2
+    assert "another tokenizer" in run.stderr and str(other) in run.stderr

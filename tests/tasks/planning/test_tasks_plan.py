@@ -1,0 +1,245 @@
+"""Plans of workspaces that hold nothing yet, something, or finished trainings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from tiny import write_inputs
+
+from tasks.planning.build import make_plan
+from tasks.planning.inputs import read_inputs
+from tasks.planning.view import as_json, duration, print_plan, size
+from tasks.runs.jobs import compared_job, proxy_jobs
+from tasks.runs.launch import run_folder
+from tasks.workspace import paths
+from velocitune_core.config import ConfigError, Params, parse_params
+from velocitune_core.contracts import Manifest, Seconds, TrainResult
+from velocitune_core.model.folder import ModelError, weights_digest
+from velocitune_core.train.job import TrainJob
+
+SEVEN_BILLION = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 32_000,
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+}
+
+
+def write_config(folder: str, config: dict[str, Any]) -> None:
+    Path(folder).mkdir(parents=True)
+    (Path(folder) / "config.json").write_text(json.dumps(config))
+
+
+def plan_of(tree: dict[str, Any], **options: Any) -> Any:
+    return make_plan(parse_params(tree), **{"probe": False, **options})
+
+
+def files() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_model_is_priced_by_its_configuration_alone(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"] |= {"token_budget": 64_000, "micro_batch_sequences": 1}
+    before = files()
+    plan = plan_of(settings, device_bytes=80 * 10**9)
+    assert plan.shape.parameters == 6_738_415_616 and not plan.shape.tied
+    assert [stage.name for stage in plan.stages] == ["initial", "proxies", "train"]
+    # 64,000 / 64 / 16 = 62 steps; the proxies do round(0.2·62), round(0.4·62), round(0.8·62)
+    assert [price.steps for price in plan.prices] == [0, 12 + 25 + 50, 62]
+    assert plan.total.seconds is None and plan.total.tokens == (87 + 62) * 16 * 64
+    (footprint,) = plan.footprints
+    assert not footprint.fit.fits and footprint.fit.remedies
+    assert json.loads(as_json(plan))["footprints"][0]["memory"]["peak"] == footprint.memory.peak
+    assert files() == before
+
+
+@pytest.mark.usefixtures("workspace")
+def test_evaluations_are_those_of_the_training_loop(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000  # 62 steps, evaluated every 5 and at the end
+    train = plan_of(settings).stages[-1].runs[0]
+    assert (train.evaluations, train.evaluated_sequences) == (13, 2 * 16)
+    assert (train.checkpoints, train.checkpoints_kept) == (1, 1)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_domain_of_unknown_size_is_refused_with_what_to_do(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    with pytest.raises(ConfigError, match=r"domains.code: nothing tells.*\n.*domains.law: nothing tells"):
+        plan_of(settings)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_sizes_come_from_files_where_there_are_some(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["domains"]["law"]["max_tokens"] = 5_000
+    folder = Path("data/raw")
+    folder.mkdir(parents=True)
+    (folder / "code.jsonl").write_bytes(b"x" * 400_000)
+    inputs = read_inputs(parse_params(settings))
+    tokens = {name: domain.train.tokens for name, domain in inputs.manifest.domains.items()}
+    assert tokens == {"code": 90_000 // 64 * 64, "law": 5_000 // 64 * 64}  # a tenth is held out
+    assert any("max_tokens" in line for line in inputs.assumptions)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_model_without_configuration_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"cannot read config.json of models/mine"):
+        plan_of(settings)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"] |= {"token_budget": 64_000, "precision": "bfloat16"}
+    settings["resources"] = {"processes": 8}
+    plan = plan_of(settings, device_bytes=80 * 10**9)
+    train, proxies = plan.footprints
+    assert train.fit.fits and train.memory.weights * 8 == proxies.memory.weights
+    print_plan(plan)
+    assert not proxies.fit.fits and "proxies.processes: 2" in capsys.readouterr().out
+    settings["proxies"]["processes"] = 8
+    (both,) = plan_of(settings, device_bytes=80 * 10**9).footprints
+    assert both.fit.fits and both.memory == train.memory
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_search_and_its_reference_are_priced(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000
+    settings["strategy"] = {"name": "doremi", "options": {}}
+    runs = plan_of(settings).stages[-1].runs
+    assert [(run.name, run.steps, run.reference) for run in runs] == [
+        ("training-reference", 62, False),
+        ("training-search", 62, True),
+        ("training", 62, False),
+    ]
+    settings["strategy"] = {"name": "recommended", "options": {}, "search": 0.5}
+    assert [run.steps for run in plan_of(settings).stages[-1].runs] == [31, 62]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_what_a_comparison_has_finished_is_not_priced(settings: dict[str, Any]) -> None:
+    write_inputs(Path("made"))
+    settings["model"]["path"] = "made/model"
+    settings["training"]["token_budget"] = 64_000
+    settings["compare"] = {
+        "seeds": [1, 2],
+        "runs": {
+            "static": {"strategy": "static"},
+            "doremi": {"strategy": "doremi"},
+            "velocitune": {"strategy": "velocitune"},
+            "held": {"strategy": "static", "weights_of": "velocitune"},
+        },
+    }
+    params = parse_params(settings)
+    everything = plan_of(settings, compare=True)
+    names = {run.name for run in everything.stages[-1].runs}
+    expected = {f"{label}-seed-{seed}" for label in settings["compare"]["runs"] for seed in (1, 2)}
+    assert names == expected | {"doremi-seed-1-search", "doremi-seed-2-search"}
+    inputs = read_inputs(params)
+    digest = weights_digest(Path("made/model"))
+    for label in ("static", "velocitune"):
+        job = compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, 1, digest)
+        finish(job)
+    less = plan_of(settings, compare=True)
+    assert less.finished == 2
+    assert names - {run.name for run in less.stages[-1].runs} == {"static-seed-1", "velocitune-seed-1"}
+
+
+def finish(job: TrainJob) -> None:
+    """What a finished training leaves behind, as far as a comparison reads it."""
+    result = TrainResult(
+        name=job.name,
+        strategy=job.strategy.name,
+        steps=job.total_steps,
+        tokens=1,
+        parameters=1,
+        final={},
+        points=[],
+        weights=[],
+        mean_weights=job.weights,
+        tokens_per_domain={},
+        epochs_per_domain={},
+        tokens_per_second=1.0,
+        seconds=Seconds(),
+    )
+    result.write(run_folder(job) / "result.json")
+    (run_folder(job) / "model").mkdir()
+    (run_folder(job) / "model/config.json").write_text("{}")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_prepared_manifest_is_taken_unless_it_is_of_other_settings(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000
+    made = read_inputs(parse_params(settings)).manifest
+    larger = made.domains["code"].train.model_copy(update={"sequences": 7_777})
+    domains = made.domains | {"code": made.domains["code"].model_copy(update={"train": larger})}
+    made.model_copy(update={"domains": domains}).write(paths.MANIFEST)
+    assert read_inputs(parse_params(settings)).manifest == Manifest.read(paths.MANIFEST)
+    settings["data"]["sequence_length"] = 128
+    other = read_inputs(parse_params(settings))
+    assert other.manifest.sequence_length == 128 and any("is not used" in line for line in other.assumptions)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("workspace")
+def test_a_probe_times_real_steps_and_leaves_nothing(settings: dict[str, Any]) -> None:
+    write_inputs(Path("made"))
+    settings |= {"model": {"path": "made/model"}, "resources": {"threads": 1, "trainings_per_device": 2}}
+    settings["data"]["sequence_length"] = 16
+    settings["training"]["token_budget"] = 16_000
+    before = files()
+    plan = plan_of(settings, probe=True)
+    (probed,) = plan.probes.values()
+    assert (probed.copies, probed.threads, probed.processes) == (2, 1, 1)
+    assert probed.steps == 12 and 0 < probed.step_seconds < 10
+    speed = probed.speed
+    assert min(speed.start, speed.step_per_sequence, speed.evaluation_per_sequence) > 0 and speed.checkpoint is not None
+    assert plan.total.seconds is not None and np.isfinite(plan.total.seconds)
+    assert files() == before
+
+
+@pytest.mark.usefixtures("workspace")
+def test_what_this_machine_cannot_hold_is_not_probed(settings: dict[str, Any]) -> None:
+    write_config("models/mine", {**SEVEN_BILLION, "intermediate_size": 11_008_000})
+    settings["training"]["token_budget"] = 64_000
+    plan = plan_of(settings, probe=True)
+    assert plan.probes == {} and plan.total.seconds is None
+    assert any("GB are free here" in note for note in plan.notes)
+
+
+def test_jobs_of_a_stand_in_are_those_of_a_manifest(settings: dict[str, Any], workspace: Path) -> None:
+    """The plan's proxies are made by the stage's own code; only the hash of the weights is left out."""
+    write_inputs(workspace / "made")
+    settings |= {"model": {"path": "made/model"}}
+    settings["training"]["token_budget"] = 64_000
+    params: Params = parse_params(yaml.safe_load(yaml.safe_dump(settings)))
+    manifest = read_inputs(params).manifest
+    hashed, unhashed = proxy_jobs(params, manifest), proxy_jobs(params, manifest, "")
+    assert [job.model_copy(update={"model_sha256": ""}) for job in hashed] == unhashed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (100, "1.7 min"), (7200, "2.0 h"), (30 * 86_400, "30.0 days")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(12, "12 B"), (1_500_000, "1.5 MB"), (80e9, "80.0 GB"), (5e15, "5,000.0 TB")]
+)
+def test_sizes_as_people_read_them(count: float, text: str) -> None:
+    assert size(count) == text

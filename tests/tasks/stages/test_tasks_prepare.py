@@ -1,0 +1,111 @@
+"""The stage `prepare`: what it says of bad rows, what survives a failure, and that altered files are found."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import write_inputs
+
+from tasks.runs.verify_data import check_packed
+from tasks.stages.prepare import pack, read_through, write_manifest
+from tasks.views.terminal import PackingBar
+from tasks.workspace import paths
+from velocitune_core.config import ConfigError, Params, parse_params
+from velocitune_core.contracts import DomainManifest, Manifest
+from velocitune_core.data.packed_files import file_sha256
+from velocitune_core.data.packing.packer import Progress
+from velocitune_core.data.sources import SourceError
+
+
+@pytest.fixture
+def params(workspace: Path, settings: dict[str, Any]) -> Params:
+    """Two domains of real files, and a model folder with a tokenizer of sixty-four words."""
+    inputs = workspace / "models"
+    inputs.mkdir()
+    write_inputs(inputs)
+    settings["model"]["path"] = "models/model"
+    settings["data"] |= {"sequence_length": 16, "min_characters": 1, "held_out_fraction": 0.3}
+    raw = workspace / "data/raw"
+    raw.mkdir(parents=True)
+    for name in ("code", "law"):
+        rows = (f"word{1 + number % 60} word{1 + number // 60} word{number % 7} {name} " * 8 for number in range(300))
+        (raw / f"{name}.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    return parse_params(settings)
+
+
+def spoil(name: str, rows: int) -> None:
+    with Path(f"data/raw/{name}.jsonl").open("a") as file:
+        file.write("{\n" * rows)
+
+
+def allowing(params: Params, rows: int) -> Params:
+    return params.model_copy(update={"data": params.data.model_copy(update={"malformed_rows": rows})})
+
+
+def test_bad_rows_up_to_the_limit_are_logged_and_counted(params: Params, caplog: pytest.LogCaptureFixture) -> None:
+    clean = pack.fn("code", params)
+    spoil("code", 12)
+    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.malformed_rows lets 11 pass"):
+        read_through.fn("code", allowing(params, 11))
+    with pytest.raises(SourceError, match="12 malformed rows in all"):
+        pack.fn("code", allowing(params, 11))
+    with caplog.at_level(logging.WARNING, "tasks"):
+        assert read_through.fn("code", allowing(params, 12)) == 300
+        packed = pack.fn("code", allowing(params, 12))
+    assert packed == clean.model_copy(update={"malformed": 12})
+    assert caplog.text.count("passed over 12 malformed rows") == 2
+    assert "code.jsonl:301: not JSON" in caplog.text
+    with pytest.raises(SourceError, match="lets 0 pass"):  # what was finished under a higher limit does not count
+        pack.fn("code", params)
+
+
+def test_a_manifest_without_that_count_still_reads(params: Params) -> None:
+    tree = json.loads(pack.fn("code", params).model_dump_json())
+    del tree["malformed"]
+    assert DomainManifest.model_validate(tree).malformed == 0
+
+
+def test_a_domain_that_was_packed_is_not_packed_again_when_another_one_failed(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil("law", 1)
+    pack.fn("code", params)
+    with pytest.raises(SourceError):
+        pack.fn("law", params)
+    train = paths.PACKING / "code/train.npy"
+    before = train.stat().st_ino
+    with caplog.at_level(logging.INFO, "tasks"):
+        pack.fn("code", params)
+    assert "code: packed before, in runs/packing/code; taking it" in caplog.text
+    packed = {"code": pack.fn("code", params), "law": pack.fn("law", allowing(params, 1))}
+    assert train.stat().st_ino == before
+    manifest = write_manifest.fn(params, packed)
+    assert (paths.PREPARED / "code/train.npy").stat().st_ino == before
+    assert Manifest.read(paths.MANIFEST) == manifest
+    assert not paths.PACKING.exists()
+
+
+def test_an_altered_packed_file_is_found_and_named(params: Params) -> None:
+    manifest = write_manifest.fn(params, {name: pack.fn(name, params) for name in ("code", "law")})
+    files = [(paths.PREPARED / domain.train.file, domain.train.sha256) for domain in manifest.domains.values()]
+    check_packed(files)
+    with files[1][0].open("r+b") as file:
+        file.seek(-1, 2)
+        byte = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(ConfigError, match=r"prepared/law/train\.npy: not what `prepare` made.*run the stage `prepare`"):
+        check_packed(files)
+    assert file_sha256(files[1][0]) != files[1][1]
+
+
+def test_a_resumed_packing_says_where(caplog: pytest.LogCaptureFixture) -> None:
+    bar = PackingBar("code", None)
+    with caplog.at_level(logging.INFO, "tasks"):
+        bar(Progress(documents=12_000, tokens=640, resumed_at=12_000, tokenised=0))
+    bar.close()
+    assert "resuming code at document 12,000" in caplog.text

@@ -1,0 +1,66 @@
+"""The report as files: whole, or as it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+import result_samples as samples
+
+from tasks.stages.report import write_report
+from tasks.workspace import paths
+from velocitune_core.config import Params, parse_params
+from velocitune_core.contracts import ContractError
+
+
+@pytest.fixture
+def params() -> Params:
+    source = {"source": {"type": "jsonl", "path": "x.jsonl"}}
+    return parse_params(
+        {
+            "data": {"path": "data/raw"},
+            "model": {"path": "models/mine"},
+            "domains": dict.fromkeys(samples.SEVEN, source),
+            "training": {"optimizer": {"learning_rate": 1e-3}},
+        }
+    )
+
+
+@pytest.fixture
+def results(workspace: Path) -> Path:
+    """A workspace in which every stage but the report has run."""
+    samples.manifest().write(paths.MANIFEST)
+    samples.initial().write(paths.INITIAL)
+    samples.targets().write(paths.TARGETS)
+    samples.train().write(paths.TRAIN)
+    for proxy in samples.proxies():
+        proxy.write(paths.PROXIES / f"{proxy.name}.json")
+    return workspace
+
+
+def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path, params: Params) -> None:
+    figures = paths.REPORT / "figures"
+    figures.mkdir(parents=True)
+    (figures / "stale.png").write_bytes(b"")
+    write_report.fn(params)
+    assert {path.stem for path in figures.iterdir()} == {
+        "cost",
+        "laws",
+        "loss_per_domain",
+        "predicted_against_reached",
+        "tokens_and_epochs",
+        "velocity_per_domain",
+        "weights_over_time",
+    }
+    assert "learning_rate: 0.001" in (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
+    assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
+
+
+def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> None:
+    paths.REPORT.mkdir()
+    (paths.REPORT / "index.html").write_text("old", encoding="utf-8")
+    paths.TRAIN.write_text(paths.TRAIN.read_text(encoding="utf-8")[:-50], encoding="utf-8")
+    with pytest.raises(ContractError, match=r"train\.json"):
+        write_report.fn(params)
+    assert (paths.REPORT / "index.html").read_text(encoding="utf-8") == "old"
+    assert not paths.METRICS.exists()

@@ -1,0 +1,245 @@
+"""What MLflow's store holds is what the event files say: no more, no less, and nothing twice."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, RunWatcher, Tracker
+from velocitune_core.config import Params, parse_params
+from velocitune_core.train.events import (
+    Evaluated,
+    Event,
+    EventFile,
+    Finished,
+    Reweighted,
+    Started,
+    Stepped,
+    read_events,
+)
+
+Points = dict[str, list[tuple[int, int, float]]]  # metric → (step, milliseconds, value)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a SQLite store, in which all these tests work: making its tables takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        yield folder
+
+
+@pytest.fixture
+def params(store: Path, settings: dict[str, Any], request: pytest.FixtureRequest) -> Params:
+    """An experiment of its own for every test."""
+    settings["tracking"] = {"uri": f"sqlite:///{store / 'mlflow.db'}", "experiment": request.node.name}
+    return parse_params(settings)
+
+
+@pytest.fixture
+def client(params: Params) -> MlflowClient:
+    return MlflowClient(params.tracking.uri)
+
+
+def happenings() -> list[Event]:
+    """A small training, in values that decimals do not hold exactly."""
+    begun = 1_750_000_000.1234567
+    found: list[Event] = [
+        Started(
+            time=begun,
+            name="training",
+            total_steps=6,
+            tokens_per_step=96,
+            domains=["code", "law"],
+            strategy="velocitune",
+            parameters=1000,
+            device="cpu",
+            processes=1,
+        )
+    ]
+    for step in range(1, 7):
+        found.append(
+            Stepped(
+                time=begun + step / 7,
+                step=step,
+                tokens=96 * step,
+                loss=4.0 / 3 / step,
+                learning_rate=1e-3 / step,
+                gradient_norm=0.1 * step,
+                tokens_per_second=1e5 / 3,
+                domain_tokens={"code": 64 * step, "law": 32 * step},
+                domain_epochs={"code": step / 9, "law": step / 11},
+            )
+        )
+        if step % 2 == 0:
+            losses = {"code": 3.0 / step, "law": 5.0 / step}
+            weights = {"code": 1 / 3, "law": 2 / 3}
+            velocity = {"code": 0.1, "law": 1 / step}
+            later = begun + (step + 0.5) / 7
+            found.append(Evaluated(time=later, step=step, tokens=96 * step, losses=losses, seconds=0.1))
+            found.append(
+                Reweighted(time=later, step=step, tokens=96 * step, weights=weights, velocity=velocity, seconds=0.1)
+            )
+    return [*found, Finished(time=begun + 2, step=6, seconds=2.0)]
+
+
+@pytest.fixture
+def event_file(tmp_path: Path) -> Path:
+    path = tmp_path / "events.jsonl"
+    file = EventFile(path)
+    for event in happenings():
+        file(event)
+    file.close()
+    return path
+
+
+def expected(path: Path) -> Points:
+    """What the store must hold, read off the lines of the file."""
+    points: Points = {}
+
+    def add(event: Event, section: str, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            points.setdefault(f"{section}/{name}", []).append((event.step, round(event.time * 1000), value))
+
+    for event in read_events(path):
+        if isinstance(event, Stepped):
+            names = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
+            add(event, "train", {name: getattr(event, name) for name in names})
+            add(event, "tokens", {name: float(count) for name, count in event.domain_tokens.items()})
+            add(event, "epochs", event.domain_epochs)
+        elif isinstance(event, Evaluated):
+            add(event, "loss", event.losses)
+        elif isinstance(event, Reweighted):
+            add(event, "weight", event.weights)
+            add(event, "velocity", event.velocity or {})
+    return points
+
+
+def told(client: MlflowClient, run_id: str) -> Points:
+    """Every metric of a run as the store has it."""
+    history = {key: client.get_metric_history(run_id, key) for key in client.get_run(run_id).data.metrics}
+    return {
+        key: sorted((point.step, point.timestamp, point.value) for point in points) for key, points in history.items()
+    }
+
+
+def tell(watcher: RunWatcher, path: Path) -> str:
+    for event in read_events(path):
+        watcher(event)
+    watcher.close()
+    return watcher.run_id
+
+
+def parents(client: MlflowClient, params: Params) -> list[Run]:
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return [run for run in runs if CONFIG_TAG in run.data.tags]
+
+
+def test_the_store_holds_what_the_file_says_once(params: Params, client: MlflowClient, event_file: Path) -> None:
+    run_id = tell(Tracker(params).child("training", "training-1"), event_file)
+    first = told(client, run_id)
+    assert first == expected(event_file) and len(first) == 14
+    assert all(math.isfinite(value) for points in first.values() for _, _, value in points)
+    assert tell(Tracker(params).child("training", "training-1"), event_file) == run_id
+    assert told(client, run_id) == first
+    child, parent = client.get_run(run_id), parents(client, params)[0]
+    assert child.data.tags[PARENT_TAG] == parent.info.run_id and child.info.status == "FINISHED"
+    assert child.info.run_name == "training"
+
+
+def test_a_training_told_in_parts_is_whole(params: Params, client: MlflowClient, event_file: Path) -> None:
+    first = Tracker(params).child("training", "training-1")
+    for event in list(read_events(event_file))[:5]:
+        first(event)
+    first.close()  # the training died here
+    assert client.get_run(first.run_id).info.status == "FAILED"
+    tell(Tracker(params).child("training", "training-1"), event_file)
+    assert told(client, first.run_id) == expected(event_file)
+    assert client.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_configuration_has_one_parent(params: Params, client: MlflowClient, settings: dict[str, Any]) -> None:
+    first, again = Tracker(params), Tracker(parse_params(settings))
+    assert first.active and again.active
+    assert len(parents(client, params)) == 1
+    jobs = [first.child("training", "training-1"), again.child("training", "training-1"), again.child("other", "b-2")]
+    assert jobs[0].run_id == jobs[1].run_id != jobs[2].run_id
+    settings["training"]["seed"] = 2
+    other = Tracker(parse_params(settings))
+    assert len(parents(client, params)) == 2
+    assert other.child("training", "training-1").run_id != jobs[0].run_id
+
+
+def test_trainings_that_start_at_once_have_one_parent(params: Params, client: MlflowClient) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        trackers = list(threads.map(lambda _: Tracker(params), range(4)))
+    assert all(tracker.active for tracker in trackers) and len(parents(client, params)) == 1
+
+
+def test_the_parent_shows_the_configuration(params: Params, client: MlflowClient) -> None:
+    Tracker(params)
+    parent = parents(client, params)[0]
+    assert parent.data.params["training.optimizer.learning_rate"] == "0.001"
+    assert parent.data.params["domains.law.source.path"] == "law.jsonl"
+    config = Path(client.download_artifacts(parent.info.run_id, "config.yaml"))
+    assert parse_params(yaml.safe_load(config.read_text())) == params
+
+
+def test_final_figures_and_files_are_on_the_parent(params: Params, client: MlflowClient, tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/index.html").write_text("report")
+    tracker = Tracker(params)
+    tracker.log_metrics({"code/final": 1.5})
+    tracker.log_artifact(tmp_path / "report")
+    tracker.finish()
+    parent = parents(client, params)[0]
+    assert parent.data.metrics == {"code/final": 1.5} and parent.info.status == "FINISHED"
+    assert [each.path for each in client.list_artifacts(parent.info.run_id, "report")] == ["report/index.html"]
+
+
+def test_a_loss_that_is_not_finite_keeps_nothing_else_out(
+    params: Params, client: MlflowClient, event_file: Path
+) -> None:
+    whole = expected(event_file)
+    step = next(event for event in happenings() if isinstance(event, Stepped))
+    file = EventFile(event_file)
+    for number, loss in enumerate([math.nan, math.inf], start=7):
+        file(step.model_copy(update={"step": number, "loss": loss, "gradient_norm": loss}))
+    file.close()
+    run_id = tell(Tracker(params).child("training", "training-1"), event_file)
+    tell(Tracker(params).child("training", "training-1"), event_file)
+    found = {key: [point for point in points if point[0] <= 6] for key, points in told(client, run_id).items()}
+    assert found == whole
+    assert len(client.get_metric_history(run_id, "tokens/code")) == 8
+
+
+@pytest.mark.timeout(60)
+def test_a_store_out_of_reach_costs_a_warning(
+    store: Path, settings: dict[str, Any], event_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings["tracking"] = {"uri": "http://127.0.0.1:9"}
+    begun = time.monotonic()
+    with caplog.at_level(logging.WARNING, logger="tasks.views.mlflow_runs"):
+        tracker = Tracker(parse_params(settings))
+        assert not tracker.active
+        assert tell(tracker.child("training", "training-1"), event_file) == ""
+        tracker.log_metrics({"code/final": 1.5})
+        tracker.log_artifact(event_file)
+        tracker.finish()
+    assert time.monotonic() - begun < 15
+    said = [record.getMessage() for record in caplog.records if record.name == "tasks.views.mlflow_runs"]
+    assert len(said) == 1 and "http://127.0.0.1:9" in said[0] and "out of reach" in said[0]

@@ -1,0 +1,115 @@
+"""A hub model becomes a folder, fetched by the real client from a hub on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FETCH = "import sys; from tasks.workspace.hub import fetch_model; fetch_model(sys.argv[1])"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as a snapshot of a public model takes."""
+
+    def __init__(self, *arguments: object, model: Path) -> None:
+        self.model = model
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith("/api/models/team/tiny/tree/"):
+            entries = [
+                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": COMMIT}
+                for file in sorted(self.model.iterdir())
+            ]
+            self.answer(json.dumps(entries).encode(), "application/json")
+        elif path.startswith("/api/models/team/tiny"):
+            files = [{"rfilename": file.name} for file in sorted(self.model.iterdir())]
+            self.answer(json.dumps({"id": "team/tiny", "sha": COMMIT, "siblings": files}).encode(), "application/json")
+        elif path.startswith("/team/tiny/resolve/") and (self.model / path.rpartition("/")[2]).is_file():
+            self.answer((self.model / path.rpartition("/")[2]).read_bytes(), "application/octet-stream")
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def answer(self, content: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a hub that has one model, team/tiny, with pickled weights beside the safe ones."""
+    model = tmp_path_factory.mktemp("hub")
+    for file in (tiny_inputs / "model").iterdir():
+        (model / file.name).write_bytes(file.read_bytes())
+    (model / "pytorch_model.bin").write_bytes(b"a pickle")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, model=model))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(hub: str, model: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the client reads its address when it is imported."""
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    return subprocess.run(
+        [sys.executable, "-c", FETCH, model],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Path) -> None:
+    from velocitune_core.model.folder import check_model_folder, load_model, load_tokenizer
+
+    assert fetch(hub, "team/tiny", tmp_path).returncode == 0
+    folder = tmp_path / "team/tiny"
+    assert check_model_folder(str(folder)) == []
+    assert load_model(str(folder)) is not None and load_tokenizer(str(folder)) is not None
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", ".gitignore"} <= names
+    assert not {"pytorch_model.bin", ".cache"} & names
+
+
+def test_a_model_that_the_hub_lacks_is_named_and_leaves_nothing(hub: str, tmp_path: Path) -> None:
+    said = fetch(hub, "team/absent", tmp_path)
+    assert "HubError" in said.stderr and "'team/absent'" in said.stderr
+    assert not (tmp_path / "team/absent").exists()
+
+
+@pytest.mark.parametrize("path", ["models/mine", "./mine", "mine", "/a/b", "a/b/c"])
+def test_folders_are_left_alone(path: str, tmp_path: Path) -> None:
+    said = fetch("http://127.0.0.1:9", path, tmp_path)
+    assert (said.returncode, said.stderr) == (0, "")

@@ -1,0 +1,76 @@
+"""Checkpoints written while training goes on: the state is copied at a step boundary, and a thread writes the copy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+from velocitune_core.checkpoint.store import save_checkpoint
+from velocitune_core.parallel.ranks import Processes
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is on the disk."""
+
+    step: int
+    path: Path
+    seconds: float  # from the copy to the rename, most of it beside the training
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time.
+
+    Costs the training a copy of the state in memory, which is kept for the next one, and the time of copying it.
+    """
+
+    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
+        self._folder, self._keep, self._processes = folder, keep, processes
+        on_gpu = processes.device.type == "cuda"
+        self._stager = DefaultStager(
+            StagingOptions(
+                use_pinned_memory=on_gpu,
+                use_shared_memory=False,
+                use_async_staging=False,
+                use_non_blocking_copy=on_gpu,
+            )
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[Saved] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint has been started whose outcome was not yet asked for."""
+        return self._pending is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome of the one that was started can be had without waiting."""
+        return self._pending is not None and self._pending.done()
+
+    def start(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Copy tensors and state, and begin to write; both may change as soon as this returns."""
+        assert self._pending is None, "ask for the outcome of the one before first"
+        begun = time.perf_counter()
+        copy: Any = self._stager.stage(dict(tensors))
+        frozen = deepcopy(dict(state))  # parts of it are live: a clock that goes on, lists of a strategy
+
+        def write() -> Saved:
+            path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, processes=self._processes)
+            return Saved(step, path, time.perf_counter() - begun)
+
+        self._pending = self._thread.submit(write)
+
+    def outcome(self) -> Saved:
+        """Wait for the one that was started. Raises SaveError if it could not be written."""
+        assert self._pending is not None, "nothing was started"
+        pending, self._pending = self._pending, None
+        return pending.result()

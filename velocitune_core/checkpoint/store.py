@@ -1,0 +1,181 @@
+"""Checkpoints that are whole or absent, written by all processes of a run and read by any number of them.
+
+`step-NNNNNNNN/` holds tensors as safetensors, one file per process (torch.distributed.checkpoint's own safetensors
+storage, which has no pickle in it), and `state.json` with everything else and a hash of each file. A folder appears
+under its name when all of that is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+
+from velocitune_core.files import commit
+from velocitune_core.parallel.ranks import ALONE, Processes
+
+STATE = "state.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, or belongs to another run."""
+
+
+class SaveError(OSError):
+    """A checkpoint that could not be written; those before it are untouched."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A sound checkpoint on the disk; its tensors are read with `read_tensors`."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]  # JSON-ready
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    *,
+    keep: int,
+    processes: Processes = ALONE,
+) -> Path:
+    """Write `folder`/step-NNNNNNNN, then drop all but the newest `keep`; every process calls with its own share.
+
+    Raises SaveError, in all processes, saying what was needed and what there was.
+    """
+    path = folder / f"step-{step:08d}"
+    temporary = folder / f".{path.name}.tmp"
+    problem: Exception | None = None
+    try:
+        _write_tensors(temporary, tensors, processes)
+        digests = _gather_digests(temporary, processes)
+        if processes.first:
+            content = {"step": step, "files": digests, "state_sha256": _state_digest(step, state), "state": state}
+            (temporary / STATE).write_text(json.dumps(content, indent=1), encoding="utf-8")
+            commit(temporary, path)
+            _prune(folder, path, keep)
+    except (OSError, CheckpointException, SafetensorError) as error:
+        problem = error if isinstance(error, Exception) else OSError(_cause(error))
+    if processes.agree(problem is not None, aside=True):
+        if processes.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise SaveError(_what_was_needed(path, tensors, problem))
+    return path
+
+
+def load_latest(folder: Path, processes: Processes = ALONE) -> tuple[Checkpoint | None, list[str]]:
+    """The newest sound checkpoint, and a line for each newer one that is damaged. Removes what a kill left behind.
+
+    Every process calls; each hashes its part of the files.
+    """
+    if processes.first:
+        for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+    processes.wait()
+    damaged = []
+    for path in _checkpoints(folder):
+        found, problem = None, None
+        try:
+            found = load_checkpoint(path, processes)
+        except CheckpointError as error:
+            problem = str(error)
+        if not processes.agree(problem is not None):
+            return found, damaged
+        damaged.append(problem or f"{path}: damaged: another process found it so")
+    return None, damaged
+
+
+def load_checkpoint(path: Path, processes: Processes = ALONE) -> Checkpoint:
+    """Raises CheckpointError naming the file that is missing, malformed, or differs from its hash."""
+    try:
+        content = json.loads((path / STATE).read_text(encoding="utf-8"))
+        if content["state_sha256"] != _state_digest(content["step"], content["state"]):
+            raise CheckpointError(f"{path / STATE}: damaged: its content differs from its hash")
+        for name, expected in sorted(content["files"].items())[processes.rank :: processes.count]:
+            if expected != (found := _digest(path / name)):
+                raise CheckpointError(f"{path / name}: damaged: sha256 {found[:12]}…, saved as {expected[:12]}…")
+        return Checkpoint(path, content["step"], content["state"])
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged: {error}") from None
+
+
+def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], processes: Processes = ALONE) -> None:
+    """Overwrite tensors, each process its share, by what was saved under their names.
+
+    Raises CheckpointError for a name or shape that the checkpoint does not have.
+    """
+    reader = HuggingFaceStorageReader(str(checkpoint.path))
+    try:
+        dcp.load(dict(into), storage_reader=reader, no_dist=processes.count == 1)
+    except (CheckpointException, SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{checkpoint.path}: its tensors do not fit this run: {_cause(error)}") from None
+
+
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
+    if processes.first:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    processes.wait(aside=True)
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    dcp.save(whole, storage_writer=writer, process_group=processes.aside, no_dist=processes.count == 1)
+
+
+def _gather_digests(folder: Path, processes: Processes) -> dict[str, str]:
+    """SHA-256 of each file by its name; each process hashes its part of them."""
+    names = sorted(file.name for file in folder.glob("*.safetensors"))
+    digests = torch.zeros(len(names), 32, dtype=torch.int64)
+    for number in range(processes.rank, len(names), processes.count):
+        digests[number] = torch.tensor(list(bytes.fromhex(_digest(folder / names[number]))))
+    rows = processes.sum(digests, aside=True).tolist()
+    return {name: bytes(row).hex() for name, row in zip(names, rows, strict=True)}
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    saved = _checkpoints(folder)
+    position = saved.index(newest)  # any before it were damaged, or the run would not have come back to this step
+    for old in saved[:position] + saved[position + keep :]:
+        shutil.rmtree(old)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"), reverse=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _state_digest(step: int, state: Mapping[str, Any]) -> str:
+    return sha256(json.dumps([step, state]).encode()).hexdigest()
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, of what torch wraps in a report of all processes."""
+    failures = getattr(error, "failures", None)
+    return str(next(iter(failures.values()))[0]) if failures else str(error)
+
+
+def _what_was_needed(path: Path, tensors: Mapping[str, Tensor], problem: Exception | None) -> str:
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+    return (
+        f"{path}: cannot be saved: {problem or 'another process failed'}; it needs {needed / 1e6:,.1f} MB beside the "
+        f"checkpoints that are there, and {free / 1e6:,.1f} MB are free"
+    )

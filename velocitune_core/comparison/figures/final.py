@@ -1,0 +1,222 @@
+"""Figures of where the strategies ended: against the frontier, per domain, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from velocitune_core.comparison.figures.style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.frontier import Frontier
+from velocitune_core.comparison.metrics import domains, metric, runs_of
+from velocitune_core.comparison.statistics import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
+from velocitune_core.contracts import ComparedRun
+from velocitune_core.report.figures.style import (
+    INK,
+    MUTED,
+    SMALL_POINTS,
+    TEXT_POINTS,
+    TITLE_POINTS,
+    WIDTH_INCHES,
+    domain_rows,
+    dress,
+    label,
+    notice,
+    percent,
+    rows_height,
+)
+from velocitune_core.report.summary import signed
+
+NUMBERS_AT_MOST = 10  # domains whose differences are also written as numbers
+_COST_PARTS = ("proxies", "search", "evaluation", "reweighting")
+_COST_COLOURS = ("#E69F00", "#CC79A7", "#56B4E9", "#0072B2")
+
+
+def frontier_planes(summary: ComparisonSummary) -> Figure:
+    """Mean over seeds in both planes, and the frontier of the constant mixtures' means.
+
+    The bars are 95 % intervals of the difference to the baseline of the same seed: what a seed does to all strategies
+    alike moves the frontier too and says nothing about who is where.
+    """
+    title = "Against the frontier of constant mixtures"
+    shown = [plane for plane in PLANES if any(_place(each, plane) for each in summary.strategies.values())]
+    if not shown:
+        return notice(title, "There is no plane that both axes exist in.")
+    styles = strategy_styles(summary)
+    key_rows = -(-len(summary.strategies) // 4)
+    height = 5.6 + 0.3 * key_rows
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
+    for axes, plane in zip(figure.subplots(1, len(shown), squeeze=False).flat, shown, strict=True):
+        dress(axes, SMALL_POINTS)
+        for strategy in summary.strategies.values():
+            _point(axes, strategy, plane, styles[strategy.label])
+        _frontier(axes, summary, plane)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
+        axes.set_xlabel(f"{metric(plane.x).heading}, nats per token", fontsize=TEXT_POINTS, color=INK)
+        axes.set_ylabel(f"{metric(plane.y).heading}, nats per token", fontsize=TEXT_POINTS, color=INK)
+    figure.axes[0].set_title("better: down and left", loc="left", fontsize=TEXT_POINTS, color=MUTED)
+    figure.axes[-1].set_title("filled colour: a gain", loc="right", fontsize=TEXT_POINTS, color=MUTED)
+    key = [
+        Line2D([], [], color=style.colour, marker=style.marker, markersize=8, linestyle="none", label=label(name, 26))
+        for name, style in styles.items()
+    ]
+    figure.legend(handles=key, loc="outside lower left", ncols=min(4, len(key)), fontsize=SMALL_POINTS, frameon=False)
+    return figure
+
+
+def _place(strategy: StrategySummary, plane: Plane) -> tuple[Estimate, Estimate] | None:
+    x, y = strategy.metrics.get(plane.x), strategy.metrics.get(plane.y)
+    return None if x is None or y is None else (x, y)
+
+
+def _point(axes: Axes, strategy: StrategySummary, plane: Plane, style: StrategyStyle) -> None:
+    """Filled where the distance to the frontier is clear of zero and below; the constant mixtures are filled too."""
+    place, distance = _place(strategy, plane), strategy.distances[plane.name]
+    if place is None:
+        return
+    filled = style.constant or (distance is not None and distance.verdict == "gain")
+    x, y = place
+    x_bar, y_bar = strategy.differences[plane.x], strategy.differences[plane.y]
+    axes.errorbar(
+        x.mean,
+        y.mean,
+        xerr=x_bar.half_width if x_bar else None,
+        yerr=y_bar.half_width if y_bar else None,
+        color=style.colour,
+        marker=style.marker,
+        markersize=7 if style.constant else 9,
+        markerfacecolor=style.colour if filled else "white",
+        markeredgewidth=1.8,
+        elinewidth=1.1,
+        zorder=3 if style.constant else 4,
+    )
+
+
+def _frontier(axes: Axes, summary: ComparisonSummary, plane: Plane) -> None:
+    """The hull of the means, dashed where it is extrapolated."""
+    found = [place for each in summary.constant if (place := _place(each, plane))]
+    if not found:
+        return
+    frontier = Frontier.through((x.mean, y.mean) for x, y in found)
+    axes.margins(0.08)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.plot(frontier.x, frontier.y, color=INK, linewidth=1.8, zorder=2)
+    for start, end in ((left, frontier.x[0]), (frontier.x[-1], right)):
+        ends = np.array([start, end])
+        axes.plot(ends, [frontier.height(x) for x in ends], color=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=2)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def difference_per_domain(summary: ComparisonSummary) -> Figure:
+    """Final loss minus the baseline's per domain, mean of the pairs; bold where the interval is clear of zero."""
+    title = "Difference to the baseline per domain"
+    others = [each for each in summary.strategies.values() if each is not summary.baseline]
+    if not others:
+        return notice(title, "There is no strategy but the baseline.")
+    names = domains(summary.comparison)
+    grid = [[each.loss_differences[name] for name in names] for each in others]
+    means = np.array([[np.nan if cell is None else cell.mean for cell in row] for row in grid])  # (strategies, K)
+    largest = float(np.nanmax(np.abs(means), initial=0.0)) or 1.0
+    figure = Figure(figsize=(WIDTH_INCHES, rows_height(len(others)) + 0.9), layout="constrained", facecolor="white")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
+    axes = figure.subplots()
+    colours = LinearSegmentedColormap.from_list("less-more", ["#0072B2", "#ffffff", "#D55E00"])
+    image = axes.imshow(means, cmap=colours, norm=TwoSlopeNorm(0, -largest, largest), aspect="auto")
+    dress(axes, SMALL_POINTS)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_yticks(range(len(others)), [label(each.label, 26) for each in others])
+    slanted = len(names) > 7
+    axes.set_xticks(
+        range(len(names)),
+        [label(name, 16) for name in names],
+        rotation=40 * slanted,
+        ha="right" if slanted else "center",
+    )
+    axes.hlines(np.arange(1, len(others)) - 0.5, -0.5, len(names) - 0.5, color="white", linewidth=2)
+    for row, cells in enumerate(grid):
+        for column, cell in enumerate(cells):
+            _difference(axes, column, row, cell, largest, len(names) <= NUMBERS_AT_MOST)
+    scale = figure.colorbar(image, ax=axes, pad=0.02, aspect=30)
+    scale.set_label("nats per token; blue: better", fontsize=SMALL_POINTS, color=INK)
+    scale.ax.tick_params(labelsize=SMALL_POINTS, colors=INK, length=0)
+    scale.outline.set_visible(False)  # type: ignore[operator]
+    return figure
+
+
+def _difference(axes: Axes, column: int, row: int, cell: Estimate | None, largest: float, written: bool) -> None:
+    """A number, bold where clear of zero, or only a dot there where numbers would be too many."""
+    clear = cell is not None and bool(cell.sign)
+    text = "–" if cell is None else signed(cell.mean, 3) if written else "•" if clear else ""
+    dark = cell is not None and abs(cell.mean) > 0.75 * largest
+    axes.text(
+        column,
+        row,
+        text,
+        ha="center",
+        va="center",
+        fontsize=SMALL_POINTS,
+        fontweight="bold" if clear else "normal",
+        color="white" if dark else INK,
+    )
+
+
+def added_cost(summary: ComparisonSummary) -> Figure:
+    """Tokens and time that a strategy adds to a run, mean over seeds, by what they go to."""
+    rows = list(summary.strategies.values())
+    height = rows_height(len(rows)) + 0.7
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
+    figure.suptitle("Added tokens and time", x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
+    tokens, seconds = figure.subplots(1, 2, sharey=True)
+    for axes, unit in ((tokens, "tokens"), (seconds, "seconds")):
+        dress(axes)
+        for row, strategy in enumerate(rows):
+            runs = runs_of(summary.comparison, strategy.label).values()
+            parts = np.mean([_added(summary, run, unit) for run in runs], axis=0)  # (parts,)
+            lefts = np.cumsum(parts) - parts
+            axes.barh([row] * len(parts), parts, left=lefts, height=0.6, color=_COST_COLOURS)
+            total = float(parts.sum())
+            text = "unknown" if np.isnan(total) else percent(total)
+            axes.annotate(
+                text,
+                (0 if np.isnan(total) else total, row),
+                (6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=SMALL_POINTS,
+                color=INK,
+            )
+        axes.margins(x=0.25)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    domain_rows(tokens, [each.label for each in rows])
+    tokens.set_yticks(range(len(rows)), [label(each.label, 26) for each in rows])
+    seconds.grid(axis="y", visible=False)
+    tokens.set_xlabel("of the run's tokens", fontsize=TEXT_POINTS, color=INK)
+    seconds.set_xlabel("of the run's time without evaluation", fontsize=TEXT_POINTS, color=INK)
+    key = [
+        Line2D([], [], marker="s", markersize=10, color=colour, linestyle="none", label=part)
+        for part, colour in zip(_COST_PARTS, _COST_COLOURS, strict=True)
+    ]
+    figure.legend(handles=key, loc="outside upper right", ncols=4, fontsize=SMALL_POINTS, frameon=False)
+    return figure
+
+
+def _added(summary: ComparisonSummary, run: ComparedRun, unit: str) -> Sequence[float]:
+    """Shares of the run's own, in the order of _COST_PARTS; they add up to added_tokens and added_seconds."""
+    comparison, result, spent = summary.comparison, run.result, run.result.seconds
+    if unit == "tokens":
+        parts, own = (comparison.proxy_tokens * run.uses_targets, run.search_tokens, 0, 0), float(result.tokens)
+    else:
+        proxies = comparison.proxy_seconds * run.uses_targets
+        parts = (proxies, run.search_seconds, spent.evaluation, spent.reweighting)
+        own = spent.total - spent.evaluation - spent.reweighting
+    return [part / own if own > 0 else float("nan") for part in parts]

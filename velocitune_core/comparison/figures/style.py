@@ -1,0 +1,32 @@
+"""How a strategy looks in all figures of a comparison."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from velocitune_core.comparison.statistics import ComparisonSummary
+from velocitune_core.report.figures.style import INK, domain_colours, domain_dashes
+
+_MARKERS = "oD^vPX<>ph*d"
+_LIGHTEST, _DARKEST = 0.76, 0.30  # greys of the least and the most even mixture
+
+
+class StrategyStyle(NamedTuple):
+    colour: str
+    dashes: str
+    marker: str
+    constant: bool
+
+
+def strategy_styles(summary: ComparisonSummary) -> dict[str, StrategyStyle]:
+    """By label; the baseline is black and dashed where it is no part of the frontier."""
+    contenders = [each.label for each in summary.contenders]
+    colours, dashes = domain_colours(contenders), domain_dashes(contenders)
+    styles = {summary.baseline.label: StrategyStyle(INK, "--", "s", True)}
+    constant = [each.label for each in summary.constant]
+    for rank, label in enumerate(constant):
+        grey = _LIGHTEST - (_LIGHTEST - _DARKEST) * rank / max(len(constant) - 1, 1)
+        styles[label] = StrategyStyle("#" + f"{round(grey * 255):02x}" * 3, "-", "s", True)
+    for rank, label in enumerate(contenders):
+        styles[label] = StrategyStyle(colours[label], dashes[label], _MARKERS[rank % len(_MARKERS)], False)
+    return styles

@@ -1,0 +1,141 @@
+"""What a comparison says, in a paragraph of plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary
+from velocitune_core.comparison.tables import MISSING, estimate_text, number_text
+from velocitune_core.report.figures.style import percent, tokens_text
+from velocitune_core.report.summary import listed
+
+
+def answer(summary: ComparisonSummary) -> str:
+    """Which constant mixture is best, who beats the frontier of them, who forgets, and what it costs."""
+    tokens = tokens_text(summary.comparison.runs[0].result.tokens)
+    seeds = len(summary.seeds)
+    sentences = [
+        f"{len(summary.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''}, {tokens} tokens a run.",
+        _best_constant(summary),
+        *_below_frontier(summary),
+        _forgetting(summary),
+        _cost(summary),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _best_constant(summary: ComparisonSummary) -> str:
+    constant = summary.constant or [each for each in [summary.baseline] if not each.dynamic]
+    if not constant:
+        return ""
+    best = min(constant, key=lambda each: _macro(each).mean)
+    text = f"{best.label} with a macro-average loss of {_nats(_macro(best), sign=False)} nats per token"
+    difference = best.differences["macro_average_loss"]
+    if best is not summary.baseline and difference is not None:
+        text += f", {_nats(difference)} against {summary.baseline.label}"
+    return f"The best constant mixture is {text}."
+
+
+def _macro(strategy: StrategySummary) -> Estimate:
+    found = strategy.metrics["macro_average_loss"]
+    assert found is not None, "every run has losses"
+    return found
+
+
+def _below_frontier(summary: ComparisonSummary) -> list[str]:
+    """A sentence per plane: who gains, or that nobody does."""
+    if not summary.comparison.frontier:
+        return ["No constant mixtures are named as a frontier, so a gain cannot be told from a trade."]
+    if not summary.contenders:
+        return []
+    if len(summary.seeds) == 1:
+        return ["One seed gives no interval, so whether any strategy beats the constant mixtures stays open."]
+    sentences = []
+    axes = {
+        "size_weighted": "macro-average loss at the same size-weighted loss",
+        "retention": "average loss of the learnt domains at the same retention",
+    }
+    for plane, meaning in axes.items():
+        found = [(each.label, distance) for each in summary.contenders if (distance := each.distances[plane])]
+        if not found:
+            continue
+        gains = [
+            f"{label} ({_nats(distance.estimate)})"
+            for label, distance in sorted(found, key=lambda pair: pair[1].estimate.mean)
+            if distance.verdict == "gain"
+        ]
+        worse = [label for label, distance in found if distance.verdict == "loses"]
+        who = f"{listed(gains)} {'lie' if len(gains) > 1 else 'lies'}" if gains else "no other strategy lies"
+        text = f"In {meaning}, {who} below the frontier of constant mixtures with an interval clear of zero"
+        sentences.append(
+            text + (f"; {listed(worse)} {'lie' if len(worse) > 1 else 'lies'} above it." if worse else ".")
+        )
+    return sentences
+
+
+def _forgetting(summary: ComparisonSummary) -> str:
+    found = {
+        label: estimate
+        for label, strategy in summary.strategies.items()
+        if (estimate := strategy.metrics.get("retention")) is not None
+    }
+    if not found:
+        return ""
+    of = listed(sorted(set(summary.comparison.retained)))
+    forgot = sorted((label for label in found if _above_zero(found[label])), key=lambda label: -found[label].mean)
+    if not forgot:
+        return f"None is shown to forget {of}." if len(summary.seeds) > 1 else f"None forgot {of}."
+    worst, least = forgot[0], min(found, key=lambda label: found[label].mean)
+    everyone = len(forgot) == len(found)
+    text = f"{'All strategies' if everyone else listed(forgot)} forgot some of {of}: {_nats(found[worst])} nats"
+    if len(found) > 1 and _nats(found[worst]) != _nats(found[least]):
+        text += f" with {worst}, {_nats(found[least])} with {least}"
+    return f"{text}."
+
+
+def _above_zero(found: Estimate) -> bool:
+    return found.mean > 0 if found.sign is None else found.sign > 0
+
+
+def _nats(found: Estimate, *, sign: bool = True) -> str:
+    """In a sentence, an interval that is not there goes unmentioned."""
+    if found.half_width is None:
+        return number_text(found.mean, "nats", sign=sign)
+    return estimate_text(found, "nats", sign=sign)
+
+
+def _cost(summary: ComparisonSummary) -> str:
+    """Of those that gain, or where nobody does, the range over the contenders."""
+    gains = [
+        each
+        for each in summary.contenders
+        if any(found and found.verdict == "gain" for found in each.distances.values())
+    ]
+
+    def shares(strategy: StrategySummary) -> tuple[float, float]:
+        added = (strategy.metrics["added_tokens"], strategy.metrics["added_seconds"])
+        return tuple(found.mean if found else math.nan for found in added)  # type: ignore[return-value]
+
+    def text(share: float) -> str:
+        return MISSING if math.isnan(share) else percent(share)
+
+    if gains:
+        costs = [
+            f"{each.label} {text(tokens)} tokens and {text(seconds)} time"
+            for each in gains
+            for tokens, seconds in [shares(each)]
+        ]
+        return f"What a gain adds to the run's own cost: {'; '.join(costs)}."
+    if not summary.contenders:
+        return ""
+    tokens, seconds = zip(*(shares(each) for each in summary.contenders), strict=True)
+    return f"What the other strategies add to the run's own cost: {_range(tokens)} tokens and {_range(seconds)} time."
+
+
+def _range(shares: Sequence[float]) -> str:
+    known = [share for share in shares if not math.isnan(share)]
+    if not known:
+        return "an unknown share of"
+    low, high = percent(min(known)), percent(max(known))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,91 @@
+"""Packing a domain from its source: what the same settings have finished is taken, and what was killed goes on."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import tokenizers
+
+from velocitune_core.config import Data, Domain
+from velocitune_core.contracts import Contract, ContractError, DomainManifest
+from velocitune_core.data.packing.packer import SHARD_TOKENS, Watcher, pack_domain
+from velocitune_core.data.sources import MalformedRows, read_documents, source_files
+from velocitune_core.data.tokenize import Tokenizer, tokenizer_digest
+
+_WING = Path(__file__).parents[1]  # velocitune_core/data
+
+
+class FinishedPacking(Contract):
+    """<folder>.json beside a packed domain."""
+
+    key: str
+    domain: DomainManifest
+    malformed_shown: list[str]
+
+
+def pack_source(
+    name: str,
+    domain: Domain,
+    tokenizer: Tokenizer,
+    data: Data,
+    folder: Path,
+    watch: Watcher,
+    *,
+    shard_tokens: int = SHARD_TOKENS,
+) -> tuple[DomainManifest, MalformedRows]:
+    """Pack the documents of a source into a folder, as `pack_domain` does; returns the malformed rows it passed over.
+
+    A data set on the hub is packed from its beginning, since nothing tells whether it is still the same. Raises
+    PackingError and SourceError.
+    """
+    key, record = packing_key(name, domain, tokenizer, data), folder.with_name(f"{folder.name}.json")
+    if (finished := _finished(record, key, data.malformed_rows)) and folder.is_dir():
+        rows = MalformedRows(data.malformed_rows, finished.domain.malformed, finished.malformed_shown)
+        return finished.domain, rows
+    malformed = MalformedRows(data.malformed_rows)
+    documents = read_documents(domain.source, Path(data.path), malformed)
+    packed = pack_domain(
+        name,
+        documents,
+        tokenizer,
+        data,
+        domain.max_tokens,
+        folder,
+        key=key,
+        shard_tokens=shard_tokens,
+        watch=watch,
+    ).model_copy(update={"malformed": malformed.count})
+    if key is not None:
+        FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(record)
+    return packed, malformed
+
+
+def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data) -> str | None:
+    """Hash of all that decides what a domain's files hold; None where the source cannot be told from a changed one.
+
+    A file of the source counts as the same while its path, size and time of change are. How many rows may be malformed
+    is left out: it decides whether packing ends, not with what.
+    """
+    files = source_files(domain.source, Path(data.path))
+    if files is None:
+        return None
+    content = {
+        "name": name,
+        "domain": domain.model_dump(mode="json"),
+        "data": data.model_dump(mode="json", exclude={"malformed_rows"}),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "files": files,
+        "code": [sha256(file.read_bytes()).hexdigest() for file in sorted(_WING.rglob("*.py"))],
+        "tokenizers": tokenizers.__version__,
+    }
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(record: Path, key: str | None, allowed: int) -> FinishedPacking | None:
+    try:
+        finished = FinishedPacking.read(record)
+    except ContractError:
+        return None
+    return finished if finished.key == key and finished.domain.malformed <= allowed else None

@@ -1,0 +1,282 @@
+"""From documents to fixed-length token sequences: exact dedup, split by hash, tokenise, pack, one .npy per split.
+
+A plain .npy matrix is memory-mapped by numpy itself, shared between processes by the page cache, and costs nothing but
+its tokens: no index, no metadata to load, and any row is one slice away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from velocitune_core.config import Data
+from velocitune_core.contracts import DomainManifest, Split
+from velocitune_core.data.packed_files import file_sha256
+from velocitune_core.data.packing.resume_state import PackingState
+from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
+from velocitune_core.data.sources import Document
+from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Tokenizer, tokenizer_digest
+from velocitune_core.files import replacing
+
+SHARD_TOKENS = 10_000_000  # between two states on disk: what a kill costs at most
+
+_BATCH_DOCUMENTS = 256
+_BATCH_CHARACTERS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the packing of a domain is."""
+
+    documents: int  # read, those of a killed run too
+    tokens: int  # of whole training sequences so far
+    resumed_at: int | None  # document that this run began at; None: the first
+    tokenised: int  # documents, by this run
+
+
+Watcher = Callable[[Progress], None]
+
+__all__ = ["PackingError", "Progress", "document_digest", "is_held_out", "pack_domain", "tokenizer_digest"]
+
+
+def document_digest(text: str) -> bytes:
+    """16 bytes that equal texts share: NFC-normalised, every run of whitespace taken as one blank."""
+    normalised = " ".join(unicodedata.normalize("NFC", text).split())
+    return hashlib.blake2b(normalised.encode(), digest_size=16).digest()
+
+
+def is_held_out(digest: bytes, fraction: float) -> bool:
+    """Whether a document is held out: a function of its text alone.
+
+    Adding documents moves none across, the same text goes to the same side in every domain, and what a fraction holds
+    out a larger one holds out too.
+    """
+    return int.from_bytes(digest[:8]) < fraction * 2.0**64
+
+
+def pack_domain(
+    name: str,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    data: Data,
+    max_tokens: int | None,
+    folder: Path,
+    *,
+    key: str | None = None,
+    shard_tokens: int = SHARD_TOKENS,
+    watch: Watcher = lambda progress: None,
+) -> DomainManifest:
+    """Write `<folder>/train.npy` and `<folder>/held_out.npy` and describe them.
+
+    Each file is a (sequences, data.sequence_length) matrix of token ids, uint16 where the vocabulary fits, else uint32.
+    Its rows are the tokens of the split's documents one after the other, each document followed by end-of-text. Tokens
+    that fill no whole row at the end are dropped. Text that spells a special token is tokenised as text.
+
+    `max_tokens` caps the training split, floored to whole rows, and takes the *first* documents: shuffle a sorted
+    corpus before. The held-out rows are an even draw, seeded by the domain's name, of at most data.held_out_sequences
+    out of all held-out documents, so the whole source is read even where `max_tokens` takes little of it; what is only
+    read costs a hash, no tokenising.
+
+    Work in progress lies in `.<name of folder>.partial` beside the folder, with a state every `shard_tokens` tokens. A
+    call with the `key` of a killed one goes on from its last state and makes the same files; None never goes on.
+
+    Memory: a few batches of documents, the held-out draw, and a cache of digests, whatever the size of the domain. Both
+    files appear together or, on an exception, not at all. In a Split, `documents` are those its rows were taken from
+    (for held_out: drawn from). Raises PackingError for a tokenizer without end-of-text token and for a domain that is
+    empty or too small for one sequence of each split.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    packer = _Packer(name, tokenizer, data, max_tokens, shard_tokens)
+    packer.open(partial, key)
+    try:
+        packer.run(documents, watch)
+        if problem := packer.problem():
+            raise PackingError(problem)
+        manifest = packer.finish(folder.name)
+    except PackingError:
+        shutil.rmtree(partial)  # going on would lead here again
+        raise
+    finally:
+        packer.close()
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        for file in ("train.npy", "held_out.npy"):
+            (partial / file).rename(temporary / file)
+    shutil.rmtree(partial)
+    return manifest
+
+
+class _Packer:
+    """The state of packing one domain."""
+
+    def __init__(self, name: str, tokenizer: Tokenizer, data: Data, max_tokens: int | None, shard_tokens: int) -> None:
+        if tokenizer.eos_token_id is None:
+            raise PackingError("the tokenizer has no end-of-text token; set eos_token in its tokenizer_config.json")
+        self.name = name
+        self.data = data
+        self.max_sequences = None if max_tokens is None else max_tokens // data.sequence_length
+        if self.max_sequences == 0:
+            raise PackingError(
+                f"domain {name!r}: max_tokens {max_tokens} is under one sequence of {data.sequence_length}; raise it"
+            )
+        self.dtype = np.dtype(np.uint16 if max(tokenizer.get_vocab().values()) < 2**16 else np.uint32)
+        self.counts = dict.fromkeys(("read", "duplicates", "too_short", "train", "held_out"), 0)  # documents
+        self.held_out = Reservoir(data.held_out_sequences, name)
+        self._tokenizer: ParallelTokenizer[list[bytes]] = ParallelTokenizer(tokenizer, self.dtype)
+        self._train_stream = RowStream(data.sequence_length, self.dtype)
+        self._held_out_stream = RowStream(data.sequence_length, self.dtype)
+        self._shard_tokens = shard_tokens
+        self._unsaved_tokens = 0
+        self._tokenised = 0
+
+    def open(self, folder: Path, key: str | None) -> None:
+        """Begin in a folder, or go on from the last state that a killed run with the same key left in it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, train = folder, folder / "train.npy"
+        self._state = PackingState(folder / "state.sqlite", key)
+        values, arrays = self._state.shard() or ({}, {})
+        sequences = values.get("sequences", 0)
+        row_bytes = self.data.sequence_length * self.dtype.itemsize
+        if sequences and not (train.is_file() and train.stat().st_size > sequences * row_bytes):  # altered by hand
+            self._state.begin_anew()
+            values, sequences = {}, 0
+        if values:
+            self.counts = values["documents"]
+            self._train_stream.rest = arrays.pop("train_rest")
+            self._held_out_stream.rest = arrays.pop("held_out_rest")
+            self.held_out.restore(values["offered"], values["random"], arrays)
+        self._resumed_at = self.counts["read"] or None
+        self.writer = RowWriter(train, self.data.sequence_length, self.dtype, sequences)
+
+    def run(self, documents: Iterable[Document], watch: Watcher) -> None:
+        self._tell(watch)
+        for batch in _batches(self._kept(islice(documents, self.counts["read"], None))):
+            wanted = [each for each in batch if not self._full() or self._is_held_out(each[0])]
+            if wanted:
+                digests, texts = zip(*wanted, strict=True)
+                self._take(self._tokenizer.submit(list(digests), texts))
+            if self._unsaved_tokens >= self._shard_tokens:
+                self._take(self._tokenizer.drain())
+                self._save()
+            self._tell(watch)
+        self._take(self._tokenizer.drain())
+        self._tell(watch)
+
+    def problem(self) -> str | None:
+        """Why there are too few sequences, if so."""
+        counts = self.counts
+        if not counts["read"]:
+            return f"domain {self.name!r} is empty: its source has no documents"
+        if self.writer.sequences and self.held_out.offered:
+            return None
+        return (
+            f"domain {self.name!r} is too small for one training and one held-out sequence of "
+            f"{self.data.sequence_length} tokens: {counts['read']} documents read, {counts['duplicates']} duplicates, "
+            f"{counts['too_short']} under {self.data.min_characters} characters; training: {counts['train']} "
+            f"documents, {self.writer.sequences} sequences and {len(self._train_stream.rest)} tokens; held out: "
+            f"{counts['held_out']} documents, {self.held_out.offered} sequences and "
+            f"{len(self._held_out_stream.rest)} tokens. Give it more text, or change data.held_out_fraction "
+            f"({self.data.held_out_fraction}) or data.sequence_length"
+        )
+
+    def finish(self, folder_name: str) -> DomainManifest:
+        """Complete both files, which then count as whole, and describe them."""
+        self.writer.finish()
+        held_out = RowWriter(self._folder / "held_out.npy", self.data.sequence_length, self.dtype)
+        held_out.append(self.held_out.rows())
+        held_out.finish()
+        held_out.close()
+        splits = {
+            split: Split(
+                file=f"{folder_name}/{split}.npy",
+                documents=self.counts[split],
+                sequences=writer.sequences,
+                tokens=writer.sequences * self.data.sequence_length,
+                sha256=file_sha256(self._folder / f"{split}.npy"),
+            )
+            for split, writer in (("train", self.writer), ("held_out", held_out))
+        }
+        return DomainManifest(
+            train=splits["train"],
+            held_out=splits["held_out"],
+            documents_read=self.counts["read"],
+            duplicates=self.counts["duplicates"],
+            too_short=self.counts["too_short"],
+        )
+
+    def close(self) -> None:
+        self._tokenizer.close()
+        self.writer.close()
+        self._state.close()
+
+    def _kept(self, documents: Iterable[Document]) -> Iterator[tuple[bytes, str]]:
+        """Counts documents and lets those pass that are long enough and new."""
+        for document in documents:
+            self.counts["read"] += 1
+            if len(document.text.strip()) < self.data.min_characters:
+                self.counts["too_short"] += 1
+                continue
+            digest = document_digest(document.text)
+            if not self._state.add(digest):
+                self.counts["duplicates"] += 1
+                continue
+            yield digest, document.text
+
+    def _take(self, tokenised: Iterable[tuple[list[bytes], list[Tokens]]]) -> None:
+        """Each document's tokens into its split."""
+        for digests, batch in tokenised:
+            self._tokenised += len(batch)
+            for digest, tokens in zip(digests, batch, strict=True):
+                self._unsaved_tokens += len(tokens)
+                if self._is_held_out(digest):
+                    self.counts["held_out"] += 1
+                    self.held_out.offer(self._held_out_stream.add(tokens))
+                elif not self._full():
+                    self.counts["train"] += 1
+                    rows = self._train_stream.add(tokens)
+                    left = None if self.max_sequences is None else self.max_sequences - self.writer.sequences
+                    self.writer.append(rows[:left])
+
+    def _save(self) -> None:
+        """A finished shard: its rows on disk first, then the state that counts them."""
+        self.writer.sync()
+        values = {
+            "documents": self.counts,
+            "sequences": self.writer.sequences,
+            "offered": self.held_out.offered,
+            "random": self.held_out.random_state(),
+        }
+        rests = {"train_rest": self._train_stream.rest, "held_out_rest": self._held_out_stream.rest}
+        self._state.save(values, {**rests, **self.held_out.arrays()})
+        self._unsaved_tokens = 0
+
+    def _is_held_out(self, digest: bytes) -> bool:
+        return is_held_out(digest, self.data.held_out_fraction)
+
+    def _full(self) -> bool:
+        return self.max_sequences is not None and self.writer.sequences >= self.max_sequences
+
+    def _tell(self, watch: Watcher) -> None:
+        tokens = self.writer.sequences * self.data.sequence_length
+        watch(Progress(self.counts["read"], tokens, self._resumed_at, self._tokenised))
+
+
+def _batches(documents: Iterator[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
+    """Batches small enough for memory, however long the documents, and large enough for the tokenizer's threads."""
+    batch: list[tuple[bytes, str]] = []
+    characters = 0
+    for digest, text in documents:
+        batch.append((digest, text))
+        characters += len(text)
+        if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

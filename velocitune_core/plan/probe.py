@@ -1,0 +1,119 @@
+"""A few real optimizer steps and held-out batches, timed: `python -m velocitune_core.plan.probe probe.json`.
+
+Started as a training is, by itself or by `torchrun -m`, so that it has a training's threads and leaves nothing behind
+in the process that asks. Token ids are random: no step and no evaluation takes longer for one text than for another.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from velocitune_core.config import Positive, Section, Training
+
+if TYPE_CHECKING:
+    from velocitune_core.parallel.ranks import Processes
+
+EVALUATIONS = 9  # at most; they are short, and three of them were now and then all slow
+DOMAIN = "random"
+
+
+class Probe(Section):
+    """What to time."""
+
+    model: str  # transformers folder, with weights
+    training: Training
+    sequence_length: Positive
+    vocabulary_size: Positive
+    evaluation_sequences: Positive  # per forward pass and process
+    steps: Positive  # at most, after a first one that is not timed
+    seconds: float  # no further step is begun after so many of them
+    saves: bool  # whether a checkpoint is timed; it is written beside the probe's file
+    threads: Positive
+
+
+class Timings(Section):
+    """Medians in seconds, but for `ready`."""
+
+    ready: float  # seconds since the epoch when the first step could begin
+    step: float  # of training.batch_sequences
+    steps: int  # timed
+    evaluation: float  # of one forward pass of evaluation_sequences in every process
+    checkpoint: float | None
+
+
+def main(path: Path) -> None:
+    """Time what the file asks for and write timings.json beside it."""
+    probe = Probe.model_validate_json(path.read_text(encoding="utf-8"), strict=False)
+    import torch
+
+    torch.set_num_threads(probe.threads)
+    from velocitune_core.parallel.ranks import start_processes, stop_processes
+
+    processes = start_processes()
+    try:
+        timings = measure(probe, processes, path.parent)
+        if processes.first:
+            (path.parent / "timings.json").write_text(timings.model_dump_json(), encoding="utf-8")
+    finally:
+        stop_processes()
+
+
+def measure(probe: Probe, processes: Processes, scratch: Path) -> Timings:
+    """Every process of the probe must call; checkpoints go below `scratch`."""
+    import numpy as np
+    import torch
+
+    from velocitune_core.checkpoint.store import save_checkpoint
+    from velocitune_core.train.learner import Learner
+
+    learner = Learner(probe.model, probe.training, processes)
+    ready, random = time.time(), np.random.default_rng(processes.rank)
+
+    def tokens(sequences: int) -> np.ndarray:
+        return random.integers(probe.vocabulary_size, size=(sequences, probe.sequence_length))
+
+    def step() -> None:
+        share = probe.training.batch_sequences // processes.count
+        batch = learner.gradients(torch.from_numpy(tokens(share)), np.zeros(share, dtype=np.int64), 1)
+        assert batch.finite
+        learner.apply(probe.training.optimizer.learning_rate)
+
+    def evaluate() -> None:
+        rows = tokens(probe.evaluation_sequences * processes.count)
+        learner.evaluate({DOMAIN: rows}, probe.evaluation_sequences)
+
+    def save() -> None:
+        save_checkpoint(scratch / "checkpoints", 1, learner.state(), {}, keep=1, processes=processes)
+
+    steps = _timed(step, probe.steps, probe.seconds, processes)
+    return Timings(
+        ready=ready,
+        step=median(steps),
+        steps=len(steps),
+        evaluation=median(_timed(evaluate, EVALUATIONS, probe.seconds / 2, processes)),
+        checkpoint=_seconds_of(save) if probe.saves else None,
+    )
+
+
+def _timed(act: Callable[[], None], times: int, limit_seconds: float, processes: Processes) -> list[float]:
+    """Seconds of each of up to `times` calls after a first one; all processes stop together."""
+    act()
+    start, seconds = time.perf_counter(), [_seconds_of(act)]
+    while len(seconds) < times and not processes.agree(time.perf_counter() - start > limit_seconds):
+        seconds.append(_seconds_of(act))
+    return seconds
+
+
+def _seconds_of(act: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""The mixtures that come with the project."""

@@ -1,0 +1,139 @@
+"""Figures of one training: weights, velocities and held-out losses over tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
+
+from velocitune_core.contracts import InitialLosses, Targets, TrainResult
+from velocitune_core.report.figures.style import (
+    INK,
+    MUTED,
+    OTHERS,
+    SMALL_POINTS,
+    TEXT_POINTS,
+    domain_colours,
+    domain_dashes,
+    label,
+    label_right,
+    largest,
+    new_figure,
+    notice,
+    panel_title,
+    panels,
+    percent,
+    token_axis,
+)
+
+_TOKENS_SEEN = "tokens seen"
+
+
+def weights_over_time(train: TrainResult, initial_weights: Mapping[str, float] | None = None) -> Figure:
+    """Domain weights (shares of a batch) stacked over tokens, labelled with original → final share.
+
+    `initial_weights` default to the first recorded ones. Beyond 12 domains the smallest are one band, "others".
+    """
+    title = "Domain weights over the training"
+    trajectory = [(point.tokens, point.weights) for point in train.weights]
+    if initial_weights is not None and (not trajectory or trajectory[0][0] > 0):
+        trajectory.insert(0, (0, dict(initial_weights)))
+    if not trajectory:
+        return notice(title, "The training recorded no weights.")
+    trajectory.append((max(train.tokens, trajectory[-1][0]), trajectory[-1][1]))
+    tokens = np.array([at for at, _ in trajectory])  # (T,)
+    original, final = initial_weights or trajectory[0][1], trajectory[-1][1]
+    shown = largest({name: max(original[name], final[name]) for name in final})
+    colours = domain_colours(final)
+    bands = [
+        (label(name), colours[name], original[name], np.array([weights[name] for _, weights in trajectory]))
+        for name in shown
+    ]
+    folded = sorted(set(final) - set(shown))
+    if folded:
+        rest = np.array([sum(weights[name] for name in folded) for _, weights in trajectory])
+        bands.append((f"{len(folded)} others", OTHERS, sum(original[name] for name in folded), rest))
+    bands.reverse()  # the first name on top, as one reads
+
+    figure, axes = new_figure(6.2, title, "share of every batch; labels: original → final")
+    shares = np.array([band[3] for band in bands])  # (bands, T)
+    axes.stackplot(tokens, shares, colors=[band[1] for band in bands], step="post", edgecolor="white", linewidth=0.6)
+    axes.set_xlim(0, max(tokens[-1], 1))
+    axes.set_ylim(0, max(1.0, float(shares.sum(axis=0).max())))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.set_ylabel("weight (share of a batch)", fontsize=TEXT_POINTS, color=INK)
+    token_axis(axes, text=_TOKENS_SEEN)
+    middles = np.cumsum(shares[:, -1]) - shares[:, -1] / 2
+    labels = [
+        (float(middle), f"{name}  {percent(before)} → {percent(float(series[-1]))}", colour)
+        for middle, (name, colour, before, series) in zip(middles, bands, strict=True)
+    ]
+    label_right(axes, labels, gap=0.052)
+    return figure
+
+
+def velocity_per_domain(train: TrainResult) -> Figure:
+    """Learning velocity per domain over tokens, or a note where the strategy measures none."""
+    title = "Learning velocity per domain"
+    measured = [(point.tokens, point.velocity) for point in train.weights if point.velocity is not None]
+    if not measured:
+        return notice(title, f"The strategy “{train.strategy}” measures no velocity, so there is none to show.")
+    names = sorted(measured[-1][1])
+    shown = largest({name: train.weights[-1].weights.get(name, 0.0) for name in names})
+    colours, dashes = domain_colours(names), domain_dashes(names)
+    tokens = [at for at, _ in measured]
+    figure, axes = new_figure(6.2, title, "1 = nothing learnt yet, 0 = at target")
+    for name in (name for name in names if name not in shown):
+        axes.plot(tokens, [velocity[name] for _, velocity in measured], color=OTHERS, linewidth=1)
+    labels = []
+    for name in reversed(shown):  # labels of equal values then read downwards in name order
+        series = [velocity[name] for _, velocity in measured]
+        axes.plot(tokens, series, color=colours[name], linestyle=dashes[name], linewidth=2.2, marker="o", markersize=4)
+        labels.append((series[-1], f"{label(name)}  {series[-1]:.2f}", colours[name]))
+    if len(shown) < len(names):
+        average = float(np.mean([measured[-1][1][name] for name in names if name not in shown]))
+        labels.append((average, f"{len(names) - len(shown)} others  {average:.2f} on average", OTHERS))
+    axes.set_xlim(0, max(tokens[-1], 1))
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel("learning velocity", fontsize=TEXT_POINTS, color=INK)
+    token_axis(axes, text=_TOKENS_SEEN)
+    label_right(axes, labels, gap=0.056)
+    return figure
+
+
+def loss_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets | None = None) -> Figure:
+    """Held-out loss (nats per token) over tokens, one panel per domain, with initial and target loss as lines."""
+    names = sorted(train.final)
+    colours = domain_colours(names)
+    figure, grid = panels(
+        len(names),
+        "Held-out loss per domain",
+        "each panel has its own scale; the number is the loss that was reached",
+        unit_x=_TOKENS_SEEN,
+        unit_y="nats per token",
+    )
+    for name, axes in zip(names, grid, strict=True):
+        curve = [(point.tokens, point.losses[name]) for point in train.points]
+        if not curve or curve[0][0] > 0:
+            curve.insert(0, (0, initial.losses[name]))
+        if curve[-1][0] < train.tokens:
+            curve.append((train.tokens, train.final[name]))
+        tokens, losses = zip(*curve, strict=True)
+        axes.axhline(initial.losses[name], color=MUTED, linestyle="--", linewidth=1.4)
+        if targets is not None and name in targets.domains:
+            axes.axhline(targets.domains[name].target, color=INK, linestyle=":", linewidth=2)
+        axes.plot(tokens, losses, color=colours[name], linewidth=2.4)
+        worse = train.final[name] > initial.losses[name]
+        ending = f"{train.final[name]:.3f}" + (" (worse)" if worse else "")
+        panel_title(axes, name, ending)
+        axes.set_xlim(0, max(train.tokens, 1))
+        axes.margins(y=0.1)
+        token_axis(axes)
+    key = [Line2D([], [], color=MUTED, linestyle="--", linewidth=1.4, label="initial loss")]
+    if targets is not None:
+        key.append(Line2D([], [], color=INK, linestyle=":", linewidth=2, label="target loss"))
+    figure.legend(handles=key, loc="outside lower right", ncols=2, fontsize=SMALL_POINTS, frameon=False)
+    return figure

@@ -1,0 +1,107 @@
+"""Strategies by name: the registry, and building one from its settings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from velocitune_core.strategies.base import MEASURED, Strategy, StrategyError
+from velocitune_core.strategies.presets import PRESETS
+
+REGISTRY: dict[str, str] = {  # name → module:class, imported when it is used
+    "static": "velocitune_core.strategies.static:Static",
+    "uniform": "velocitune_core.strategies.static:Uniform",
+    "temperature": "velocitune_core.strategies.static:Temperature",
+    "velocitune": "velocitune_core.strategies.velocitune:Velocitune",
+    "dbl": "velocitune_core.strategies.dbl:DynamicBatchLoading",
+    "doremi": "velocitune_core.strategies.doremi:DoReMi",
+    "odm": "velocitune_core.strategies.odm:OnlineDataMixing",
+    "ado": "velocitune_core.strategies.ado:AdaptiveDataOptimization",
+}
+
+
+def resolve_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A preset's strategy and options, with the given options over them; any other name as it is."""
+    if name not in PRESETS:
+        return name, dict(options)
+    preset = PRESETS[name]
+    return preset.strategy, {**preset.options, **options}
+
+
+def search_share(name: str) -> float | None:
+    """Share of the token budget that a strategy searches for weights on, unless settings say otherwise.
+
+    None: it steers the training itself. One that needs a reference model cannot, so it searches for a whole budget.
+    """
+    if name in PRESETS:
+        return PRESETS[name].search
+    return 1.0 if strategy_class(name).needs_reference else None
+
+
+def strategy_class(name: str) -> type[Strategy]:
+    """The strategy of that name: of the registry, a preset, or a user's own as `module:Class`.
+
+    A module of the user's is looked for in the working folder too. Raises StrategyError that lists the known names, or
+    says what is wrong with the user's class.
+    """
+    address = REGISTRY.get(resolve_preset(name, {})[0], name)
+    if ":" not in address:
+        raise StrategyError(
+            f"strategy {name!r} is unknown; choose one of {sorted([*REGISTRY, *PRESETS])}, or name a class of your own "
+            "as module:Class"
+        )
+    module, _, attribute = address.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise StrategyError(f"strategy {name!r} cannot be imported: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise StrategyError(f"strategy {name!r} is no subclass of velocitune_core.strategies.Strategy")
+    return found
+
+
+def strategy_file(name: str) -> Path:
+    """The file that a strategy's class is written in."""
+    return Path(inspect.getfile(strategy_class(name)))
+
+
+def user_options(name: str) -> set[str]:
+    """Options of a strategy that are the user's to set."""
+    return set(inspect.signature(strategy_class(name)).parameters) - {"initial_weights"} - MEASURED
+
+
+def measured_options(name: str) -> set[str]:
+    """Options of a strategy that the pipeline measures and passes in."""
+    return set(inspect.signature(strategy_class(name)).parameters) & MEASURED
+
+
+def make_strategy(name: str, *, initial_weights: Mapping[str, float], **options: Any) -> Strategy:
+    """Build a strategy. Raises StrategyError for an unknown name or option, or a value that cannot work."""
+    name, options = resolve_preset(name, options)
+    parameters = inspect.signature(strategy_class(name)).parameters
+    if unknown := sorted(set(options) - set(parameters)):
+        raise StrategyError(f"strategy {name!r} has no option {unknown}; it has {sorted(user_options(name))}")
+    needed = {key for key, each in parameters.items() if each.default is inspect.Parameter.empty}
+    if missing := sorted(needed - set(options) - {"initial_weights"}):
+        raise StrategyError(f"strategy {name!r} needs {missing}")
+    try:
+        return strategy_class(name)(initial_weights=initial_weights, **options)
+    except TypeError as error:
+        raise StrategyError(f"strategy {name!r}: {error}") from None
+
+
+def check_strategy(name: str, options: Mapping[str, Any], domains: list[str]) -> list[str]:
+    """Problems with a strategy's settings that can be told before anything was measured."""
+    stand_ins = {"initial_loss": 2.0, "target_loss": 1.0, "domain_tokens": 1.0}
+    try:
+        measured = {each: dict.fromkeys(domains, stand_ins[each]) for each in measured_options(name)}
+        make_strategy(name, initial_weights=dict.fromkeys(domains, 1.0), **measured, **options)
+    except StrategyError as error:
+        return [f"strategy: {error}"]
+    return []

@@ -1,0 +1,1 @@
+"""The training program: `python -m velocitune_core.train job.json`."""

@@ -1,0 +1,64 @@
+"""A progress bar with an estimate of the time left, fed by events."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from velocitune_core.train import events
+
+SECONDS_BETWEEN_LINES = 15.0  # where the output is a log and not a terminal
+
+
+class ProgressBar:
+    """Shows steps, loss and speed on the terminal; in a log, a line now and then."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def __call__(self, event: events.Event) -> None:
+        match event:
+            case events.Started():
+                self._start(event)
+            case events.Stepped():
+                self._advance(event)
+            case events.Warned():
+                self._write(f"{event.message}")
+            case events.Finished():
+                self._finish(event)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _start(self, event: events.Started) -> None:
+        if event.resumed_from is not None:
+            self._write(
+                f"{event.name}: resuming from the checkpoint at step {event.resumed_from} of {event.total_steps}"
+            )
+        self.close()
+        self._bar = tqdm(
+            total=event.total_steps,
+            initial=event.step,
+            desc=event.name,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
+            maxinterval=60,
+        )
+
+    def _advance(self, event: events.Stepped) -> None:
+        if self._bar is not None:
+            facts = f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s"
+            self._bar.set_postfix_str(facts, refresh=False)
+            self._bar.update(event.step - self._bar.n)
+
+    def _finish(self, event: events.Finished) -> None:
+        if self._bar is not None:
+            self._bar.update(event.step - self._bar.n)
+        self.close()
+
+    def _write(self, line: str) -> None:
+        tqdm.write(line, file=sys.stderr)
