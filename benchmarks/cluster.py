@@ -27,7 +27,7 @@ from velocitune_core.plan.cost import (
 from velocitune_core.plan.memory import Setting, memory
 from velocitune_core.strategies import Observation, make_strategy
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped
-from velocitune_core.train.history import Trajectory
+from velocitune_core.train.history import History
 
 LLAMA_7B = ModelShape(6_738_415_616, 32, 4096, 11_008, 32, 32, 128, 32_000, tied=False)
 TOKENS, LENGTH, BATCH = 100 * 10**9, 4096, 1024
@@ -134,7 +134,7 @@ def state_bytes(count: int) -> dict[str, int]:
     strategy = make_strategy(
         "velocitune", initial_weights=values(0.5, 1), initial_loss=values(3, 4), target_loss=values(1, 2)
     )
-    trajectory = Trajectory(names, strategy.weights)
+    trajectory = History(names, strategy.weights)
     start = len(json.dumps(trajectory.state_dict()))
     for _ in range(10):
         sampler.next_batch(strategy.weights)

@@ -28,7 +28,7 @@ from velocitune_core.data.packing.packer import Progress
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.folder import load_model, load_tokenizer
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.parallel.ranks import ALONE
+from velocitune_core.parallel.ranks import SINGLE_RANK
 
 SHOWN = ("strategy", "seeds", "macro", "to ", "size", "learnt", "retention")
 Losses = dict[str, float]
@@ -50,7 +50,7 @@ def fresh_rows(params: Params, sequences: int) -> dict[str, np.ndarray]:
 
 def scorer(rows: dict[str, np.ndarray], batch_sequences: int) -> Callable[[str], Losses]:
     def score(model: str) -> Losses:
-        return evaluate(NextTokenLoss(load_model(model)), rows, batch_sequences=batch_sequences, processes=ALONE)
+        return evaluate(NextTokenLoss(load_model(model)), rows, batch_sequences=batch_sequences, ranks=SINGLE_RANK)
 
     return score
 

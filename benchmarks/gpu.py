@@ -219,8 +219,8 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
     import torch
 
     from velocitune_core.config import Optimizer, Training
+    from velocitune_core.parallel.ranks import join_ranks
     from velocitune_core.train.learner import Learner
-    from velocitune_core.parallel.ranks import start_processes
 
     batch, length, steps = (4, 32, 2) if miniature else (32, 2048, 8)
     shape = SHAPES["check"] if miniature else SHAPES[name]
@@ -233,8 +233,8 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
         compile=compile_,
         activation_checkpointing=checkpointing,
     )
-    processes = start_processes()
-    learner = Learner(str(scratch / "model"), settings, processes)
+    ranks = join_ranks()
+    learner = Learner(str(scratch / "model"), settings, ranks)
     random = np.random.default_rng(0)
     domains = np.arange(batch) % DOMAINS
 
@@ -243,7 +243,7 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
         begun = time.perf_counter()
         learner.gradients(sequences, domains, DOMAINS)
         learner.apply(1e-4)
-        if processes.device.type == "cuda":
+        if ranks.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - begun
 
@@ -252,7 +252,7 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
     seconds = statistics.median(step() for _ in range(steps))
     attention = 12 * shape["num_hidden_layers"] * shape["hidden_size"] * length
     flops = (6 * learner.parameters + attention) * batch * length / seconds
-    gpu = processes.device.type == "cuda"
+    gpu = ranks.device.type == "cuda"
     return {
         "model": name,
         "parameters": learner.parameters,
@@ -375,7 +375,7 @@ def main() -> int:
         if measured:
             print(f"\n{part}\n{table(measured[0] if part == 'checks' else measured)}")
     failed = [row["check"] for row in done.get("checks", []) if not row["passed"]]
-    return 1 if failed or len(done) < len(rows_wanted()) and not arguments.part else 0
+    return 1 if failed or (len(done) < len(rows_wanted()) and not arguments.part) else 0
 
 
 if __name__ == "__main__":

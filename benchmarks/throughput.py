@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from velocitune_core.config import Base, Optimizer, Training
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.model.folder import build_llama, count_parameters, load_model, save_model, train_tokenizer
-from velocitune_core.parallel.ranks import ALONE
+from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.train.learner import Learner
 
 LENGTH, BATCH, DOMAINS, ROWS, VOCABULARY = 256, 16, 7, 400, 1024
@@ -46,7 +46,7 @@ class Ours:
     def __init__(self, folder: Path, rows: np.ndarray) -> None:
         optimizer = Optimizer(learning_rate=LEARNING_RATE)
         settings = Training(batch_sequences=BATCH, optimizer=optimizer, precision="float32")
-        self.learner = Learner(str(folder), settings, ALONE)
+        self.learner = Learner(str(folder), settings, SINGLE_RANK)
         self.sampler = DomainSampler({f"d{number}": ROWS for number in range(DOMAINS)}, seed=1, batch_size=BATCH)
         self.rows, self.weights = rows, np.full(DOMAINS, 1 / DOMAINS)
 

@@ -17,7 +17,7 @@ from velocitune_core.data.packed_files import load_split
 @task(name="evaluate base model")
 def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     """results/initial.json; in the precision and batches that the training evaluates with."""
-    from velocitune_core.parallel.ranks import start_processes
+    from velocitune_core.parallel.ranks import join_ranks
     from velocitune_core.train.learner import Learner
 
     start = time.perf_counter()
@@ -25,7 +25,7 @@ def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     check_packed((paths.PREPARED / split.file, split.sha256) for split in splits)
     held_out = {name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()}
     with leased_device(params.resources):
-        learner = Learner(params.model.path, params.training, start_processes())
+        learner = Learner(params.model.path, params.training, join_ranks())
         losses = learner.evaluate(held_out, params.evaluation.batch_sequences)
     tokens = {name: rows.shape[0] * (rows.shape[1] - 1) for name, rows in held_out.items()}
     initial = InitialLosses(losses=losses, tokens=tokens, seconds=time.perf_counter() - start)

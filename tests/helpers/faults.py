@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from velocitune_core.parallel.ranks import start_processes
+from velocitune_core.parallel.ranks import join_ranks
 from velocitune_core.train.events import Event, Warned
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.trainer import Trainer
@@ -32,7 +32,7 @@ def train_here(tree: dict[str, Any], act: Callable[[Event], None] = lambda event
         said.append(event)
         act(event)
 
-    trainer = Trainer(TrainJob.model_validate(tree, strict=False), start_processes(), [listen], **options)
+    trainer = Trainer(TrainJob.model_validate(tree, strict=False), join_ranks(), [listen], **options)
     try:
         trainer.run()
     except Exception as error:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
 from velocitune_core.checkpoint.store import save_checkpoint
-from velocitune_core.parallel.ranks import Processes
+from velocitune_core.parallel.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class CheckpointWriter:
     Costs the training a copy of the state in memory, which is kept for the next one, and the time of copying it.
     """
 
-    def __init__(self, folder: Path, keep: int, processes: Processes) -> None:
-        self._folder, self._keep, self._processes = folder, keep, processes
-        on_gpu = processes.device.type == "cuda"
+    def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
+        self._folder, self._keep, self._ranks = folder, keep, ranks
+        on_gpu = ranks.device.type == "cuda"
         self._stager = DefaultStager(
             StagingOptions(
                 use_pinned_memory=on_gpu,
@@ -64,7 +64,7 @@ class CheckpointWriter:
         frozen = deepcopy(dict(state))  # parts of it are live: a clock that goes on, lists of a strategy
 
         def write() -> Saved:
-            path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, processes=self._processes)
+            path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, ranks=self._ranks)
             return Saved(step, path, time.perf_counter() - begun)
 
         self._pending = self._thread.submit(write)

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.api import CheckpointException
 
 from velocitune_core.files import commit
-from velocitune_core.parallel.ranks import ALONE, Processes
+from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks
 
 STATE = "state.json"
 
@@ -52,7 +52,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     *,
     keep: int,
-    processes: Processes = ALONE,
+    ranks: Ranks = SINGLE_RANK,
 ) -> Path:
     """Write `folder`/step-NNNNNNNN, then drop all but the newest `keep`; every process calls with its own share.
 
@@ -62,51 +62,51 @@ def save_checkpoint(
     temporary = folder / f".{path.name}.tmp"
     problem: Exception | None = None
     try:
-        _write_tensors(temporary, tensors, processes)
-        digests = _gather_digests(temporary, processes)
-        if processes.first:
+        _write_tensors(temporary, tensors, ranks)
+        digests = _gather_digests(temporary, ranks)
+        if ranks.is_main:
             content = {"step": step, "files": digests, "state_sha256": _state_digest(step, state), "state": state}
             (temporary / STATE).write_text(json.dumps(content, indent=1), encoding="utf-8")
             commit(temporary, path)
             _prune(folder, path, keep)
     except (OSError, CheckpointException, SafetensorError) as error:
         problem = error if isinstance(error, Exception) else OSError(_cause(error))
-    if processes.agree(problem is not None, aside=True):
-        if processes.first:
+    if ranks.any(problem is not None, over_checkpoint_group=True):
+        if ranks.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
         raise SaveError(_what_was_needed(path, tensors, problem))
     return path
 
 
-def load_latest(folder: Path, processes: Processes = ALONE) -> tuple[Checkpoint | None, list[str]]:
+def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | None, list[str]]:
     """The newest sound checkpoint, and a line for each newer one that is damaged. Removes what a kill left behind.
 
     Every process calls; each hashes its part of the files.
     """
-    if processes.first:
+    if ranks.is_main:
         for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
-    processes.wait()
+    ranks.barrier()
     damaged = []
     for path in _checkpoints(folder):
         found, problem = None, None
         try:
-            found = load_checkpoint(path, processes)
+            found = load_checkpoint(path, ranks)
         except CheckpointError as error:
             problem = str(error)
-        if not processes.agree(problem is not None):
+        if not ranks.any(problem is not None):
             return found, damaged
         damaged.append(problem or f"{path}: damaged: another process found it so")
     return None, damaged
 
 
-def load_checkpoint(path: Path, processes: Processes = ALONE) -> Checkpoint:
+def load_checkpoint(path: Path, ranks: Ranks = SINGLE_RANK) -> Checkpoint:
     """Raises CheckpointError naming the file that is missing, malformed, or differs from its hash."""
     try:
         content = json.loads((path / STATE).read_text(encoding="utf-8"))
         if content["state_sha256"] != _state_digest(content["step"], content["state"]):
             raise CheckpointError(f"{path / STATE}: damaged: its content differs from its hash")
-        for name, expected in sorted(content["files"].items())[processes.rank :: processes.count]:
+        for name, expected in sorted(content["files"].items())[ranks.rank :: ranks.world_size]:
             if expected != (found := _digest(path / name)):
                 raise CheckpointError(f"{path / name}: damaged: sha256 {found[:12]}…, saved as {expected[:12]}…")
         return Checkpoint(path, content["step"], content["state"])
@@ -114,35 +114,35 @@ def load_checkpoint(path: Path, processes: Processes = ALONE) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: {error}") from None
 
 
-def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], processes: Processes = ALONE) -> None:
+def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], ranks: Ranks = SINGLE_RANK) -> None:
     """Overwrite tensors, each process its share, by what was saved under their names.
 
     Raises CheckpointError for a name or shape that the checkpoint does not have.
     """
     reader = HuggingFaceStorageReader(str(checkpoint.path))
     try:
-        dcp.load(dict(into), storage_reader=reader, no_dist=processes.count == 1)
+        dcp.load(dict(into), storage_reader=reader, no_dist=ranks.world_size == 1)
     except (CheckpointException, SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{checkpoint.path}: its tensors do not fit this run: {_cause(error)}") from None
 
 
-def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
-    if processes.first:
+def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
+    if ranks.is_main:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    processes.wait(aside=True)
+    ranks.barrier(over_checkpoint_group=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    dcp.save(whole, storage_writer=writer, process_group=processes.aside, no_dist=processes.count == 1)
+    dcp.save(whole, storage_writer=writer, process_group=ranks.checkpoint_group, no_dist=ranks.world_size == 1)
 
 
-def _gather_digests(folder: Path, processes: Processes) -> dict[str, str]:
+def _gather_digests(folder: Path, ranks: Ranks) -> dict[str, str]:
     """SHA-256 of each file by its name; each process hashes its part of them."""
     names = sorted(file.name for file in folder.glob("*.safetensors"))
     digests = torch.zeros(len(names), 32, dtype=torch.int64)
-    for number in range(processes.rank, len(names), processes.count):
+    for number in range(ranks.rank, len(names), ranks.world_size):
         digests[number] = torch.tensor(list(bytes.fromhex(_digest(folder / names[number]))))
-    rows = processes.sum(digests, aside=True).tolist()
+    rows = ranks.sum(digests, over_checkpoint_group=True).tolist()
     return {name: bytes(row).hex() for name, row in zip(names, rows, strict=True)}
 
 

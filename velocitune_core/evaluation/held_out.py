@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from velocitune_core.parallel.ranks import Processes, to_device
+from velocitune_core.parallel.ranks import Ranks, to_device
 
 
 @torch.no_grad()
@@ -17,7 +17,7 @@ def evaluate(
     held_out: Mapping[str, np.ndarray],
     *,
     batch_sequences: int,
-    processes: Processes,
+    ranks: Ranks,
 ) -> dict[str, float]:
     """Held-out loss of every domain in nats per token.
 
@@ -31,19 +31,19 @@ def evaluate(
     """
     names = list(held_out)
     rows = [(number, row) for number, name in enumerate(names) for row in held_out[name]]
-    mine = rows[processes.rank :: processes.count]
-    longest = -(-len(rows) // processes.count)
-    nats = torch.zeros(len(names), dtype=torch.float64, device=processes.device)
+    mine = rows[ranks.rank :: ranks.world_size]
+    longest = -(-len(rows) // ranks.world_size)
+    nats = torch.zeros(len(names), dtype=torch.float64, device=ranks.device)
     was_training = loss.training
     loss.eval()
     for start in range(0, longest, batch_sequences):
         batch = mine[start : start + batch_sequences]
         # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
         stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
-        sums = loss(to_device(torch.from_numpy(stacked), processes.device)).sum(dim=1).double()
-        owners = to_device(torch.tensor([number for number, _ in batch], dtype=torch.long), processes.device)
+        sums = loss(to_device(torch.from_numpy(stacked), ranks.device)).sum(dim=1).double()
+        owners = to_device(torch.tensor([number for number, _ in batch], dtype=torch.long), ranks.device)
         nats.index_add_(0, owners, sums[: len(batch)])
     loss.train(was_training)
-    totals = processes.all_reduce(nats).tolist()
+    totals = ranks.all_reduce(nats).tolist()
     tokens = [rows.shape[0] * (rows.shape[1] - 1) for rows in held_out.values()]
     return {name: total / count for name, total, count in zip(names, totals, tokens, strict=True)}

@@ -1,4 +1,4 @@
-"""The processes of one training: this one's place among them, its device, and sums over all."""
+"""The ranks of one run: this process's rank, its device, and collectives over all ranks."""
 
 from __future__ import annotations
 
@@ -14,49 +14,55 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 
 @dataclass(frozen=True)
-class Processes:
-    """Started by `torchrun`, or just this one."""
+class Ranks:
+    """This process among those of a run: started by `torchrun`, or alone.
+
+    `checkpoint_group` is a gloo group of its own, so that collectives of the checkpoint thread cannot interleave with
+    those of the training.
+    """
 
     rank: int
-    count: int
+    world_size: int
     device: torch.device
-    aside: dist.ProcessGroup | None = None  # on the CPU, for another thread: its messages never meet those of training
+    checkpoint_group: dist.ProcessGroup | None = (
+        None  # on the CPU, for another thread: its messages never meet those of training
+    )
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Sum `values` over all processes in place, on their own device."""
-        if self.count > 1:
+        """Sum `values` over all ranks in place, on their own device."""
+        if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
-    def sum(self, values: Tensor, *, aside: bool = False) -> Tensor:
-        """Element-wise sum over all processes, on the CPU."""
-        if self.count == 1:
+    def sum(self, values: Tensor, *, over_checkpoint_group: bool = False) -> Tensor:
+        """Sum element by element over all ranks; the result is on the CPU."""
+        if self.world_size == 1:
             return values
-        total = values.clone() if aside else values.to(self.device, copy=True)
-        dist.all_reduce(total, group=self.aside if aside else None)
+        total = values.clone() if over_checkpoint_group else values.to(self.device, copy=True)
+        dist.all_reduce(total, group=self.checkpoint_group if over_checkpoint_group else None)
         return total.cpu()
 
-    def agree(self, flag: bool, *, aside: bool = False) -> bool:
-        """True everywhere as soon as it is true in one process."""
-        return bool(self.sum(torch.tensor(int(flag)), aside=aside) > 0)
+    def any(self, flag: bool, *, over_checkpoint_group: bool = False) -> bool:
+        """Return on every rank whether the flag is true on at least one."""
+        return bool(self.sum(torch.tensor(int(flag)), over_checkpoint_group=over_checkpoint_group) > 0)
 
-    def votes(self, *flags: bool) -> list[int]:
-        """In how many processes each flag is true."""
+    def count_true(self, *flags: bool) -> list[int]:
+        """Count the ranks on which each flag is true."""
         return self.sum(torch.tensor(flags, dtype=torch.int64)).tolist()
 
-    def wait(self, *, aside: bool = False) -> None:
-        if self.count > 1:
-            dist.barrier(group=self.aside if aside else None)
+    def barrier(self, *, over_checkpoint_group: bool = False) -> None:
+        if self.world_size > 1:
+            dist.barrier(group=self.checkpoint_group if over_checkpoint_group else None)
 
 
-ALONE = Processes(rank=0, count=1, device=torch.device("cpu"))
+SINGLE_RANK = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 
 
-def start_processes() -> Processes:
+def join_ranks() -> Ranks:
     """Join the process group that `torchrun` describes in the environment; without one, stand alone."""
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = torch.device("cpu")
@@ -64,14 +70,14 @@ def start_processes() -> Processes:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if count == 1:
-        return Processes(rank, count, device)
+        return Ranks(rank, count, device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    aside = dist.new_group(backend="gloo")
-    assert isinstance(aside, dist.ProcessGroup), "every process is a member"
-    return Processes(rank, count, device, aside)
+    checkpoint_group = dist.new_group(backend="gloo")
+    assert isinstance(checkpoint_group, dist.ProcessGroup), "every process is a member"
+    return Ranks(rank, count, device, checkpoint_group)
 
 
-def stop_processes() -> None:
+def leave_ranks() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -82,7 +88,7 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
 
 
 def shard(
-    root: nn.Module, layers: Sequence[nn.Module], processes: Processes, parameter_dtype: torch.dtype | None = None
+    root: nn.Module, layers: Sequence[nn.Module], ranks: Ranks, parameter_dtype: torch.dtype | None = None
 ) -> None:
     """FSDP2: each process keeps a share of every weight, gradient and optimizer moment.
 
@@ -90,13 +96,13 @@ def shard(
     and moments stay in float32. This is also how one process trains in bfloat16, so that the arithmetic does not depend
     on the number of processes. No-op for one process in float32.
     """
-    if processes.count == 1 and parameter_dtype is None:
+    if ranks.world_size == 1 and parameter_dtype is None:
         return
     if not dist.is_initialized():  # one process: FSDP2 wants a group all the same
-        backend = "nccl" if processes.device.type == "cuda" else "gloo"
+        backend = "nccl" if ranks.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    mesh = init_device_mesh(processes.device.type, (processes.count,))
+    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     policy = MixedPrecisionPolicy(param_dtype=parameter_dtype, reduce_dtype=torch.float32)
-    several = processes.count > 1  # the root too gives back what it gathered, or it stays whole after an evaluation
+    several = ranks.world_size > 1  # the root too gives back what it gathered, or it stays whole after an evaluation
     for module in [*layers, root]:
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=several)

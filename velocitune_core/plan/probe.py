@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from velocitune_core.config import Positive, Section, Training
 
 if TYPE_CHECKING:
-    from velocitune_core.parallel.ranks import Processes
+    from velocitune_core.parallel.ranks import Ranks
 
 EVALUATIONS = 9  # at most; they are short, and three of them were now and then all slow
 DOMAIN = "random"
@@ -52,18 +52,18 @@ def main(path: Path) -> None:
     import torch
 
     torch.set_num_threads(probe.threads)
-    from velocitune_core.parallel.ranks import start_processes, stop_processes
+    from velocitune_core.parallel.ranks import join_ranks, leave_ranks
 
-    processes = start_processes()
+    ranks = join_ranks()
     try:
-        timings = measure(probe, processes, path.parent)
-        if processes.first:
+        timings = measure(probe, ranks, path.parent)
+        if ranks.is_main:
             (path.parent / "timings.json").write_text(timings.model_dump_json(), encoding="utf-8")
     finally:
-        stop_processes()
+        leave_ranks()
 
 
-def measure(probe: Probe, processes: Processes, scratch: Path) -> Timings:
+def measure(probe: Probe, ranks: Ranks, scratch: Path) -> Timings:
     """Every process of the probe must call; checkpoints go below `scratch`."""
     import numpy as np
     import torch
@@ -71,40 +71,40 @@ def measure(probe: Probe, processes: Processes, scratch: Path) -> Timings:
     from velocitune_core.checkpoint.store import save_checkpoint
     from velocitune_core.train.learner import Learner
 
-    learner = Learner(probe.model, probe.training, processes)
-    ready, random = time.time(), np.random.default_rng(processes.rank)
+    learner = Learner(probe.model, probe.training, ranks)
+    ready, random = time.time(), np.random.default_rng(ranks.rank)
 
     def tokens(sequences: int) -> np.ndarray:
         return random.integers(probe.vocabulary_size, size=(sequences, probe.sequence_length))
 
     def step() -> None:
-        share = probe.training.batch_sequences // processes.count
+        share = probe.training.batch_sequences // ranks.world_size
         batch = learner.gradients(torch.from_numpy(tokens(share)), np.zeros(share, dtype=np.int64), 1)
         assert batch.finite
         learner.apply(probe.training.optimizer.learning_rate)
 
     def evaluate() -> None:
-        rows = tokens(probe.evaluation_sequences * processes.count)
+        rows = tokens(probe.evaluation_sequences * ranks.world_size)
         learner.evaluate({DOMAIN: rows}, probe.evaluation_sequences)
 
     def save() -> None:
-        save_checkpoint(scratch / "checkpoints", 1, learner.state(), {}, keep=1, processes=processes)
+        save_checkpoint(scratch / "checkpoints", 1, learner.state(), {}, keep=1, ranks=ranks)
 
-    steps = _timed(step, probe.steps, probe.seconds, processes)
+    steps = _timed(step, probe.steps, probe.seconds, ranks)
     return Timings(
         ready=ready,
         step=median(steps),
         steps=len(steps),
-        evaluation=median(_timed(evaluate, EVALUATIONS, probe.seconds / 2, processes)),
+        evaluation=median(_timed(evaluate, EVALUATIONS, probe.seconds / 2, ranks)),
         checkpoint=_seconds_of(save) if probe.saves else None,
     )
 
 
-def _timed(act: Callable[[], None], times: int, limit_seconds: float, processes: Processes) -> list[float]:
+def _timed(act: Callable[[], None], times: int, limit_seconds: float, ranks: Ranks) -> list[float]:
     """Seconds of each of up to `times` calls after a first one; all processes stop together."""
     act()
     start, seconds = time.perf_counter(), [_seconds_of(act)]
-    while len(seconds) < times and not processes.agree(time.perf_counter() - start > limit_seconds):
+    while len(seconds) < times and not ranks.any(time.perf_counter() - start > limit_seconds):
         seconds.append(_seconds_of(act))
     return seconds
 

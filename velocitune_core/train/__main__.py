@@ -38,18 +38,18 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process alone is no mistake
     if job.threads:
         torch.set_num_threads(job.threads)
-    from velocitune_core.parallel.ranks import start_processes, stop_processes
+    from velocitune_core.parallel.ranks import join_ranks, leave_ranks
     from velocitune_core.train.events import EventFile
     from velocitune_core.train.progress_bar import ProgressBar
     from velocitune_core.train.trainer import Interrupted, Trainer
 
-    processes = start_processes()
+    ranks = join_ranks()
     request = StopRequest(parent)
-    events = EventFile(Path(job.output) / "events.jsonl") if processes.first else None
-    bar = ProgressBar() if processes.first else None
+    events = EventFile(Path(job.output) / "events.jsonl") if ranks.is_main else None
+    bar = ProgressBar() if ranks.is_main else None
     try:
         listeners = [each for each in (events, bar) if each is not None]
-        Trainer(job, processes, listeners, request, accept_changes).run()
+        Trainer(job, ranks, listeners, request, accept_changes).run()
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return STOPPED
@@ -59,7 +59,7 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
         if events and bar:
             events.close()
             bar.close()
-        stop_processes()
+        leave_ranks()
     return FINISHED
 
 

@@ -29,7 +29,7 @@ class Started(EventBase):
     strategy: str
     parameters: int
     device: str
-    processes: int
+    world_size: int
     resumed_from: int | None = None  # step of the checkpoint, None for a fresh start
 
 

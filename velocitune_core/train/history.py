@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from velocitune_core.contracts import LossPoint, WeightPoint
 
 
-class Trajectory:
+class History:
     """Held-out losses at evaluations, weights after each of them, and the mean of the weights of all steps."""
 
     def __init__(self, domains: Sequence[str], weights: NDArray[np.float64]) -> None:

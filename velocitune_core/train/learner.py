@@ -31,7 +31,7 @@ from velocitune_core.model.folder import (
     turn_dropout_off,
 )
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.parallel.ranks import Processes, shard, to_device
+from velocitune_core.parallel.ranks import Ranks, shard, to_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,15 +64,15 @@ class Learner:
     has another tokenizer.
     """
 
-    def __init__(self, path: str, settings: Training, processes: Processes, reference: str | None = None) -> None:
+    def __init__(self, path: str, settings: Training, ranks: Ranks, reference: str | None = None) -> None:
         batch, micro = settings.batch_sequences, settings.micro_batch_sequences or 1
-        if batch % (micro * processes.count):  # sharded weights need as many passes in every process, or they hang
+        if batch % (micro * ranks.world_size):  # sharded weights need as many passes in every process, or they hang
             raise ConfigError(
-                f"training.batch_sequences {batch} is not a multiple of {processes.count} processes times "
+                f"training.batch_sequences {batch} is not a multiple of {ranks.world_size} processes times "
                 f"micro_batch_sequences {micro}"
             )
         torch.manual_seed(settings.seed)
-        self._path, self._settings, self._processes = path, settings, processes
+        self._path, self._settings, self._ranks = path, settings, ranks
         self._model = load_model(path).train()  # activation checkpointing acts in this mode only
         dropped = turn_dropout_off(self._model)
         self.notes = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
@@ -98,7 +98,7 @@ class Learner:
         micro = self._settings.micro_batch_sequences or len(sequences)
         per_sequence = sequences.shape[1] - 1
         predictions = self._settings.batch_sequences * per_sequence
-        device = self._processes.device
+        device = self._ranks.device
         owners = to_device(torch.from_numpy(domains), device)
         # Sequences, nats, nats in excess of the reference: summed where they arise, so that nothing waits for the GPU.
         sums = torch.zeros(3, domain_count, dtype=torch.float64, device=device)
@@ -107,14 +107,14 @@ class Learner:
             tokens = self._loss(part)
             nats = tokens.sum(dim=1)
             # Sharding averages gradients over processes, where the sum is wanted.
-            (nats.sum() * (self._processes.count / predictions)).backward()
+            (nats.sum() * (self._ranks.world_size / predictions)).backward()
             sums[1].index_add_(0, owner, nats.detach().double())
             if self._reference is not None:
                 sums[2].index_add_(0, owner, self._excess(part, tokens.detach()).double())
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.optimizer.gradient_clip)
         whole_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # One transfer brings all figures of the step to the host: the only time that a step waits for the GPU.
-        figures = torch.cat([self._processes.all_reduce(sums).flatten(), whole_norm.double()[None]]).cpu().numpy()
+        figures = torch.cat([self._ranks.all_reduce(sums).flatten(), whole_norm.double()[None]]).cpu().numpy()
         count, nats, excess = figures[:-1].reshape(3, domain_count)
         seen = np.where(count > 0, count * per_sequence, np.nan)
         return BatchLoss(
@@ -142,7 +142,7 @@ class Learner:
 
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Held-out loss per domain, nats per token."""
-        return evaluate(self._loss, held_out, batch_sequences=batch_sequences, processes=self._processes)
+        return evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments and generator: this process's share of the live tensors, by name."""
@@ -151,15 +151,15 @@ class Learner:
     def load_state(self, checkpoint: Checkpoint) -> None:
         """Take up what was saved, by however many processes."""
         state = self.state()
-        read_tensors(checkpoint, state, self._processes)
+        read_tensors(checkpoint, state, self._ranks)
         torch.set_rng_state(state[RNG])
 
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer as a folder that from_pretrained loads; every process must call."""
         weights = whole_weights(self._model)
-        if self._processes.first:
+        if self._ranks.is_main:
             save_model(self._model, load_tokenizer(self._path), folder, weights)
-        self._processes.wait()
+        self._ranks.barrier()
 
     def _load_reference(self, path: str) -> NextTokenLoss:
         ours, theirs = (tokenizer_digest(load_tokenizer(folder)) for folder in (self._path, path))
@@ -172,14 +172,14 @@ class Learner:
 
     def _placed(self, model: PreTrainedModel) -> NextTokenLoss:
         """A model's loss, on this process's device, compiled and sharded as configured."""
-        if self._processes.count == 1:  # else sharding takes layer by layer there, and never holds them all
-            torch.nn.Module.to(model, self._processes.device)
+        if self._ranks.world_size == 1:  # else sharding takes layer by layer there, and never holds them all
+            torch.nn.Module.to(model, self._ranks.device)
         loss = NextTokenLoss(model)
-        if compiles(self._settings.compile, self._processes.device):
+        if compiles(self._settings.compile, self._ranks.device):
             for layer in transformer_layers(model):  # one by one: they are alike, so one compilation serves all
                 layer.compile()
-        bfloat16 = uses_bfloat16(self._settings.precision, self._processes.device)
-        shard(loss, transformer_layers(model), self._processes, torch.bfloat16 if bfloat16 else None)
+        bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
+        shard(loss, transformer_layers(model), self._ranks, torch.bfloat16 if bfloat16 else None)
         return loss
 
 

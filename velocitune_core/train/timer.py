@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 
-class Clock:
+class Timer:
     """`with clock("evaluation"):` adds to `clock.seconds["evaluation"]`."""
 
     def __init__(self) -> None:

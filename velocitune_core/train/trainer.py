@@ -18,14 +18,14 @@ from velocitune_core.checkpoint.store import Checkpoint, CheckpointError, SaveEr
 from velocitune_core.contracts import Seconds, TrainResult
 from velocitune_core.data.dataset import PackedDomains
 from velocitune_core.mixture import DomainSampler
-from velocitune_core.parallel.ranks import Processes
+from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
 from velocitune_core.train import events
-from velocitune_core.train.history import Trajectory
+from velocitune_core.train.history import History
 from velocitune_core.train.job import TrainJob, differences
 from velocitune_core.train.learner import BatchLoss, Learner, finite
 from velocitune_core.train.schedule import learning_rate_factor
-from velocitune_core.train.timer import Clock
+from velocitune_core.train.timer import Timer
 
 NONFINITE_STEPS_ALLOWED = 3  # in a row; then the run stops at its last good checkpoint
 
@@ -52,13 +52,13 @@ class Trainer:
     def __init__(
         self,
         job: TrainJob,
-        processes: Processes,
+        ranks: Ranks,
         listeners: Iterable[events.Listener] = (),
         should_stop: Callable[[], bool] = lambda: False,
         accept_changes: bool = False,
     ) -> None:
-        self.job, self.processes, self.should_stop, self._accept_changes = job, processes, should_stop, accept_changes
-        self._listeners = list(listeners) if processes.first else []
+        self.job, self.ranks, self.should_stop, self._accept_changes = job, ranks, should_stop, accept_changes
+        self._listeners = list(listeners) if ranks.is_main else []
         self._settings = job.training
         self.data = PackedDomains(job.domains)
         self.sampler = DomainSampler(
@@ -70,14 +70,14 @@ class Trainer:
         )
         weights = {name: job.weights[name] for name in job.domains}
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
-        self.learner = Learner(job.model, self._settings, processes, job.reference)
-        self.writer = CheckpointWriter(self._checkpoints, self._settings.checkpoints_kept, processes)
-        self.clock = Clock()
+        self.learner = Learner(job.model, self._settings, ranks, job.reference)
+        self.writer = CheckpointWriter(self._checkpoints, self._settings.checkpoints_kept, ranks)
+        self.clock = Timer()
         self.step = 0
         self.resumed = 0
         self._nonfinite = 0
         self._stopped_domains: list[str] = []
-        self.trajectory = Trajectory(list(job.domains), self.strategy.weights)
+        self.trajectory = History(list(job.domains), self.strategy.weights)
 
     def run(self) -> TrainResult:
         """Train to the last step, or raise Interrupted at a step boundary with everything saved."""
@@ -90,8 +90,8 @@ class Trainer:
                 losses = self._evaluate()
                 if self.step < self.job.total_steps:
                     self._reweight(losses)
-            stopping, written = self.processes.votes(self.should_stop(), self.writer.done)
-            if written == self.processes.count:
+            stopping, written = self.ranks.count_true(self.should_stop(), self.writer.done)
+            if written == self.ranks.world_size:
                 self._settle_checkpoint()
             if stopping or (self._due(self._settings.checkpoint_every_steps) and not self._nonfinite):
                 self._checkpoint()
@@ -110,7 +110,7 @@ class Trainer:
         return self._settings.batch_sequences * self.data.sequence_length
 
     def _begin(self) -> None:
-        checkpoint, damaged = load_latest(self._checkpoints, self.processes)
+        checkpoint, damaged = load_latest(self._checkpoints, self.ranks)
         changed = [] if checkpoint is None else self._restore(checkpoint)
         self._emit(
             events.Started(
@@ -121,8 +121,8 @@ class Trainer:
                 domains=list(self.job.domains),
                 strategy=self.job.strategy.name,
                 parameters=self.learner.parameters,
-                device=str(self.processes.device),
-                processes=self.processes.count,
+                device=str(self.ranks.device),
+                world_size=self.ranks.world_size,
                 resumed_from=self.step if checkpoint is not None else None,
             )
         )
@@ -137,7 +137,7 @@ class Trainer:
         weights = self.strategy.weights
         with self.clock("sampling"):
             domains, indices = self.sampler.next_batch(weights)
-            mine = slice(self.processes.rank, None, self.processes.count)
+            mine = slice(self.ranks.rank, None, self.ranks.world_size)
             sequences = self.data.read(domains[mine], indices[mine])
         with self.clock("training"):
             batch = self.learner.gradients(sequences, domains[mine], len(self.job.domains))
@@ -277,7 +277,7 @@ class Trainer:
             with self.clock("checkpointing"):
                 self.learner.save(Path(self.job.output) / "model")
         result = self._result()
-        if self.processes.first:
+        if self.ranks.is_main:
             result.write(Path(self.job.output) / "result.json")
         self._emit(events.Finished(step=self.step, seconds=result.seconds.total))
         return result

@@ -9,13 +9,13 @@ import torch
 
 from velocitune_core.checkpoint.background import CheckpointWriter
 from velocitune_core.checkpoint.store import load_latest, read_tensors
-from velocitune_core.parallel.ranks import ALONE
+from velocitune_core.parallel.ranks import SINGLE_RANK
 
 
 def test_a_checkpoint_holds_what_was_there_when_it_was_begun(tmp_path: Path) -> None:
     weight, seconds = torch.zeros(2_000_000), {"training": 0.0}  # 8 MB take a while to write
     state: dict[str, Any] = {"seconds": seconds, "losses": [1.0]}
-    writer = CheckpointWriter(tmp_path, keep=2, processes=ALONE)
+    writer = CheckpointWriter(tmp_path, keep=2, ranks=SINGLE_RANK)
     writer.start(1, {"weight": weight}, state)
     while not writer.done:  # training goes on: its clock, its lists, its weights
         seconds["training"] += 1.0

@@ -12,9 +12,9 @@ from transformers import LlamaForCausalLM
 
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.parallel.ranks import Processes
+from velocitune_core.parallel.ranks import Ranks
 
-ALONE = Processes(rank=0, count=1, device=torch.device("cpu"))
+SINGLE_RANK = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def held_out() -> dict[str, np.ndarray]:
 
 
 def losses(model: LlamaForCausalLM, held_out: dict[str, np.ndarray], batch_sequences: int = 4) -> dict[str, float]:
-    return evaluate(NextTokenLoss(model), held_out, batch_sequences=batch_sequences, processes=ALONE)
+    return evaluate(NextTokenLoss(model), held_out, batch_sequences=batch_sequences, ranks=SINGLE_RANK)
 
 
 def test_the_loss_is_minus_log_p_of_the_next_token(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
@@ -60,7 +60,7 @@ def test_the_batch_size_does_not_weigh_in(model: LlamaForCausalLM, held_out: dic
 def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
     """Each process sums its own share; together they make the whole, also where one has less to do."""
 
-    class Recording(Processes):
+    class Recording(Ranks):
         def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
             return values
 
@@ -68,7 +68,7 @@ def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: d
     loss = NextTokenLoss(model)
     for count in (2, 5, 20):  # with twenty, two have nothing at all
         shares = [
-            evaluate(loss, held_out, batch_sequences=2, processes=Recording(rank, count, torch.device("cpu")))
+            evaluate(loss, held_out, batch_sequences=2, ranks=Recording(rank, count, torch.device("cpu")))
             for rank in range(count)
         ]
         together = {name: sum(share[name] for share in shares) for name in tokens}

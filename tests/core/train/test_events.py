@@ -18,7 +18,7 @@ STARTED = events.Started(
     strategy="velocitune",
     parameters=1000,
     device="cpu",
-    processes=1,
+    world_size=1,
 )
 
 

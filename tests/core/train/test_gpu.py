@@ -16,12 +16,12 @@ pytestmark = pytest.mark.gpu
 def test_a_gpu_learns_what_a_cpu_learns(tiny_inputs: Path, tmp_path: Path, precision: str, tolerance: float) -> None:
     import torch
 
-    from velocitune_core.parallel.ranks import Processes
+    from velocitune_core.parallel.ranks import Ranks
     from velocitune_core.train.trainer import Trainer
 
     finals = []
     for device in ("cpu", "cuda"):
         tree = tiny_job(tiny_inputs, tmp_path / device, training__precision=precision)
-        trainer = Trainer(TrainJob.model_validate(tree, strict=False), Processes(0, 1, torch.device(device)))
+        trainer = Trainer(TrainJob.model_validate(tree, strict=False), Ranks(0, 1, torch.device(device)))
         finals.append(trainer.run().final)
     assert finals[1] == pytest.approx(finals[0], rel=tolerance)

@@ -155,7 +155,7 @@ def test_a_killed_driver_leaves_no_training_behind_and_what_was_saved(
 
 
 def trainings(runs: Path) -> list[psutil.Process]:
-    """Processes that train in these folders."""
+    """Ranks that train in these folders."""
     return [
         each
         for each in psutil.process_iter(["cmdline"])

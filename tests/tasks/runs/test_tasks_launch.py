@@ -64,7 +64,7 @@ def make_job(workspace: Path, tiny_inputs: Path) -> Callable[..., TrainJob]:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that any thread of this process started and that are not its threads."""
+    """Ranks that any thread of this process started and that are not its threads."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 

@@ -66,7 +66,7 @@ def happenings() -> list[Event]:
             strategy="velocitune",
             parameters=1000,
             device="cpu",
-            processes=1,
+            world_size=1,
         )
     ]
     for step in range(1, 7):
