@@ -109,7 +109,7 @@ def shard(
 
 
 def reshard(root: nn.Module) -> None:
-    """Free what a forward pass without a backward pass has gathered, so that parameters are this rank's shares again."""
+    """Free what a forward pass without a backward pass has gathered: parameters are this rank's shares again."""
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

@@ -31,8 +31,13 @@ def test_after_an_evaluation_in_bfloat16_the_state_is_still_the_float32_shares(t
     """FSDP2 leaves what a forward pass gathered in place of the shares until a backward pass or a reshard."""
     settings = Training(batch_sequences=2, optimizer=Optimizer(learning_rate=1e-2), precision="bfloat16")
     learner = Learner(str(tiny_inputs / "model"), settings, SINGLE_RANK)
-    before = {name: tensor.full_tensor().clone() for name, tensor in learner.state().items() if ".weight" in name}
+    before = weights(learner)
     learner.evaluate({"code": np.load(tiny_inputs / "code" / "held_out.npy")}, 4)
-    after = {name: learner.state()[name] for name in before}
+    after = weights(learner)
     assert {tensor.dtype for tensor in after.values()} == {torch.float32}
-    assert all(torch.equal(after[name].full_tensor(), before[name]) for name in before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def weights(learner: Learner) -> dict[str, torch.Tensor]:
+    state = {name: tensor for name, tensor in learner.state().items() if name.startswith("model.")}
+    return {name: getattr(tensor, "full_tensor", tensor.clone)().clone() for name, tensor in state.items()}
