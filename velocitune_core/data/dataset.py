@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from velocitune_core.config import ConfigError
+from velocitune_core.contracts import DomainFiles
 from velocitune_core.data.packed_files import load_split
-from velocitune_core.train.job import DomainFiles
 
 
 class PackedDomains:
