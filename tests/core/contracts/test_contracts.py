@@ -36,7 +36,10 @@ def train_result() -> TrainResult:
         domain_weights=[
             WeightPoint(step=0, tokens=0, weights={"code": 0.5, "law": 0.5}),
             WeightPoint(
-                step=1, tokens=32, weights={"code": 0.25, "law": 0.75}, velocity={"code": 0.0, "law": 1.0986122886681098}
+                step=1,
+                tokens=32,
+                weights={"code": 0.25, "law": 0.75},
+                velocity={"code": 0.0, "law": 1.0986122886681098},
             ),
         ],
         mean_domain_weights={"code": 0.375, "law": 0.625},
@@ -101,7 +104,7 @@ def test_an_unusable_file_is_named_with_its_fields(tmp_path: Path, content: str 
 def test_bytes_that_are_not_utf_8_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     path.write_bytes(b'{"domains": {"\xff": {"target": 2}}}')
-    with pytest.raises(ContractError, match="targets.json: not JSON"):
+    with pytest.raises(ContractError, match=r"targets\.json: not JSON"):
         Targets.read(path)
 
 

@@ -11,9 +11,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from velocitune_core.config import Data
-from velocitune_core.data.packed_files import load_split
-from velocitune_core.data.packing.packer import document_digest, is_held_out, pack_domain
+from velocitune_core.data.dataset import load_split
+from velocitune_core.data.packing.packer import pack_domain
 from velocitune_core.data.sources import Document
+from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.data.tokenize import PackingError, tokenizer_digest
 
 DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
