@@ -35,7 +35,7 @@ CORE = {
     "model": "config files",
     "parallel": "",
     "checkpoint": "files parallel",
-    "evaluation": "parallel",
+    "evaluation": "files parallel",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
     "comparison": "contracts",

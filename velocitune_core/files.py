@@ -19,6 +19,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def only_file(folder: Path, pattern: str) -> Path:
+    """Return the file in `folder` whose name matches a glob pattern. Raises LookupError unless exactly one does."""
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LookupError(f"{folder}: no file {pattern}")
+    raise LookupError(f"{folder}: {', '.join(path.name for path in found)}: keep one of them")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new."""
     with replacing(path) as temporary:

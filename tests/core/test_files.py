@@ -155,3 +155,14 @@ def test_the_sha256_of_a_file(tmp_path: Path) -> None:
     assert file_sha256(tmp_path / "abc") == expected
     with pytest.raises(FileNotFoundError):
         file_sha256(tmp_path / "missing")
+
+
+def test_the_only_file_of_a_pattern(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match=r"no file a-\*"):
+        files.only_file(tmp_path, "a-*")
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-1").touch()
+    assert files.only_file(tmp_path, "a-*") == tmp_path / "a-1"
+    (tmp_path / "a-2").touch()
+    with pytest.raises(LookupError, match="a-1, a-2: keep one of them"):
+        files.only_file(tmp_path, "a-*")
