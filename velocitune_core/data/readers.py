@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from velocitune_core.config import Source
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # so `../folder` is not one
 _ROWS_AT_ONCE = 1024
 
 
