@@ -22,7 +22,7 @@ from tasks.workspace import paths
 from velocitune_core.comparison.tables import formatted_comparison
 from velocitune_core.config import Params, load_params
 from velocitune_core.contracts import ComparedRun, Comparison, Manifest, TrainResult
-from velocitune_core.data.packed_files import load_split
+from velocitune_core.data.dataset import load_split
 from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import Progress
 from velocitune_core.evaluation.held_out import evaluate

@@ -35,7 +35,7 @@ CORE = {
     "model": "config files",
     "parallel": "",
     "checkpoint": "files parallel",
-    "evaluation": "parallel",
+    "evaluation": "files parallel",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
     "comparison": "contracts",
@@ -51,8 +51,6 @@ TASKS = {
     "planning": "runs stages workspace",
 }
 TEMPORARY = {  # imports that run back up, by module: each goes when its names have moved to where they belong
-    # the packed files of a domain, as the job names them
-    ("velocitune_core.data.dataset", "velocitune_core.train.job"),
     # colours, and numbers in words
     ("velocitune_core.comparison.figures.final", "velocitune_core.report.figures.style"),
     ("velocitune_core.comparison.figures.final", "velocitune_core.report.summary"),

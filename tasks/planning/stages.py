@@ -82,7 +82,7 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
         if parent is not None:
             found = done.get(f"{parent}-seed-{seed}")
-            job = with_weights(job, job.name, found.mean_weights if found else job.weights)
+            job = with_weights(job, job.name, found.mean_domain_weights if found else job.weights)
             if found is None:  # its weights are not known, so neither is its folder
                 needed[job.name] = job
                 continue

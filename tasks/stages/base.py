@@ -18,8 +18,8 @@ from tasks.workspace import paths
 from velocitune_core.config import Base, Params
 from velocitune_core.contracts import DomainManifest, TrainResult
 from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.packing.packer import document_digest, is_held_out
 from velocitune_core.data.sources import MalformedRows, read_documents
+from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.files import replacing
 from velocitune_core.model.folder import build_llama, load_tokenizer, save_model, train_tokenizer
 

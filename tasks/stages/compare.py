@@ -92,7 +92,7 @@ def train_compared(
     if line.weights_of:
         assert parent is not None
         uses_targets = parent.uses_targets
-        job = with_weights(job, job.name, parent.result.mean_weights)
+        job = with_weights(job, job.name, parent.result.mean_domain_weights)
         search = Search(parent.result.tokens, parent.result.seconds.total)
     else:
         job, search = find_weights(job, job_of(settings.baseline), run)
@@ -125,7 +125,7 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
         retained=without_gap if settings.retained is None else list(settings.retained),
         initial=initial.losses,
         targets=targets,
-        original_weights=initial_weights(params, manifest),
+        initial_domain_weights=initial_weights(params, manifest),
         domain_tokens={name: domain.train.tokens for name, domain in manifest.domains.items()},
         proxy_tokens=sum(proxy.tokens for proxy in proxies),
         proxy_seconds=sum(proxy.seconds for proxy in proxies),

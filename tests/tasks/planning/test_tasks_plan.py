@@ -18,7 +18,7 @@ from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.launch import run_folder
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, parse_params
-from velocitune_core.contracts import Manifest, Seconds, TrainResult
+from velocitune_core.contracts import Manifest, Timings, TrainResult
 from velocitune_core.model.folder import ModelError, weights_digest
 from velocitune_core.train.job import TrainJob
 
@@ -167,12 +167,12 @@ def finish(job: TrainJob) -> None:
         parameters=1,
         final={},
         points=[],
-        weights=[],
-        mean_weights=job.weights,
+        domain_weights=[],
+        mean_domain_weights=job.weights,
         tokens_per_domain={},
         epochs_per_domain={},
         tokens_per_second=1.0,
-        seconds=Seconds(),
+        seconds=Timings(),
     )
     result.write(run_folder(job) / "result.json")
     (run_folder(job) / "model").mkdir()
