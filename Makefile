@@ -33,8 +33,8 @@ SETTINGS ?=
 
 large: setup         ## the comparison on a larger mixture and a 135 M model, for a GPU: docs/LARGE.md
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[large]'
-	python -m tasks.workspace.large $(WORKSPACE)
-	cd $(WORKSPACE) && python -m flows.large && python -m flows.pipeline --compare $(SETTINGS)
+	python -m flows.large --workspace $(WORKSPACE)
+	python -m flows.pipeline --workspace $(WORKSPACE) --compare $(SETTINGS)
 
 test: setup          ## all tests
 	python -m pytest
@@ -48,5 +48,5 @@ check: setup         ## linter, type checker, tests
 serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
 	python -m tasks.views.serve
 
-clean:               ## remove trainings in progress and their checkpoints; results and caches stay
+clean:               ## remove runs in progress and their checkpoints; results and caches stay
 	rm -rf runs

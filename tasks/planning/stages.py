@@ -68,16 +68,16 @@ def settings_of_comparison(params: Params) -> Params:
 
 def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]:
     """Trainings of the comparison that are still missing, and how many are there; a shared reference counts once."""
-    from tasks.stages.compare import compared_lines, in_order, parent_of
+    from tasks.stages.compare import comparison_settings, parent_of, runs_in_order
 
-    settings, digest = compared_lines(params), _digest(params)
+    settings, digest = comparison_settings(params), _digest(params)
     needed: dict[str, TrainJob] = {}
     done: dict[str, TrainResult] = {}
 
     def job_of(label: str, seed: int) -> TrainJob:
         return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
 
-    for label, seed in in_order(params):
+    for label, seed in runs_in_order(params):
         job, reference = job_of(label, seed), job_of(settings.baseline, seed)
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
         if parent is not None:

@@ -110,7 +110,7 @@ def test_the_result_holds_every_model_and_is_read_back(params: Params) -> None:
     rows = downstream_rows(result)
     assert [row["task"] for row in rows] == [*TASKS["mathematics"], "mean", *TASKS["code"], "mean"]
     assert rows[2]["models/other"] == round(scores["models/other"].families["mathematics"], 4)
-    assert (rows[0]["questions"], rows[0]["left out"], rows[0]["cut"]) == (5, 1, 1)
+    assert (rows[0]["questions"], rows[0]["excluded"], rows[0]["cut"]) == (5, 1, 1)
 
 
 def test_folders_that_lack_files_are_all_named(params: Params) -> None:
@@ -132,7 +132,8 @@ def test_the_tokenizer_of_another_model_is_refused(params: Params) -> None:
     tree["model"]["vocab"]["strange"] = VOCABULARY
     tokenizer.write_text(json.dumps(tree))
     with pytest.raises(
-        DownstreamError, match=f"models/mine has a token number {VOCABULARY}, the model knows {VOCABULARY};"
+        DownstreamError,
+        match=f"models/mine has the token id {VOCABULARY}, and the model embeds only {VOCABULARY} tokens;",
     ):
         evaluate_downstream.fn(Path("models/mine"), draw_questions.fn(params), params)
 

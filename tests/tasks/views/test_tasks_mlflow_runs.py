@@ -242,4 +242,4 @@ def test_a_store_out_of_reach_costs_a_warning(
         tracker.finish()
     assert time.monotonic() - begun < 15
     said = [record.getMessage() for record in caplog.records if record.name == "tasks.views.mlflow_runs"]
-    assert len(said) == 1 and "http://127.0.0.1:9" in said[0] and "out of reach" in said[0]
+    assert len(said) == 1 and "http://127.0.0.1:9" in said[0] and "cannot be reached" in said[0]
