@@ -1,4 +1,4 @@
-# Everything from a bare clone: needs Python 3.11 or newer and make.
+# Everything that a clone needs; requires Python 3.11 or newer and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,10 +22,10 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: setup          ## the whole pipeline on the embedded default; what is up to date is skipped
+demo: setup          ## the whole pipeline on the embedded default; stages that are up to date are skipped
 	python -m flows.pipeline
 
-compare: setup       ## strategies side by side, with error bars; trains what is missing
+compare: setup       ## strategies side by side, with error bars; only missing runs are trained
 	python -m flows.pipeline --compare
 
 WORKSPACE ?= large/workspace
