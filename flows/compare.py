@@ -18,7 +18,7 @@ from tasks.stages.compare import (
     train_compared,
     write_comparison,
 )
-from tasks.stages.downstream import draw_questions
+from tasks.stages.downstream import sample_questions
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 
@@ -28,7 +28,7 @@ def compare() -> None:
     params = side_by_side(checked_params(comparing=True))
     settings, order = comparison_settings(params), runs_in_order(params)
     get_run_logger().info("%d runs, %d of them finished before", len(order), finished_before(params))
-    questions = draw_questions(params) if settings.downstream else None
+    questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     futures = {}
     with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:

@@ -9,9 +9,9 @@ from pathlib import Path
 from prefect import flow
 
 from tasks.stages.downstream import (
-    draw_questions,
     evaluate_downstream,
     run_downstream,
+    sample_questions,
     show_downstream,
     write_downstream,
 )
@@ -22,7 +22,7 @@ from tasks.workspace.preflight import checked_params
 @flow(name="downstream")
 def downstream(models: list[Path]) -> None:
     params = checked_params()
-    questions = draw_questions(params, paths.ARCHIVES)
+    questions = sample_questions(params, paths.ARCHIVES)
     scores = {str(model): evaluate_downstream(model, questions, params) for model in models}
     show_downstream(write_downstream(scores))
 

@@ -119,7 +119,7 @@ def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_b
 
 
 def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Probed], list[str]]:
-    """Time a run alone on its device, and each other way in which the plan executes runs; and say what is untimed."""
+    """Time a run alone on its device, and each other way in which runs are executed; return also what is untimed."""
     wanted = {ALONE: (params, 1)}
     if compare and (together := settings_of_comparison(params)) != params:
         wanted[TOGETHER] = (together, 1)

@@ -147,7 +147,7 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
 
 
 def _tokens(params: Params, domain: Domain) -> tuple[int, str]:
-    """Estimate the tokens of a domain's training split, and say from what; or 0, and say what to do."""
+    """Return an estimate of a domain's training tokens, and what it is based on; or 0, and what to do."""
     found, limit, budget = _source_tokens(params, domain), domain.max_tokens, params.training.token_budget
     if limit is not None and not 0 < found < limit:
         return limit, "its max_tokens"

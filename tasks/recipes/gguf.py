@@ -48,7 +48,7 @@ def convert_gguf(gguf: Path, destination: Path) -> None:
     transformers reads the model but refuses to save it, since it is marked as quantized, so its parameters are copied
     into a new model. The end-of-text token is the separator of documents in pretraining, not the end of a chat turn.
     transformers has no pre-tokenizer for what a GGUF calls `smollm` and uses GPT-2's, which splits off the last of
-    several blanks before a number; in tables and numbered lists that gives other tokens than pretraining saw.
+    several blanks before a number; in tables and numbered lists its tokens differ from those of pretraining.
     """
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence

@@ -52,8 +52,8 @@ def check_models(folders: Iterable[Path]) -> None:
         raise DownstreamError("\n".join(problems))
 
 
-@task(name="draw downstream questions")
-def draw_questions(params: Params, archives: Path = paths.ARCHIVES) -> Questions:
+@task(name="sample downstream questions")
+def sample_questions(params: Params, archives: Path = paths.ARCHIVES) -> Questions:
     """Sample each task's questions evenly from those that share no long run of words with a document of any domain.
 
     Every document of the domains is read once, which takes one core about a second per million words. Raises

@@ -28,7 +28,7 @@ DVC_SETTINGS = "[core]\n    analytics = false\n    no_scm = true\n"  # git may i
 def run_in(workspace: Path, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by the same command, with these arguments, started in `workspace`.
 
-    It starts anew because Prefect reads its settings from the folder that it is imported in. Raises what
+    (A new program, because Prefect reads its settings from the folder that it is imported in.) Raises what
     `make_workspace` raises.
     """
     make_workspace(workspace)

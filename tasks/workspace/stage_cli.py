@@ -102,7 +102,7 @@ def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
 def run_pipeline(
     pipeline: Callable[..., object], show_results: Callable[[], object], *, arguments: Sequence[str] | None = None
 ) -> None:
-    """Command line of the whole pipeline: settings, then all stages that are not up to date, then what came out."""
+    """Command line of the whole pipeline: change the settings, run the stages, show the results."""
     parser = command_line("pipeline")
     add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=recommended")
     parser.add_argument(
