@@ -24,7 +24,12 @@ time.sleep(600)
 
 @pytest.mark.slow
 def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) -> None:
-    environment = {**os.environ, "PREFECT_HOME": str(workspace), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(workspace),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    }
     with subprocess.Popen(
         [sys.executable, "-c", SERVED], env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
