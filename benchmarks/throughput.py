@@ -23,7 +23,9 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from velocitune_core.config import Base, Optimizer, Training
 from velocitune_core.mixture import DomainSampler
-from velocitune_core.model.folder import build_llama, count_parameters, load_model, save_model, train_tokenizer
+from velocitune_core.model.build import build_llama, train_tokenizer
+from velocitune_core.model.io import load_model, save_model
+from velocitune_core.model.modules import count_parameters
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.train.learner import Learner
 

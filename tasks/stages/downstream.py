@@ -19,7 +19,9 @@ from velocitune_core.config import Params
 from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask
 from velocitune_core.data.sources import MalformedRows, read_documents
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, draw, read_families, without_overlap
-from velocitune_core.model.folder import check_model_folder, load_model, load_tokenizer
+from velocitune_core.model.folder import check_model_folder
+from velocitune_core.model.io import load_model
+from velocitune_core.model.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:  # these import torch, which takes seconds
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

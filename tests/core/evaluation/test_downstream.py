@@ -29,7 +29,8 @@ from velocitune_core.evaluation.benchmark_tasks import (
     without_overlap,
 )
 from velocitune_core.evaluation.bits_per_byte import Encoded, context_window, encode, score
-from velocitune_core.model.folder import load_tokenizer, train_tokenizer
+from velocitune_core.model.build import train_tokenizer
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.recipes.embedded import EMBEDDED
 
 ARCHIVES = Path(__file__).parents[3] / "archives"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from velocitune_core.model.folder import load_model, load_tokenizer
+from velocitune_core.model.io import load_model
+from velocitune_core.model.tokenizer import load_tokenizer
 
 
 def test_threads_that_load_at_once_get_whole_models(tiny_inputs: Path) -> None:
