@@ -18,7 +18,8 @@ from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask
 from velocitune_core.data.sources import MalformedRows, read_documents
-from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, draw, read_families, without_overlap
+from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, read_families, sample_evenly
+from velocitune_core.evaluation.contamination import without_overlap
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.model.io import load_model
 from velocitune_core.model.tokenizer import load_tokenizer
@@ -68,7 +69,7 @@ def draw_questions(params: Params, archives: Path = paths.ARCHIVES) -> Questions
         for name, found in tasks.items()
     }
     drawn = {
-        family: {name: draw(found, params.downstream.instances) for name, found in tasks.items()}
+        family: {name: sample_evenly(found, params.downstream.instances) for name, found in tasks.items()}
         for family, tasks in clean.items()
     }
     return Questions(drawn, excluded)

@@ -1,4 +1,4 @@
-"""Models and tokenizers are loaded by several threads at once when a comparison scores its models."""
+"""Several threads load models and tokenizers at once, as a comparison does that scores its models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from velocitune_core.model.io import load_model
 from velocitune_core.model.tokenizer import load_tokenizer
 
 
-def test_threads_that_load_at_once_get_whole_models(tiny_inputs: Path) -> None:
+def test_threads_that_load_at_once_get_complete_models(tiny_inputs: Path) -> None:
     folder = str(tiny_inputs / "model")
     expected = load_model(folder).state_dict()
 
