@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from velocitune_core.parallel.ranks import Ranks
 
@@ -37,3 +37,14 @@ def shard(
     several = ranks.world_size > 1  # then the root is resharded too: else it stays whole after an evaluation
     for module in [*layers, root]:
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=several)
+
+
+def reshard(root: nn.Module) -> None:
+    """Free gathered parameters and register the shards again; does nothing for a module that is not sharded.
+
+    FSDP does so in the backward pass. After a forward pass alone, the parameters of a single rank stay gathered, in
+    `parameter_dtype`, and `root.parameters()` would give those copies in place of the ones that are trained.
+    """
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

@@ -24,7 +24,7 @@ from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
-from velocitune_core.parallel.fsdp import shard
+from velocitune_core.parallel.fsdp import reshard, shard
 from velocitune_core.parallel.ranks import Ranks, to_device
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
 from velocitune_core.train.precision import compiles, uses_bfloat16
@@ -136,7 +136,9 @@ class Learner:
 
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Return the held-out loss of each domain in nats per token; every rank must call."""
-        return evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
+        losses = evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
+        reshard(self._loss)
+        return losses
 
     def state(self) -> dict[str, Tensor]:
         """Return this rank's shards of parameters and optimizer state, live, and the generator's state, by name."""
