@@ -142,11 +142,11 @@ def kept_by_autograd(line: Line) -> int:
     weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
     storages: dict[int, torch.UntypedStorage] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with saved_tensors_hooks(record, lambda tensor: tensor):
         nats = NextTokenLoss(model)(torch.randint(VOCABULARY, (line.micro_batch, LENGTH)))
     assert nats.requires_grad
     return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)

@@ -34,7 +34,7 @@ def shard(
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
     policy = MixedPrecisionPolicy(param_dtype=parameter_dtype, reduce_dtype=torch.float32)
-    several = ranks.world_size > 1  # then the root is resharded too: else it stays whole after an evaluation
+    several = ranks.world_size > 1  # then the root is resharded too: else it stays gathered after an evaluation
     for module in [*layers, root]:
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=several)
 

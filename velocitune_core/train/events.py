@@ -78,7 +78,7 @@ class Checkpointed(EventBase):
 
 
 class Warned(EventBase):
-    """Something the user should know, in words."""
+    """A message to the user."""
 
     event: Literal["warned"] = "warned"
     message: str

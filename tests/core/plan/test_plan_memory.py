@@ -134,11 +134,11 @@ def kept_by_autograd(loss: NextTokenLoss) -> int:
     parameters = {each.untyped_storage().data_ptr() for each in loss.parameters() if not isinstance(each, DTensor)}
     storages: dict[int, torch.UntypedStorage] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with saved_tensors_hooks(record, lambda tensor: tensor):
         nats = loss(torch.zeros(BATCH, LENGTH, dtype=torch.long))
     assert nats.requires_grad
     return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in parameters)

@@ -214,12 +214,12 @@ def kept_bytes(learner: Learner) -> int:
     """Bytes of the tensors that autograd keeps from a forward pass for the backward pass."""
     kept: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def record(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with saved_tensors_hooks(record, lambda tensor: tensor):
         learner.gradients(batch(0), DOMAINS, 3)
     learner.discard_gradients()
     return sum(kept.values())
