@@ -21,9 +21,9 @@ from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import write_text
 from velocitune_core.strategies import strategy_file
-from velocitune_core.train.__main__ import STOPPED
 from velocitune_core.train.events import read_events_from
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.stop import STOPPED
 
 if TYPE_CHECKING:
     from prefect import State, Task
