@@ -9,8 +9,6 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from velocitune_core.config import describe_problems
@@ -125,10 +123,6 @@ class Law(Part):
     B: float
     beta: float
     D0: Annotated[float, Field(ge=0)] = 0.0
-
-    def predict(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        """Loss after `tokens` tokens, same shape."""
-        return self.E + self.B * (np.asarray(tokens, dtype=float) + self.D0) ** -self.beta
 
 
 class OtherLaw(Part):
