@@ -38,8 +38,9 @@ CORE = {
     "evaluation": "parallel",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
-    "comparison": "contracts",
-    "report": "comparison contracts",
+    "style": "",
+    "comparison": "contracts style",
+    "report": "comparison contracts scaling_law style",
     "recipes": "files",
 }
 TASKS = {
@@ -53,16 +54,6 @@ TASKS = {
 TEMPORARY = {  # imports that run back up, by module: each goes when its names have moved to where they belong
     # the packed files of a domain, as the job names them
     ("velocitune_core.data.dataset", "velocitune_core.train.job"),
-    # colours, and numbers in words
-    ("velocitune_core.comparison.figures.final", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.figures.final", "velocitune_core.report.summary"),
-    ("velocitune_core.comparison.figures.over_tokens", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.figures.over_tokens", "velocitune_core.report.summary"),
-    ("velocitune_core.comparison.figures.style", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.narrative", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.narrative", "velocitune_core.report.summary"),
-    ("velocitune_core.comparison.tables", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.tables", "velocitune_core.report.summary"),
     # which results there are, and which runs they came from
     ("tasks.views.publish", "tasks.runs.jobs"),
     ("tasks.views.publish", "tasks.runs.launch"),

@@ -187,7 +187,7 @@ def test_what_cannot_be_compared_is_refused_in_one_message() -> None:
 
 
 def test_a_missing_baseline_and_losses_that_are_not_finite_are_refused() -> None:
-    assert "baseline 'static' has no run: train it, or make one of ['other']" in refusal(
+    assert "baseline 'static' has no run: train it, or choose the baseline from ['other']" in refusal(
         comparison(run("other", 1, losses(3, 4, 5)))
     )
     good = run("static", 1, losses(3, 4, 5))
