@@ -1,4 +1,4 @@
-"""Memory that velocitune_core.plan.memory foretells against memory that is taken: `python benchmarks/memory.py`.
+"""Memory that velocitune_core.plan.memory predicts against memory that is allocated: `python benchmarks/memory.py`.
 
 A Llama of 30 million parameters is trained for two steps on the CPU, in a process of its own per line. Two peaks are
 read: of the tensors that are alive, as torch's profiler counts them, and of the process's resident size, less what it
@@ -27,7 +27,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.plan.cost import ModelShape
-from velocitune_core.plan.memory import Setting, memory
+from velocitune_core.plan.memory import Setting, memory_of
 
 LENGTH, VOCABULARY, STEPS = 256, 8192, 2
 CONFIG = LlamaConfig(
@@ -75,16 +75,16 @@ def main() -> None:
     console = Console()
     console.print("micro-batch of batch: predicted MB; tensors MB, resident MB, each over predicted")
     for number, line in enumerate(LINES):  # as they come: each takes up to a minute or two
-        predicted, (resident_bytes, live) = memory(shape, line.setting).peak, in_a_process(number)
+        predicted, (resident_bytes, live) = memory_of(shape, line.setting).peak, in_a_process(number)
         console.print(
             f"{line.micro_batch} of {line.setting.batch_sequences}{', checkpointing' if line.checkpointing else ''}: "
             f"{predicted / 1e6:,.0f}; {live / 1e6:,.0f}, {resident_bytes / 1e6:,.0f}, "
             f"{live / predicted:.3f}, {resident_bytes / predicted:.2f}"
         )
     for bfloat16 in (False, True):
-        kept = memory(shape, Line(4, bfloat16=bfloat16).setting)
+        kept = memory_of(shape, Line(4, bfloat16=bfloat16).setting)
         loss = 4 * 4 * LENGTH * VOCABULARY  # of its 12 bytes per word, those that wait for the backward pass
-        predicted = kept.activations + kept.cast_weights + loss
+        predicted = kept.activations + kept.cast_parameters + loss
         found = kept_by_autograd(Line(4, bfloat16=bfloat16))
         console.print(
             f"kept by autograd, {'bfloat16' if bfloat16 else 'float32'}: {found / 1e6:,.1f} MB, "

@@ -16,17 +16,19 @@ def words(figure: Figure) -> str:
 
 
 class Page(HTMLParser):
-    """The tags, addresses and text of a page."""
+    """The tags, attributes, loaded addresses and text of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[str] = []
+        self.attributes: set[str] = set()
         self.loads: list[str] = []
         self.text = ""
         self.feed(html)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes |= {name for name, _ in attributes}
         self.loads += [value or "" for name, value in attributes if name in {"src", "href", "srcset", "data", "action"}]
 
     def handle_data(self, data: str) -> None:

@@ -16,29 +16,29 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from velocitune_core.config import ConfigError
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.plan.cost import ModelShape
-from velocitune_core.plan.memory import Setting, fits, layer_bytes, memory, parse_size, remedies
+from velocitune_core.plan.memory import Setting, fits, layer_bytes, memory_of, parse_size, remedies
 
 SETTING = Setting(sequence_length=4096, batch_sequences=64, micro_batch_sequences=1, evaluation_sequences=1)
 
 
 def test_seven_billion_parameters_in_float32() -> None:
-    found = memory(SEVEN_BILLION, SETTING)
-    assert found.weights == found.gradients == 26_953_662_464  # 4 bytes each
+    found = memory_of(SEVEN_BILLION, SETTING)
+    assert found.parameters == found.gradients == 26_953_662_464  # 4 bytes each
     assert found.moments == 53_907_324_928
     # 24·4096 + 8·8192 + 16·11008 = 339,968 bytes per token and layer; the last norm 12·4096
     assert found.activations == 4096 * (32 * 339_968 + 49_152)
     assert found.logits == 12 * 2**26  # of 4096 · 32,000 logits, what is there at once
-    assert found.gathered == found.cast_weights == found.reference == 0
+    assert found.gathered == found.cast_parameters == found.reference == 0
     assert found.accumulates and found.peak == sum(
-        (found.weights, found.gradients, found.moments, found.activations, found.logits)
+        (found.parameters, found.gradients, found.moments, found.activations, found.logits)
     )
 
 
 def test_seven_billion_parameters_over_64_processes() -> None:
-    found = memory(SEVEN_BILLION, replace(SETTING, processes=64, bfloat16=True))
-    assert found.weights == 421_150_976 and found.moments == 842_301_952
-    assert found.cast_weights == 0  # layers are gathered in bfloat16
-    assert memory(SEVEN_BILLION, replace(SETTING, bfloat16=True)).cast_weights == 2 * 6_738_415_616
+    found = memory_of(SEVEN_BILLION, replace(SETTING, processes=64, bfloat16=True))
+    assert found.parameters == 421_150_976 and found.moments == 842_301_952
+    assert found.cast_parameters == 0  # layers are gathered in bfloat16
+    assert memory_of(SEVEN_BILLION, replace(SETTING, bfloat16=True)).cast_parameters == 2 * 6_738_415_616
     # weights and gradients of embedding and head; three times a layer's 202,383,488 (the last norm is shared out)
     assert found.gathered == 2 * (2 * 262_144_000 + 3 * 202_383_488)
     assert layer_bytes(SEVEN_BILLION, bfloat16=True) == 26 * 4096 + 4 * 8192 + 8 * 11_008
@@ -46,21 +46,21 @@ def test_seven_billion_parameters_over_64_processes() -> None:
 
 
 def test_activation_checkpointing_keeps_the_inputs_of_layers() -> None:
-    found = memory(SEVEN_BILLION, replace(SETTING, activation_checkpointing=True))
+    found = memory_of(SEVEN_BILLION, replace(SETTING, activation_checkpointing=True))
     assert found.activations == 4096 * (32 * 4 * 4096 + 49_152)
     assert found.logits == 4096 * 339_968  # one layer, computed again, is more than the chunk of logits
 
 
 def test_a_large_held_out_batch_is_the_peak() -> None:
-    found = memory(SEVEN_BILLION, replace(SETTING, evaluation_sequences=256))
+    found = memory_of(SEVEN_BILLION, replace(SETTING, evaluation_sequences=256))
     assert found.peak_in_evaluation
-    assert found.peak == found.weights + found.moments + 256 * 4096 * 339_968
+    assert found.peak == found.parameters + found.moments + 256 * 4096 * 339_968
 
 
 def test_a_process_takes_its_share_and_one_part_at_a_time_whole() -> None:
-    found = memory(SEVEN_BILLION, replace(SETTING, processes=64))
+    found = memory_of(SEVEN_BILLION, replace(SETTING, processes=64))
     assert found.loading == 421_150_976 + 4 * 262_144_000  # embedding and head are more than a layer
-    assert memory(SEVEN_BILLION, SETTING).loading == 26_953_662_464
+    assert memory_of(SEVEN_BILLION, SETTING).loading == 26_953_662_464
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -81,26 +81,26 @@ def test_activations_are_what_autograd_keeps(bfloat16: bool, key_value_heads: in
     parameters = sum(each.numel() for each in model.parameters())
     shape = ModelShape(parameters, layers, 64, 160, 4, key_value_heads, 16, vocabulary, tied=True)
     setting = Setting(length, batch, batch, 1, bfloat16=bfloat16)
-    foretold = memory(shape, setting)
-    log_probabilities = 4 * batch * length * vocabulary  # of the loss's 12 bytes, what the backward pass waits for
+    predicted = memory_of(shape, setting)
+    log_probabilities = 4 * batch * length * vocabulary  # of the loss's 12 bytes, what is kept for the backward pass
     kept = kept_by_autograd(model, torch.zeros(batch, length, dtype=torch.long), bfloat16)
-    assert kept == pytest.approx(foretold.activations + foretold.cast_weights + log_probabilities, rel=0.05)
+    assert kept == pytest.approx(predicted.activations + predicted.cast_parameters + log_probabilities, rel=0.05)
 
 
 def kept_by_autograd(model: LlamaForCausalLM, tokens: torch.Tensor, bfloat16: bool) -> int:
-    """Bytes of distinct storages that wait for the backward pass, without the weights."""
-    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    """Return the bytes of distinct storages kept for the backward pass, without the parameters."""
+    parameters = {each.untyped_storage().data_ptr() for each in model.parameters()}
     storages: dict[int, torch.UntypedStorage] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
     cast = torch.autocast("cpu", dtype=torch.bfloat16) if bfloat16 else nullcontext()
-    with saved_tensors_hooks(note, lambda tensor: tensor), cast:
+    with saved_tensors_hooks(record, lambda tensor: tensor), cast:
         nats = NextTokenLoss(model)(tokens)
     assert nats.requires_grad
-    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
+    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in parameters)
 
 
 @st.composite
@@ -129,7 +129,7 @@ def settings_of_trainings(draw: st.DrawFn) -> Setting:
 def test_what_is_advised_fits_and_can_be_run(shape: ModelShape, setting: Setting, device: int) -> None:
     for remedy in remedies(shape, setting, device):
         assert fits(shape, remedy.setting, device)
-        assert remedy.memory == memory(shape, remedy.setting)
+        assert remedy.memory == memory_of(shape, remedy.setting)
         assert setting.batch_sequences % (remedy.setting.processes * remedy.setting.micro_batch_sequences) == 0
         assert remedy.setting.micro_batch_sequences <= setting.micro_batch_sequences
         assert remedy.setting.activation_checkpointing >= setting.activation_checkpointing
@@ -171,6 +171,6 @@ def test_sizes(text: str, count: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["80 bananas", "80", "GB", "-1GB", "0GB", "", "1e9GB", "80GB or so", "nanGB"])
-def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="no size"):
+def test_text_that_is_not_a_size_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a size"):
         parse_size(text)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 import result_samples as samples
-from hypothesis import given
-from hypothesis import strategies as st
 from rendered import words
 
 from velocitune_core.contracts import DomainTarget, Law, OtherLaw, Targets
 from velocitune_core.report.figures.cost import cost_rows, time_and_tokens_spent, tokens_and_epochs
 from velocitune_core.report.figures.targets import laws, predicted_against_reached
 from velocitune_core.report.figures.training import loss_per_domain, velocity_per_domain, weights_over_time
-from velocitune_core.style.figure import domain_colours, largest, spread
-from velocitune_core.style.text import percent, tick_text, tokens_text
+from velocitune_core.style.figure import domain_colours
 
 
 def test_colours_follow_names_and_not_the_order_they_come_in() -> None:
@@ -147,41 +142,3 @@ def test_cost_rows_of_the_run_add_up_to_its_wall_time() -> None:
 def test_a_name_with_dollar_signs_is_drawn_as_it_is() -> None:
     domains = {r"$\nonsense$": samples.SEVEN["code"]}
     words(tokens_and_epochs(samples.train(domains), samples.manifest(domains)))
-
-
-@pytest.mark.parametrize(
-    ("tokens", "text"),
-    [
-        (0, "0"),
-        (999, "999"),
-        (1_500_000, "1.5 M"),
-        (52_450, "52.5 k"),
-        (999_999, "1 M"),
-        (3e9, "3 G"),
-        (2.5e12, "2.5 T"),
-    ],
-)
-def test_tokens_text(tokens: float, text: str) -> None:
-    assert tokens_text(tokens) == text
-
-
-def test_small_shares_are_not_shown_as_zero() -> None:
-    assert tick_text(1_250_000) == "1.25 M"
-    assert percent(0.334) == "33.4 %"
-    assert percent(0.0) == "0.0 %"
-    assert percent(0.0001) == "< 0.1 %"
-
-
-def test_largest_folds_only_beyond_the_limit() -> None:
-    assert largest({"b": 0.5, "a": 0.5}, at_most=2) == ["a", "b"]
-    assert largest({"a": 0.1, "b": 0.6, "c": 0.3}, at_most=2) == ["b"]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_spread_labels_keep_order_and_distance(positions: list[float]) -> None:
-    gap = 1 / 20
-    moved = spread(positions, gap, 0.0, 1.0)
-    assert all(-1e-9 <= position <= 1 + 1e-9 for position in moved)
-    assert all(after - before >= gap - 1e-9 for before, after in pairwise(sorted(moved)))
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    assert [moved[index] for index in order] == sorted(moved)
