@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import LENGTH, VOCABULARY
+from tiny import LENGTH, VOCABULARY, job
 
-from velocitune_core.config import Training
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeTimings, _timed, measure
+from velocitune_core.train.job import TrainJob
 
 PROJECT = Path(__file__).parents[3]
 
@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[3]
 def probe(inputs: Path, **changes: object) -> Probe:
     settings = {
         "model": str(inputs / "model"),
-        "training": Training(batch_sequences=4, micro_batch_sequences=2, precision="float32"),
+        "training": TrainJob.model_validate(job(inputs, inputs)).training,
         "sequence_length": LENGTH,
         "vocabulary_size": VOCABULARY,
         "evaluation_sequences": 3,
