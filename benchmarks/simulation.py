@@ -37,14 +37,8 @@ SIZE_DECADES = 2.0
 INITIAL_LOSS_NATS = (2.0, 6.0)
 FLOOR_SHARE = (0.3, 0.8)  # E as a share of ℓ_init
 EXPONENT = (0.1, 0.6)
-SCALE_DECADES = (
-    -1.5,
-    0.5,
-)  # log10 of D0 in units of a mean domain, so that curves have the same shape for K = 3 and K = 1,000
-HEAD_START = (
-    1.0,
-    3.0,
-)  # of a retained domain, in units of its n_eff under static weights; with recency most then forget
+SCALE_DECADES = (-1.5, 0.5)  # log10 of D0 in units of a mean domain, so that the shape of curves is the same for any K
+HEAD_START = (1.0, 3.0)  # of a retained domain, in units of its n_eff under static weights
 HEAD_START_SCALE = 0.1  # D0 of a retained domain in units of its head start, so that its curve is nearly flat
 
 

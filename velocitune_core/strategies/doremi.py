@@ -27,7 +27,7 @@ class DoReMi(Strategy):
     the gradient. Drawing with w spends no compute on sequences of little weight, but a domain of small w is observed
     less often, so its λ is older and noisier.
 
-    The public code (sangmichaelxie/doremi) lets λ start at log(vocabulary size) in place of 0; it divides w by the
+    The public code (sangmichaelxie/doremi) starts λ at log(vocabulary size) instead of 0; it divides w by the
     sampling shares where these are not uniform. The paper starts at uniform weights, here at `initial_weights`.
 
     Args:

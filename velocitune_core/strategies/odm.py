@@ -27,7 +27,7 @@ class OnlineDataMixing(Strategy):
 
     R starts at 0. "exp3" is the algorithm that the paper prints. "reward" is the public code
     (alon-albalak/online-data-mixing), whose README names its class SmoothedMeanWeightUpdater as the implementation of
-    the paper: no division by w_i, perplexity instead of loss, shares in proportion in place of a softmax. (The code
+    the paper: no division by w_i, perplexity instead of loss, shares in proportion instead of a softmax. (The code
     also has a class of plain EXP3, which sums ℓ / (10 · w) without forgetting.) In "exp3" R does not grow with t while
     ε_{t−1} shrinks, so that w returns to uniform in a long run; "reward" tends to shares of perplexity.
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: rows, words, metrics, and figures that draw for the smallest and for a large comparison."""
+"""The page of a comparison: rows, outcome, metrics, and figures of a minimal and of a large comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from velocitune_core.report.comparison_page import (
 
 
 def gaining() -> Comparison:
-    """velocitune is 0.3, 0.31 and 0.32 better in papers than static, odm forgets general by a nat."""
+    """Return runs in which velocitune gains on the frontier and odm forgets `general` by a nat."""
     runs = [each for each in samples.three_seeds().runs if each.label != "velocitune"]
     for seed, d in ((1, 0.0), (2, 0.1), (3, 0.2)):
         runs.append(run("velocitune", seed, losses(3.3 + d, 4.2 + d, 4.5 + d - 0.01 * seed), uses_targets=True))
