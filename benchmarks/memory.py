@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.plan.cost import ModelShape
-from velocitune_core.plan.memory import Setting, memory
+from velocitune_core.plan.memory import Setting, memory_of
 
 LENGTH, VOCABULARY, STEPS = 256, 8192, 2
 CONFIG = LlamaConfig(
@@ -74,14 +74,14 @@ def main() -> None:
     console = Console()
     console.print("micro-batch of batch: predicted MB; tensors MB, resident MB, each over predicted")
     for number, line in enumerate(LINES):  # printed one by one: each takes up to two minutes
-        predicted, (resident_bytes, live) = memory(shape, line.setting).peak, in_a_process(number)
+        predicted, (resident_bytes, live) = memory_of(shape, line.setting).peak, in_a_process(number)
         console.print(
             f"{line.micro_batch} of {line.setting.batch_sequences}{', checkpointing' if line.checkpointing else ''}: "
             f"{predicted / 1e6:,.0f}; {live / 1e6:,.0f}, {resident_bytes / 1e6:,.0f}, "
             f"{live / predicted:.3f}, {resident_bytes / predicted:.2f}"
         )
     for bfloat16 in (False, True):
-        kept = memory(shape, Line(4, bfloat16=bfloat16).setting)
+        kept = memory_of(shape, Line(4, bfloat16=bfloat16).setting)
         loss = 4 * 4 * LENGTH * VOCABULARY  # of its 12 bytes per logit, those kept for the backward pass
         predicted = kept.activations + loss
         found = kept_by_autograd(Line(4, bfloat16=bfloat16))

@@ -11,8 +11,8 @@ from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, p
 from tasks.planning.stages import planned_stages, settings_of_comparison
 from tasks.runs.devices import gpu_count
 from velocitune_core.config import Params, Training
-from velocitune_core.plan.cost import Disk, ModelShape, Price, Speed, Stage, disk, price, total
-from velocitune_core.plan.memory import Memory, Remedy, Setting, fits, memory, parse_size, remedies
+from velocitune_core.plan.cost import Cost, Disk, ModelShape, Speed, Stage, disk, estimate_cost, total_cost
+from velocitune_core.plan.memory import Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 
 ALONE, TOGETHER = "one process", "side by side"
 
@@ -41,8 +41,8 @@ class Plan:
 
     shape: ModelShape
     stages: list[Stage]
-    prices: list[Price]  # one per stage
-    total: Price
+    prices: list[Cost]  # one per stage
+    total: Cost
     footprints: list[Footprint]
     disk: Disk
     probes: dict[str, Probed]  # by the way in which runs were timed
@@ -63,14 +63,14 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
     stages, finished = planned_stages(params, inputs, compare)
     probes, untimed = _probes(params, inputs, compare) if probe else ({}, ["no times: not probed"])
     speeds = [_speed(stage, probes, params) for stage in stages]
-    prices = price(stages, inputs.shape, speeds)
+    prices = estimate_cost(stages, inputs.shape, speeds)
     packed = sum(domain.train.tokens + domain.held_out.tokens for domain in inputs.manifest.domains.values())
     published = int(is_base(params)) + int(not compare)  # models/base, models/trained
     return Plan(
         shape=inputs.shape,
         stages=stages,
         prices=prices,
-        total=total(prices),
+        total=total_cost(prices),
         footprints=_footprints(params, inputs.shape, stages, device_bytes),
         disk=disk(stages, inputs.shape, packed, published),
         probes=probes,
@@ -114,7 +114,7 @@ def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_b
             fitting = fits(shape, setting, device_bytes)
             several = name != "compare"  # runs of a comparison have one process each
             fit = Fit(fitting, [] if fitting else remedies(shape, setting, device_bytes, more_processes=several))
-        found.append(Footprint(name, setting, memory(shape, setting), fit))
+        found.append(Footprint(name, setting, memory_of(shape, setting), fit))
     return found
 
 

@@ -18,8 +18,8 @@ from tasks.runs.devices import Device, gpu_count, threads_per_process
 from velocitune_core.config import Params, Training
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.plan.cost import Speed, checkpoint_bytes
-from velocitune_core.plan.memory import HEAP, Setting, memory
-from velocitune_core.plan.probe import Probe, Timings
+from velocitune_core.plan.memory import HEAP, Setting, memory_of
+from velocitune_core.plan.probe import Probe, ProbeTimings
 
 MAX_STEPS, MAX_STEP_SECONDS = 12, 6.0  # of training
 MAX_MICRO_BATCHES = 4  # per process and step; more would repeat what was timed
@@ -95,7 +95,7 @@ def probe_speed(params: Params, inputs: Inputs, setting: Setting) -> Probed:
 
 
 def _check_memory(inputs: Inputs, setting: Setting, copies: int) -> None:
-    needed, gpus = memory(inputs.shape, setting).peak * copies, gpu_count()
+    needed, gpus = memory_of(inputs.shape, setting).peak * copies, gpu_count()
     if gpus and setting.processes > gpus:
         raise NotProbedError(f"{setting.processes} processes need as many GPUs, this machine has {gpus}")
     if gpus:
@@ -128,7 +128,7 @@ def _shortened(training: Training, setting: Setting) -> Training:
     return training.model_copy(update={"batch_sequences": batch})
 
 
-def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[Timings]]:
+def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[ProbeTimings]]:
     """Start one probe per folder, all at once; return when (in seconds since 1970), and their timings."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "velocitune_core.plan.probe"]
@@ -155,7 +155,7 @@ def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list
             process.terminate()
             process.wait()
     return started, [
-        Timings.model_validate_json((folder / "timings.json").read_text(encoding="utf-8")) for folder in folders
+        ProbeTimings.model_validate_json((folder / "timings.json").read_text(encoding="utf-8")) for folder in folders
     ]
 
 

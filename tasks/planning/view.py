@@ -11,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.planning.build import Footprint, Plan
-from velocitune_core.plan.cost import Price, flops_per_token
+from velocitune_core.plan.cost import Cost, flops_per_token
 from velocitune_core.plan.memory import HEAP, SPARE, Memory, Remedy
 
 WIDTH = 120  # characters, without a terminal
 PARTS = (
-    "weights",
+    "parameters",
     "gradients",
     "moments",
     "reference",
     "gathered",
-    "cast_weights",
+    "cast_parameters",
     "activations",
     "logits",
     "evaluation",
@@ -76,7 +76,7 @@ def _stages(plan: Plan) -> Table:
     return table
 
 
-def _row(name: str, runs: int, price: Price, total: Price) -> Iterable[str]:
+def _row(name: str, runs: int, price: Cost, total: Cost) -> Iterable[str]:
     return (
         name,
         f"{runs:,}",

@@ -21,16 +21,12 @@ from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
 from velocitune_core.comparison.metrics import check_comparison
+from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
 from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Targets, TrainResult
 from velocitune_core.files import replacing
-from velocitune_core.report.comparison_page import (
-    comparison_figures,
-    comparison_metrics,
-    formatted_comparison,
-    render_comparison,
-    save_png,
-)
+from velocitune_core.report.comparison_page import comparison_figures, render_comparison
+from velocitune_core.report.html import save_png
 from velocitune_core.strategies import measured_options, strategy_class
 from velocitune_core.train.job import TrainJob
 

@@ -18,7 +18,8 @@ from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, InitialLosses, Manifest, Targets, TrainResult
 from velocitune_core.files import replacing, write_text
-from velocitune_core.report.run_page import render_report, report_figures, save_png
+from velocitune_core.report.html import save_png
+from velocitune_core.report.run_page import render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def read_results(params: Params) -> ReportData:
         proxies=tuple(read_proxies()),
         targets=Targets.read(paths.TARGETS),
         train=TrainResult.read(paths.TRAIN),
-        weights_0=initial_weights(params, manifest),
+        initial_domain_weights=initial_weights(params, manifest),
         config=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
 

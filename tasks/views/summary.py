@@ -6,14 +6,15 @@ from rich.console import Console
 
 from tasks.views.terminal import print_table
 from tasks.workspace import paths
-from velocitune_core.report.summary import ReportData, answer, formatted_rows
+from velocitune_core.report.summary import ReportData, formatted_rows, key_figures
 
 
 def print_summary(results: ReportData) -> None:
-    """Print the result per domain, the answer in words, and where report, model and user interfaces are."""
+    """Print the result per domain, key figures, and where report, model and user interfaces are."""
     print_table("Result", formatted_rows(results))
     console = Console(stderr=True, highlight=False)
-    console.print(answer(results), soft_wrap=True)
+    for label, text in key_figures(results).items():
+        console.print(f"{label}: {text}", soft_wrap=True)
     console.print(
         f"\nReport   {paths.REPORT / 'index.html'}\nModel    {paths.TRAINED_MODEL}\n"
         f"MLflow and Prefect   make serve, then http://127.0.0.1:5000 and http://127.0.0.1:4200",

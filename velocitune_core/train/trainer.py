@@ -130,7 +130,7 @@ class Trainer:
         if checkpoint is None:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*damaged, *changed, *self.strategy.notes, *self.learner.warnings]:
+        for warning in [*damaged, *changed, *self.strategy.warnings, *self.learner.warnings]:
             self._warn(warning)
 
     def _train_step(self) -> BatchLoss:

@@ -106,7 +106,7 @@ def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: p
     settings["resources"] = {"processes": 8}
     plan = plan_of(settings, device_bytes=80 * 10**9)
     train, proxies = plan.footprints
-    assert train.fit.fits and train.memory.weights * 8 == proxies.memory.weights
+    assert train.fit.fits and train.memory.parameters * 8 == proxies.memory.parameters
     print_plan(plan)
     assert not proxies.fit.fits and "proxies.processes: 2" in capsys.readouterr().out
     settings["proxies"]["processes"] = 8
