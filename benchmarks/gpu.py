@@ -362,10 +362,8 @@ def main() -> int:
         begun = time.perf_counter()
         command = [sys.executable, __file__, "--row", json.dumps(row), *flags]
         status = subprocess.call(command, env=os.environ | {"ROW_FILE": str(file.resolve())})
-        print(
-            f"{key}: {'done' if status == 0 else f'failed with status {status}'} in {time.perf_counter() - begun:.0f} s",
-            flush=True,
-        )
+        outcome = "done" if status == 0 else f"failed with status {status}"
+        print(f"{key}: {outcome} in {time.perf_counter() - begun:.0f} s", flush=True)
         if status == 0:
             done[key] = json.loads(file.read_text())
             kept.write_text(json.dumps(done, indent=1))

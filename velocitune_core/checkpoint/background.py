@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
 
 from velocitune_core.checkpoint.store import save_checkpoint
 from velocitune_core.parallel.ranks import Ranks
@@ -34,15 +34,8 @@ class CheckpointWriter:
 
     def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
         self._folder, self._keep, self._ranks = folder, keep, ranks
-        on_gpu = ranks.device.type == "cuda"
-        self._stager = DefaultStager(
-            StagingOptions(
-                use_pinned_memory=on_gpu,
-                use_shared_memory=False,
-                use_async_staging=False,
-                use_non_blocking_copy=on_gpu,
-            )
-        )
+        # On a GPU the copy lies in pinned memory and is kept for the next one.
+        self._stager = BlockingAsyncStager(cache_staged_state_dict=ranks.device.type == "cuda")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Saved] | None = None
 

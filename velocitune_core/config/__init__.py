@@ -3,6 +3,7 @@
 from velocitune_core.config.params import (
     FEWEST_PROXIES,
     LOGITS_AT_ONCE,
+    LOGITS_AT_ONCE_ON_GPU,
     Base,
     Compare,
     CompareRun,
@@ -35,6 +36,7 @@ from velocitune_core.config.params import (
 __all__ = [
     "FEWEST_PROXIES",
     "LOGITS_AT_ONCE",
+    "LOGITS_AT_ONCE_ON_GPU",
     "Base",
     "Compare",
     "CompareRun",

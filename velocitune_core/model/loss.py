@@ -25,10 +25,13 @@ class NextTokenLoss(nn.Module):
     It is a module so that FSDP2 can treat it as the root: it then gathers the output matrix for every chunk's use.
     """
 
-    def __init__(self, model: PreTrainedModel, logits_at_once: int = LOGITS_AT_ONCE) -> None:
+    def __init__(
+        self, model: PreTrainedModel, logits_at_once: int = LOGITS_AT_ONCE, compile_head: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self._logits_at_once = logits_at_once
+        self._head_nats = torch.compile(_head_nats) if compile_head else _head_nats  # fused: no logits in float32
         self._has_plain_head = _has_plain_head(model)
         self.train(model.training)
 
@@ -46,10 +49,12 @@ class NextTokenLoss(nn.Module):
         hidden = _last_hidden(self.model, sequences)[:, :-1].flatten(0, 1)  # (predictions, width)
         tokens = max(1, self._logits_at_once // head.out_features)
         if len(hidden) <= tokens:
-            return _nats(head(hidden), targets)
+            return self._head_nats(head, hidden, targets)
         parts = zip(hidden.split(tokens), targets.split(tokens), strict=True)
         # No random numbers in there, and saving their state would make the host wait for the GPU.
-        nats = [checkpoint(_head_nats, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        nats = [
+            checkpoint(self._head_nats, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts
+        ]
         return torch.cat(cast(list[Tensor], nats))
 
 

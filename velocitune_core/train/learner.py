@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from velocitune_core.checkpoint.state import RNG, train_state, whole_weights
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
-from velocitune_core.config import ConfigError, Training
+from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.folder import (
@@ -174,8 +174,10 @@ class Learner:
         """A model's loss, on this process's device, compiled and sharded as configured."""
         if self._ranks.world_size == 1:  # else sharding takes layer by layer there, and never holds them all
             torch.nn.Module.to(model, self._ranks.device)
-        loss = NextTokenLoss(model)
-        if compiles(self._settings.compile, self._ranks.device):
+        compiled = compiles(self._settings.compile, self._ranks.device)
+        on_gpu = self._ranks.device.type == "cuda"
+        loss = NextTokenLoss(model, LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE, compile_head=compiled)
+        if compiled:
             for layer in transformer_layers(model):  # one by one: they are alike, so one compilation serves all
                 layer.compile()
         bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)

@@ -154,7 +154,7 @@ def test_two_processes_learn_the_same_as_one(unbroken: Run, together: Run) -> No
             assert (ours[key]["loss"], ours[key]["gradient_norm"]) == pytest.approx(
                 (said["loss"], said["gradient_norm"]), abs=1e-3
             )
-    assert {event.processes for event in run.events if isinstance(event, events.Started)} == {2}
+    assert {event.world_size for event in run.events if isinstance(event, events.Started)} == {2}
     for name, weight in unbroken.weights.items():  # whole, not one process's share
         assert run.weights[name] == pytest.approx(weight, abs=1e-3)
 
