@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tasks.views.prefect_artifacts import print_table
+from tasks.views.terminal import print_table
 from tasks.workspace import paths
 from velocitune_core.comparison.tables import formatted_comparison
 from velocitune_core.config import Params, load_params
 from velocitune_core.contracts import ComparedRun, Comparison, Manifest, TrainResult
-from velocitune_core.data.packed_files import load_split
+from velocitune_core.data.dataset import load_split
 from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import Progress
 from velocitune_core.evaluation.held_out import evaluate

@@ -285,11 +285,11 @@ def matrix_product(miniature: bool) -> dict[str, Any]:
 
 def overhead(scratch: Path, miniature: bool) -> dict[str, Any]:
     """A whole run of the training program with seven domains: what is not steps, by what it was."""
-    length, batch, steps = (32, 4, 16) if miniature else (2048, 32, 128)
+    length, batch, steps = (32, 4, 16) if miniature else (2048, 32, 96)
     shape = SHAPES["check"] if miniature else SHAPES["135M"]
     write_model(scratch / "model", shape, length)
     domains = write_domains(scratch, length, 200, VOCABULARY)
-    settings = {"checkpoint_every_steps": 64, "compile": "auto", "precision": "auto", "micro_batch_sequences": 4}
+    settings = {"checkpoint_every_steps": 32, "compile": "auto", "precision": "bfloat16", "micro_batch_sequences": 16}
     folder = run(
         write_job(scratch / "run", scratch / "model", domains, steps, batch, **(settings if not miniature else {}))
     )

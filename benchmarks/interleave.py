@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from velocitune_core.contracts import DomainFiles
 from velocitune_core.data.dataset import PackedDomains
 from velocitune_core.mixture import DomainSampler
-from velocitune_core.train.job import DomainFiles
 
 WEIGHTS = np.array([0.334, 0.2, 0.133, 0.133, 0.067, 0.067, 0.066])
 ROWS, LENGTH, BATCH = 20_000, 256, 16

@@ -35,7 +35,7 @@ CORE = {
     "model": "config files",
     "parallel": "",
     "checkpoint": "files parallel",
-    "evaluation": "parallel",
+    "evaluation": "files parallel",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
     "comparison": "contracts",
@@ -44,15 +44,13 @@ CORE = {
 }
 TASKS = {
     "workspace": "",
-    "recipes": "",
+    "recipes": "workspace",
     "views": "workspace",
     "runs": "views workspace",
     "stages": "runs views workspace",
     "planning": "runs stages workspace",
 }
 TEMPORARY = {  # imports that run back up, by module: each goes when its names have moved to where they belong
-    # the packed files of a domain, as the job names them
-    ("velocitune_core.data.dataset", "velocitune_core.train.job"),
     # colours, and numbers in words
     ("velocitune_core.comparison.figures.final", "velocitune_core.report.figures.style"),
     ("velocitune_core.comparison.figures.final", "velocitune_core.report.summary"),
@@ -63,12 +61,6 @@ TEMPORARY = {  # imports that run back up, by module: each goes when its names h
     ("velocitune_core.comparison.narrative", "velocitune_core.report.summary"),
     ("velocitune_core.comparison.tables", "velocitune_core.report.figures.style"),
     ("velocitune_core.comparison.tables", "velocitune_core.report.summary"),
-    # which results there are, and which runs they came from
-    ("tasks.views.publish", "tasks.runs.jobs"),
-    ("tasks.views.publish", "tasks.runs.launch"),
-    ("tasks.views.publish", "tasks.runs.search"),
-    ("tasks.views.publish", "tasks.stages.report"),
-    ("tasks.views.summary", "tasks.stages.report"),
 }
 METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched

@@ -1,25 +1,45 @@
-"""Files that are either whole or absent: temporary name, fsync, rename."""
+"""Atomic writes (temporary name, fsync, rename) and hashes of files."""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def only_file(folder: Path, pattern: str) -> Path:
+    """Return the file in `folder` whose name matches a glob pattern. Raises LookupError unless exactly one does."""
+    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LookupError(f"{folder}: no file {pattern}")
+    raise LookupError(f"{folder}: {', '.join(path.name for path in found)}: keep one of them")
+
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8; a crash leaves the old content or the new, never a part."""
+    """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; what was made there (file or folder) takes its place at the end.
+    """Yield a temporary name beside `path`; the file or folder created there replaces `path` when the block ends.
 
-    On an exception the temporary is removed and `path` stays as it was.
+    If the block raises, the temporary is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -32,16 +52,32 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def commit(temporary: Path, path: Path) -> None:
-    """Put a finished file or folder, from a name beside it, in the place of `path`, once it is on the disk."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.old")
+    """Flush a finished file or folder to the disk and rename it to `path`, in the same folder.
+
+    An older file or folder at `path` is replaced. Where two names cannot be exchanged (see `_exchange`), a folder is
+    moved away before the new one takes its name, so a crash between the two renames leaves `path` absent.
+    """
     _sync(temporary)
+    if path.is_dir() and _exchange(temporary, path):
+        _fsync(path.parent)
+        _remove(temporary)
+        return
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
-        if path.is_dir():  # rename(2) replaces a file, but no folder that holds something
-            path.rename(aside)
+        if path.is_dir():  # rename(2) replaces a file but no folder with content
+            path.rename(old)
         temporary.replace(path)
         _fsync(path.parent)
     finally:
-        _remove(aside)
+        _remove(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names atomically; return False where the system or the file system cannot (Linux only)."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 def _sync(path: Path) -> None:

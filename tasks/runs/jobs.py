@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Evaluation, Params, StrategyConfig, Training
-from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
+from velocitune_core.contracts import DomainFiles, DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.mixture import original_weights
 from velocitune_core.model.folder import weights_digest
 from velocitune_core.strategies import measured_options, resolve_preset, search_share
-from velocitune_core.train.job import DomainFiles, TrainJob
+from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
 STATIC = StrategyConfig(name="static")

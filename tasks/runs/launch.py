@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import velocitune_core
 from tasks.runs.devices import Device, leased_device
 from tasks.runs.verify_data import check_packed
-from tasks.views.terminal import Watcher
+from tasks.views.watcher import Watcher
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult

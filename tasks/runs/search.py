@@ -36,4 +36,4 @@ def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], T
     found = run(search)
     runs = [*before, found]
     spent = Search(sum(each.tokens for each in runs), sum(each.seconds.total for each in runs))
-    return with_weights(job, job.name, found.mean_weights), spent
+    return with_weights(job, job.name, found.mean_domain_weights), spent

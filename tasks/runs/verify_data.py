@@ -1,4 +1,4 @@
-"""Packed files are the ones that the stage `prepare` made, as their hashes tell, before anything is trained on them."""
+"""Verification of packed files against the manifest's hashes before a run starts."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 from threading import Lock
 
 from velocitune_core.config import ConfigError
-from velocitune_core.data.packed_files import file_sha256
+from velocitune_core.files import file_sha256
 
-_hashing = Lock()  # trainings that start together wait for one hash, not for as many as there are trainings
+_hashing = Lock()  # runs that start at the same time share one hash of a file
 
 
 def check_packed(files: Iterable[tuple[Path, str]]) -> None:
-    """Compare files with the SHA-256 that the manifest gives; a process hashes a file once while it stays.
+    """Compare files with the SHA-256 in the manifest; an unchanged file is hashed once per process.
 
-    Raises ConfigError naming every file that differs. One that is missing is left to whoever opens it.
+    Raises ConfigError naming every file that differs. Missing files are skipped: opening them raises.
     """
     problems = []
     for path, expected in files:
         if path.is_file() and (found := _sha256(path)) != expected:
             problems.append(
-                f"{path}: not what `prepare` made, SHA-256 {found[:12]}… in place of the manifest's {expected[:12]}…; "
-                "run the stage `prepare` again"
+                f"{path}: not the file that `prepare` wrote, SHA-256 {found[:12]}… instead of the manifest's "
+                f"{expected[:12]}…; run the stage `prepare` again"
             )
     if problems:
         raise ConfigError("\n".join(problems))
 
 
 def _sha256(path: Path) -> str:
-    fact = path.stat()
+    status = path.stat()
     with _hashing:
-        return _hash(path.resolve(), fact.st_size, fact.st_mtime_ns)
+        return _hash(path.resolve(), status.st_size, status.st_mtime_ns)
 
 
 @cache
-def _hash(path: Path, size_bytes: int, changed_nanoseconds: int) -> str:
+def _hash(path: Path, size_bytes: int, modified_nanoseconds: int) -> str:
     return file_sha256(path)

@@ -1,8 +1,7 @@
-"""Download the archives that the embedded domains are read from, and write the domains' documents."""
+"""The stage `corpus`: download the archives of the embedded domains, and write the domains' documents."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from prefect import task
 
+from velocitune_core.files import file_sha256
 from velocitune_core.recipes.embedded import write_corpus
 
 logger = logging.getLogger(__name__)
@@ -20,20 +20,20 @@ _REQUIREMENT = re.compile(r"(?P<package>[\w.-]+)==(?P<version>\S+)\s+--hash=sha2
 
 
 class DownloadError(RuntimeError):
-    """An archive that could not be fetched; the message names the package and what pip said last."""
+    """An archive that could not be downloaded; the message gives the package and the end of pip's output."""
 
 
 @task(name="fetch archives")
 def fetch_archives(requirements: Path, folder: Path) -> None:
-    """Put every archive of a pinned and hashed pip requirements file into `folder`; those that lie there stay.
+    """Download every archive of a pinned and hashed pip requirements file into `folder`, except those already there.
 
-    Raises ValueError for a line without exact version and sha256, DownloadError for a package that pip cannot fetch.
-    To read the version of a source archive pip runs its setup.py in an environment of pip's own: of the code that the
-    hash pins.
+    Raises ValueError for a line without an exact version and SHA-256, DownloadError for a package that pip cannot
+    download. To determine the version of a source archive, pip runs its setup.py, which the hash pins too, in an
+    isolated environment.
     """
     wanted = _read_requirements(requirements)
     folder.mkdir(parents=True, exist_ok=True)
-    present = {_sha256(path) for path in folder.iterdir() if path.is_file()}
+    present = {file_sha256(path) for path in folder.iterdir() if path.is_file()}
     for requirement, sha256 in wanted.items():
         if sha256 in present:
             continue
@@ -43,14 +43,14 @@ def fetch_archives(requirements: Path, folder: Path) -> None:
 
 @task(name="write documents")
 def write_documents(name: str, archives: Path, folder: Path) -> int:
-    """Write `<folder>/<name>.jsonl`, the documents of an embedded domain. Returns how many there are."""
+    """Write the documents of an embedded domain to `<folder>/<name>.jsonl`, and return their number."""
     count = write_corpus(name, archives, folder)
     logger.info("%s: %d documents", name, count)
     return count
 
 
 def _read_requirements(path: Path) -> dict[str, str]:
-    """`package==version` → sha256."""
+    """Return `package==version` → SHA-256 of a requirements file."""
     wanted = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         requirement = line.partition("#")[0].strip()
@@ -64,7 +64,7 @@ def _read_requirements(path: Path) -> dict[str, str]:
 
 
 def _download(requirement: str, sha256: str, folder: Path) -> None:
-    """Fetch one archive beside its place, so that it arrives whole or not at all."""
+    """Download one archive to a temporary folder, then move it into `folder`."""
     with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
         hashed = Path(temporary, "requirements.txt")
         hashed.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
@@ -73,15 +73,10 @@ def _download(requirement: str, sha256: str, folder: Path) -> None:
         command += ["--require-hashes", "--progress-bar", "off", "-r", str(hashed), "-d", str(destination)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
-            said = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-8:])
+            output = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-8:])
             raise DownloadError(
                 f"{requirement}: pip could not download it; check the network and the package index, "
-                f"or put the archive into {folder} yourself. pip said:\n{said}"
+                f"or put the archive into {folder} yourself. Last lines of pip's output:\n{output}"
             )
         for archive in destination.iterdir():
             archive.replace(folder / archive.name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Documents → packed sequences and a manifest."""
+"""The stage `prepare`: documents → packed sequences and a manifest."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ logger = logging.getLogger(__name__)
 
 @task(task_run_name="pack {name}")
 def pack(name: str, params: Params) -> DomainManifest:
-    """Deduplicate, split, tokenise and pack one domain into runs/packing/<name>; goes on where a killed run was."""
+    """Deduplicate, split, tokenise and pack one domain into runs/packing/<name>, resuming an interrupted packing."""
     domain = params.domains[name]
     tokenizer = load_tokenizer(params.model.path)
     with closing(PackingBar(name, domain.max_tokens)) as bar:
         packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
     if not bar.started:
-        logger.info("%s: packed before, in %s; taking it", name, paths.PACKING / name)
-    _tell_of_malformed(name, malformed)
+        logger.info("%s: already packed in %s", name, paths.PACKING / name)
+    _warn_of_malformed(name, malformed)
     if packed.held_out.sequences < params.data.held_out_sequences:
         logger.warning(
-            "%s has %d held-out sequences, fewer than data.held_out_sequences %d: its losses are less certain",
+            "%s has %d held-out sequences, fewer than data.held_out_sequences %d: its losses have a larger error",
             name,
             packed.held_out.sequences,
             params.data.held_out_sequences,
@@ -44,18 +44,18 @@ def pack(name: str, params: Params) -> DomainManifest:
 
 @task(task_run_name="read through {name}")
 def read_through(name: str, params: Params) -> int:
-    """Read a domain to its end and count its documents: bad rows show before anything is computed."""
+    """Read a whole domain and return its number of documents, so that malformed rows show before any computation."""
     malformed = MalformedRows(params.data.malformed_rows)
     documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
-    _tell_of_malformed(name, malformed)
+    _warn_of_malformed(name, malformed)
     return documents
 
 
 @task(name="write manifest")
 def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manifest:
-    """prepared: what was packed, and manifest.json with counts and hashes of all domains, in the order of params.yaml.
+    """Move the packed domains into `prepared` and write manifest.json, with the domains in the order of params.yaml.
 
-    Folders of domains that are no longer named go, and so does what interrupted runs left.
+    Folders of domains that are no longer configured, and the leftovers of interrupted runs, are deleted.
     """
     paths.PREPARED.mkdir(exist_ok=True)
     for name in domains:
@@ -76,6 +76,6 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
     return manifest
 
 
-def _tell_of_malformed(name: str, malformed: MalformedRows) -> None:
+def _warn_of_malformed(name: str, malformed: MalformedRows) -> None:
     if malformed.count:
-        logger.warning("%s: passed over %d malformed rows:\n%s", name, malformed.count, "\n".join(malformed.shown))
+        logger.warning("%s: skipped %d malformed rows:\n%s", name, malformed.count, "\n".join(malformed.shown))

@@ -1,14 +1,16 @@
-"""Files that are whole or absent, whatever happens while they are made."""
+"""Atomic writes under failures and kills, and hashes of files."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from velocitune_core.files import replacing, write_text
+from velocitune_core import files
+from velocitune_core.files import file_sha256, replacing, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -26,9 +28,9 @@ def test_text_is_written_and_replaced(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
-    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary:
+    with pytest.raises(RuntimeError, match="interrupted"), replacing(path) as temporary:
         temporary.write_text("new")
-        raise RuntimeError("half way")
+        raise RuntimeError("interrupted")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["file"]
 
@@ -42,7 +44,15 @@ def test_text_that_cannot_be_encoded_leaves_the_old_content(tmp_path: Path) -> N
     assert names(tmp_path) == ["file"]
 
 
-def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+@pytest.fixture(params=["exchange", "two renames"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With renameat2 where the file system supports it, and as on systems without it."""
+    if request.param == "two renames":
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_folder_replaces_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
     for generation in ("first", "second"):
         with replacing(path) as temporary:
@@ -50,6 +60,19 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path: Path) -> None:
             (temporary / "inner" / generation).write_text(generation)
     assert names(path / "inner") == ["second"]
     assert names(tmp_path) == ["model"]
+
+
+def test_a_folder_replaces_a_link_to_a_folder_and_leaves_its_target(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "weights").write_text("old")
+    (tmp_path / "model").symlink_to(target)
+    with replacing(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "weights").write_text("new")
+    assert not (tmp_path / "model").is_symlink()
+    assert ((tmp_path / "model/weights").read_text(), (target / "weights").read_text()) == ("new", "old")
+    assert names(tmp_path) == ["model", "target"]
 
 
 def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
@@ -64,7 +87,7 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == ["model"]
 
 
-def test_making_nothing_is_an_error_that_keeps_the_old(tmp_path: Path) -> None:
+def test_a_block_that_creates_nothing_raises_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_text(path, "old")
     with pytest.raises(FileNotFoundError), replacing(path):
@@ -94,3 +117,52 @@ def test_a_killed_writer_leaves_the_old_or_the_new(tmp_path: Path) -> None:
         content = path.read_text()
         assert len(content) == 3_000_000
         assert len(set(content)) == 1
+
+
+FOLDER_WRITER = """
+import sys
+from pathlib import Path
+from velocitune_core.files import replacing
+while True:
+    with replacing(Path(sys.argv[1])) as temporary:
+        temporary.mkdir()
+        (temporary / "file").write_text("content")
+    print(flush=True)
+"""
+
+
+def test_a_folder_is_never_absent_while_it_is_replaced(tmp_path: Path) -> None:
+    one, other, path = tmp_path / "one", tmp_path / "other", tmp_path / "folder"
+    one.touch()
+    other.touch()
+    if not files._exchange(one, other):
+        pytest.skip("this file system cannot exchange two names")
+    with subprocess.Popen([sys.executable, "-c", FOLDER_WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        end = time.monotonic() + 1.0
+        absent = 0
+        while time.monotonic() < end:
+            absent += not (path / "file").is_file()
+        writer.kill()
+    assert absent == 0
+    assert (path / "file").read_text() == "content"
+
+
+def test_the_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "abc") == expected
+    with pytest.raises(FileNotFoundError):
+        file_sha256(tmp_path / "missing")
+
+
+def test_the_only_file_of_a_pattern(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match=r"no file a-\*"):
+        files.only_file(tmp_path, "a-*")
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-1").touch()
+    assert files.only_file(tmp_path, "a-*") == tmp_path / "a-1"
+    (tmp_path / "a-2").touch()
+    with pytest.raises(LookupError, match="a-1, a-2: keep one of them"):
+        files.only_file(tmp_path, "a-*")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from velocitune_core.contracts import ComparedRun, Comparison, LossPoint, Seconds, TrainResult, WeightPoint
+from velocitune_core.contracts import ComparedRun, Comparison, LossPoint, Timings, TrainResult, WeightPoint
 
 TOKENS, STEPS = 1000, 10
 INITIAL = {"code": 5.0, "general": 4.0, "papers": 6.0}
@@ -27,7 +27,7 @@ def run(
     tokens_per_domain: dict[str, int] | None = None,
     tokens: int = TOKENS,
     steps: int = STEPS,
-    seconds: Seconds | None = None,
+    seconds: Timings | None = None,
     **changes: object,
 ) -> ComparedRun:
     share = {name: 1 / len(final) for name in final}
@@ -43,14 +43,14 @@ def run(
             LossPoint(step=at * steps // tokens, tokens=at, losses=each)
             for at, each in ((points or {}) | {tokens: final}).items()
         ],
-        weights=[
+        domain_weights=[
             WeightPoint(step=step, tokens=step * tokens // steps, weights=each) for step, each in trajectory.items()
         ],
-        mean_weights=trajectory[max(trajectory)],
+        mean_domain_weights=trajectory[max(trajectory)],
         tokens_per_domain=tokens_per_domain or {name: round(tokens * part) for name, part in share.items()},
         epochs_per_domain=dict.fromkeys(final, 1.0),
         tokens_per_second=100.0,
-        seconds=seconds or Seconds(training=8.0, evaluation=1.5, reweighting=0.5, total=10.0),
+        seconds=seconds or Timings(training=8.0, evaluation=1.5, reweighting=0.5, total=10.0),
     )
     return ComparedRun(label=label, seed=seed, result=result, **changes)  # type: ignore[arg-type]
 
@@ -62,7 +62,7 @@ def comparison(*runs: ComparedRun, **changes: object) -> Comparison:
         "retained": ["general"],
         "initial": INITIAL,
         "targets": TARGETS,
-        "original_weights": ORIGINAL,
+        "initial_domain_weights": ORIGINAL,
         "domain_tokens": HELD_TOKENS,
         "proxy_tokens": 875,
         "proxy_seconds": 4.0,
@@ -122,7 +122,7 @@ def drawn(strategies: int = 12, seeds: int = 5, domains: int = 6) -> Comparison:
         retained=["general"],
         initial=initial,
         targets={name: loss - 1.2 for name, loss in initial.items()},
-        original_weights=original,
+        initial_domain_weights=original,
         domain_tokens={name: round(1_500_000 * weight) for name, weight in original.items()},
         proxy_tokens=1_300_000,
         proxy_seconds=150.0,
@@ -161,7 +161,7 @@ def _drawn_run(
         tokens_per_domain={name: round(tokens * weight) for name, weight in last.items()},
         tokens=tokens,
         steps=360,
-        seconds=Seconds(training=150 + seed, evaluation=12.0, reweighting=1.0 * dynamic, total=170.0 + seed),
+        seconds=Timings(training=150 + seed, evaluation=12.0, reweighting=1.0 * dynamic, total=170.0 + seed),
         search_tokens=1_500_000 * searched,
         search_seconds=190.0 * searched,
         uses_targets=label.startswith("velocitune"),

@@ -11,9 +11,9 @@ from velocitune_core.contracts import (
     LossPoint,
     Manifest,
     ProxyResult,
-    Seconds,
     Split,
     Targets,
+    Timings,
     TrainResult,
     WeightPoint,
 )
@@ -163,7 +163,7 @@ def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainRes
             )
             for f in fractions
         ],
-        weights=[
+        domain_weights=[
             WeightPoint(
                 step=round(steps * f),
                 tokens=round(BUDGET * f),
@@ -172,11 +172,11 @@ def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainRes
             )
             for f in fractions
         ],
-        mean_weights=weights(0.75),
+        mean_domain_weights=weights(0.75),
         tokens_per_domain=seen,
         epochs_per_domain={name: seen[name] / round(BUDGET * original[name]) for name in domains},
         tokens_per_second=9_000.0,
-        seconds=Seconds(training=150.0, sampling=2.0, evaluation=7.0, reweighting=1.0, checkpointing=6.0, total=200.0),
+        seconds=Timings(training=150.0, sampling=2.0, evaluation=7.0, reweighting=1.0, checkpointing=6.0, total=200.0),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from velocitune_core.files import file_sha256
 
 VOCABULARY, LENGTH = 64, 16
 SEQUENCES = {"code": 60, "general": 24}
@@ -104,7 +105,7 @@ def job(inputs: Path, output: Path, **changes: Any) -> dict[str, Any]:
 
 def _sha256(path: Path) -> str:
     """ "0" for a file that only a test of something else names."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0"
+    return file_sha256(path) if path.exists() else "0"
 
 
 def write_job(tree: Mapping[str, Any]) -> Path:

@@ -123,7 +123,7 @@ def assert_ends_like(resumed: Run, unbroken: Run) -> None:
     assert resumed.returncode == 0, resumed.stderr
     assert what_was_said(resumed) == what_was_said(unbroken)
     assert resumed.result.final == unbroken.result.final
-    assert resumed.result.weights == unbroken.result.weights
+    assert resumed.result.domain_weights == unbroken.result.domain_weights
     assert resumed.result.tokens_per_domain == unbroken.result.tokens_per_domain
     ours, theirs = resumed.weights, unbroken.weights
     assert set(ours) == set(theirs)

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
 
-from velocitune_core.files import commit
+from velocitune_core.files import commit, file_sha256
 from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks
 
 STATE = "state.json"
@@ -107,7 +107,7 @@ def load_checkpoint(path: Path, ranks: Ranks = SINGLE_RANK) -> Checkpoint:
         if content["state_sha256"] != _state_digest(content["step"], content["state"]):
             raise CheckpointError(f"{path / STATE}: damaged: its content differs from its hash")
         for name, expected in sorted(content["files"].items())[ranks.rank :: ranks.world_size]:
-            if expected != (found := _digest(path / name)):
+            if expected != (found := file_sha256(path / name)):
                 raise CheckpointError(f"{path / name}: damaged: sha256 {found[:12]}…, saved as {expected[:12]}…")
         return Checkpoint(path, content["step"], content["state"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
@@ -141,7 +141,7 @@ def _gather_digests(folder: Path, ranks: Ranks) -> dict[str, str]:
     names = sorted(file.name for file in folder.glob("*.safetensors"))
     digests = torch.zeros(len(names), 32, dtype=torch.int64)
     for number in range(ranks.rank, len(names), ranks.world_size):
-        digests[number] = torch.tensor(list(bytes.fromhex(_digest(folder / names[number]))))
+        digests[number] = torch.tensor(list(bytes.fromhex(file_sha256(folder / names[number]))))
     rows = ranks.sum(digests, over_checkpoint_group=True).tolist()
     return {name: bytes(row).hex() for name, row in zip(names, rows, strict=True)}
 
@@ -155,11 +155,6 @@ def _prune(folder: Path, newest: Path, keep: int) -> None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def _state_digest(step: int, state: Mapping[str, Any]) -> str:

@@ -121,7 +121,7 @@ def run_metrics(comparison: Comparison, run: ComparedRun) -> dict[str, float | N
     return {
         "macro_average_loss": mean_loss(result.final, domains(comparison)),
         "size_weighted_loss": math.fsum(
-            comparison.original_weights[name] * result.final[name] for name in domains(comparison)
+            comparison.initial_domain_weights[name] * result.final[name] for name in domains(comparison)
         ),
         "learnt_average_loss": mean_loss(result.final, learnt(comparison)),
         "retention": None if before is None or after is None else after - before,
@@ -171,7 +171,7 @@ def steps_to_settle(run: ComparedRun) -> float | None:
     The distance of two mixtures is their total variation, half the sum of absolute differences: the share of a batch
     that would come from another domain. Weights are known where they were recorded, which is at evaluations.
     """
-    trajectory = run.result.weights
+    trajectory = run.result.domain_weights
     if not trajectory:
         return None
     settled = trajectory[-1]
@@ -188,7 +188,7 @@ def total_variation(one: Mapping[str, float], other: Mapping[str, float]) -> flo
 
 def is_dynamic(run: ComparedRun) -> bool:
     """Whether the weights moved at all."""
-    trajectory = run.result.weights
+    trajectory = run.result.domain_weights
     return any(total_variation(point.weights, trajectory[0].weights) > 1e-9 for point in trajectory)
 
 
@@ -210,7 +210,7 @@ def _part_problems(comparison: Comparison) -> Iterator[str]:
     wanted = set(comparison.initial)
     if not wanted:
         yield "initial losses name no domain: run the stage initial"
-    for part in ("targets", "original_weights", "domain_tokens"):
+    for part in ("targets", "initial_domain_weights", "domain_tokens"):
         if problem := _domain_problem(wanted, getattr(comparison, part)):
             yield f"{part}: {problem}: rerun the stages that make the initial losses and the targets"
     if unknown := sorted(set(comparison.retained) - wanted):
@@ -244,7 +244,7 @@ def _domains_of_run(wanted: set[str], run: ComparedRun) -> str:
     result = run.result
     parts = {"final losses": result.final, "tokens_per_domain": result.tokens_per_domain}
     parts |= {f"losses of step {point.step}": point.losses for point in result.points}
-    parts |= {f"weights of step {point.step}": point.weights for point in result.weights}
+    parts |= {f"weights of step {point.step}": point.weights for point in result.domain_weights}
     problems = (f"{part} {problem}" for part, names in parts.items() if (problem := _domain_problem(wanted, names)))
     return next(problems, "")  # the others repeat it
 

@@ -1,37 +1,24 @@
-"""What a stage hands on to the next."""
+"""The files that one stage writes and the next reads: small JSON files, each with a schema version.
 
-from velocitune_core.contracts.stages import (
-    ComparedRun,
-    Comparison,
-    Contract,
-    ContractError,
-    DomainManifest,
-    DomainTarget,
-    DownstreamResult,
-    DownstreamScores,
-    DownstreamTask,
-    Evidence,
-    Flag,
-    InitialLosses,
-    Law,
-    Losses,
-    LossPoint,
-    Manifest,
-    OtherLaw,
-    Part,
-    ProxyResult,
-    Seconds,
-    Split,
-    Targets,
-    TrainResult,
-    WeightPoint,
-)
+All losses are held-out losses in nats per token.
+"""
+
+from velocitune_core.contracts.comparison_result import ComparedRun, Comparison
+from velocitune_core.contracts.contract import Contract, ContractError, Part
+from velocitune_core.contracts.downstream_result import DownstreamResult, DownstreamScores, DownstreamTask
+from velocitune_core.contracts.initial_losses import InitialLosses
+from velocitune_core.contracts.losses import Losses, LossPoint
+from velocitune_core.contracts.manifest import DomainFiles, DomainManifest, Manifest, Split
+from velocitune_core.contracts.proxy_result import ProxyResult
+from velocitune_core.contracts.target_losses import DomainTarget, Evidence, Flag, Law, OtherLaw, Targets
+from velocitune_core.contracts.train_result import Timings, TrainResult, WeightPoint
 
 __all__ = [
     "ComparedRun",
     "Comparison",
     "Contract",
     "ContractError",
+    "DomainFiles",
     "DomainManifest",
     "DomainTarget",
     "DownstreamResult",
@@ -47,9 +34,9 @@ __all__ = [
     "OtherLaw",
     "Part",
     "ProxyResult",
-    "Seconds",
     "Split",
     "Targets",
+    "Timings",
     "TrainResult",
     "WeightPoint",
 ]

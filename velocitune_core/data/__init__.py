@@ -1,1 +1,1 @@
-"""Text to batches: sources, documents, packed rows, batches."""
+"""From text to batches: sources, documents, packed rows, sequences by domain and index."""

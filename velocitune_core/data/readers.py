@@ -1,4 +1,4 @@
-"""The rows of one file or `datasets` data set; what is wrong with a row shows when its text is asked for."""
+"""Readers of the rows of one file or `datasets` data set. A malformed row raises only when its text is requested."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ import pyarrow.parquet as pq
 
 from velocitune_core.config import Source
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # so `../folder` is not one
 _ROWS_AT_ONCE = 1024
 
 
 class SourceError(ValueError):
-    """Documents that cannot be read. The message names file, line or row, and what is wrong with it."""
+    """A source that cannot be read; the message names file, line or row, and the problem."""
 
 
 class RowProblem(Exception):
-    """What is wrong with one line or row, and its line where that is not the row's number."""
+    """The problem of one malformed row, with its line in the file if that is not the row's number."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
         self.line = line
 
 
-Rows = Iterator[tuple[int, Callable[[], str]]]  # number of the row from 1, and what gets its text or raises RowProblem
+# Row numbers from 1, each with a function that returns the row's text or raises RowProblem.
+NumberedRows = Iterator[tuple[int, Callable[[], str]]]
 
 
-def jsonl_rows(path: Path, text_field: str) -> Rows:
+def jsonl_rows(path: Path, text_field: str) -> NumberedRows:
+    """Yield the non-blank lines of a jsonl file, which may be compressed (.gz, .zst)."""
     offset = 0
     with _open_stream(path) as stream:
         for number, line in enumerate(stream, start=1):
@@ -44,7 +46,7 @@ def jsonl_rows(path: Path, text_field: str) -> Rows:
 
 
 def _line_text(line: bytes, offset: int, text_field: str) -> str:
-    """The text of a jsonl line that starts at byte `offset` of the file."""
+    """Return the text of a jsonl line that starts at byte `offset` of the file."""
     try:
         row = json.loads(line.rstrip().decode("utf-8-sig" if offset == 0 else "utf-8"))
     except UnicodeDecodeError as error:
@@ -65,7 +67,7 @@ def _checked_text(value: Any, text_field: str) -> str:
         raise RowProblem(f"field {text_field!r} is {'null' if value is None else type(value).__name__}, not a string")
     try:
         value.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair; no tokenizer takes it
+    except UnicodeEncodeError as error:  # JSON can contain half a surrogate pair; no tokenizer accepts it
         raise RowProblem(f"field {text_field!r} has a lone surrogate at character {error.start}") from None
     return value
 
@@ -76,23 +78,24 @@ def _undecodable(error: UnicodeDecodeError, offset: int = 0) -> str:
 
 @contextmanager
 def _open_stream(path: Path) -> Generator[BinaryIO]:
-    # Arrow's decompressors notice a file that was cut off; zstandard's stream reader takes that for its end.
+    # Arrow's decompressors detect a truncated file; zstandard's stream reader does not.
     compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
     with pa.input_stream(str(path), compression=compression) as stream:
         yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type]
 
 
 @contextmanager
-def named_faults(path: Path) -> Generator[None]:
-    """Faults of the file system, of decompression and of Arrow become a SourceError that names the file."""
+def file_errors(path: Path) -> Generator[None]:
+    """Convert errors of the file system, of decompression and of Arrow into a SourceError that names the file."""
     try:
         yield
     except (OSError, EOFError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: cannot be read ({error}); is it damaged or cut off?") from error
+        raise SourceError(f"{path}: cannot be read ({error}); is it corrupt or truncated?") from error
 
 
 @contextmanager
 def open_parquet(path: Path, text_field: str) -> Generator[pq.ParquetFile]:
+    """Open a parquet file. Raises SourceError unless its column `text_field` exists and holds strings."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
         if text_field not in schema.names:
@@ -104,7 +107,8 @@ def open_parquet(path: Path, text_field: str) -> Generator[pq.ParquetFile]:
         yield file
 
 
-def parquet_rows(path: Path, text_field: str) -> Rows:
+def parquet_rows(path: Path, text_field: str) -> NumberedRows:
+    """Yield the rows of a parquet file, a batch in memory at a time."""
     with open_parquet(path, text_field) as file:
         number = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
@@ -120,8 +124,8 @@ def _parquet_text(value: Any, text_field: str) -> str:
         raise RowProblem(f"column {text_field!r}: {_undecodable(error)}") from None
 
 
-def text_rows(path: Path, _text_field: str) -> Rows:
-    """A text file is one document, of row 0; a problem names its line."""
+def text_rows(path: Path, _text_field: str) -> NumberedRows:
+    """Yield a text file as a single row, number 0; a problem names the line in the file."""
     yield 0, lambda: _decoded(path.read_bytes())
 
 
@@ -134,12 +138,12 @@ def _decoded(content: bytes) -> str:
 
 
 def open_dataset_folder(source: Source, root: Path) -> Any | None:
-    """The split of a `save_to_disk` folder with its text column; None for what can only be a hub id."""
+    """Return the text column of a split of a `save_to_disk` folder; None if the path can only be a hub id."""
     folder = root / source.path
     if not folder.is_dir():
         if _HUB_ID.fullmatch(source.path):
             return None
-        raise SourceError(f"{folder}: no such folder, and {source.path!r} is no hub id")
+        raise SourceError(f"{folder}: no such folder, and {source.path!r} is not a hub id")
     import datasets
 
     try:
@@ -158,6 +162,7 @@ def open_dataset_folder(source: Source, root: Path) -> Any | None:
 
 
 def open_hub_dataset(source: Source) -> Any:
+    """Return a split of a data set on the hub, streamed. Raises SourceError if it cannot be loaded."""
     import datasets
 
     try:
@@ -168,7 +173,8 @@ def open_hub_dataset(source: Source) -> Any:
         ) from error
 
 
-def dataset_rows(dataset: Any, text_field: str) -> Rows:
+def dataset_rows(dataset: Any, text_field: str) -> NumberedRows:
+    """Yield the rows of a `datasets` data set, in memory or streamed."""
     for number, row in enumerate(dataset, start=1):
         yield number, lambda row=row: _dataset_text(row, text_field)
 

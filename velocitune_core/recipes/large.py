@@ -1,18 +1,18 @@
-"""The domains of the large mixture: documents read out of extracted packages; nothing is fetched or run."""
+"""The domains of the large mixture: documents read from extracted packages. Nothing is downloaded or executed."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from velocitune_core.recipes.embedded import CorpusError, Record, write_records
+from velocitune_core.recipes.documents import CorpusError, Documents, Record, add_distinct, decode, write_documents
 
-BLOCK_CHARACTERS = 4000  # of a metamath document; a theorem and its neighbours
-RENDERED = "rendered"  # folder beside a package's own `usr`: its man pages as text
+BLOCK_CHARACTERS = 4000  # minimum of a metamath document: a few theorems
+RENDERED = "rendered"  # folder of a package's man pages as text, beside its own `usr`
+_FALLBACK = "latin-1"  # of packages with older files
 _OVERSTRIKE = re.compile(".\b")
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _DIGITS = {letter: value for value, letter in enumerate(_BASE64)}
@@ -20,7 +20,7 @@ _DIGITS = {letter: value for value, letter in enumerate(_BASE64)}
 
 @dataclass(frozen=True)
 class LargeCorpus:
-    """Which packages a domain is read from, and how."""
+    """The packages of a domain, and the reader of their documents."""
 
     read: Callable[[Path], Iterator[Record]]  # of one extracted package
     debian: tuple[str, ...] = ()
@@ -28,27 +28,23 @@ class LargeCorpus:
 
 
 def write_large_corpus(name: str, folders: Iterable[Path], destination: Path) -> int:
-    """Write `<destination>/<name>.jsonl` from extracted packages, one {"id", "text"} per line; how many there are.
+    """Write the documents of extracted packages to `<destination>/<name>.jsonl`, and return their number.
 
-    As with the embedded domains: no empty texts, no exact duplicates, in order of the text's SHA-256, so that any
-    prefix is an unbiased draw. Raises CorpusError for an unknown name and for packages without documents.
+    The format is that of the embedded domains (`write_corpus`). Raises CorpusError for an unknown name, and for a
+    package without documents.
     """
     if name not in LARGE:
         raise CorpusError(f"{name}: no such large domain; there are {', '.join(LARGE)}")
-    documents: dict[bytes, Record] = {}
+    documents: Documents = {}
     for folder in folders:
-        before = len(documents)
-        for identifier, raw in LARGE[name].read(folder):
-            if text := raw.strip():
-                documents.setdefault(hashlib.sha256(text.encode()).digest(), (identifier, text))
-        if len(documents) == before:
+        if not add_distinct(documents, LARGE[name].read(folder)):
             raise CorpusError(f"{folder}: no {name} documents in it; is the package laid out as in Debian 12?")
-    write_records(documents, destination / f"{name}.jsonl")
+    write_documents(documents, destination / f"{name}.jsonl")
     return len(documents)
 
 
 def read_sphinx(folder: Path) -> Iterator[Record]:
-    """The reStructuredText that a Sphinx manual was made from and carries in `_sources`; English only."""
+    """Read the reStructuredText sources of a Sphinx manual, in its folders `_sources`; English only."""
 
     def wanted(path: Path) -> bool:
         parts = path.relative_to(folder).parts
@@ -59,25 +55,25 @@ def read_sphinx(folder: Path) -> Iterator[Record]:
 
 
 def read_pod(folder: Path) -> Iterator[Record]:
-    """Perl's manual in its own markup."""
+    """Read Perl's manual in its own markup, POD."""
     return _texts(folder, "*.pod")
 
 
 def read_man(folder: Path) -> Iterator[Record]:
-    """Man pages as text."""
+    """Read man pages, rendered to text."""
     return _texts(folder / RENDERED, "*.txt")
 
 
 def read_specs(folder: Path) -> Iterator[Record]:
-    """Specifications of command lines: JavaScript without blanks, one command per file."""
+    """Read specifications of command lines: minified JavaScript, one command per file."""
     return _texts(folder, "*.js", lambda path: "build" in path.parts)
 
 
 def read_metamath(folder: Path) -> Iterator[Record]:
-    """Theorems with proofs out of set.mm: whole paragraphs, joined to about BLOCK_CHARACTERS.
+    """Read theorems with proofs from set.mm: whole paragraphs, joined to about BLOCK_CHARACTERS.
 
-    The other data bases repeat theorems of set.mm in other logics, nearly word for word: they would put almost the same
-    text on both sides of the held-out split.
+    The other databases are left out: they repeat theorems of set.mm in other logics, nearly word for word, so almost
+    the same text would be in both splits.
     """
     for identifier, text in _texts(folder, "set.mm"):
         for number, block in enumerate(blocks(text)):
@@ -85,16 +81,16 @@ def read_metamath(folder: Path) -> Iterator[Record]:
 
 
 def read_dictionary(folder: Path) -> Iterator[Record]:
-    """A dictionary in the format of dictd: one entry per document."""
+    """Read a dictionary in the format of dictd, one entry per document."""
     for index in sorted(folder.rglob("*.index")):
         with gzip.open(index.with_suffix(".dict.dz")) as file:
             content = file.read()
         for number, (word, start, length) in enumerate(dictionary_entries(index.read_text(encoding="utf-8"))):
-            yield f"{index.stem}#{number}-{word}", decoded(content[start : start + length])
+            yield f"{index.stem}#{number}-{word}", decode(content[start : start + length], _FALLBACK)
 
 
 def blocks(text: str, characters: int = BLOCK_CHARACTERS) -> Iterator[str]:
-    """Paragraphs of a text, joined until a block has at least so many characters."""
+    """Yield the paragraphs of a text, joined into blocks of at least `characters`; the last may be shorter."""
     block: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text):
         block.append(paragraph)
@@ -106,7 +102,7 @@ def blocks(text: str, characters: int = BLOCK_CHARACTERS) -> Iterator[str]:
 
 
 def dictionary_entries(index: str) -> Iterator[tuple[str, int, int]]:
-    """(head word, first byte, bytes) per distinct entry of a dictd index; several words may share an entry."""
+    """Yield (head word, first byte, bytes) of each distinct entry of a dictd index; words may share an entry."""
     seen = set()
     for line in index.splitlines():
         word, start, length = line.split("\t")[:3]
@@ -116,17 +112,8 @@ def dictionary_entries(index: str) -> Iterator[tuple[str, int, int]]:
 
 
 def plain_page(rendered: str) -> str:
-    """What mandoc prints, without the overstrikes that terminals take for bold and underline."""
+    """Remove the overstrikes that mandoc prints for bold and underlined text."""
     return _OVERSTRIKE.sub("", rendered)
-
-
-def decoded(content: bytes) -> str:
-    """UTF-8, or Latin-1 where it is not."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return text.replace("\r\n", "\n")
 
 
 LARGE: Mapping[str, LargeCorpus] = {
@@ -144,11 +131,11 @@ LARGE: Mapping[str, LargeCorpus] = {
 def _texts(folder: Path, pattern: str, wanted: Callable[[Path], bool] = lambda _: True) -> Iterator[Record]:
     for path in sorted(folder.rglob(pattern)):
         if path.is_file() and not path.is_symlink() and wanted(path):
-            yield str(path.relative_to(folder)), decoded(path.read_bytes())
+            yield str(path.relative_to(folder)), decode(path.read_bytes(), _FALLBACK)
 
 
 def _number(digits: str) -> int:
-    """A number as dictd writes it: base 64, most significant digit first."""
+    """Parse a number of a dictd index: base 64, most significant digit first."""
     value = 0
     for digit in digits:
         value = value * 64 + _DIGITS[digit]

@@ -17,7 +17,7 @@ def most_moved(report: ReportData, at_most: int = DOMAINS_DRAWN) -> ReportData:
     """The report of the domains whose share of the batch changed most, or of all where there are no more than that."""
     if len(report.manifest.domains) <= at_most:
         return report
-    last = report.train.weights[-1].weights if report.train.weights else report.weights_0
+    last = report.train.domain_weights[-1].weights if report.train.domain_weights else report.weights_0
     change = {name: abs(last[name] - share) for name, share in report.weights_0.items()}
     names = set(sorted(change, key=lambda name: (-change[name], name))[:at_most])
 
@@ -32,11 +32,11 @@ def most_moved(report: ReportData, at_most: int = DOMAINS_DRAWN) -> ReportData:
             point.model_copy(
                 update={"weights": chosen(point.weights), "velocity": point.velocity and chosen(point.velocity)}
             )
-            for point in train.weights
+            for point in train.domain_weights
         ]
-        per_domain = ("final", "mean_weights", "tokens_per_domain", "epochs_per_domain")
+        per_domain = ("final", "mean_domain_weights", "tokens_per_domain", "epochs_per_domain")
         changes = {field: chosen(getattr(train, field)) for field in per_domain}
-        return train.model_copy(update={**changes, "points": points(train.points), "weights": weights})
+        return train.model_copy(update={**changes, "points": points(train.points), "domain_weights": weights})
 
     initial = InitialLosses(
         losses=chosen(report.initial.losses), tokens=chosen(report.initial.tokens), seconds=report.initial.seconds

@@ -64,7 +64,7 @@ def result_rows(report: ReportData) -> list[dict[str, Any]]:
     not below the initial loss; target_error is (target − reached) / reached.
     """
     train = report.train
-    final_weights = train.weights[-1].weights if train.weights else report.weights_0
+    final_weights = train.domain_weights[-1].weights if train.domain_weights else report.weights_0
     rows = []
     for name in sorted(report.manifest.domains):
         initial, target = report.initial.losses[name], report.targets.domains[name]

@@ -20,15 +20,7 @@ from velocitune_core.config import (
     Training,
     describe_problems,
 )
-
-
-class DomainFiles(Section):
-    """Packed .npy files of one domain, shape (sequences, sequence_length) each, and their hashes from the manifest."""
-
-    train: str
-    held_out: str
-    train_sha256: str
-    held_out_sha256: str
+from velocitune_core.contracts import DomainFiles
 
 
 class TrainJob(Section):

@@ -31,7 +31,7 @@ from velocitune_core.model.folder import (
     turn_dropout_off,
 )
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.parallel.ranks import Ranks, shard, to_device
+from velocitune_core.parallel.ranks import Ranks, reshard, shard, to_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -142,7 +142,9 @@ class Learner:
 
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Held-out loss per domain, nats per token."""
-        return evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
+        losses = evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
+        reshard(self._loss)  # or a checkpoint would read the gathered copies
+        return losses
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments and generator: this process's share of the live tensors, by name."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from velocitune_core.checkpoint.background import CheckpointWriter
 from velocitune_core.checkpoint.store import Checkpoint, CheckpointError, SaveError, load_latest
-from velocitune_core.contracts import Seconds, TrainResult
+from velocitune_core.contracts import Timings, TrainResult
 from velocitune_core.data.dataset import PackedDomains
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.parallel.ranks import Ranks
@@ -283,7 +283,7 @@ class Trainer:
         return result
 
     def _result(self) -> TrainResult:
-        seconds = Seconds(**self.clock.seconds, total=self.clock.total)
+        seconds = Timings(**self.clock.seconds, total=self.clock.total)
         return TrainResult(
             name=self.job.name,
             strategy=self.job.strategy.name,
@@ -292,8 +292,8 @@ class Trainer:
             parameters=self.learner.parameters,
             final=self.trajectory.points[-1].losses,
             points=self.trajectory.points,
-            weights=self.trajectory.weights,
-            mean_weights=self.trajectory.mean_weights,
+            domain_weights=self.trajectory.weights,
+            mean_domain_weights=self.trajectory.mean_weights,
             tokens_per_domain=self._domain_tokens(),
             epochs_per_domain=self._by_domain(self.sampler.epochs),
             tokens_per_second=self.tokens / (seconds.training + seconds.sampling),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from velocitune_core.comparison.metrics import METRICS, check_comparison, labels, metric, run_metrics
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, estimate, summarise
-from velocitune_core.contracts import Comparison, ContractError, Seconds
+from velocitune_core.contracts import Comparison, ContractError, Timings
 
 
 def test_metrics_of_one_run() -> None:
@@ -43,7 +43,7 @@ def test_a_run_without_targets_or_search_pays_for_its_evaluations_only() -> None
     metrics = run_metrics(comparison(ours), ours)
     assert metrics["added_tokens"] == 0
     assert metrics["added_seconds"] == pytest.approx(0.25)  # 2 / 8
-    without_time = run("static", 1, losses(3, 4.2, 5.1), seconds=Seconds())
+    without_time = run("static", 1, losses(3, 4.2, 5.1), seconds=Timings())
     assert run_metrics(comparison(without_time), without_time)["added_seconds"] is None
 
 
@@ -85,7 +85,7 @@ def test_weights_settle_where_all_later_ones_are_near_the_last() -> None:
 
 def test_numbers_that_do_not_exist_are_none() -> None:
     ours = run("static", 1, {"code": 3.0})
-    only = {"initial": {"code": 5.0}, "targets": {"code": 5.5}, "original_weights": {"code": 1.0}}
+    only = {"initial": {"code": 5.0}, "targets": {"code": 5.5}, "initial_domain_weights": {"code": 1.0}}
     metrics = run_metrics(comparison(ours, retained=[], domain_tokens={"code": 1000}, **only), ours)
     assert metrics["retention"] is None
     assert metrics["worst_shortfall"] is None

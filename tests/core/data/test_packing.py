@@ -1,19 +1,17 @@
-"""Packing: which document lands where, and that every token can be accounted for."""
+"""Packing of documents into rows: every token of every split is accounted for."""
 
 import hashlib
-import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from velocitune_core.config import Data
-from velocitune_core.data.packed_files import load_split
-from velocitune_core.data.packing.packer import document_digest, is_held_out, pack_domain
+from velocitune_core.data.dataset import load_split
+from velocitune_core.data.packing.packer import pack_domain
 from velocitune_core.data.sources import Document
+from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.data.tokenize import PackingError, tokenizer_digest
 
 DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
@@ -48,7 +46,7 @@ def make_documents(count: int, seed: int = 0) -> list[Document]:
 
 
 def pieces(rows: np.ndarray, tokenizer) -> list[str]:
-    """The documents that a split's rows spell, the last one perhaps cut."""
+    """Return the decoded documents of a split's rows; the last one may be truncated."""
     text = rows.reshape(-1).tolist()
     out, current = [], []
     for token in text:
@@ -62,35 +60,6 @@ def pieces(rows: np.ndarray, tokenizer) -> list[str]:
 
 def pack(documents, tokenizer, folder, *, name="code", data=DATA, max_tokens=None):
     return pack_domain(name, documents, tokenizer, data, max_tokens, folder)
-
-
-def test_digest_known_value_and_normalisation():
-    assert document_digest("a b") == hashlib.blake2b(b"a b", digest_size=16).digest()
-    assert document_digest(" a\r\n\tb ") == document_digest("a b")
-    assert document_digest(unicodedata.normalize("NFD", "é ü")) == document_digest("é ü")
-    assert document_digest("ab") != document_digest("a b")
-
-
-@given(st.binary(min_size=16, max_size=16), st.floats(0, 1), st.floats(0, 1))
-def test_a_larger_fraction_holds_out_what_a_smaller_one_does(digest, one, other):
-    low, high = sorted((one, other))
-    assert is_held_out(digest, low) <= is_held_out(digest, high)
-    assert not is_held_out(digest, 0.0)
-    assert is_held_out(digest, 1.0)
-
-
-@given(st.sets(st.text(st.characters(exclude_categories=["Cs"])), max_size=20), st.floats(0.01, 0.99))
-def test_adding_documents_moves_none_across(documents, fraction):
-    def sides(chosen):
-        return {text: is_held_out(document_digest(text), fraction) for text in chosen}
-
-    some = set(list(documents)[: len(documents) // 2])
-    assert sides(some).items() <= sides(documents).items()
-
-
-def test_held_out_share_is_about_the_fraction():
-    held_out = sum(is_held_out(document_digest(f"text {i}"), 0.1) for i in range(10_000))
-    assert abs(held_out - 1000) < 4 * np.sqrt(10_000 * 0.1 * 0.9)
 
 
 def test_rows_reassemble_into_the_documents_of_their_split(tokenizer, tmp_path):
@@ -112,7 +81,7 @@ def test_rows_reassemble_into_the_documents_of_their_split(tokenizer, tmp_path):
         tokens = sum(
             len(tokenizer(t, add_special_tokens=False, split_special_tokens=True).input_ids) + 1 for t in expected
         )
-        assert 0 <= tokens - rows.size < 32  # nothing is lost but what fills no row
+        assert 0 <= tokens - rows.size < 32  # only the last tokens, fewer than a row, are dropped
 
 
 def test_no_document_is_in_both_splits_within_and_across_domains(tokenizer, tmp_path):
@@ -125,10 +94,10 @@ def test_no_document_is_in_both_splits_within_and_across_domains(tokenizer, tmp_
             side |= {" ".join(piece.split()[:2]) for piece in pieces(load_split(tmp_path / split.file), tokenizer)}
     assert len(train) > 150
     assert len(held_out) > 25
-    assert not train & held_out - {"", "document"}  # a last piece may be cut before its number
+    assert not train & held_out - {"", "document"}  # a last piece may be truncated before its number
 
 
-def test_duplicates_and_short_documents_are_counted_and_left_out(tokenizer, tmp_path):
+def test_duplicates_and_short_documents_are_counted_and_skipped(tokenizer, tmp_path):
     documents = make_documents(100)
     copies = [Document("  " + document.text.replace(" ", "\n") + " ", "copy") for document in documents[:30]]
     plain = pack(documents, tokenizer, tmp_path / "plain" / "code")
@@ -139,7 +108,7 @@ def test_duplicates_and_short_documents_are_counted_and_left_out(tokenizer, tmp_
     assert (noisy.train, noisy.held_out) == (plain.train, plain.held_out)
 
 
-def test_output_bytes_are_the_same_again_and_replace_what_was_there(tokenizer, tmp_path):
+def test_a_second_packing_writes_the_same_bytes_over_older_files(tokenizer, tmp_path):
     first = pack(make_documents(150), tokenizer, tmp_path / "code")
     before = {path.name: path.read_bytes() for path in (tmp_path / "code").iterdir()}
     (tmp_path / "code" / "train.npy").write_bytes(b"stale")
@@ -149,28 +118,28 @@ def test_output_bytes_are_the_same_again_and_replace_what_was_there(tokenizer, t
     assert sorted(before) == ["held_out.npy", "train.npy"]
 
 
-def test_output_bytes_are_those_of_earlier_versions(tokenizer, tmp_path):
+def test_golden_bytes(tokenizer, tmp_path):
     manifest = pack(make_documents(700), tokenizer, tmp_path / "code")
     assert manifest.train.sha256 == "9331dc2d5f9dd016c6e9dc6eee9eea0b7160dd4a75c202455f8ac0c515cbf099"
     assert manifest.held_out.sha256 == "66ffea38ab016a62584689591238204fcd207a31c65f32d17139c63cdf6c1c95"
 
 
-def test_held_out_rows_are_a_draw_seeded_by_the_name(tokenizer, tmp_path):
+def test_held_out_rows_are_a_sample_seeded_by_the_name(tokenizer, tmp_path):
     documents = make_documents(600)
     everything = DATA.model_copy(update={"held_out_sequences": 10_000})
     pool = load_split(tmp_path / pack(documents, tokenizer, tmp_path / "all", data=everything).held_out.file)
-    draws = []
+    samples = []
     for name in ("one", "two"):
-        drawn = load_split(tmp_path / pack(documents, tokenizer, tmp_path / name, name=name).held_out.file)
-        places = [int(np.flatnonzero((pool == row).all(axis=1))[0]) for row in drawn]
+        sampled = load_split(tmp_path / pack(documents, tokenizer, tmp_path / name, name=name).held_out.file)
+        places = [int(np.flatnonzero((pool == row).all(axis=1))[0]) for row in sampled]
         assert len(places) == 8
         assert places == sorted(set(places))
-        draws.append(places)
-    assert draws[0] != draws[1]
-    assert max(draws[0]) >= 8  # not just the first rows
+        samples.append(places)
+    assert samples[0] != samples[1]
+    assert max(samples[0]) >= 8  # not just the first rows
 
 
-def test_max_tokens_takes_the_first_whole_rows_and_leaves_the_held_out_draw_as_it_is(tokenizer, tmp_path):
+def test_max_tokens_keeps_the_first_whole_rows_and_the_same_held_out_sample(tokenizer, tmp_path):
     documents = make_documents(3000)
     full = pack(documents, tokenizer, tmp_path / "full")
     capped = pack(iter(documents), tokenizer, tmp_path / "capped", max_tokens=32 * 50 + 31)
@@ -182,13 +151,13 @@ def test_max_tokens_takes_the_first_whole_rows_and_leaves_the_held_out_draw_as_i
     np.testing.assert_array_equal(rows, load_split(tmp_path / full.train.file)[:50])
 
 
-def test_reading_goes_on_until_the_draw_is_full(tokenizer, tmp_path):
+def test_reading_continues_until_the_held_out_sample_is_full(tokenizer, tmp_path):
     many = DATA.model_copy(update={"held_out_sequences": 150})
     manifest = pack(make_documents(3000), tokenizer, tmp_path / "code", data=many, max_tokens=64)
     assert (manifest.train.sequences, manifest.held_out.sequences) == (2, 150)
 
 
-def test_a_large_vocabulary_takes_wider_integers(tmp_path):
+def test_a_large_vocabulary_uses_wider_integers(tmp_path):
     tokenizer = make_tokenizer(eos_token="<|end|>")
     tokenizer.add_tokens([f"<word{i}>" for i in range(70_000)])
     manifest = pack([Document(f"word {i} <word69999> " * 9, "d") for i in range(99)], tokenizer, tmp_path / "code")
@@ -198,7 +167,7 @@ def test_a_large_vocabulary_takes_wider_integers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("documents", "options", "said"),
+    ("documents", "options", "problem"),
     [
         ([], {}, "domain 'code' is empty"),
         ([Document("too short", "d")], {}, "1 documents read, 0 duplicates, 1 under 20 characters"),
@@ -207,10 +176,10 @@ def test_a_large_vocabulary_takes_wider_integers(tmp_path):
         (make_documents(99), {"max_tokens": 31}, "max_tokens 31 is under one sequence of 32"),
     ],
 )
-def test_too_small_domains_are_refused_and_leave_the_old_files(tokenizer, tmp_path, documents, options, said):
+def test_too_small_domains_are_refused_and_older_files_kept(tokenizer, tmp_path, documents, options, problem):
     pack(make_documents(100), tokenizer, tmp_path / "code")
     before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.npy")}
-    with pytest.raises(PackingError, match=said):
+    with pytest.raises(PackingError, match=problem):
         pack(documents, tokenizer, tmp_path / "code", **options)
     assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.npy")} == before
     assert [path.name for path in tmp_path.iterdir()] == ["code"]
@@ -221,7 +190,7 @@ def test_a_tokenizer_without_end_of_text_is_refused(tmp_path):
         pack(make_documents(9), make_tokenizer(), tmp_path / "code")
 
 
-def test_tokenizer_digest_sees_what_matters(tokenizer, tmp_path):
+def test_tokenizer_digest_ignores_truncation_and_detects_other_tokens(tokenizer, tmp_path):
     before = tokenizer_digest(tokenizer)
     pack(make_documents(100), tokenizer, tmp_path / "code")
     tokenizer(["the loss of a domain"], truncation=True, max_length=2)

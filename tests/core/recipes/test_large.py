@@ -1,4 +1,4 @@
-"""Readers of the large mixture, on small packages made here."""
+"""The readers of the large mixture, on small packages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 import yaml
 
 from velocitune_core.config import load_params
-from velocitune_core.recipes.embedded import CorpusError
+from velocitune_core.recipes.documents import CorpusError, decode
 from velocitune_core.recipes.large import (
     LARGE,
     blocks,
-    decoded,
     dictionary_entries,
     plain_page,
     read_dictionary,
@@ -56,7 +55,7 @@ def test_other_text_files(tmp_path: Path) -> None:
     assert list(read_specs(tmp_path)) == [("package/build/tar.js", "var c=[]")]
 
 
-def test_metamath_is_cut_between_paragraphs_and_only_its_main_data_base_is_read(tmp_path: Path) -> None:
+def test_metamath_is_cut_between_paragraphs_of_its_main_database(tmp_path: Path) -> None:
     paragraph = "a1 $p |- ph $= ( ) $. " * 100
     put(tmp_path, "set.mm", "\n\n".join([paragraph] * 4))
     put(tmp_path, "iset.mm", "the same theorems once more")
@@ -65,7 +64,7 @@ def test_metamath_is_cut_between_paragraphs_and_only_its_main_data_base_is_read(
     assert "\n\n".join(text for _, text in records) == "\n\n".join([paragraph] * 4)
 
 
-def test_blocks_lose_nothing() -> None:
+def test_blocks_contain_all_paragraphs() -> None:
     assert list(blocks("a\n\nbb\n\nccc\n\nd", 3)) == ["a\n\nbb", "ccc", "d"]
 
 
@@ -80,11 +79,13 @@ def test_dictionary_entries_by_hand(tmp_path: Path) -> None:
 
 def test_overstrikes_and_old_encodings() -> None:
     assert plain_page("N\bNA\bAM\bME\bE _\bf_\bi") == "NAME fi"
-    assert decoded("é\r\n".encode()) == "é\n"
-    assert decoded("é".encode("latin-1")) == "é"
+    assert decode("é\r\n".encode()) == "é\n"
+    assert decode("é".encode("latin-1"), "latin-1") == "é"
+    with pytest.raises(UnicodeDecodeError):
+        decode("é".encode("latin-1"))
 
 
-def test_what_is_written_is_distinct_and_in_order_of_its_hash(tmp_path: Path) -> None:
+def test_written_documents_are_distinct_and_in_order_of_their_hashes(tmp_path: Path) -> None:
     for name, text in {"a": "same", "b": " same\n", "c": "other", "d": " "}.items():
         put(tmp_path, f"package/{name}.pod", text)
     assert write_large_corpus("perl", [tmp_path / "package"], tmp_path) == 2
@@ -99,7 +100,7 @@ def test_an_empty_package_and_an_unknown_domain_are_named(tmp_path: Path) -> Non
         write_large_corpus("poems", [tmp_path], tmp_path)
 
 
-def test_the_settings_name_every_domain_and_the_arithmetic_holds() -> None:
+def test_the_settings_name_every_domain_and_the_intended_numbers_of_steps() -> None:
     params = load_params(PARAMS)
     assert set(params.domains) == {*LARGE, "general"}
     assert params.compare is not None and params.compare.seeds == [1, 2, 3]
@@ -109,7 +110,7 @@ def test_the_settings_name_every_domain_and_the_arithmetic_holds() -> None:
     assert [round(500 * fraction) for fraction in params.proxies.fractions] == [40, 60, 100, 300]
 
 
-def test_the_settings_write_down_every_key_that_dvc_watches() -> None:
+def test_the_settings_contain_every_key_that_dvc_watches() -> None:
     written = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     for file in ("dvc.yaml", "comparison/dvc.yaml"):
         pipeline = PARAMS.parents[1] / file

@@ -174,7 +174,7 @@ def test_hostile_labels_stay_text() -> None:
 
 
 def one_domain() -> Comparison:
-    only = {"initial": {"code": 5.0}, "targets": {"code": 3.0}, "original_weights": {"code": 1.0}}
+    only = {"initial": {"code": 5.0}, "targets": {"code": 3.0}, "initial_domain_weights": {"code": 1.0}}
     runs = run("static", 1, {"code": 3.2}), run("other", 1, {"code": 3.1})
     return comparison(*runs, retained=[], frontier=["static"], domain_tokens={"code": 900}, **only)
 

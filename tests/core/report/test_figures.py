@@ -61,10 +61,10 @@ def test_weights_are_labelled_with_original_and_final_share() -> None:
 
 def test_weights_begin_with_the_original_ones() -> None:
     train = samples.train()
-    late = train.model_copy(update={"weights": train.weights[5:]})
+    late = train.model_copy(update={"domain_weights": train.domain_weights[5:]})
     original = {name: row[0] for name, row in samples.SEVEN.items()}
     assert "code  33.4 % → 21.0 %" in words(figures.weights_over_time(late, original))
-    nothing = train.model_copy(update={"weights": []})
+    nothing = train.model_copy(update={"domain_weights": []})
     assert "recorded no weights" in words(figures.weights_over_time(nothing))
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 import result_samples as samples
 
-from velocitune_core.contracts import ContractError, Seconds
+from velocitune_core.contracts import ContractError, Timings
 from velocitune_core.report.run_page import answer, formatted_rows, render_report, result_rows, summary_metrics
 from velocitune_core.report.selection import DOMAINS_DRAWN, most_moved
 
@@ -70,7 +70,7 @@ def test_a_shortfall_that_does_not_exist_is_left_out() -> None:
 
 
 def test_no_time_and_no_proxies_give_shares_of_zero() -> None:
-    train = samples.train(strategy="static").model_copy(update={"seconds": Seconds()})
+    train = samples.train(strategy="static").model_copy(update={"seconds": Timings()})
     data = samples.report_data(train=train, proxies=(), targets=samples.targets_by_hand())
     assert summary_metrics(data)["evaluation_share"] == 0
     assert summary_metrics(data)["proxy_tokens_share"] == 0
@@ -158,7 +158,7 @@ def test_hostile_text_stays_text() -> None:
 def test_of_many_domains_figures_show_the_most_moved_and_the_table_all() -> None:
     data = samples.report_data(samples.many(DOMAINS_DRAWN + 20))
     few = most_moved(data)
-    moved = {name: abs(data.train.weights[-1].weights[name] - share) for name, share in data.weights_0.items()}
+    moved = {name: abs(data.train.domain_weights[-1].weights[name] - share) for name, share in data.weights_0.items()}
     assert len(few.weights_0) == DOMAINS_DRAWN
     assert min(moved[name] for name in few.weights_0) >= max(
         change for name, change in moved.items() if name not in few.weights_0

@@ -28,9 +28,9 @@ def test_a_training_finishes_with_its_result(unbroken: Run) -> None:
     assert [point.step for point in result.points] == list(range(5, 46, 5))
     assert result.final == result.points[-1].losses
     assert all(result.final[name] < result.points[0].losses[name] - 0.1 for name in SEQUENCES)  # it learns
-    assert [point.step for point in result.weights] == list(range(0, 41, 5))  # none after the last step
-    assert list(result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
-    assert result.weights[-1].weights != result.weights[0].weights
+    assert [point.step for point in result.domain_weights] == list(range(0, 41, 5))  # none after the last step
+    assert list(result.domain_weights[0].weights.values()) == pytest.approx([0.7, 0.3])
+    assert result.domain_weights[-1].weights != result.domain_weights[0].weights
     for name, sequences in SEQUENCES.items():
         expected = result.tokens_per_domain[name] / (sequences * LENGTH)
         assert result.epochs_per_domain[name] == pytest.approx(expected)
@@ -52,7 +52,7 @@ def test_velocities_and_weights_are_those_of_the_method(unbroken: Run) -> None:
 
 def test_tokens_follow_the_weights_in_force(unbroken: Run) -> None:
     """New weights act from the next step on, so the tokens of a domain are the sum over steps of its weight."""
-    in_force, owed = unbroken.result.weights, dict.fromkeys(SEQUENCES, 0.0)
+    in_force, owed = unbroken.result.domain_weights, dict.fromkeys(SEQUENCES, 0.0)
     for event in unbroken.events:
         if isinstance(event, events.Stepped):
             now = [point for point in in_force if point.step < event.step][-1]
@@ -184,9 +184,9 @@ def test_weights_are_found_beside_a_reference_model(tiny_inputs: Path, tmp_path:
     }
     run = train(job(tiny_inputs, tmp_path / "run", **changes))
     assert run.returncode == 0, run.stderr
-    assert list(run.result.weights[0].weights.values()) == pytest.approx([0.7, 0.3])
-    assert sum(run.result.mean_weights.values()) == pytest.approx(1.0)
-    assert run.result.mean_weights != pytest.approx({"code": 0.7, "general": 0.3}, abs=1e-12)
+    assert list(run.result.domain_weights[0].weights.values()) == pytest.approx([0.7, 0.3])
+    assert sum(run.result.mean_domain_weights.values()) == pytest.approx(1.0)
+    assert run.result.mean_domain_weights != pytest.approx({"code": 0.7, "general": 0.3}, abs=1e-12)
 
 
 def test_two_processes_tell_a_strategy_the_same_batch_losses_as_one(tiny_inputs: Path, tmp_path: Path) -> None:
@@ -196,8 +196,8 @@ def test_two_processes_tell_a_strategy_the_same_batch_losses_as_one(tiny_inputs:
     alone = train(job(tiny_inputs, tmp_path / "alone", **changes))
     together = train(job(tiny_inputs, tmp_path / "together", **changes), TOGETHER)
     assert alone.returncode == together.returncode == 0, together.stderr
-    assert together.result.mean_weights == pytest.approx(alone.result.mean_weights, abs=1e-5)
-    assert alone.result.weights[-1].weights != alone.result.weights[1].weights
+    assert together.result.mean_domain_weights == pytest.approx(alone.result.mean_domain_weights, abs=1e-5)
+    assert alone.result.domain_weights[-1].weights != alone.result.domain_weights[1].weights
 
 
 def test_a_reference_of_another_tokenizer_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:

@@ -200,6 +200,6 @@ def test_no_training_starts_on_packed_files_that_were_altered(
     altered = workspace / "train.npy"
     altered.write_bytes(Path(files.train).read_bytes()[:-1] + b"\x01")
     domains = {**job.domains, "code": files.model_copy(update={"train": str(altered)})}
-    with pytest.raises(ConfigError, match=r"train\.npy: not what `prepare` made"):
+    with pytest.raises(ConfigError, match=r"train\.npy: not the file that `prepare` wrote"):
         run_training(job.model_copy(update={"domains": domains}), ONE_THREAD)
     assert not list(paths.RUNS.glob("*/log.txt"))

@@ -1,4 +1,4 @@
-"""The stage `prepare`: what it says of bad rows, what survives a failure, and that altered files are found."""
+"""The stage `prepare`: warnings of malformed rows, reuse after a failure, and detection of altered files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tasks.views.terminal import PackingBar
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest
-from velocitune_core.data.packed_files import file_sha256
 from velocitune_core.data.packing.packer import Progress
 from velocitune_core.data.sources import SourceError
+from velocitune_core.files import file_sha256
 
 
 @pytest.fixture
 def params(workspace: Path, settings: dict[str, Any]) -> Params:
-    """Two domains of real files, and a model folder with a tokenizer of sixty-four words."""
+    """Two domains in real files, and a model folder with a tokenizer of 64 words."""
     inputs = workspace / "models"
     inputs.mkdir()
     write_inputs(inputs)
@@ -37,7 +37,7 @@ def params(workspace: Path, settings: dict[str, Any]) -> Params:
     return parse_params(settings)
 
 
-def spoil(name: str, rows: int) -> None:
+def add_malformed(name: str, rows: int) -> None:
     with Path(f"data/raw/{name}.jsonl").open("a") as file:
         file.write("{\n" * rows)
 
@@ -46,10 +46,12 @@ def allowing(params: Params, rows: int) -> Params:
     return params.model_copy(update={"data": params.data.model_copy(update={"malformed_rows": rows})})
 
 
-def test_bad_rows_up_to_the_limit_are_logged_and_counted(params: Params, caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
     clean = pack.fn("code", params)
-    spoil("code", 12)
-    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.malformed_rows lets 11 pass"):
+    add_malformed("code", 12)
+    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.malformed_rows allows 11"):
         read_through.fn("code", allowing(params, 11))
     with pytest.raises(SourceError, match="12 malformed rows in all"):
         pack.fn("code", allowing(params, 11))
@@ -57,22 +59,20 @@ def test_bad_rows_up_to_the_limit_are_logged_and_counted(params: Params, caplog:
         assert read_through.fn("code", allowing(params, 12)) == 300
         packed = pack.fn("code", allowing(params, 12))
     assert packed == clean.model_copy(update={"malformed": 12})
-    assert caplog.text.count("passed over 12 malformed rows") == 2
+    assert caplog.text.count("skipped 12 malformed rows") == 2
     assert "code.jsonl:301: not JSON" in caplog.text
-    with pytest.raises(SourceError, match="lets 0 pass"):  # what was finished under a higher limit does not count
+    with pytest.raises(SourceError, match="allows 0"):  # packed under a higher limit, so not reused
         pack.fn("code", params)
 
 
-def test_a_manifest_without_that_count_still_reads(params: Params) -> None:
+def test_a_manifest_without_that_count_is_valid(params: Params) -> None:
     tree = json.loads(pack.fn("code", params).model_dump_json())
     del tree["malformed"]
     assert DomainManifest.model_validate(tree).malformed == 0
 
 
-def test_a_domain_that_was_packed_is_not_packed_again_when_another_one_failed(
-    params: Params, caplog: pytest.LogCaptureFixture
-) -> None:
-    spoil("law", 1)
+def test_a_packed_domain_is_reused_after_another_one_failed(params: Params, caplog: pytest.LogCaptureFixture) -> None:
+    add_malformed("law", 1)
     pack.fn("code", params)
     with pytest.raises(SourceError):
         pack.fn("law", params)
@@ -80,7 +80,7 @@ def test_a_domain_that_was_packed_is_not_packed_again_when_another_one_failed(
     before = train.stat().st_ino
     with caplog.at_level(logging.INFO, "tasks"):
         pack.fn("code", params)
-    assert "code: packed before, in runs/packing/code; taking it" in caplog.text
+    assert "code: already packed in runs/packing/code" in caplog.text
     packed = {"code": pack.fn("code", params), "law": pack.fn("law", allowing(params, 1))}
     assert train.stat().st_ino == before
     manifest = write_manifest.fn(params, packed)
@@ -89,7 +89,7 @@ def test_a_domain_that_was_packed_is_not_packed_again_when_another_one_failed(
     assert not paths.PACKING.exists()
 
 
-def test_an_altered_packed_file_is_found_and_named(params: Params) -> None:
+def test_an_altered_packed_file_is_detected_and_named(params: Params) -> None:
     manifest = write_manifest.fn(params, {name: pack.fn(name, params) for name in ("code", "law")})
     files = [(paths.PREPARED / domain.train.file, domain.train.sha256) for domain in manifest.domains.values()]
     check_packed(files)
@@ -98,12 +98,14 @@ def test_an_altered_packed_file_is_found_and_named(params: Params) -> None:
         byte = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([byte[0] ^ 1]))
-    with pytest.raises(ConfigError, match=r"prepared/law/train\.npy: not what `prepare` made.*run the stage `prepare`"):
+    with pytest.raises(
+        ConfigError, match=r"prepared/law/train\.npy: not the file that `prepare` wrote.*run the stage `prepare`"
+    ):
         check_packed(files)
     assert file_sha256(files[1][0]) != files[1][1]
 
 
-def test_a_resumed_packing_says_where(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_resumed_packing_logs_the_document(caplog: pytest.LogCaptureFixture) -> None:
     bar = PackingBar("code", None)
     with caplog.at_level(logging.INFO, "tasks"):
         bar(Progress(documents=12_000, tokens=640, resumed_at=12_000, tokenised=0))

@@ -187,14 +187,16 @@ def _mean_weights(
     summary: ComparisonSummary, strategy: StrategySummary
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
     """Tokens (T,) and the weights in force from there on (T,), by domain."""
-    results = [run.result for run in runs_of(summary.comparison, strategy.label).values() if run.result.weights]
-    at = {result.tokens for result in results} | {point.tokens for result in results for point in result.weights}
+    results = [run.result for run in runs_of(summary.comparison, strategy.label).values() if run.result.domain_weights]
+    at = {result.tokens for result in results} | {point.tokens for result in results for point in result.domain_weights}
     tokens = np.array(sorted(at), float)
     names = domains(summary.comparison)
     weights = np.zeros((len(names), tokens.size))
     for result in results:
-        recorded = [point.tokens for point in result.weights]
+        recorded = [point.tokens for point in result.domain_weights]
         index = np.maximum(np.searchsorted(recorded, tokens, side="right") - 1, 0)
-        trajectory = np.array([[point.weights[name] for point in result.weights] for name in names])  # (K, points)
+        trajectory = np.array(
+            [[point.weights[name] for point in result.domain_weights] for name in names]
+        )  # (K, points)
         weights += trajectory[:, index] / len(results)
     return tokens, dict(zip(names, weights, strict=True))

@@ -1,1 +1,1 @@
-"""Documents to packed rows of tokens."""
+"""From documents to packed rows of tokens."""

@@ -1,4 +1,4 @@
-"""Packing a domain from its source: what the same settings have finished is taken, and what was killed goes on."""
+"""Packing a domain from its configured source: a finished result is reused, an interrupted one is resumed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from velocitune_core.contracts import Contract, ContractError, DomainManifest
 from velocitune_core.data.packing.packer import SHARD_TOKENS, Watcher, pack_domain
 from velocitune_core.data.sources import MalformedRows, read_documents, source_files
 from velocitune_core.data.tokenize import Tokenizer, tokenizer_digest
+from velocitune_core.files import file_sha256
 
 _WING = Path(__file__).parents[1]  # velocitune_core/data
 
@@ -35,10 +36,10 @@ def pack_source(
     *,
     shard_tokens: int = SHARD_TOKENS,
 ) -> tuple[DomainManifest, MalformedRows]:
-    """Pack the documents of a source into a folder, as `pack_domain` does; returns the malformed rows it passed over.
+    """Pack the documents of a domain's source into `folder` (see `pack_domain`).
 
-    A data set on the hub is packed from its beginning, since nothing tells whether it is still the same. Raises
-    PackingError and SourceError.
+    Return the domain's manifest and the malformed rows that were skipped. Packing a data set on the hub is neither
+    reused nor resumed, since a change of it cannot be detected. Raises PackingError and SourceError.
     """
     key, record = packing_key(name, domain, tokenizer, data), folder.with_name(f"{folder.name}.json")
     if (finished := _finished(record, key, data.malformed_rows)) and folder.is_dir():
@@ -63,10 +64,10 @@ def pack_source(
 
 
 def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data) -> str | None:
-    """Hash of all that decides what a domain's files hold; None where the source cannot be told from a changed one.
+    """Return a hash of everything that decides a domain's packed files; None for a data set on the hub.
 
-    A file of the source counts as the same while its path, size and time of change are. How many rows may be malformed
-    is left out: it decides whether packing ends, not with what.
+    A file of the source counts as unchanged while its path, size and modification time are. The limit on malformed rows
+    is left out: it decides whether packing succeeds, not what it writes.
     """
     files = source_files(domain.source, Path(data.path))
     if files is None:
@@ -77,13 +78,14 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data) -> 
         "data": data.model_dump(mode="json", exclude={"malformed_rows"}),
         "tokenizer": tokenizer_digest(tokenizer),
         "files": files,
-        "code": [sha256(file.read_bytes()).hexdigest() for file in sorted(_WING.rglob("*.py"))],
+        "code": [file_sha256(file) for file in sorted(_WING.rglob("*.py"))],
         "tokenizers": tokenizers.__version__,
     }
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _finished(record: Path, key: str | None, allowed: int) -> FinishedPacking | None:
+    """Return the record of a finished packing with this key and at most `allowed` malformed rows, if there is one."""
     try:
         finished = FinishedPacking.read(record)
     except ContractError:

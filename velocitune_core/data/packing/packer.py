@@ -1,14 +1,12 @@
-"""From documents to fixed-length token sequences: exact dedup, split by hash, tokenise, pack, one .npy per split.
+"""From documents to fixed-length token sequences: exact deduplication, split by hash, tokenisation, packing.
 
-A plain .npy matrix is memory-mapped by numpy itself, shared between processes by the page cache, and costs nothing but
-its tokens: no index, no metadata to load, and any row is one slice away.
+Each split is written as a plain .npy matrix: numpy memory-maps it, the page cache shares it between processes, it needs
+no index, and any row is one slice.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -18,14 +16,14 @@ import numpy as np
 
 from velocitune_core.config import Data
 from velocitune_core.contracts import DomainManifest, Split
-from velocitune_core.data.packed_files import file_sha256
 from velocitune_core.data.packing.resume_state import PackingState
 from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
 from velocitune_core.data.sources import Document
-from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Tokenizer, tokenizer_digest
-from velocitune_core.files import replacing
+from velocitune_core.data.splits import document_digest, is_held_out
+from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Tokenizer
+from velocitune_core.files import file_sha256, replacing
 
-SHARD_TOKENS = 10_000_000  # between two states on disk: what a kill costs at most
+SHARD_TOKENS = 10_000_000  # between two saved states: at most this much work is repeated after a kill
 
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 1 << 20
@@ -33,32 +31,15 @@ _BATCH_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the packing of a domain is."""
+    """Progress of packing one domain."""
 
-    documents: int  # read, those of a killed run too
+    documents: int  # read, including those of interrupted runs
     tokens: int  # of whole training sequences so far
-    resumed_at: int | None  # document that this run began at; None: the first
-    tokenised: int  # documents, by this run
+    resumed_at: int | None  # document at which this run resumed; None if it started at the first
+    tokenised: int  # documents tokenised by this run
 
 
 Watcher = Callable[[Progress], None]
-
-__all__ = ["PackingError", "Progress", "document_digest", "is_held_out", "pack_domain", "tokenizer_digest"]
-
-
-def document_digest(text: str) -> bytes:
-    """16 bytes that equal texts share: NFC-normalised, every run of whitespace taken as one blank."""
-    normalised = " ".join(unicodedata.normalize("NFC", text).split())
-    return hashlib.blake2b(normalised.encode(), digest_size=16).digest()
-
-
-def is_held_out(digest: bytes, fraction: float) -> bool:
-    """Whether a document is held out: a function of its text alone.
-
-    Adding documents moves none across, the same text goes to the same side in every domain, and what a fraction holds
-    out a larger one holds out too.
-    """
-    return int.from_bytes(digest[:8]) < fraction * 2.0**64
 
 
 def pack_domain(
@@ -73,24 +54,24 @@ def pack_domain(
     shard_tokens: int = SHARD_TOKENS,
     watch: Watcher = lambda progress: None,
 ) -> DomainManifest:
-    """Write `<folder>/train.npy` and `<folder>/held_out.npy` and describe them.
+    """Write `<folder>/train.npy` and `<folder>/held_out.npy`, and return their description.
 
-    Each file is a (sequences, data.sequence_length) matrix of token ids, uint16 where the vocabulary fits, else uint32.
-    Its rows are the tokens of the split's documents one after the other, each document followed by end-of-text. Tokens
-    that fill no whole row at the end are dropped. Text that spells a special token is tokenised as text.
+    Each file is a (sequences, data.sequence_length) matrix of token ids, uint16 if the vocabulary fits, else uint32.
+    Its rows are the concatenated tokens of the split's documents, each followed by end-of-text; the last tokens, if
+    fewer than a row, are dropped. Special tokens spelled out in a text are tokenised as text.
 
-    `max_tokens` caps the training split, floored to whole rows, and takes the *first* documents: shuffle a sorted
-    corpus before. The held-out rows are an even draw, seeded by the domain's name, of at most data.held_out_sequences
-    out of all held-out documents, so the whole source is read even where `max_tokens` takes little of it; what is only
-    read costs a hash, no tokenising.
+    `max_tokens` limits the training split, rounded down to whole rows, to the *first* documents: shuffle a sorted
+    corpus before. The held-out rows are a uniform sample, seeded by the domain's name, of at most
+    data.held_out_sequences rows of all held-out documents. The whole source is therefore read even if `max_tokens` is
+    small; training documents beyond it are hashed but not tokenised.
 
-    Work in progress lies in `.<name of folder>.partial` beside the folder, with a state every `shard_tokens` tokens. A
-    call with the `key` of a killed one goes on from its last state and makes the same files; None never goes on.
+    The state is saved every `shard_tokens` tokens to `.<name of folder>.partial`, beside the folder. A call with the
+    `key` of an interrupted one resumes from its last state and writes the same files; with None it starts over.
 
-    Memory: a few batches of documents, the held-out draw, and a cache of digests, whatever the size of the domain. Both
-    files appear together or, on an exception, not at all. In a Split, `documents` are those its rows were taken from
-    (for held_out: drawn from). Raises PackingError for a tokenizer without end-of-text token and for a domain that is
-    empty or too small for one sequence of each split.
+    Memory is independent of the domain's size: a few batches of documents, the held-out sample and a cache of digests.
+    Both files appear together or, on an exception, not at all. `documents` of a Split counts those that its rows were
+    taken from (held out: sampled from). Raises PackingError for a tokenizer without an end-of-text token, and for a
+    domain that is empty or too small for one sequence of each split.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     packer = _Packer(name, tokenizer, data, max_tokens, shard_tokens)
@@ -101,7 +82,7 @@ def pack_domain(
             raise PackingError(problem)
         manifest = packer.finish(folder.name)
     except PackingError:
-        shutil.rmtree(partial)  # going on would lead here again
+        shutil.rmtree(partial)  # resuming would fail in the same way
         raise
     finally:
         packer.close()
@@ -114,7 +95,7 @@ def pack_domain(
 
 
 class _Packer:
-    """The state of packing one domain."""
+    """Streams, files and counts of one domain that is being packed."""
 
     def __init__(self, name: str, tokenizer: Tokenizer, data: Data, max_tokens: int | None, shard_tokens: int) -> None:
         if tokenizer.eos_token_id is None:
@@ -137,15 +118,15 @@ class _Packer:
         self._tokenised = 0
 
     def open(self, folder: Path, key: str | None) -> None:
-        """Begin in a folder, or go on from the last state that a killed run with the same key left in it."""
+        """Open the folder for work in progress, and resume from the last state in it if that has the same key."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, train = folder, folder / "train.npy"
         self._state = PackingState(folder / "state.sqlite", key)
-        values, arrays = self._state.shard() or ({}, {})
+        values, arrays = self._state.load() or ({}, {})
         sequences = values.get("sequences", 0)
         row_bytes = self.data.sequence_length * self.dtype.itemsize
-        if sequences and not (train.is_file() and train.stat().st_size > sequences * row_bytes):  # altered by hand
-            self._state.begin_anew()
+        if sequences and not (train.is_file() and train.stat().st_size > sequences * row_bytes):  # rows were lost
+            self._state.clear()
             values, sequences = {}, 0
         if values:
             self.counts = values["documents"]
@@ -156,7 +137,8 @@ class _Packer:
         self.writer = RowWriter(train, self.data.sequence_length, self.dtype, sequences)
 
     def run(self, documents: Iterable[Document], watch: Watcher) -> None:
-        self._tell(watch)
+        """Pack all documents after those that the state already counts."""
+        self._report(watch)
         for batch in _batches(self._kept(islice(documents, self.counts["read"], None))):
             wanted = [each for each in batch if not self._full() or self._is_held_out(each[0])]
             if wanted:
@@ -165,12 +147,12 @@ class _Packer:
             if self._unsaved_tokens >= self._shard_tokens:
                 self._take(self._tokenizer.drain())
                 self._save()
-            self._tell(watch)
+            self._report(watch)
         self._take(self._tokenizer.drain())
-        self._tell(watch)
+        self._report(watch)
 
     def problem(self) -> str | None:
-        """Why there are too few sequences, if so."""
+        """Describe why the domain is too small, or return None if it is not."""
         counts = self.counts
         if not counts["read"]:
             return f"domain {self.name!r} is empty: its source has no documents"
@@ -187,7 +169,7 @@ class _Packer:
         )
 
     def finish(self, folder_name: str) -> DomainManifest:
-        """Complete both files, which then count as whole, and describe them."""
+        """Complete both files and return their description."""
         self.writer.finish()
         held_out = RowWriter(self._folder / "held_out.npy", self.data.sequence_length, self.dtype)
         held_out.append(self.held_out.rows())
@@ -217,7 +199,7 @@ class _Packer:
         self._state.close()
 
     def _kept(self, documents: Iterable[Document]) -> Iterator[tuple[bytes, str]]:
-        """Counts documents and lets those pass that are long enough and new."""
+        """Yield digest and text of the documents that are long enough and new, and count the others."""
         for document in documents:
             self.counts["read"] += 1
             if len(document.text.strip()) < self.data.min_characters:
@@ -230,7 +212,7 @@ class _Packer:
             yield digest, document.text
 
     def _take(self, tokenised: Iterable[tuple[list[bytes], list[Tokens]]]) -> None:
-        """Each document's tokens into its split."""
+        """Append each document's tokens to its split."""
         for digests, batch in tokenised:
             self._tokenised += len(batch)
             for digest, tokens in zip(digests, batch, strict=True):
@@ -245,7 +227,7 @@ class _Packer:
                     self.writer.append(rows[:left])
 
     def _save(self) -> None:
-        """A finished shard: its rows on disk first, then the state that counts them."""
+        """Save a finished shard: flush its rows to the disk first, then commit the state that counts them."""
         self.writer.sync()
         values = {
             "documents": self.counts,
@@ -263,13 +245,13 @@ class _Packer:
     def _full(self) -> bool:
         return self.max_sequences is not None and self.writer.sequences >= self.max_sequences
 
-    def _tell(self, watch: Watcher) -> None:
+    def _report(self, watch: Watcher) -> None:
         tokens = self.writer.sequences * self.data.sequence_length
         watch(Progress(self.counts["read"], tokens, self._resumed_at, self._tokenised))
 
 
 def _batches(documents: Iterator[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
-    """Batches small enough for memory, however long the documents, and large enough for the tokenizer's threads."""
+    """Group documents into batches: bounded in memory, and large enough to keep the tokenizer's threads busy."""
     batch: list[tuple[bytes, str]] = []
     characters = 0
     for digest, text in documents:

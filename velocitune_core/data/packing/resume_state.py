@@ -1,7 +1,8 @@
-"""What a killed packing goes on from, in one SQLite file: digests of documents, and the state at the end of a shard.
+"""The state from which an interrupted packing resumes, in one SQLite file.
 
-One transaction per shard: digests and state are of the same moment, however the process dies. Digests lie on disk, not
-in memory, so a domain may have any number of documents.
+It holds the digests of all documents read and the packer's state at the end of the last shard. Both are committed in
+one transaction per shard, so they are consistent after a kill at any moment. The digests stay on disk, so memory does
+not grow with the number of documents.
 """
 
 from __future__ import annotations
@@ -14,46 +15,46 @@ from typing import Any
 
 import numpy as np
 
-_CACHE_KIB = 65536  # of the digests' pages
+_CACHE_KIB = 65536  # SQLite's page cache
 
-Shard = tuple[dict[str, Any], dict[str, np.ndarray]]  # JSON values, arrays
+Shard = tuple[dict[str, Any], dict[str, np.ndarray]]  # JSON-ready values, arrays
 
 
 class PackingState:
-    """The state file in a folder of its own, begun or taken up.
+    """The state file at `path`, opened if its key matches and created otherwise.
 
-    `key` stands for all that decides the result. A file of another key, or a damaged one, is begun anew; so is every
-    file where the key is None.
+    `key` is a hash of everything that decides the packed files. A file with another key, a corrupt file, and any file
+    if `key` is None are replaced by an empty one.
     """
 
     def __init__(self, path: Path, key: str | None) -> None:
         try:
             self._open(path)
-            known = self._read("key") == json.dumps(key)
+            matches = self._read("key") == json.dumps(key)
         except sqlite3.DatabaseError:
-            known = False
-        if key is None or not known:
-            self._begin(path, key)
+            matches = False
+        if key is None or not matches:
+            self._create(path, key)
 
-    def begin_anew(self) -> None:
-        """Forget everything but the key."""
+    def clear(self) -> None:
+        """Delete everything but the key."""
         self._db.execute("DELETE FROM digests")
         self._db.execute("DELETE FROM state WHERE name != 'key'")
         self._db.commit()
 
     def add(self, digest: bytes) -> bool:
-        """Whether the digest is new; remembers it."""
+        """Insert a digest, and return whether it is new."""
         return self._db.execute("INSERT OR IGNORE INTO digests VALUES (?)", (digest,)).rowcount == 1
 
     def save(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """All or nothing, and on disk when it returns."""
+        """Commit the digests added since the last call together with this state, durably."""
         rows = [("values", json.dumps(values)), *((f"array {name}", _bytes(each)) for name, each in arrays.items())]
         self._db.execute("DELETE FROM state WHERE name != 'key'")
         self._db.executemany("INSERT INTO state VALUES (?, ?)", rows)
         self._db.commit()
 
-    def shard(self) -> Shard | None:
-        """What was saved last; None in a new file."""
+    def load(self) -> Shard | None:
+        """Return the values and arrays of the last `save`; None if there was none."""
         if (values := self._read("values")) is None:
             return None
         saved = self._db.execute("SELECT name, value FROM state WHERE name LIKE 'array %'")
@@ -61,7 +62,7 @@ class PackingState:
         return json.loads(values), arrays
 
     def close(self) -> None:
-        """What was added since the last `save` is forgotten."""
+        """Close the file. Digests added since the last `save` are discarded."""
         self._db.close()
 
     def _open(self, path: Path) -> None:
@@ -70,7 +71,7 @@ class PackingState:
         self._db.execute("CREATE TABLE IF NOT EXISTS digests (digest BLOB PRIMARY KEY) WITHOUT ROWID")
         self._db.execute("CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value)")
 
-    def _begin(self, path: Path, key: str | None) -> None:
+    def _create(self, path: Path, key: str | None) -> None:
         self.close()
         path.unlink(missing_ok=True)
         path.with_name(f"{path.name}-journal").unlink(missing_ok=True)

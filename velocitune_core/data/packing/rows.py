@@ -1,6 +1,6 @@
-"""Rows of packed files: cutting a stream of tokens, drawing the held-out ones, appending the others to a file.
+"""Rows of packed files: cut from a stream of tokens, sampled for the held-out set, appended to a file.
 
-Each part can be written down between two documents and taken up again from what was written.
+The state of each class between two documents can be saved, and restored from what was saved.
 """
 
 from __future__ import annotations
@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from velocitune_core.data.packed_files import Rows
-
 Tokens = np.ndarray[tuple[int], np.dtype[np.unsignedinteger[Any]]]  # (tokens,)
+Rows = np.ndarray[tuple[int, int], np.dtype[np.unsignedinteger[Any]]]  # (sequences, sequence_length)
 Arrays = dict[str, np.ndarray]
 
 
 class RowStream:
-    """Cuts a stream of tokens into rows."""
+    """Cut a stream of tokens into rows of `length` tokens."""
 
     def __init__(self, length: int, dtype: np.dtype[Any]) -> None:
-        self.rest: Tokens = np.empty(0, dtype)  # what fills no row yet
+        self.rest: Tokens = np.empty(0, dtype)  # the last tokens, fewer than a row
         self._length = length
 
     def add(self, tokens: Tokens) -> Rows:
-        """The rows that are full with these tokens; what is left waits for more."""
+        """Append tokens to the stream, and return the rows (n, length) that they complete."""
         joined = np.concatenate([self.rest, tokens])
         cut = len(joined) - len(joined) % self._length
         self.rest = joined[cut:].copy()
@@ -34,7 +33,10 @@ class RowStream:
 
 
 class Reservoir:
-    """An even draw of rows out of a stream of unknown length (algorithm R), kept in the stream's order."""
+    """Uniform sample without replacement of at most `size` rows from a stream of unknown length, in stream order.
+
+    Algorithm R (Vitter, "Random Sampling with a Reservoir", ACM TOMS 1985). The seed derives from `name`.
+    """
 
     def __init__(self, size: int, name: str) -> None:
         self.offered = 0
@@ -43,6 +45,7 @@ class Reservoir:
         self._random = np.random.default_rng(int.from_bytes(hashlib.sha256(f"held-out {name}".encode()).digest()))
 
     def offer(self, rows: Rows) -> None:
+        """Process the next rows (n, length) of the stream."""
         for row in rows:
             slot = self.offered if self.offered < self._size else int(self._random.integers(self.offered + 1))
             if slot < self._size:
@@ -50,14 +53,15 @@ class Reservoir:
             self.offered += 1
 
     def rows(self) -> Rows:
+        """Return the sample (n, length). Raises ValueError before any row was offered."""
         return np.stack([row for _, row in sorted(self._kept.values(), key=lambda kept: kept[0])])
 
     def random_state(self) -> Any:
-        """Of the generator, as JSON."""
+        """Return the state of the random generator, JSON-ready."""
         return self._random.bit_generator.state
 
     def arrays(self) -> Arrays:
-        """The draw so far: slots and positions (n,), and rows (n, length) if there are any."""
+        """Return the sample as slots (n,), positions (n,) and rows (n, length); no arrays if it is empty."""
         if not self._kept:
             return {}
         slots = np.array(list(self._kept))
@@ -65,6 +69,7 @@ class Reservoir:
         return {"slots": slots, "positions": positions, "rows": np.stack([row for _, row in self._kept.values()])}
 
     def restore(self, offered: int, random_state: Any, arrays: Arrays) -> None:
+        """Restore `offered`, `random_state()` and `arrays()` of an earlier reservoir."""
         self.offered = offered
         self._random.bit_generator.state = random_state
         if "slots" in arrays:
@@ -73,15 +78,15 @@ class Reservoir:
 
 
 class RowWriter:
-    """Appends rows to a .npy file whose number of rows is known only at the end.
+    """Append rows to an .npy file whose number of rows is not known in advance.
 
-    numpy pads a header for 21 digits of the first axis for this purpose: the final header is as long as the first. With
-    `sequences`, a file that was cut short by a kill is taken up again after that many rows.
+    numpy pads the header so that the first axis may grow to 21 digits: the final header is as long as the first one.
+    With `sequences` > 0 an existing file is truncated to that many rows, and writing continues after them.
     """
 
     def __init__(self, path: Path, length: int, dtype: np.dtype[Any], sequences: int = 0) -> None:
         self.sequences = sequences
-        self._shape, self._dtype = length, dtype
+        self._length, self._dtype = length, dtype
         self._file = path.open("r+b" if sequences else "w+b")
         self._write_header()
         self._header_bytes = self._file.tell()
@@ -89,16 +94,17 @@ class RowWriter:
         self._file.seek(0, os.SEEK_END)
 
     def append(self, rows: Rows) -> None:
+        """Write rows (n, length) at the end of the file."""
         self._file.write(rows.tobytes())
         self.sequences += len(rows)
 
     def sync(self) -> None:
-        """On disk before anything is written that counts on it."""
+        """Flush all appended rows to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def finish(self) -> None:
-        """Write the final header; the file is whole."""
+        """Write the header with the final number of rows, and flush the file to the disk."""
         self._file.seek(0)
         self._write_header()
         assert self._file.tell() == self._header_bytes
@@ -108,5 +114,5 @@ class RowWriter:
         self._file.close()
 
     def _write_header(self) -> None:
-        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.sequences, self._shape)}
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.sequences, self._length)}
         np.lib.format.write_array_header_1_0(self._file, header)

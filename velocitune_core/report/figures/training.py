@@ -38,7 +38,7 @@ def weights_over_time(train: TrainResult, initial_weights: Mapping[str, float] |
     `initial_weights` default to the first recorded ones. Beyond 12 domains the smallest are one band, "others".
     """
     title = "Domain weights over the training"
-    trajectory = [(point.tokens, point.weights) for point in train.weights]
+    trajectory = [(point.tokens, point.weights) for point in train.domain_weights]
     if initial_weights is not None and (not trajectory or trajectory[0][0] > 0):
         trajectory.insert(0, (0, dict(initial_weights)))
     if not trajectory:
@@ -78,11 +78,11 @@ def weights_over_time(train: TrainResult, initial_weights: Mapping[str, float] |
 def velocity_per_domain(train: TrainResult) -> Figure:
     """Learning velocity per domain over tokens, or a note where the strategy measures none."""
     title = "Learning velocity per domain"
-    measured = [(point.tokens, point.velocity) for point in train.weights if point.velocity is not None]
+    measured = [(point.tokens, point.velocity) for point in train.domain_weights if point.velocity is not None]
     if not measured:
         return notice(title, f"The strategy “{train.strategy}” measures no velocity, so there is none to show.")
     names = sorted(measured[-1][1])
-    shown = largest({name: train.weights[-1].weights.get(name, 0.0) for name in names})
+    shown = largest({name: train.domain_weights[-1].weights.get(name, 0.0) for name in names})
     colours, dashes = domain_colours(names), domain_dashes(names)
     tokens = [at for at, _ in measured]
     figure, axes = new_figure(6.2, title, "1 = nothing learnt yet, 0 = at target")

@@ -1,0 +1,45 @@
+"""Base classes of the JSON files that one stage writes and the next reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from velocitune_core.config import describe_problems
+from velocitune_core.files import write_text
+
+
+class ContractError(ValueError):
+    """A stage's file that is missing, malformed or of another schema version."""
+
+
+class Contract(BaseModel):
+    """A stage's JSON file: written atomically, and validated when it is read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: Literal[1] = 1
+
+    def write(self, path: Path) -> None:
+        """Write the file, replacing an older one. Raises OSError if that fails; the older file then stays."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and validate the file. Raises ContractError naming the file and each wrong field."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ContractError(f"{path}: no such file; run the stage that makes it") from None
+        except ValidationError as error:
+            raise ContractError(f"{path}: not a valid {cls.__name__} file:\n{describe_problems(error)}") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ContractError(f"{path}: not JSON: {error}") from None
+
+
+class Part(BaseModel):
+    """Base of the objects inside a stage's file; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")

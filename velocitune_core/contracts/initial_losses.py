@@ -1,0 +1,14 @@
+"""The base model's losses before any training."""
+
+from __future__ import annotations
+
+from velocitune_core.contracts.contract import Contract
+from velocitune_core.contracts.losses import Losses
+
+
+class InitialLosses(Contract):
+    """results/initial.json"""
+
+    losses: Losses
+    tokens: dict[str, int]  # evaluated tokens by domain
+    seconds: float

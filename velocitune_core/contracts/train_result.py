@@ -1,0 +1,49 @@
+"""The result of one run of the training program."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from velocitune_core.contracts.contract import Contract, Part
+from velocitune_core.contracts.losses import Losses, LossPoint
+
+
+class WeightPoint(Part):
+    """Domain weights used from step `step` on, and the velocities they were updated with (None for static ones)."""
+
+    step: int
+    tokens: int
+    weights: dict[str, float]
+    velocity: dict[str, float] | None = None
+
+
+class Timings(Part):
+    """Wall time of one run in seconds, by activity."""
+
+    training: float = 0.0  # forward, backward, optimizer
+    sampling: float = 0.0  # sampling batches and reading their sequences
+    evaluation: float = 0.0
+    reweighting: float = 0.0
+    checkpointing: float = 0.0
+    total: float = 0.0
+
+
+class TrainResult(Contract):
+    """results/train.json, and the result of every proxy, compared run and base run."""
+
+    name: str
+    strategy: str
+    steps: int
+    tokens: int
+    parameters: int
+    final: Losses
+    points: list[LossPoint]
+    domain_weights: list[WeightPoint]  # initial weights, then one point per update
+    mean_domain_weights: dict[str, float]  # mean over all steps of the weights that batches were sampled with
+    tokens_per_domain: dict[str, int]
+    epochs_per_domain: dict[str, float]
+    tokens_per_second: float
+    seconds: Timings
+    resumed: Annotated[int, Field(ge=0)] = 0  # number of times the run was resumed
