@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.plan.cost import (
     ModelShape,
@@ -60,7 +61,16 @@ def memory_table() -> Table:
         (64, 1, True),
         (64, 8, True),
     ]:
-        setting = Setting(LENGTH, BATCH, micro, 1, processes, bfloat16=True, activation_checkpointing=checkpointing)
+        setting = Setting(
+            LENGTH,
+            BATCH,
+            micro,
+            1,
+            processes,
+            bfloat16=True,
+            activation_checkpointing=checkpointing,
+            logits_at_once=LOGITS_AT_ONCE_ON_GPU,
+        )
         found = memory_of(LLAMA_7B, setting)
         sizes = (found.steady, found.activations + found.logits, found.peak)
         table.add_row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -10,7 +10,7 @@ from tasks.planning.inputs import Inputs, is_base, read_inputs
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_speed
 from tasks.planning.stages import planned_stages, settings_of_comparison
 from tasks.runs.devices import gpu_count
-from velocitune_core.config import Params, Training
+from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
 from velocitune_core.plan.cost import Cost, Disk, ModelShape, Speed, Stage, disk, estimate_cost, total_cost
 from velocitune_core.plan.memory import Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 
@@ -110,6 +110,8 @@ def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_b
         reference = name != "proxies" and any(run.reference for run in last.runs)
         setting = setting_of(params.training, params, processes, reference)
         fit = None
+        if device_bytes is not None or gpu_count():
+            setting = replace(setting, logits_at_once=LOGITS_AT_ONCE_ON_GPU)
         if device_bytes is not None:
             fitting = fits(shape, setting, device_bytes)
             several = name != "compare"  # runs of a comparison have one process each

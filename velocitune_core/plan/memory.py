@@ -8,7 +8,7 @@ matrix. Per token and layer (d hidden, i intermediate, a = heads · head size, k
     bfloat16   16·d + 4·a + 4·k +  8·i      (8·d of it: the inputs of both norms, in float32)
 
 With activation checkpointing a layer keeps its input, 4·d or 2·d, and one layer at a time is computed again. The loss
-takes 12 bytes per logit, of LOGITS_AT_ONCE at most, as more are made in chunks. bfloat16 adds a copy of all weights
+takes 12 bytes per logit, of `logits_at_once` at most, as more are made in chunks. bfloat16 adds a copy of all weights
 where one process has them all; under FSDP2 layers are gathered in bfloat16.
 
 These are sizes of tensors. A CPU process takes up to HEAP times as much, for gaps in the heap and scratch space.
@@ -43,6 +43,7 @@ class Setting:
     bfloat16: bool = False
     activation_checkpointing: bool = False
     reference: bool = False  # a reference model is held, too
+    logits_at_once: int = LOGITS_AT_ONCE  # LOGITS_AT_ONCE_ON_GPU on a GPU
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def memory_of(shape: ModelShape, setting: Setting) -> Memory:
     layer = layer_bytes(shape, setting.bfloat16)
     element = BFLOAT16_BYTES if setting.bfloat16 else FLOAT32_BYTES
     tail = shape.hidden_size * (FLOAT32_BYTES + 2 * element)  # the last norm: input in float32, two of its results
-    logits = _loss_bytes(shape, tokens)
+    logits = _loss_bytes(shape, tokens, setting.logits_at_once)
     if setting.activation_checkpointing:
         kept = shape.layers * element * shape.hidden_size + tail
         logits = max(logits, tokens * layer)  # never both: a layer is computed again when the loss is done
@@ -120,7 +121,7 @@ def memory_of(shape: ModelShape, setting: Setting) -> Memory:
         cast_parameters=BFLOAT16_BYTES * shape.parameters if setting.bfloat16 and setting.processes == 1 else 0,
         activations=tokens * kept,
         logits=logits,
-        evaluation=max(_loss_bytes(shape, evaluated), evaluated * layer),
+        evaluation=max(_loss_bytes(shape, evaluated, setting.logits_at_once), evaluated * layer),
         loading=per_process + (FLOAT32_BYTES * _largest_part(shape) if setting.processes > 1 else 0),
         accumulates=setting.batch_sequences > setting.micro_batch_sequences * setting.processes,
     )
@@ -176,8 +177,8 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * unit)
 
 
-def _loss_bytes(shape: ModelShape, tokens: int) -> int:
-    return LOSS_BYTES * min(tokens * shape.vocabulary_size, LOGITS_AT_ONCE)
+def _loss_bytes(shape: ModelShape, tokens: int, logits_at_once: int) -> int:
+    return LOSS_BYTES * min(tokens * shape.vocabulary_size, logits_at_once)
 
 
 def _gathered(shape: ModelShape, bfloat16: bool) -> int:
