@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.runs.devices import parallel_trainings
+from tasks.runs.devices import parallel_runs
 from tasks.stages.compare import (
     compared_lines,
     finished_before,
@@ -31,7 +31,7 @@ def compare() -> None:
     questions = draw_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     futures = {}
-    with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+    with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
         for label, seed in order:
             start = parent_of(params, label)
             known = {"params": params, "label": label, "seed": seed, "questions": questions}

@@ -5,7 +5,8 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.runs.jobs import check_budget, initial_weights
+from tasks.runs.budget import check_budget
+from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.prepare import pack, write_manifest
 from tasks.views.prefect_artifacts import mixture_rows, print_table, publish_table
 from tasks.workspace.lock import run_stage
@@ -22,7 +23,7 @@ def prepare() -> None:
         packed: list[Any] = runner.map(pack, {"name": names, "params": unmapped(params)}).result()
     manifest = write_manifest(params, dict(zip(names, packed, strict=True)))
     check_budget(params, manifest)
-    rows = mixture_rows(manifest, initial_weights(params, manifest))
+    rows = mixture_rows(manifest, initial_domain_weights(params, manifest))
     publish_table("mixture", "The mixture: what every domain holds", rows)
     print_table("Mixture", rows)
 

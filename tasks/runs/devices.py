@@ -52,15 +52,15 @@ def gpu_names() -> list[str]:
     return [name.strip() for name in names][: gpu_count()]
 
 
-def parallel_trainings(resources: Resources) -> int:
+def parallel_runs(resources: Resources) -> int:
     """How many single-device trainings may run at once on this machine."""
-    return max(1, gpu_count()) * resources.trainings_per_device
+    return max(1, gpu_count()) * resources.runs_per_device
 
 
 def threads_per_process(resources: Resources, processes: int = 1) -> int:
     """Of a training of so many processes: as configured, or the cores shared evenly."""
     gpus = gpu_count()
-    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.trainings_per_device))
+    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.runs_per_device))
     return threads if gpus else max(1, threads // processes)
 
 
@@ -71,7 +71,7 @@ def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
     with ExitStack() as held:
         if not gpus:
             cpu = f"cpu-{socket.gethostname()}"  # the workspace may be shared by machines
-            _wait_for_slots(held, paths.STATE / "slots", [cpu], resources.trainings_per_device, 1)
+            _wait_for_slots(held, paths.STATE / "slots", [cpu], resources.runs_per_device, 1)
             yield Device((), threads)
             return
         if processes > gpus:
@@ -79,7 +79,7 @@ def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
         # GPUs belong to the machine, not to a workspace.
         folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
         names = [f"gpu-{name}".replace("/", "-") for name in gpu_names()]
-        taken = _wait_for_slots(held, folder, names, resources.trainings_per_device, processes)
+        taken = _wait_for_slots(held, folder, names, resources.runs_per_device, processes)
         yield Device(tuple(taken), threads)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from prefect import get_client
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.runs.devices import parallel_trainings
+from tasks.runs.devices import parallel_runs
 from tasks.views.mlflow_runs import Tracker
 from velocitune_core.config import ConfigError, Params, Resources
 
@@ -27,7 +27,7 @@ def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
     occasion. Its nodes need the workspace under the same path. Raises ConfigError if no node has room for a training.
     """
     if params.proxies.runner == "local":
-        with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+        with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
             yield runner
         return
     import ray
@@ -58,7 +58,7 @@ def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str,
             raise ConfigError(
                 f"proxies.processes: {processes} need as many GPUs, the largest node of the Ray cluster has {gpus:g}"
             )
-        needed = processes if processes > 1 else 1 / resources.trainings_per_device  # Ray shares one, but not several
+        needed = processes if processes > 1 else 1 / resources.runs_per_device  # Ray shares one, but not several
         return {"num_gpus": float(needed), "num_cpus": float(processes)}
     cpus = [node["CPU"] for node in nodes if node.get("CPU")]
     threads = (resources.threads or 1) * processes
@@ -67,7 +67,7 @@ def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str,
             f"a proxy needs {threads} CPUs (resources.threads × proxies.processes), and the largest node of the Ray "
             f"cluster has {max(cpus, default=0):g}; lower them, or start nodes with more (`ray start --num-cpus`)"
         )
-    even = min(cpus) // resources.trainings_per_device
+    even = min(cpus) // resources.runs_per_device
     return {"num_cpus": float(threads if resources.threads else max(threads, even))}
 
 

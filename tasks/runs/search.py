@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.runs.jobs import search_job, with_weights
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import run_folder
 from velocitune_core.contracts import TrainResult
 from velocitune_core.model.folder import weights_digest
 from velocitune_core.strategies import strategy_class

@@ -11,7 +11,8 @@ from pathlib import Path
 from prefect import task
 
 from tasks.runs.jobs import base_domains, base_job
-from tasks.runs.launch import run_folder, run_training
+from tasks.runs.launch import run_training
+from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.terminal import PackingBar, PrefectWatcher, TerminalWatcher
 from tasks.workspace import paths
@@ -62,7 +63,7 @@ def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResul
 
 
 def _training_texts(params: Params, name: str) -> Iterator[str]:
-    malformed = MalformedRows(params.data.malformed_rows)
+    malformed = MalformedRows(params.data.max_malformed_rows)
     documents = read_documents(params.domains[name].source, Path(params.data.path), malformed)
     held_out = params.data.held_out_fraction
     return (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))

@@ -45,7 +45,7 @@ def pack(name: str, params: Params) -> DomainManifest:
 @task(task_run_name="read through {name}")
 def read_through(name: str, params: Params) -> int:
     """Read a domain to its end and count its documents: bad rows show before anything is computed."""
-    malformed = MalformedRows(params.data.malformed_rows)
+    malformed = MalformedRows(params.data.max_malformed_rows)
     documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
     _tell_of_malformed(name, malformed)
     return documents

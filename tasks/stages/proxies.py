@@ -10,7 +10,8 @@ from prefect import task
 from prefect.states import State
 
 from tasks.runs.jobs import proxy_name
-from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_folder, run_training
+from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
+from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.terminal import PrefectWatcher, TerminalWatcher
 from tasks.workspace import paths

@@ -7,7 +7,7 @@ import json
 import yaml
 from prefect import task
 
-from tasks.runs.jobs import initial_weights
+from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.proxies import read_proxies
 from tasks.workspace import paths
 from velocitune_core.config import Params
@@ -29,7 +29,7 @@ def read_results(params: Params) -> ReportData:
         proxies=tuple(read_proxies()),
         targets=Targets.read(paths.TARGETS),
         train=TrainResult.read(paths.TRAIN),
-        weights_0=initial_weights(params, manifest),
+        weights_0=initial_domain_weights(params, manifest),
         config=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
 

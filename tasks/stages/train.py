@@ -7,7 +7,8 @@ import shutil
 from prefect import task
 
 from tasks.runs.jobs import reference_job, training_job
-from tasks.runs.launch import run_folder, run_training
+from tasks.runs.launch import run_training
+from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.terminal import PrefectWatcher, TerminalWatcher

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 
 from tasks.runs.jobs import proxy_jobs, reference_job, training_job
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
 from tasks.stages.report import read_results
 from tasks.views.mlflow_runs import Tracker

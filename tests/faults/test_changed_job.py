@@ -38,11 +38,11 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_changed_job_is_refused_with_what_differs(
     tiny_inputs: Path, tmp_path: Path, changes: dict[str, Any], lines: list[str]
 ) -> None:
-    tree = job(tiny_inputs, tmp_path / "run", training__checkpoint_every_steps=2)
+    tree = job(tiny_inputs, tmp_path / "run", execution__checkpoint_every_steps=2)
     with pytest.raises(Killed):
         train_here(tree, kill)
-    changed = job(tiny_inputs, tmp_path / "run", training__checkpoint_every_steps=2, **changes)
-    with pytest.raises(ValueError, match="belongs to another job") as refused:
+    changed = job(tiny_inputs, tmp_path / "run", execution__checkpoint_every_steps=2, **changes)
+    with pytest.raises(ValueError, match="belongs to another recipe") as refused:
         train_here(changed)
     for line in lines:
         assert line in str(refused.value)

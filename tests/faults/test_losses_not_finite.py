@@ -52,7 +52,7 @@ def weights(output: Path) -> dict[str, np.ndarray]:
 
 
 def settings(inputs: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    return job(inputs, output, **{"training__checkpoint_every_steps": 1, **changes})
+    return job(inputs, output, **{"execution__checkpoint_every_steps": 1, **changes})
 
 
 def test_an_update_that_is_not_finite_is_skipped_told_and_not_saved(inputs: Path, tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ class CheckpointWriter:
     Costs the training a copy of the state in memory, which is kept for the next one, and the time of copying it.
     """
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
-        self._folder, self._keep, self._ranks = folder, keep, ranks
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, keep_through_step: int | None = None) -> None:
+        self._folder, self._ranks = folder, ranks
+        self._kept: dict[str, Any] = {"keep": keep, "keep_through_step": keep_through_step}
         on_gpu = ranks.device.type == "cuda"
         self._stager = DefaultStager(
             StagingOptions(
@@ -64,7 +65,7 @@ class CheckpointWriter:
         frozen = deepcopy(dict(state))  # parts of it are live: a clock that goes on, lists of a strategy
 
         def write() -> Saved:
-            path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, ranks=self._ranks)
+            path = save_checkpoint(self._folder, step, copy, frozen, **self._kept, ranks=self._ranks)
             return Saved(step, path, time.perf_counter() - begun)
 
         self._pending = self._thread.submit(write)

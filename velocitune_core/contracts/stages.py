@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from velocitune_core.config import describe_problems
+from velocitune_core.config import Precision, describe_problems
 from velocitune_core.files import write_text
 
 Losses = dict[str, FiniteFloat]  # domain → nats per token
@@ -194,6 +194,7 @@ class TrainResult(Contract):
 
     name: str
     strategy: str
+    precision: Precision  # of matrix products
     steps: int
     tokens: int
     parameters: int

@@ -56,7 +56,7 @@ class MalformedRows:
     def error(self, *others: str) -> SourceError:
         """All of them, and what else is wrong with the source."""
         rows = "row" if self.count == 1 else "rows"
-        advice = f"data.malformed_rows lets {self.allowed} pass: mend them, or raise it"
+        advice = f"data.max_malformed_rows lets {self.allowed} pass: mend them, or raise it"
         return SourceError("\n".join([*self.shown, *others, f"{self.count} malformed {rows} in all, {advice}"]))
 
 

@@ -45,6 +45,9 @@ class Strategy:
     """
 
     needs_reference: ClassVar[bool] = False  # weights are found in a search run beside a trained reference model
+    # Whether the weights of a step depend on the length of the whole run, which then cannot be extended by a larger
+    # token budget but starts again. True unless a strategy says otherwise.
+    depends_on_total_steps: bool = True
 
     def __init__(self, *, initial_weights: Mapping[str, float]) -> None:
         self.domains: Sequence[str] = list(initial_weights)

@@ -40,6 +40,8 @@ class OnlineDataMixing(Strategy):
         warmup_steps: so long the initial weights stay, while R is collected. The public code collects nothing then.
     """
 
+    depends_on_total_steps = False
+
     def __init__(
         self,
         *,

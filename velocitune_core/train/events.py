@@ -13,6 +13,8 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from velocitune_core.config import Precision
+
 
 class EventBase(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -27,6 +29,7 @@ class Started(EventBase):
     tokens_per_step: int
     domains: list[str]
     strategy: str
+    precision: Precision
     parameters: int
     device: str
     world_size: int

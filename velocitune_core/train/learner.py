@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from velocitune_core.checkpoint.state import RNG, train_state, whole_weights
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
-from velocitune_core.config import ConfigError, Training
+from velocitune_core.config import ConfigError, Execution, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.folder import (
@@ -64,20 +64,22 @@ class Learner:
     has another tokenizer.
     """
 
-    def __init__(self, path: str, settings: Training, ranks: Ranks, reference: str | None = None) -> None:
-        batch, micro = settings.batch_sequences, settings.micro_batch_sequences or 1
+    def __init__(
+        self, path: str, settings: Training, execution: Execution, ranks: Ranks, reference: str | None = None
+    ) -> None:
+        batch, micro = settings.batch_sequences, execution.micro_batch_sequences or 1
         if batch % (micro * ranks.world_size):  # sharded weights need as many passes in every process, or they hang
             raise ConfigError(
                 f"training.batch_sequences {batch} is not a multiple of {ranks.world_size} processes times "
-                f"micro_batch_sequences {micro}"
+                f"execution.micro_batch_sequences {micro}"
             )
         torch.manual_seed(settings.seed)
-        self._path, self._settings, self._ranks = path, settings, ranks
+        self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
         self._model = load_model(path).train()  # activation checkpointing acts in this mode only
         dropped = turn_dropout_off(self._model)
         self.notes = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
         self.parameters = count_parameters(self._model)
-        if settings.activation_checkpointing:
+        if execution.activation_checkpointing:
             self._model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         self._loss = self._placed(self._model)
         self._reference = None if reference is None else self._load_reference(reference)
@@ -95,7 +97,7 @@ class Learner:
             sequences: (batch / processes, length) of token ids: this process's share of the batch.
             domains: (batch / processes,) which domain each of them is from, in range(domain_count).
         """
-        micro = self._settings.micro_batch_sequences or len(sequences)
+        micro = self._execution.micro_batch_sequences or len(sequences)
         per_sequence = sequences.shape[1] - 1
         predictions = self._settings.batch_sequences * per_sequence
         device = self._ranks.device
@@ -175,7 +177,7 @@ class Learner:
         if self._ranks.world_size == 1:  # else sharding takes layer by layer there, and never holds them all
             torch.nn.Module.to(model, self._ranks.device)
         loss = NextTokenLoss(model)
-        if compiles(self._settings.compile, self._ranks.device):
+        if compiles(self._execution.compile, self._ranks.device):
             for layer in transformer_layers(model):  # one by one: they are alike, so one compilation serves all
                 layer.compile()
         bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)

@@ -1,7 +1,7 @@
-"""The training loop: draw by weight, learn, look at every domain, reweight.
+"""The training loop: sample by domain weight, step, evaluate every domain, update the domain weights.
 
-`Trainer.run` reads like the protocol of the paper (Luo et al., 2025, algorithm 1). All that a run is lives in a handful
-of objects with a `state_dict`, so that a checkpoint holds it whole and a resumed run ends where the unbroken one would.
+`Trainer.run` reads like the protocol of the paper (Luo et al., 2025, algorithm 1). The run's entire state is held by
+objects with a `state_dict`, so a checkpoint captures it completely and a resumed run ends like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 
 from velocitune_core.checkpoint.background import CheckpointWriter
 from velocitune_core.checkpoint.store import Checkpoint, CheckpointError, SaveError, load_latest
+from velocitune_core.config import Precision
 from velocitune_core.contracts import Seconds, TrainResult
 from velocitune_core.data.dataset import PackedDomains
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
 from velocitune_core.train import events
+from velocitune_core.train.extension import common_steps
 from velocitune_core.train.history import History
 from velocitune_core.train.job import TrainJob, differences
 from velocitune_core.train.learner import BatchLoss, Learner, finite
-from velocitune_core.train.schedule import learning_rate_factor
+from velocitune_core.train.schedule import decay_start, learning_rate_factor
 from velocitune_core.train.timer import Timer
 
 NONFINITE_STEPS_ALLOWED = 3  # in a row; then the run stops at its last good checkpoint
@@ -59,7 +61,7 @@ class Trainer:
     ) -> None:
         self.job, self.ranks, self.should_stop, self._accept_changes = job, ranks, should_stop, accept_changes
         self._listeners = list(listeners) if ranks.is_main else []
-        self._settings = job.training
+        self._settings, self._execution = job.training, job.execution
         self.data = PackedDomains(job.domains)
         self.sampler = DomainSampler(
             self.data.sizes,
@@ -68,10 +70,14 @@ class Trainer:
             fraction=job.fraction,
             max_epochs=self._settings.max_epochs,
         )
-        weights = {name: job.weights[name] for name in job.domains}
+        weights = {name: job.initial_domain_weights[name] for name in job.domains}
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
-        self.learner = Learner(job.model, self._settings, ranks, job.reference)
-        self.writer = CheckpointWriter(self._checkpoints, self._settings.checkpoints_kept, ranks)
+        self.learner = Learner(job.model, self._settings, self._execution, ranks, job.reference)
+        schedule = self._settings.schedule
+        self._stable_steps = decay_start(schedule, job.total_steps) if schedule.kind == "wsd" else None
+        self.writer = CheckpointWriter(
+            self._checkpoints, self._execution.checkpoints_kept, ranks, keep_through_step=self._stable_steps
+        )
         self.clock = Timer()
         self.step = 0
         self.resumed = 0
@@ -84,7 +90,7 @@ class Trainer:
         self._begin()
         while self.step < self.job.total_steps:
             batch = self._train_step()
-            if self._due(self._settings.log_every_steps):
+            if self._due(self._execution.log_every_steps):
                 self._log(batch)
             if self._due(self.job.evaluation.every_steps):
                 losses = self._evaluate()
@@ -93,7 +99,7 @@ class Trainer:
             stopping, written = self.ranks.count_true(self.should_stop(), self.writer.done)
             if written == self.ranks.world_size:
                 self._settle_checkpoint()
-            if stopping or (self._due(self._settings.checkpoint_every_steps) and not self._nonfinite):
+            if stopping or (self._checkpoint_is_due and not self._nonfinite):
                 self._checkpoint()
             if stopping:
                 saved = "saved" if self._settle_checkpoint() else "not saved"
@@ -120,6 +126,7 @@ class Trainer:
                 tokens_per_step=self._tokens_per_step,
                 domains=list(self.job.domains),
                 strategy=self.job.strategy.name,
+                precision=self._precision,
                 parameters=self.learner.parameters,
                 device=str(self.ranks.device),
                 world_size=self.ranks.world_size,
@@ -142,7 +149,7 @@ class Trainer:
         with self.clock("training"):
             batch = self.learner.gradients(sequences, domains[mine], len(self.job.domains))
             if batch.finite:
-                self.learner.apply(self._learning_rate)
+                self.learner.apply(self._learning_rate(self.step))
                 self._nonfinite = 0
             else:
                 self._skip_step(batch, domains)
@@ -177,14 +184,14 @@ class Trainer:
                 f"the last good checkpoint is in {self._checkpoints}; lower training.optimizer.learning_rate"
             )
 
-    @property
-    def _learning_rate(self) -> float:
-        factor = learning_rate_factor(self._settings.schedule, self.step, self.job.total_steps)
+    def _learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, 0-based."""
+        factor = learning_rate_factor(self._settings.schedule, step, self.job.total_steps)
         return self._settings.optimizer.learning_rate * factor
 
     def _evaluate(self) -> dict[str, float]:
         with self.clock("evaluation") as seconds:
-            losses = self.learner.evaluate(self.data.held_out, self.job.evaluation.batch_sequences)
+            losses = self.learner.evaluate(self.data.held_out, self._execution.evaluation_micro_batch_sequences)
         self._emit(events.Evaluated(step=self.step, tokens=self.tokens, losses=losses, seconds=seconds()))
         if finite(*losses.values()):
             self.trajectory.add_losses(self.step, self.tokens, losses)
@@ -201,13 +208,13 @@ class Trainer:
         self._emit(events.Reweighted(**point.model_dump(), seconds=seconds()))
 
     def _log(self, batch: BatchLoss) -> None:
-        per_step = self.clock.lap("training", "sampling") / self._settings.log_every_steps
+        per_step = self.clock.lap("training", "sampling") / self._execution.log_every_steps
         self._emit(
             events.Stepped(
                 step=self.step,
                 tokens=self.tokens,
                 loss=batch.loss,
-                learning_rate=self._learning_rate,
+                learning_rate=self._learning_rate(self.step - 1),
                 gradient_norm=batch.gradient_norm,
                 tokens_per_second=self._tokens_per_step / per_step,
                 domain_tokens=self._domain_tokens(),
@@ -229,8 +236,8 @@ class Trainer:
             with self.clock("checkpointing"):
                 saved = self.writer.outcome()
         except SaveError as error:
-            if self._settings.on_save_failure == "stop":
-                raise TrainingError(f"training.on_save_failure is stop: {error}") from None
+            if self._execution.on_save_failure == "stop":
+                raise TrainingError(f"execution.on_save_failure is stop: {error}") from None
             self._warn(f"{error}; training goes on without it")
         else:
             self._emit(events.Checkpointed(step=saved.step, path=saved.path.name, seconds=saved.seconds))
@@ -239,7 +246,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "job": self.job.model_dump(mode="json", exclude={"output", "threads"}),
+            "recipe": self.job.recipe(),
             "sampler": self.sampler.state_dict(),
             "strategy": self.strategy.state_dict(),
             "seconds": self.clock.seconds,
@@ -251,13 +258,7 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> list[str]:
         """Go on from a checkpoint; returns how the job differs from the one that saved it, if that is accepted."""
         state = checkpoint.state
-        ours = self.job.model_dump(mode="json", exclude={"output", "threads"})
-        changed = differences(state["job"], ours)
-        if changed and not self._accept_changes:
-            raise CheckpointError(
-                f"{self._checkpoints} belongs to another job; start in a new output folder, pass --accept-changes, "
-                "or undo:\n" + "\n".join(changed)
-            )
+        changed = self._compare_recipes(checkpoint)
         self.learner.load_state(checkpoint)
         self.sampler.load_state_dict(state["sampler"])
         self.strategy.load_state_dict(state["strategy"])
@@ -265,7 +266,25 @@ class Trainer:
         self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
         self.trajectory.load_state_dict(state["trajectory"])
         self._stopped_domains = self.sampler.exhausted
-        return [f"accepted change since step {self.step}:{line}" for line in changed]
+        return changed
+
+    def _compare_recipes(self, checkpoint: Checkpoint) -> list[str]:
+        """Return what to log of a checkpoint of another recipe.
+
+        Raises CheckpointError if its state is not one of this job's, unless changes are accepted.
+        """
+        recipe = checkpoint.state.get("recipe", {})
+        changed = differences(recipe, self.job.recipe())
+        if not changed:
+            return []
+        if checkpoint.step <= common_steps(recipe, self.job)[0]:
+            return [f"continues a run of {recipe['total_steps']} steps from its step {checkpoint.step}"]
+        if not self._accept_changes:
+            raise CheckpointError(
+                f"{self._checkpoints} belongs to another recipe; start in a new output folder, pass --accept-changes, "
+                "or undo:\n" + "\n".join(changed)
+            )
+        return [f"accepted change since step {checkpoint.step}:{line}" for line in changed]
 
     def _finish(self) -> TrainResult:
         self._settle_checkpoint()
@@ -287,6 +306,7 @@ class Trainer:
         return TrainResult(
             name=self.job.name,
             strategy=self.job.strategy.name,
+            precision=self._precision,
             steps=self.step,
             tokens=self.tokens,
             parameters=self.learner.parameters,
@@ -300,6 +320,16 @@ class Trainer:
             seconds=seconds,
             resumed=self.resumed,
         )
+
+    @property
+    def _precision(self) -> Precision:
+        assert self._settings.precision != "auto", "refused by TrainJob"
+        return self._settings.precision
+
+    @property
+    def _checkpoint_is_due(self) -> bool:
+        """At the configured steps, and where a WSD schedule begins to decay: a larger budget goes on from there."""
+        return self._due(self._execution.checkpoint_every_steps) or self.step == self._stable_steps
 
     @property
     def _checkpoints(self) -> Path:

@@ -23,7 +23,7 @@ import os, time
 from tasks.runs.devices import leased_device
 from velocitune_core.config import Resources
 for _ in range(3):
-    with leased_device(Resources(trainings_per_device=1)):
+    with leased_device(Resources(runs_per_device=1)):
         os.close(os.open("inside", os.O_CREAT | os.O_EXCL))
         time.sleep(0.1)
         os.unlink("inside")
@@ -32,7 +32,7 @@ HOLD = """
 import time
 from tasks.runs.devices import leased_device
 from velocitune_core.config import Resources
-with leased_device(Resources(trainings_per_device=1)):
+with leased_device(Resources(runs_per_device=1)):
     print("held", flush=True)
     time.sleep(120)
 """
@@ -58,7 +58,7 @@ def test_the_cpu_is_held_by_one_at_a_time(cpu_workspace: Path) -> None:
 
     def take_turns() -> None:
         for _ in range(3):
-            with leased_device(Resources(trainings_per_device=1)):
+            with leased_device(Resources(runs_per_device=1)):
                 try:
                     os.close(os.open("inside", os.O_CREAT | os.O_EXCL))
                     time.sleep(0.1)

@@ -57,12 +57,12 @@ fan()
     ("resources", "processes", "nodes", "share"),
     [
         ({}, 1, [{"CPU": 8.0}, {"CPU": 4.0}, {}], {"num_cpus": 4.0}),  # even the smaller node takes one whole
-        ({"trainings_per_device": 3}, 1, [{"CPU": 8.0}], {"num_cpus": 2.0}),
+        ({"runs_per_device": 3}, 1, [{"CPU": 8.0}], {"num_cpus": 2.0}),
         ({"threads": 2}, 1, [{"CPU": 8.0}, {"CPU": 1.0}], {"num_cpus": 2.0}),
         ({"threads": 2}, 3, [{"CPU": 8.0}], {"num_cpus": 6.0}),
         ({}, 1, [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}], {"num_cpus": 1.0, "num_gpus": 1.0}),
-        ({"trainings_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
-        ({"trainings_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 3.0}),
+        ({"runs_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
+        ({"runs_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 3.0}),
     ],
 )
 def test_what_a_training_asks_a_node_for(
@@ -100,7 +100,7 @@ def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: s
         folder = workspace / runner
         folder.mkdir()
         settings["proxies"]["runner"] = runner
-        settings["resources"] = {"threads": 1, "trainings_per_device": 2}
+        settings["resources"] = {"threads": 1, "runs_per_device": 2}
         (folder / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
         jobs = [
             tiny_job(tiny_inputs, folder, name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
@@ -143,7 +143,7 @@ def test_over_two_nodes_the_proxies_are_those_of_one_machine(
 def test_a_killed_driver_leaves_no_training_behind_and_what_was_saved(
     fan: Callable[..., subprocess.Popen[str]], workspace: Path
 ) -> None:
-    process = fan("ray", total_steps=200_000, training__checkpoint_every_steps=20)
+    process = fan("ray", total_steps=200_000, execution__checkpoint_every_steps=20)
     runs = workspace / "ray" / "runs"
     wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, process)
     (server,) = psutil.Process(process.pid).children()  # Prefect's, which nobody ends who is killed

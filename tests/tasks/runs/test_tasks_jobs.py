@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
+from tasks.runs.budget import pipeline_steps, steps_for, token_budget
 from tasks.runs.jobs import (
     base_domains,
     base_job,
-    initial_weights,
-    pipeline_steps,
+    initial_domain_weights,
     proxy_jobs,
     search_job,
-    steps_for,
-    token_budget,
     training_job,
 )
 from velocitune_core.config import ConfigError, Params, Training, parse_params
@@ -106,9 +104,9 @@ def test_the_token_budget_is_what_the_training_sees(params: Params) -> None:
 
 
 def test_original_weights_are_in_the_order_of_the_manifest(params: Params) -> None:
-    assert list(initial_weights(params, MANIFEST).items()) == [("law", 0.375), ("code", 0.625)]
-    given = changed(params, mixture={"weights": {"code": 0.9, "law": 0.1}})
-    assert list(initial_weights(given, MANIFEST).items()) == [("law", 0.1), ("code", 0.9)]
+    assert list(initial_domain_weights(params, MANIFEST).items()) == [("law", 0.375), ("code", 0.625)]
+    given = changed(params, mixture={"initial_domain_weights": {"code": 0.9, "law": 0.1}})
+    assert list(initial_domain_weights(given, MANIFEST).items()) == [("law", 0.1), ("code", 0.9)]
 
 
 def test_a_proxy_for_every_seed_and_fraction(params: Params) -> None:
@@ -124,7 +122,7 @@ def test_a_proxy_for_every_seed_and_fraction(params: Params) -> None:
     assert len({job.fingerprint() for job in jobs}) == 6
     for job in jobs:
         assert job.strategy.name == "static" and not job.save_model
-        assert list(job.weights.items()) == [("law", 0.375), ("code", 0.625)]
+        assert list(job.initial_domain_weights.items()) == [("law", 0.375), ("code", 0.625)]
 
 
 def test_a_proxy_trains_as_the_whole_does(params: Params) -> None:
@@ -204,7 +202,7 @@ def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) 
     one = parse_params(tree)
     assert base_domains(one) == ["law"]
     job = base_job(one, Path("models/mine"), {"law": domain("law", 240)}, Path("packed"))
-    assert job.weights == {"law": 1.0} and list(job.domains) == ["law"] and job.total_steps == 32
+    assert job.initial_domain_weights == {"law": 1.0} and list(job.domains) == ["law"] and job.total_steps == 32
     assert job.domains["law"].train == "packed/law/train.npy"
     assert job.evaluation.every_steps == 4 and job.save_model
 
@@ -212,4 +210,4 @@ def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) 
     every = parse_params(tree)
     assert base_domains(every) == list(params.domains)
     job = base_job(every, Path("models/mine"), {"law": domain("law", 240), "code": domain("code", 80)}, Path("packed"))
-    assert job.weights == {"law": 0.75, "code": 0.25}
+    assert job.initial_domain_weights == {"law": 0.75, "code": 0.25}

@@ -31,7 +31,7 @@ from velocitune_core.config import Resources
 from velocitune_core.train.job import TrainJob
 run_training(TrainJob.model_validate_json(open(sys.argv[1]).read(), strict=False), Resources(threads=1))
 """
-LONG = {"training__log_every_steps": 5, "evaluation__every_steps": 500, "training__checkpoint_every_steps": 20}
+LONG = {"execution__log_every_steps": 5, "evaluation__every_steps": 500, "execution__checkpoint_every_steps": 20}
 
 
 class Listener:
@@ -141,7 +141,7 @@ def test_a_job_that_cannot_work_fails_with_its_log(make_job: Callable[..., Train
 def test_a_training_stops_and_saves_when_its_launcher_is_killed(
     make_job: Callable[..., TrainJob], workspace: Path
 ) -> None:
-    job = make_job(total_steps=1_000_000, **LONG | {"training__checkpoint_every_steps": 500_000})
+    job = make_job(total_steps=1_000_000, **LONG | {"execution__checkpoint_every_steps": 500_000})
     (workspace / "job.json").write_text(job.model_dump_json())
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     events = run_folder(job) / "events.jsonl"
@@ -167,7 +167,7 @@ def test_several_processes_are_started_by_torchrun(make_job: Callable[..., Train
     listener = Listener()
     result = run_training(make_job(), Resources(threads=1, processes=2), [listener], spread=True)
     (started,) = [event for event in listener.events if isinstance(event, Started)]
-    assert started.processes == 2
+    assert started.world_size == 2
     assert isinstance(listener.events[-1], Finished) and result.steps == started.total_steps
 
 
@@ -189,7 +189,7 @@ def test_other_nodes_join_by_the_command_that_is_logged(
         subprocess.run(command.split(), env=environment, check=True, timeout=120)
         result = here.result(120)
     (started,) = [event for event in listener.events if isinstance(event, Started)]
-    assert started.processes == 2 and result.steps == started.total_steps
+    assert started.world_size == 2 and result.steps == started.total_steps
 
 
 def test_no_training_starts_on_packed_files_that_were_altered(

@@ -43,13 +43,13 @@ def spoil(name: str, rows: int) -> None:
 
 
 def allowing(params: Params, rows: int) -> Params:
-    return params.model_copy(update={"data": params.data.model_copy(update={"malformed_rows": rows})})
+    return params.model_copy(update={"data": params.data.model_copy(update={"max_malformed_rows": rows})})
 
 
 def test_bad_rows_up_to_the_limit_are_logged_and_counted(params: Params, caplog: pytest.LogCaptureFixture) -> None:
     clean = pack.fn("code", params)
     spoil("code", 12)
-    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.malformed_rows lets 11 pass"):
+    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.max_malformed_rows lets 11 pass"):
         read_through.fn("code", allowing(params, 11))
     with pytest.raises(SourceError, match="12 malformed rows in all"):
         pack.fn("code", allowing(params, 11))

@@ -64,6 +64,7 @@ def happenings() -> list[Event]:
             tokens_per_step=96,
             domains=["code", "law"],
             strategy="velocitune",
+            precision="float32",
             parameters=1000,
             device="cpu",
             world_size=1,

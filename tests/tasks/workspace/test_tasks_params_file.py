@@ -13,6 +13,7 @@ from tasks.workspace.params_file import override_params, parse_override
 from velocitune_core.config import ConfigError, load_params
 
 PROJECT = Path(__file__).parents[3]
+ONE_DOMAIN = "{code: 1, legal: 0, cli: 0, papers: 0, literature: 0, biomed: 0, general: 0}"
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_only_the_values_change(params_file: Path) -> None:
         ("strategy.options.step_size=2.5e-1", 0.25),
         ("proxies.fractions=[0.1, 0.2, 0.00003e4]", [0.1, 0.2, 0.3]),
         ("resources.threads=3", 3),
-        ("mixture.weights={code: 1, legal: 0, cli: 0, papers: 0, literature: 0, biomed: 0, general: 0}", None),
+        (f"mixture.initial_domain_weights={ONE_DOMAIN}", None),
     ],
 )
 def test_what_is_written_is_what_is_read(params_file: Path, setting: str, value: Any) -> None:
@@ -63,8 +64,9 @@ def test_what_is_written_is_what_is_read(params_file: Path, setting: str, value:
         ({"strategy.nam": "static"}, "strategy.nam"),
         ({"training.seed": 3, "trainig.seed": 3}, "trainig"),
         ({"training.batch_sequences": "many"}, "training.batch_sequences"),
-        ({"mixture.weights.code": 0.5}, "mixture.weights"),
+        ({"mixture.initial_domain_weights.code": 0.5}, "mixture.initial_domain_weights"),
         ({"seed.of.all": 1}, "seed"),
+        ({"training.compile": "never"}, "training.compile: renamed to execution.compile"),
     ],
 )
 def test_what_params_cannot_hold_is_refused_and_nothing_written(

@@ -41,10 +41,10 @@ def pack_source(
     PackingError and SourceError.
     """
     key, record = packing_key(name, domain, tokenizer, data), folder.with_name(f"{folder.name}.json")
-    if (finished := _finished(record, key, data.malformed_rows)) and folder.is_dir():
-        rows = MalformedRows(data.malformed_rows, finished.domain.malformed, finished.malformed_shown)
+    if (finished := _finished(record, key, data.max_malformed_rows)) and folder.is_dir():
+        rows = MalformedRows(data.max_malformed_rows, finished.domain.malformed, finished.malformed_shown)
         return finished.domain, rows
-    malformed = MalformedRows(data.malformed_rows)
+    malformed = MalformedRows(data.max_malformed_rows)
     documents = read_documents(domain.source, Path(data.path), malformed)
     packed = pack_domain(
         name,
@@ -74,7 +74,7 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data) -> 
     content = {
         "name": name,
         "domain": domain.model_dump(mode="json"),
-        "data": data.model_dump(mode="json", exclude={"malformed_rows"}),
+        "data": data.model_dump(mode="json", exclude={"max_malformed_rows"}),
         "tokenizer": tokenizer_digest(tokenizer),
         "files": files,
         "code": [sha256(file.read_bytes()).hexdigest() for file in sorted(_WING.rglob("*.py"))],
