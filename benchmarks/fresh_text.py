@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tasks.views.prefect_artifacts import print_table
+from tasks.views.terminal import print_table
 from tasks.workspace import paths
 from velocitune_core.comparison.tables import formatted_comparison
 from velocitune_core.config import Params, load_params

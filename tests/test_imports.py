@@ -44,7 +44,7 @@ CORE = {
 }
 TASKS = {
     "workspace": "",
-    "recipes": "",
+    "recipes": "workspace",
     "views": "workspace",
     "runs": "views workspace",
     "stages": "runs views workspace",
@@ -63,12 +63,6 @@ TEMPORARY = {  # imports that run back up, by module: each goes when its names h
     ("velocitune_core.comparison.narrative", "velocitune_core.report.summary"),
     ("velocitune_core.comparison.tables", "velocitune_core.report.figures.style"),
     ("velocitune_core.comparison.tables", "velocitune_core.report.summary"),
-    # which results there are, and which runs they came from
-    ("tasks.views.publish", "tasks.runs.jobs"),
-    ("tasks.views.publish", "tasks.runs.run_folder"),
-    ("tasks.views.publish", "tasks.runs.search"),
-    ("tasks.views.publish", "tasks.stages.report"),
-    ("tasks.views.summary", "tasks.stages.report"),
 }
 METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched

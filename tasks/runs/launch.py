@@ -11,7 +11,7 @@ from tasks.runs.devices import leased_device
 from tasks.runs.run_folder import finished_result, open_run_folder, record_start, run_folder
 from tasks.runs.torchrun import follow, run_program, torchrun
 from tasks.runs.verify_data import check_packed
-from tasks.views.terminal import Watcher
+from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train.__main__ import STOPPED

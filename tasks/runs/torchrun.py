@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.runs.devices import Device
-from tasks.views.terminal import Watcher
+from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
 from velocitune_core.train.events import read_events_from
 

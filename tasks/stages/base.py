@@ -14,7 +14,8 @@ from tasks.runs.jobs import base_domains, base_job
 from tasks.runs.launch import run_training
 from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.terminal import PackingBar, PrefectWatcher, TerminalWatcher
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import PackingBar, TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import Base, Params
 from velocitune_core.contracts import DomainManifest, TrainResult
