@@ -10,7 +10,8 @@ from tasks.runs.jobs import base_domains
 from tasks.workspace import paths
 from velocitune_core.config import Base, ConfigError, Domain, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
-from velocitune_core.model.folder import ModelError, count_parameters
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.modules import count_parameters
 from velocitune_core.plan.cost import ModelShape
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def bfloat16_here(training: Training) -> bool:
     """Return whether matrix products would be computed in bfloat16 on this machine."""
     import torch
 
-    from velocitune_core.train.learner import uses_bfloat16
+    from velocitune_core.train.precision import uses_bfloat16
 
     return uses_bfloat16(training.precision, torch.device("cuda" if gpu_count() else "cpu"))
 

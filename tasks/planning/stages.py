@@ -12,7 +12,7 @@ from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
 from velocitune_core.config import Params
 from velocitune_core.contracts import TrainResult
-from velocitune_core.model.folder import weights_digest
+from velocitune_core.model.io import model_digest
 from velocitune_core.plan.cost import Run, Stage, planned_run
 from velocitune_core.strategies import strategy_class
 from velocitune_core.train.job import TrainJob
@@ -113,4 +113,4 @@ class _MissingError(Exception):
 def _digest(params: Params) -> str:
     """Return the hash of the model's parameters, by which the folders of finished runs are named, if there are any."""
     folder = Path(params.model.path)
-    return weights_digest(folder) if (folder / "config.json").exists() else UNHASHED
+    return model_digest(folder) if (folder / "config.json").exists() else UNHASHED

@@ -11,7 +11,8 @@ from typing import Any
 
 from prefect import task
 
-from velocitune_core.model.folder import END_OF_TEXT, save_model
+from velocitune_core.model.build import END_OF_TEXT
+from velocitune_core.model.io import save_model
 
 logger = logging.getLogger(__name__)
 MODEL = Path("models/smollm2")

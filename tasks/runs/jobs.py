@@ -12,7 +12,7 @@ from tasks.workspace import paths
 from velocitune_core.config import Evaluation, Params, StrategyConfig, Training
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.mixture import original_weights
-from velocitune_core.model.folder import weights_digest
+from velocitune_core.model.io import model_digest
 from velocitune_core.train.job import DomainFiles, TrainJob
 
 STATIC = StrategyConfig(name="static")
@@ -45,7 +45,7 @@ def base_job(
         name="base",
         output="",
         model=str(model),
-        model_sha256=weights_digest(model) if model_sha256 is None else model_sha256,
+        model_sha256=model_digest(model) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, folder) for name, domain in domains.items()},
         initial_domain_weights=original_weights(None, sizes),
         total_steps=steps,
@@ -139,7 +139,7 @@ def _pipeline_job(
         name=name,
         output="",
         model=params.model.path,
-        model_sha256=weights_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
+        model_sha256=model_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
         initial_domain_weights=initial_domain_weights(params, manifest),
         total_steps=pipeline_steps(params, manifest),

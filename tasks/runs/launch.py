@@ -14,8 +14,8 @@ from tasks.runs.verify_data import check_packed
 from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult
-from velocitune_core.train.__main__ import STOPPED
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.stop import STOPPED
 
 if TYPE_CHECKING:
     from prefect import State, Task

@@ -16,7 +16,7 @@ def resolve_precision(training: Training) -> Precision:
         return training.precision
     import torch  # takes seconds
 
-    from velocitune_core.train.learner import uses_bfloat16
+    from velocitune_core.train.precision import uses_bfloat16
 
     device = torch.device("cuda" if gpu_count() else "cpu")
     return "bfloat16" if uses_bfloat16("auto", device) else "float32"

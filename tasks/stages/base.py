@@ -23,7 +23,9 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import document_digest, is_held_out
 from velocitune_core.data.sources import MalformedRows, read_documents
 from velocitune_core.files import replacing
-from velocitune_core.model.folder import build_llama, load_tokenizer, save_model, train_tokenizer
+from velocitune_core.model.build import build_llama, train_tokenizer
+from velocitune_core.model.io import save_model
+from velocitune_core.model.tokenizer import load_tokenizer
 
 SCRATCH = paths.RUNS / "base-inputs"
 UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"

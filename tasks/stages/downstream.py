@@ -21,8 +21,11 @@ from tasks.workspace.stage_cli import command_line, parse, run_flow
 from velocitune_core.config import Params
 from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask
 from velocitune_core.data.sources import MalformedRows, read_documents
-from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, draw, read_families, without_overlap
-from velocitune_core.model.folder import check_model_folder, load_model, load_tokenizer
+from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, read_families, sample_evenly
+from velocitune_core.evaluation.contamination import without_overlap
+from velocitune_core.model.folder import check_model_folder
+from velocitune_core.model.io import load_model
+from velocitune_core.model.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:  # these import torch, which takes seconds
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -69,7 +72,7 @@ def sample_questions(params: Params, archives: Path = paths.ARCHIVES) -> Questio
         for name, found in tasks.items()
     }
     sampled = {
-        family: {name: draw(found, params.downstream.instances) for name, found in tasks.items()}
+        family: {name: sample_evenly(found, params.downstream.instances) for name, found in tasks.items()}
         for family, tasks in clean.items()
     }
     return Questions(sampled, excluded)

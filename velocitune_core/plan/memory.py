@@ -4,12 +4,12 @@ Weights, gradients and AdamW's moments are float32 and, under FSDP2, shared even
 Activations are what autograd keeps for a transformers Llama with scaled-dot-product attention, which stores no T × T
 matrix. Per token and layer (d hidden, i intermediate, a = heads · head size, k = key-value heads · head size):
 
-    float32                24·d + 8·a + 8·k + 16·i
-    bfloat16 by autocast   26·d + 4·a + 4·k +  8·i      (norms and the residual stream stay float32)
+    float32    24·d + 8·a + 8·k + 16·i
+    bfloat16   16·d + 4·a + 4·k +  8·i      (8·d of it: the inputs of both norms, in float32)
 
-With activation checkpointing a layer keeps its input, 4·d, and one layer at a time is computed again. The loss takes
-12 bytes per logit, of LOGITS_AT_ONCE at most, as more are made in chunks. bfloat16 adds a copy of all weights where one
-process has them all; under FSDP2 layers are gathered in bfloat16.
+With activation checkpointing a layer keeps its input, 4·d or 2·d, and one layer at a time is computed again. The loss
+takes 12 bytes per logit, of LOGITS_AT_ONCE at most, as more are made in chunks. bfloat16 adds a copy of all weights
+where one process has them all; under FSDP2 layers are gathered in bfloat16.
 
 These are tensors. What a CPU process holds is up to HEAP times as much, of gaps in the heap and the kernels' scratch.
 """
@@ -100,12 +100,11 @@ def memory(shape: ModelShape, setting: Setting) -> Memory:
     evaluated = setting.evaluation_sequences * setting.sequence_length
     per_process = -(-FLOAT32_BYTES * shape.parameters // setting.processes)
     layer = layer_bytes(shape, setting.bfloat16)
-    tail = shape.hidden_size * (
-        2 * FLOAT32_BYTES + (BFLOAT16_BYTES if setting.bfloat16 else FLOAT32_BYTES)
-    )  # last norm
+    element = BFLOAT16_BYTES if setting.bfloat16 else FLOAT32_BYTES
+    tail = shape.hidden_size * (FLOAT32_BYTES + 2 * element)  # the last norm: input in float32, two of its results
     logits = _loss_bytes(shape, tokens)
     if setting.activation_checkpointing:
-        kept = shape.layers * FLOAT32_BYTES * shape.hidden_size + tail
+        kept = shape.layers * element * shape.hidden_size + tail
         logits = max(logits, tokens * layer)  # never both: a layer is computed again when the loss is done
     else:
         kept = shape.layers * layer + tail
@@ -128,7 +127,7 @@ def layer_bytes(shape: ModelShape, bfloat16: bool) -> int:
     """What one layer keeps per token until its gradients are computed."""
     attention = shape.heads * shape.head_size + shape.key_value_heads * shape.head_size
     if bfloat16:
-        return 26 * shape.hidden_size + 4 * attention + 8 * shape.intermediate_size
+        return 16 * shape.hidden_size + 4 * attention + 8 * shape.intermediate_size
     return 24 * shape.hidden_size + 8 * attention + 16 * shape.intermediate_size
 
 

