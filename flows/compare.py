@@ -46,4 +46,4 @@ def compare() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(compare, comparing=True)
+    run_stage(compare, comparing=True, trains=True)

@@ -16,6 +16,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.runs.devices import parallel_runs
 from tasks.views.mlflow_runs import Tracker
+from tasks.workspace.fresh import FRESH_SINCE
 from velocitune_core.config import ConfigError, Params, Resources
 
 
@@ -74,6 +75,8 @@ def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str,
 def worker_variables(one_machine: bool) -> dict[str, str]:
     """Environment of the workers: our code, and the Prefect server of this run where they can reach it."""
     variables = {"PYTHONPATH": str(Path.cwd()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    if FRESH_SINCE in os.environ:
+        variables[FRESH_SINCE] = os.environ[FRESH_SINCE]
     with get_client(sync_client=True) as client:
         server = str(client.api_url)
     if one_machine or not _is_loopback(urlsplit(server).hostname or ""):

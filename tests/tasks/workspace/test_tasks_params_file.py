@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from tasks.workspace import paths
-from tasks.workspace.params_file import override_params, parse_override
+from tasks.workspace.params_file import (
+    ParamsChangedError,
+    override_params,
+    params_snapshot,
+    parse_override,
+    read_params,
+)
 from velocitune_core.config import ConfigError, load_params
 
 PROJECT = Path(__file__).parents[3]
@@ -117,3 +123,23 @@ def test_a_strategy_that_cannot_be_built_is_not_written(params_file: Path, overr
     with pytest.raises(ConfigError, match="strategy"):
         override_params(overrides)
     assert params_file.read_bytes() == before
+
+
+def test_a_run_keeps_the_settings_that_it_read(params_file: Path) -> None:
+    with params_snapshot() as snapshot:
+        assert snapshot.unchanged() and read_params().training.seed == 1
+        snapshot.check_committed([])
+        override_params({"training.seed": 7})
+        assert not snapshot.unchanged() and read_params().training.seed == 1
+        with params_snapshot() as inner:
+            assert inner is snapshot
+        with pytest.raises(
+            ParamsChangedError, match=r"params\.yaml was edited during the run: train, report ran under"
+        ):
+            snapshot.check_committed(["train", "report"])
+        override_params({"training.seed": 1})
+        assert snapshot.unchanged()
+        params_file.unlink()
+        assert not snapshot.unchanged() and read_params().training.seed == 1
+    with pytest.raises(ConfigError, match="no such file"):
+        read_params()
