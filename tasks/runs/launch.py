@@ -77,5 +77,5 @@ def _fail(folder: Path, status: int) -> None:
     error = TrainingStoppedError if status == STOPPED else TrainingFailedError
     raise error(
         f"{folder.name} ended with status {status}; its checkpoints stay in {folder}, and running the stage again goes "
-        f"on from the newest. The end of {log}:\n" + "\n".join(lines)
+        f"on from there. The end of {log}:\n" + "\n".join(lines)
     )

@@ -1,4 +1,4 @@
-"""Trainings as the settings and the manifest describe them."""
+"""Runs as the settings and the manifest describe them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,25 @@ from tasks.runs.jobs import (
     base_job,
     initial_domain_weights,
     proxy_jobs,
+    reference_job,
     search_job,
     training_job,
 )
-from velocitune_core.config import ConfigError, Params, Training, parse_params
+from tasks.runs.precision import resolve_precision
+from tasks.runs.run_folder import run_folder
+from velocitune_core.config import (
+    HOW_PROXIES_RUN,
+    ConfigError,
+    Execution,
+    Params,
+    Resources,
+    Tracking,
+    Training,
+    parse_params,
+)
 from velocitune_core.contracts import DomainManifest, DomainTarget, InitialLosses, Manifest, Split, Targets
 from velocitune_core.strategies import PRESETS
+from velocitune_core.train.job import TrainJob
 
 SIZES = {"law": 240, "code": 400}  # sequences, in an order that is not the one of the settings
 LENGTH, BATCH = 64, 16
@@ -37,7 +50,7 @@ def changed(params: Params, **sections: dict[str, Any]) -> Params:
     """The settings with some keys of some sections changed."""
     tree = params.model_dump()
     for section, values in sections.items():
-        tree[section] |= values
+        tree[section] = {**(tree[section] or {}), **values}
     return parse_params(tree)
 
 
@@ -211,3 +224,75 @@ def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) 
     assert base_domains(every) == list(params.domains)
     job = base_job(every, Path("models/mine"), {"law": domain("law", 240), "code": domain("code", 80)}, Path("packed"))
     assert job.initial_domain_weights == {"law": 0.75, "code": 0.25}
+
+
+HOW: list[tuple[str, dict[str, Any]]] = [  # a value for every setting that says how runs are computed
+    ("execution", {"micro_batch_sequences": 4}),
+    ("execution", {"evaluation_micro_batch_sequences": 3}),
+    ("execution", {"activation_checkpointing": True}),
+    ("execution", {"compile": "never"}),
+    ("execution", {"log_every_steps": 9}),
+    ("execution", {"checkpoint_every_steps": 9}),
+    ("execution", {"checkpoints_kept": 9}),
+    ("execution", {"on_save_failure": "stop"}),
+    ("resources", {"runs_per_device": 2}),
+    ("resources", {"processes": 2}),
+    ("resources", {"nodes": 2, "rendezvous": "here:1"}),
+    ("resources", {"threads": 2}),
+    ("resources", {"downstream_batch_tokens": 2}),
+    ("tracking", {"uri": "sqlite:///other.db"}),
+    ("tracking", {"experiment": "other"}),
+    ("proxies", {"processes": 2}),
+    ("proxies", {"retries": 9}),
+    ("proxies", {"runner": "ray"}),
+]
+
+
+def test_every_setting_of_how_runs_are_computed_is_tried() -> None:
+    sections = {"execution": Execution, "resources": Resources, "tracking": Tracking}
+    fields = {(name, field) for name, section in sections.items() for field in section.model_fields}
+    fields |= {("proxies", field) for field in HOW_PROXIES_RUN}
+    assert fields == {(section, field) for section, values in HOW for field in values}
+
+
+@pytest.mark.parametrize(("section", "values"), HOW)
+def test_no_setting_of_how_runs_are_computed_moves_a_run(params: Params, section: str, values: dict[str, Any]) -> None:
+    assert folders(changed(params, **{section: values})) == folders(params)
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("training", {"seed": 9}),
+        ("training", {"precision": "bfloat16"}),
+        ("mixture", {"initial_domain_weights": {"law": 0.5, "code": 0.5}}),
+        ("training", {"token_budget": 20 * BATCH * LENGTH}),
+    ],
+)
+def test_a_setting_of_the_recipe_moves_runs(params: Params, section: str, values: dict[str, Any]) -> None:
+    assert folders(params)[0] != folders(changed(params, **{section: values}))[0]
+
+
+def folders(params: Params) -> list[Path]:
+    """Of the training, its search and reference, and the proxies."""
+    job = training_job(params, MANIFEST, INITIAL, TARGETS)
+    jobs = [job, search_job(job), reference_job(job), *proxy_jobs(params, MANIFEST)]
+    return [run_folder(each) for each in jobs]
+
+
+@pytest.mark.parametrize(("bfloat16", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_precision_is_resolved_when_a_job_is_built(
+    params: Params, monkeypatch: pytest.MonkeyPatch, bfloat16: bool, expected: str
+) -> None:
+    monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: bfloat16)
+    auto = changed(params, training={"precision": "auto"})
+    jobs = [training_job(auto, MANIFEST, INITIAL, TARGETS), *proxy_jobs(auto, MANIFEST)]
+    assert {job.training.precision for job in jobs} == {expected}
+    assert resolve_precision(params.training) == "float32"  # as configured
+
+
+def test_a_job_without_a_precision_is_refused(params: Params) -> None:
+    tree = training_job(params, MANIFEST, INITIAL, TARGETS).model_dump(mode="json")
+    del tree["training"]["precision"]  # the default of settings is auto
+    with pytest.raises(ValueError, match=r"training\.precision is 'auto'; a job names the precision"):
+        TrainJob.model_validate(tree, strict=False)

@@ -121,7 +121,10 @@ def test_a_killed_training_goes_on_from_its_checkpoint(make_job: Callable[..., T
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
     listener = Listener()
-    result = run_training(job, ONE_THREAD, [listener])
+    execution = job.execution.model_copy(update={"checkpoints_kept": 5, "evaluation_micro_batch_sequences": 3})
+    otherwise = job.model_copy(update={"execution": execution})  # another way of computing the same run
+    result = run_training(otherwise, ONE_THREAD, [listener])
+    assert run_folder(otherwise) == run_folder(job)
     resumed_from = [event.resumed_from for event in listener.events if isinstance(event, Started)]
     assert resumed_from[0] is None and len(resumed_from) == 2
     assert resumed_from[1] is not None and resumed_from[1] >= 20
