@@ -1,4 +1,4 @@
-"""Packed files are the ones that the stage `prepare` made, as their hashes tell, before anything is trained on them."""
+"""Verify packed files against the manifest's hashes before a run starts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from threading import Lock
 from velocitune_core.config import ConfigError
 from velocitune_core.data.packed_files import file_sha256
 
-_hashing = Lock()  # trainings that start together wait for one hash, not for as many as there are trainings
+_hashing = Lock()  # runs that start together hash each file once
 
 
 def check_packed(files: Iterable[tuple[Path, str]]) -> None:
-    """Compare files with the SHA-256 that the manifest gives; a process hashes a file once while it stays.
+    """Compare files with the manifest's SHA-256; a process hashes an unchanged file once.
 
-    Raises ConfigError naming every file that differs. One that is missing is left to whoever opens it.
+    Raises ConfigError naming every file that differs. A missing file is not reported here, but when it is opened.
     """
     problems = []
     for path, expected in files:

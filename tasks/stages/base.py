@@ -1,4 +1,4 @@
-"""The embedded base model: a tokenizer and a small Llama trained from scratch on some of the domains."""
+"""Stage `base`: a tokenizer and a small Llama, trained from scratch on some of the domains."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
 
 @task(name="build untrained model")
 def build_untrained(params: Params) -> None:
-    """A tokenizer trained on the training side of the base's domains, and a model with random weights."""
+    """Train a tokenizer on the training documents of the base's domains; write it with a randomly initialised model."""
     base = _base(params)
     texts = chain.from_iterable(_training_texts(params, name) for name in base_domains(params))
     tokenizer = train_tokenizer(texts, base.vocabulary_size)
@@ -43,7 +43,7 @@ def build_untrained(params: Params) -> None:
 
 @task(name="pack base domains")
 def pack_base(params: Params) -> dict[str, DomainManifest]:
-    """All that the base's domains have: their share of the later mixture may be smaller."""
+    """Pack all documents of the base's domains; the later mixture may take fewer."""
     tokenizer = load_tokenizer(str(UNTRAINED))
     packed = {}
     for name in base_domains(params):
@@ -55,7 +55,7 @@ def pack_base(params: Params) -> dict[str, DomainManifest]:
 
 @task(name="train base")
 def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
-    """Train the base and put it into models/base."""
+    """Train the base model and write it to models/base."""
     job = base_job(params, UNTRAINED, domains, PACKED)
     tracker = Tracker(params)
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job).name)]

@@ -1,4 +1,4 @@
-"""The continual pretraining itself."""
+"""Stage `train`: the continual pretraining."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from velocitune_core.train.job import TrainJob
 
 @task(name="train")
 def train_model(params: Params) -> TrainResult:
-    """Train under the configured strategy; results/train.json, results/events.jsonl and models/trained.
+    """Train under the configured strategy; write results/train.json, results/events.jsonl and models/trained.
 
-    A strategy whose weights are found in a search costs two more trainings of the same length.
+    A strategy that searches for its weights takes the search's run first, and a reference model's if it needs one.
     """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
 

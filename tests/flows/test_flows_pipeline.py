@@ -334,7 +334,7 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 
     obstacles[0.55].unlink()
     said = workspace.run("flows.proxies")
-    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed for good" in said
+    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed after all retries" in said
     assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run("flows.targets")
     targets = Targets.read(workspace.folder / "results/targets.json")
     assert targets.missing_proxies == ["proxy-0_35-seed-1"]

@@ -63,7 +63,7 @@ def test_a_cpu_trains_one_run_per_core_unless_told_otherwise(monkeypatch: pytest
                     "b": {"strategy": "static", "weights_of": "a"},
                 }
             },
-            "takes its own weights from another line",
+            "takes its own weights from another run",
         ),
     ],
 )
