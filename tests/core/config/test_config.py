@@ -82,8 +82,8 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     }
     found = dict(line.strip().split(": ", 1) for line in lines)
     assert set(found) == set(expected)
-    for field, said in expected.items():
-        assert said in found[field], field
+    for field, problem in expected.items():
+        assert problem in found[field], field
 
 
 @pytest.mark.parametrize(

@@ -109,14 +109,14 @@ def test_budgets_that_cannot_be_met_are_refused(changes: dict[str, Any], says: s
         steps_for(training(**changes), SIZES, LENGTH)
 
 
-def test_the_token_budget_is_what_the_training_sees(params: Params) -> None:
+def test_the_token_budget_is_what_the_run_trains_on(params: Params) -> None:
     assert pipeline_steps(params, MANIFEST) == 40
     assert token_budget(params, MANIFEST) == 640 * LENGTH
     budgeted = changed(params, training={"token_budget": 12_345})
     assert token_budget(budgeted, MANIFEST) == 12 * BATCH * LENGTH  # whole steps only
 
 
-def test_original_weights_are_in_the_order_of_the_manifest(params: Params) -> None:
+def test_initial_domain_weights_are_in_the_order_of_the_manifest(params: Params) -> None:
     assert list(initial_domain_weights(params, MANIFEST).items()) == [("law", 0.375), ("code", 0.625)]
     given = changed(params, mixture={"initial_domain_weights": {"code": 0.9, "law": 0.1}})
     assert list(initial_domain_weights(given, MANIFEST).items()) == [("law", 0.1), ("code", 0.9)]
@@ -145,7 +145,7 @@ def test_a_proxy_trains_as_the_whole_does(params: Params) -> None:
         assert (proxy.model, proxy.model_sha256) == (whole.model, whole.model_sha256)
 
 
-def test_the_training_reads_what_the_manifest_names(params: Params) -> None:
+def test_the_run_reads_the_files_that_the_manifest_names(params: Params) -> None:
     job = training_job(params, MANIFEST, INITIAL, TARGETS)
     assert list(job.domains) == ["law", "code"] and job.total_steps == 40 and job.fraction == 1.0
     code = job.domains["code"]
@@ -187,7 +187,7 @@ def test_a_search_is_as_the_job_on_a_share_of_data_and_steps(params: Params) -> 
     assert search.strategy.options == job.strategy.options and search.strategy.search is None
 
 
-def test_only_who_must_or_is_told_to_searches(params: Params) -> None:
+def test_a_strategy_searches_if_it_must_or_is_configured_to(params: Params) -> None:
     def share(**strategy: object) -> float | None:
         return training_job(changed(params, strategy=strategy), MANIFEST, INITIAL, TARGETS).strategy.search
 

@@ -75,7 +75,7 @@ def test_other_seeds_of_a_size_are_no_other_size() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_proxy_takes_as_many_processes_as_it_is_given(
+def test_a_proxy_uses_its_configured_processes(
     settings: dict[str, Any], tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # no server for six steps
@@ -85,4 +85,4 @@ def test_a_proxy_takes_as_many_processes_as_it_is_given(
     job = TrainJob.model_validate(tiny_job(tiny_inputs, Path(), fraction=0.4, total_steps=6), strict=False)
     result = train_proxy.fn(job, parse_params(settings))
     (started,) = [e for e in read_events(run_folder(job) / "events.jsonl") if isinstance(e, Started)]
-    assert started.processes == 2 and result.steps == 6
+    assert started.world_size == 2 and result.steps == 6
