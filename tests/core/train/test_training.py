@@ -110,9 +110,9 @@ def test_no_event_was_logged_twice(attempts: list[Run]) -> None:
 def test_a_changed_job_in_the_same_folder_is_refused_with_the_field(attempts: list[Run], tiny_inputs: Path) -> None:
     output = attempts[-1].output
     before = output.joinpath("result.json").read_bytes()
-    refused = train(job(tiny_inputs, output, training__optimizer__learning_rate=2e-2, weights__code=0.6))
+    refused = train(job(tiny_inputs, output, training__optimizer__learning_rate=2e-2, initial_domain_weights__code=0.6))
     assert refused.returncode == 2
-    assert "belongs to another job" in refused.stderr
+    assert "belongs to another recipe" in refused.stderr
     assert "training.optimizer.learning_rate: 0.01 → 0.02" in refused.stderr
     assert "weights.code: 0.7 → 0.6" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -249,7 +249,7 @@ def test_weights_follow_the_excess_over_a_reference_model(tiny_inputs: Path, tmp
 def test_a_strategy_sees_the_same_batch_losses_on_two_ranks_as_on_one(tiny_inputs: Path, tmp_path: Path) -> None:
     """Online data mixing follows the training loss of every batch, so its weights show which losses it received."""
     changes = {"strategy": {"name": "odm", "options": {}}, "total_steps": 8, "evaluation__every_steps": 2}
-    changes |= {"training__batch_sequences": 8, "training__micro_batch_sequences": 2}
+    changes |= {"training__batch_sequences": 8, "execution__micro_batch_sequences": 2}
     alone = train(job(tiny_inputs, tmp_path / "alone", **changes))
     together = train(job(tiny_inputs, tmp_path / "together", **changes), TOGETHER)
     assert alone.returncode == together.returncode == 0, together.stderr
