@@ -137,8 +137,8 @@ class Trainer:
 
     def _train_step(self) -> BatchLoss:
         """Take one step on a batch that is sampled with the current domain weights."""
-        weights = self.strategy.weights
         with self.clock("sampling"):
+            weights = self.ranks.broadcast(self.strategy.weights)  # one rank decides, whatever a strategy computes
             domains, ours, sequences = self.batches.next_batch(weights)
         with self.clock("training"):
             batch = self.learner.gradients(sequences, ours, len(self.job.domains))
