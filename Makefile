@@ -1,4 +1,4 @@
-# Everything from a bare clone: needs Python 3.11 or newer and make.
+# Everything that a clone needs; requires Python 3.11 or newer and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,10 +22,10 @@ $(READY): pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: setup          ## the whole pipeline on the embedded default; what is up to date is skipped
+demo: setup          ## the whole pipeline on the embedded default; stages that are up to date are skipped
 	python -m flows.pipeline
 
-compare: setup       ## strategies side by side, with error bars; trains what is missing
+compare: setup       ## strategies side by side, with error bars; only missing runs are trained
 	python -m flows.pipeline --compare
 
 WORKSPACE ?= large/workspace
@@ -33,8 +33,8 @@ SETTINGS ?=
 
 large: setup         ## the comparison on a larger mixture and a 135 M model, for a GPU: docs/LARGE.md
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[large]'
-	python -m tasks.workspace.large $(WORKSPACE)
-	cd $(WORKSPACE) && python -m flows.large && python -m flows.pipeline --compare $(SETTINGS)
+	python -m flows.large --workspace $(WORKSPACE)
+	python -m flows.pipeline --workspace $(WORKSPACE) --compare $(SETTINGS)
 
 test: setup          ## all tests
 	python -m pytest
@@ -48,5 +48,5 @@ check: setup         ## linter, type checker, tests
 serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
 	python -m tasks.views.serve
 
-clean:               ## remove trainings in progress and their checkpoints; results and caches stay
+clean:               ## remove runs in progress and their checkpoints; results and caches stay
 	rm -rf runs

@@ -1,7 +1,7 @@
-"""A 7 B model and 100 G tokens on 64 GPUs, by arithmetic: `python benchmarks/cluster.py`, quoted in docs/SCALING.md.
+"""Estimate a 7 B model and 100 G tokens on 64 GPUs: `python benchmarks/cluster.py`, quoted in docs/SCALING.md.
 
-Nothing of it was run on GPUs. What is assumed is marked so below; sizes of states and events are measured here, of the
-real classes with K domains.
+Arithmetic only, not run on GPUs. Assumptions are marked below; sizes of states and events are measured on the real
+classes with K domains.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.plan.cost import (
     ModelShape,
@@ -19,12 +20,12 @@ from velocitune_core.plan.cost import (
     Stage,
     checkpoint_bytes,
     cluster_seconds,
+    estimate_cost,
     flops_per_token,
     model_bytes,
-    price,
     token_bytes,
 )
-from velocitune_core.plan.memory import Setting, memory
+from velocitune_core.plan.memory import Setting, memory_of
 from velocitune_core.strategies import Observation, make_strategy
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped
 from velocitune_core.train.history import History
@@ -32,9 +33,9 @@ from velocitune_core.train.history import History
 LLAMA_7B = ModelShape(6_738_415_616, 32, 4096, 11_008, 32, 32, 128, 32_000, tied=False)
 TOKENS, LENGTH, BATCH = 100 * 10**9, 4096, 1024
 DEVICES, DEVICE_BYTES = 64, 80 * 10**9
-PEAK_FLOPS = 989e12  # per second, of an H100 SXM in bfloat16 without sparsity, as its maker says; ASSUMED
-UTILISATION = 0.4  # of that peak (MFU); ASSUMED, to be replaced by a measurement
-DISK_BYTES_PER_SECOND = 2e9  # from the first process to a shared file system; ASSUMED
+PEAK_FLOPS = 989e12  # per second, of an H100 SXM in bfloat16 without sparsity, by its data sheet; ASSUMED
+UTILISATION = 0.4  # of that peak (MFU); ASSUMED
+DISK_BYTES_PER_SECOND = 2e9  # from rank 0 to a shared file system; ASSUMED
 EVERY, HELD_OUT, LOG_EVERY = 32, 10, 6  # params.yaml: evaluation.every_steps, data.held_out_sequences, log_every_steps
 FRACTIONS = {"the default": (0.08, 0.12, 0.2, 0.6), "shorter": (0.02, 0.04, 0.08)}
 
@@ -60,8 +61,17 @@ def memory_table() -> Table:
         (64, 1, True),
         (64, 8, True),
     ]:
-        setting = Setting(LENGTH, BATCH, micro, 1, processes, bfloat16=True, activation_checkpointing=checkpointing)
-        found = memory(LLAMA_7B, setting)
+        setting = Setting(
+            LENGTH,
+            BATCH,
+            micro,
+            1,
+            processes,
+            bfloat16=True,
+            activation_checkpointing=checkpointing,
+            logits_at_once=LOGITS_AT_ONCE_ON_GPU,
+        )
+        found = memory_of(LLAMA_7B, setting)
         sizes = (found.steady, found.activations + found.logits, found.peak)
         table.add_row(
             str(processes),
@@ -85,7 +95,7 @@ def time_lines(steps: int) -> list[str]:
     for name, fractions in FRACTIONS.items():
         alone = cluster_seconds(max(fractions) * flops, 1, PEAK_FLOPS, UTILISATION)
         lines.append(
-            f"proxies of {name} {fractions}: {sum(fractions):.0%} of the training's FLOPs; its longest would take "
+            f"proxies of {name} {fractions}: {sum(fractions):.0%} of the main run's FLOPs; the longest would take "
             f"{alone / 86_400:.1f} days on one device, {alone / DEVICES / 3600:.1f} h on all of them"
         )
     return lines
@@ -98,7 +108,7 @@ def checkpoint_lines(steps: int) -> list[str]:
     shares = ", ".join(f"every {every} steps {seconds / (every * step):.1%}" for every in (50, 500, 1000))
     return [
         f"a checkpoint: {saved / 1e9:.1f} GB, {seconds:.0f} s at {DISK_BYTES_PER_SECOND / 1e9:.0f} GB/s ({shares} of "
-        f"the time, if training waited for it); {saved / DEVICES / 1e9:.1f} GB of it copied by each process",
+        f"the time, if training waited for it); each process copies {saved / DEVICES / 1e9:.1f} GB of it",
         f"starting: 8 processes of a machine read {8 * model_bytes(LLAMA_7B) / 1e9:,.0f} GB",
         f"packed tokens: {TOKENS * token_bytes(LLAMA_7B.vocabulary_size) / 1e9:,.0f} GB",
     ]
@@ -108,14 +118,14 @@ def domain_lines(steps: int) -> list[str]:
     lines = []
     for domains in (7, 1000):
         run = Run("train", steps, BATCH, LENGTH, steps // EVERY, domains * HELD_OUT)
-        (cost,) = price([Stage("train", (run,))], LLAMA_7B, [None])
+        (cost,) = estimate_cost([Stage("train", (run,))], LLAMA_7B, [None])
         state = state_bytes(domains)
         lines.append(
             f"K = {domains}: evaluating {domains * HELD_OUT:,} sequences every {EVERY} steps adds "
             f"{cost.evaluation_flops / cost.training_flops:.2%} to the FLOPs; state of the sampler "
-            f"{state['sampler']:,} bytes, of velocitune {state['strategy']:,}, of the trajectory "
-            f"{state['trajectory']:,} an evaluation, "
-            f"{state['trajectory'] * (steps // EVERY) / 1e6:,.0f} MB at the end and in every checkpoint; events "
+            f"{state['sampler']:,} bytes, of velocitune {state['strategy']:,}, of the history "
+            f"{state['history']:,} an evaluation, "
+            f"{state['history'] * (steps // EVERY) / 1e6:,.0f} MB at the end and in every checkpoint; events "
             f"{state['logged']:,} bytes when logged, {state['evaluated']:,} when evaluated, "
             f"{(state['logged'] * (steps // LOG_EVERY) + state['evaluated'] * (steps // EVERY)) / 1e6:,.0f} MB in all"
         )
@@ -123,7 +133,7 @@ def domain_lines(steps: int) -> list[str]:
 
 
 def state_bytes(count: int) -> dict[str, int]:
-    """Bytes of JSON, of states as checkpoints hold them and of lines of the event file."""
+    """Return the bytes of states in a checkpoint and of lines of the event file, as JSON."""
     random = np.random.default_rng(0)
     names = [f"domain-{number}" for number in range(count)]
 
@@ -134,14 +144,14 @@ def state_bytes(count: int) -> dict[str, int]:
     strategy = make_strategy(
         "velocitune", initial_weights=values(0.5, 1), initial_loss=values(3, 4), target_loss=values(1, 2)
     )
-    trajectory = History(names, strategy.weights)
-    start = len(json.dumps(trajectory.state_dict()))
+    history = History(names, strategy.weights)
+    start = len(json.dumps(history.state_dict()))
     for _ in range(10):
         sampler.next_batch(strategy.weights)
     losses = values(2, 3)
     weights = strategy.update(Observation(step=10, total_steps=100, steps_since_update=10, losses=losses))
-    trajectory.add_losses(10, 10, losses)
-    point = trajectory.add_weights(10, 10, weights, strategy.velocity)
+    history.add_losses(10, 10, losses)
+    point = history.add_weights(10, 10, weights, strategy.velocity)
     tokens = dict(zip(names, random.integers(10**9, size=count).tolist(), strict=True))
     stepped = Stepped(
         step=10,
@@ -158,7 +168,7 @@ def state_bytes(count: int) -> dict[str, int]:
     return {
         "sampler": len(json.dumps(sampler.state_dict())),
         "strategy": len(json.dumps(strategy.state_dict())),
-        "trajectory": len(json.dumps(trajectory.state_dict())) - start,
+        "history": len(json.dumps(history.state_dict())) - start,
         "logged": len(stepped.model_dump_json()),
         "evaluated": len(evaluated.model_dump_json()) + len(reweighted.model_dump_json()),
     }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from tasks.views.prefect_artifacts import print_table
+from tasks.views.terminal import print_table
 from tasks.workspace import paths
 from velocitune_core.comparison.tables import formatted_comparison
 from velocitune_core.config import Params, load_params
@@ -26,8 +26,9 @@ from velocitune_core.data.dataset import load_split
 from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import Progress
 from velocitune_core.evaluation.held_out import evaluate
-from velocitune_core.model.folder import load_model, load_tokenizer
+from velocitune_core.model.io import load_model
 from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.ranks import SINGLE_RANK
 
 SHOWN = ("strategy", "seeds", "macro", "to ", "size", "learnt", "retention")

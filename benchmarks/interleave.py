@@ -1,8 +1,8 @@
-"""Drawing batches against `datasets.interleave_datasets` over seven domains: `python benchmarks/interleave.py`.
+"""Compare drawing batches with `datasets.interleave_datasets` over seven domains: `python benchmarks/interleave.py`.
 
-Both draw by the same probabilities from the same packed rows on disk, and hand over (16, 256) token ids. Ours also
-takes new weights at every batch, which the other cannot. Times are the process's own, so that a busy machine weighs on
-both alike.
+Both draw with the same probabilities from the same packed rows on disk and return (16, 256) token ids. Only
+DomainSampler takes new weights at every batch. Times are CPU times of the process, so that other load affects both
+alike.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write_rows(folder: Path) -> None:
 
 def batches_per_second(make: Callable[[Path], Iterator[Any]], folder: Path) -> float:
     batches = make(folder)
-    next(batches)  # opening the files is not drawing
+    next(batches)  # opens the files, which is not part of drawing
     start = time.process_time()
     for _ in itertools.islice(batches, BATCHES):
         pass

@@ -1,9 +1,9 @@
-"""The laws' fits: their time beside SciPy's, whether their intervals hold, and the published Chinchilla fit.
+"""Measure the fits of the laws: time against SciPy's, coverage of intervals, and the published Chinchilla fit.
 
 `python benchmarks/scaling_law.py` draws Hoffmann et al.'s design from the published parameters;
-`python benchmarks/scaling_law.py --data svg_extracted_data.csv` fits the points that Besiroglu et al. (2024) read off
-their figure (github.com/epoch-research/analyzing-chinchilla, folder `data`; without a licence, so not kept here). As
-they do, the five points of highest loss are left out; `--keep-all` keeps them.
+`python benchmarks/scaling_law.py --data svg_extracted_data.csv` fits the points that Besiroglu et al. (2024)
+extracted from their figure (github.com/epoch-research/analyzing-chinchilla, folder `data`; without a licence, so not
+included here). Like them, it leaves out the five points of highest loss; `--keep-all` keeps them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from velocitune_core.scaling_law import ChinchillaFit, LawName, fit_chinchilla, 
 from velocitune_core.scaling_law.curves import Powers
 from velocitune_core.scaling_law.huber import Array, minimise_huber, objective_and_gradient
 
-OPTIMUM = {"E": 1.8172, "A": 477.8, "B": 2143.4, "alpha": 0.3473, "beta": 0.3672}  # of the objective, over the grid
+OPTIMUM = {
+    "E": 1.8172,
+    "A": 477.8,
+    "B": 2143.4,
+    "alpha": 0.3473,
+    "beta": 0.3672,
+}  # of the objective, from the published grid of starts
 PUBLISHED = {"E": 1.8172, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 STANDARD_ERRORS = {"E": 0.026, "A": 124.5, "B": 1293.0, "alpha": 0.0154, "beta": 0.0206}
 OUTLIERS = 5
@@ -32,7 +38,7 @@ Points = tuple[Array, Array, Array]  # params, tokens, losses
 
 
 def read_points(path: Path, *, keep_all: bool) -> Points:
-    """From the columns "Model Size", "Training Tokens" or "Training FLOP" (6·N·D), and "loss"."""
+    """Read the columns "Model Size", "Training Tokens" or "Training FLOP" (6·N·D), and "loss"."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["Model Size"] and row["loss"]]
     params, losses = (np.array([float(row[column]) for row in rows]) for column in ("Model Size", "loss"))
@@ -45,6 +51,7 @@ def read_points(path: Path, *, keep_all: bool) -> Points:
 
 
 def drawn_points(count: int = 240) -> Points:
+    """Draw points of the published law over the ranges of Hoffmann et al.'s, with noise of the size of theirs."""
     random = np.random.default_rng(0)
     params = np.exp(random.uniform(np.log(5.7e7), np.log(1.6e10), 20 * count))
     tokens = np.exp(random.uniform(np.log(1e18), np.log(3e21), 20 * count)) / 6 / params
@@ -55,7 +62,7 @@ def drawn_points(count: int = 240) -> Points:
 
 
 def seconds_per_start(points: Points) -> tuple[float, float]:
-    """Of ours and of SciPy's L-BFGS-B one start after the other, over an even draw of the published grid."""
+    """Return the time of our fit and of SciPy's L-BFGS-B per start, over every n-th start of the published grid."""
     params, tokens, losses = points
     shape, y, once = Powers(np.log(np.stack([params, tokens]))), np.log(losses), np.ones((1, len(losses)))
     grid = shape.published_starts()
@@ -82,7 +89,7 @@ def domain_points(random: np.random.Generator, fractions: tuple[float, ...], noi
 
 
 def seconds_of_domain_law(law: LawName) -> tuple[float, float]:
-    """Wall and CPU time, medians of five: four proxies, 1,000 resamples."""
+    """Return median wall and CPU time of five fits to four proxies with 1,000 resamples."""
     random, times = np.random.default_rng(0), []
     for _ in range(5):
         tokens, losses = domain_points(random, (0.1, 0.17, 0.28, 0.45), noise=0.003)
@@ -94,7 +101,7 @@ def seconds_of_domain_law(law: LawName) -> tuple[float, float]:
 
 
 def coverage(fractions: tuple[float, ...], runs: int = 100) -> float:
-    """How often the 95 % interval at the full budget holds the loss of a new run with 0.3 % noise."""
+    """Return how often the 95 % interval at the full budget contains the loss of a new run with 0.3 % noise."""
     random, held = np.random.default_rng(1), 0
     for run in range(runs):
         tokens, losses = domain_points(random, fractions, noise=0.003)
@@ -115,7 +122,7 @@ def print_fit(console: Console, fit: ChinchillaFit, source: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the points of Hoffmann et al.'s figure 4, as CSV")
-    parser.add_argument("--keep-all", action="store_true", help="leave no outlier out")
+    parser.add_argument("--keep-all", action="store_true", help="keep the five points of highest loss")
     arguments = parser.parse_args()
     console = Console()
     points = read_points(arguments.data, keep_all=arguments.keep_all) if arguments.data else drawn_points()
@@ -135,7 +142,7 @@ def main() -> None:
         wall, cpu = seconds_of_domain_law(law)
         table.add_row(f"a domain's {law} law and 1,000 resamples", f"{wall:.2f} s ({cpu:.2f} s of CPU)", "1 s")
     for fractions in ((0.1, 0.17, 0.28, 0.45), (0.1, 0.15, 0.22, 0.33, 0.5), (0.1, 0.1, 0.25, 0.25, 0.5, 0.5)):
-        name = f"95 % interval of {len(fractions)} points holds a new run"
+        name = f"95 % interval of {len(fractions)} points covers a new run"
         table.add_row(name, f"{coverage(fractions):.0%}", "95 %")
     console.print(table)
 

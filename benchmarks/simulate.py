@@ -1,10 +1,9 @@
-"""Every strategy on simulated learners, to choose settings before training: `python benchmarks/simulate.py`.
+"""Compare strategies on simulated learners, to choose settings before training: `python benchmarks/simulate.py`.
 
-The first table shows, over random draws of domains, how the final losses differ from those under static weights (nats;
-negative is a gain): macro average, average weighted by size, and the distance from the temperature frontier, that is
-from the convex curve through T = 1, 1.5, 2, 3 and ∞ of the same draw in the plane of these two. Temperature costs
-nothing and needs no targets, so that only what lies below its frontier is worth an adaptive strategy. The second table
-varies what one may not know beforehand, one at a time.
+The first table has, over random draws of domains, the difference of final losses to those under static weights (nats;
+negative is a gain): macro average, average weighted by size, and the distance from the temperature frontier, the convex
+curve through T = 1, 1.5, 2, 3 and ∞ of the same draw in the plane of the two. Temperature costs nothing and needs no
+targets, so an adaptive strategy is worthwhile only below its frontier. The second table varies one unknown at a time.
 
     python benchmarks/simulate.py --set velocitune.step_size=0.3
     python benchmarks/simulate.py --row velocitune gap_policy=hold smoothing=0.1 --row velocitune gap_policy=hold
@@ -29,8 +28,10 @@ from simulation import Array, Candidate, Settings, World, draw_world, frontier_d
 from velocitune_core.strategies import PRESETS, REGISTRY, StrategyError
 
 FRONTIER = (1.0, 1.5, 2.0, 3.0, np.inf)
-CONTROL_TEMPERATURE = 2.4  # between two points of the frontier: what not even a new idea gains
-MARGIN_NATS = 0.002  # what counts as below the frontier, as its chords leave temperatures between them about 0.001
+CONTROL_TEMPERATURE = 2.4  # between two points of the frontier, so its distance is the error of the frontier
+MARGIN_NATS = (
+    0.002  # below the frontier by more than this is a gain; temperatures between its points are about 0.001 below
+)
 MOST_TRANSFER_NUMBERS = 4_000_000  # of a check, so that K = 1,000 fits in memory: draws · K²
 CHECKS: dict[str, tuple[str, tuple[float, ...]]] = {
     "updates per run": ("updates", (5, 10, 20, 50)),
@@ -51,7 +52,7 @@ class Gains:
 
 
 class Judge:
-    """Measures final losses of one set of draws against static weights and the temperature frontier."""
+    """Compare final losses of one set of draws with static weights and the temperature frontier."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -68,7 +69,7 @@ class Judge:
         return Gains(macro, weighted, np.array(distance))
 
     def _differences(self, losses: Array) -> Array:
-        """(2, draws): macro average, average by size."""
+        """Return differences of macro average and average by size, (2, draws)."""
         difference = losses - self._static
         return np.stack([difference.mean(axis=1), (self._world.sizes * difference).sum(axis=1)])
 
@@ -79,7 +80,7 @@ def temperature_weights(world: World, temperature: float) -> Array:
 
 
 def candidates(arguments: argparse.Namespace) -> list[Candidate]:
-    """What the tables compare: what was asked for, or all there is."""
+    """Return the rows of the tables: the strategies and rows that the arguments name, or all strategies."""
     own = dict(arguments.set)
     temperatures = [
         Candidate(f"temperature T={each:g}", "temperature", {"temperature": each})
@@ -102,7 +103,7 @@ def _label(name: str, options: dict[str, Any]) -> str:
 
 
 def gains_table(rows: list[Candidate], settings: Settings, draws: int, seed: int) -> Table:
-    """Distribution over draws, per candidate."""
+    """Return a table of the distribution of gains over draws, a row per candidate."""
     world = draw_world(settings, draws, seed)
     judge = Judge(world)
     note = f"{draws} draws of {settings.domains} domains; nats, negative is a gain; median (5 % to 95 %)"
@@ -120,7 +121,7 @@ def spread(values: Array) -> str:
 
 
 def check(rows: list[Candidate], settings: Settings, draws: int, seed: int) -> Iterator[tuple[str, float, list[Gains]]]:
-    """(what was varied, its value, gains per candidate)."""
+    """Yield what was varied, its value, and the gains per candidate."""
     for title, (key, values) in CHECKS.items():
         for value in values:
             varied = replace(settings, **{key: value})
@@ -151,7 +152,7 @@ def share_below(gains: Gains) -> float:
 
 
 def save_figure(path: Path, rows: list[Candidate], results: list[tuple[str, float, list[Gains]]]) -> None:
-    """Median distance from the frontier per setting, a panel for each thing varied."""
+    """Draw the median distance from the frontier per value, a panel per setting that was varied."""
     from matplotlib.figure import Figure
 
     titles = list(dict.fromkeys(title for title, _, _ in results))
@@ -171,7 +172,7 @@ def save_figure(path: Path, rows: list[Candidate], results: list[tuple[str, floa
 
 
 def _assignment(text: str) -> tuple[str, Any]:
-    """key=value, the value as in params.yaml."""
+    """Parse key=value, the value as YAML."""
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{text!r} must be OPTION=VALUE")
@@ -179,7 +180,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _strategy_assignments(texts: list[str]) -> list[tuple[str, dict[str, Any]]]:
-    """velocitune.step_size=0.3 → ("velocitune", {"step_size": 0.3}), options of one strategy together."""
+    """Parse velocitune.step_size=0.3 → ("velocitune", {"step_size": 0.3}), with all options of a strategy together."""
     collected: dict[str, dict[str, Any]] = {}
     for text in texts:
         address, value = _assignment(text)
@@ -197,12 +198,12 @@ FIELD_HELP = {
     "batch_sequences": "sequences per training step",
     "noise_nats": "standard deviation of a held-out loss",
     "batch_noise_nats": "standard deviation of the training loss of one sequence",
-    "transfer": "what a domain learns from the others' tokens, together, as a share of learning from its own",
+    "transfer": "learning from all other domains' tokens, as a share of learning from a domain's own",
     "bias": "relative error of all targets, 0.02 = 2 %% too easy",
     "target_error": "standard deviation of each target's own relative error",
-    "recency": "order matters: tokens count by learning rate, and what is not trained on is forgotten",
-    "forgetting": "with --recency: rate of that; 1 = a starved domain ends with 1/e of its tokens",
-    "retained": "the first domain of each draw is one that the base model knows",
+    "recency": "order matters: tokens are weighted by learning rate, and domains not trained on are forgotten",
+    "forgetting": "with --recency: rate of forgetting; at 1 a domain of weight 0 keeps 1/e of its tokens",
+    "retained": "the first domain of each draw was in the base model's training data",
 }
 
 

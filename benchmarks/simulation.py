@@ -1,14 +1,14 @@
-"""Simulated learners: domains with power-law learning curves, trained on whatever mixture a strategy asks for.
+"""Simulated learners: domains with power-law learning curves, trained with the weights of a strategy.
 
-A world holds many draws of K domains at once; arrays are (draws, K) and nothing loops over domains. Tokens are in units
-of the token budget, so that a run sees 1 in all, losses in nats per token.
+A world holds many draws of K domains; arrays are (draws, K), without loops over domains. Tokens are in units of the
+token budget, so a run sees 1 in total; losses are in nats per token.
 
     ℓ_i = E_i + (ℓ_init,i − E_i) · (1 + n_eff,i / D0_i)^(−β_i)          n_eff = transfer matrix · tokens seen by domain
 
-With `recency` order matters. The run is then measured in learning-rate time, the share of the sum of all learning
-rates that is behind it; a domain that gets the share w of the batches gains n_eff at the rate (transfer · w)_i and
-loses it at the rate forgetting · (1 − w_i) · n_eff,i. A retained domain starts with n_eff = head start, where its loss
-is ℓ_init; without recency that is the same law with D0 + head start in place of D0.
+With `recency` order matters. The time of a run is then the share of the sum of all learning rates up to a step; a
+domain with weight w_i gains n_eff at the rate (transfer · w)_i and loses it at the rate forgetting · (1 − w_i) ·
+n_eff,i. A retained domain starts with n_eff = head start, where its loss is ℓ_init; without recency that is the
+same law with D0 + head start instead of D0.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ SIZE_DECADES = 2.0
 INITIAL_LOSS_NATS = (2.0, 6.0)
 FLOOR_SHARE = (0.3, 0.8)  # E as a share of ℓ_init
 EXPONENT = (0.1, 0.6)
-SCALE_DECADES = (-1.5, 0.5)  # log10 of D0 in mean domains, so that a curve is as far bent for K = 1,000 as for K = 3
-HEAD_START = (1.0, 3.0)  # of a retained domain, in what static weights give it: most of these then forget, with recency
-HEAD_START_SCALE = 0.1  # D0 of a retained domain in its head start: the base model is far down its curve
+SCALE_DECADES = (-1.5, 0.5)  # log10 of D0 in units of a mean domain, so that the shape of curves is the same for any K
+HEAD_START = (1.0, 3.0)  # of a retained domain, in units of its n_eff under static weights
+HEAD_START_SCALE = 0.1  # D0 of a retained domain in units of its head start, so that its curve is nearly flat
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How draws look and how runs are measured."""
+    """Settings of draws and runs."""
 
     domains: int = 7
     steps: int = 200
-    updates: int = 20  # evaluations per run; the last comes too late to change weights
+    updates: int = 20  # evaluations per run; the last changes no weights
     batch_sequences: int = 256
     noise_nats: float = 0.002  # standard deviation of a held-out loss
     batch_noise_nats: float = 0.5  # of the training loss of one sequence
@@ -56,8 +56,8 @@ class Settings:
     bias: float = 0.0  # targets are the final losses under static weights, times 1 + bias
     target_error: float = 0.0  # standard deviation of each target's own relative error, on top of the bias
     recency: bool = False
-    forgetting: float = 1.0  # share of n_eff lost per learning-rate time by a domain that gets nothing, as a rate
-    retained: bool = False  # the first domain of each draw is one that the base model knows
+    forgetting: float = 1.0  # rate at which a domain of weight 0 loses n_eff, per unit of time
+    retained: bool = False  # the first domain of each draw was in the base model's training data
 
     def __post_init__(self) -> None:
         if not (self.domains >= 2 and 1 <= self.updates <= self.steps and self.batch_sequences >= 1):
@@ -70,29 +70,29 @@ class Settings:
 
 @dataclass(frozen=True)
 class World:
-    """Draws of domains. Every array is (draws, K), but transfer (draws, K, K)."""
+    """Draws of domains. Arrays are (draws, K); transfer is (draws, K, K)."""
 
-    sizes: Array  # share of the tokens: the original weights
+    sizes: Array  # share of the tokens: the initial domain weights
     initial_loss: Array
     floor: Array  # E
     exponent: Array  # β
     scale: Array  # D0
     head_start: Array  # n_eff at the start
-    transfer: Array  # n_eff of the row's domain from a token of the column's
+    transfer: Array  # n_eff of the row's domain per token of the column's
     forgetting: float  # 0: order does not matter
     names: list[str]
 
     def losses(self, effective: Array) -> Array:
-        """True held-out loss at n_eff, both (draws, K)."""
+        """Return the true held-out loss at n_eff; both are (draws, K)."""
         progress = (self.scale + effective) / (self.scale + self.head_start)
         return self.floor + (self.initial_loss - self.floor) * progress ** (-self.exponent)
 
     def supply(self, weights: Array) -> Array:
-        """n_eff per token of the mixture, (draws, K)."""
+        """Return n_eff per token of the mixture, (draws, K)."""
         return np.matmul(self.transfer, weights[..., None])[..., 0]
 
     def advance(self, effective: Array, weights: Array, duration: float, supply: Array | None = None) -> Array:
-        """n_eff after training on `weights` for `duration` of the run, exactly."""
+        """Return n_eff after training with `weights` for the share `duration` of the run, in closed form."""
         supply = self.supply(weights) if supply is None else supply
         if not self.forgetting:
             return effective + duration * supply
@@ -100,11 +100,12 @@ class World:
         return effective * np.exp(-rate * duration) - supply * np.expm1(-rate * duration) / rate
 
     def final_losses(self, weights: Array) -> Array:
-        """Final losses under constant weights, in closed form."""
+        """Return final losses under constant weights, in closed form."""
         return self.losses(self.advance(self.head_start, weights, 1.0))
 
 
 def draw_world(settings: Settings, draws: int, seed: int) -> World:
+    """Draw domains at random."""
     random = np.random.default_rng([seed, 0])
     count = settings.domains
     shape = (draws, count)
@@ -126,7 +127,7 @@ def draw_world(settings: Settings, draws: int, seed: int) -> World:
 
 
 def _draw_transfer(settings: Settings, draws: int, random: np.random.Generator) -> Array:
-    """A few near neighbours each; rows of what others give sum to `transfer`, whatever K. (draws, K, K)"""
+    """Draw transfer matrices, (draws, K, K): off-diagonal rows sum to `transfer` for any K, mostly from a few."""
     identity = np.eye(settings.domains)
     if not settings.transfer:
         return np.broadcast_to(identity, (draws, *identity.shape))
@@ -135,14 +136,14 @@ def _draw_transfer(settings: Settings, draws: int, random: np.random.Generator) 
 
 
 def draw_targets(world: World, settings: Settings, seed: int) -> Array:
-    """What strategies are told that static training reaches, (draws, K)."""
+    """Return the targets given to strategies, (draws, K): final losses under static weights, with errors."""
     error = np.random.default_rng([seed, 1]).normal(size=world.sizes.shape)
     return world.final_losses(world.sizes) * (1 + settings.bias + settings.target_error * error)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A strategy with its options, under the name that tables show."""
+    """A strategy with its options, and its label in tables."""
 
     label: str
     name: str
@@ -150,10 +151,11 @@ class Candidate:
 
     @property
     def follows_targets(self) -> bool:
+        """Whether the strategy uses target losses."""
         return "target_loss" in measured_options(self.name)
 
     def build(self, world: World, targets: Array) -> list[Strategy]:
-        """One strategy per draw."""
+        """Return one strategy per draw."""
         measured = {"initial_loss": world.initial_loss, "target_loss": targets, "domain_tokens": world.sizes}
         wanted = measured_options(self.name)
         return [
@@ -172,7 +174,7 @@ def _by_name(world: World, values: Array) -> dict[str, float]:
 
 
 def simulate(candidate: Candidate, world: World, settings: Settings, seed: int) -> Array:
-    """Final true losses under a strategy, (draws, K). Every candidate of a seed meets the same noise."""
+    """Return the final true losses under a strategy, (draws, K). The noise depends on the seed alone."""
     targets = draw_targets(world, settings, seed)
     strategies = candidate.build(world, targets)
     kind = strategy_class(candidate.name)
@@ -196,9 +198,10 @@ def _run(
     reference: Array | None,
     share: float,
 ) -> tuple[Array, Array]:
-    """The training loop: train, show the batch, evaluate, update; weights only change between segments.
+    """Run the training loop: train, observe the batch, evaluate, update.
 
-    Returns final losses and weights averaged over the steps, (draws, K) each; `share` is that of the token budget.
+    Returns final losses and weights averaged over the steps, (draws, K) each; `share` is the length of the run as a
+    share of the token budget.
     """
     random = np.random.default_rng([seed, 2])
     time = share * _clock(settings)
@@ -222,7 +225,7 @@ def _run(
 
 
 def _clock(settings: Settings) -> Array:
-    """Share of the run behind each step, (steps + 1,): of its tokens, or with recency of its learning rates."""
+    """Return the time of each step, (steps + 1,): the share of the tokens, or with recency of the learning rates."""
     steps = settings.steps
     rates = np.ones(steps)
     if settings.recency:
@@ -240,7 +243,7 @@ def _show_batches(
     random: np.random.Generator,
     reference: Array | None,
 ) -> None:
-    """Batches of whole sequences, drawn systematically: unbiased, and off by less than one sequence per domain."""
+    """Show batches of whole sequences, drawn systematically: unbiased, within one sequence of each weight."""
     edges = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True) * settings.batch_sequences
     ends = np.floor(edges + random.uniform(size=(len(edges), 1)))
     counts = np.diff(ends, axis=1, prepend=0.0).astype(np.int64)
@@ -254,7 +257,7 @@ def _show_batches(
 
 
 def lower_left_hull(macro: Array, weighted: Array) -> tuple[Array, Array]:
-    """Corners, left to right, of the convex curve below and left of which none of the points lies."""
+    """Return the corners of the lower left convex hull of the points, left to right."""
     order = np.lexsort((weighted, macro))
     corners: list[int] = []
     for point in order:
@@ -271,10 +274,10 @@ def _turns_left(x: Array, y: Array, first: int, second: int, third: int) -> bool
 
 
 def frontier_distance(macro: float, weighted: float, frontier_macro: Array, frontier_weighted: Array) -> float:
-    """Vertical distance to the hull of the frontier's points; negative is a gain.
+    """Return the vertical distance to the hull of the frontier's points; negative is a gain.
 
-    To the right the hull goes on level: there it is dominated. To the left its first edge goes on straight, which lies
-    below any convex frontier and so never flatters; a hull of one point goes on with slope −1.
+    Right of the hull the frontier is constant. To the left its first edge is extrapolated, which is below any convex
+    frontier and so underestimates gains; for a hull of one point the slope is −1.
     """
     x, y = lower_left_hull(frontier_macro, frontier_weighted)
     if macro < x[0]:

@@ -1,8 +1,8 @@
 """Training speed against transformers' Trainer, same model, batch and optimizer: `python benchmarks/throughput.py`.
 
-The two take turns, a few steps each after one that is not counted (it finds cold caches), and the ratio is of turns
-beside each other, so that a busy machine weighs on both alike. Model FLOPs utilisation is 6 · parameters · tokens per
-second (Kaplan et al., 2020; attention left out) over what one large matrix product reaches on the same machine.
+The two alternate, a few steps each after one that is not counted (its caches are cold), and the ratio is of adjacent
+turns, so that a busy machine affects both equally. Model FLOPs utilisation is 6 · parameters · tokens per second
+(Kaplan et al., 2020; attention left out) over the FLOP/s of one large matrix product on the same machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from velocitune_core.config import Base, Optimizer, Training
 from velocitune_core.mixture import DomainSampler
-from velocitune_core.model.folder import build_llama, count_parameters, load_model, save_model, train_tokenizer
+from velocitune_core.model.build import build_llama, train_tokenizer
+from velocitune_core.model.io import load_model, save_model
+from velocitune_core.model.modules import count_parameters
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.train.learner import Learner
 
@@ -36,12 +38,13 @@ LEARNING_RATE = 1e-3
 
 
 def write_model(shape: Base, folder: Path) -> None:
+    """Write a randomly initialised Llama and its tokenizer."""
     tokenizer = train_tokenizer(map(str, range(30_000)), VOCABULARY)
     save_model(build_llama(shape, tokenizer, LENGTH, seed=1), tokenizer, folder)
 
 
 class Ours:
-    """Sampler, learner and optimizer, as the training loop puts them together; its first step is not counted."""
+    """Sampler and learner, used as the training loop does; the first step of a turn is not counted."""
 
     def __init__(self, folder: Path, rows: np.ndarray) -> None:
         optimizer = Optimizer(learning_rate=LEARNING_RATE)
@@ -51,6 +54,7 @@ class Ours:
         self.rows, self.weights = rows, np.full(DOMAINS, 1 / DOMAINS)
 
     def seconds(self, steps: int) -> float:
+        """Return the seconds of so many steps."""
         start = 0.0
         for step in range(steps + 1):
             if step == 1:
@@ -62,8 +66,8 @@ class Ours:
         return time.perf_counter() - start
 
 
-class Turns(TrainerCallback):
-    """Lets a Trainer stop after some steps, and tells how long they took."""
+class StepTimes(TrainerCallback):
+    """Callback that records the time at the end of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -73,7 +77,7 @@ class Turns(TrainerCallback):
 
 
 class Theirs:
-    """A Trainer, begun anew for each turn; its first step is not counted."""
+    """A Trainer, made anew for each turn; its first step is not counted."""
 
     def __init__(self, folder: Path, rows: np.ndarray, output: Path) -> None:
         self.model: PreTrainedModel = load_model(str(folder))
@@ -82,7 +86,8 @@ class Theirs:
         self.examples = [{"input_ids": row, "labels": row} for row in torch.from_numpy(flat)]
 
     def seconds(self, steps: int) -> float:
-        turns = Turns()
+        """Return the seconds of so many steps."""
+        step_times = StepTimes()
         arguments = TrainingArguments(
             output_dir=str(self.output),
             per_device_train_batch_size=BATCH,
@@ -97,12 +102,12 @@ class Theirs:
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
         )
-        Trainer(self.model, arguments, train_dataset=self.examples, callbacks=[turns]).train()
-        return turns.times[-1] - turns.times[0]
+        Trainer(self.model, arguments, train_dataset=self.examples, callbacks=[step_times]).train()
+        return step_times.times[-1] - step_times.times[0]
 
 
 def peak_flops() -> float:
-    """FLOP/s of a matrix product large enough to be compute bound, the best of several."""
+    """Return the FLOP/s of a matrix product large enough to be compute bound, the best of eight."""
     size = 2048
     one, other = torch.randn(size, size), torch.randn(size, size)
 
@@ -115,7 +120,7 @@ def peak_flops() -> float:
 
 
 def measured(shape: Base, steps: int, turns: int) -> Iterator[str]:
-    """Cells of a row of the table."""
+    """Yield the cells of a row of the table."""
     rows = np.random.default_rng(0).integers(VOCABULARY, size=(DOMAINS, ROWS, LENGTH), dtype=np.uint16)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

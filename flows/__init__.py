@@ -1,3 +1,3 @@
-"""Order: which task runs when."""
+"""The order of the tasks, a file per flow."""
 
-import tasks as _tasks  # noqa: F401 - turns telemetry off before Prefect is first imported
+import tasks as _tasks  # noqa: F401 - turns telemetry off, which must precede the import of Prefect

@@ -1,11 +1,11 @@
-"""Stage `base`: a tokenizer and a small base model from some of the domains; only without a model of your own."""
+"""Stage `base`: a tokenizer and a small base model from some of the domains; skipped with a model of your own."""
 
 from prefect import flow, unmapped
 
 from tasks.stages.base import build_untrained, pack_base, train_base
 from tasks.stages.prepare import read_through
-from tasks.workspace.lock import run_stage
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 
 
 @flow(name="base")

@@ -1,6 +1,6 @@
 """Stage `compare`: strategies × seeds from the same start, one table with error bars, one page.
 
-Only what is missing is trained. `python -m flows.pipeline --compare` brings up to date what it rests on first.
+Only missing runs are trained. `python -m flows.pipeline --compare` brings the stages that it needs up to date first.
 """
 
 from prefect import flow, get_run_logger
@@ -9,36 +9,37 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.runs.devices import parallel_trainings
 from tasks.stages.compare import (
-    compared_lines,
+    comparison_settings,
     finished_before,
-    in_order,
     parent_of,
     publish_comparison,
+    runs_in_order,
     side_by_side,
     train_compared,
     write_comparison,
 )
-from tasks.stages.downstream import draw_questions
-from tasks.workspace.lock import run_stage
+from tasks.stages.downstream import sample_questions
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 
 
 @flow(name="compare")
 def compare() -> None:
     params = side_by_side(checked_params(comparing=True))
-    settings, order = compared_lines(params), in_order(params)
-    get_run_logger().info("%d trainings, of which %d are there already", len(order), finished_before(params))
-    questions = draw_questions(params) if settings.downstream else None
+    settings, order = comparison_settings(params), runs_in_order(params)
+    get_run_logger().info("%d runs, %d of them finished before", len(order), finished_before(params))
+    questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     futures = {}
     with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
         for label, seed in order:
             start = parent_of(params, label)
-            known = {"params": params, "label": label, "seed": seed, "questions": questions}
-            futures[label, seed] = runner.submit(train, {**known, "parent": futures[start, seed] if start else None})
+            parent = futures[start, seed] if start else None
+            given = {"params": params, "label": label, "seed": seed, "parent": parent, "questions": questions}
+            futures[label, seed] = runner.submit(train, given)
         wait(list(futures.values()))
     runs = [future.result() for future in futures.values() if future.state.is_completed()]
-    if any(run.label == settings.baseline for run in runs):  # what they cost is shown, whatever became of the others
+    if any(run.label == settings.baseline for run in runs):  # their results are shown even if others failed
         publish_comparison(params, write_comparison(params, runs))
     for future in futures.values():
         future.result()

@@ -4,7 +4,7 @@ from prefect import flow, unmapped
 
 from tasks.stages.corpus import fetch_archives, write_documents
 from tasks.workspace import paths
-from tasks.workspace.lock import run_stage
+from tasks.workspace.stage_cli import run_stage
 from velocitune_core.recipes.embedded import EMBEDDED
 
 

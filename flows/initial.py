@@ -4,8 +4,8 @@ from prefect import flow
 
 from tasks.stages.initial import evaluate_base
 from tasks.workspace import paths
-from tasks.workspace.lock import run_stage
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import Manifest
 
 

@@ -1,4 +1,4 @@
-"""Stage `prepare`: documents → deduplicated, split, tokenised, packed; one task per domain."""
+"""Stage `prepare`: documents → deduplicated, split, tokenized, packed; one task per domain."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.runs.jobs import check_budget, initial_weights
 from tasks.stages.prepare import pack, write_manifest
-from tasks.views.prefect_artifacts import mixture_rows, print_table, publish_table
-from tasks.workspace.lock import run_stage
+from tasks.views.tables import show_mixture
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 
 DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other computes
 
@@ -22,9 +22,7 @@ def prepare() -> None:
         packed: list[Any] = runner.map(pack, {"name": names, "params": unmapped(params)}).result()
     manifest = write_manifest(params, dict(zip(names, packed, strict=True)))
     check_budget(params, manifest)
-    rows = mixture_rows(manifest, initial_weights(params, manifest))
-    publish_table("mixture", "The mixture: what every domain holds", rows)
-    print_table("Mixture", rows)
+    show_mixture(manifest, initial_weights(params, manifest))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `proxies`: sub-sampled runs under the original weights, one task each; a failure costs only itself."""
+"""Stage `proxies`: sub-sampled runs under the initial domain weights, one task each, which fail alone."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from tasks.runs.executors import fan_out
 from tasks.runs.jobs import proxy_jobs
 from tasks.stages.proxies import results_of, train_proxy, write_proxies
 from tasks.workspace import paths
-from tasks.workspace.lock import run_stage
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import Manifest
 
 

@@ -1,21 +1,25 @@
-"""Stage `report`: figures, one HTML page, metrics.json; the same in Prefect's UI and MLflow."""
+"""Stage `report`: figures, one HTML page, metrics.json; the same in Prefect's UI and in MLflow."""
 
 from prefect import flow
 
-from tasks.stages.report import write_report
+from tasks.stages.report import read_results, reported_runs, write_report
 from tasks.views.publish import publish_results
 from tasks.views.summary import print_summary
-from tasks.workspace.lock import run_stage
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 
 
 @flow(name="report")
 def report() -> None:
     params = checked_params()
     write_report(params)
-    publish_results(params)
+    publish_results(params, read_results(params), reported_runs(params))
+
+
+def show_results() -> None:
+    print_summary(read_results(checked_params()))
 
 
 if __name__ == "__main__":
     run_stage(report)
-    print_summary(checked_params())
+    show_results()

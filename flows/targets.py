@@ -3,18 +3,16 @@
 from prefect import flow
 
 from tasks.stages.targets import write_targets
-from tasks.views.prefect_artifacts import print_table, publish_table, target_rows
+from tasks.views.tables import show_targets
 from tasks.workspace import paths
-from tasks.workspace.lock import run_stage
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import InitialLosses
 
 
 @flow(name="targets")
 def targets() -> None:
-    rows = target_rows(write_targets(checked_params()), InitialLosses.read(paths.INITIAL).losses)
-    publish_table("targets", "Target losses in nats per token, with their evidence", rows)
-    print_table("Targets", rows)
+    show_targets(write_targets(checked_params()), InitialLosses.read(paths.INITIAL).losses)
 
 
 if __name__ == "__main__":

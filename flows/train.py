@@ -1,10 +1,10 @@
-"""Stage `train`: continual pretraining, the mixture following the learning velocities."""
+"""Stage `train`: continual pretraining under the configured strategy."""
 
 from prefect import flow
 
 from tasks.stages.train import train_model
-from tasks.workspace.lock import run_stage
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import run_stage
 
 
 @flow(name="train")

@@ -38,36 +38,20 @@ CORE = {
     "evaluation": "files parallel",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
-    "comparison": "contracts",
-    "report": "comparison contracts",
+    "style": "",
+    "comparison": "contracts style",
+    "report": "comparison contracts scaling_law style",
     "recipes": "files",
 }
 TASKS = {
     "workspace": "",
-    "recipes": "",
+    "recipes": "workspace",
     "views": "workspace",
     "runs": "views workspace",
     "stages": "runs views workspace",
     "planning": "runs stages workspace",
 }
-TEMPORARY = {  # imports that run back up, by module: each goes when its names have moved to where they belong
-    # colours, and numbers in words
-    ("velocitune_core.comparison.figures.final", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.figures.final", "velocitune_core.report.summary"),
-    ("velocitune_core.comparison.figures.over_tokens", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.figures.over_tokens", "velocitune_core.report.summary"),
-    ("velocitune_core.comparison.figures.style", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.narrative", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.narrative", "velocitune_core.report.summary"),
-    ("velocitune_core.comparison.tables", "velocitune_core.report.figures.style"),
-    ("velocitune_core.comparison.tables", "velocitune_core.report.summary"),
-    # which results there are, and which runs they came from
-    ("tasks.views.publish", "tasks.runs.jobs"),
-    ("tasks.views.publish", "tasks.runs.launch"),
-    ("tasks.views.publish", "tasks.runs.search"),
-    ("tasks.views.publish", "tasks.stages.report"),
-    ("tasks.views.summary", "tasks.stages.report"),
-}
+TEMPORARY: set[tuple[str, str]] = set()
 METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_imports import CORE, TASKS
 
 from velocitune_core.config import parse_params
 from velocitune_core.contracts import Targets
@@ -88,3 +89,41 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_programs_are_installed() -> None:
     folder = str(Path(sys.executable).parent)
     assert [name for name in ("torchrun", "dvc", "prefect", "mlflow") if not shutil.which(name, path=folder)] == []
+
+
+def reachable(arrows: set[tuple[str, str]], start: str) -> set[str]:
+    """Return all names that arrows lead to from `start`."""
+    found: set[str] = set()
+    todo = {start}
+    while todo:
+        todo = {there for here, there in arrows if here in todo} - found
+        found |= todo
+    return found
+
+
+def test_the_picture_of_the_architecture_is_the_table_of_imports() -> None:
+    (picture,) = re.findall(r"```mermaid\n(.*?)```", (PROJECT / "docs/ARCHITECTURE.md").read_text(), flags=re.DOTALL)
+    drawn = set(re.findall(r"^    (?:\w+\[)?(\w+)\]? --> (\w+)$", picture, flags=re.MULTILINE))
+    boxes = dict.fromkeys(("velocity", "mixture", "targets", "scaling_law", "strategies"), "method")
+    table = {
+        (boxes.get(wing, wing), boxes.get(below, below))
+        for wings in (CORE, TASKS)
+        for wing, names in wings.items()
+        for below in names.split()
+    }
+    allowed = {(here, there) for here, there in table if here != there}
+    assert drawn <= allowed
+    assert [(here, there) for here, there in sorted(allowed) if there not in reachable(drawn, here)] == []
+
+
+def test_the_tests_that_the_page_on_reliability_names_exist() -> None:
+    page = (PROJECT / "docs/RELIABILITY.md").read_text(encoding="utf-8")
+    missing = []
+    file = Path()
+    for name, test in re.findall(r"`([\w/]*(?:test_\w+\.py))?(?:::(test_\w+))?`", page):
+        if name:
+            folder = "" if "/" in name or name == "test_imports.py" else "faults"
+            file = PROJECT / "tests" / folder / name
+        if (name or test) and not (file.exists() and f"def {test or ''}" in file.read_text(encoding="utf-8")):
+            missing.append(f"{file.relative_to(PROJECT)}::{test}")
+    assert missing == []

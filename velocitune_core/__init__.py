@@ -1,4 +1,7 @@
-"""The method and the training engine. What is named here is imported when it is used."""
+"""Velocity-based domain reweighting for continual pretraining: the method, and the engine that trains with it.
+
+Public names are imported on first use, so that importing the package does not import torch.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Which sequence of which domain fills which slot of which step.
+"""Choose which sequence of which domain fills each slot of each step.
 
-Nothing is shuffled in memory: the i-th draw from a domain is *computed*, by a keyed permutation of its indices. So the
+Nothing is shuffled in memory: the i-th draw from a domain is *computed*, by a keyed permutation of its indices. The
 state is one count and one credit per domain whatever the corpus holds, a batch costs the same for 10^3 and 10^9
-sequences, and new weights act on the very next batch. Draws are computed some way ahead, as numpy does many at the
-price of one; how many a domain will give, and when, is decided batch by batch.
+sequences, and new weights act on the very next batch.
 """
 
 from __future__ import annotations
@@ -16,37 +15,41 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FEISTEL_ROUNDS = 4
-DRAWS_AHEAD = 1024  # of each domain, or a batch of them; 8 bytes each
-SLOTS_AHEAD = 16384  # of the next batches together
-GOLDEN_RATIO = np.uint64(
-    0x9E3779B97F4A7C15
-)  # 2^64 / golden ratio: spreads consecutive integers over the whole key space
+WEIGHT_SUM_TOLERANCE = 1e-5
+GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads consecutive integers over all 64-bit keys
 
 
 class MixtureError(ValueError):
-    """Sizes, weights or a sampler state that cannot make a batch."""
+    """Sizes, weights or a sampler state that no batch can be drawn with."""
 
 
-def original_weights(configured: Mapping[str, float] | None, sizes: Mapping[str, int]) -> dict[str, float]:
-    """The original weights w_0: as configured, or each domain's share of the training sequences; sums to 1."""
+def initial_domain_weights(configured: Mapping[str, float] | None, sizes: Mapping[str, int]) -> dict[str, float]:
+    """Return the initial domain weights w_0 by domain, in the order of `sizes`; they sum to 1.
+
+    Args:
+        configured: relative weights by domain; None: each domain's share of the training sequences.
+        sizes: training sequences per domain.
+    """
     shares = {name: float((configured or sizes)[name]) for name in sizes}
     total = sum(shares.values())
     return {name: share / total for name, share in shares.items()}
 
 
 class DomainSampler:
-    """Draws batches from domains by weight, without replacement within an epoch of a domain.
+    """Draw batches from domains by weight, without replacement within an epoch of a domain.
 
-    Counts per batch are whole numbers. What a domain was owed and not given is carried over as credit, so over time
-    every domain gets its share to within about one sequence, however small its weight is. Each domain's order is
-    seeded by its name: reordering or adding domains changes no other domain's order.
+    Counts per batch are whole numbers. The fraction of a sequence that rounding withholds from a domain is carried
+    over as credit, so over time every domain gets its share to within about one sequence, however small its weight.
+    Each domain's order is seeded by its name: reordering or adding domains changes no other domain's order.
 
     Args:
         sizes: sequences per domain, by name, K of them.
         seed: of all orders.
-        batch_size: sequences per batch, over all processes.
+        batch_size: sequences per batch, over all ranks.
         fraction: draw from a random sub-sample of every domain that holds this share of it (at least one sequence).
         max_epochs: a domain that was seen this often has weight 0 from then on; the others take its share.
+
+    Raises MixtureError for empty domains, a batch size below 1 or a fraction outside (0, 1].
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class DomainSampler:
         if not sizes or min(sizes.values()) < 1:
             raise MixtureError(f"sizes {dict(sizes)}: every domain needs at least one sequence")
         if batch_size < 1 or not 0 < fraction <= 1:
-            raise MixtureError(f"batch_size {batch_size} must be positive and fraction {fraction} in (0, 1]")
+            raise MixtureError(f"batch_size {batch_size} must be at least 1 and fraction {fraction} in (0, 1]")
         self.names = list(sizes)
         self._seed, self._batch_size, self._fraction = seed, batch_size, fraction
         self._full_sizes = np.array(list(sizes.values()), dtype=np.uint64)  # (K,)
@@ -69,13 +72,12 @@ class DomainSampler:
         unlimited = np.iinfo(np.int64).max
         limits = np.full_like(self.sizes, unlimited) if max_epochs is None else np.ceil(max_epochs * self.sizes)
         self._limits = limits.astype(np.int64)  # (K,) sequences that may be drawn in all
-        self._order_keys = np.array([_key(seed, name, "order") for name in self.names], dtype=np.uint64)
-        self._subset_keys = np.array([_key(seed, name, "subset") for name in self.names], dtype=np.uint64)
+        self._order_keys = np.array([_key(seed, name, "order") for name in self.names], dtype=np.uint64)  # (K,)
+        self._subset_keys = np.array([_key(seed, name, "subset") for name in self.names], dtype=np.uint64)  # (K,)
         self._slot_key = _key(seed, "", "slots")
         self._step = 0
-        self._drawn = np.zeros(len(self.names), dtype=np.int64)
-        self._credit: NDArray[np.float64] = np.zeros(len(self.names))
-        self._forget_what_was_computed_ahead()
+        self._drawn = np.zeros(len(self.names), dtype=np.int64)  # (K,)
+        self._credit: NDArray[np.float64] = np.zeros(len(self.names))  # (K,) sequences
 
     @property
     def drawn(self) -> NDArray[np.int64]:
@@ -89,11 +91,11 @@ class DomainSampler:
 
     @property
     def exhausted(self) -> list[str]:
-        """Domains that `max_epochs` has stopped."""
+        """Domains that have reached `max_epochs`."""
         return [name for name, stopped in zip(self.names, self._drawn >= self._limits, strict=True) if stopped]
 
     def next_batch(self, weights: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Fill one batch under `weights` (K,), in the order of `sizes`.
+        """Draw one batch under `weights` (K,), in the order of `sizes`.
 
         Returns:
             domains (batch_size,): which domain fills each slot, as its position in `sizes`.
@@ -103,19 +105,19 @@ class DomainSampler:
         reached `max_epochs`.
         """
         counts = self._counts(self._effective(np.asarray(weights, dtype=float)))
-        self._compute_ahead(counts)
-        slots = self._slots[self._step - self._slots_from]
-        given = self._all_domains.repeat(counts)
-        offsets = self._drawn - self._ahead_from - (counts.cumsum() - counts)
+        drawn = np.arange(len(counts)).repeat(counts)  # domain of each draw, (batch_size,)
+        numbers = np.arange(self._batch_size)
+        ordinals = numbers + (self._drawn - (counts.cumsum() - counts))[drawn]
+        slots = permute(numbers, self._batch_size, _mix(self._slot_key, self._step))
         domains, indices = np.empty((2, self._batch_size), dtype=np.int64)
-        domains[slots] = given
-        indices[slots] = self._ahead[given, self._all_slots + offsets[given]]
+        domains[slots] = drawn
+        indices[slots] = self._locate(drawn, ordinals)
         self._drawn += counts
         self._step += 1
         return domains, indices
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-ready; its size depends on the number of domains alone."""
+        """Return the JSON-ready state; its size depends on the number of domains alone."""
         return {
             "seed": self._seed,
             "batch_size": self._batch_size,
@@ -126,9 +128,9 @@ class DomainSampler:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a saved state; domains are matched by name, a new one starts at its beginning.
+        """Restore a saved state; domains are matched by name, and a new domain starts at its beginning.
 
-        Raises MixtureError if the state belongs to another seed, batch size or fraction, or to a domain that is gone.
+        Raises MixtureError if the state has another seed, batch size or fraction, or a domain that `sizes` lacks.
         """
         for field, ours in (("seed", self._seed), ("batch_size", self._batch_size), ("fraction", self._fraction)):
             if state[field] != ours:
@@ -138,22 +140,25 @@ class DomainSampler:
         self._step = int(state["step"])
         self._drawn = np.array([state["drawn"].get(name, 0) for name in self.names], dtype=np.int64)
         self._credit = np.array([state["credit"].get(name, 0.0) for name in self.names])
-        self._forget_what_was_computed_ahead()
 
     def _effective(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weights (K,) with exhausted domains at 0, renormalised."""
-        if weights.shape != self._drawn.shape or not weights.min() >= 0 or not abs(weights.sum() - 1) <= 1e-5:
+        """Return the weights (K,) with exhausted domains at 0, renormalised."""
+        sums_to_one = abs(weights.sum() - 1) <= WEIGHT_SUM_TOLERANCE  # False for NaN
+        if weights.shape != self._drawn.shape or not weights.min() >= 0 or not sums_to_one:
             raise MixtureError(
                 f"weights {weights.tolist()} must be {len(self.names)} finite, non-negative numbers that sum to 1"
             )
         effective = np.where(self._drawn < self._limits, weights, 0.0)
         total = effective.sum()
         if total == 0:
-            raise MixtureError(f"max_epochs has stopped every domain that has a weight: {self.exhausted}")
+            raise MixtureError(
+                f"max_epochs has stopped every domain that has a weight: {self.exhausted}; raise it or lower the token "
+                "budget"
+            )
         return effective / total
 
     def _counts(self, weights: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Sequences per domain (K,) that sum to the batch size; carries the rest over as credit."""
+        """Return sequences per domain (K,) that sum to the batch size; carry fractions over as credit."""
         drawing = weights > 0
         due: NDArray[np.float64] = (self._credit + self._batch_size * weights) * drawing
         room = (self._limits - self._drawn) * drawing
@@ -162,39 +167,17 @@ class DomainSampler:
             step = 1 if missing > 0 else -1
             (candidates,) = (counts < room if step > 0 else counts > 0).nonzero()
             if not candidates.size:
-                raise MixtureError(f"max_epochs leaves too few sequences for a batch of {self._batch_size}")
+                raise MixtureError(
+                    f"max_epochs leaves too few sequences for a batch of {self._batch_size}; raise it or lower the "
+                    "token budget"
+                )
             by_debt = candidates[(step * (counts - due)[candidates]).argsort(kind="stable")]
             counts[by_debt[: abs(missing)]] += step
         self._credit = due - counts.astype(float)
         return counts
 
-    def _compute_ahead(self, counts: NDArray[np.int64]) -> None:
-        """Make sure that the next draws of every domain, `counts` (K,), and this batch's order are there."""
-        (short,) = ((self._drawn + counts > self._ahead_until) & (counts > 0)).nonzero()
-        if short.size:
-            self._ahead_from[short] = self._drawn[short]
-            self._ahead_until[short] = self._drawn[short] + self._ahead.shape[1]
-            ordinals = self._drawn[short, None] + np.arange(self._ahead.shape[1])
-            domains = np.broadcast_to(short[:, None], ordinals.shape)
-            self._ahead[short] = self._locate(domains.ravel(), ordinals.ravel()).reshape(ordinals.shape)
-        if self._step >= self._slots_from + len(self._slots):
-            self._slots_from = self._step
-            steps = self._step + np.arange(max(1, SLOTS_AHEAD // self._batch_size))
-            keys = np.repeat(_mix(self._slot_key, steps), self._batch_size)
-            order = permute(np.tile(self._all_slots, len(steps)), self._batch_size, keys)
-            self._slots = order.reshape(len(steps), self._batch_size)
-
-    def _forget_what_was_computed_ahead(self) -> None:
-        depth = max(DRAWS_AHEAD, self._batch_size)
-        self._all_domains, self._all_slots = np.arange(len(self.names)), np.arange(self._batch_size)
-        self._ahead = np.zeros((len(self.names), depth), dtype=np.int64)  # sequences of the next draws
-        self._ahead_from = np.zeros(len(self.names), dtype=np.int64)  # which draw the first of them is
-        self._ahead_until = np.zeros(len(self.names), dtype=np.int64)  # and which one follows the last
-        self._slots = np.zeros((0, self._batch_size), dtype=np.int64)  # where each sequence of the next batches goes
-        self._slots_from = 0
-
     def _locate(self, domains: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The sequence behind the n-th draw from a domain, (batch_size,) each."""
+        """Return the sequence at the n-th draw from a domain; all arrays are (batch_size,)."""
         epochs, positions = np.divmod(ordinals, self.sizes[domains])
         indices = permute(positions, self.sizes[domains], _mix(self._order_keys[domains], epochs))
         if self._fraction < 1:
@@ -203,10 +186,10 @@ class DomainSampler:
 
 
 def permute(positions: ArrayLike, sizes: ArrayLike, keys: ArrayLike) -> NDArray[np.int64]:
-    """A keyed pseudo-random bijection of range(size), evaluated at `positions`; all arguments broadcast to (n,).
+    """Evaluate a keyed pseudo-random bijection of range(size) at `positions`; all arguments broadcast to (n,).
 
-    A Feistel network over the next power of four, walked until it falls into the range again (Black and Rogaway, 2002,
-    "Ciphers with arbitrary finite domains"): at most four walks on average, nothing stored.
+    A Feistel network over the next power of four, applied until the value falls into the range again (cycle walking:
+    Black and Rogaway, 2002, "Ciphers with arbitrary finite domains"): at most four times on average, nothing stored.
     """
     positions, sizes, keys = np.broadcast_arrays(
         np.asarray(positions, np.uint64), np.asarray(sizes, np.uint64), np.asarray(keys, np.uint64)
@@ -230,8 +213,8 @@ def _feistel(values: NDArray[np.uint64], half: NDArray[np.uint64], keys: NDArray
 
 
 def _mix(key: NDArray[np.uint64] | np.uint64, number: ArrayLike) -> NDArray[np.uint64]:
-    """SplitMix64's finaliser: a well-mixed 64-bit word for each (key, number)."""
-    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is the point
+    """Hash each (key, number) to a 64-bit word by SplitMix64's finaliser."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is intended
         word = np.asarray(key, np.uint64) + (np.asarray(number).astype(np.uint64) + np.uint64(1)) * GOLDEN_RATIO
         word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""From proxy results to a target loss per domain, with the evidence it rests on."""
+"""Fit a target loss per domain to proxy results, with the evidence for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MapDomains = Callable[[Callable[[Domain], DomainTarget], Iterable[Domain]], Iter
 
 
 class TargetError(ValueError):
-    """Proxy results that no target can be read from."""
+    """Proxy results from which no target can be predicted."""
 
 
 def fit_targets(
@@ -39,10 +39,17 @@ def fit_targets(
     missing: Sequence[str] = (),
     map_domains: MapDomains = map,
 ) -> Targets:
-    """A target per domain: its law, fitted to the proxies' held-out losses, read at `token_budget` tokens.
+    """Fit a law to each domain's held-out losses of the proxies and evaluate it at the token budget.
 
-    D is tokens of the whole mixture; `missing` names proxies that failed; `map_domains` is `map`, or does the same on
-    several cores. Raises TargetError for fewer than three usable points or domains that differ.
+    Args:
+        initial: held-out losses of the base model.
+        proxies: results of the proxies that finished.
+        token_budget: D at which laws are evaluated, tokens of the whole mixture.
+        settings: section `targets` of params.yaml.
+        missing: names of proxies that failed.
+        map_domains: `map`, or a function that does the same on several cores.
+
+    Raises TargetError for fewer than three usable points, domains that differ, or losses that no law can be fitted to.
     """
     points = _points(proxies, settings)
     if len({point.tokens for point in points}) < PARAMETERS:
@@ -68,7 +75,7 @@ def _flagged(domain: DomainTarget, flag: Flag) -> DomainTarget:
 
 
 def _points(proxies: Sequence[ProxyResult], settings: config.Targets) -> list[LossPoint]:
-    """The points of the laws, in order of tokens. An evaluation before the first step is no point of a law."""
+    """Return the points of the laws in order of tokens, without evaluations before the first step."""
     if not proxies:
         return []
     if settings.points == "final":
@@ -77,8 +84,8 @@ def _points(proxies: Sequence[ProxyResult], settings: config.Targets) -> list[Lo
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """One law, fitted to one domain's points."""
+class _Candidate:
+    """One kind of law for one domain's points."""
 
     law: LawName
     initial_loss: float
@@ -92,7 +99,7 @@ class _Reading:
 
     @cached_property
     def leave_largest_out_error(self) -> float | None:
-        """(predicted − measured) / measured at the largest proxies, from a law that has not seen them."""
+        """(predicted − measured) / measured at the largest proxies for a law fitted to the others; None: too few."""
         largest = self.tokens == self.tokens.max()
         if len(np.unique(self.tokens[~largest])) < PARAMETERS:
             return None
@@ -101,9 +108,10 @@ class _Reading:
         return (float(rest.fit().predict(self.tokens.max())) - measured) / measured
 
     def other(self, token_budget: int) -> OtherLaw:
-        law = _law(self.fit())
-        target = float(law.predict(token_budget))
-        return OtherLaw(law=law, target=target, leave_largest_out_error=self.leave_largest_out_error)
+        """Return the law and its target as the one not chosen."""
+        fit = self.fit()
+        target = float(fit.predict(token_budget))
+        return OtherLaw(law=_law(fit), target=target, leave_largest_out_error=self.leave_largest_out_error)
 
 
 def _target(domain: Domain, points: list[LossPoint], token_budget: int, settings: config.Targets) -> DomainTarget:
@@ -112,22 +120,25 @@ def _target(domain: Domain, points: list[LossPoint], token_budget: int, settings
     losses = np.array([point.losses[name] for point in points])
     for loss in (initial_loss, *losses):
         if not (np.isfinite(loss) and loss > 0):
-            raise TargetError(f"{name}: a held-out loss is {loss}, which no law can be fitted to; measure it again")
+            raise TargetError(
+                f"{name}: held-out loss {loss} must be positive and finite to fit a law; measure it again"
+            )
     names = _laws_to_try(settings.law, tokens, losses, initial_loss)
     chosen, *others = sorted(
-        (_Reading(law, initial_loss, tokens, losses) for law in names),
-        key=lambda reading: abs(reading.leave_largest_out_error or 0.0),  # without an error the order stays
+        (_Candidate(law, initial_loss, tokens, losses) for law in names),
+        key=lambda candidate: abs(
+            candidate.leave_largest_out_error or 0.0
+        ),  # the order is kept where there is no error
     )
     fit = chosen.fit(bootstrap=settings.bootstrap)
-    law = _law(fit)
-    target = float(law.predict(token_budget))
+    target = float(fit.predict(token_budget))
     interval = fit.interval(token_budget, settings.interval)
     return DomainTarget(
         target=target,
         evidence=Evidence(
             tokens=tokens.tolist(),
             losses=losses.tolist(),
-            law=law,
+            law=_law(fit),
             standard_errors=fit.standard_errors,
             interval=interval,
             leave_largest_out_error=chosen.leave_largest_out_error,
@@ -140,7 +151,7 @@ def _target(domain: Domain, points: list[LossPoint], token_budget: int, settings
 def _laws_to_try(
     wanted: LawName | Literal["auto"], tokens: np.ndarray, losses: np.ndarray, initial_loss: float
 ) -> tuple[LawName, ...]:
-    """The anchored law falls from the initial loss, so it cannot pass through a domain that the proxies made worse."""
+    """Return the laws to fit; not the anchored one for losses above the initial loss, from which it only falls."""
     if losses[tokens == tokens.max()].mean() >= initial_loss:
         return ("chinchilla",)
     return ("chinchilla", "anchored") if wanted == "auto" else (wanted,)

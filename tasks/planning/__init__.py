@@ -1,1 +1,1 @@
-"""The cost of a pipeline, before it runs."""
+"""The estimated cost of a pipeline, before it runs."""

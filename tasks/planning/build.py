@@ -1,8 +1,8 @@
-"""What a run will cost: its stages put together from settings, priced, and timed by a short probe. Writes nothing."""
+"""The plan of a pipeline: its stages from the settings, their cost, and times from a short probe. Writes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -10,16 +10,16 @@ from tasks.planning.inputs import Inputs, is_base, read_inputs
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_speed
 from tasks.planning.stages import planned_stages, settings_of_comparison
 from tasks.runs.devices import gpu_count
-from velocitune_core.config import Params, Training
-from velocitune_core.plan.cost import Disk, ModelShape, Price, Speed, Stage, disk, price, total
-from velocitune_core.plan.memory import Memory, Remedy, Setting, fits, memory, parse_size, remedies
+from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
+from velocitune_core.plan.cost import Cost, Disk, ModelShape, Speed, Stage, disk, estimate_cost, total_cost
+from velocitune_core.plan.memory import Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 
 ALONE, TOGETHER = "one process", "side by side"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a training fits into a device, and what to change if not."""
+    """Whether a run fits into a device, and what to change if not."""
 
     fits: bool
     remedies: list[Remedy]
@@ -27,59 +27,65 @@ class Fit:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory of one kind of training."""
+    """Memory of one kind of run, per device."""
 
     name: str
     setting: Setting
     memory: Memory
-    fit: Fit | None  # None: not asked
+    fit: Fit | None  # None: no device size was given
 
 
 @dataclass(frozen=True)
 class Plan:
+    """What a pipeline will take: tokens, steps, FLOPs, seconds, bytes."""
+
     shape: ModelShape
     stages: list[Stage]
-    prices: list[Price]  # one per stage
-    total: Price
+    prices: list[Cost]  # one per stage
+    total: Cost
     footprints: list[Footprint]
     disk: Disk
-    probes: dict[str, Probed]  # by what was timed
-    finished: int  # trainings of the comparison that are there, and not priced
-    notes: list[str]
+    probes: dict[str, Probed]  # by the way in which runs were timed
+    finished: int  # runs of the comparison that are finished, and not priced
+    assumptions: list[str]  # and what could not be timed
 
 
 def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None = None, probe: bool = True) -> Plan:
-    """Price the pipeline under `params`, or with `compare` the comparison instead of the one training.
+    """Estimate the cost of the pipeline under `params`; with `compare`, of the comparison in place of the one training.
 
-    Raises ConfigError and ModelError for settings that cannot be priced.
+    Args:
+        device_bytes: size of a device, to check whether runs fit; None to leave that out.
+        probe: whether to time a few steps on this machine.
+
+    Raises ConfigError and ModelError for settings whose cost cannot be estimated.
     """
     inputs = read_inputs(params)
     stages, finished = planned_stages(params, inputs, compare)
-    probes, notes = _probes(params, inputs, compare) if probe else ({}, ["no times: not probed"])
+    probes, untimed = _probes(params, inputs, compare) if probe else ({}, ["no times: not probed"])
     speeds = [_speed(stage, probes, params) for stage in stages]
-    prices = price(stages, inputs.shape, speeds)
+    prices = estimate_cost(stages, inputs.shape, speeds)
     packed = sum(domain.train.tokens + domain.held_out.tokens for domain in inputs.manifest.domains.values())
     published = int(is_base(params)) + int(not compare)  # models/base, models/trained
     return Plan(
         shape=inputs.shape,
         stages=stages,
         prices=prices,
-        total=total(prices),
+        total=total_cost(prices),
         footprints=_footprints(params, inputs.shape, stages, device_bytes),
         disk=disk(stages, inputs.shape, packed, published),
         probes=probes,
         finished=finished,
-        notes=[*inputs.assumptions, *notes],
+        assumptions=[*inputs.assumptions, *untimed],
     )
 
 
 def device_size(text: str) -> int:
-    """Bytes of a size such as 80GB. Raises ConfigError for anything else."""
+    """Return the bytes of a size such as 80GB. Raises ConfigError for anything else."""
     return parse_size(text)
 
 
 def setting_of(training: Training, params: Params, processes: int, reference: bool = False) -> Setting:
-    """What the memory of a training depends on."""
+    """Return what the memory of a run depends on."""
     share = training.batch_sequences // processes
     return Setting(
         sequence_length=params.data.sequence_length,
@@ -94,7 +100,7 @@ def setting_of(training: Training, params: Params, processes: int, reference: bo
 
 
 def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_bytes: int | None) -> list[Footprint]:
-    """Of the training, or of those of a comparison, on one device each; and of proxies where they run unlike it."""
+    """Return the memory of the training or of a comparison's runs, and of proxies if their processes differ."""
     last = stages[-1]
     counts = {last.name: params.resources.processes if last.name == "train" else 1, "proxies": params.proxies.processes}
     found = []
@@ -104,40 +110,45 @@ def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_b
         reference = name != "proxies" and any(run.reference for run in last.runs)
         setting = setting_of(params.training, params, processes, reference)
         fit = None
+        if device_bytes is not None or gpu_count():
+            setting = replace(setting, logits_at_once=LOGITS_AT_ONCE_ON_GPU)
         if device_bytes is not None:
             fitting = fits(shape, setting, device_bytes)
-            more = name != "compare"
-            fit = Fit(fitting, [] if fitting else remedies(shape, setting, device_bytes, more_processes=more))
-        found.append(Footprint(name, setting, memory(shape, setting), fit))
+            several = name != "compare"  # runs of a comparison have one process each
+            fit = Fit(fitting, [] if fitting else remedies(shape, setting, device_bytes, more_processes=several))
+        found.append(Footprint(name, setting, memory_of(shape, setting), fit))
     return found
 
 
 def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Probed], list[str]]:
-    """Timings of a training alone on its device, and of each other way in which the plan runs trainings."""
+    """Time a run alone on its device, and each other way in which runs are executed; return also what is untimed."""
     wanted = {ALONE: (params, 1)}
     if compare and (together := settings_of_comparison(params)) != params:
         wanted[TOGETHER] = (together, 1)
     several = {params.proxies.processes} | (set() if compare else {params.resources.processes})
     wanted |= {f"{processes} processes": (params, processes) for processes in sorted(several - {1})}
-    probes, notes = {}, _busy()
+    probes, untimed = {}, _busy()
     for name, (settings, processes) in wanted.items():
         try:
             probes[name] = probe_speed(settings, inputs, setting_of(params.training, settings, processes))
         except NotProbedError as error:
-            notes.append(f"no times of {name}: {error}")
-    return probes, notes
+            untimed.append(f"no times of {name}: {error}")
+    return probes, untimed
 
 
 def _busy() -> list[str]:
-    """Times are those of the machine as it is."""
+    """Warn if other programs use this machine: the times then hold only as long as they do."""
     load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
     if gpu_count() or load < cores / 2:
         return []
-    return [f"this machine stays as busy (load {load:.1f} on {cores} cores); resources.threads 1 suffers least from it"]
+    return [
+        f"other programs go on using this machine (load {load:.1f} on {cores} cores); "
+        "with resources.threads: 1 they slow a run least"
+    ]
 
 
 def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | None:
-    """Of the probe that ran as the stage will; only the training and the comparison may run unlike the rest."""
+    """Return the speed from the probe that was executed as the stage will be; None if there is no such probe."""
     name = ALONE
     if stage.name == "compare" and settings_of_comparison(params) != params:
         name = TOGETHER

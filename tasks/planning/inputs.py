@@ -1,4 +1,4 @@
-"""What a plan rests on: the model's shape and the domains' sizes, as made, or as far as settings tell."""
+"""What a plan is computed from: the model's shape and the domains' sizes, measured or estimated from settings."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from tasks.runs.jobs import base_domains
 from tasks.workspace import paths
 from velocitune_core.config import Base, ConfigError, Domain, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
-from velocitune_core.model.folder import ModelError, count_parameters
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.modules import count_parameters
 from velocitune_core.plan.cost import ModelShape
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-BYTES_PER_TOKEN = 4  # of text, where only the size of a file is known; assumed
-PLAIN = (".jsonl", ".txt", ".md")
+BYTES_PER_TOKEN = 4  # of text; assumed where only the size of a file is known
+PLAIN_TEXT = (".jsonl", ".txt", ".md")
 
 
 @dataclass(frozen=True)
 class Inputs:
     shape: ModelShape
-    manifest: Manifest  # prepared/manifest.json, or a stand-in with the sizes that settings tell
-    initial: InitialLosses  # as measured, or stand-ins: only what a job is made of
-    targets: Targets
+    manifest: Manifest  # prepared/manifest.json, or a stand-in with sizes estimated from the settings
+    initial: InitialLosses  # as measured, or a stand-in, which serves only to make jobs
+    targets: Targets  # likewise
     assumptions: list[str]
 
 
 def read_inputs(params: Params) -> Inputs:
-    """Raises ConfigError for a domain whose size nothing tells, ModelError for a model without configuration."""
+    """Read what exists in the workspace and estimate the rest.
+
+    Raises ConfigError for a domain whose size cannot be estimated, ModelError for a model without configuration.
+    """
     shape = shape_of(read_model_config(params))
     manifest, assumptions = _manifest(params, shape)
     if is_base(params):
-        assumptions.append(f"the tokenizer of the base fills base.vocabulary_size {shape.vocabulary_size:,}")
+        assumptions.append(f"the tokenizer of the base has base.vocabulary_size tokens, {shape.vocabulary_size:,}")
     names = list(manifest.domains)
     initial = InitialLosses(losses=dict.fromkeys(names, 2.0), tokens={}, seconds=0.0)
     targets = Targets.model_validate({"domains": {name: {"target": 1.0} for name in names}})
@@ -53,7 +57,10 @@ def is_base(params: Params) -> bool:
 
 
 def read_model_config(params: Params) -> PreTrainedConfig:
-    """Of the base as settings describe it, or of the folder of a model; its weights need not be there."""
+    """Return the configuration of the base from the settings, or of a model's folder; its parameters are not read.
+
+    Raises ModelError for a folder without a config.json that can be read.
+    """
     from transformers import AutoConfig
 
     if is_base(params):
@@ -70,7 +77,7 @@ def read_model_config(params: Params) -> PreTrainedConfig:
 
 
 def shape_of(config: PreTrainedConfig) -> ModelShape:
-    """Parameters are counted on torch's meta device, which holds none."""
+    """Return sizes of a model; parameters are counted on torch's meta device, which allocates none."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -92,7 +99,7 @@ def shape_of(config: PreTrainedConfig) -> ModelShape:
 
 
 def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
-    """For the base's own packed domains: it takes all of them, not just what the mixture does."""
+    """Return manifests of the base's own packed domains: without `max_tokens`, which limits only the mixture."""
     domains = {name: params.domains[name] for name in base_domains(params)}
     return {
         name: _stand_in(params, _source_tokens(params, domain) or domain.max_tokens or 0)
@@ -101,7 +108,7 @@ def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
 
 
 def _base_config(base: Base, sequence_length: int) -> PreTrainedConfig:
-    """As `build_llama` makes it, before there is a tokenizer."""
+    """Return the configuration that `build_llama` makes, without its tokenizer."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -117,20 +124,20 @@ def _base_config(base: Base, sequence_length: int) -> PreTrainedConfig:
 
 
 def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
-    """What the stage `prepare` made if it still describes these settings, else a stand-in, and what was assumed."""
+    """Return prepared/manifest.json if it fits these settings, otherwise a stand-in; and what was assumed."""
     assumptions = []
     if paths.MANIFEST.exists():
         manifest = Manifest.read(paths.MANIFEST)
         if list(manifest.domains) == list(params.domains) and manifest.sequence_length == params.data.sequence_length:
             return manifest, assumptions
-        assumptions.append(f"{paths.MANIFEST} is of other domains or another sequence length, and is not used")
+        assumptions.append(f"{paths.MANIFEST} has other domains or another sequence length, and is not used")
     domains, problems = {}, []
     for name, domain in params.domains.items():
-        tokens, why = _tokens(params, domain)
+        tokens, reason = _tokens(params, domain)
         if not tokens:
-            problems.append(f"  domains.{name}: {why}")
+            problems.append(f"  domains.{name}: {reason}")
         else:
-            assumptions.append(f"{name}: {tokens:,} training tokens, {why}")
+            assumptions.append(f"{name}: {tokens:,} training tokens, {reason}")
             domains[name] = _stand_in(params, tokens)
     if problems:
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(problems))
@@ -141,25 +148,25 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
 
 
 def _tokens(params: Params, domain: Domain) -> tuple[int, str]:
-    """Of a domain's training split, and how that is known; 0, and what to do, where it is not."""
-    held, cap, budget = _source_tokens(params, domain), domain.max_tokens, params.training.token_budget
-    if cap is not None and not 0 < held < cap:
-        return cap, "its max_tokens"
-    if held:
-        return held, f"{BYTES_PER_TOKEN} bytes of its files each, less what is held out"
+    """Return an estimate of a domain's training tokens, and what it is based on; or 0, and what to do."""
+    found, limit, budget = _source_tokens(params, domain), domain.max_tokens, params.training.token_budget
+    if limit is not None and not 0 < found < limit:
+        return limit, "its max_tokens"
+    if found:
+        return found, f"from its files at {BYTES_PER_TOKEN} bytes per token, less what is held out"
     if budget is not None:
         return budget // len(params.domains), "an even share of training.token_budget"
-    return 0, "nothing tells how much it holds; give max_tokens or training.token_budget, or run the stage `prepare`"
+    return 0, "its size is unknown; set max_tokens or training.token_budget, or run the stage `prepare`"
 
 
 def _source_tokens(params: Params, domain: Domain) -> int:
-    """Rough, from the bytes of plain text; 0 where there are none to be seen."""
+    """Estimate the tokens of the training split from the bytes of plain text; 0 if there are no such files."""
     if domain.source.type not in {"jsonl", "text"}:
         return 0
     root = Path(params.data.path)
     path = root / domain.source.path
     found = [path] if path.is_file() else [*path.rglob("*")] if path.is_dir() else [*root.glob(domain.source.path)]
-    plain = sum(file.stat().st_size for file in found if file.is_file() and file.suffix in PLAIN)
+    plain = sum(file.stat().st_size for file in found if file.is_file() and file.suffix in PLAIN_TEXT)
     return int(plain / BYTES_PER_TOKEN * (1 - params.data.held_out_fraction))
 
 

@@ -1,4 +1,4 @@
-"""Timing a few real steps on this machine, in processes that are started as a training's are."""
+"""Time a few real steps on this machine, in processes that are started like those of a run."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tasks.runs.devices import Device, gpu_count, threads_per_process
 from velocitune_core.config import Params, Training
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.plan.cost import Speed, checkpoint_bytes
-from velocitune_core.plan.memory import HEAP, Setting, memory
-from velocitune_core.plan.probe import Probe, Timings
+from velocitune_core.plan.memory import HEAP, Setting, memory_of
+from velocitune_core.plan.probe import Probe, ProbeTimings
 
-STEPS, SECONDS = 12, 6.0  # of training, at most
-MICRO_BATCHES = 4  # per process and step, at most; more would only repeat what was timed
-COPIES = 4  # side by side, at most
-LARGEST_CHECKPOINT_BYTES = 2 * 10**9  # that is written to a temporary folder for its time
-SECONDS_AT_MOST = 180
+MAX_STEPS, MAX_STEP_SECONDS = 12, 6.0  # of training
+MAX_MICRO_BATCHES = 4  # per process and step; more would repeat what was timed
+MAX_COPIES = 4  # at once
+MAX_CHECKPOINT_BYTES = 2 * 10**9  # larger ones are not written to time them
+MAX_SECONDS = 180  # of a whole probe
 
 
 class NotProbedError(Exception):
-    """Why there are no times: this machine cannot run what was to be timed."""
+    """This machine cannot run what was to be timed; the message says why."""
 
 
 @dataclass(frozen=True)
 class Probed:
-    """Speed of each of several trainings that ran at once, the median over them."""
+    """The speed of each of several runs at once: the median over them."""
 
     speed: Speed
     step_seconds: float  # of a whole batch
@@ -46,21 +46,21 @@ class Probed:
 
 
 def bfloat16_here(training: Training) -> bool:
-    """Whether matrix products would run in bfloat16 on this machine."""
+    """Return whether matrix products would be computed in bfloat16 on this machine."""
     import torch
 
-    from velocitune_core.train.learner import uses_bfloat16
+    from velocitune_core.train.precision import uses_bfloat16
 
     return uses_bfloat16(training.precision, torch.device("cuda" if gpu_count() else "cpu"))
 
 
 def probe_speed(params: Params, inputs: Inputs, setting: Setting) -> Probed:
-    """Time a training of `params` in `setting.processes` processes, as many at once as run side by side on a device.
+    """Time a run under `params` in `setting.processes` processes, with as many runs at once as share a device.
 
-    Raises NotProbedError where this machine lacks memory or devices, or a step takes too long.
+    Raises NotProbedError if this machine lacks memory or devices, or a step takes too long.
     """
-    copies = min(params.resources.trainings_per_device, COPIES)
-    _check_room(inputs, setting, copies)
+    copies = min(params.resources.trainings_per_device, MAX_COPIES)
+    _check_memory(inputs, setting, copies)
     threads = threads_per_process(params.resources, setting.processes)
     with tempfile.TemporaryDirectory() as folder:
         probe = Probe(
@@ -69,9 +69,9 @@ def probe_speed(params: Params, inputs: Inputs, setting: Setting) -> Probed:
             sequence_length=setting.sequence_length,
             vocabulary_size=inputs.shape.vocabulary_size,
             evaluation_sequences=setting.evaluation_sequences,
-            steps=STEPS,
-            seconds=SECONDS,
-            saves=checkpoint_bytes(inputs.shape) <= LARGEST_CHECKPOINT_BYTES,
+            steps=MAX_STEPS,
+            seconds=MAX_STEP_SECONDS,
+            saves=checkpoint_bytes(inputs.shape) <= MAX_CHECKPOINT_BYTES,
             threads=threads,
         )
         started, timings = _run(probe, [Path(folder) / str(number) for number in range(copies)], setting.processes)
@@ -94,8 +94,8 @@ def probe_speed(params: Params, inputs: Inputs, setting: Setting) -> Probed:
     )
 
 
-def _check_room(inputs: Inputs, setting: Setting, copies: int) -> None:
-    needed, gpus = memory(inputs.shape, setting).peak * copies, gpu_count()
+def _check_memory(inputs: Inputs, setting: Setting, copies: int) -> None:
+    needed, gpus = memory_of(inputs.shape, setting).peak * copies, gpu_count()
     if gpus and setting.processes > gpus:
         raise NotProbedError(f"{setting.processes} processes need as many GPUs, this machine has {gpus}")
     if gpus:
@@ -109,7 +109,7 @@ def _check_room(inputs: Inputs, setting: Setting, copies: int) -> None:
 
 
 def _model_folder(params: Params, folder: Path) -> str:
-    """The model's own folder, or one of its shape with random weights."""
+    """Return the model's own folder, or write a model of the same shape with random parameters."""
     if not is_base(params) and not check_model_folder(params.model.path):
         return params.model.path
     import torch
@@ -123,12 +123,13 @@ def _model_folder(params: Params, folder: Path) -> str:
 
 
 def _shortened(training: Training, setting: Setting) -> Training:
-    batch = min(setting.batch_sequences, MICRO_BATCHES * setting.micro_batch_sequences * setting.processes)
+    """Return the settings with a batch of a few micro-batches."""
+    batch = min(setting.batch_sequences, MAX_MICRO_BATCHES * setting.micro_batch_sequences * setting.processes)
     return training.model_copy(update={"batch_sequences": batch})
 
 
-def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[Timings]]:
-    """Start one probe per folder, all at once; returns when they were started, and what they say."""
+def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[ProbeTimings]]:
+    """Start one probe per folder, all at once; return when (in seconds since 1970), and their timings."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "velocitune_core.plan.probe"]
     device = Device((0,) if gpu_count() and processes == 1 else (), probe.threads)
@@ -144,17 +145,17 @@ def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list
                     subprocess.Popen([*command, str(folder / "probe.json")], env=environment, stdout=log, stderr=log)
                 )
         for process, folder in zip(running, folders, strict=True):
-            if process.wait(started + SECONDS_AT_MOST - time.time()) != 0:
+            if process.wait(started + MAX_SECONDS - time.time()) != 0:
                 last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
                 raise NotProbedError(f"its process failed: {''.join(last)}")
     except subprocess.TimeoutExpired:
-        raise NotProbedError(f"a few steps take more than {SECONDS_AT_MOST} s here") from None
+        raise NotProbedError(f"a few steps take more than {MAX_SECONDS} s here") from None
     finally:
         for process in running:
             process.terminate()
             process.wait()
     return started, [
-        Timings.model_validate_json((folder / "timings.json").read_text(encoding="utf-8")) for folder in folders
+        ProbeTimings.model_validate_json((folder / "timings.json").read_text(encoding="utf-8")) for folder in folders
     ]
 
 

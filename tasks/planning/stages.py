@@ -1,4 +1,4 @@
-"""The stages of a run and the trainings that each of them takes, from the code that will start them."""
+"""The stages of a pipeline and the runs of each, made by the code that will start them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tasks.runs.launch import run_folder
 from tasks.runs.search import find_weights
 from velocitune_core.config import Params
 from velocitune_core.contracts import TrainResult
-from velocitune_core.model.folder import weights_digest
+from velocitune_core.model.io import model_digest
 from velocitune_core.plan.cost import Run, Stage, planned_run
 from velocitune_core.strategies import strategy_class
 from velocitune_core.train.job import TrainJob
 
-UNHASHED = ""  # of a model whose weights decide nothing here
+UNHASHED = ""  # in place of the hash of a model's parameters, on which no cost depends
 
 
 def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[Stage], int]:
-    """The stages that train or evaluate, in order, and how many trainings of a comparison are there already."""
+    """Return the stages that train or evaluate, in order, and how many runs of a comparison are finished."""
     held_out = sum(domain.held_out.sequences for domain in inputs.manifest.domains.values())
     length = inputs.manifest.sequence_length
     at_once = parallel_trainings(params.resources)
@@ -49,7 +49,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
 
 
 def needed_jobs(job: TrainJob, reference: TrainJob) -> list[TrainJob]:
-    """All trainings that a job takes, in order: the reference model of a search, the search, and itself."""
+    """Return all runs that a job needs, in order: the reference model of a search, the search, and itself."""
     if job.strategy.search is None:
         return [job]
     search, before = search_job(job), []
@@ -60,30 +60,30 @@ def needed_jobs(job: TrainJob, reference: TrainJob) -> list[TrainJob]:
 
 
 def settings_of_comparison(params: Params) -> Params:
-    """As the stage `compare` runs its trainings."""
-    from tasks.stages.compare import side_by_side  # imports Prefect, which a plan of one training can spare
+    """Return the settings under which the stage `compare` executes its runs."""
+    from tasks.stages.compare import side_by_side  # imports Prefect, which takes seconds
 
     return side_by_side(params)
 
 
 def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]:
-    """Trainings of the comparison that are still missing, and how many are there; a shared reference counts once."""
-    from tasks.stages.compare import compared_lines, in_order, parent_of
+    """Return the runs of the comparison that are missing, and how many are finished; a shared reference counts once."""
+    from tasks.stages.compare import comparison_settings, parent_of, runs_in_order
 
-    settings, digest = compared_lines(params), _digest(params)
+    settings, digest = comparison_settings(params), _digest(params)
     needed: dict[str, TrainJob] = {}
     done: dict[str, TrainResult] = {}
 
     def job_of(label: str, seed: int) -> TrainJob:
         return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
 
-    for label, seed in in_order(params):
+    for label, seed in runs_in_order(params):
         job, reference = job_of(label, seed), job_of(settings.baseline, seed)
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
         if parent is not None:
             found = done.get(f"{parent}-seed-{seed}")
             job = with_weights(job, job.name, found.mean_domain_weights if found else job.weights)
-            if found is None:  # its weights are not known, so neither is its folder
+            if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
         needed |= {each.name: each for each in needed_jobs(job, reference)}
@@ -92,7 +92,7 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
 
 
 def finished_runs(job: TrainJob, reference: TrainJob) -> dict[str, TrainResult]:
-    """Results, by name, of those trainings that a job takes that are there already."""
+    """Return the results, by name, of those runs that a job needs and that are finished."""
     done: dict[str, TrainResult] = {}
 
     def take(needed: TrainJob) -> TrainResult:
@@ -108,10 +108,10 @@ def finished_runs(job: TrainJob, reference: TrainJob) -> dict[str, TrainResult]:
 
 
 class _MissingError(Exception):
-    """A training that has not been run."""
+    """A run that is not finished."""
 
 
 def _digest(params: Params) -> str:
-    """Of the model's weights, where there are some: the folders of finished trainings are named by it."""
+    """Return the hash of the model's parameters, by which the folders of finished runs are named, if there are any."""
     folder = Path(params.model.path)
-    return weights_digest(folder) if (folder / "config.json").exists() else UNHASHED
+    return model_digest(folder) if (folder / "config.json").exists() else UNHASHED

@@ -1,1 +1,1 @@
-"""How the large mixture is made."""
+"""The inputs of the large mixture, and how they are made."""

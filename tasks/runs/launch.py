@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import velocitune_core
 from tasks.runs.devices import Device, leased_device
 from tasks.runs.verify_data import check_packed
-from tasks.views.terminal import Watcher
+from tasks.views.watcher import Watcher
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import write_text
 from velocitune_core.strategies import strategy_file
-from velocitune_core.train.__main__ import STOPPED
 from velocitune_core.train.events import read_events_from
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.stop import STOPPED
 
 if TYPE_CHECKING:
     from prefect import State, Task

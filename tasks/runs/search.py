@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tasks.runs.jobs import search_job, with_weights
 from tasks.runs.launch import run_folder
 from velocitune_core.contracts import TrainResult
-from velocitune_core.model.folder import weights_digest
+from velocitune_core.model.io import model_digest
 from velocitune_core.strategies import strategy_class
 from velocitune_core.train.job import TrainJob
 
@@ -32,7 +32,7 @@ def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], T
     if strategy_class(job.strategy.name).needs_reference:
         before.append(run(reference))
         folder = run_folder(reference) / "model"
-        search = search.model_copy(update={"reference": str(folder), "reference_sha256": weights_digest(folder)})
+        search = search.model_copy(update={"reference": str(folder), "reference_sha256": model_digest(folder)})
     found = run(search)
     runs = [*before, found]
     spent = Search(sum(each.tokens for each in runs), sum(each.seconds.total for each in runs))

@@ -13,7 +13,8 @@ from prefect import task
 from tasks.runs.jobs import base_domains, base_job
 from tasks.runs.launch import run_folder, run_training
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.terminal import PackingBar, PrefectWatcher, TerminalWatcher
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import PackingBar, TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import Base, Params
 from velocitune_core.contracts import DomainManifest, TrainResult
@@ -21,7 +22,9 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.sources import MalformedRows, read_documents
 from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.files import replacing
-from velocitune_core.model.folder import build_llama, load_tokenizer, save_model, train_tokenizer
+from velocitune_core.model.build import build_llama, train_tokenizer
+from velocitune_core.model.io import save_model
+from velocitune_core.model.tokenizer import load_tokenizer
 
 SCRATCH = paths.RUNS / "base-inputs"
 UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"

@@ -1,4 +1,4 @@
-"""Strategies × seeds: each training, and the comparison that they add up to."""
+"""Strategies × seeds: each run, and the comparison of all."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from tasks.runs.search import Search, find_weights
 from tasks.stages.downstream import Questions, evaluate_downstream
 from tasks.stages.proxies import read_proxies
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.prefect_artifacts import print_table, publish_table
-from tasks.views.terminal import PrefectWatcher, TerminalWatcher
+from tasks.views.prefect_artifacts import publish_table
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
 from velocitune_core.comparison.metrics import check_comparison
+from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
 from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Targets, TrainResult
 from velocitune_core.files import replacing
-from velocitune_core.report.comparison_page import (
-    comparison_figures,
-    comparison_metrics,
-    formatted_comparison,
-    render_comparison,
-    save_png,
-)
+from velocitune_core.report.comparison_page import comparison_figures, render_comparison
+from velocitune_core.report.html import save_png
 from velocitune_core.strategies import measured_options, strategy_class
 from velocitune_core.train.job import TrainJob
 
@@ -37,17 +34,17 @@ logger = logging.getLogger(__name__)
 SECONDS_BEFORE_RETRY = 5
 
 
-def compared_lines(params: Params) -> Compare:
-    """The comparison's settings. Raises ConfigError where params.yaml has none."""
+def comparison_settings(params: Params) -> Compare:
+    """Return the comparison's settings. Raises ConfigError if params.yaml has none."""
     if params.compare is None:
         raise ConfigError(f"{paths.PARAMS}: compare: missing; name the strategies to compare and their seeds")
     return params.compare
 
 
 def side_by_side(params: Params) -> Params:
-    """Settings under which trainings fill the machine: on a CPU, one thread and one training per core.
+    """Return settings under which runs use the whole machine: on a CPU, one run of one thread per core.
 
-    (A small model gains little from a second thread, and two processes of two threads each wait for one another.)
+    (A small model gains little from a second thread, and two processes of two threads each slow each other down.)
     """
     if gpu_count() or params.resources.trainings_per_device > 1:
         return params
@@ -56,17 +53,17 @@ def side_by_side(params: Params) -> Params:
 
 
 def parent_of(params: Params, label: str) -> str | None:
-    """The line whose run of the same seed this one starts from."""
-    settings = compared_lines(params)
-    line = settings.runs[label]
-    if strategy_class(line.strategy).needs_reference:
+    """Return the label whose run, under the same seed, must precede this one; None if there is none."""
+    settings = comparison_settings(params)
+    compared = settings.runs[label]
+    if strategy_class(compared.strategy).needs_reference:
         return settings.baseline
-    return line.weights_of
+    return compared.weights_of
 
 
-def in_order(params: Params) -> list[tuple[str, int]]:
-    """(label, seed) of every run, seed by seed, a run after the one that it starts from."""
-    settings = compared_lines(params)
+def runs_in_order(params: Params) -> list[tuple[str, int]]:
+    """Return (label, seed) of every run, seed by seed, each after the run that it depends on."""
+    settings = comparison_settings(params)
     labels = sorted(settings.runs, key=lambda label: parent_of(params, label) is not None)  # stable
     return [(label, seed) for seed in settings.seeds for label in labels]
 
@@ -75,9 +72,9 @@ def in_order(params: Params) -> list[tuple[str, int]]:
 def train_compared(
     params: Params, label: str, seed: int, parent: ComparedRun | None, questions: Questions | None
 ) -> ComparedRun:
-    """Train one line under one seed, or take what an earlier comparison left; then score it downstream if asked to."""
+    """Run one label under one seed, or take its finished run; then evaluate it downstream if questions are given."""
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    targets, settings = Targets.read(paths.TARGETS), compared_lines(params)
+    targets, settings = Targets.read(paths.TARGETS), comparison_settings(params)
 
     def job_of(name: str) -> TrainJob:
         return compared_job(params, manifest, initial, targets, name, seed)
@@ -86,10 +83,10 @@ def train_compared(
         child = Tracker(params).child(job.name, run_folder(job).name, {"velocitune.seed": str(seed)})
         return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
 
-    line, job = settings.runs[label], job_of(label)
+    compared, job = settings.runs[label], job_of(label)
     search = Search()
-    uses_targets = line.targets == "fitted" and "target_loss" in measured_options(line.strategy)
-    if line.weights_of:
+    uses_targets = compared.targets == "fitted" and "target_loss" in measured_options(compared.strategy)
+    if compared.weights_of:
         assert parent is not None
         uses_targets = parent.uses_targets
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
@@ -109,15 +106,18 @@ def train_compared(
 
 
 def _downstream(model: Path, questions: Questions | None, params: Params) -> dict[str, float]:
-    """Bits per byte by family of tasks."""
+    """Return bits per byte by family of tasks; nothing without questions."""
     return {} if questions is None else evaluate_downstream.fn(model, questions, params).families
 
 
 @task(name="write comparison")
 def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
-    """results/comparison.json, and comparison/: one page, its figures. Raises ContractError for runs that differ."""
+    """Write results/comparison.json, and comparison/report with one page and its figures.
+
+    Raises ContractError for runs that cannot be compared.
+    """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    targets, settings, proxies = Targets.read(paths.TARGETS).losses(), compared_lines(params), read_proxies()
+    targets, settings, proxies = Targets.read(paths.TARGETS).losses(), comparison_settings(params), read_proxies()
     without_gap = [name for name, loss in initial.losses.items() if targets[name] >= loss]
     comparison = Comparison(
         baseline=settings.baseline,
@@ -144,7 +144,7 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
 
 @task(name="publish comparison")
 def publish_comparison(params: Params, comparison: Comparison) -> None:
-    """The table in Prefect's UI and on the terminal; page, figures and metrics in MLflow."""
+    """Show the table in Prefect's UI and on the terminal, and log page, figures and metrics to MLflow."""
     rows = formatted_comparison(comparison)
     publish_table("comparison", "Strategies compared, mean ± 95 % interval over seeds", rows)
     print_table("Strategies compared", rows)
@@ -157,9 +157,9 @@ def publish_comparison(params: Params, comparison: Comparison) -> None:
 
 
 def finished_before(params: Params) -> int:
-    """How many of the runs need no training any more, of those that can be told before any training."""
+    """Count the finished runs, among those that depend on no other run."""
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     targets = Targets.read(paths.TARGETS)
-    independent = [(label, seed) for label, seed in in_order(params) if parent_of(params, label) is None]
+    independent = [(label, seed) for label, seed in runs_in_order(params) if parent_of(params, label) is None]
     jobs = [compared_job(params, manifest, initial, targets, label, seed) for label, seed in independent]
     return sum((run_folder(job) / "result.json").exists() for job in jobs if job.strategy.search is None)

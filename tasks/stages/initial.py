@@ -1,4 +1,4 @@
-"""Where every domain starts: the base model's held-out losses."""
+"""Initial losses: the base model on each domain's held-out set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from velocitune_core.contracts import InitialLosses, Manifest
 
 @task(name="evaluate base model")
 def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
-    """results/initial.json; in the precision and batches that the training evaluates with."""
+    """Write results/initial.json: held-out losses in nats per token, in the training's precision and batch size."""
     from velocitune_core.data.dataset import load_split
     from velocitune_core.parallel.ranks import join_ranks
     from velocitune_core.train.learner import Learner

@@ -17,7 +17,7 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.sources import MalformedRows, read_documents
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.files import replacing
-from velocitune_core.model.folder import load_tokenizer
+from velocitune_core.model.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
 

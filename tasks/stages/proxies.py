@@ -12,7 +12,8 @@ from prefect.states import State
 from tasks.runs.jobs import proxy_name
 from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_folder, run_training
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.terminal import PrefectWatcher, TerminalWatcher
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import FEWEST_PROXIES, Params, Proxies
 from velocitune_core.contracts import ProxyResult

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import yaml
 from prefect import task
 
-from tasks.runs.jobs import initial_weights
+from tasks.runs.jobs import initial_weights, proxy_jobs, reference_job, training_job
+from tasks.runs.launch import run_folder
+from tasks.runs.search import find_weights
 from tasks.stages.proxies import read_proxies
+from tasks.views.publish import PublishedRun
 from tasks.workspace import paths
 from velocitune_core.config import Params
-from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.contracts import ContractError, InitialLosses, Manifest, Targets, TrainResult
 from velocitune_core.files import replacing, write_text
-from velocitune_core.report.run_page import render_report, report_figures, save_png
+from velocitune_core.report.html import save_png
+from velocitune_core.report.run_page import render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
+
+if TYPE_CHECKING:
+    from velocitune_core.train.job import TrainJob
 
 
 def read_results(params: Params) -> ReportData:
-    """Everything a report is made from.
+    """Read everything that a report is made from.
 
     Raises ContractError for a file that is missing or malformed, or for files of different domains.
     """
@@ -29,16 +38,16 @@ def read_results(params: Params) -> ReportData:
         proxies=tuple(read_proxies()),
         targets=Targets.read(paths.TARGETS),
         train=TrainResult.read(paths.TRAIN),
-        weights_0=initial_weights(params, manifest),
+        initial_domain_weights=initial_weights(params, manifest),
         config=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
 
 
 @task(name="write report")
 def write_report(params: Params) -> None:
-    """report/index.html, report/figures/*.png and metrics.json.
+    """Write report/index.html, report/figures/*.png and metrics.json.
 
-    Whatever stood in the folder is replaced. Raises ContractError as `read_results` does, before anything is written.
+    The folder is replaced. Raises ContractError as `read_results` does, before anything is written.
     """
     data = read_results(params)
     drawn = report_figures(data)
@@ -50,3 +59,18 @@ def write_report(params: Params) -> None:
             save_png(each.figure, figures / f"{each.name}.png")
         (folder / "index.html").write_text(page, encoding="utf-8")
     write_text(paths.METRICS, json.dumps(summary_metrics(data), indent=2, allow_nan=False) + "\n")
+
+
+def reported_runs(params: Params) -> list[PublishedRun]:
+    """Return the runs that the results come from: proxies, then a search for domain weights, then the training."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
+    before: list[TrainJob] = []
+
+    def finished(needed: TrainJob) -> TrainResult:
+        before.append(needed)
+        return TrainResult.read(run_folder(needed) / "result.json")
+
+    with suppress(ContractError):  # `make clean` has removed the folder of a search
+        job, _ = find_weights(job, reference_job(job), finished)
+    return [PublishedRun(each.name, run_folder(each)) for each in [*proxy_jobs(params, manifest), *before, job]]

@@ -1,4 +1,4 @@
-"""Targets from proxies, and what to make of them."""
+"""Target losses from the proxies."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from velocitune_core.contracts import InitialLosses, Manifest, Targets
 from velocitune_core.targets import fit_targets
 
 logger = logging.getLogger(__name__)
-FEW_DOMAINS = 32  # their laws are fitted before other processes would have started
-FITTED_TOGETHER = 8  # laws, so that a process is not asked for each alone
+FEW_DOMAINS = 32  # at most: their laws are fitted before other processes would have started
+LAWS_PER_CALL = 8  # of a process
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @task(name="fit targets")
 def write_targets(params: Params) -> Targets:
-    """results/targets.json: a law per domain, its target, its flags; flagged ones are named in the log."""
+    """Fit a law per domain, write results/targets.json, and log a warning for each flagged target."""
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     proxies = read_proxies()
     missing = missing_proxies(params.proxies, proxies)
@@ -43,8 +43,8 @@ def write_targets(params: Params) -> Targets:
 
 
 def on_all_cores(fit: Callable[[T], R], domains: Iterable[T]) -> Iterator[R]:
-    """`map` with a process on every core, and a bar."""
+    """Like `map`, in a process per core, with a progress bar."""
     waiting = list(domains)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork would copy Prefect's threads
-        fitted = pool.map(fit, waiting, chunksize=FITTED_TOGETHER)
+        fitted = pool.map(fit, waiting, chunksize=LAWS_PER_CALL)
         yield from tqdm(fitted, total=len(waiting), desc="targets", unit="law", dynamic_ncols=True)

@@ -10,7 +10,8 @@ from tasks.runs.jobs import reference_job, training_job
 from tasks.runs.launch import run_folder, run_training
 from tasks.runs.search import find_weights
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.terminal import PrefectWatcher, TerminalWatcher
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult

@@ -1,1 +1,1 @@
-"""What a run shows: MLflow, Prefect, the terminal."""
+"""Views of runs and results: MLflow, Prefect, the terminal."""

@@ -1,7 +1,7 @@
-"""MLflow as a view of the event files: one parent run per configuration, a child for every training.
+"""MLflow as a view of the event files: one parent run per configuration, a child run for every run of the program.
 
-Each metric carries the time of its event, and the store keeps one row per (key, time, step, value); so the whole file
-can be told again at any time, and what a failed or absent server missed is made up for without duplicates.
+Each metric carries the time of its event, and the store keeps one row per (key, time, step, value). So a whole event
+file can be logged again at any time: what a server has missed is added, and nothing appears twice.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
 logger = logging.getLogger(__name__)
-_connecting = threading.Lock()  # parallel proxies must not each create the store, or the parent run
-BATCH = 1000  # metrics per call, the most that MLflow takes
+_connecting = threading.Lock()  # or each of several parallel proxies would create the store and the parent run
+BATCH = 1000  # metrics per call, MLflow's limit
+PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
 
 
 class Tracker:
-    """The parent run of a configuration. Where MLflow cannot be reached, every method gives up with one warning."""
+    """The parent run of a configuration. If MLflow cannot be reached, one warning is logged and methods do nothing."""
 
     def __init__(self, params: Params) -> None:
         self._params = params
@@ -43,15 +44,15 @@ class Tracker:
         try:
             with _connecting:
                 self._connect()
-        except Exception as error:  # whatever is wrong with it, MLflow is only the view
-            self._give_up(error)
+        except Exception as error:  # whatever it is: MLflow is only a view
+            self._disconnect(error)
 
     @property
     def active(self) -> bool:
         return self._client is not None
 
     def child(self, name: str, job: str, tags: Mapping[str, str] | None = None) -> RunWatcher:
-        """The child run of one training, taken up again if it exists."""
+        """Return a watcher that logs to the child run `name` of the run folder `job`; an existing one is continued."""
         run_id = ""
         try:
             if self._client is not None:
@@ -59,45 +60,45 @@ class Tracker:
                 same = f"{PARENT_TAG}` = '{self._parent}' and tags.`{JOB_TAG}` = '{job}'"
                 run_id = self._find_or_create(same, name, labels)
         except Exception as error:
-            self._give_up(error)
+            self._disconnect(error)
         return RunWatcher(self._client if run_id else None, run_id)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """A file, or everything in a folder, on the parent run."""
+        """Log a file, or everything in a folder, to the parent run."""
         try:
             if self._client is not None and path.is_dir():
                 self._client.log_artifacts(self._parent, str(path), folder or path.name)
             elif self._client is not None:
                 self._client.log_artifact(self._parent, str(path), folder)
         except Exception as error:
-            self._give_up(error)
+            self._disconnect(error)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Final figures, on the parent run."""
+        """Log final metrics to the parent run."""
         try:
             if self._client is not None:
                 from mlflow.entities import Metric
 
                 now = round(time.time() * 1000)
-                told = [Metric(name, value, now, 0) for name, value in metrics.items()]
-                for start in range(0, len(told), BATCH):
-                    self._client.log_batch(self._parent, metrics=told[start : start + BATCH])
+                logged = [Metric(name, value, now, 0) for name, value in metrics.items()]
+                for start in range(0, len(logged), BATCH):
+                    self._client.log_batch(self._parent, metrics=logged[start : start + BATCH])
         except Exception as error:
-            self._give_up(error)
+            self._disconnect(error)
 
     def finish(self) -> None:
-        """Mark the parent run as finished and record what DVC knows of the data."""
+        """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
         try:
             if self._client is not None:
                 for name, value in _dvc_hashes().items():
                     self._client.set_tag(self._parent, name, value)
                 self._client.set_terminated(self._parent, "FINISHED")
         except Exception as error:
-            self._give_up(error)
+            self._disconnect(error)
 
     def _connect(self) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a dead server must not hold up a stage
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is gone must not delay a stage
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
@@ -122,9 +123,9 @@ class Tracker:
 
         assert self._client is not None
         tree = self._params.model_dump(mode="json")
-        flat = [Param(key, str(value)) for key, value in _flatten(tree)]
-        for start in range(0, len(flat), 100):
-            self._client.log_batch(self._parent, params=flat[start : start + 100])
+        flat = [Param(key, str(value)) for key, value in flatten(tree, ".")]
+        for start in range(0, len(flat), PARAMS_BATCH):
+            self._client.log_batch(self._parent, params=flat[start : start + PARAMS_BATCH])
         self._client.log_text(self._parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
 
     def _find_or_create(self, condition: str, name: str, tags: Mapping[str, str]) -> str:
@@ -134,22 +135,24 @@ class Tracker:
             return found[0].info.run_id
         return self._client.create_run(self._experiment, tags=dict(tags), run_name=name).info.run_id
 
-    def _give_up(self, error: Exception) -> None:
+    def _disconnect(self, error: Exception) -> None:
         if self._client is not None or not self._parent:
             logger.warning(
-                "MLflow (%s) is out of reach; its view catches up later: %s", self._params.tracking.uri, error
+                "MLflow (%s) cannot be reached; what it misses is logged later: %s",
+                self._params.tracking.uri,
+                error,
             )
         self._client = None
 
 
 class RunWatcher:
-    """Forwards a training's events to its MLflow run, in batches."""
+    """Logs the events of a run to its MLflow run, in batches."""
 
     def __init__(self, client: MlflowClient | None, run_id: str) -> None:
         self._client, self.run_id = client, run_id
         self._buffer: list[Metric] = []
         self._finished = False
-        self._ended: int | None = None  # milliseconds since the epoch, of the last event
+        self._ended: int | None = None  # time of the last event, in milliseconds since 1970
 
     def __call__(self, event: events.Event) -> None:
         if self._client is None:
@@ -169,7 +172,7 @@ class RunWatcher:
                 self._client.log_batch(self.run_id, metrics=self._buffer[:BATCH])
                 del self._buffer[:BATCH]
         except Exception as error:
-            logger.warning("MLflow is out of reach; run %s catches up later: %s", self.run_id, error)
+            logger.warning("MLflow cannot be reached; what run %s misses is logged later: %s", self.run_id, error)
             self._client = None
 
     def close(self) -> None:
@@ -179,11 +182,11 @@ class RunWatcher:
                 status = "FINISHED" if self._finished else "FAILED"
                 self._client.set_terminated(self.run_id, status, self._ended)
         except Exception as error:
-            logger.warning("MLflow does not know the end of run %s: %s", self.run_id, error)
+            logger.warning("MLflow did not take the end of run %s: %s", self.run_id, error)
 
 
 def metrics_of(event: events.Event) -> Iterator[tuple[str, float]]:
-    """What MLflow shows of an event; a name like `weight/code` is grouped into a section of charts."""
+    """Yield the metrics of an event by name; MLflow groups names like `weight/code` into a section of charts."""
     match event:
         case events.Stepped():
             yield "train/loss", event.loss
@@ -203,10 +206,11 @@ def _per_domain(section: str, values: Mapping[str, float]) -> Iterable[tuple[str
     return ((f"{section}/{domain}", float(value)) for domain, value in values.items())
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings, each under the keys that lead to it, joined by the separator."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
         else:
             yield f"{prefix}{key}", value
 
@@ -217,7 +221,7 @@ def _git_tags() -> dict[str, str]:
 
 
 def _dvc_hashes() -> dict[str, str]:
-    """`dvc.<path>` → hash, of everything in dvc.lock."""
+    """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`."""
     tags = {}
     for lock in (Path("inputs/dvc.lock"), Path("dvc.lock")):
         stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}

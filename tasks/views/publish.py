@@ -2,69 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 
-from tasks.runs.jobs import proxy_jobs, reference_job, training_job
-from tasks.runs.launch import run_folder
-from tasks.runs.search import find_weights
-from tasks.stages.report import read_results
-from tasks.views.mlflow_runs import Tracker
+from tasks.views.mlflow_runs import Tracker, flatten
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
 from velocitune_core.config import Params
-from velocitune_core.contracts import ContractError, InitialLosses, Manifest, Targets, TrainResult
-from velocitune_core.report.summary import formatted_rows, summary_metrics
+from velocitune_core.report.summary import ReportData, formatted_rows, summary_metrics
 from velocitune_core.train.events import read_events
-from velocitune_core.train.job import TrainJob
+
+
+@dataclass(frozen=True)
+class PublishedRun:
+    """A run of the training program that the results come from."""
+
+    name: str
+    folder: Path
 
 
 @task(name="publish results")
-def publish_results(params: Params) -> None:
-    """Result table, figures, report and summary figures; MLflow is told again whatever it missed."""
-    data = read_results(params)
-    publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(data))
+def publish_results(params: Params, results: ReportData, runs: Sequence[PublishedRun]) -> None:
+    """Publish the table of results, figures, report and metrics; replay the runs' events that MLflow has missed."""
+    publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(results))
     tracker = Tracker(params)
-    for job in _jobs(params):
-        _catch_up(tracker, job)
+    for run in runs:
+        replay(tracker, run)
     for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, Path("dvc.lock")):
         if artifact.exists():
             tracker.log_artifact(artifact)
-    tracker.log_metrics(dict(_flatten(summary_metrics(data))))
+    values = flatten(summary_metrics(results), "/")
+    tracker.log_metrics({name: float(value) for name, value in values if isinstance(value, int | float)})
     tracker.finish()
 
 
-def _jobs(params: Params) -> list[TrainJob]:
-    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
-    done: list[TrainJob] = []
-
-    def result_of(before: TrainJob) -> TrainResult:
-        done.append(before)
-        return TrainResult.read(run_folder(before) / "result.json")
-
-    with suppress(ContractError):  # `make clean` removes what only the view lacks
-        job, _ = find_weights(job, reference_job(job), result_of)
-    return [*proxy_jobs(params, manifest), *done, job]
-
-
-def _catch_up(tracker: Tracker, job: TrainJob) -> None:
-    """Tell MLflow a training's events again; it keeps each only once."""
-    events = run_folder(job) / "events.jsonl"
+def replay(tracker: Tracker, run: PublishedRun) -> None:
+    """Log all events of a run to MLflow, which keeps each only once. A run whose folder is gone is left out."""
+    events = run.folder / "events.jsonl"
     if tracker.active and events.exists():
-        child = tracker.child(job.name, run_folder(job).name)
+        child = tracker.child(run.name, run.folder.name)
         for event in read_events(events):
             child(event)
         child.close()
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{key}", float(value)

@@ -1,6 +1,6 @@
-"""`python -m tasks.views.serve`: Prefect server, one worker and the MLflow UI on loopback, stopped together by Ctrl-C.
+"""`python -m tasks.views.serve`: Prefect server, one worker and the MLflow UI on loopback, until Ctrl-C.
 
-While it runs, every command in this folder talks to its Prefect server; what says so is undone at the end.
+While it runs, every command in this folder uses its Prefect server, by a Prefect profile that is removed at the end.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from velocitune_core.files import write_text
 HOST = "127.0.0.1"
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
-SERVING = "velocitune-serving"  # the Prefect profile that is active meanwhile
+PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
 class ServeError(RuntimeError):
-    """A server that did not start, or ended by itself."""
+    """A server did not start, or ended by itself."""
 
 
 def main() -> int:
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us in the background
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it starts in the background
         signal.signal(number, signal.default_int_handler)
     try:
         _serve(arguments.prefect_port, arguments.mlflow_port)
@@ -84,7 +84,7 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
 
 @contextmanager
 def _running(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server of this environment in a process group of its own, so that Ctrl-C reaches us first and order is kept."""
+    """Run a server in a process group of its own: Ctrl-C reaches only this program, which stops them in order."""
     process = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
     try:
         yield process
@@ -100,12 +100,12 @@ def _running(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _active_profile(api: str) -> Iterator[None]:
-    """Point the commands of this folder at the server, as Prefect's active profile."""
+    """Make Prefect's active profile name the server `api`, for all commands in this folder."""
     profiles = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
     before = profiles.read_text(encoding="utf-8") if profiles.exists() else None
-    if before and SERVING in before:  # left by a kill
+    if before and PROFILE in before:  # left when this program was killed
         before = None
-    write_text(profiles, f'active = "{SERVING}"\n\n[profiles.{SERVING}]\nPREFECT_API_URL = "{api}"\n')
+    write_text(profiles, f'active = "{PROFILE}"\n\n[profiles.{PROFILE}]\nPREFECT_API_URL = "{api}"\n')
     try:
         yield
     finally:
@@ -119,6 +119,7 @@ def _prefect(*arguments: str) -> None:
 
 
 def _wait_until_up(url: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Return when the address answers. Raises ServeError if it does not in time, or if a server ends."""
     end = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < end:
         _check(servers)
@@ -131,6 +132,7 @@ def _wait_until_up(url: str, servers: dict[str, subprocess.Popen[bytes]]) -> Non
 
 
 def _check(servers: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Raise ServeError if a server has ended."""
     for name, process in servers.items():
         if process.poll() is not None:
             raise ServeError(f"{name} ended with status {process.returncode}; is its port taken?")

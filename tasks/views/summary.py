@@ -1,22 +1,20 @@
-"""The end of a run on the terminal: what came out, and where to look."""
+"""The end of a pipeline on the terminal: the result, and where to find more."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-from tasks.stages.report import read_results
-from tasks.views.prefect_artifacts import print_table
+from tasks.views.terminal import print_table
 from tasks.workspace import paths
-from velocitune_core.config import Params
-from velocitune_core.report.summary import answer, formatted_rows
+from velocitune_core.report.summary import ReportData, formatted_rows, key_figures
 
 
-def print_summary(params: Params) -> None:
-    """The result per domain, the answer in words, and the places of report, model and user interfaces."""
-    data = read_results(params)
-    print_table("Result", formatted_rows(data))
+def print_summary(results: ReportData) -> None:
+    """Print the result per domain, key figures, and where report, model and user interfaces are."""
+    print_table("Result", formatted_rows(results))
     console = Console(stderr=True, highlight=False)
-    console.print(answer(data), soft_wrap=True)
+    for label, text in key_figures(results).items():
+        console.print(f"{label}: {text}", soft_wrap=True)
     console.print(
         f"\nReport   {paths.REPORT / 'index.html'}\nModel    {paths.TRAINED_MODEL}\n"
         f"MLflow and Prefect   make serve, then http://127.0.0.1:5000 and http://127.0.0.1:4200",

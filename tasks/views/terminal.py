@@ -1,15 +1,15 @@
-"""Who listens while a training runs: a bar on the terminal, a progress artifact in Prefect.
-
-A view may fail; the work goes on.
-"""
+"""The terminal: tables, and progress bars of runs and of packing."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from rich.console import Console
+from rich.table import Table
 from tqdm import tqdm
 
 from velocitune_core.data.packing.packer import Progress
@@ -17,27 +17,29 @@ from velocitune_core.train import events
 from velocitune_core.train.progress_bar import SECONDS_BETWEEN_LINES, ProgressBar
 
 logger = logging.getLogger(__name__)
-SECONDS_BETWEEN_UPDATES = 5.0
-SECONDS_AFTER_FAILURE = 300.0  # Prefect tries a server that is gone for a minute, and the events wait meanwhile
+TABLE_WIDTH = 150  # characters, in a log, which has no width of its own
 
 
-class Watcher(Protocol):
-    def __call__(self, event: events.Event) -> None: ...
-
-    def flush(self) -> None:
-        """Called when all events at hand have been told."""
-
-    def close(self) -> None: ...
+def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table on standard error; the columns are the keys of the first row."""
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="right" if isinstance(rows[0][column], int | float) else "left")
+    for row in rows:
+        table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value) for value in row.values()))
+    console = Console(stderr=True)
+    console.width = max(console.width, TABLE_WIDTH) if not console.is_terminal else console.width
+    console.print(table)
 
 
 class TerminalWatcher:
-    """A progress bar with the time left, of what happens from now on: an earlier life would count as no time at all."""
+    """A progress bar of a run, with the time left, which is estimated from the events since the bar was made."""
 
     def __init__(self) -> None:
         self._bar, self._since = ProgressBar(), time.time()
 
     def __call__(self, event: events.Event) -> None:
-        if event.time >= self._since:
+        if event.time >= self._since:  # events of earlier attempts are read at once, and would give a wrong speed
             self._bar(event)
 
     def flush(self) -> None:
@@ -48,7 +50,7 @@ class TerminalWatcher:
 
 
 class PackingBar:
-    """Tokens, documents and speed of packing a domain; with a cap on its tokens, the time left."""
+    """Tokens, documents and speed of packing a domain; with a limit on its tokens, the time left."""
 
     def __init__(self, name: str, max_tokens: int | None) -> None:
         self._name, self._max_tokens = name, max_tokens
@@ -86,47 +88,3 @@ class PackingBar:
             mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
             maxinterval=60,
         )
-
-
-class PrefectWatcher:
-    """A progress artifact, brought up to date every few seconds."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._artifact: object = None
-        self._total = 0  # not known before the training says so
-        self._step = 0
-        self._next_update = 0.0
-        self._failing = False
-
-    def __call__(self, event: events.Event) -> None:
-        if isinstance(event, events.Started):
-            self._total = event.total_steps
-        self._step = event.step
-
-    def flush(self) -> None:
-        if time.monotonic() >= self._next_update:
-            self._update()
-
-    def close(self) -> None:
-        if not self._failing:
-            self._update()
-
-    def _update(self) -> None:
-        if not self._total:
-            return
-        from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
-        percent = 100.0 * self._step / self._total
-        try:
-            if self._artifact is None:
-                key = f"progress-{self._name}".lower().replace("_", "-")
-                description = f"{self._name}: steps of {self._total}"
-                self._artifact = create_progress_artifact(percent, key=key, description=description)
-            else:
-                update_progress_artifact(self._artifact, progress=percent)  # pyrefly: ignore
-            self._failing = False
-        except Exception as error:  # the server may be gone; the training is not
-            self._failing = True
-            logger.warning("Prefect did not take the progress of %s: %s", self._name, error)
-        self._next_update = time.monotonic() + (SECONDS_AFTER_FAILURE if self._failing else SECONDS_BETWEEN_UPDATES)

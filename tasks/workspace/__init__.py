@@ -1,1 +1,1 @@
-"""The folder that a pipeline works in: its lock, its settings, its stages."""
+"""The folder that a pipeline works in: its lock, settings and stages, and the command line of a flow."""

@@ -1,4 +1,4 @@
-"""What DVC says of a stage, and telling DVC what was made outside of it."""
+"""The stages of DVC: their order, their status, and committing what was made without `dvc repro`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
 
 def stages_in_order(goal: str = "report") -> list[str]:
-    """Addresses of the stages that a stage needs, and its own, in the order in which they must run.
+    """Return the addresses of the stages up to `goal`, in the order in which they must run.
 
-    A stage that makes an input that params.yaml does not use is not among them.
+    Stages whose outputs params.yaml does not use are not among them.
     """
     with Repo(".") as repo:
         last = repo.stage.get_target(GOALS[goal])
@@ -21,12 +21,12 @@ def stages_in_order(goal: str = "report") -> list[str]:
 
 
 def is_up_to_date(stage: str) -> bool:
-    """Whether nothing that the stage depends on, and nothing that it made, has changed since it ran."""
+    """Return whether the stage's dependencies and outputs are unchanged since it ran."""
     with Repo(".") as repo:
         return not repo.status(targets=[stage])
 
 
 def commit(stage: str) -> None:
-    """Record what a stage just made, as `dvc repro` would have, so that it counts as up to date."""
+    """Record the stage's outputs as `dvc repro` would, so that it counts as up to date."""
     with Repo(".") as repo:
         repo.commit(stage, force=True)

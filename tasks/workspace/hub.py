@@ -1,6 +1,6 @@
 """A model from the Hugging Face hub, as a folder: `python -m tasks.workspace.hub` fetches what model.path names.
 
-DVC watches files, and so a hub id is fetched once, into a folder of that name, which is a model like any other then.
+DVC watches files, so a hub id is fetched once, into a folder of that name, and is then a model like any other.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from velocitune_core.config import load_params
 from velocitune_core.files import replacing
 
 logger = logging.getLogger(__name__)
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # never the pickled weights that lie beside them
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # without pickled parameters
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class HubError(ValueError):
-    """A model that cannot be fetched."""
+    """The model cannot be fetched."""
 
 
 def fetch_model(model: str) -> None:
-    """Fetch the hub model `model` (organisation/name) into the folder of that name; anything else is left alone.
+    """Fetch the hub model `model` (organization/name) into the folder of that name; do nothing for other paths.
 
-    Raises HubError for a model that the hub does not give, or a hub that cannot be reached.
+    Raises HubError for a model that the hub does not have, or a hub that cannot be reached.
     """
     folder = Path(model)
     if folder.exists() or folder.parts[0] == paths.BASE_MODEL.parts[0] or not HUB_ID.fullmatch(model):
@@ -42,10 +42,10 @@ def fetch_model(model: str) -> None:
             snapshot_download(model, local_dir=temporary, allow_patterns=WANTED)
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             raise HubError(
-                f"model.path: {model!r} is no folder and could not be fetched from the hub: {error}"
+                f"model.path: {model!r} is not a folder and could not be fetched from the hub: {error}"
             ) from None
-        shutil.rmtree(temporary / ".cache", ignore_errors=True)  # of the download; differs on every machine
-        (temporary / ".gitignore").write_text("*\n", encoding="utf-8")  # large, and not ours to commit
+        shutil.rmtree(temporary / ".cache", ignore_errors=True)  # of the download; differs between machines
+        (temporary / ".gitignore").write_text("*\n", encoding="utf-8")  # large, and published elsewhere
 
 
 def fetch_named_model() -> None:

@@ -1,13 +1,15 @@
-"""Where things lie in a workspace, relative to the folder that holds params.yaml."""
+"""The files and folders of a workspace, relative to the folder that holds params.yaml."""
 
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 COMPARE_PIPELINE = Path("comparison/dvc.yaml")
-STATE = Path(".velocitune")  # lock, device slots, Prefect's own files
-RUNS = Path("runs")  # trainings in progress and their checkpoints; outlives a stage that fails
-PACKING = RUNS / "packing"  # domains in work or just packed, until all of them are
+STATE = Path(".velocitune")  # locks
+LOCK = STATE / "lock"
+HOLDER = STATE / "holder.json"  # the process that holds the lock, or the last that did
+RUNS = Path("runs")  # of the training program, with their checkpoints; kept when a stage fails
+PACKING = RUNS / "packing"  # domains that are being packed, until all of them are done
 
 ARCHIVE_LIST = Path("inputs/archives.txt")
 ARCHIVES = Path("archives")

@@ -1,4 +1,4 @@
-"""Everything that can be told to be wrong before any work, in one message."""
+"""Everything that can be checked before any work, with all problems in one message."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 def checked_params(comparing: bool = False) -> Params:
-    """params.yaml of this workspace; `compare` is checked only for those who are about to compare.
+    """Read params.yaml of this workspace and check all that it names; the section `compare` only if `comparing`.
 
-    Raises ConfigError with every problem that shows before work starts.
+    Raises ConfigError with every problem that can be found before work starts.
     """
     try:
         params = load_params(paths.PARAMS)
@@ -41,12 +41,12 @@ def checked_params(comparing: bool = False) -> Params:
 
 
 def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> Params:
-    """params.yaml as it would be under overrides, for a question: what it names need not be there yet.
+    """Read params.yaml under overrides, without writing them; the files that it names need not exist yet.
 
     Raises ConfigError with every problem of the settings themselves.
     """
     if overrides:
-        load_params(paths.PARAMS)  # tells what is wrong with the file itself
+        load_params(paths.PARAMS)  # reports problems of the file itself
         params = parse_params(yaml.safe_load(overridden_text(overrides)))
     else:
         params = load_params(paths.PARAMS)
@@ -61,13 +61,13 @@ def _refuse(problems: Sequence[str]) -> None:
 
 
 def _strategy_problems_beside_others() -> list[str]:
-    """What is wrong with the strategy of a file that is no valid configuration anyway."""
+    """Return problems of the strategy in a file that has other problems."""
     try:
         strategy = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["strategy"]
         name, options = strategy["name"], strategy.get("options") or {}
         return [f"  {problem}" for problem in check_strategy(name, options, ["any"])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return []  # too wrong to tell more
+        return []  # the strategy cannot be read
 
 
 def _model_problems(params: Params) -> list[str]:
@@ -93,13 +93,13 @@ def _strategy_problems(params: Params) -> list[str]:
 
 
 def _comparison_problems(params: Params) -> list[str]:
-    """Of every line of the comparison, and of what it is held against."""
+    """Return problems of every compared run, and of the domains that are to be retained."""
     if params.compare is None:
         return ["compare: missing; name the strategies to compare and their seeds"]
     problems = [
         f"compare.runs.{label}: {problem}"
-        for label, line in params.compare.runs.items()
-        for problem in check_strategy(line.strategy, line.options, list(params.domains))
+        for label, compared in params.compare.runs.items()
+        for problem in check_strategy(compared.strategy, compared.options, list(params.domains))
     ]
     if unknown := sorted(set(params.compare.retained or []) - set(params.domains)):
         problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.domains)}")
@@ -110,7 +110,7 @@ def _source_problems(params: Params) -> list[str]:
     if Path(params.data.path) == paths.EMBEDDED:  # made by the stage `corpus`
         made = {f"{name}.jsonl" for name in EMBEDDED}
         return [
-            f"domains.{name}.source.path: {domain.source.path!r} is none of the embedded {sorted(made)}; "
+            f"domains.{name}.source.path: {domain.source.path!r} is not among the embedded {sorted(made)}; "
             "put your own text into data/raw and set data.path to it"
             for name, domain in params.domains.items()
             if domain.source.path not in made
@@ -125,16 +125,16 @@ def _source_problems(params: Params) -> list[str]:
 
 def _runner_problems(params: Params) -> list[str]:
     if params.proxies.runner == "ray" and find_spec("prefect_ray") is None:
-        return ["proxies.runner: Ray is not installed; run `pip install -c constraints.txt -e '.[ray]'`, or say local"]
+        return ["proxies.runner: Ray is not installed; run `pip install -c constraints.txt -e '.[ray]'`, or set local"]
     return []
 
 
 def _unwatched_keys(pipeline: Path) -> list[str]:
-    """Keys that a dvc.yaml watches and params.yaml leaves to their defaults, which DVC does not know."""
+    """Return keys that a dvc.yaml watches and params.yaml omits: DVC cannot see defaults."""
     tree = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values()
     watched = sorted({key for stage in stages for key in stage.get("params", [])})
-    return [f"{key}: missing, and {pipeline} watches it; write it down" for key in watched if not _has(tree, key)]
+    return [f"{key}: missing, and {pipeline} watches it; set it" for key in watched if not _has(tree, key)]
 
 
 def _has(tree: Any, dotted: str) -> bool:

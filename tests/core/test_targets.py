@@ -1,4 +1,4 @@
-"""Targets: read from known laws, every flag by a case made for it, and evidence that can be checked by hand."""
+"""Targets: predicted from known laws, a case for every flag, and evidence worked out by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from velocitune_core import config
 from velocitune_core.contracts import ContractError, InitialLosses, LossPoint, ProxyResult, Targets
+from velocitune_core.scaling_law import power_law
 from velocitune_core.targets import TargetError, fit_targets
 
 BUDGET = 1_600_000
@@ -78,8 +79,8 @@ def test_the_order_of_proxies_does_not_matter() -> None:
     assert fit(fractions=(0.8, 0.1, 0.4, 0.2)) == fit()
 
 
-def test_leave_largest_out_error_is_how_far_the_smaller_proxies_were_off() -> None:
-    """The largest proxy reached 2 % less than the law of the others foretells: (p − 0.98·p) / (0.98·p) = 1/49."""
+def test_leave_largest_out_error_is_that_of_a_law_fitted_to_the_smaller_proxies() -> None:
+    """The largest proxy reached 2 % less than the law of the others predicts: (p − 0.98·p) / (0.98·p) = 1/49."""
     largest = BUDGET * 0.8
 
     def better_at_the_end(tokens: float) -> float:
@@ -91,7 +92,7 @@ def test_leave_largest_out_error_is_how_far_the_smaller_proxies_were_off() -> No
 
 
 def anchored(tokens: float) -> float:
-    """Starts from 9 nats, half of it learnt within 100,000 tokens."""
+    """Return losses that start from 9 nats and fall by half of the gap within 100,000 tokens."""
     return 2.0 + 7.0 * (1 + tokens / 1e5) ** -0.5
 
 
@@ -105,13 +106,13 @@ def test_the_anchored_law_passes_through_the_initial_loss() -> None:
     law = domain.evidence.law
     assert law.kind == "anchored"
     assert (law.E, law.beta, law.D0) == pytest.approx((2.0, 0.5, 1e5), rel=0.01)
-    assert law.predict(0) == pytest.approx(9.0)
-    assert law.predict([BUDGET]) == pytest.approx([domain.target])
+    assert power_law(0, law.E, law.B, law.beta, law.D0) == pytest.approx(9.0)
+    assert power_law([BUDGET], law.E, law.B, law.beta, law.D0) == pytest.approx([domain.target])
     assert set(domain.evidence.standard_errors) == {"E", "beta", "D0"}
     assert domain.evidence.other_law is None
 
 
-def test_auto_takes_the_law_that_foretells_the_largest_proxy_better_and_keeps_what_the_other_says() -> None:
+def test_auto_takes_the_law_that_predicts_the_largest_proxy_better_and_records_the_other() -> None:
     domains = fit({"code": code, "anchored": anchored}, settings=of_law("auto")).domains
     for name, chosen, other in (("code", "chinchilla", "anchored"), ("anchored", "anchored", "chinchilla")):
         evidence = domains[name].evidence
@@ -129,7 +130,7 @@ def test_auto_without_a_point_to_leave_out_is_the_papers_law() -> None:
 
 @pytest.mark.parametrize("law", ["anchored", "auto"])
 def test_a_domain_that_got_worse_has_no_anchored_law(law: str) -> None:
-    """Above where they started, the points fall: towards a target above the initial loss."""
+    """The points fall towards a target above the initial loss."""
     domain = fit({"code": code}, settings=of_law(law), initial=2.1).domains["code"]
     assert domain.evidence.law.kind == "chinchilla"
     assert domain.evidence.other_law is None
@@ -140,9 +141,9 @@ def test_a_domain_that_got_worse_has_no_anchored_law(law: str) -> None:
 
 
 def test_a_loss_that_no_law_fits_names_its_domain() -> None:
-    with pytest.raises(TargetError, match=r"papers: a held-out loss is -1\.0"):
+    with pytest.raises(TargetError, match=r"papers: held-out loss -1\.0"):
         fit({"code": code, "papers": lambda tokens: -1.0})
-    with pytest.raises(TargetError, match=r"code: a held-out loss is 0\.0"):
+    with pytest.raises(TargetError, match=r"code: held-out loss 0\.0"):
         fit({"code": code}, initial=0.0)
 
 
@@ -165,7 +166,9 @@ def test_intermediate_points_are_those_of_the_largest_proxy() -> None:
 
 def test_flag_too_few_points() -> None:
     assert flags(code, fractions=(0.1, 0.2, 0.4)) == ["too_few_points"]
-    assert fit(fractions=(0.1, 0.2, 0.4)).domains["code"].evidence.interval is None  # nothing tells the noise
+    assert (
+        fit(fractions=(0.1, 0.2, 0.4)).domains["code"].evidence.interval is None
+    )  # too few points to estimate the noise
     assert flags(code) == []
 
 
@@ -209,13 +212,13 @@ def test_fewer_than_three_usable_points_are_refused(fractions: tuple[float, ...]
         fit(fractions=fractions)
 
 
-def test_other_domains_than_the_base_model_was_measured_on_are_refused() -> None:
+def test_domains_that_differ_from_those_of_the_base_model_are_refused() -> None:
     initial = InitialLosses(losses={"code": 4.0, "law": 4.0}, tokens={"code": 1, "law": 1}, seconds=1.0)
     with pytest.raises(TargetError, match=r"measured \['code', 'papers'\], the base model \['code', 'law'\]"):
         fit_targets(initial, [proxy(fraction) for fraction in FRACTIONS], BUDGET, FEW)
 
 
-def test_targets_survive_their_file(tmp_path: Path) -> None:
+def test_targets_are_read_as_they_were_written(tmp_path: Path) -> None:
     targets = fit()
     targets.write(tmp_path / "targets.json")
     assert Targets.read(tmp_path / "targets.json") == targets
@@ -248,7 +251,7 @@ def test_a_targets_file_with_mistakes_is_refused(tmp_path: Path, content: dict, 
     assert str(path) in str(refusal.value)
 
 
-def test_a_targets_file_that_is_missing_cut_or_not_finite_is_refused(tmp_path: Path) -> None:
+def test_a_targets_file_that_is_missing_truncated_or_not_finite_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "targets.json"
     with pytest.raises(ContractError, match="no such file"):
         Targets.read(path)

@@ -1,4 +1,4 @@
-"""Learning velocity and the weight update: numbers worked out by hand, and what must hold for all of them."""
+"""Learning velocity and the weight update: numbers worked out by hand, and properties."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_smoothing_mixes_in_the_uniform_distribution() -> None:
         ([0.5, 0.5], [math.nan, 0.5], "velocity .*nan"),
     ],
 )
-def test_values_that_make_no_update_are_refused(weights: list[float], velocity: list[float], message: str) -> None:
+def test_invalid_weights_and_velocities_are_refused(weights: list[float], velocity: list[float], message: str) -> None:
     with pytest.raises(VelocityError, match=message):
         update_weights(weights, velocity)
 

@@ -17,7 +17,9 @@ from tiny import job
 
 from velocitune_core.checkpoint.store import CheckpointError, load_latest, read_tensors, save_checkpoint
 from velocitune_core.data.dataset import load_split
-from velocitune_core.model.folder import ModelError, check_model_folder, load_model, load_tokenizer
+from velocitune_core.model.folder import ModelError, check_model_folder
+from velocitune_core.model.io import load_model
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.train.job import TrainJob
 
 

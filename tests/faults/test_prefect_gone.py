@@ -26,7 +26,7 @@ from prefect import flow, task
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 from tasks.runs.launch import may_be_retried, run_training
-from tasks.views.terminal import PrefectWatcher
+from tasks.views.prefect_progress import PrefectWatcher
 from velocitune_core.config import Resources
 from velocitune_core.train.job import TrainJob
 

@@ -85,7 +85,7 @@ def test_a_second_sigterm_during_the_save_corrupts_nothing(lives: Lives) -> None
 
 
 def test_a_flipped_bit_is_found_named_and_the_one_before_used(lives: Lives) -> None:
-    warning = next(message for message in lives.last.warnings if "damaged" in message)
+    warning = next(message for message in lives.last.warnings if "corrupt" in message)
     assert str(lives.damaged) in warning and "sha256" in warning
     assert f"step-{lives.last.resumed_from[-1]:08d}" < lives.newest
     assert (lives.last.resumed_from[-1] or 0) >= (lives.last.resumed_from[1] or 0)

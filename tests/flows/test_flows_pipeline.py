@@ -156,7 +156,7 @@ def first_run(workspace: Workspace) -> tuple[str, str, int]:
     """What the first pipeline said, what a stage said that was started meanwhile, and the pipeline's process id."""
     pipeline = workspace.start("flows.pipeline")
     try:
-        lock = workspace.folder / ".velocitune/lock"
+        lock = workspace.folder / ".velocitune/holder.json"
         deadline = time.monotonic() + 120
         while not (lock.exists() and lock.read_text()) and pipeline.poll() is None:
             assert time.monotonic() < deadline, "the pipeline does not start"
@@ -191,8 +191,8 @@ def test_everything_was_made_without_a_network(workspace: Workspace) -> None:
 
 def test_a_second_run_in_the_workspace_is_refused(first_run: tuple[str, str, int]) -> None:
     _, refused, pid = first_run
-    assert "a run is going in this workspace already" in refused
-    assert f'"pid": {pid}' in refused and "flows.pipeline" in refused
+    assert "is running in this workspace" in refused
+    assert f"process {pid} " in refused and "flows.pipeline" in refused
 
 
 @pytest.mark.usefixtures("first_run")
@@ -368,7 +368,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["resources"] = {"trainings_per_device": 2, "threads": 1}
     workspace.write_params(tree)
     said = workspace.run("flows.pipeline", "--compare")
-    assert "Strategies compared" in said and "6 trainings, of which 0 are there already" in said
+    assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == runs.keys()
@@ -391,7 +391,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
 
     (gone / "model").unlink()
     said = workspace.run("flows.compare")
-    assert "6 trainings, of which 3 are there already" in said  # of the four that start from no other run
+    assert "6 runs, 3 of them finished before" in said  # of the four that depend on no other run
     assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
     workspace.run("dvc", "commit", "--force", "comparison/dvc.yaml:compare")
     assert "Running stage" not in workspace.run("dvc", "repro", "comparison/dvc.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velocitune_core.model.folder import END_OF_TEXT
+from velocitune_core.model.build import END_OF_TEXT
 
 if TYPE_CHECKING:
     import torch

@@ -1,1 +1,1 @@
-"""What a run saves: its state, the store, the writer in the background."""
+"""Checkpoints: the tensors of a run, the folders on the disk, the writer in the background."""

@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: the state is copied at a step boundary, and a thread writes the copy."""
+"""Write checkpoints during training: the state is copied at a step boundary, and a thread writes the copy."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Saved:
 
     step: int
     path: Path
-    seconds: float  # from the copy to the rename, most of it beside the training
+    seconds: float  # from the copy to the rename; most of it overlaps with training
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time.
+    """Write one checkpoint at a time.
 
-    Costs the training a copy of the state in memory, which is kept for the next one, and the time of copying it.
+    Takes memory for a copy of the state, which is reused for the next checkpoint, and the time of copying it.
     """
 
     def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
@@ -41,20 +41,20 @@ class CheckpointWriter:
 
     @property
     def busy(self) -> bool:
-        """Whether a checkpoint has been started whose outcome was not yet asked for."""
+        """Whether a checkpoint was started and its outcome not yet taken."""
         return self._pending is not None
 
     @property
     def done(self) -> bool:
-        """Whether the outcome of the one that was started can be had without waiting."""
+        """Whether the checkpoint that was started has finished, so that `outcome` does not wait."""
         return self._pending is not None and self._pending.done()
 
     def start(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Copy tensors and state, and begin to write; both may change as soon as this returns."""
-        assert self._pending is None, "ask for the outcome of the one before first"
+        """Copy tensors and state, and start to write them; both may change once this returns."""
+        assert self._pending is None, "take the outcome of the one before first"
         begun = time.perf_counter()
         copy: Any = self._stager.stage(dict(tensors))
-        frozen = deepcopy(dict(state))  # parts of it are live: a clock that goes on, lists of a strategy
+        frozen = deepcopy(dict(state))  # it refers to live objects: the timer's seconds, lists of a strategy
 
         def write() -> Saved:
             path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, ranks=self._ranks)
@@ -63,7 +63,7 @@ class CheckpointWriter:
         self._pending = self._thread.submit(write)
 
     def outcome(self) -> Saved:
-        """Wait for the one that was started. Raises SaveError if it could not be written."""
+        """Wait for the checkpoint that was started and return it. Raises SaveError if it could not be written."""
         assert self._pending is not None, "nothing was started"
         pending, self._pending = self._pending, None
         return pending.result()

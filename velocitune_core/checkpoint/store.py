@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or absent, written by all processes of a run and read by any number of them.
+"""Checkpoints that are complete or absent, written by all ranks of a run and read by any number of ranks.
 
-`step-NNNNNNNN/` holds tensors as safetensors, one file per process (torch.distributed.checkpoint's own safetensors
-storage, which has no pickle in it), and `state.json` with everything else and a hash of each file. A folder appears
+`step-NNNNNNNN/` holds tensors as safetensors, one file per rank (torch.distributed.checkpoint's own safetensors
+storage, which contains no pickle), and `state.json` with everything else and a hash of each file. A folder appears
 under its name when all of that is on the disk.
 """
 
@@ -29,16 +29,16 @@ STATE = "state.json"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is damaged, or belongs to another run."""
+    """A checkpoint that is corrupt, or belongs to another run."""
 
 
 class SaveError(OSError):
-    """A checkpoint that could not be written; those before it are untouched."""
+    """A checkpoint that could not be written; earlier ones are left as they were."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A sound checkpoint on the disk; its tensors are read with `read_tensors`."""
+    """A valid checkpoint on the disk; read its tensors with `read_tensors`."""
 
     path: Path
     step: int
@@ -54,9 +54,12 @@ def save_checkpoint(
     keep: int,
     ranks: Ranks = SINGLE_RANK,
 ) -> Path:
-    """Write `folder`/step-NNNNNNNN, then drop all but the newest `keep`; every process calls with its own share.
+    """Write `folder`/step-NNNNNNNN, then delete all but the newest `keep`; every rank calls with its own shards.
 
-    Raises SaveError, in all processes, saying what was needed and what there was.
+    Args:
+        state: JSON-ready.
+
+    Raises SaveError on all ranks, with the space that was needed and the space that was free.
     """
     path = folder / f"step-{step:08d}"
     temporary = folder / f".{path.name}.tmp"
@@ -74,20 +77,20 @@ def save_checkpoint(
     if ranks.any(problem is not None, over_checkpoint_group=True):
         if ranks.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
-        raise SaveError(_what_was_needed(path, tensors, problem))
+        raise SaveError(_save_failure(path, tensors, problem))
     return path
 
 
 def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | None, list[str]]:
-    """The newest sound checkpoint, and a line for each newer one that is damaged. Removes what a kill left behind.
+    """Return the newest valid checkpoint, and a message for each newer one that is corrupt.
 
-    Every process calls; each hashes its part of the files.
+    Deletes temporary folders of interrupted saves. Every rank calls; each hashes its part of the files.
     """
     if ranks.is_main:
         for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
     ranks.barrier()
-    damaged = []
+    corrupt = []
     for path in _checkpoints(folder):
         found, problem = None, None
         try:
@@ -95,27 +98,30 @@ def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | 
         except CheckpointError as error:
             problem = str(error)
         if not ranks.any(problem is not None):
-            return found, damaged
-        damaged.append(problem or f"{path}: damaged: another process found it so")
-    return None, damaged
+            return found, corrupt
+        corrupt.append(problem or f"{path}: corrupt: another rank could not read it")
+    return None, corrupt
 
 
 def load_checkpoint(path: Path, ranks: Ranks = SINGLE_RANK) -> Checkpoint:
-    """Raises CheckpointError naming the file that is missing, malformed, or differs from its hash."""
+    """Verify a checkpoint's hashes and return it; each rank hashes its part of the files.
+
+    Raises CheckpointError naming the file that is missing, malformed, or differs from its hash.
+    """
     try:
         content = json.loads((path / STATE).read_text(encoding="utf-8"))
         if content["state_sha256"] != _state_digest(content["step"], content["state"]):
-            raise CheckpointError(f"{path / STATE}: damaged: its content differs from its hash")
+            raise CheckpointError(f"{path / STATE}: corrupt: its content differs from its hash")
         for name, expected in sorted(content["files"].items())[ranks.rank :: ranks.world_size]:
             if expected != (found := file_sha256(path / name)):
-                raise CheckpointError(f"{path / name}: damaged: sha256 {found[:12]}…, saved as {expected[:12]}…")
+                raise CheckpointError(f"{path / name}: corrupt: sha256 {found[:12]}…, saved as {expected[:12]}…")
         return Checkpoint(path, content["step"], content["state"])
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: damaged: {error}") from None
+        raise CheckpointError(f"{path}: corrupt: {error}") from None
 
 
 def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], ranks: Ranks = SINGLE_RANK) -> None:
-    """Overwrite tensors, each process its share, by what was saved under their names.
+    """Overwrite tensors in place, each rank its shards, with those saved under their names.
 
     Raises CheckpointError for a name or shape that the checkpoint does not have.
     """
@@ -132,12 +138,12 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) ->
         folder.mkdir(parents=True)
     ranks.barrier(over_checkpoint_group=True)
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    dcp.save(whole, storage_writer=writer, process_group=ranks.checkpoint_group, no_dist=ranks.world_size == 1)
+    dense = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    dcp.save(dense, storage_writer=writer, process_group=ranks.checkpoint_group, no_dist=ranks.world_size == 1)
 
 
 def _gather_digests(folder: Path, ranks: Ranks) -> dict[str, str]:
-    """SHA-256 of each file by its name; each process hashes its part of them."""
+    """Return the SHA-256 of each file by its name; each rank hashes its part of them."""
     names = sorted(file.name for file in folder.glob("*.safetensors"))
     digests = torch.zeros(len(names), 32, dtype=torch.int64)
     for number in range(ranks.rank, len(names), ranks.world_size):
@@ -148,7 +154,7 @@ def _gather_digests(folder: Path, ranks: Ranks) -> dict[str, str]:
 
 def _prune(folder: Path, newest: Path, keep: int) -> None:
     saved = _checkpoints(folder)
-    position = saved.index(newest)  # any before it were damaged, or the run would not have come back to this step
+    position = saved.index(newest)  # any of a higher step were corrupt, or the run would not be back at this step
     for old in saved[:position] + saved[position + keep :]:
         shutil.rmtree(old)
 
@@ -162,15 +168,15 @@ def _state_digest(step: int, state: Mapping[str, Any]) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong, of what torch wraps in a report of all processes."""
+    """Return the first rank's message out of torch's report of all ranks."""
     failures = getattr(error, "failures", None)
     return str(next(iter(failures.values()))[0]) if failures else str(error)
 
 
-def _what_was_needed(path: Path, tensors: Mapping[str, Tensor], problem: Exception | None) -> str:
+def _save_failure(path: Path, tensors: Mapping[str, Tensor], problem: Exception | None) -> str:
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
     return (
-        f"{path}: cannot be saved: {problem or 'another process failed'}; it needs {needed / 1e6:,.1f} MB beside the "
-        f"checkpoints that are there, and {free / 1e6:,.1f} MB are free"
+        f"{path}: cannot be saved: {problem or 'another rank failed'}; it needs {needed / 1e6:,.1f} MB beside the "
+        f"checkpoints already there, and {free / 1e6:,.1f} MB are free"
     )

@@ -1,1 +1,1 @@
-"""Strategies side by side: what each run reached, error bars over seeds, verdicts, tables, figures, one page."""
+"""Compare strategies: metrics per run, intervals over seeds, distance to the frontier, tables and figures."""

@@ -1,6 +1,6 @@
-"""What each run of a comparison reached and cost. How runs add up to a verdict is in `comparison_summary`.
+"""Metrics of single runs of a comparison, and checks that runs can be compared.
 
-Losses are held-out losses in nats per token; shares are fractions; a number that does not exist for a run is None.
+Losses are held-out losses in nats per token; shares are fractions; a metric that does not exist for a run is None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Unit = Literal["nats", "share", "tokens", "steps", "times", "bits per byte"]
 
 
 class Metric(NamedTuple):
-    """Less is better for all but `speed_up`."""
+    """Name, unit and definition; less is better for all but `speed_up`."""
 
     heading: str
     unit: Unit
@@ -29,11 +29,11 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "macro_average_loss": Metric("macro-average loss", "nats", "plain mean of the final losses over domains"),
-    "size_weighted_loss": Metric("size-weighted loss", "nats", "mean weighted by the original domain weights"),
-    "learnt_average_loss": Metric("learnt average", "nats", "plain mean over the domains that are not retained"),
+    "macro_average_loss": Metric("macro-average loss", "nats", "unweighted mean of the final losses over domains"),
+    "size_weighted_loss": Metric("size-weighted loss", "nats", "mean weighted by the initial domain weights"),
+    "learnt_average_loss": Metric("learnt average", "nats", "unweighted mean over the domains that are not retained"),
     "retention": Metric(
-        "retention", "nats", "mean over the retained domains of final minus base model's loss; positive: it forgot"
+        "retention", "nats", "mean over the retained domains of final minus initial loss; positive: forgetting"
     ),
     "worst_shortfall": Metric(
         "worst shortfall",
@@ -41,13 +41,15 @@ METRICS = {
         "largest (final − target) / (initial − target) over domains whose target is below their initial loss",
     ),
     "tokens_to_baseline": Metric(
-        "tokens to baseline", "tokens", "tokens after which the macro-average first is what the baseline ends with"
+        "tokens to baseline", "tokens", "tokens after which the macro-average first reaches the baseline's final value"
     ),
     "speed_up": Metric(
-        "speed-up", "times", "tokens of the whole run over those needed to reach the baseline's final macro-average"
+        "speed-up", "times", "tokens of the run over those needed to reach the baseline's final macro-average"
     ),
     "steps_to_settle": Metric(
-        "settles at step", "steps", "first step from which the weights stay within 0.05 total variation of the last"
+        "settles at step",
+        "steps",
+        "first step from which weights stay within a total variation of 0.05 of the last",
     ),
     "repeated_tokens": Metric("repeated", "tokens", "tokens drawn beyond one epoch of their domain"),
     "added_tokens": Metric("added tokens", "share", "tokens of proxies and search over the run's own"),
@@ -58,45 +60,47 @@ METRICS = {
 
 
 def metric(name: str) -> Metric:
-    """What a metric is, those of downstream families among them."""
+    """Return the definition of a metric, also of `downstream/<family>`."""
     if name.startswith(DOWNSTREAM):
         return Metric(name.removeprefix(DOWNSTREAM), "bits per byte", "bits per byte of gold answers")
     return METRICS[name]
 
 
 def domains(comparison: Comparison) -> list[str]:
+    """Return all domains in name order."""
     return sorted(comparison.initial)
 
 
 def learnt(comparison: Comparison) -> list[str]:
-    """Domains that are not retained."""
+    """Return the domains that are not retained, in name order."""
     return [name for name in domains(comparison) if name not in comparison.retained]
 
 
 def retained(comparison: Comparison) -> list[str]:
+    """Return the retained domains in name order."""
     return sorted(set(comparison.retained))
 
 
 def labels(comparison: Comparison) -> list[str]:
-    """The baseline, the frontier from least to most even, then the others by name; whatever the order of the runs."""
+    """Return the baseline, the frontier from least to most even, then the others by name."""
     present = {run.label for run in comparison.runs}
     first = dict.fromkeys((comparison.baseline, *comparison.frontier))
     return [label for label in first if label in present] + sorted(present - set(first))
 
 
 def runs_of(comparison: Comparison, label: str) -> dict[int, ComparedRun]:
-    """By seed, in order of seeds."""
+    """Return the runs of a label by seed, in order of seeds."""
     runs = {run.seed: run for run in comparison.runs if run.label == label}
     return dict(sorted(runs.items()))
 
 
 def mean_loss(losses: Mapping[str, float], names: Sequence[str]) -> float | None:
-    """Plain mean over `names`; None where there are none."""
+    """Return the unweighted mean over `names`; None without names."""
     return math.fsum(losses[name] for name in names) / len(names) if names else None
 
 
 def loss_curve(comparison: Comparison, run: ComparedRun, names: Sequence[str]) -> tuple[NDArray, NDArray]:
-    """Tokens (T,), and the mean loss over `names` (T,) from the base model through all evaluations to the end."""
+    """Return tokens (T,) and the mean loss over `names` (T,) of the base model and all evaluations."""
     result = run.result
     curve = {0: comparison.initial} | {point.tokens: point.losses for point in result.points}
     curve[result.tokens] = result.final
@@ -105,10 +109,10 @@ def loss_curve(comparison: Comparison, run: ComparedRun, names: Sequence[str]) -
 
 
 def run_metrics(comparison: Comparison, run: ComparedRun) -> dict[str, float | None]:
-    """Every metric of METRICS by name, and `downstream/<family>`.
+    """Return every metric of METRICS by name, and `downstream/<family>`.
 
-    The shares of added time are over the run's wall time without evaluation and reweighting. Both are counted for
-    every strategy, also for one that needs no held-out losses; the difference to the baseline leaves that out.
+    Added time is a share of the run's wall time without evaluation and reweighting, which are added time for every
+    strategy, also for one that needs no held-out losses; they cancel in the difference to the baseline.
     """
     result, spent = run.result, run.result.seconds
     seen = result.tokens_per_domain
@@ -139,16 +143,16 @@ def run_metrics(comparison: Comparison, run: ComparedRun) -> dict[str, float | N
 
 
 def worst_shortfall(comparison: Comparison, losses: Mapping[str, float]) -> float | None:
-    """Largest (loss − target) / (initial − target) over domains with a real gap: 1 = nothing learnt, 0 = at target."""
+    """Return the largest (loss − target) / (initial − target) over domains with initial > target; None without any."""
     gaps = {name: comparison.initial[name] - comparison.targets[name] for name in domains(comparison)}
     return max(((losses[name] - comparison.targets[name]) / gap for name, gap in gaps.items() if gap > 0), default=None)
 
 
 def tokens_to_baseline(comparison: Comparison, run: ComparedRun) -> float | None:
-    """Tokens after which the macro-average first is the one that the baseline of the same seed ends with.
+    """Return the tokens after which the macro-average first reaches the final one of the baseline of the same seed.
 
-    Linear between evaluations; None if that never happens or the seed has no baseline. The run is then still in the
-    middle of its learning-rate schedule and the baseline at the end of one, so the speed-up is rather too small.
+    Interpolated linearly between evaluations; None if it is never reached or the seed has no baseline. At that point
+    the run has not finished its learning-rate schedule and the baseline has, so the speed-up is underestimated.
     """
     baseline = runs_of(comparison, comparison.baseline).get(run.seed)
     if baseline is None:
@@ -160,16 +164,16 @@ def tokens_to_baseline(comparison: Comparison, run: ComparedRun) -> float | None
         return None
     end = below[0]
     if end == 0:
-        return 0.0  # the baseline ends no better than the base model
+        return 0.0  # the baseline is no better than the base model
     share = (losses[end - 1] - goal) / (losses[end - 1] - losses[end])
     return float(tokens[end - 1] + share * (tokens[end] - tokens[end - 1]))
 
 
 def steps_to_settle(run: ComparedRun) -> float | None:
-    """The first step from which all later weights stay within SETTLED_DISTANCE of the last ones.
+    """Return the first step from which all weights stay within SETTLED_DISTANCE of the last ones.
 
-    The distance of two mixtures is their total variation, half the sum of absolute differences: the share of a batch
-    that would come from another domain. Weights are known where they were recorded, which is at evaluations.
+    The distance is the total variation: the share of a batch that would come from another domain. Weights are recorded
+    at evaluations only; None without records.
     """
     trajectory = run.result.domain_weights
     if not trajectory:
@@ -183,17 +187,18 @@ def steps_to_settle(run: ComparedRun) -> float | None:
 
 
 def total_variation(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """Return half the sum of absolute differences of two mixtures."""
     return math.fsum(abs(one[name] - other[name]) for name in one) / 2
 
 
 def is_dynamic(run: ComparedRun) -> bool:
-    """Whether the weights moved at all."""
+    """Return whether the weights changed during the run."""
     trajectory = run.result.domain_weights
     return any(total_variation(point.weights, trajectory[0].weights) > 1e-9 for point in trajectory)
 
 
 def check_comparison(comparison: Comparison) -> None:
-    """Raises ContractError, with all problems in one message, unless all runs can be measured against each other."""
+    """Raise ContractError with all problems in one message unless all runs can be compared."""
     problems = [*_part_problems(comparison), *_run_problems(comparison)]
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
@@ -203,16 +208,16 @@ def check_comparison(comparison: Comparison) -> None:
 def _part_problems(comparison: Comparison) -> Iterator[str]:
     present = sorted({run.label for run in comparison.runs})
     if comparison.baseline not in present:
-        yield f"baseline {comparison.baseline!r} has no run: train it, or make one of {present} the baseline"
+        yield f"baseline {comparison.baseline!r} has no run: train it, or choose the baseline from {present}"
     for label in comparison.frontier:
         if label not in present:
-            yield f"frontier names {label!r}, which has no run: train it, or take it out of compare.frontier"
+            yield f"frontier names {label!r}, which has no run: train it, or remove it from compare.frontier"
     wanted = set(comparison.initial)
     if not wanted:
-        yield "initial losses name no domain: run the stage initial"
+        yield "initial losses have no domain: run the stage initial"
     for part in ("targets", "initial_domain_weights", "domain_tokens"):
         if problem := _domain_problem(wanted, getattr(comparison, part)):
-            yield f"{part}: {problem}: rerun the stages that make the initial losses and the targets"
+            yield f"{part}: {problem}: rerun the stages initial and targets"
     if unknown := sorted(set(comparison.retained) - wanted):
         yield f"retained: {unknown} are no domains: choose compare.retained from {sorted(wanted)}"
 
@@ -246,7 +251,7 @@ def _domains_of_run(wanted: set[str], run: ComparedRun) -> str:
     parts |= {f"losses of step {point.step}": point.losses for point in result.points}
     parts |= {f"weights of step {point.step}": point.weights for point in result.domain_weights}
     problems = (f"{part} {problem}" for part, names in parts.items() if (problem := _domain_problem(wanted, names)))
-    return next(problems, "")  # the others repeat it
+    return next(problems, "")  # the others have the same cause
 
 
 def _domain_problem(wanted: set[str], names: Mapping[str, object]) -> str:

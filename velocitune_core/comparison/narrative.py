@@ -1,4 +1,4 @@
-"""What a comparison says, in a paragraph of plain words."""
+"""The outcome of a comparison in a paragraph."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Sequence
 
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary
 from velocitune_core.comparison.tables import MISSING, estimate_text, number_text
-from velocitune_core.report.figures.style import percent, tokens_text
-from velocitune_core.report.summary import listed
+from velocitune_core.style.text import listed, percent, tokens_text
 
 
-def answer(summary: ComparisonSummary) -> str:
-    """Which constant mixture is best, who beats the frontier of them, who forgets, and what it costs."""
+def outcome(summary: ComparisonSummary) -> str:
+    """Return the best constant mixture, strategies below the frontier, forgetting and cost, as a paragraph."""
     tokens = tokens_text(summary.comparison.runs[0].result.tokens)
     seeds = len(summary.seeds)
     sentences = [
-        f"{len(summary.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''}, {tokens} tokens a run.",
+        f"{len(summary.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''}, {tokens} tokens per run.",
         _best_constant(summary),
         *_below_frontier(summary),
         _forgetting(summary),
@@ -44,13 +43,13 @@ def _macro(strategy: StrategySummary) -> Estimate:
 
 
 def _below_frontier(summary: ComparisonSummary) -> list[str]:
-    """A sentence per plane: who gains, or that nobody does."""
+    """Return a sentence per plane: the strategies that gain, or that none does."""
     if not summary.comparison.frontier:
-        return ["No constant mixtures are named as a frontier, so a gain cannot be told from a trade."]
+        return ["No constant mixtures are named as a frontier, so a gain cannot be distinguished from a trade."]
     if not summary.contenders:
         return []
     if len(summary.seeds) == 1:
-        return ["One seed gives no interval, so whether any strategy beats the constant mixtures stays open."]
+        return ["One seed gives no interval, so whether any strategy beats the constant mixtures is undecided."]
     sentences = []
     axes = {
         "size_weighted": "macro-average loss at the same size-weighted loss",
@@ -66,11 +65,9 @@ def _below_frontier(summary: ComparisonSummary) -> list[str]:
             if distance.verdict == "gain"
         ]
         worse = [label for label, distance in found if distance.verdict == "loses"]
-        who = f"{listed(gains)} {'lie' if len(gains) > 1 else 'lies'}" if gains else "no other strategy lies"
-        text = f"In {meaning}, {who} below the frontier of constant mixtures with an interval clear of zero"
-        sentences.append(
-            text + (f"; {listed(worse)} {'lie' if len(worse) > 1 else 'lies'} above it." if worse else ".")
-        )
+        who = f"{listed(gains)} {'are' if len(gains) > 1 else 'is'}" if gains else "no other strategy is"
+        text = f"In {meaning}, {who} below the frontier of constant mixtures with an interval that excludes zero"
+        sentences.append(text + (f"; {listed(worse)} {'are' if len(worse) > 1 else 'is'} above it." if worse else "."))
     return sentences
 
 
@@ -85,10 +82,15 @@ def _forgetting(summary: ComparisonSummary) -> str:
     of = listed(sorted(set(summary.comparison.retained)))
     forgot = sorted((label for label in found if _above_zero(found[label])), key=lambda label: -found[label].mean)
     if not forgot:
-        return f"None is shown to forget {of}." if len(summary.seeds) > 1 else f"None forgot {of}."
+        return (
+            f"No strategy has significantly forgotten {of}."
+            if len(summary.seeds) > 1
+            else f"No strategy has forgotten {of}."
+        )
     worst, least = forgot[0], min(found, key=lambda label: found[label].mean)
     everyone = len(forgot) == len(found)
-    text = f"{'All strategies' if everyone else listed(forgot)} forgot some of {of}: {_nats(found[worst])} nats"
+    who = "All strategies have" if everyone else f"{listed(forgot)} {'have' if len(forgot) > 1 else 'has'}"
+    text = f"{who} partly forgotten {of}: {_nats(found[worst])} nats"
     if len(found) > 1 and _nats(found[worst]) != _nats(found[least]):
         text += f" with {worst}, {_nats(found[least])} with {least}"
     return f"{text}."
@@ -99,14 +101,14 @@ def _above_zero(found: Estimate) -> bool:
 
 
 def _nats(found: Estimate, *, sign: bool = True) -> str:
-    """In a sentence, an interval that is not there goes unmentioned."""
+    """Return an estimate without the placeholder of a missing interval."""
     if found.half_width is None:
         return number_text(found.mean, "nats", sign=sign)
     return estimate_text(found, "nats", sign=sign)
 
 
 def _cost(summary: ComparisonSummary) -> str:
-    """Of those that gain, or where nobody does, the range over the contenders."""
+    """Return the added cost of the strategies that gain, or its range over the contenders if none does."""
     gains = [
         each
         for each in summary.contenders
@@ -126,16 +128,16 @@ def _cost(summary: ComparisonSummary) -> str:
             for each in gains
             for tokens, seconds in [shares(each)]
         ]
-        return f"What a gain adds to the run's own cost: {'; '.join(costs)}."
+        return f"Added to the run's own cost by the strategies that gain: {'; '.join(costs)}."
     if not summary.contenders:
         return ""
     tokens, seconds = zip(*(shares(each) for each in summary.contenders), strict=True)
-    return f"What the other strategies add to the run's own cost: {_range(tokens)} tokens and {_range(seconds)} time."
+    return f"Added to the run's own cost by the other strategies: {_range(tokens)} tokens and {_range(seconds)} time."
 
 
 def _range(shares: Sequence[float]) -> str:
     known = [share for share in shares if not math.isnan(share)]
     if not known:
-        return "an unknown share of"
+        return "unknown"
     low, high = percent(min(known)), percent(max(known))
     return low if low == high else f"{low} to {high}"

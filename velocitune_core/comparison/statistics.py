@@ -1,4 +1,4 @@
-"""From runs to verdicts: means with error bars over seeds, differences to the baseline, distances to the frontier."""
+"""Means with intervals over seeds, differences to the baseline, distances to the frontier, and verdicts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from velocitune_core.comparison.metrics import (
 from velocitune_core.contracts import Comparison
 
 LEVEL = 0.95  # of all intervals
-ROUNDING = 1e-9  # an interval that misses zero by less than this does not
-CENSORED = ("tokens_to_baseline", "speed_up")  # a mean over the seeds that got there would leave out the worst
+ROUNDING = 1e-9  # an interval this close to zero contains it
+CENSORED = ("tokens_to_baseline", "speed_up")  # a mean over the seeds that reached it would leave out the worst
 Verdict = Literal["gain", "on the frontier", "loses"]
 Values = Mapping[str, float | None]
 
 
 class Plane(NamedTuple):
-    """Two metrics in which constant mixtures trade one for the other."""
+    """Two metrics that constant mixtures trade for each other."""
 
     name: str
     x: str
@@ -44,7 +44,7 @@ PLANES = (
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds with the half width of its 95 % t-interval, None from one seed."""
+    """A mean over seeds with the half width of its 95 % t-interval; None for one seed."""
 
     mean: float
     half_width: float | None
@@ -52,7 +52,7 @@ class Estimate(NamedTuple):
 
     @property
     def sign(self) -> int | None:
-        """−1 or +1 where the interval is clear of zero, 0 where it is not, None where there is no interval."""
+        """−1 or +1 if the interval excludes zero, 0 if not, None without an interval."""
         if self.half_width is None:
             return None
         if abs(self.mean) - self.half_width <= ROUNDING:
@@ -61,10 +61,10 @@ class Estimate(NamedTuple):
 
 
 class FrontierDistance(NamedTuple):
-    """How far above the frontier of its own seed a strategy ends, vertically; below zero is a gain."""
+    """Vertical distance of a strategy above the frontier of its own seed; negative is a gain."""
 
     estimate: Estimate
-    extrapolated: int  # seeds in which it lies left of all constant mixtures
+    extrapolated: int  # seeds in which it is left of all constant mixtures
 
     @property
     def verdict(self) -> Verdict | None:
@@ -74,7 +74,7 @@ class FrontierDistance(NamedTuple):
 
 @dataclass(frozen=True)
 class StrategySummary:
-    """One label. Whatever does not exist for it is None."""
+    """Results of all runs of one label; None for what does not exist."""
 
     label: str
     dynamic: bool  # its weights moved
@@ -98,12 +98,12 @@ class ComparisonSummary:
 
     @property
     def constant(self) -> list[StrategySummary]:
-        """The frontier's mixtures, from the least even to the most."""
+        """The mixtures of the frontier, from the least even to the most."""
         return [self.strategies[label] for label in self.comparison.frontier]
 
     @property
     def contenders(self) -> list[StrategySummary]:
-        """All that is neither baseline nor part of the frontier."""
+        """Strategies that are neither the baseline nor in the frontier."""
         known = {self.comparison.baseline, *self.comparison.frontier}
         return [strategy for label, strategy in self.strategies.items() if label not in known]
 
@@ -113,12 +113,12 @@ class ComparisonSummary:
 
     @property
     def families(self) -> list[str]:
-        """Of downstream tasks."""
+        """Families of downstream tasks."""
         return sorted({family for run in self.comparison.runs for family in run.downstream})
 
 
 def summarise(comparison: Comparison) -> ComparisonSummary:
-    """Raises ContractError where the runs cannot be compared (see `check_comparison`)."""
+    """Summarise all runs. Raises ContractError if they cannot be compared (see `check_comparison`)."""
     check_comparison(comparison)
     values = {
         label: {seed: run_metrics(comparison, run) for seed, run in runs_of(comparison, label).items()}
@@ -130,7 +130,7 @@ def summarise(comparison: Comparison) -> ComparisonSummary:
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:
-    """Mean and 95 % t-interval; None without values."""
+    """Return mean and 95 % t-interval; None without values."""
     found = np.array(list(values), float)
     if not found.size:
         return None
@@ -140,7 +140,7 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     return Estimate(float(found.mean()), float(half_width), int(found.size))
 
 
-@lru_cache  # slow, and asked for a hundred times
+@lru_cache  # slow, and called for every metric
 def _quantile(degrees_of_freedom: int) -> float:
     return float(student_t.ppf((1 + LEVEL) / 2, degrees_of_freedom))
 
@@ -176,7 +176,7 @@ def _mean(values: Mapping[int, Values], name: str) -> Estimate | None:
 
 
 def _difference(ours: Mapping[int, Values], theirs: Mapping[int, Values], name: str) -> Estimate | None:
-    """Ours minus theirs over the seeds that both have: what the seed does to both drops out."""
+    """Return ours minus theirs over common seeds, so that effects of the seed on both cancel."""
     pairs = [(each.get(name), theirs[seed].get(name)) for seed, each in ours.items() if seed in theirs]
     if name in CENSORED and any(None in pair for pair in pairs):
         return None
@@ -184,7 +184,7 @@ def _difference(ours: Mapping[int, Values], theirs: Mapping[int, Values], name: 
 
 
 def _frontiers(comparison: Comparison, values: Mapping[str, Mapping[int, Values]], plane: Plane) -> dict[int, Frontier]:
-    """By seed. A seed that lacks one of the constant mixtures has none, as its frontier would be easier to beat."""
+    """Return a frontier per seed with all constant mixtures; with fewer it would be easier to beat."""
     frontiers = {}
     for seed in sorted({run.seed for run in comparison.runs}):
         points = [_point(values[label].get(seed, {}), plane) for label in comparison.frontier]

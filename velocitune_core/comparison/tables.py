@@ -1,4 +1,4 @@
-"""A comparison in numbers: rows for people, metrics for MLflow."""
+"""A comparison as tables of text, and as flat metrics for MLflow."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from velocitune_core.comparison.statistics import (
     summarise,
 )
 from velocitune_core.contracts import Comparison
-from velocitune_core.report.figures.style import tokens_text
-from velocitune_core.report.summary import signed
+from velocitune_core.style.text import signed, tokens_text
 
 Row = dict[str, str]
 MISSING = "–"
-OUTSIDE = "*"  # marks a distance that rests on the frontier's extrapolation
+OUTSIDE = "*"  # marks a distance to the extrapolated part of the frontier
 RESULT_METRICS = ("macro_average_loss", "size_weighted_loss", "learnt_average_loss", "retention", "worst_shortfall")
 COST_METRICS = ("speed_up", "steps_to_settle", "repeated_tokens", "added_tokens", "added_seconds")
 FRONTIER_HEADINGS = {"size_weighted": "to frontier (by size)", "retention": "to frontier (retention)"}
@@ -29,15 +28,16 @@ SUFFIXES: dict[Unit, str] = {"share": " %", "times": "×"}
 
 
 def formatted_comparison(comparison: Comparison) -> list[Row]:
-    """What each strategy reached, a row per label: mean ± half of the 95 % interval over seeds; “–” for what is not.
+    """Return the results of each strategy, a row per label: mean ± half of the 95 % interval over seeds.
 
-    Losses in nats per token. The difference is of macro-average losses, paired by seed. The distances to the frontier
-    are vertical, in the planes named, with their verdict.
+    Losses are in nats per token; “–” stands for what does not exist. The difference is that of macro-average losses,
+    paired by seed. Distances to the frontier are vertical, with their verdict.
     """
     return result_rows(summarise(comparison))
 
 
 def result_rows(summary: ComparisonSummary) -> list[Row]:
+    """Return the rows of `formatted_comparison`."""
     columns = [name for name in RESULT_METRICS if _exists(summary, name)]
     planes = [plane.name for plane in PLANES if any(each.distances[plane.name] for each in summary.strategies.values())]
     rows = []
@@ -53,7 +53,7 @@ def result_rows(summary: ComparisonSummary) -> list[Row]:
 
 
 def cost_rows(summary: ComparisonSummary) -> list[Row]:
-    """What each strategy takes and saves, in the same form."""
+    """Return speed-up and added cost of each strategy, in the same form."""
 
     def row(strategy: StrategySummary) -> Row:
         cells = {
@@ -69,7 +69,7 @@ def cost_rows(summary: ComparisonSummary) -> list[Row]:
 
 
 def domain_rows(summary: ComparisonSummary) -> list[Row]:
-    """Final loss per domain."""
+    """Return the final loss per domain, a row per label."""
     return [
         {"strategy": strategy.label}
         | {name: estimate_text(strategy.losses[name], "nats") for name in domains(summary.comparison)}
@@ -78,7 +78,7 @@ def domain_rows(summary: ComparisonSummary) -> list[Row]:
 
 
 def downstream_rows(summary: ComparisonSummary) -> list[Row]:
-    """Bits per byte per family of tasks; empty where none was measured."""
+    """Return bits per byte per family of tasks, a row per label; empty if none was measured."""
     if not summary.families:
         return []
     return [
@@ -89,7 +89,7 @@ def downstream_rows(summary: ComparisonSummary) -> list[Row]:
 
 
 def raw_rows(summary: ComparisonSummary) -> list[Row]:
-    """Every number of every run."""
+    """Return every metric of every run, a row per run."""
     names = [*METRICS, *(DOWNSTREAM + family for family in summary.families)]
     return [
         {"strategy": strategy.label, "seed": str(seed)}
@@ -100,16 +100,17 @@ def raw_rows(summary: ComparisonSummary) -> list[Row]:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """GitHub tables: results, costs, and downstream tasks where they were measured."""
+    """Return GitHub tables of results, costs, and downstream tasks if they were measured."""
     summary = summarise(comparison)
     tables = [result_rows(summary), cost_rows(summary), downstream_rows(summary)]
     return "\n".join(_markdown(rows) for rows in tables if rows)
 
 
 def comparison_metrics(comparison: Comparison) -> dict[str, float]:
-    """Flat: `<label>/<metric>` is the mean over seeds, `…/half_width` of its interval, `…/difference` to the baseline.
+    """Return flat metrics: `<label>/<metric>` is the mean over seeds, `…/half_width` that of its interval.
 
-    Also `<label>/loss/<domain>` and `<label>/frontier/<plane>`. What does not exist is left out.
+    `<label>/<metric>/difference` is that to the baseline; there are also `<label>/loss/<domain>` and
+    `<label>/frontier/<plane>`. What does not exist is left out.
     """
     flat: dict[str, float] = {}
 
@@ -132,7 +133,7 @@ def comparison_metrics(comparison: Comparison) -> dict[str, float]:
 
 
 def estimate_text(found: Estimate | None, unit: Unit, *, sign: bool = False) -> str:
-    """'3.912 ± 0.004', '12.0 ± 0.5 %'; '3.912 ± –' from one seed. Shares and counts equal in all stand alone."""
+    """Return '3.912 ± 0.004' or '12.0 ± 0.5 %'; '3.912 ± –' for one seed; no interval for counts without spread."""
     if found is None:
         return MISSING
     mean = number_text(found.mean, unit, sign=sign)
@@ -146,6 +147,7 @@ def estimate_text(found: Estimate | None, unit: Unit, *, sign: bool = False) -> 
 
 
 def number_text(value: float | None, unit: Unit, digits: int = 3, *, sign: bool = False) -> str:
+    """Return a value with its unit; `digits` apply to losses."""
     if value is None:
         return MISSING
     if unit == "tokens":
@@ -156,6 +158,7 @@ def number_text(value: float | None, unit: Unit, digits: int = 3, *, sign: bool 
 
 
 def distance_text(distance: FrontierDistance | None) -> str:
+    """Return a distance to the frontier with its verdict."""
     if distance is None:
         return MISSING
     text = estimate_text(distance.estimate, "nats", sign=True) + OUTSIDE * bool(distance.extrapolated)

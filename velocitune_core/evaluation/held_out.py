@@ -1,4 +1,4 @@
-"""Held-out loss per domain: Σ nats / Σ tokens, whatever the batch size."""
+"""Held-out loss per domain, Σ nats / Σ tokens."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def evaluate(
     batch_sequences: int,
     ranks: Ranks,
 ) -> dict[str, float]:
-    """Held-out loss of every domain in nats per token.
+    """Return the held-out loss of every domain in nats per token; every rank must call.
 
     Args:
         loss: a NextTokenLoss.
-        held_out: (sequences, length) of token ids per domain.
-        batch_sequences: sequences per forward pass; a batch may span domains, so small domains cost little.
+        held_out: (sequences, length) of token ids by domain.
+        batch_sequences: sequences per forward pass and rank; a batch may span domains, so small domains cost little.
 
-    Sums are kept in float64 and added up over all processes before they are divided, so that neither the batch size,
-    nor a smaller last batch, nor the number of processes weighs in.
+    Sums are kept in float64 and added over all ranks before they are divided, so the result depends neither on the
+    batch size, nor on a smaller last batch, nor on the number of ranks.
     """
     names = list(held_out)
     rows = [(number, row) for number, name in enumerate(names) for row in held_out[name]]
@@ -38,7 +38,7 @@ def evaluate(
     loss.eval()
     for start in range(0, longest, batch_sequences):
         batch = mine[start : start + batch_sequences]
-        # Sharded weights need every process in every pass: one that has run out repeats a row and counts nothing.
+        # Sharded parameters are gathered by all ranks in every pass: a rank without rows left repeats one, uncounted.
         stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
         sums = loss(to_device(torch.from_numpy(stacked), ranks.device)).sum(dim=1).double()
         owners = to_device(torch.tensor([number for number, _ in batch], dtype=torch.long), ranks.device)

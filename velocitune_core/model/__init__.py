@@ -1,1 +1,1 @@
-"""The model: its folder, its tokenizer, its loss."""
+"""The model: its folder, its tokenizer, its modules, its loss."""

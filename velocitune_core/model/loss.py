@@ -1,4 +1,4 @@
-"""Next-token loss that never holds the logits of a whole batch where their size would matter."""
+"""Next-token loss whose logits are made in chunks where those of a whole batch would be large."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class NextTokenLoss(nn.Module):
-    """A causal language model as a function from token ids to the loss of each prediction.
+    """Map token ids to the loss of each prediction of a causal language model.
 
-    Where a batch has more logits than `logits_at_once`, they are made chunk by chunk of the tokens, and again in the
-    backward pass. A model that does more after its last layer than one matrix product (scales logits, caps them) keeps
-    its own way, whole.
+    A batch with more than `logits_at_once` logits has them computed in chunks of tokens, and computed again in the
+    backward pass, so that no more than one chunk is in memory. This needs a plain output matrix: a model that scales
+    or caps its logits computes them itself, all at once.
 
-    It is a module so that FSDP2 can treat it as the root: it then gathers the output matrix for every chunk's use.
+    It is a module so that FSDP2 can take it as the root and gather the output matrix for the use in every chunk.
     """
 
     def __init__(
-        self, model: PreTrainedModel, logits_at_once: int = LOGITS_AT_ONCE, compile_head: bool = False
+        self, model: PreTrainedModel, logits_at_once: int = LOGITS_AT_ONCE, *, compile_head: bool = False
     ) -> None:
         super().__init__()
         self.model = model
@@ -36,12 +36,12 @@ class NextTokenLoss(nn.Module):
         self.train(model.training)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """(batch, length) of token ids → (batch, length − 1) nats."""
+        """Return the loss of each prediction in nats, (batch, length − 1), for token ids (batch, length)."""
         nats = self._flat_nats(sequences, sequences[:, 1:].flatten())
         return nats.view(len(sequences), -1).clone()  # FSDP2 hooks the output, and warns of one that is a view
 
     def _flat_nats(self, sequences: Tensor, targets: Tensor) -> Tensor:
-        """(predictions,)"""
+        """Return nats, (predictions,) with predictions = batch · (length − 1)."""
         if not self._has_plain_head:
             logits = self.model(input_ids=sequences, use_cache=False).logits[:, :-1]
             return _nats(logits.flatten(0, 1), targets)
@@ -51,10 +51,9 @@ class NextTokenLoss(nn.Module):
         if len(hidden) <= tokens:
             return self._head_nats(head, hidden, targets)
         parts = zip(hidden.split(tokens), targets.split(tokens), strict=True)
-        # No random numbers in there, and saving their state would make the host wait for the GPU.
-        nats = [
-            checkpoint(self._head_nats, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts
-        ]
+        # The head draws no random numbers, and saving the generator's state would make the host wait for the GPU.
+        settings: Any = {"use_reentrant": False, "preserve_rng_state": False}
+        nats = [checkpoint(self._head_nats, head, *part, **settings) for part in parts]
         return torch.cat(cast(list[Tensor], nats))
 
 
@@ -63,7 +62,7 @@ def _head_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """(predictions, vocabulary), (predictions,) → (predictions,)"""
+    """Return the cross-entropy (predictions,) of logits (predictions, vocabulary), computed in float32."""
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
@@ -74,7 +73,7 @@ def _last_hidden(model: PreTrainedModel, sequences: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _has_plain_head(model: PreTrainedModel) -> bool:
-    """Whether logits are the last hidden states times the output matrix and no more, as one short pass tells."""
+    """Return whether the logits are the last hidden states times the output matrix, tried on four tokens."""
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         return False

@@ -1,1 +1,1 @@
-"""Several processes that train one model."""
+"""The ranks of a run, and a model sharded over them."""

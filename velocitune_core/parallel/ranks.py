@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,12 +21,11 @@ class Ranks:
     rank: int
     world_size: int
     device: torch.device
-    checkpoint_group: dist.ProcessGroup | None = (
-        None  # on the CPU, for another thread: its messages never meet those of training
-    )
+    checkpoint_group: dist.ProcessGroup | None = None  # None for a single rank
 
     @property
     def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes results and events."""
         return self.rank == 0
 
     def all_reduce(self, values: Tensor) -> Tensor:
@@ -39,7 +35,7 @@ class Ranks:
         return values
 
     def sum(self, values: Tensor, *, over_checkpoint_group: bool = False) -> Tensor:
-        """Sum element by element over all ranks; the result is on the CPU."""
+        """Return the element-wise sum over all ranks, on the CPU; `values` stay as they are."""
         if self.world_size == 1:
             return values
         total = values.clone() if over_checkpoint_group else values.to(self.device, copy=True)
@@ -55,6 +51,7 @@ class Ranks:
         return self.sum(torch.tensor(flags, dtype=torch.int64)).tolist()
 
     def barrier(self, *, over_checkpoint_group: bool = False) -> None:
+        """Wait until every rank has called."""
         if self.world_size > 1:
             dist.barrier(group=self.checkpoint_group if over_checkpoint_group else None)
 
@@ -63,53 +60,26 @@ SINGLE_RANK = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 
 
 def join_ranks() -> Ranks:
-    """Join the process group that `torchrun` describes in the environment; without one, stand alone."""
-    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    """Join the process group that `torchrun` describes in the environment; without one, be a single rank."""
+    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    if count == 1:
-        return Ranks(rank, count, device)
+    if world_size == 1:
+        return Ranks(rank, world_size, device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     checkpoint_group = dist.new_group(backend="gloo")
-    assert isinstance(checkpoint_group, dist.ProcessGroup), "every process is a member"
-    return Ranks(rank, count, device, checkpoint_group)
+    assert isinstance(checkpoint_group, dist.ProcessGroup), "every rank is a member"
+    return Ranks(rank, world_size, device, checkpoint_group)
 
 
 def leave_ranks() -> None:
+    """Destroy the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device; to a GPU from pinned memory, so that the host does not wait for the copy."""
+    """Return a copy on the device; to a GPU from pinned memory, so that the host does not wait for it."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
-
-
-def shard(
-    root: nn.Module, layers: Sequence[nn.Module], ranks: Ranks, parameter_dtype: torch.dtype | None = None
-) -> None:
-    """FSDP2: each process keeps a share of every weight, gradient and optimizer moment.
-
-    With a `parameter_dtype`, weights are cast to it for every use, and so activations too; shares, sums of gradients
-    and moments stay in float32. This is also how one process trains in bfloat16, so that the arithmetic does not depend
-    on the number of processes. No-op for one process in float32.
-    """
-    if ranks.world_size == 1 and parameter_dtype is None:
-        return
-    if not dist.is_initialized():  # one process: FSDP2 wants a group all the same
-        backend = "nccl" if ranks.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    mesh = init_device_mesh(ranks.device.type, (ranks.world_size,))
-    policy = MixedPrecisionPolicy(param_dtype=parameter_dtype, reduce_dtype=torch.float32)
-    several = ranks.world_size > 1  # the root too gives back what it gathered, or it stays whole after an evaluation
-    for module in [*layers, root]:
-        fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=several)
-
-
-def reshard(root: nn.Module) -> None:
-    """Free what a forward pass without a backward pass has gathered: parameters are this rank's shares again."""
-    for module in root.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()

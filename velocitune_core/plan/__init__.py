@@ -1,1 +1,1 @@
-"""What a run will cost, before it is started."""
+"""Estimate the cost and memory of runs before they start."""

@@ -1,13 +1,13 @@
-"""What trainings cost before they start: tokens, steps, floating-point operations, disk, time. Arithmetic only.
+"""Estimate what runs cost before they start: tokens, steps, floating-point operations, disk, time. Arithmetic only.
 
-Operations are those of the matrix products, a multiplication and an addition counted as two. Per token of a step:
+Operations are those of the matrix products; a multiplication and an addition count as two. Per token of a step:
 
     6·N + 12·L·H·Q·T
 
-N parameters, L layers, H heads of size Q, T tokens in a sequence. 6·N is Kaplan et al. (2020, arXiv 2001.08361, table
-1) with the embeddings counted in N, as Hoffmann et al. (2022, arXiv 2203.15556) do; the second term is the attention
-over T tokens of PaLM (Chowdhery et al., 2022, arXiv 2204.02311, appendix B), which does not halve it for the causal
-mask. A pass without gradients is a third of it. Recomputed activations are no work towards the result, and not counted.
+N parameters, L layers, H heads of size Q, T tokens in a sequence. 6·N is from Kaplan et al. (2020, arXiv 2001.08361,
+table 1), with the embeddings counted in N as Hoffmann et al. (2022, arXiv 2203.15556) do. The second term is the
+attention over T tokens of PaLM (Chowdhery et al., 2022, arXiv 2204.02311, appendix B), not halved for the causal mask.
+A pass without gradients costs a third of a step. Recomputed activations are not counted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from heapq import heappop, heappush
 from velocitune_core.train.job import TrainJob
 
 FLOAT32_BYTES, MOMENTS = 4, 2  # AdamW keeps two moments per parameter, as wide as the parameter
-PASSES_OF_A_STEP = 3  # forward, and twice as much backward
+PASSES_OF_A_STEP = 3  # a forward pass, and a backward pass that costs two
 
 
 @dataclass(frozen=True)
 class ModelShape:
     """A decoder with gated feed-forward layers, such as Llama, Mistral or Qwen."""
 
-    parameters: int  # all of them, tied ones once
+    parameters: int  # in total, tied ones counted once
     layers: int
     hidden_size: int
     intermediate_size: int
@@ -38,49 +38,50 @@ class ModelShape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Of embedding and head."""
+        """Parameters of embedding and head."""
         return self.vocabulary_size * self.hidden_size * (1 if self.tied else 2)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, or one evaluation where `steps` is 0."""
+    """One training run, or one evaluation if `steps` is 0."""
 
     name: str
     steps: int
-    batch_sequences: int  # per step, over all processes
+    batch_sequences: int  # per step, over all ranks
     sequence_length: int  # tokens
     evaluations: int
     evaluated_sequences: int  # per evaluation, over all domains
-    checkpoints: int = 0  # written along the run
-    checkpoints_kept: int = 0
-    reference: bool = False  # a second model is run forward on every batch
+    checkpoints: int = 0  # written during the run
+    checkpoints_kept: int = 0  # of one run at its end
+    reference: bool = False  # a reference model evaluates every batch
     saves_model: bool = False
-    process: bool = True  # a process of its own, which takes time to start
+    process: bool = True  # has a process of its own, which takes time to start
 
     @property
     def tokens(self) -> int:
-        """Trained on."""
+        """Tokens trained on."""
         return self.steps * self.batch_sequences * self.sequence_length
 
     @property
     def evaluated_tokens(self) -> int:
+        """Tokens of all evaluations."""
         return self.evaluations * self.evaluated_sequences * self.sequence_length
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds as measured; per sequence of the length that is trained on."""
+    """Measured seconds; a sequence has the length of the training data."""
 
-    start: float  # of a training process, until its first step
-    step_per_sequence: float  # forward, backward and the optimizer's share
+    start: float  # from starting a training process to its first step
+    step_per_sequence: float  # forward, backward and optimizer
     evaluation_per_sequence: float
-    checkpoint: float | None  # None: not measured, and left out
+    checkpoint: float | None  # None: not measured, counted as 0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Runs of one stage, so many side by side, one after the other where `parallel` is 1."""
+    """Runs of one stage, of which `parallel` run at the same time."""
 
     name: str
     runs: tuple[Run, ...] = ()
@@ -88,8 +89,8 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Price:
-    """Of a stage or of several; seconds are None where nothing was measured."""
+class Cost:
+    """The cost of one or several stages; seconds are None if speed was not measured."""
 
     tokens: int
     steps: int
@@ -104,10 +105,10 @@ class Price:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes."""
+    """Disk space in bytes."""
 
     packed: int
-    checkpoints: int  # that stay when all is done; while one is written it takes its room once more
+    checkpoints: int  # kept at the end; while one is written, it takes its size in addition
     models: int
 
     @property
@@ -116,7 +117,7 @@ class Disk:
 
 
 def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *, reference: bool = False) -> Run:
-    """What the training loop will do with a job: evaluate at multiples of steps and at the end, and save at others."""
+    """Return the run of a job, with the evaluations and checkpoints that the training loop will make."""
     every, saving = job.evaluation.every_steps, job.training.checkpoint_every_steps
     return Run(
         name=job.name,
@@ -133,21 +134,21 @@ def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *
 
 
 def flops_per_token(shape: ModelShape, sequence_length: int) -> float:
-    """Of a training step."""
+    """Return the operations of a training step per token."""
     attention = 12 * shape.layers * shape.heads * shape.head_size * sequence_length
     return 6.0 * shape.parameters + attention
 
 
-def price(stages: Iterable[Stage], shape: ModelShape, speeds: Sequence[Speed | None]) -> list[Price]:
-    """One price per stage; `speeds` are as many, None where nothing was measured."""
-    return [_price_of(stage, shape, speed) for stage, speed in zip(stages, speeds, strict=True)]
+def estimate_cost(stages: Iterable[Stage], shape: ModelShape, speeds: Sequence[Speed | None]) -> list[Cost]:
+    """Return one cost per stage; `speeds` has one entry per stage, None if it was not measured."""
+    return [_cost_of(stage, shape, speed) for stage, speed in zip(stages, speeds, strict=True)]
 
 
-def total(prices: Iterable[Price]) -> Price:
-    """Stages follow each other. Seconds are known if all of them are."""
-    listed = list(prices)
+def total_cost(costs: Iterable[Cost]) -> Cost:
+    """Return the cost of stages that run one after the other; seconds are None if any are."""
+    listed = list(costs)
     seconds = [each.seconds for each in listed]
-    return Price(
+    return Cost(
         tokens=sum(each.tokens for each in listed),
         steps=sum(each.steps for each in listed),
         training_flops=sum(each.training_flops for each in listed),
@@ -157,7 +158,7 @@ def total(prices: Iterable[Price]) -> Price:
 
 
 def run_seconds(run: Run, speed: Speed) -> float:
-    """Of one training. A reference model costs a pass without gradients, and so a third of a step more."""
+    """Return the seconds of one run. A reference model adds a forward pass, a third of a step."""
     passes = 1 + (1 / PASSES_OF_A_STEP if run.reference else 0)
     return (
         (speed.start if run.process else 0.0)
@@ -168,28 +169,28 @@ def run_seconds(run: Run, speed: Speed) -> float:
 
 
 def cluster_seconds(flops: float, devices: int, peak_flops_per_second: float, utilisation: float) -> float:
-    """Time of `flops` operations at an assumed share (model FLOPs utilisation) of the devices' peak."""
+    """Return the seconds of `flops` operations at an assumed model FLOPs utilisation, a share of the devices' peak."""
     return flops / (devices * peak_flops_per_second * utilisation)
 
 
 def checkpoint_bytes(shape: ModelShape) -> int:
-    """Weights and both moments in float32; a tied head is written twice."""
+    """Return the size of a checkpoint: parameters and both moments in float32; a tied head is written twice."""
     head = shape.embedding_parameters if shape.tied else 0
     return FLOAT32_BYTES * ((1 + MOMENTS) * shape.parameters + head)
 
 
 def model_bytes(shape: ModelShape) -> int:
-    """A saved model, in float32."""
+    """Return the size of a saved model in float32."""
     return FLOAT32_BYTES * shape.parameters
 
 
 def token_bytes(vocabulary_size: int) -> int:
-    """Of one packed token."""
+    """Return the size of one packed token."""
     return 2 if vocabulary_size <= 1 << 16 else 4
 
 
 def disk(stages: Iterable[Stage], shape: ModelShape, packed_tokens: int, published_models: int) -> Disk:
-    """Room for packed tokens, every run's checkpoints and models, and `published_models` copies under models/."""
+    """Return the disk space of packed tokens, all checkpoints and models, and `published_models` under models/."""
     runs = [run for stage in stages for run in stage.runs]
     return Disk(
         packed=packed_tokens * token_bytes(shape.vocabulary_size),
@@ -198,13 +199,13 @@ def disk(stages: Iterable[Stage], shape: ModelShape, packed_tokens: int, publish
     )
 
 
-def _price_of(stage: Stage, shape: ModelShape, speed: Speed | None) -> Price:
+def _cost_of(stage: Stage, shape: ModelShape, speed: Speed | None) -> Cost:
     training = evaluation = 0.0
     for run in stage.runs:
         per_token = flops_per_token(shape, run.sequence_length)
         training += run.tokens * per_token * (1 + (1 / PASSES_OF_A_STEP if run.reference else 0))
         evaluation += run.evaluated_tokens * per_token / PASSES_OF_A_STEP
-    return Price(
+    return Cost(
         tokens=sum(run.tokens for run in stage.runs),
         steps=sum(run.steps for run in stage.runs),
         training_flops=training,
@@ -216,7 +217,7 @@ def _price_of(stage: Stage, shape: ModelShape, speed: Speed | None) -> Price:
 
 
 def _side_by_side(seconds: Iterable[float], parallel: int) -> float:
-    """When the last of them ends, each taken up as soon as one of `parallel` places is free."""
+    """Return when the last of `parallel` concurrent runs ends, where each starts as soon as another has ended."""
     ends: list[float] = []
     for each in seconds:
         heappush(ends, each + (heappop(ends) if len(ends) == parallel else 0.0))

@@ -1,7 +1,7 @@
-"""A few real optimizer steps and held-out batches, timed: `python -m velocitune_core.plan.probe probe.json`.
+"""Time a few optimizer steps and held-out batches of a real model: `python -m velocitune_core.plan.probe probe.json`.
 
-Started as a training is, by itself or by `torchrun -m`, so that it has a training's threads and leaves nothing behind
-in the process that asks. Token ids are random: no step and no evaluation takes longer for one text than for another.
+Started like a training run, alone or by `torchrun -m`, so that it uses the same threads and devices, and leaves nothing
+allocated in the process that plans. Token ids are random, since times do not depend on the text.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from velocitune_core.config import Positive, Section, Training
 if TYPE_CHECKING:
     from velocitune_core.parallel.ranks import Ranks
 
-EVALUATIONS = 9  # at most; they are short, and three of them were now and then all slow
+EVALUATIONS = 9  # at most; they are short, and the median of three was sometimes too high
 DOMAIN = "random"
 
 
 class Probe(Section):
-    """What to time."""
+    """What to time, as read from probe.json."""
 
     model: str  # transformers folder, with weights
     training: Training
     sequence_length: Positive
     vocabulary_size: Positive
-    evaluation_sequences: Positive  # per forward pass and process
-    steps: Positive  # at most, after a first one that is not timed
-    seconds: float  # no further step is begun after so many of them
-    saves: bool  # whether a checkpoint is timed; it is written beside the probe's file
+    evaluation_sequences: Positive  # per forward pass and rank
+    steps: Positive  # at most, after an untimed first one
+    seconds: float  # after which no further step starts
+    saves: bool  # also time a checkpoint, written beside probe.json
     threads: Positive
 
 
-class Timings(Section):
-    """Medians in seconds, but for `ready`."""
+class ProbeTimings(Section):
+    """Measured times, medians in seconds."""
 
-    ready: float  # seconds since the epoch when the first step could begin
-    step: float  # of training.batch_sequences
-    steps: int  # timed
-    evaluation: float  # of one forward pass of evaluation_sequences in every process
-    checkpoint: float | None
+    ready: float  # time of being ready for the first step, seconds since the epoch
+    step: float  # of one step of training.batch_sequences
+    steps: int  # number of timed steps
+    evaluation: float  # of one forward pass of evaluation_sequences on every rank
+    checkpoint: float | None  # None: not timed
 
 
 def main(path: Path) -> None:
-    """Time what the file asks for and write timings.json beside it."""
+    """Run the probe that the file describes and write timings.json beside it."""
     probe = Probe.model_validate_json(path.read_text(encoding="utf-8"), strict=False)
     import torch
 
@@ -63,8 +63,8 @@ def main(path: Path) -> None:
         leave_ranks()
 
 
-def measure(probe: Probe, ranks: Ranks, scratch: Path) -> Timings:
-    """Every process of the probe must call; checkpoints go below `scratch`."""
+def measure(probe: Probe, ranks: Ranks, scratch: Path) -> ProbeTimings:
+    """Return times of steps, evaluations and a checkpoint; collective over all ranks. Write only below `scratch`."""
     import numpy as np
     import torch
 
@@ -91,7 +91,7 @@ def measure(probe: Probe, ranks: Ranks, scratch: Path) -> Timings:
         save_checkpoint(scratch / "checkpoints", 1, learner.state(), {}, keep=1, ranks=ranks)
 
     steps = _timed(step, probe.steps, probe.seconds, ranks)
-    return Timings(
+    return ProbeTimings(
         ready=ready,
         step=median(steps),
         steps=len(steps),
@@ -101,7 +101,7 @@ def measure(probe: Probe, ranks: Ranks, scratch: Path) -> Timings:
 
 
 def _timed(act: Callable[[], None], times: int, limit_seconds: float, ranks: Ranks) -> list[float]:
-    """Seconds of each of up to `times` calls after a first one; all processes stop together."""
+    """Return the seconds of up to `times` calls after an untimed first one; all ranks stop at the same call."""
     act()
     start, seconds = time.perf_counter(), [_seconds_of(act)]
     while len(seconds) < times and not ranks.any(time.perf_counter() - start > limit_seconds):

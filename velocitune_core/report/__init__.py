@@ -1,1 +1,1 @@
-"""Summaries, figures and pages."""
+"""Results as numbers, figures and self-contained HTML pages."""

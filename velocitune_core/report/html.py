@@ -1,4 +1,4 @@
-"""What pages have in common: one self-contained HTML file, its figures inside it, no network, no JavaScript."""
+"""Render self-contained HTML pages: figures embedded, no network, no JavaScript."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ReportFigure(NamedTuple):
 
 
 def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) -> str:
-    """Fill a template of this package, one that extends page.html.jinja."""
+    """Return the HTML of a template in `templates`, with the figures embedded and `values` escaped."""
 
     def load(name: str) -> str:
         return resources.files("velocitune_core.report").joinpath("templates", name).read_text(encoding="utf-8")
@@ -40,13 +40,13 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
 
 
 def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
-    """Write a PNG that holds no date or version, so that the same figure is the same file."""
+    """Write a PNG without date or version, so that the same figure gives the same file."""
     figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
 
 
 def _svg_source(figure: Figure) -> str:
-    """A data address: an image by itself, so that ids and styles of one figure do not meet those of another."""
+    """Return the figure as a data URL; as an image, so that ids and styles of two figures cannot clash."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "velocitune", "svg.fonttype": "path"}):  # the same figure, the same bytes
+    with mpl.rc_context({"svg.hashsalt": "velocitune", "svg.fonttype": "path"}):  # deterministic bytes
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

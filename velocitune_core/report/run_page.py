@@ -1,108 +1,103 @@
-"""The report as one self-contained HTML page, its figures inside it: no network, no JavaScript."""
+"""The report of one run as a self-contained HTML page."""
 
 from __future__ import annotations
 
-from velocitune_core.report import figures
-from velocitune_core.report.figures.style import percent, tokens_text
-from velocitune_core.report.html import ReportFigure, render_page, save_png
-from velocitune_core.report.selection import DOMAINS_DRAWN, most_moved
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from velocitune_core.contracts import InitialLosses, LossPoint, TrainResult
+from velocitune_core.report.figures import cost, targets, training
+from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.summary import (
     FLAG_MEANINGS,
     ReportData,
-    answer,
     evaluation_share,
     formatted_rows,
+    key_figures,
     result_rows,
-    summary_metrics,
 )
+from velocitune_core.style.text import percent, tokens_text
 
-__all__ = [
-    "ReportData",
-    "ReportFigure",
-    "answer",
-    "formatted_rows",
-    "render_report",
-    "report_figures",
-    "result_rows",
-    "save_png",
-    "summary_metrics",
-]
+DOMAINS_DRAWN = 36  # more rows or panels in one figure cannot be read
+Value = TypeVar("Value")
 
-
-_CAPTIONS = {  # figure → its title, and how to read it
+_CAPTIONS = {  # figure → title, how to read it
     "loss_per_domain": (
         "Held-out loss per domain over tokens",
-        "Lower is better: a line should leave the dashed initial loss and come down to the dotted target; a line that "
-        "ends above the dashed one is a domain that the model forgot.",
+        "Lower is better: a line should fall from the dashed initial loss to the dotted target. A line that ends above "
+        "the dashed one is a domain that the model has partly forgotten.",
     ),
     "weights_over_time": (
-        "Domain weights over the training",
-        "The height of a band is the share of each batch drawn from that domain; a band that grows is a domain that "
-        "the strategy found slow.",
+        "Domain weights over the run",
+        "The height of a band is the share of each batch drawn from that domain, its weight.",
     ),
     "velocity_per_domain": (
         "Learning velocity per domain over tokens",
-        "A line near 1 is a domain that has hardly moved from its initial loss, one at 0 has reached its target or "
-        "has none below its initial loss; the higher the line, the more weight the domain is given.",
+        "1 is the initial loss; 0 is the target, or a target that is not below the initial loss. The higher the line, "
+        "the more weight the domain gains at an update.",
     ),
     "laws": (
         "Scaling law and target per domain",
-        "The targets are where the dashed ends of the curves meet the token budget; trust a target whose points lie on "
-        "its curve and whose interval is short, and doubt one with a flag.",
+        "A target is the value of the law (dashed where extrapolated) at the token budget. It is reliable if its "
+        "points lie on the curve and the interval is short, and doubtful if it has a flag.",
     ),
     "predicted_against_reached": (
         "Predicted and reached loss per domain",
-        "A bar to the right is a target that training went below, so it was too easy; a bar to the left is a target "
-        "not reached; under the static strategy the bar is the error of the prediction itself.",
+        "A bar to the right is a target above the final loss, which was too easy; a bar to the left is a target "
+        "that was not reached. Under the static strategy the bar is the error of the prediction.",
     ),
     "tokens_and_epochs": (
         "Tokens and epochs per domain",
-        "A bar that leaves its outline is a domain whose text was repeated; a bar that does not fill it is one whose "
-        "text was not all used.",
+        "A bar longer than its outline is a domain whose text was repeated; a shorter one is a domain whose text was "
+        "not all used.",
     ),
     "cost": (
         "Time and tokens spent",
-        "The blue bars add up to the wall time of the training; the orange ones were spent before it began.",
+        "The blue bars add up to the wall time of the run; the orange ones are work before it.",
     ),
 }
 
 
 def report_figures(report: ReportData) -> list[ReportFigure]:
-    """The figures of a report in the order of the page; those with a panel or a row per domain show the most moved."""
+    """Draw the figures in the order of the page; those with a panel or row per domain show at most DOMAINS_DRAWN."""
     train, initial, proxies, few = report.train, report.initial, report.proxies, most_moved(report)
     drawn = {
-        "loss_per_domain": figures.loss_per_domain(few.train, few.initial, few.targets),
-        "weights_over_time": figures.weights_over_time(train, report.weights_0),
-        "velocity_per_domain": figures.velocity_per_domain(train),
-        "laws": figures.laws(few.targets, few.proxies, few.train.final),
-        "predicted_against_reached": figures.predicted_against_reached(few.targets, few.train),
-        "tokens_and_epochs": figures.tokens_and_epochs(few.train, few.manifest),
-        "cost": figures.cost(train, proxies, report.base, initial),
+        "loss_per_domain": training.loss_per_domain(few.train, few.initial, few.targets),
+        "weights_over_time": training.weights_over_time(train, report.initial_domain_weights),
+        "velocity_per_domain": training.velocity_per_domain(train),
+        "laws": targets.laws(few.targets, few.proxies, few.train.final),
+        "predicted_against_reached": targets.predicted_against_reached(few.targets, few.train),
+        "tokens_and_epochs": cost.tokens_and_epochs(few.train, few.manifest),
+        "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial),
     }
     return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
 
 
 def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -> str:
-    """The page as HTML text; `drawn` spares drawing figures that the caller already has."""
+    """Return the page as HTML; `drawn` are the figures, if the caller has drawn them already."""
     drawn = report_figures(report) if drawn is None else drawn
     rows = result_rows(report)
     flags = {flag for row in rows for flag in row["flags"]}
+    proxy_tokens = sum(proxy.tokens for proxy in report.proxies)
     return render_page(
         "report.html.jinja",
         drawn,
         report=report,
-        answer=answer(report),
+        key_figures=key_figures(report),
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
         domains_drawn=DOMAINS_DRAWN if len(rows) > DOMAINS_DRAWN else None,
         costs=_cost_cells(report),
-        cost_note=_cost_note(report),
+        evaluation_share=percent(evaluation_share(report.train)),
+        proxy_tokens_share=percent(proxy_tokens / report.train.tokens) if proxy_tokens and report.train.tokens else "",
     )
 
 
 def _cost_cells(report: ReportData) -> list[dict[str, object]]:
-    train, rows = report.train, figures.cost_rows(report.train, report.proxies, report.base, report.initial)
+    """Return the rows of the cost table; those with `part` are parts of the training run."""
+    train, rows = report.train, cost.cost_rows(report.train, report.proxies, report.base, report.initial)
 
     def cells(name: str, seconds: float, tokens: int | None, part: bool) -> dict[str, object]:
         return {
@@ -116,17 +111,43 @@ def _cost_cells(report: ReportData) -> list[dict[str, object]]:
 
     before = [cells(row.name, row.seconds, row.tokens, False) for row in rows if not row.in_training]
     parts = [cells(row.name, row.seconds, row.tokens, True) for row in rows if row.in_training]
-    return [*before, cells("training, in all", train.seconds.total, train.tokens, False), *parts]
+    return [*before, cells("training run, total", train.seconds.total, train.tokens, False), *parts]
 
 
-def _cost_note(report: ReportData) -> str:
-    sentences = [
-        f"Evaluation plus reweighting: {percent(evaluation_share(report.train))} of the training's wall time, at "
-        f"{report.train.tokens_per_second:,.0f} tokens per second."
-    ]
-    if report.proxies and report.train.tokens:
-        tokens = sum(proxy.tokens for proxy in report.proxies)
-        sentences.append(f"Proxies: {percent(tokens / report.train.tokens)} of the training's tokens.")
-    if report.train.resumed:
-        sentences.append(f"The run was taken up again {report.train.resumed} time(s).")
-    return " ".join(sentences)
+def most_moved(report: ReportData, at_most: int = DOMAINS_DRAWN) -> ReportData:
+    """Return the report of the `at_most` domains whose weight changed most."""
+    if len(report.manifest.domains) <= at_most:
+        return report
+    last = report.train.domain_weights[-1].weights if report.train.domain_weights else report.initial_domain_weights
+    change = {name: abs(last[name] - share) for name, share in report.initial_domain_weights.items()}
+    names = set(sorted(change, key=lambda name: (-change[name], name))[:at_most])
+
+    def chosen(values: Mapping[str, Value]) -> dict[str, Value]:
+        return {name: value for name, value in values.items() if name in names}
+
+    def points(all_points: list[LossPoint]) -> list[LossPoint]:
+        return [point.model_copy(update={"losses": chosen(point.losses)}) for point in all_points]
+
+    def run(train: TrainResult) -> TrainResult:
+        weights = [
+            point.model_copy(
+                update={"weights": chosen(point.weights), "velocity": point.velocity and chosen(point.velocity)}
+            )
+            for point in train.domain_weights
+        ]
+        per_domain = ("final", "mean_domain_weights", "tokens_per_domain", "epochs_per_domain")
+        changes = {field: chosen(getattr(train, field)) for field in per_domain}
+        return train.model_copy(update={**changes, "points": points(train.points), "domain_weights": weights})
+
+    initial = InitialLosses(
+        losses=chosen(report.initial.losses), tokens=chosen(report.initial.tokens), seconds=report.initial.seconds
+    )
+    return replace(
+        report,
+        manifest=report.manifest.model_copy(update={"domains": chosen(report.manifest.domains)}),
+        initial=initial,
+        proxies=tuple(proxy.model_copy(update={"points": points(proxy.points)}) for proxy in report.proxies),
+        targets=report.targets.model_copy(update={"domains": chosen(report.targets.domains)}),
+        train=run(report.train),
+        initial_domain_weights=chosen(report.initial_domain_weights),
+    )

@@ -1,6 +1,6 @@
-"""The numbers of a report: a row per domain, the metrics of metrics.json, and the answer in words.
+"""The numbers of a report: a row per domain, the metrics of metrics.json, and a few key figures.
 
-`result_rows` is what the page, the terminal and the artifacts all show; `summary_metrics` is metrics.json.
+The page, the terminal and the artifacts all show `result_rows`; `summary_metrics` is written to metrics.json.
 """
 
 from __future__ import annotations
@@ -10,61 +10,61 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from velocitune_core.contracts import ContractError, InitialLosses, Manifest, ProxyResult, Targets, TrainResult
-from velocitune_core.report.figures.style import percent, tokens_text
+from velocitune_core.style.text import listed, percent, signed, tokens_text
 
 FLAG_MEANINGS = {
-    "too_few_points": "the law rests on so few proxies that its fit says little",
-    "at_bound": "the fit ran into the edge of the allowed parameters",
-    "wide_interval": "the interval of the target is wider than the configured share of it",
-    "not_decreasing": "the proxies' losses do not fall with more tokens",
+    "too_few_points": "the law is fitted to so few proxies that its error is unknown",
+    "at_bound": "a parameter of the fit is at the bound of its range",
+    "wide_interval": "the interval of the target is wider than the configured share of the target",
+    "not_decreasing": "the proxies' losses do not decrease with more tokens",
     "above_initial": "the target is not below the initial loss, so there is no gap to close",
-    "missing_proxies": "some of the proxies failed, and the law rests on the others",
+    "missing_proxies": "some of the proxies failed, so the law is fitted to the others",
 }
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report is made from. Raises ContractError where the parts name different domains."""
+    """The results that a report is made from. Raises ContractError where they have different domains."""
 
     manifest: Manifest
     initial: InitialLosses
     proxies: tuple[ProxyResult, ...]
     targets: Targets
     train: TrainResult
-    weights_0: Mapping[str, float]  # original domain weights
+    initial_domain_weights: Mapping[str, float]  # w_0
     config: str  # YAML text
-    base: TrainResult | None = None  # the training of the base model, where the pipeline made it
-    extras: Mapping[str, str] = field(default_factory=dict)  # shown with the configuration, such as versions
+    base: TrainResult | None = None  # run that made the base model, if the pipeline did
+    extras: Mapping[str, str] = field(default_factory=dict)  # shown with the configuration, e.g. versions
 
     def __post_init__(self) -> None:
         parts = {
             "initial losses": self.initial.losses,
             "targets": self.targets.domains,
-            "training": self.train.final,
-            "original weights": self.weights_0,
+            "training run": self.train.final,
+            "initial domain weights": self.initial_domain_weights,
             **{f"proxy {proxy.name}": proxy.final.losses for proxy in self.proxies},
         }
         wanted = set(self.manifest.domains)
         problems = [
-            f"  {part}: lacks {sorted(wanted - set(names))}, has unknown {sorted(set(names) - wanted)}"
+            f"  {part}: missing {sorted(wanted - set(names))}, unknown {sorted(set(names) - wanted)}"
             for part, names in parts.items()
             if set(names) != wanted
         ]
         if problems:
             lines = "\n".join(problems)
             raise ContractError(
-                f"results disagree with the manifest's domains {sorted(wanted)}; rerun the stages named:\n{lines}"
+                f"results and manifest have different domains; rerun the stages of these results:\n{lines}"
             )
 
 
 def result_rows(report: ReportData) -> list[dict[str, Any]]:
-    """One row per domain in name order.
+    """Return one row per domain in name order.
 
-    Losses in nats per token; shares, gap_closed and target_error as fractions. gap_closed is None where the target is
-    not below the initial loss; target_error is (target − reached) / reached.
+    Losses are in nats per token; weights, gap_closed and target_error are fractions. gap_closed is None where the
+    target is not below the initial loss; target_error is (target − reached) / reached.
     """
     train = report.train
-    final_weights = train.domain_weights[-1].weights if train.domain_weights else report.weights_0
+    final_weights = train.domain_weights[-1].weights if train.domain_weights else report.initial_domain_weights
     rows = []
     for name in sorted(report.manifest.domains):
         initial, target = report.initial.losses[name], report.targets.domains[name]
@@ -73,8 +73,8 @@ def result_rows(report: ReportData) -> list[dict[str, Any]]:
             {
                 "domain": name,
                 "tokens": train.tokens_per_domain[name],
-                "share_original": report.weights_0[name],
-                "share_final": final_weights[name],
+                "initial_weight": report.initial_domain_weights[name],
+                "final_weight": final_weights[name],
                 "epochs": train.epochs_per_domain[name],
                 "initial": initial,
                 "target": target.target,
@@ -89,14 +89,14 @@ def result_rows(report: ReportData) -> list[dict[str, Any]]:
 
 
 def formatted_rows(report: ReportData) -> list[dict[str, str]]:
-    """`result_rows` as text, column heading → cell, for tables that people read."""
+    """Return `result_rows` as text, column heading → cell."""
 
     def cells(row: dict[str, Any]) -> dict[str, str]:
         gap, error = row["gap_closed"], row["target_error"]
         return {
             "domain": row["domain"],
             "tokens": tokens_text(row["tokens"]),
-            "share, original → final": f"{percent(row['share_original'])} → {percent(row['share_final'])}",
+            "weight, initial → final": f"{percent(row['initial_weight'])} → {percent(row['final_weight'])}",
             "epochs": f"{row['epochs']:.2f}",
             "initial": f"{row['initial']:.3f}",
             "target": f"{row['target']:.3f}",
@@ -110,10 +110,10 @@ def formatted_rows(report: ReportData) -> list[dict[str, str]]:
 
 
 def summary_metrics(report: ReportData) -> dict[str, Any]:
-    """The numbers of metrics.json; a number that does not exist for this run is left out.
+    """Return the numbers of metrics.json, without those that do not exist for this run.
 
-    Losses in nats per token. size_weighted_loss weighs domains by their original weights; evaluation_share is
-    evaluation plus reweighting over the training's wall time; worst_shortfall is the largest
+    Losses are in nats per token. size_weighted_loss is weighted by the initial domain weights; evaluation_share is
+    evaluation plus reweighting over the run's wall time; worst_shortfall is the largest
     (reached − target) / (initial − target) over domains whose target is below their initial loss.
     """
     rows, train = result_rows(report), report.train
@@ -124,7 +124,7 @@ def summary_metrics(report: ReportData) -> dict[str, Any]:
             for when, key in (("initial", "initial"), ("final", "reached"))
         },
         "size_weighted_loss": {
-            when: sum(row["share_original"] * row[key] for row in rows)
+            when: sum(row["initial_weight"] * row[key] for row in rows)
             for when, key in (("initial", "initial"), ("final", "reached"))
         },
         "loss": {row["domain"]: row["reached"] for row in rows},
@@ -139,37 +139,31 @@ def summary_metrics(report: ReportData) -> dict[str, Any]:
 
 
 def evaluation_share(train: TrainResult) -> float:
-    """Evaluation plus reweighting as a fraction of the training's wall time."""
+    """Return evaluation plus reweighting as a fraction of the run's wall time."""
     spent = train.seconds
     return (spent.evaluation + spent.reweighting) / spent.total if spent.total else 0.0
 
 
-def answer(report: ReportData) -> str:
-    """The result in a paragraph of plain words."""
+def key_figures(report: ReportData) -> dict[str, str]:
+    """Return the outcome in a few labelled figures, label → text."""
     rows, metrics, train = result_rows(report), summary_metrics(report), report.train
     before, after = metrics["macro_average_loss"]["initial"], metrics["macro_average_loss"]["final"]
-    over = f"the average held-out loss over the {len(rows)} domains" if len(rows) > 1 else "the held-out loss"
-    went = "fell" if after < before else "rose" if after > before else "stayed"
-    sentences = [
-        f"In {tokens_text(train.tokens)} tokens with the strategy {train.strategy}, {over} {went} from {before:.3f} to "
-        f"{after:.3f} nats per token ({signed(100 * (after / before - 1), 1)} %)."
-    ]
     by_change = sorted(rows, key=lambda row: (row["reached"] - row["initial"], row["domain"]))
-    gained = [row for row in by_change if row["reached"] < row["initial"]]
+    gained = [row for row in by_change if row["reached"] < row["initial"]][:3]
     worse = [row for row in reversed(by_change) if row["worse_than_initial"]]
+    mean = f"mean held-out loss of {len(rows)} domains" if len(rows) > 1 else "held-out loss"
     flagged = _flagged(rows)
-    if gained and len(rows) > 1:
-        sentences.append(f"{listed([_change(row) for row in gained[:3]])} gained most.")
-    if worse:
-        sentences.append(f"{listed([_change(row) for row in worse])} got worse than the base model.")
-    elif len(rows) > 1:
-        sentences.append("No domain got worse than the base model.")
-    if flagged:
-        sentences.append(f"Read these targets with care: {'; '.join(flagged)}.")
-    sentences.append(
-        f"Evaluation and reweighting took {percent(metrics['evaluation_share'])} of the training's wall time."
-    )
-    return " ".join(sentences)
+    change = signed(100 * (after / before - 1), 1)
+    figures = {
+        "strategy": train.strategy,
+        "tokens": tokens_text(train.tokens),
+        mean: f"{before:.3f} → {after:.3f} nats per token ({change} %)",
+        "largest gains": listed([_change(row) for row in gained]) if gained and len(rows) > 1 else "",
+        "worse than the base model": listed([_change(row) for row in worse]) if worse else "no domain",
+        "flagged targets": "; ".join(flagged),
+        "evaluation and reweighting": f"{percent(metrics['evaluation_share'])} of the run's wall time",
+    }
+    return {label: text for label, text in figures.items() if text}
 
 
 def _change(row: dict[str, Any]) -> str:
@@ -177,20 +171,10 @@ def _change(row: dict[str, Any]) -> str:
 
 
 def _flagged(rows: list[dict[str, Any]]) -> list[str]:
-    """Each flag that was raised, with the domains it was raised for."""
+    """Return a text per raised flag, with its domains."""
     domains_of = {flag: [row["domain"] for row in rows if flag in row["flags"]] for flag in FLAG_MEANINGS}
     return [
         f"{flag.replace('_', ' ')} ({'all domains' if len(rows) > 1 and len(names) == len(rows) else listed(names)})"
         for flag, names in domains_of.items()
         if names
     ]
-
-
-def signed(number: float, digits: int) -> str:
-    return f"{number:+.{digits}f}".replace("-", "−")
-
-
-def listed(names: list[str], at_most: int = 5) -> str:
-    if len(names) > at_most:
-        names = [*names[:at_most], f"{len(names) - at_most} more"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,9 +1,8 @@
-"""Loss over tokens: curves, their fit, its uncertainty."""
+"""Scaling laws of the held-out loss over training tokens: curves, their fit, and its uncertainty."""
 
+from velocitune_core.scaling_law.curves import power_law
 from velocitune_core.scaling_law.fit import (
-    MOST_NOISE,
     PARAMETERS,
-    REFIT_STARTS,
     ChinchillaFit,
     LawName,
     ScalingLawError,
@@ -13,13 +12,12 @@ from velocitune_core.scaling_law.fit import (
 )
 
 __all__ = [
-    "MOST_NOISE",
     "PARAMETERS",
-    "REFIT_STARTS",
     "ChinchillaFit",
     "LawName",
     "ScalingLawError",
     "ScalingLawFit",
     "fit_chinchilla",
     "fit_scaling_law",
+    "power_law",
 ]

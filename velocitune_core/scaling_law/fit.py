@@ -1,11 +1,11 @@
-"""Scaling laws of the loss: L(D) for one model, L(N, D) = E + A/N^α + B/D^β for several.
+"""Fit scaling laws of the loss: L(D) for one model size, L(N, D) = E + A/N^α + B/D^β for several.
 
-For one model there are two laws, both E + B/(D + D0)^β: `chinchilla` has D0 = 0; `anchored`, for continual pretraining,
-passes through the initial loss at D = 0, L(D) = E + (ℓ_init − E)·(1 + D/D0)^(−β).
+For one model size there are two laws, both E + B/(D + D0)^β: `chinchilla` has D0 = 0; `anchored`, for continual
+pretraining, passes through the initial loss at D = 0, L(D) = E + (ℓ_init − E)·(1 + D/D0)^(−β).
 
-Fitted as Hoffmann et al. (2022, arXiv 2203.15556, section 3.3 and appendix D.3) fit theirs: in log space, log L̂ =
-log-sum-exp of the log terms, Huber loss with δ = 1e-3 on log L̂ − log L, from many starts. The *sum* of the residuals is
-minimised: their mean is so small that optimisers stop early.
+The fit is that of Hoffmann et al. (2022, arXiv 2203.15556, section 3.3 and appendix D.3): in log space, log L̂ =
+log-sum-exp of the log terms, Huber loss with δ = 1e-3 on log L̂ − log L, from many starts. The *sum* of the Huber losses
+is minimised: their mean is so small that optimisers stop early.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from velocitune_core.scaling_law.curves import Anchored, Powers
+from velocitune_core.scaling_law.curves import Anchored, Powers, power_law
 from velocitune_core.scaling_law.huber import Array, minimise_huber
 
 LawName = Literal["chinchilla", "anchored"]
-PARAMETERS = 3  # free ones of a law for one model: with no more points, nothing is left to tell their noise from
-
-REFIT_STARTS = 3  # of each resample: few points have several minima, through other three of them each
-MOST_NOISE = 1.0  # in log loss: a resample that is off by a factor of e says all that it can say
+PARAMETERS = 3  # of a law for one model size; the noise can be estimated only from more points than that
+REFIT_STARTS = 3  # per resample: with few points there are several minima, each through three of them
+MOST_NOISE = 1.0  # bound on the noise of a resample, in log loss
 
 
 class ScalingLawError(ValueError):
-    """Points that no scaling law can be fitted to."""
+    """Points to which no scaling law can be fitted."""
 
 
 def _none(columns: int) -> Array:
@@ -42,72 +41,70 @@ class ScalingLawFit:
     B: float
     beta: float
     objective: float  # sum of Huber losses at the optimum, in units of δ
-    at_bound: bool  # a parameter ended on the edge of its range, so the points do not determine it
+    at_bound: bool  # a parameter is at a bound of its range, so the points do not determine it
     law: LawName = "chinchilla"
     D0: float = 0.0  # tokens
-    noise: float | None = None  # standard deviation of log losses around the law; None: no point to spare to tell it
+    noise: float | None = None  # standard deviation of log losses around the law; None: too few points to estimate it
     samples: Array = field(default_factory=lambda: _none(4), repr=False)  # (R, 4) E, B, beta, D0 of the resamples
-    deviations: Array = field(default_factory=lambda: np.empty(0), repr=False)  # (R,) of a new log loss from each
+    deviations: Array = field(default_factory=lambda: np.empty(0), repr=False)  # (R,) of a new log loss from each law
 
     def predict(self, tokens: ArrayLike) -> Array:
-        """Loss after `tokens` tokens, same shape."""
-        return self.E + self.B * (np.asarray(tokens, dtype=float) + self.D0) ** -self.beta
+        """Return the loss after `tokens` tokens in nats per token, same shape."""
+        return power_law(tokens, self.E, self.B, self.beta, self.D0)
 
     def interval(self, tokens: float, level: float = 0.95) -> tuple[float, float] | None:
-        """Where the loss of one more run of `tokens` tokens falls, its own noise included; None without a bootstrap."""
-        e, b, beta, shift = self.samples.T
-        return _quantiles((e + b * (float(tokens) + shift) ** -beta) * np.exp(self.deviations), level)
+        """Return the percentile interval of the loss of one new run of `tokens` tokens, its own noise included.
+
+        None without a bootstrap.
+        """
+        return _quantiles(power_law(tokens, *self.samples.T) * np.exp(self.deviations), level)
 
     @property
     def standard_errors(self) -> dict[str, float]:
-        """Standard deviation of each free parameter over the resamples; empty without a bootstrap."""
-        return {name: float(values.std()) for name, values in self._free().items() if len(values)}
+        """Return the standard deviation of each free parameter over the resamples; empty without a bootstrap."""
+        fixed = "D0" if self.law == "chinchilla" else "B"  # anchored: B follows from the others
+        return _deviations({name: values for name, values in self._columns().items() if name != fixed})
 
-    def parameter_intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Percentile interval of each free parameter; empty without a bootstrap."""
-        return _intervals(self._free(), level)
-
-    def _free(self) -> dict[str, Array]:
-        columns = dict(zip(("E", "B", "beta", "D0"), self.samples.T, strict=True))
-        del columns["D0" if self.law == "chinchilla" else "B"]  # anchored: B follows from the others
-        return columns
+    def _columns(self) -> dict[str, Array]:
+        return dict(zip(("E", "B", "beta", "D0"), self.samples.T, strict=True))
 
 
 @dataclass(frozen=True)
 class ChinchillaFit:
-    """L(N, D) = E + A / N^alpha + B / D^beta."""
+    """L(N, D) = E + A / N^alpha + B / D^beta, L in nats per token, N in parameters, D in tokens."""
 
     E: float
     A: float
     B: float
     alpha: float
     beta: float
-    objective: float
-    at_bound: bool
+    objective: float  # as in ScalingLawFit
+    at_bound: bool  # as in ScalingLawFit
     samples: Array = field(default_factory=lambda: _none(5), repr=False)  # (R, 5) E, A, B, alpha, beta
-    deviations: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    deviations: Array = field(default_factory=lambda: np.empty(0), repr=False)  # (R,) of a new log loss from each law
 
     def predict(self, params: ArrayLike, tokens: ArrayLike) -> Array:
-        """Loss of a model of `params` parameters after `tokens` tokens."""
+        """Return the loss of a model of `params` parameters after `tokens` tokens, in nats per token."""
         n, d = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
         return self.E + self.A * n**-self.alpha + self.B * d**-self.beta
 
     def interval(self, params: float, tokens: float, level: float = 0.95) -> tuple[float, float] | None:
-        """Where the loss of one more such run falls, its own noise included; None without a bootstrap."""
+        """Return the percentile interval of the loss of one new such run; None without a bootstrap."""
         e, a, b, alpha, beta = self.samples.T
         losses = e + a * float(params) ** -alpha + b * float(tokens) ** -beta
         return _quantiles(losses * np.exp(self.deviations), level)
 
     @property
     def standard_errors(self) -> dict[str, float]:
-        """Standard deviation of each parameter over the resamples; empty without a bootstrap."""
-        return {name: float(values.std()) for name, values in self._free().items() if len(values)}
+        """Return the standard deviation of each parameter over the resamples; empty without a bootstrap."""
+        return _deviations(self._columns())
 
     def parameter_intervals(self, level: float = 0.95) -> dict[str, tuple[float, float]]:
-        """Percentile interval of each parameter; empty without a bootstrap."""
-        return _intervals(self._free(), level)
+        """Return the percentile interval of each parameter; empty without a bootstrap."""
+        found = {name: _quantiles(values, level) for name, values in self._columns().items()}
+        return {name: interval for name, interval in found.items() if interval is not None}
 
-    def _free(self) -> dict[str, Array]:
+    def _columns(self) -> dict[str, Array]:
         return dict(zip(("E", "A", "B", "alpha", "beta"), self.samples.T, strict=True))
 
 
@@ -120,23 +117,25 @@ def fit_scaling_law(
     bootstrap: int = 0,
     seed: int = 0,
 ) -> ScalingLawFit:
-    """Fit the loss of one model against its training tokens.
+    """Fit the loss of one model size against its training tokens.
 
-    The bootstrap is parametric: the law's own losses with fresh noise. A handful of points cannot be resampled: most
-    draws from four hold fewer than the three different ones that a law needs, or just these, which fit without error.
-    The noise is normal in log loss; as few points hardly tell its size, each resample draws its own, √(Σ r² / χ²),
+    The bootstrap is parametric: the law's own losses with new noise. A few points cannot be resampled: most draws from
+    four hold fewer than the three different points that a law needs, or exactly three, which fit without error.
+    The noise is normal in log loss. Few points determine its size poorly, so each resample draws its own, √(Σ r² / χ²),
     with as many degrees of freedom as there are points beyond the law's three parameters. For a law linear in its
-    parameters that is Student's t interval, wide where one point is to spare. With none there is no bootstrap.
-    Points of one run are not independent, and their interval is too narrow.
+    parameters that is Student's t interval, wide for one degree of freedom. With none there is no bootstrap.
+    Points of one run are not independent, so their interval is too narrow.
 
     Args:
         tokens: (P,) training tokens of each point.
         losses: (P,) held-out loss of each point, nats per token.
-        law: which one; `anchored` needs the `initial_loss`, and no loss above it can be fitted by it.
+        law: `chinchilla` or `anchored`, which needs the `initial_loss` and cannot fit losses above it.
+        initial_loss: loss before training, nats per token.
         bootstrap: resamples for `interval` and the standard errors; 0 for none.
         seed: of the resampling.
 
-    Raises ScalingLawError for fewer than three points or token counts, or values that are not positive and finite.
+    Raises ScalingLawError for fewer than three different token counts, values that are not positive and finite, or an
+    unknown law.
     """
     sizes, losses = _check("tokens", tokens, losses)
     if law == "anchored":
@@ -165,9 +164,16 @@ def fit_scaling_law(
 def fit_chinchilla(
     params: ArrayLike, tokens: ArrayLike, losses: ArrayLike, *, bootstrap: int = 0, seed: int = 0
 ) -> ChinchillaFit:
-    """Fit L(N, D) = E + A / N^α + B / D^β from Hoffmann et al.'s 4,500 starts; params, tokens, losses: (P,).
+    """Fit L(N, D) = E + A / N^α + B / D^β from Hoffmann et al.'s 4,500 starts.
 
-    The bootstrap resamples the points, as Besiroglu et al. (2024, arXiv 2404.10102) do; a new run is off by a residual.
+    The bootstrap resamples the points, as Besiroglu et al. (2024, arXiv 2404.10102) do; the noise of a new run is drawn
+    from the residuals.
+
+    Args:
+        params, tokens, losses: (P,) model parameters, training tokens and held-out loss (nats per token) of each point.
+        bootstrap: resamples for `interval` and the standard errors; 0 for none.
+        seed: of the resampling.
+
     Raises ScalingLawError as `fit_scaling_law` does.
     """
     models, _ = _check("params", params, losses)
@@ -187,14 +193,14 @@ def fit_chinchilla(
 
 
 def _fit(shape: Powers | Anchored, starts: Array, y: Array) -> tuple[Array, float, bool]:
-    """θ (K,) of the best minimum, its objective, and whether it lies on a bound."""
+    """Return θ (K,) of the best minimum, its objective, and whether it is at a bound."""
     minima = minimise_huber(shape.curve, starts, y, *shape.bounds)
     theta = minima.theta[minima.best]
     return theta, float(minima.objective[minima.best]), bool(np.isclose(theta, shape.bounds, atol=1e-6).any())
 
 
 def _refit(shape: Powers | Anchored, theta: Array, drawn: Array, random: np.random.Generator) -> Array:
-    """θ (R, K) of the best minimum of each resample (R, P), from the fit and from around it."""
+    """Return θ (R, K) of the best minimum of each resample (R, P); starts are the fit and points around it."""
     resamples, parameters = len(drawn), len(theta)
     around = theta + random.standard_normal((REFIT_STARTS - 1, parameters)) * 0.7
     starts = np.tile(np.vstack([theta, around]), (resamples, 1))
@@ -210,9 +216,8 @@ def _quantiles(values: Array, level: float) -> tuple[float, float] | None:
     return float(low), float(high)
 
 
-def _intervals(columns: dict[str, Array], level: float) -> dict[str, tuple[float, float]]:
-    found = {name: _quantiles(values, level) for name, values in columns.items()}
-    return {name: interval for name, interval in found.items() if interval is not None}
+def _deviations(columns: dict[str, Array]) -> dict[str, float]:
+    return {name: float(values.std()) for name, values in columns.items() if len(values)}
 
 
 def _check(name: str, sizes: ArrayLike, losses: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

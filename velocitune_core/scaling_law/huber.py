@@ -1,11 +1,11 @@
-"""Many small Huber fits at once: one batch holds all starts of a fit, or all its resamples.
+"""Minimise many small Huber losses at once: one batch holds all starts of a fit, or all its resamples.
 
-A fit has three to five parameters and a few hundred points at most, so a general optimiser spends its time between its
-evaluations, not in them. Here every step is taken for the whole batch in numpy, and members that are done leave it.
+A fit has three to five parameters and a few hundred points at most, so the overhead of a general optimiser exceeds the
+time of its evaluations. Here every step is taken for the whole batch in numpy, and converged members leave the batch.
 
-The step is damped Newton on the Gauss-Newton curvature. Huber's own curvature (1 within δ, 0 beyond) is exact but says
-nothing where most residuals are large; that of iteratively reweighted least squares (δ/|r| beyond δ) never oversteps
-but is slow. Their blend, by a damping per member that falls with every step that helps, has the good of both.
+The step is damped Newton with Gauss-Newton curvature. Huber's own curvature (1 within δ, 0 beyond) is exact but zero
+where most residuals are large; that of iteratively reweighted least squares (δ/|r| beyond δ) never oversteps but
+converges slowly. Each member combines both by a damping that decreases with every step that lowers the objective.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 HUBER_DELTA = 1e-3
 MOST_STEPS = 200
-LONGEST_STEP = 2.0  # of any parameter: all are logarithms or exponents
-SLOW_STEPS = 3  # so many steps that gain next to nothing end a fit
+LONGEST_STEP = 2.0  # in any parameter: all are logarithms or exponents
+SLOW_STEPS = 3  # consecutive steps below GAIN_TOLERANCE that end a fit
 GRADIENT_TOLERANCE = 1e-7  # in units of δ
 GAIN_TOLERANCE = 1e-11  # of the objective
 LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e9
-VALUES_PER_BLOCK = 32_768  # members × points worked on together: larger blocks fall out of the processor's cache
+VALUES_PER_BLOCK = 32_768  # members × points per block: larger blocks do not fit in the processor's cache
 
 Array = NDArray[np.float64]
 Curve = Callable[[Array], tuple[Array, Array]]  # θ (S, K) → log losses (S, P), their derivatives (S, K, P)
@@ -31,13 +31,14 @@ Curve = Callable[[Array], tuple[Array, Array]]  # θ (S, K) → log losses (S, P
 
 @dataclass(frozen=True)
 class Minima:
-    """Where each member ended."""
+    """The minimum that each member reached."""
 
     theta: Array  # (S, K)
     objective: Array  # (S,)
 
     @property
     def best(self) -> int:
+        """Index of the member with the smallest objective."""
         return int(self.objective.argmin())
 
 
@@ -47,10 +48,11 @@ def minimise_huber(
     """Minimise Σ_p count_p · Huber(curve(θ)_p − log loss_p) / δ within low ≤ θ ≤ high from each of the starts.
 
     Args:
-        starts: (S, K), one member per row; clipped into the bounds.
+        curve: log losses (S, P) and derivatives (S, K, P) for θ (S, K).
+        starts: (S, K), one member per row; clipped to the bounds.
         log_losses: (P,) for all members or (S, P).
-        low: (K,), high: (K,).
-        counts: (S, P) how often each member counts each point; once by default.
+        low, high: (K,) bounds.
+        counts: (S, P) how often each member counts each point; None: once.
     """
     shape = (len(starts), np.shape(log_losses)[-1])
     y, counts = np.broadcast_to(log_losses, shape), np.broadcast_to(1.0 if counts is None else counts, shape)
@@ -61,18 +63,18 @@ def minimise_huber(
 
 
 def objective_and_gradient(residuals: Array, jacobian: Array, counts: Array) -> tuple[Array, Array]:
-    """Objective (S,) and gradient (S, K), in units of δ: the bare sum is so flat that tolerances stop early."""
+    """Return objective (S,) and gradient (S, K) in units of δ: tolerances would end fits of the bare sum early."""
     inner = np.minimum(np.abs(residuals), HUBER_DELTA)
     objective = (counts * inner * (np.abs(residuals) - inner / 2)).sum(axis=1) / HUBER_DELTA
-    pull = counts * np.clip(residuals / HUBER_DELTA, -1, 1)
-    return objective, (jacobian @ pull[:, :, None])[:, :, 0]
+    slopes = counts * np.clip(residuals / HUBER_DELTA, -1, 1)
+    return objective, (jacobian @ slopes[:, :, None])[:, :, 0]
 
 
 @dataclass
 class _Batch:
-    """The members still under way; the first axis of every array is theirs."""
+    """The members that have not converged; the first axis of every array is the member."""
 
-    row: NDArray[np.intp]  # of the starts
+    row: NDArray[np.intp]  # index of the start
     theta: Array  # (S, K)
     y: Array  # (S, P)
     counts: Array  # (S, P)
@@ -81,7 +83,7 @@ class _Batch:
     objective: Array  # (S,)
     gradient: Array  # (S, K)
     damping: Array  # (S,)
-    slow: NDArray[np.intp]  # (S,) steps in a row that gained next to nothing
+    slow: NDArray[np.intp]  # (S,) consecutive steps below GAIN_TOLERANCE
 
     def keep(self, members: NDArray[np.bool_]) -> None:
         for each in fields(self):
@@ -92,7 +94,7 @@ def _minimise_block(curve: Curve, starts: Array, y: Array, counts: Array, low: A
     batch = _started(curve, np.clip(starts, low, high), y, counts)
     ended = Minima(batch.theta.copy(), batch.objective.copy())
     for _ in range(MOST_STEPS):
-        # A parameter at a bound that the objective pushes it against stays there.
+        # A parameter at a bound stays there while the gradient points outside.
         held = ((batch.theta <= low) & (batch.gradient > 0)) | ((batch.theta >= high) & (batch.gradient < 0))
         steepest = np.where(held, 0.0, np.abs(batch.gradient)).max(axis=1)
         done = (steepest < GRADIENT_TOLERANCE) | (batch.slow >= SLOW_STEPS) | (batch.damping > MOST_DAMPING)
@@ -130,7 +132,7 @@ def _write(ended: Minima, batch: _Batch) -> None:
 
 
 def _step(batch: _Batch, held: NDArray[np.bool_]) -> Array:
-    """(S, K), no longer than LONGEST_STEP in any parameter, zero where held."""
+    """Return the step (S, K): at most LONGEST_STEP in any parameter, zero where held."""
     far = np.abs(batch.residuals)
     weights = batch.counts * (
         (far <= HUBER_DELTA) / HUBER_DELTA + batch.damping[:, None] / np.maximum(far, HUBER_DELTA)
@@ -140,14 +142,14 @@ def _step(batch: _Batch, held: NDArray[np.bool_]) -> Array:
     curvature *= free[:, :, None] & free[:, None, :]
     diagonal = np.einsum("skk->sk", curvature)  # a view
     diagonal *= 1 + 1e-10
-    diagonal += 1e-9 * (1 + batch.damping[:, None]) + held  # a term that has vanished leaves no curvature behind
+    diagonal += 1e-9 * (1 + batch.damping[:, None]) + held  # a vanished term has no curvature
     step = -np.linalg.solve(curvature, np.where(held, 0.0, batch.gradient)[:, :, None])[:, :, 0]
     longest = np.abs(step).max(axis=1, keepdims=True)
     return step * np.minimum(1.0, LONGEST_STEP / np.maximum(longest, LONGEST_STEP))
 
 
 def _advance(batch: _Batch, curve: Curve, theta: Array) -> None:
-    """Move the members that are better off at `theta`; the others try again with more damping."""
+    """Move members whose objective is lower at `theta` there; increase the damping of the others."""
     fitted, jacobian = curve(theta)
     residuals = fitted - batch.y
     objective, gradient = objective_and_gradient(residuals, jacobian, batch.counts)

@@ -1,4 +1,4 @@
-"""Strategies by name: what turns observed losses into domain weights."""
+"""Strategies turn observed losses into domain weights; `make_strategy` builds one by name."""
 
 from velocitune_core.strategies.base import (
     MEASURED,
@@ -7,9 +7,7 @@ from velocitune_core.strategies.base import (
     Strategy,
     StrategyError,
 )
-from velocitune_core.strategies.presets import (
-    PRESETS,
-)
+from velocitune_core.strategies.presets import PRESETS
 from velocitune_core.strategies.registry import (
     REGISTRY,
     check_strategy,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from velocitune_core.strategies.base import BatchObservation, Strategy, StrategyError
 
-EXPONENTS = np.linspace(0.05, 0.8, 16)  # the α tried; the public code floors α at 0.05 and punishes it above 0.8
+EXPONENTS = np.linspace(0.05, 0.8, 16)  # grid of α; the public code floors α at 0.05 and penalises it above 0.8
 HUBER_DELTA = 1e-3
 REWEIGHTINGS = 4
-FIT_CHUNK = 32  # domains fitted at a time, so that the arrays stay in the processor's cache
+FIT_CHUNK = 32  # domains fitted at a time, so that the arrays fit in the processor's cache
 MOST_BLOCKS = 64
 LEAST_POINTS = 5  # of a domain's law
 SMALLEST_LOSS = 1e-6  # for its logarithm
@@ -22,7 +22,7 @@ LONGEST_START_STEPS = 1_000
 
 
 class AdaptiveDataOptimization(Strategy):
-    """More of every batch to the domains whose training loss falls fastest per sample, by a power law fitted on the go.
+    """More of every batch to the domains whose training loss falls fastest per sample, by power laws fitted as it runs.
 
     Per domain, with n the samples seen and ℓ the training loss:
 
@@ -31,34 +31,37 @@ class AdaptiveDataOptimization(Strategy):
         ρ = max(ρ, minimum_share), normalised
         w = (1 − s) · π̄ + s · ρ
 
-    μ are the initial weights, h the moving average (0.9) of the shares of the batches, π̄ the mean of ρ over the steps
-    before, with ρ = μ before the start; s = 0.1.
+    μ are the initial domain weights, h the moving average (decay 0.9) of the domains' shares of the batches, π̄ the mean
+    of ρ over the steps before, with ρ = μ before the start; s = 0.1.
 
-    Where the paper and its public code (yidingjiang/ado) differ, or either differs from this:
+    Differences between the paper, its public code (yidingjiang/ado) and this implementation:
 
-    - n. The paper counts a domain's own samples, "own"; the code counts the whole batch for every domain
-      (use_same_step_size, on in its experiments), "batch". Default "own": the equations of the paper, and it limits
-      itself. If the losses' slopes were constant, w would settle at w ∝ (μ · α · (L − E))^⅔ with "own", but at its
-      square with "batch", where what grows once grows on and small domains fall to the minimum.
-    - When. The code ignores the first 1,000 of 60,000 steps and refits every 1,000. Here the start is 10 % of the
+    - n. The paper counts a domain's own samples ("own"); the code counts the whole batch for every domain ("batch",
+      its use_same_step_size, set in its experiments). Default "own": the equations of the paper, with a stable
+      solution. With constant slopes of the losses, w would converge to w ∝ (μ · α · (L − E))^⅔ with "own", but to its
+      square with "batch", where a domain that grows continues to grow and small domains fall to the minimum.
+    - Schedule. The code ignores the first 1,000 of 60,000 steps and refits every 1,000. Here the start is 10 % of the
       run and the interval 5 %, both at most 1,000 steps; the steps before half the start do not enter the fit.
     - Smoothing. The code keeps every step's loss, smooths them (Savitzky–Golay, window 101, order 3) and fits every
-      10th. Here losses are averaged over at most 64 blocks of steps that grow with the run: state does not grow. An
-      absent domain has no point there; the code repeats its last loss.
-    - Fit. Both minimise a Huber loss (δ = 1e-3) of log L. The code starts L-BFGS from 512 points, and pushes E above
-      e^0.5 = 1.65 nats, too much for code or a well-trained model. Here α goes over a grid from 0.05 to 0.8 and E ≥ 0
-      and β ≥ 0 follow in closed form, reweighted for Huber. The code floors α at 0.05 after the fit, here within it.
+      10th. Here losses are averaged over at most 64 blocks of steps that grow with the run, so that the state does not
+      grow. A domain absent from a block has no point there; the code repeats its last loss.
+    - Fit. Both minimise a Huber loss (δ = 1e-3) of log L. The code starts L-BFGS from 512 points and pushes E above
+      e^0.5 = 1.65 nats, too much for code or a well-trained model. Here α is chosen from a grid of 0.05 to 0.8, and
+      E ≥ 0 and β ≥ 0 follow in closed form, reweighted for Huber. The code floors α at 0.05 after the fit, here the
+      grid does.
     - Minimum. 0.01 in both, before normalisation; here at most half of 1/K, or 100 domains would all be at it.
-    - A domain whose loss does not fall has β = 0 and gets the minimum; a domain seen too little for a fit keeps μ.
+    - A domain whose loss does not fall has β = 0 and gets the minimum; a domain with too few points for a fit keeps μ.
 
     Args:
-        count: n counts a domain's "own" samples or those of the whole "batch".
-        start_steps: w = μ up to there; None: 10 % of the run, at most 1,000.
+        count: n counts a domain's "own" samples, or those of the whole "batch".
+        start_steps: steps with w = μ; None: 10 % of the run, at most 1,000.
         refit_every_steps: None: 5 % of the run, at most 1,000.
-        ignore_steps: steps that the fit leaves out; None: half of start_steps.
-        minimum_share: of ρ.
+        ignore_steps: first steps that the fit leaves out; None: half of start_steps.
+        minimum_share: smallest ρ_i before normalisation.
         preference_share: s.
-        share_decay: of h.
+        share_decay: decay of h.
+
+    Raises StrategyError for a share outside [0, 1] or a negative number of steps.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class AdaptiveDataOptimization(Strategy):
             ("ignore_steps", ignore_steps, 0),
         ):
             if steps is not None and not least <= steps < math.inf:
-                raise StrategyError(f"{key} {steps} must be at least {least}")
+                raise StrategyError(f"{key} {steps} must be at least {least} and finite")
         for key, share in (
             ("minimum_share", minimum_share),
             ("preference_share", preference_share),
@@ -120,7 +123,7 @@ class AdaptiveDataOptimization(Strategy):
         self._mean_preference = self._mean_preference + (preference - self._mean_preference) / (batch.step + 1)
 
     def _schedule(self, total_steps: int) -> tuple[int, int, int]:
-        """Start, refit interval, ignored steps."""
+        """Return start, refit interval and ignored steps."""
         start, refit_every, ignored = self._steps
         if start is None:
             start = max(1, min(round(0.1 * total_steps), LONGEST_START_STEPS))
@@ -129,16 +132,16 @@ class AdaptiveDataOptimization(Strategy):
         return start, refit_every, start // 2 if ignored is None else ignored
 
     def _preference(self) -> NDArray[np.float64]:
-        """ρ, (K,)."""
+        """Return ρ, (K,)."""
         assert self._law is not None
         exponent, scale = self._law["exponent"], self._law["scale"]
         seen = np.maximum(self._seen, 1.0)
         slope = exponent * scale * seen ** (-exponent - 1)
-        pull = self.initial_weights * np.sqrt(self._recent_shares) * slope
-        fitted = np.isfinite(pull)
+        score = self.initial_weights * np.sqrt(self._recent_shares) * slope
+        fitted = np.isfinite(score)
         preference = self.initial_weights.copy()
-        if (sum_of_pulls := pull[fitted].sum()) > 0:
-            preference[fitted] = pull[fitted] / sum_of_pulls * self.initial_weights[fitted].sum()
+        if (total := score[fitted].sum()) > 0:
+            preference[fitted] = score[fitted] / total * self.initial_weights[fitted].sum()
         preference = np.maximum(preference, self._minimum)
         return preference / preference.sum()
 
@@ -160,24 +163,25 @@ class AdaptiveDataOptimization(Strategy):
         self._seen = self.vector(state["seen"], "seen of the saved state")
         self._recent_shares = self.vector(state["recent_shares"], "recent_shares of the saved state")
         self._mean_preference = self.vector(state["mean_preference"], "mean_preference of the saved state")
-        # None becomes NaN
+        # `vector` turns None into NaN
         self._law = {key: self.vector(law, f"{key} of the saved state") for key, law in state["law"].items()} or None
         self._history.load_state_dict(state["history"], self.domains)
 
 
 class LossHistory:
-    """Training losses averaged over blocks of steps: never more than MOST_BLOCKS, all of one length but the last.
+    """Training losses averaged over at most MOST_BLOCKS blocks of steps, all of one length but the last.
 
-    When they are full, neighbours merge and the length doubles. Sums are kept, so that merging loses nothing: of the
-    sequences, and of the losses and the samples seen weighted by sequences, each (blocks, K).
+    When all blocks are full, neighbours are merged and the length doubles. A block holds sums, so merging is exact:
+    sequences, and losses and samples seen weighted by sequences, each (blocks, K).
     """
 
     def __init__(self, domains: int) -> None:
         self._sums = np.zeros((MOST_BLOCKS, 3, domains))  # sequences, loss · sequences, samples seen · sequences
         self._block_steps = 1
-        self._steps = 0  # taken in
+        self._steps = 0  # added
 
     def add(self, losses: NDArray[np.float64], sequences: NDArray[np.int64], seen: NDArray[np.float64]) -> None:
+        """Add a step: losses, sequences and samples seen, (K,) each; a loss that is not finite is absent."""
         if self._steps == MOST_BLOCKS * self._block_steps:
             merged = self._sums.reshape(MOST_BLOCKS // 2, 2, *self._sums.shape[1:]).sum(axis=1)
             self._sums = np.concatenate([merged, np.zeros_like(merged)])
@@ -188,7 +192,7 @@ class LossHistory:
         self._steps += 1
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Samples seen, mean loss and sequences of every block, each (K, blocks)."""
+        """Return samples seen, mean loss and sequences of every block, each (K, blocks)."""
         blocks = -(-self._steps // self._block_steps)
         count, loss, seen = self._sums[:blocks].transpose(1, 2, 0)  # (K, blocks) each
         divisor = np.maximum(count, 1.0)
@@ -215,13 +219,13 @@ class LossHistory:
 def fit_power_laws(
     seen: NDArray[np.float64], losses: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """L(n) = E + β · n^(−α) per row, E ≥ 0, β ≥ 0, α of a grid, by the smallest count-weighted Huber loss of log L.
+    """Fit L(n) = E + β · n^(−α) to each row, E ≥ 0, β ≥ 0, α on a grid, by count-weighted Huber loss of log L.
 
     Args:
-        seen, losses, counts: (K, points); a point of count 0 is none.
+        seen, losses, counts: (K, points) samples seen, nats per token, sequences; points of count 0 are ignored.
 
     Returns:
-        exponent α, floor E and scale β, each (K,); NaN for rows of fewer than LEAST_POINTS points.
+        exponent α, floor E (nats per token) and scale β, each (K,); NaN for rows of fewer than LEAST_POINTS points.
     """
     law = np.full((3, len(seen)), np.nan)
     rows = np.flatnonzero((counts > 0).sum(axis=1) >= LEAST_POINTS)
@@ -234,16 +238,16 @@ def fit_power_laws(
 def _fit_chunk(
     seen: NDArray[np.float64], losses: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(3, rows): α, E, β."""
+    """Return α, E and β, (3, rows)."""
     losses = np.maximum(losses, SMALLEST_LOSS)
-    unit = seen.max(axis=1)  # n in units of the last one, so that powers of it stay near 1
+    unit = seen.max(axis=1)  # n relative to the largest, so that its powers stay near 1
     log_seen = np.log(np.where(counts > 0, seen, unit[:, None]) / unit[:, None])
     power = np.exp(-EXPONENTS[:, None] * log_seen[:, None, :])  # (rows, exponents, points)
     target = losses[:, None, :]
     share = (counts / counts.sum(axis=1, keepdims=True))[:, None, :]
     predicted, residual = np.broadcast_to(target, power.shape), np.zeros_like(power)
     floor = scale = np.zeros(power.shape[:2])
-    for _ in range(REWEIGHTINGS):  # Huber as least squares; an error of log L is one of L, divided by L
+    for _ in range(REWEIGHTINGS):  # Huber by reweighted least squares; an error of log L is one of L divided by L
         weight = share / (predicted**2 * np.maximum(residual, HUBER_DELTA))
         floor, scale = _non_negative_line(power, losses, weight)
         predicted = floor[..., None] + scale[..., None] * power
@@ -259,10 +263,10 @@ def _fit_chunk(
 def _non_negative_line(
     x: NDArray[np.float64], y: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weighted least squares of y on x: intercept and slope, both ≥ 0, (rows, fits).
+    """Return intercept and slope of the weighted least squares of y on x, both ≥ 0, (rows, fits).
 
-    x and weight are (rows, fits, points), y (rows, points). With one at its bound the other follows; x and y are
-    positive, so that never both are 0.
+    x and weight are (rows, fits, points), y (rows, points). If one is at its bound, the other is refitted; x and y are
+    positive, so they are never both 0.
     """
     weighted_x = weight * x
     one_and_y = np.stack([np.ones_like(y), y], axis=-1)  # (rows, points, 2)

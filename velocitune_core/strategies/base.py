@@ -1,4 +1,4 @@
-"""What every strategy is: weights, and an update from what was observed."""
+"""The interface of all strategies: domain weights, updated from observed losses."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-MEASURED = frozenset({"initial_loss", "target_loss", "domain_tokens"})  # options that the pipeline passes in
+MEASURED = frozenset({"initial_loss", "target_loss", "domain_tokens"})  # options whose values the pipeline measures
 
 
 class StrategyError(ValueError):
-    """An unknown strategy, or options that it cannot work with."""
+    """An unknown strategy, or invalid options or inputs of one."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a strategy learns at an evaluation."""
+    """Held-out losses of one evaluation."""
 
     step: int
     total_steps: int
@@ -28,23 +28,28 @@ class Observation:
 
 @dataclass(frozen=True)
 class BatchObservation:
-    """What a strategy learns from a training batch; arrays are (K,), in the order of the domains."""
+    """Training losses of one global batch; arrays are (K,), in the order of the domains."""
 
     step: int  # steps done, this one included
     total_steps: int
     sequences: NDArray[np.int64]  # of the batch, per domain
-    losses: NDArray[np.float64]  # training loss in nats per token; NaN for a domain that the batch lacks
-    excess: NDArray[np.float64] | None = None  # mean over tokens of max(ℓ − ℓ_reference, 0), where there is a reference
+    losses: NDArray[np.float64]  # nats per token; NaN for a domain that the batch lacks
+    excess: NDArray[np.float64] | None = None  # nats per token, mean of max(ℓ − ℓ_reference, 0); None: no reference
 
 
 class Strategy:
     """Domain weights over time. `weights` is (K,), in the order of `initial_weights`, and sums to 1.
 
-    A strategy learns from held-out losses in `update`, from training batches in `observe_batch`, or from both; either
-    may change `weights`, which act on the very next batch. An option named in MEASURED is passed in by the pipeline.
+    A strategy uses held-out losses in `update`, training losses in `observe_batch`, or both; either may change
+    `weights`, which act on the very next batch. The pipeline supplies every option named in MEASURED.
+
+    Args:
+        initial_weights: initial domain weights w_0, relative: non-negative and not all zero.
+
+    Raises StrategyError for initial weights that are negative, not finite or all zero.
     """
 
-    needs_reference: ClassVar[bool] = False  # weights are found in a search run beside a trained reference model
+    needs_reference: ClassVar[bool] = False  # needs the excess loss over a reference model, so it runs as a search
 
     def __init__(self, *, initial_weights: Mapping[str, float]) -> None:
         self.domains: Sequence[str] = list(initial_weights)
@@ -53,25 +58,26 @@ class Strategy:
             raise StrategyError(f"initial_weights {dict(initial_weights)} must be non-negative and not all zero")
         self.initial_weights: NDArray[np.float64] = shares / shares.sum()
         self.weights: NDArray[np.float64] = self.initial_weights.copy()
-        self.velocity: NDArray[np.float64] | None = None  # of the last update, where the strategy has one
-        self.notes: list[str] = []  # what the user should know before the run starts
+        self.velocity: NDArray[np.float64] | None = None  # (K,) of the last update, if any
+        self.warnings: list[str] = []  # logged before the first step
 
     def update(self, observation: Observation) -> NDArray[np.float64]:
-        """Take in an evaluation and return the weights (K,) from the next batch on."""
+        """Update from an evaluation; return the weights (K,) of the next batch."""
         return self.weights
 
     def observe_batch(self, batch: BatchObservation) -> None:
-        """Take in a training batch."""
+        """Update from a training batch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the JSON-ready state."""
         return {"weights": dict(zip(self.domains, self.weights.tolist(), strict=True))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a saved state. Raises StrategyError if it lacks a domain."""
         self.weights = self.vector(state["weights"], "weights of the saved state")
 
     def vector(self, by_domain: Mapping[str, float], what: str) -> NDArray[np.float64]:
-        """Values by domain as (K,). Raises StrategyError naming the domains that lack one."""
+        """Return values by domain as (K,); `what` names them in the StrategyError for missing domains."""
         if missing := [name for name in self.domains if name not in by_domain]:
             raise StrategyError(f"{what} is missing for {missing}; it has {sorted(by_domain)}")
         return np.array([by_domain[name] for name in self.domains], dtype=float)

@@ -43,7 +43,7 @@ class DynamicBatchLoading(Strategy):
     ) -> None:
         super().__init__(initial_weights=initial_weights)
         if not (0 <= step_size < math.inf and 0 <= smoothing <= 1):
-            raise StrategyError(f"step_size {step_size} must be positive, smoothing {smoothing} in [0, 1]")
+            raise StrategyError(f"step_size {step_size} must be at least 0 and finite, smoothing {smoothing} in [0, 1]")
         self._target_loss = self.vector(target_loss, "target_loss")
         if not np.all(np.isfinite(self._target_loss)):
             raise StrategyError(f"target_loss {dict(target_loss)} must be finite")

@@ -1,4 +1,4 @@
-"""Named settings of strategies. What `recommended` gives, and where it does not help: docs/RESULTS.md."""
+"""Named settings of strategies. docs/RESULTS.md has what `recommended` gains, and where it does not help."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preset:
-    """A strategy with options, and how long it searches before a training holds the weights that it found."""
+    """A strategy with options, and the length of its search run, whose mean weights the main run then uses."""
 
     strategy: str
     options: Mapping[str, Any]
-    search: float | None  # share of the token budget; None: the strategy steers the training itself
+    search: float | None  # share of the token budget; None: no search, the strategy updates weights in the main run
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""Strategies by name: the registry, and building one from its settings."""
+"""The registry of strategies, and building one from its name and options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from velocitune_core.strategies.base import MEASURED, Strategy, StrategyError
 from velocitune_core.strategies.presets import PRESETS
 
-REGISTRY: dict[str, str] = {  # name → module:class, imported when it is used
+REGISTRY: dict[str, str] = {  # name → module:Class, imported on use
     "static": "velocitune_core.strategies.static:Static",
     "uniform": "velocitune_core.strategies.static:Uniform",
     "temperature": "velocitune_core.strategies.static:Temperature",
@@ -25,7 +25,7 @@ REGISTRY: dict[str, str] = {  # name → module:class, imported when it is used
 
 
 def resolve_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A preset's strategy and options, with the given options over them; any other name as it is."""
+    """Return strategy and options of a preset, overridden by the given options; any other name unchanged."""
     if name not in PRESETS:
         return name, dict(options)
     preset = PRESETS[name]
@@ -33,9 +33,10 @@ def resolve_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str
 
 
 def search_share(name: str) -> float | None:
-    """Share of the token budget that a strategy searches for weights on, unless settings say otherwise.
+    """Return the default length of a strategy's search run, as a share of the token budget.
 
-    None: it steers the training itself. One that needs a reference model cannot, so it searches for a whole budget.
+    None: no search run, the strategy updates weights in the main run. A strategy that needs a reference model always
+    searches, for a whole budget.
     """
     if name in PRESETS:
         return PRESETS[name].search
@@ -43,10 +44,10 @@ def search_share(name: str) -> float | None:
 
 
 def strategy_class(name: str) -> type[Strategy]:
-    """The strategy of that name: of the registry, a preset, or a user's own as `module:Class`.
+    """Return the class of a strategy in the registry, of a preset, or of a user's `module:Class`.
 
-    A module of the user's is looked for in the working folder too. Raises StrategyError that lists the known names, or
-    says what is wrong with the user's class.
+    A user's module is searched for in the working folder, too. Raises StrategyError for an unknown name, a module that
+    cannot be imported, or a class that is no Strategy.
     """
     address = REGISTRY.get(resolve_preset(name, {})[0], name)
     if ":" not in address:
@@ -67,29 +68,32 @@ def strategy_class(name: str) -> type[Strategy]:
 
 
 def strategy_file(name: str) -> Path:
-    """The file that a strategy's class is written in."""
+    """Return the file that defines a strategy's class."""
     return Path(inspect.getfile(strategy_class(name)))
 
 
 def user_options(name: str) -> set[str]:
-    """Options of a strategy that are the user's to set."""
+    """Return the options of a strategy that the user sets."""
     return set(inspect.signature(strategy_class(name)).parameters) - {"initial_weights"} - MEASURED
 
 
 def measured_options(name: str) -> set[str]:
-    """Options of a strategy that the pipeline measures and passes in."""
+    """Return the options of a strategy whose values the pipeline measures."""
     return set(inspect.signature(strategy_class(name)).parameters) & MEASURED
 
 
 def make_strategy(name: str, *, initial_weights: Mapping[str, float], **options: Any) -> Strategy:
-    """Build a strategy. Raises StrategyError for an unknown name or option, or a value that cannot work."""
+    """Build a strategy from its name, initial domain weights and options.
+
+    Raises StrategyError for an unknown name or option, a missing option, or an invalid value.
+    """
     name, options = resolve_preset(name, options)
     parameters = inspect.signature(strategy_class(name)).parameters
     if unknown := sorted(set(options) - set(parameters)):
         raise StrategyError(f"strategy {name!r} has no option {unknown}; it has {sorted(user_options(name))}")
     needed = {key for key, each in parameters.items() if each.default is inspect.Parameter.empty}
     if missing := sorted(needed - set(options) - {"initial_weights"}):
-        raise StrategyError(f"strategy {name!r} needs {missing}")
+        raise StrategyError(f"strategy {name!r} needs the options {missing}")
     try:
         return strategy_class(name)(initial_weights=initial_weights, **options)
     except TypeError as error:
@@ -97,10 +101,10 @@ def make_strategy(name: str, *, initial_weights: Mapping[str, float], **options:
 
 
 def check_strategy(name: str, options: Mapping[str, Any], domains: list[str]) -> list[str]:
-    """Problems with a strategy's settings that can be told before anything was measured."""
-    stand_ins = {"initial_loss": 2.0, "target_loss": 1.0, "domain_tokens": 1.0}
+    """Return the problems of a strategy's settings that do not depend on measured losses."""
+    placeholders = {"initial_loss": 2.0, "target_loss": 1.0, "domain_tokens": 1.0}
     try:
-        measured = {each: dict.fromkeys(domains, stand_ins[each]) for each in measured_options(name)}
+        measured = {each: dict.fromkeys(domains, placeholders[each]) for each in measured_options(name)}
         make_strategy(name, initial_weights=dict.fromkeys(domains, 1.0), **measured, **options)
     except StrategyError as error:
         return [f"strategy: {error}"]

@@ -1,4 +1,4 @@
-"""Strategies that never change their weights: the frontier that a dynamic one has to beat."""
+"""Strategies with constant weights: the frontier that a dynamic strategy has to beat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from velocitune_core.strategies.base import Strategy, StrategyError
 
 
 class Static(Strategy):
-    """w = w_0 throughout."""
+    """w = w_0."""
 
 
 class Uniform(Strategy):
@@ -26,7 +26,7 @@ class Temperature(Strategy):
 
     Args:
         temperature: T > 0.
-        domain_tokens: n by domain; the initial weights stand for it where it is not given.
+        domain_tokens: n by domain; None: the initial domain weights.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Velocitune: weights follow learning velocity (Luo et al., 2025, arXiv 2411.14318, algorithm 1)."""
+"""Velocitune: weights that follow the learning velocity (Luo et al., 2025, arXiv 2411.14318, algorithm 1)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from velocitune_core.velocity import GapPolicy, forgetting_velocity, learning_ve
 
 
 class Velocitune(Strategy):
-    """More of every batch to the domains that are slow relative to their target. With default options, the paper.
+    """More of every batch to the domains that are slow relative to their target. Default options are the paper's.
 
     Args:
+        initial_weights: initial domain weights w_0.
         initial_loss, target_loss: by domain, nats per token.
         gap_policy: for domains whose target is not below their initial loss; see GapPolicy.
         step_size: η of the update.
-        step_size_per: "update" applies η at every update (the paper); "budget" spreads it over the run, η · m / total
-            steps at each, so that changing m does not change how far the weights can travel.
+        step_size_per: "update" applies η at every update (the paper); "budget" applies η · m / total steps at each
+            update, where m is the steps between updates, so that m does not change how far the weights can move.
         smoothing: c of the uniform mixing after each update.
-        retain_scale: under `retain`, the share of the initial loss whose loss counts as velocity 1.
-        velocity_unit: "share" of the gap still open (the paper); or "nats" still to go, in units of the mean gap. A
-            share forgets how wide a gap is: a domain with 4 nats to go and one with 0.4 are pushed alike.
-        initial_temperature: start from w ∝ w_0^(1/T) in place of w_0; the paper uses 1.
+        retain_scale: under `retain`, the increase over the initial loss that counts as velocity 1, as a share of it.
+        velocity_unit: "share" of the gap still open (the paper), or the remaining "nats" in units of the mean gap. A
+            share does not depend on the width of the gap: 4 nats and 0.4 nats to the target count alike.
+        initial_temperature: start from w ∝ w_0^(1/T) instead of w_0; the paper uses 1.
+
+    Raises StrategyError for invalid options, and under gap_policy "error" for domains without a gap.
     """
 
     def __init__(
@@ -52,8 +55,8 @@ class Velocitune(Strategy):
             raise StrategyError(f"velocity_unit {velocity_unit!r} must be 'share' or 'nats'")
         if not (0 <= step_size < math.inf and 0 <= smoothing <= 1 and retain_scale > 0 and initial_temperature > 0):
             raise StrategyError(
-                f"step_size {step_size}, retain_scale {retain_scale}, initial_temperature {initial_temperature} must "
-                f"be positive, smoothing {smoothing} in [0, 1]"
+                f"step_size {step_size} must be at least 0 and finite, retain_scale {retain_scale} and "
+                f"initial_temperature {initial_temperature} above 0, smoothing {smoothing} in [0, 1]"
             )
         self._policy = GapPolicy(gap_policy)
         self._initial_loss = self.vector(initial_loss, "initial_loss")
@@ -64,7 +67,7 @@ class Velocitune(Strategy):
         self._push = self._push_per_velocity(velocity_unit)  # (K,)
         self.weights = self.initial_weights ** (1 / initial_temperature)
         self.weights /= self.weights.sum()
-        self._explain_missing_gaps()
+        self._report_missing_gaps()
 
     def update(self, observation: Observation) -> NDArray[np.float64]:
         loss = self.vector(observation.losses, "held-out loss")
@@ -87,7 +90,7 @@ class Velocitune(Strategy):
         return velocity
 
     def _push_per_velocity(self, unit: str) -> NDArray[np.float64]:
-        """What a velocity of 1 counts in the update, (K,): 1, or the width of the gap over the mean of all gaps."""
+        """Return the factor on each velocity, (K,): 1, or the width of the gap over the mean gap."""
         if unit == "share" or self._without_gap.all():
             return np.ones_like(self._initial_loss)
         gap = self._initial_loss - self._target_loss
@@ -95,16 +98,16 @@ class Velocitune(Strategy):
         return width / gap[~self._without_gap].mean()
 
     def _hold(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Held domains back at their original share; the others share the rest as the update left them."""
+        """Reset held domains to their initial weight; scale the others to the rest."""
         held = np.where(self._without_gap, self.initial_weights, 0.0)
         free = np.where(self._without_gap, 0.0, weights)
         if free.sum() == 0:
             return self.initial_weights.copy()
         return held + free / free.sum() * (1.0 - held.sum())
 
-    def _explain_missing_gaps(self) -> None:
-        names = [name for name, without in zip(self.domains, self._without_gap, strict=True) if without]
-        if not names:
+    def _report_missing_gaps(self) -> None:
+        """Raise under gap policy "error"; otherwise add a warning that names the domains."""
+        if not self._without_gap.any():
             return
         facts = ", ".join(
             f"{name} (target {self._target_loss[i]:.3f}, initial {self._initial_loss[i]:.3f})"
@@ -113,12 +116,12 @@ class Velocitune(Strategy):
         )
         if self._policy is GapPolicy.ERROR:
             raise StrategyError(
-                f"target not below initial loss: {facts}; set gap_policy to 'hold', 'retain' or 'freeze', or give the "
-                "domain a lower target in targets.json"
+                f"target not below initial loss: {facts}; set gap_policy to 'hold', 'retain' or 'freeze', or set a "
+                "lower target for the domain in targets.json"
             )
         consequence = {
             GapPolicy.FREEZE: "their velocity is 0 and their weight shrinks at every update",
-            GapPolicy.HOLD: "they keep their original share",
-            GapPolicy.RETAIN: "their weight grows when the model forgets them",
+            GapPolicy.HOLD: "they keep their initial weight",
+            GapPolicy.RETAIN: "their weight grows as their loss rises above the initial loss",
         }[self._policy]
-        self.notes.append(f"target not below initial loss: {facts}; gap policy {self._policy}: {consequence}")
+        self.warnings.append(f"target not below initial loss: {facts}; gap policy {self._policy}: {consequence}")

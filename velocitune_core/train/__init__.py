@@ -1,1 +1,1 @@
-"""The training program: `python -m velocitune_core.train job.json`."""
+"""The training program, `python -m velocitune_core.train job.json`, and its parts."""

@@ -1,33 +1,32 @@
 """The training program: `python -m velocitune_core.train job.json`, or the same under `torchrun -m`.
 
-Resumes by itself from the newest sound checkpoint in the job's output folder. Exit status: 0 finished, 75 stopped on
-request after saving (start it again to go on), 2 the job or its data cannot work, 1 any other failure.
+Resumes from the newest valid checkpoint in the job's output folder. Exit status: 0 finished, 75 stopped on request
+after saving (start it again to resume), 2 the job or its data cannot work, 1 any other failure.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 import warnings
 from pathlib import Path
 
-FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, StopRequest
 
 
 def main() -> int:
+    """Parse the command line and run the job; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m velocitune_core.train", description=__doc__)
     parser.add_argument("job", type=Path, help="JSON file of a TrainJob")
-    parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save when it is gone")
-    parser.add_argument("--accept-changes", action="store_true", help="go on from a checkpoint of a job that differs")
+    parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save once it has exited")
+    parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")
     arguments = parser.parse_args()
     return train(arguments.job, arguments.parent, arguments.accept_changes)
 
 
 def train(path: Path, parent: int | None = None, accept_changes: bool = False) -> int:
-    """Run the job; returns the exit status."""
-    from velocitune_core.train.job import read_job  # imports wait until the arguments are known to be right
+    """Run the job of a file; return the exit status."""
+    from velocitune_core.train.job import read_job  # slow imports wait until the arguments are known to be valid
 
     try:
         job = read_job(path)
@@ -35,7 +34,7 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
         return _refuse(error)
     import torch
 
-    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process alone is no mistake
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # a single rank saves without it
     if job.threads:
         torch.set_num_threads(job.threads)
     from velocitune_core.parallel.ranks import join_ranks, leave_ranks
@@ -61,32 +60,6 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
             bar.close()
         leave_ranks()
     return FINISHED
-
-
-class StopRequest:
-    """True once the run was asked to stop: by SIGTERM or SIGINT, or because its launcher is gone."""
-
-    def __init__(self, parent: int | None) -> None:
-        self._parent = parent
-        self._is_child = os.getppid() == parent  # else torchrun stands between
-        self._signalled = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
-
-    def __call__(self) -> bool:
-        return self._signalled or (self._parent is not None and self._is_left_alone(self._parent))
-
-    def _is_left_alone(self, parent: int) -> bool:
-        if self._is_child:  # a dead parent hands us to another one, even before it is buried
-            return os.getppid() != parent
-        try:
-            os.kill(parent, 0)  # signal 0 only asks
-        except ProcessLookupError:
-            return True
-        return False
-
-    def _note(self, number: int, frame: object) -> None:
-        self._signalled = True
 
 
 def _refuse(error: ValueError) -> int:

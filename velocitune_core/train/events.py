@@ -1,7 +1,7 @@
-"""What the training loop says, typed, and the JSONL file it says it to.
+"""Typed events of the training loop, and the JSONL file that they are logged to, one event per line.
 
-One line per event. The file only grows: a resumed run repeats the steps since its checkpoint, and what was already
-said of them is not said twice.
+The file only grows: a resumed run repeats the steps since its checkpoint, and events of those steps that are logged
+already are not logged again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 
 class EventBase(BaseModel):
+    """Fields of every event; `step` counts the optimizer steps taken."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     time: float = Field(default_factory=time.time)  # seconds since the Unix epoch
     step: int = 0
 
 
 class Started(EventBase):
+    """An attempt began."""
+
     event: Literal["started"] = "started"
     name: str
     total_steps: int
@@ -34,24 +38,30 @@ class Started(EventBase):
 
 
 class Stepped(EventBase):
+    """One of every `log_every_steps` steps was taken."""
+
     event: Literal["step"] = "step"
     tokens: int
     loss: float  # nats per token of the batch
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_second: float
+    learning_rate: float  # that this step was taken with
+    gradient_norm: float  # before clipping
+    tokens_per_second: float  # since the last logged step, without evaluations and checkpoints
     domain_tokens: dict[str, int]  # seen so far
     domain_epochs: dict[str, float]
 
 
 class Evaluated(EventBase):
+    """Held-out losses were measured."""
+
     event: Literal["evaluated"] = "evaluated"
     tokens: int
-    losses: dict[str, float]
+    losses: dict[str, float]  # nats per token
     seconds: float
 
 
 class Reweighted(EventBase):
+    """Domain weights for the next steps; at step 0 the initial ones."""
+
     event: Literal["reweighted"] = "reweighted"
     tokens: int
     weights: dict[str, float]
@@ -60,19 +70,25 @@ class Reweighted(EventBase):
 
 
 class Checkpointed(EventBase):
+    """A checkpoint is on the disk."""
+
     event: Literal["checkpointed"] = "checkpointed"
-    path: str
+    path: str  # name of its folder
     seconds: float
 
 
 class Warned(EventBase):
+    """A message to the user."""
+
     event: Literal["warned"] = "warned"
     message: str
 
 
 class Finished(EventBase):
+    """The run is complete."""
+
     event: Literal["finished"] = "finished"
-    seconds: float
+    seconds: float  # wall time of all attempts
 
 
 Event = Annotated[
@@ -82,38 +98,45 @@ _event: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 class Listener(Protocol):
+    """Callable that receives every event."""
+
     def __call__(self, event: Event) -> None: ...
 
 
 class EventFile:
-    """Appends events to a JSONL file, each line flushed; leaves out what an earlier life of the run already said."""
+    """Listener that appends events to a JSONL file and flushes each line.
+
+    Leaves out an event of a kind and step that an earlier attempt logged, except for starts and warnings. A last line
+    that a kill left incomplete is removed first.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_torn_line(path)
-        self._said = {(event.event, event.step) for event in read_events(path)}
+        _remove_incomplete_line(path)
+        self._logged = {(event.event, event.step) for event in read_events(path)}
         self._file = path.open("a", encoding="utf-8")
 
     def __call__(self, event: Event) -> None:
         key = (event.event, event.step)
-        if key in self._said and not isinstance(event, Started | Warned):
+        if key in self._logged and not isinstance(event, Started | Warned):
             return
-        self._said.add(key)
+        self._logged.add(key)
         self._file.write(event.model_dump_json() + "\n")
         self._file.flush()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
-    """The whole lines of an event file from a byte offset on; a line still being written is left for later."""
+    """Yield the events from a byte offset on; none if there is no file. Skips a line that is still being written."""
     for event, _ in read_events_from(path, offset):
         yield event
 
 
 def read_events_from(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
-    """Like `read_events`, with the byte offset behind each event."""
+    """Yield events as `read_events` does, each with the byte offset of the end of its line."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -125,12 +148,12 @@ def read_events_from(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
             yield _event.validate_json(line), offset
 
 
-def _drop_torn_line(path: Path) -> None:
-    """Cut a last line that a kill left half written."""
+def _remove_incomplete_line(path: Path) -> None:
+    """Cut off a last line without an end, which a kill left."""
     if not path.exists():
         return
     content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
         with path.open("rb+") as file:
-            file.truncate(whole)
+            file.truncate(complete)

@@ -1,4 +1,4 @@
-"""What a run went through: held-out losses and weights over its steps."""
+"""Held-out losses and domain weights of a run, by step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from velocitune_core.contracts import LossPoint, WeightPoint
 
 
 class History:
-    """Held-out losses at evaluations, weights after each of them, and the mean of the weights of all steps."""
+    """Held-out losses at evaluations, domain weights after each of them, and the mean weights over all steps.
+
+    Args:
+        domains: names, in the order of every array (K,).
+        weights: (K,) domain weights before the first step.
+    """
 
     def __init__(self, domains: Sequence[str], weights: NDArray[np.float64]) -> None:
         self._domains = list(domains)
@@ -21,30 +26,33 @@ class History:
         self.weights = [WeightPoint(step=0, tokens=0, weights=self._by_domain(weights))]
 
     def add_step(self, weights: NDArray[np.float64]) -> None:
-        """A step whose batch was drawn with `weights` (K,)."""
+        """Record a step whose batch was sampled with domain weights (K,)."""
         self._weight_sum += weights
 
     def add_losses(self, step: int, tokens: int, losses: Mapping[str, float]) -> None:
+        """Record the held-out losses after a step, in nats per token."""
         self.points.append(LossPoint(step=step, tokens=tokens, losses=dict(losses)))
 
     def add_weights(
         self, step: int, tokens: int, weights: NDArray[np.float64], velocity: NDArray[np.float64] | None
     ) -> WeightPoint:
+        """Record the domain weights (K,) in use after a step, and the velocity (K,) they follow from; return both."""
         by_domain = None if velocity is None else self._by_domain(velocity)
         point = WeightPoint(step=step, tokens=tokens, weights=self._by_domain(weights), velocity=by_domain)
         self.weights.append(point)
         return point
 
     def evaluated_at(self, step: int) -> bool:
-        """Whether the last held-out losses are those after `step`."""
+        """Return whether the last held-out losses are those after `step`."""
         return bool(self.points) and self.points[-1].step == step
 
     @property
     def mean_weights(self) -> dict[str, float]:
+        """Mean domain weights over all steps."""
         return self._by_domain(self._weight_sum / max(self._weight_sum.sum(), 1.0))
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return everything recorded, JSON-ready."""
         return {
             "points": [point.model_dump() for point in self.points],
             "weights": [point.model_dump() for point in self.weights],
@@ -52,6 +60,7 @@ class History:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.points = [LossPoint.model_validate(point) for point in state["points"]]
         self.weights = [WeightPoint.model_validate(point) for point in state["weights"]]
         self._weight_sum = np.array([state["weight_sum"][name] for name in self._domains])

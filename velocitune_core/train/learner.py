@@ -1,11 +1,10 @@
-"""The model and its optimizer: gradients of one batch, one step, held-out losses, whole state."""
+"""The model in training: gradients of one batch, one optimizer step, held-out losses, the tensors of a checkpoint."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,34 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from velocitune_core.checkpoint.state import RNG, train_state, whole_weights
+from velocitune_core.checkpoint.state import RNG, full_parameters, train_state
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
 from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
-from velocitune_core.model.folder import (
-    ModelError,
-    count_parameters,
-    load_model,
-    load_tokenizer,
-    parameter_groups,
-    save_model,
-    transformer_layers,
-    turn_dropout_off,
-)
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.parallel.ranks import Ranks, reshard, shard, to_device
+from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
+from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.parallel.fsdp import reshard, shard
+from velocitune_core.parallel.ranks import Ranks, to_device
+from velocitune_core.train.optimizer import build_optimizer, initialise_state
+from velocitune_core.train.precision import compiles, uses_bfloat16
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}  # of processors: matrix products take half the time of float32 or less
-
-
 @dataclass(frozen=True)
 class BatchLoss:
-    """What a batch said, over all processes; (K,) arrays are per domain, NaN where the batch has none of it."""
+    """Loss statistics of one global batch; (K,) arrays are by domain, NaN for a domain with no sequence in it."""
 
     loss: float  # nats per token
     gradient_norm: float  # before clipping
@@ -51,22 +44,26 @@ class BatchLoss:
 
     @property
     def finite(self) -> bool:
+        """Whether the gradients can be applied."""
         return finite(self.loss, self.gradient_norm)
 
 
 class Learner:
-    """A transformers model under AdamW, sharded over the processes of the run.
+    """A transformers model under AdamW, sharded over the ranks of the run.
 
     Args:
+        path: transformers folder to start from.
         reference: folder of a frozen model whose token losses are subtracted from this one's.
 
-    Raises ConfigError if the batch cannot be shared evenly, ModelError if a folder cannot be loaded or the reference
+    `warnings` holds a line for each change to the model that the user should see, and `parameters` their count.
+
+    Raises ConfigError if the batch cannot be split evenly, ModelError if a folder cannot be loaded or the reference
     has another tokenizer.
     """
 
     def __init__(self, path: str, settings: Training, ranks: Ranks, reference: str | None = None) -> None:
         batch, micro = settings.batch_sequences, settings.micro_batch_sequences or 1
-        if batch % (micro * ranks.world_size):  # sharded weights need as many passes in every process, or they hang
+        if batch % (micro * ranks.world_size):  # ranks must run the same number of passes: each gathers the parameters
             raise ConfigError(
                 f"training.batch_sequences {batch} is not a multiple of {ranks.world_size} processes times "
                 f"micro_batch_sequences {micro}"
@@ -75,46 +72,42 @@ class Learner:
         self._path, self._settings, self._ranks = path, settings, ranks
         self._model = load_model(path).train()  # activation checkpointing acts in this mode only
         dropped = turn_dropout_off(self._model)
-        self.notes = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
+        self.warnings = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
         self.parameters = count_parameters(self._model)
         if settings.activation_checkpointing:
             self._model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         self._loss = self._placed(self._model)
         self._reference = None if reference is None else self._load_reference(reference)
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(self._model, settings.optimizer.weight_decay),
-            lr=settings.optimizer.learning_rate,
-            betas=settings.optimizer.betas,
-            fused=True,
-        )
+        self._optimizer = build_optimizer(self._model, settings.optimizer)
 
     def gradients(self, sequences: Tensor, domains: NDArray[np.int64], domain_count: int) -> BatchLoss:
-        """Backpropagate the mean loss of the whole batch, micro-batch by micro-batch.
+        """Backpropagate the mean loss of the global batch, one micro-batch at a time, and clip the gradients.
 
         Args:
-            sequences: (batch / processes, length) of token ids: this process's share of the batch.
-            domains: (batch / processes,) which domain each of them is from, in range(domain_count).
+            sequences: (batch / world size, length) of token ids: this rank's part of the batch.
+            domains: (batch / world size,) domain of each sequence, in range(domain_count).
         """
+        initialise_state(self._optimizer)
         micro = self._settings.micro_batch_sequences or len(sequences)
         per_sequence = sequences.shape[1] - 1
         predictions = self._settings.batch_sequences * per_sequence
         device = self._ranks.device
         owners = to_device(torch.from_numpy(domains), device)
-        # Sequences, nats, nats in excess of the reference: summed where they arise, so that nothing waits for the GPU.
+        # Rows: sequences, nats, nats in excess of the reference; summed on the device, so that the host does not wait.
         sums = torch.zeros(3, domain_count, dtype=torch.float64, device=device)
         sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64, device=device))
         for part, owner in zip(to_device(sequences, device).split(micro), owners.split(micro), strict=True):
             tokens = self._loss(part)
             nats = tokens.sum(dim=1)
-            # Sharding averages gradients over processes, where the sum is wanted.
+            # FSDP averages gradients over the ranks, and the sum is wanted.
             (nats.sum() * (self._ranks.world_size / predictions)).backward()
             sums[1].index_add_(0, owner, nats.detach().double())
             if self._reference is not None:
                 sums[2].index_add_(0, owner, self._excess(part, tokens.detach()).double())
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.optimizer.gradient_clip)
-        whole_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        full_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # One transfer brings all figures of the step to the host: the only time that a step waits for the GPU.
-        figures = torch.cat([self._ranks.all_reduce(sums).flatten(), whole_norm.double()[None]]).cpu().numpy()
+        figures = torch.cat([self._ranks.all_reduce(sums).flatten(), full_norm.double()[None]]).cpu().numpy()
         count, nats, excess = figures[:-1].reshape(3, domain_count)
         seen = np.where(count > 0, count * per_sequence, np.nan)
         return BatchLoss(
@@ -126,41 +119,43 @@ class Learner:
 
     @torch.no_grad()
     def _excess(self, sequences: Tensor, nats: Tensor) -> Tensor:
-        """Σ over tokens of max(ℓ − ℓ_reference, 0) of each sequence, (batch,); `nats` is (batch, length − 1)."""
+        """Return Σ over tokens of max(ℓ − ℓ_reference, 0) of each sequence, (batch,); `nats` is (batch, length − 1)."""
         assert self._reference is not None
         return (nats - self._reference(sequences)).clamp(min=0).sum(dim=1)
 
     def apply(self, learning_rate: float) -> None:
-        """One optimizer step with the gradients at hand."""
+        """Take one optimizer step with the gradients computed last, and discard them."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         self._optimizer.step()
-        self.forget_gradients()
+        self.discard_gradients()
 
-    def forget_gradients(self) -> None:
+    def discard_gradients(self) -> None:
+        """Free the gradients without a step."""
         self._optimizer.zero_grad(set_to_none=True)
 
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
-        """Held-out loss per domain, nats per token."""
+        """Return the held-out loss of each domain in nats per token; every rank must call."""
         losses = evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
-        reshard(self._loss)  # or a checkpoint would read the gathered copies
+        reshard(self._loss)
         return losses
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, optimizer moments and generator: this process's share of the live tensors, by name."""
+        """Return this rank's shards of parameters and optimizer state, live, and the generator's state, by name."""
+        initialise_state(self._optimizer)
         return train_state(self._model, self._optimizer)
 
     def load_state(self, checkpoint: Checkpoint) -> None:
-        """Take up what was saved, by however many processes."""
+        """Restore what `state` returned when the checkpoint was saved, by any number of ranks."""
         state = self.state()
         read_tensors(checkpoint, state, self._ranks)
         torch.set_rng_state(state[RNG])
 
     def save(self, folder: Path) -> None:
-        """Write the model and its tokenizer as a folder that from_pretrained loads; every process must call."""
-        weights = whole_weights(self._model)
+        """Write the model and its tokenizer as a folder that from_pretrained loads; every rank must call."""
+        parameters = full_parameters(self._model)
         if self._ranks.is_main:
-            save_model(self._model, load_tokenizer(self._path), folder, weights)
+            save_model(self._model, load_tokenizer(self._path), folder, parameters)
         self._ranks.barrier()
 
     def _load_reference(self, path: str) -> NextTokenLoss:
@@ -173,43 +168,21 @@ class Learner:
         return self._placed(load_model(path).requires_grad_(False)).eval()
 
     def _placed(self, model: PreTrainedModel) -> NextTokenLoss:
-        """A model's loss, on this process's device, compiled and sharded as configured."""
-        if self._ranks.world_size == 1:  # else sharding takes layer by layer there, and never holds them all
+        """Return the model's loss on this rank's device, compiled and sharded as configured."""
+        if self._ranks.world_size == 1:  # with more, FSDP moves one layer at a time, and never holds all of them
             torch.nn.Module.to(model, self._ranks.device)
         compiled = compiles(self._settings.compile, self._ranks.device)
-        on_gpu = self._ranks.device.type == "cuda"
-        loss = NextTokenLoss(model, LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE, compile_head=compiled)
+        at_once = LOGITS_AT_ONCE_ON_GPU if self._ranks.device.type == "cuda" else LOGITS_AT_ONCE
+        loss = NextTokenLoss(model, at_once, compile_head=compiled)
+        layers = transformer_layers(model)
         if compiled:
-            for layer in transformer_layers(model):  # one by one: they are alike, so one compilation serves all
+            for layer in layers:  # one by one: they are alike, so one compilation serves all
                 layer.compile()
         bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
-        shard(loss, transformer_layers(model), self._ranks, torch.bfloat16 if bfloat16 else None)
+        shard(loss, layers, self._ranks, torch.bfloat16 if bfloat16 else None)
         return loss
 
 
 def finite(*values: float) -> bool:
+    """Return whether no value is NaN or infinite."""
     return all(map(math.isfinite, values))
-
-
-def compiles(setting: str, device: torch.device) -> bool:
-    """Whether layers are compiled: on request, or on a GPU, where it pays within minutes."""
-    return setting == "always" or (setting == "auto" and device.type == "cuda")
-
-
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether matrix products run in bfloat16: on request, or where the hardware has units for it."""
-    if precision != "auto":
-        return precision == "bfloat16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return not BFLOAT16_UNITS.isdisjoint(_cpu_flags())
-
-
-@cache
-def _cpu_flags() -> set[str]:
-    """Feature flags of the processor; empty where the system does not tell."""
-    path = Path("/proc/cpuinfo")
-    if not path.exists():
-        return set()
-    flags = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "")
-    return set(flags.split())

@@ -1,4 +1,4 @@
-"""A progress bar with an estimate of the time left, fed by events."""
+"""A progress bar with an estimate of the remaining time, driven by events."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tqdm import tqdm
 
 from velocitune_core.train import events
 
-SECONDS_BETWEEN_LINES = 15.0  # where the output is a log and not a terminal
+SECONDS_BETWEEN_LINES = 15.0  # when the output is a log file and not a terminal
 
 
 class ProgressBar:
-    """Shows steps, loss and speed on the terminal; in a log, a line now and then."""
+    """Listener that shows steps, loss and speed on the terminal; in a log file, a line every 15 seconds."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -24,11 +24,12 @@ class ProgressBar:
             case events.Stepped():
                 self._advance(event)
             case events.Warned():
-                self._write(f"{event.message}")
+                self._write(event.message)
             case events.Finished():
                 self._finish(event)
 
     def close(self) -> None:
+        """Remove the bar, if one is shown."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -51,8 +52,8 @@ class ProgressBar:
 
     def _advance(self, event: events.Stepped) -> None:
         if self._bar is not None:
-            facts = f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s"
-            self._bar.set_postfix_str(facts, refresh=False)
+            postfix = f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s"
+            self._bar.set_postfix_str(postfix, refresh=False)
             self._bar.update(event.step - self._bar.n)
 
     def _finish(self, event: events.Finished) -> None:

@@ -8,11 +8,13 @@ from velocitune_core.config import Schedule
 
 
 def learning_rate_factor(schedule: Schedule, step: int, total_steps: int) -> float:
-    """Learning rate of step `step` (0-based) as a fraction of its peak.
+    """Return the learning rate of a 0-based step as a fraction of its peak.
 
-    Linear warm-up from 1/warm-up steps to 1; then a half cosine down to `final_fraction`, or (WSD) constant and, over
-    the last `decay_fraction` of all steps, linear down to it.
+    Linear warm-up from 1 / (warm-up steps) to 1. Then either half a cosine down to `final_fraction`, or, in a
+    warm-up-stable-decay schedule (WSD; Hu et al., 2024), constant and linear down to it over the last `decay_fraction`
+    of all steps.
     """
+    assert 0 <= step < total_steps, f"step {step} of {total_steps}"
     warmup = round(schedule.warmup_fraction * total_steps)
     if step < warmup:
         return (step + 1) / warmup

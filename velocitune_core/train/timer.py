@@ -1,4 +1,4 @@
-"""Wall time by what it was spent on."""
+"""Wall time of a run, by activity and in total."""
 
 from __future__ import annotations
 
@@ -8,35 +8,43 @@ from contextlib import contextmanager
 
 
 class Timer:
-    """`with clock("evaluation"):` adds to `clock.seconds["evaluation"]`."""
+    """`with timer("evaluation"):` adds the time of the block to `timer.seconds["evaluation"]`.
 
-    def __init__(self) -> None:
+    Args:
+        now: a clock in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now, self._start = now, now()
+        self._earlier_total = 0.0
+        self._since_lap: dict[str, float] = {}
         self.seconds: dict[str, float] = {}
-        self._laps: dict[tuple[str, ...], float] = {}
-        self._earlier: dict[str, float] = {}  # spent before the resumption
 
-    def resume(self, seconds: Mapping[str, float]) -> None:
-        """Go on from what an earlier life of the run has spent."""
-        self.seconds, self._earlier, self._laps = dict(seconds), dict(seconds), {}
+    def resume(self, seconds: Mapping[str, float], total: float) -> None:
+        """Continue from the times recorded before the resume: `seconds` by activity, and in `total`."""
+        self.seconds, self._earlier_total = dict(seconds), total
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Callable[[], float]]:
-        """Yields a function that tells the seconds since entry, and after exit the whole span."""
-        start = time.perf_counter()
+        """Yield a function that returns the seconds since entry, and after exit those of the whole block."""
+        start = self._now()
         end: float | None = None
         try:
-            yield lambda: (end or time.perf_counter()) - start
+            yield lambda: (self._now() if end is None else end) - start
         finally:
-            end = time.perf_counter()
-            self.seconds[name] = self.seconds.get(name, 0.0) + end - start
+            end = self._now()
+            for totals in (self.seconds, self._since_lap):
+                totals[name] = totals.get(name, 0.0) + end - start
 
     @property
     def total(self) -> float:
-        return sum(self.seconds.values())
+        """Seconds since this timer was made, plus the total before the resume.
+
+        Includes what no activity was named for, such as loading the model. Time between a killed attempt's last
+        checkpoint and the kill is not recorded anywhere.
+        """
+        return self._earlier_total + self._now() - self._start
 
     def lap(self, *names: str) -> float:
-        """Seconds spent on `names` since the last call with them; at first, since the clock's start or resumption."""
-        now = sum(self.seconds.get(name, 0.0) for name in names)
-        before = self._laps.get(names, sum(self._earlier.get(name, 0.0) for name in names))
-        self._laps[names] = now
-        return now - before
+        """Return the seconds that this attempt has spent on `names` since they were last part of a lap."""
+        return sum(self._since_lap.pop(name, 0.0) for name in names)

@@ -57,6 +57,7 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
         accept_changes: bool = False,
     ) -> None:
+        self.clock = Timer()  # first, so that its total includes loading the model
         self.job, self.ranks, self.should_stop, self._accept_changes = job, ranks, should_stop, accept_changes
         self._listeners = list(listeners) if ranks.is_main else []
         self._settings = job.training
@@ -72,9 +73,9 @@ class Trainer:
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
         self.learner = Learner(job.model, self._settings, ranks, job.reference)
         self.writer = CheckpointWriter(self._checkpoints, self._settings.checkpoints_kept, ranks)
-        self.clock = Timer()
         self.step = 0
         self.resumed = 0
+        self._first_step = 0  # of this attempt
         self._nonfinite = 0
         self._stopped_domains: list[str] = []
         self.trajectory = History(list(job.domains), self.strategy.weights)
@@ -129,7 +130,7 @@ class Trainer:
         if checkpoint is None:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*damaged, *changed, *self.strategy.notes, *self.learner.notes]:
+        for warning in [*damaged, *changed, *self.strategy.warnings, *self.learner.warnings]:
             self._warn(warning)
 
     def _train_step(self) -> BatchLoss:
@@ -142,7 +143,7 @@ class Trainer:
         with self.clock("training"):
             batch = self.learner.gradients(sequences, domains[mine], len(self.job.domains))
             if batch.finite:
-                self.learner.apply(self._learning_rate)
+                self.learner.apply(self._learning_rate(self.step))
                 self._nonfinite = 0
             else:
                 self._skip_step(batch, domains)
@@ -164,7 +165,7 @@ class Trainer:
 
     def _skip_step(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
         """Report a batch whose gradients cannot be used, and stop after too many in a row."""
-        self.learner.forget_gradients()
+        self.learner.discard_gradients()
         self._nonfinite += 1
         names = sorted({list(self.job.domains)[number] for number in domains})
         self._warn(
@@ -177,9 +178,9 @@ class Trainer:
                 f"the last good checkpoint is in {self._checkpoints}; lower training.optimizer.learning_rate"
             )
 
-    @property
-    def _learning_rate(self) -> float:
-        factor = learning_rate_factor(self._settings.schedule, self.step, self.job.total_steps)
+    def _learning_rate(self, step: int) -> float:
+        """Return the learning rate of a 0-based step."""
+        factor = learning_rate_factor(self._settings.schedule, step, self.job.total_steps)
         return self._settings.optimizer.learning_rate * factor
 
     def _evaluate(self) -> dict[str, float]:
@@ -201,13 +202,14 @@ class Trainer:
         self._emit(events.Reweighted(**point.model_dump(), seconds=seconds()))
 
     def _log(self, batch: BatchLoss) -> None:
-        per_step = self.clock.lap("training", "sampling") / self._settings.log_every_steps
+        steps = min(self._settings.log_every_steps, self.step - self._first_step)  # fewer just after a resume
+        per_step = self.clock.lap("training", "sampling") / steps
         self._emit(
             events.Stepped(
                 step=self.step,
                 tokens=self.tokens,
                 loss=batch.loss,
-                learning_rate=self._learning_rate,
+                learning_rate=self._learning_rate(self.step - 1),
                 gradient_norm=batch.gradient_norm,
                 tokens_per_second=self._tokens_per_step / per_step,
                 domain_tokens=self._domain_tokens(),
@@ -243,6 +245,7 @@ class Trainer:
             "sampler": self.sampler.state_dict(),
             "strategy": self.strategy.state_dict(),
             "seconds": self.clock.seconds,
+            "total_seconds": self.clock.total,
             "resumed": self.resumed,
             "nonfinite": self._nonfinite,
             "trajectory": self.trajectory.state_dict(),
@@ -261,7 +264,8 @@ class Trainer:
         self.learner.load_state(checkpoint)
         self.sampler.load_state_dict(state["sampler"])
         self.strategy.load_state_dict(state["strategy"])
-        self.clock.resume(state["seconds"])
+        self.clock.resume(state["seconds"], state["total_seconds"])
+        self._first_step = checkpoint.step
         self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
         self.trajectory.load_state_dict(state["trajectory"])
         self._stopped_domains = self.sampler.exhausted

@@ -1,4 +1,4 @@
-"""What is written beside the training is the state at the step of the save, whatever the training does meanwhile."""
+"""A checkpoint written in the background holds the state at the step of the save, whatever changes meanwhile."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from velocitune_core.checkpoint.store import load_latest, read_tensors
 from velocitune_core.parallel.ranks import SINGLE_RANK
 
 
-def test_a_checkpoint_holds_what_was_there_when_it_was_begun(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_state_at_its_start(tmp_path: Path) -> None:
     weight, seconds = torch.zeros(2_000_000), {"training": 0.0}  # 8 MB take a while to write
     state: dict[str, Any] = {"seconds": seconds, "losses": [1.0]}
     writer = CheckpointWriter(tmp_path, keep=2, ranks=SINGLE_RANK)
     writer.start(1, {"weight": weight}, state)
-    while not writer.done:  # training goes on: its clock, its lists, its weights
+    while not writer.done:  # training changes its times, lists and parameters
         seconds["training"] += 1.0
         state["losses"].append(2.0)
         weight += 1
     writer.outcome()
     assert seconds["training"] > 0
-    checkpoint, damaged = load_latest(tmp_path)
-    assert checkpoint is not None and damaged == []
+    checkpoint, corrupt = load_latest(tmp_path)
+    assert checkpoint is not None and corrupt == []
     assert checkpoint.state == {"seconds": {"training": 0.0}, "losses": [1.0]}
     read = torch.ones(2_000_000)
     read_tensors(checkpoint, {"weight": read})

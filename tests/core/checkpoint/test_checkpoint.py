@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, and every kind of damage falls back to the one before."""
+"""Checkpoints: what is saved is read back, and any corruption falls back to the one before."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
-    """A folder with sound checkpoints of steps 10 and 20."""
+    """A folder with valid checkpoints of steps 10 and 20."""
     for step in (10, 20):
         save(tmp_path, step)
     return tmp_path
 
 
-def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+def test_tensors_and_state_are_read_back(tmp_path: Path) -> None:
     saved = tensors(7) | {
         "half": torch.randn(3, 4).bfloat16(),
         "scalar": torch.tensor(3.0),
@@ -67,13 +67,13 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
         assert tensor.dtype == saved[name].dtype and torch.equal(tensor, saved[name]), name
 
 
-def test_there_is_no_pickle_in_it(tmp_path: Path) -> None:
+def test_a_checkpoint_contains_no_pickle(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     suffixes = {file.suffix for file in path.iterdir()}
     assert suffixes == {".safetensors", ".json"}
 
 
-def test_tensors_that_were_not_saved_are_asked_for_in_vain(two: Path) -> None:
+def test_tensors_that_were_not_saved_cannot_be_read(two: Path) -> None:
     latest, _ = load_latest(two)
     assert latest is not None
     with pytest.raises(CheckpointError, match=r"step-00000020: its tensors do not fit this run: .*more"):
@@ -82,7 +82,7 @@ def test_tensors_that_were_not_saved_are_asked_for_in_vain(two: Path) -> None:
         read(latest, {"weight": torch.zeros(40, 50)})
 
 
-def test_there_may_be_none(tmp_path: Path) -> None:
+def test_a_folder_may_have_no_checkpoint(tmp_path: Path) -> None:
     assert load_latest(tmp_path / "nothing") == (None, [])
     assert load_latest(tmp_path) == (None, [])
 
@@ -91,8 +91,8 @@ def test_the_newest_is_loaded_and_only_the_newest_are_kept(tmp_path: Path) -> No
     for step in (5, 10, 15, 100_000_000):  # the last has one digit more
         save(tmp_path, step)
     assert names(tmp_path) == ["step-00000015", "step-100000000"]
-    latest, damaged = load_latest(tmp_path)
-    assert latest is not None and (latest.step, damaged) == (100_000_000, [])
+    latest, corrupt = load_latest(tmp_path)
+    assert latest is not None and (latest.step, corrupt) == (100_000_000, [])
 
 
 def test_a_step_may_be_saved_again(two: Path) -> None:
@@ -112,30 +112,30 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("change", [truncate, flip_a_bit, Path.unlink, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("file", ["*.safetensors", "state.json"])
-def test_damage_falls_back_to_the_one_before_and_is_named(two: Path, file: str, damage: Any) -> None:
-    damaged_path = two / "step-00000020"
-    (hit,) = damaged_path.glob(file)
-    damage(hit)
+def test_a_corrupt_checkpoint_is_named_and_the_one_before_is_loaded(two: Path, file: str, change: Any) -> None:
+    corrupt_path = two / "step-00000020"
+    (hit,) = corrupt_path.glob(file)
+    change(hit)
     latest, (line,) = load_latest(two)
     assert latest is not None and latest.step == 10
     assert torch.equal(read(latest, tensors(0))["weight"], tensors(10)["weight"])
-    assert line.startswith(str(damaged_path)) and "damaged" in line
-    with pytest.raises(CheckpointError, match="damaged"):
-        load_checkpoint(damaged_path)
+    assert line.startswith(str(corrupt_path)) and "corrupt" in line
+    with pytest.raises(CheckpointError, match="corrupt"):
+        load_checkpoint(corrupt_path)
 
 
-def test_a_state_that_is_no_checkpoint_is_damage(two: Path) -> None:
+def test_a_state_file_without_a_checkpoint_is_corrupt(two: Path) -> None:
     (two / "step-00000020" / "state.json").write_text("[]")
     (two / "step-00000010" / "state.json").write_text('{"step": 10}')
-    latest, damaged = load_latest(two)
+    latest, corrupt = load_latest(two)
     assert latest is None
-    assert len(damaged) == 2
+    assert len(corrupt) == 2
 
 
-def test_what_is_saved_after_damage_is_kept(two: Path) -> None:
-    """The damaged ones have higher steps: they must not crowd out what the run saves after falling back."""
+def test_checkpoints_after_a_corrupt_one_are_kept(two: Path) -> None:
+    """Corrupt ones have higher steps: they must not count among those that are kept."""
     for path in two.glob("*/*.safetensors"):
         truncate(path)
     assert load_latest(two)[0] is None
@@ -144,22 +144,22 @@ def test_what_is_saved_after_damage_is_kept(two: Path) -> None:
     assert latest is not None and latest.step == 5
 
 
-def test_leftovers_of_a_kill_are_removed(two: Path) -> None:
+def test_folders_of_interrupted_saves_are_removed(two: Path) -> None:
     shutil.copytree(two / "step-00000020", two / ".step-00000030.tmp")
     shutil.copytree(two / "step-00000020", two / ".step-00000020.4711.old")
-    latest, damaged = load_latest(two)
-    assert latest is not None and (latest.step, damaged) == (20, [])
+    latest, corrupt = load_latest(two)
+    assert latest is not None and (latest.step, corrupt) == (20, [])
     assert names(two) == ["step-00000010", "step-00000020"]
 
 
-def test_what_cannot_be_written_says_what_it_needs_and_spares_the_others(two: Path) -> None:
-    """A name that is taken by a file in the place of the folder is the plainest thing that fails."""
+def test_a_failed_save_names_the_space_it_needs_and_keeps_the_others(two: Path) -> None:
+    """The simplest failure: a file has the name of the temporary folder."""
     (two / ".step-00000030.tmp").write_text("in the way")
     with pytest.raises(SaveError, match=r"step-00000030: cannot be saved: .*it needs 0\.0 MB .* MB are free"):
         save(two, 30)
     (two / ".step-00000030.tmp").unlink(missing_ok=True)
-    latest, damaged = load_latest(two)
-    assert latest is not None and (latest.step, damaged) == (20, [])
+    latest, corrupt = load_latest(two)
+    assert latest is not None and (latest.step, corrupt) == (20, [])
 
 
 SAVER = """
@@ -173,16 +173,16 @@ save_checkpoint(folder, 2, {"weight": weight + 1}, {}, keep=2)
 """
 
 
-def test_a_kill_in_the_middle_of_saving_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_kill_during_a_save_leaves_the_one_before(tmp_path: Path) -> None:
     saver = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)])
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob(".step-00000002.tmp/*")):  # 100 MB are being written
-        assert saver.poll() is None and time.monotonic() < deadline, "the second save was never seen"
+        assert saver.poll() is None and time.monotonic() < deadline, "the second save did not begin"
         time.sleep(0.001)
     saver.kill()
     saver.wait()
     assert list(tmp_path.glob(".step-00000002.tmp"))
-    latest, damaged = load_latest(tmp_path)
-    assert latest is not None and (latest.step, damaged) == (1, [])
+    latest, corrupt = load_latest(tmp_path)
+    assert latest is not None and (latest.step, corrupt) == (1, [])
     assert not read(latest, {"weight": torch.ones(25_000_000)})["weight"].any()
     assert names(tmp_path) == ["step-00000001"]

@@ -38,7 +38,7 @@ def test_metrics_of_one_run() -> None:
     assert metric("downstream/commands").unit == "bits per byte"
 
 
-def test_a_run_without_targets_or_search_pays_for_its_evaluations_only() -> None:
+def test_the_added_cost_of_a_run_without_targets_or_search_is_its_evaluations() -> None:
     ours = run("static", 1, losses(3, 4.2, 5.1))
     metrics = run_metrics(comparison(ours), ours)
     assert metrics["added_tokens"] == 0
@@ -69,10 +69,10 @@ def test_a_baseline_that_learnt_nothing_is_reached_at_once() -> None:
     assert metrics["speed_up"] is None
 
 
-def test_weights_settle_where_all_later_ones_are_near_the_last() -> None:
+def test_weights_settle_when_all_later_ones_are_near_the_last() -> None:
     weights = {
         0: losses(0.5, 0.2, 0.3),
-        2: losses(0.41, 0.29, 0.3),  # near by accident: 4 is not
+        2: losses(0.41, 0.29, 0.3),  # near, but step 4 is not
         4: losses(0.5, 0.2, 0.3),  # 0.1 away
         6: losses(0.44, 0.26, 0.3),  # 0.04 away
         8: losses(0.4, 0.3, 0.3),
@@ -83,7 +83,7 @@ def test_weights_settle_where_all_later_ones_are_near_the_last() -> None:
     assert run_metrics(comparison(constant), constant)["steps_to_settle"] == 0
 
 
-def test_numbers_that_do_not_exist_are_none() -> None:
+def test_metrics_that_do_not_exist_are_none() -> None:
     ours = run("static", 1, {"code": 3.0})
     only = {"initial": {"code": 5.0}, "targets": {"code": 5.5}, "initial_domain_weights": {"code": 1.0}}
     metrics = run_metrics(comparison(ours, retained=[], domain_tokens={"code": 1000}, **only), ours)
@@ -144,7 +144,7 @@ def test_only_seeds_that_both_have_are_paired() -> None:
     assert other.distances["size_weighted"] is None
 
 
-def test_a_speed_up_has_a_mean_only_if_every_seed_gets_there() -> None:
+def test_a_speed_up_has_a_mean_only_if_every_seed_reaches_the_baseline() -> None:
     runs = [run("static", seed, losses(4, 4, 4)) for seed in (1, 2)]
     runs += [run("other", 1, losses(3, 3, 3)), run("other", 2, losses(4.1, 4.1, 4.1))]
     other = summarise(comparison(*runs)).strategies["other"]
@@ -164,7 +164,7 @@ def refusal(data: Comparison) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_be_compared_is_refused_in_one_message() -> None:
+def test_runs_that_cannot_be_compared_are_refused_in_one_message() -> None:
     good = run("static", 1, losses(3, 4, 5))
     message = refusal(
         comparison(
@@ -187,7 +187,7 @@ def test_what_cannot_be_compared_is_refused_in_one_message() -> None:
 
 
 def test_a_missing_baseline_and_losses_that_are_not_finite_are_refused() -> None:
-    assert "baseline 'static' has no run: train it, or make one of ['other']" in refusal(
+    assert "baseline 'static' has no run: train it, or choose the baseline from ['other']" in refusal(
         comparison(run("other", 1, losses(3, 4, 5)))
     )
     good = run("static", 1, losses(3, 4, 5))

@@ -37,7 +37,7 @@ def test_distances_by_hand(x: float, y: float, distance: float) -> None:
     assert Frontier.through(POINTS).distance(x, y) == pytest.approx(distance)
 
 
-def test_a_short_end_segment_does_not_set_the_slope() -> None:
+def test_a_short_end_segment_does_not_determine_the_slope() -> None:
     # (0, 10), (0.01, 5), (1, 4): the end falls by 500 per unit, over a tenth of the width 10 → 5 − 0.09/0.99
     frontier = Frontier.through([(0.0, 10.0), (0.01, 5.0), (1.0, 4.0)])
     assert frontier.left_slope == pytest.approx((5 - 0.09 / 0.99 - 10) / 0.1)

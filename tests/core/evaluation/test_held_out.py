@@ -1,4 +1,4 @@
-"""Held-out loss: Σ nats / Σ tokens, whatever the batch size."""
+"""Held-out loss: Σ nats / Σ tokens, independent of batch size and number of ranks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from transformers import LlamaForCausalLM
 
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.parallel.ranks import Ranks
-
-SINGLE_RANK = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
+from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks
 
 
 @pytest.fixture(scope="module")
 def model() -> LlamaForCausalLM:
     model = llama()
     with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(40)  # random weights are all but uniform: make it opinionated
+        model.model.embed_tokens.weight.mul_(40)  # random parameters give nearly uniform predictions: make them sharp
     return model
 
 
@@ -48,17 +46,17 @@ def test_the_loss_is_minus_log_p_of_the_next_token(model: LlamaForCausalLM, held
             nats -= sum(math.log(p[position, row[position + 1]]) for position in range(LENGTH - 1))
         assert found[name] == pytest.approx(nats / (len(rows) * (LENGTH - 1)), abs=1e-5)
     assert list(found) == list(held_out)
-    assert max(found.values()) > 1.2 * math.log(VOCABULARY)  # opinionated, so that equality says something
+    assert max(found.values()) > 1.2 * math.log(VOCABULARY)  # far from uniform
 
 
-def test_the_batch_size_does_not_weigh_in(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
+def test_the_batch_size_does_not_matter(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
     expected = losses(model, held_out, 1)
     for batch_sequences in (3, 7, 100):
         assert losses(model, held_out, batch_sequences) == pytest.approx(expected, abs=1e-5)
 
 
-def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
-    """Each process sums its own share; together they make the whole, also where one has less to do."""
+def test_the_sums_of_several_ranks_add_up(model: LlamaForCausalLM, held_out: dict[str, np.ndarray]) -> None:
+    """Each rank sums its own rows; added up they give the loss, also where a rank has fewer rows or none."""
 
     class Recording(Ranks):
         def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
@@ -66,7 +64,7 @@ def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: d
 
     tokens = {name: len(rows) * (LENGTH - 1) for name, rows in held_out.items()}
     loss = NextTokenLoss(model)
-    for count in (2, 5, 20):  # with twenty, two have nothing at all
+    for count in (2, 5, 20):  # with twenty, two have no rows
         shares = [
             evaluate(loss, held_out, batch_sequences=2, ranks=Recording(rank, count, torch.device("cpu")))
             for rank in range(count)
@@ -75,7 +73,7 @@ def test_shares_of_several_processes_add_up(model: LlamaForCausalLM, held_out: d
         assert together == pytest.approx(losses(model, held_out), abs=1e-5)
 
 
-def test_a_model_that_knows_nothing_has_the_log_of_its_vocabulary(held_out: dict[str, np.ndarray]) -> None:
+def test_a_uniform_model_has_the_log_of_its_vocabulary(held_out: dict[str, np.ndarray]) -> None:
     model = llama()
     with torch.no_grad():
         model.lm_head.weight.zero_()

@@ -1,4 +1,4 @@
-"""The loss of each prediction: the model's own, in chunks or whole, with the same gradients."""
+"""The loss of each prediction: equal to the model's own, in chunks or at once, with equal gradients."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SEQUENCES = torch.randint(VOCABULARY, (5, LENGTH), generator=torch.Generator().m
 def model() -> LlamaForCausalLM:
     model = llama()
     with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(40)  # random weights are all but uniform: make it opinionated
+        model.model.embed_tokens.weight.mul_(40)  # random parameters give nearly uniform predictions: make them sharp
     return model
 
 
 def plain(model: PreTrainedModel) -> Tensor:
-    """By the model's own logits, (5, LENGTH − 1)."""
+    """Return nats from the model's own logits, (5, LENGTH − 1)."""
     logits = model(input_ids=SEQUENCES, use_cache=False).logits[:, :-1]
     return F.cross_entropy(logits.transpose(1, 2), SEQUENCES[:, 1:], reduction="none")
 
@@ -42,8 +42,8 @@ def test_chunks_change_neither_losses_nor_gradients(model: LlamaForCausalLM, tok
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_few_logits_are_kept_for_the_backward_pass(model: LlamaForCausalLM) -> None:
-    """What autograd keeps is counted: with chunks, no tensor of it has all logits."""
+def test_with_chunks_few_logits_are_kept_for_the_backward_pass(model: LlamaForCausalLM) -> None:
+    """With chunks, no tensor that autograd keeps has all logits."""
 
     def largest(loss: NextTokenLoss) -> int:
         sizes = []
@@ -55,7 +55,7 @@ def test_few_logits_are_kept_for_the_backward_pass(model: LlamaForCausalLM) -> N
     assert largest(NextTokenLoss(model, logits_at_once=10 * VOCABULARY)) < 75 * VOCABULARY
 
 
-def test_a_model_that_scales_its_logits_keeps_its_own_way() -> None:
+def test_a_model_that_scales_its_logits_computes_them_itself() -> None:
     shape = GraniteConfig(
         vocab_size=VOCABULARY,
         hidden_size=16,
@@ -73,6 +73,6 @@ def test_a_model_that_scales_its_logits_keeps_its_own_way() -> None:
     torch.testing.assert_close(NextTokenLoss(model, logits_at_once=VOCABULARY)(SEQUENCES), plain(model))
 
 
-def test_a_mode_is_left_as_it_was(model: LlamaForCausalLM) -> None:
+def test_the_models_mode_is_kept(model: LlamaForCausalLM) -> None:
     assert not NextTokenLoss(model.eval()).training and not model.training
     assert NextTokenLoss(model.train()).training and model.training

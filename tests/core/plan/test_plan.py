@@ -1,4 +1,4 @@
-"""What trainings cost, against numbers worked out by hand."""
+"""The cost of runs, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from velocitune_core.plan.cost import (
     checkpoint_bytes,
     cluster_seconds,
     disk,
+    estimate_cost,
     flops_per_token,
-    price,
     run_seconds,
     token_bytes,
-    total,
+    total_cost,
 )
 
 RUN = Run("run", steps=10, batch_sequences=4, sequence_length=100, evaluations=2, evaluated_sequences=5)
@@ -43,7 +43,7 @@ def test_operations_of_a_hundred_billion_tokens() -> None:
 
 
 def test_evaluation_costs_a_third_per_token() -> None:
-    (each,) = price([Stage("train", (RUN,))], SEVEN_BILLION, [None])
+    (each,) = estimate_cost([Stage("train", (RUN,))], SEVEN_BILLION, [None])
     per_token = flops_per_token(SEVEN_BILLION, 100)
     assert (each.tokens, each.steps, each.seconds) == (4000, 10, None)
     assert each.training_flops == 4000 * per_token
@@ -60,34 +60,32 @@ def test_seconds_of_a_run() -> None:
 def test_a_reference_model_adds_a_third_of_a_step() -> None:
     assert run_seconds(replace(RUN, reference=True), SPEED) - run_seconds(RUN, SPEED) == pytest.approx(20 / 3)
     plain, beside = (
-        price([Stage("x", (each,))], SEVEN_BILLION, [None])[0] for each in (RUN, replace(RUN, reference=True))
+        estimate_cost([Stage("x", (each,))], SEVEN_BILLION, [None])[0] for each in (RUN, replace(RUN, reference=True))
     )
     assert beside.training_flops == pytest.approx(plain.training_flops * 4 / 3)
 
 
 @pytest.mark.parametrize(("parallel", "seconds"), [(1, 28.0 * 3), (2, 28.0 * 2), (3, 28.0), (9, 28.0)])
-def test_runs_side_by_side(parallel: int, seconds: float) -> None:
-    (each,) = price([Stage("proxies", (RUN,) * 3, parallel)], SEVEN_BILLION, [SPEED])
+def test_concurrent_runs(parallel: int, seconds: float) -> None:
+    (each,) = estimate_cost([Stage("proxies", (RUN,) * 3, parallel)], SEVEN_BILLION, [SPEED])
     assert each.seconds == pytest.approx(seconds)
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 5))
-def test_side_by_side_takes_no_less_than_the_work_and_no_more_than_one_after_the_other(
-    steps: list[int], parallel: int
-) -> None:
+def test_concurrent_runs_take_at_least_their_share_and_at_most_the_sum(steps: list[int], parallel: int) -> None:
     runs = tuple(replace(RUN, steps=count) for count in steps)
     each = [run_seconds(run, SPEED) for run in runs]
-    (priced,) = price([Stage("x", runs, parallel)], SEVEN_BILLION, [SPEED])
-    assert priced.seconds is not None
-    assert max(sum(each) / parallel, *each) <= priced.seconds + 1e-9
-    assert priced.seconds <= sum(each) + 1e-9
+    (estimated,) = estimate_cost([Stage("x", runs, parallel)], SEVEN_BILLION, [SPEED])
+    assert estimated.seconds is not None
+    assert max(sum(each) / parallel, *each) <= estimated.seconds + 1e-9
+    assert estimated.seconds <= sum(each) + 1e-9
 
 
 def test_a_total_has_no_time_where_a_stage_has_none() -> None:
     stages = [Stage("a", (RUN,)), Stage("b", (RUN,))]
-    known, unknown = price(stages, SEVEN_BILLION, [SPEED, SPEED]), price(stages, SEVEN_BILLION, [SPEED, None])
-    assert total(known).seconds == pytest.approx(56) and total(unknown).seconds is None
-    assert total(known).tokens == 8000
+    known, unknown = (estimate_cost(stages, SEVEN_BILLION, [SPEED, each]) for each in (SPEED, None))
+    assert total_cost(known).seconds == pytest.approx(56) and total_cost(unknown).seconds is None
+    assert total_cost(known).tokens == 8000
 
 
 def test_time_of_a_cluster() -> None:
@@ -109,5 +107,5 @@ def test_a_tied_head_is_written_twice() -> None:
     assert checkpoint_bytes(tied) == 4 * (3 * 1000 + 80)
 
 
-def test_packed_tokens_take_two_bytes_as_long_as_they_fit() -> None:
+def test_packed_tokens_take_two_bytes_up_to_65536_ids() -> None:
     assert [token_bytes(size) for size in (1024, 65_536, 65_537)] == [2, 2, 4]

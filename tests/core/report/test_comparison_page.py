@@ -1,39 +1,34 @@
-"""The page of a comparison: rows, words, metrics, and figures that draw for the smallest and for a large comparison."""
+"""The page of a comparison: rows, outcome, metrics, and figures of a minimal and of a large comparison."""
 
 from __future__ import annotations
 
-import io
 import re
-from html.parser import HTMLParser
 
 import comparison_samples as samples
 import pytest
 from comparison_samples import comparison, losses, run
-from matplotlib.figure import Figure
-from matplotlib.text import Text
+from rendered import Page, words
 
-from velocitune_core.comparison import figures as comparison_plots
+from velocitune_core.comparison.figures import final, over_tokens
+from velocitune_core.comparison.figures.strategy_style import strategy_styles
 from velocitune_core.comparison.statistics import summarise
-from velocitune_core.comparison.tables import cost_rows, raw_rows
-from velocitune_core.contracts import Comparison, ContractError
-from velocitune_core.report.comparison_page import (
-    comparison_answer,
-    comparison_figures,
+from velocitune_core.comparison.tables import (
     comparison_markdown,
     comparison_metrics,
+    cost_rows,
     formatted_comparison,
+    raw_rows,
+)
+from velocitune_core.contracts import Comparison, ContractError
+from velocitune_core.report.comparison_page import (
+    comparison_figures,
+    comparison_outcome,
     render_comparison,
 )
 
 
-def words(figure: Figure) -> str:
-    """All visible text of a figure, once it is drawn."""
-    figure.savefig(io.BytesIO(), format="png", dpi=30)
-    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
-
-
 def gaining() -> Comparison:
-    """velocitune is 0.3, 0.31 and 0.32 better in papers than static, odm forgets general by a nat."""
+    """Return runs in which velocitune gains on the frontier and odm forgets `general` by a nat."""
     runs = [each for each in samples.three_seeds().runs if each.label != "velocitune"]
     for seed, d in ((1, 0.0), (2, 0.1), (3, 0.2)):
         runs.append(run("velocitune", seed, losses(3.3 + d, 4.2 + d, 4.5 + d - 0.01 * seed), uses_targets=True))
@@ -41,7 +36,7 @@ def gaining() -> Comparison:
     return samples.three_seeds(runs=runs)
 
 
-def test_rows_are_what_people_read() -> None:
+def test_rows_are_text() -> None:
     static, even, velocitune = formatted_comparison(samples.three_seeds())
     assert velocitune == {
         "strategy": "velocitune",
@@ -64,11 +59,11 @@ def test_one_seed_has_no_interval() -> None:
     row = formatted_comparison(data)[2]
     assert row["to baseline"] == "−0.100 ± –"
     assert row["to frontier (by size)"] == "−0.200 ± –*"
-    assert "One seed gives no interval" in comparison_answer(data)
-    assert "± –" not in comparison_answer(data)
+    assert "One seed gives no interval" in comparison_outcome(data)
+    assert "± –" not in comparison_outcome(data)
 
 
-def test_fewer_pairs_than_seeds_are_said() -> None:
+def test_fewer_pairs_than_seeds_are_shown() -> None:
     runs = [each for each in samples.three_seeds().runs if (each.label, each.seed) != ("static", 2)]
     assert formatted_comparison(samples.three_seeds(runs=runs))[2]["to baseline"].endswith("(2 pairs)")
 
@@ -91,23 +86,28 @@ def test_costs() -> None:
     assert raw_rows(summarise(comparison(*runs)))[3]["speed-up"] == "–"
 
 
-def test_the_answer_names_best_mixture_gains_forgetting_and_cost() -> None:
-    text = comparison_answer(gaining())
-    assert text.startswith("4 strategies, 3 seeds, 1 k tokens a run. The best constant mixture is even with a ")
+def test_the_outcome_names_best_mixture_gains_forgetting_and_cost() -> None:
+    text = comparison_outcome(gaining())
+    assert text.startswith("4 strategies, 3 seeds, 1 k tokens per run. The best constant mixture is even with a ")
     assert "4.200 ± 0.248 nats per token, −0.100 ± 0.000 against static." in text
     # per seed at (3.84 − 0.003 seed, 4 − 0.01 seed/3); the line is at 4.2 + (0.12 + 0.003 seed)/0.9 there, which is
     # −(3 + 0.06 seed)/9 away: −0.34, −0.3467, −0.3533
-    gain = "velocitune (−0.347 ± 0.017) lies below the frontier of constant mixtures with an interval clear of zero"
+    gain = "velocitune (−0.347 ± 0.017) is below the frontier of constant mixtures with an interval that excludes zero"
     assert gain in text
-    assert "odm lies above it" in text
-    assert "All strategies forgot some of general: +1.300 ± 0.248 nats with odm, +0.300 ± 0.248 with static." in text
-    assert text.endswith("What a gain adds to the run's own cost: velocitune 87.5 % tokens and 75.0 % time.")
+    assert "odm is above it" in text
+    assert (
+        "All strategies have partly forgotten general: +1.300 ± 0.248 nats with odm, +0.300 ± 0.248 with static."
+        in text
+    )
+    assert text.endswith(
+        "Added to the run's own cost by the strategies that gain: velocitune 87.5 % tokens and 75.0 % time."
+    )
 
 
-def test_the_answer_says_where_nobody_gains_and_where_nobody_could() -> None:
-    text = comparison_answer(samples.three_seeds())
-    assert "no other strategy lies below the frontier of constant mixtures" in text
-    assert "a gain cannot be told from a trade" in comparison_answer(samples.three_seeds(frontier=[]))
+def test_the_outcome_where_no_strategy_gains_and_without_a_frontier() -> None:
+    text = comparison_outcome(samples.three_seeds())
+    assert "no other strategy is below the frontier of constant mixtures" in text
+    assert "a gain cannot be distinguished from a trade" in comparison_outcome(samples.three_seeds(frontier=[]))
 
 
 def test_markdown_is_a_github_table() -> None:
@@ -132,25 +132,7 @@ def test_metrics_are_flat() -> None:
     assert not [name for name in comparison_metrics(alone) if "half_width" in name]
 
 
-class Page(HTMLParser):
-    """Collects what a browser would load, run and show."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attributes if name in {"src", "href", "srcset", "data", "action"}]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_stands_alone() -> None:
+def test_the_page_is_self_contained() -> None:
     html = render_comparison(gaining())
     page = Page(html)
     assert page.tags.count("img") == 6
@@ -160,13 +142,13 @@ def test_the_page_stands_alone() -> None:
     assert page.tags.count("details") == 3
     assert html.count('<tr class="gain">') == 1
     shown = " ".join(page.text.split())
-    assert comparison_answer(gaining()) in shown
+    assert comparison_outcome(gaining()) in shown
     assert "Retained: general; learnt: code, papers." in shown
-    assert "left of all mixtures in some seed" in shown
+    assert "left of all mixtures in at least one seed" in shown
     assert "Downstream" not in shown
 
 
-def test_hostile_labels_stay_text() -> None:
+def test_html_in_labels_is_escaped() -> None:
     attack = '<script>alert("x")</script>'
     page = Page(render_comparison(comparison(run("static", 1, losses(3, 4, 5)), run(attack, 1, losses(3, 4, 5))), []))
     assert "script" not in page.tags
@@ -204,16 +186,16 @@ def test_figures_of_a_large_comparison_name_every_strategy() -> None:
     assert "2 others" in text["weights_by_strategy"]
 
 
-def test_figures_say_what_there_is_not() -> None:
+def test_figures_without_data_are_notices() -> None:
     summary = summarise(samples.three_seeds(retained=[]))
-    assert "no domain to be retained" in words(comparison_plots.retention_over_tokens(summary))
+    assert "no retained domain" in words(over_tokens.retention_over_tokens(summary))
     alone = summarise(comparison(run("static", 1, losses(3, 4, 5))))
-    assert "no strategy but the baseline" in words(comparison_plots.difference_per_domain(alone))
-    assert "No strategy of this comparison changed its weights" in words(comparison_plots.weights_by_strategy(alone))
+    assert "no strategy but the baseline" in words(final.difference_per_domain(alone))
+    assert "No strategy of this comparison changed its weights" in words(over_tokens.weights_by_strategy(alone))
 
 
 def test_a_strategy_looks_the_same_whatever_else_is_compared() -> None:
-    styles = comparison_plots.strategy_styles(summarise(samples.drawn(seeds=1)))
+    styles = strategy_styles(summarise(samples.drawn(seeds=1)))
     assert len({(style.colour, style.marker) for style in styles.values()}) == 12
     assert styles["static"].constant
     assert not styles["odm"].constant

@@ -1,23 +1,23 @@
-"""The report: numbers worked out by hand, an honest paragraph, a page that stands alone."""
+"""The report: rows, metrics and key figures worked out by hand, and a self-contained page."""
 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
 import result_samples as samples
+from rendered import Page
 
 from velocitune_core.contracts import ContractError, Timings
-from velocitune_core.report.run_page import answer, formatted_rows, render_report, result_rows, summary_metrics
-from velocitune_core.report.selection import DOMAINS_DRAWN, most_moved
+from velocitune_core.report.run_page import DOMAINS_DRAWN, most_moved, render_report
+from velocitune_core.report.summary import formatted_rows, key_figures, result_rows, summary_metrics
 
 
 def test_rows_hold_the_numbers_of_each_domain() -> None:
     rows = {row["domain"]: row for row in result_rows(samples.report_data())}
     assert list(rows) == sorted(samples.SEVEN)
     code = rows["code"]
-    assert (code["share_original"], code["share_final"]) == (0.334, pytest.approx(0.21))
+    assert (code["initial_weight"], code["final_weight"]) == (0.334, pytest.approx(0.21))
     assert code["tokens"] == 408_000
     assert code["epochs"] == pytest.approx(408 / 501)
     assert code["gap_closed"] == pytest.approx(1.60 / 1.52)  # 4.90 → 3.30 of 4.90 → 3.38
@@ -29,12 +29,12 @@ def test_rows_hold_the_numbers_of_each_domain() -> None:
     assert general["flags"] == ["above_initial"]
 
 
-def test_formatted_rows_are_what_people_read() -> None:
+def test_formatted_rows_are_text() -> None:
     rows = {row["domain"]: row for row in formatted_rows(samples.report_data())}
     assert rows["code"] == {
         "domain": "code",
         "tokens": "408 k",
-        "share, original → final": "33.4 % → 21.0 %",
+        "weight, initial → final": "33.4 % → 21.0 %",
         "epochs": "0.81",
         "initial": "4.900",
         "target": "3.380",
@@ -74,62 +74,48 @@ def test_no_time_and_no_proxies_give_shares_of_zero() -> None:
     data = samples.report_data(train=train, proxies=(), targets=samples.targets_by_hand())
     assert summary_metrics(data)["evaluation_share"] == 0
     assert summary_metrics(data)["proxy_tokens_share"] == 0
-    assert "measures no velocity" not in answer(data)
+    assert key_figures(data)["evaluation and reweighting"] == "0.0 % of the run's wall time"
     assert render_report(data, [])
 
 
-def test_the_answer_names_gains_losses_flags_and_cost() -> None:
-    assert answer(samples.report_data()) == (
-        "In 1.5 M tokens with the strategy velocitune, the average held-out loss over the 7 domains fell from 4.950 to "
-        "3.910 nats per token (−21.0 %). cli (−2.40 nats), legal (−2.10 nats) and code (−1.60 nats) gained most. "
-        "general (+0.26 nats) got worse than the base model. Read these targets with care: above initial (general). "
-        "Evaluation and reweighting took 4.0 % of the training's wall time."
-    )
+def test_key_figures_name_gains_losses_flags_and_cost() -> None:
+    assert key_figures(samples.report_data()) == {
+        "strategy": "velocitune",
+        "tokens": "1.5 M",
+        "mean held-out loss of 7 domains": "4.950 → 3.910 nats per token (−21.0 %)",
+        "largest gains": "cli (−2.40 nats), legal (−2.10 nats) and code (−1.60 nats)",
+        "worse than the base model": "general (+0.26 nats)",
+        "flagged targets": "above initial (general)",
+        "evaluation and reweighting": "4.0 % of the run's wall time",
+    }
 
 
-def test_the_answer_for_one_domain_and_for_flags_on_all() -> None:
-    alone = answer(samples.report_data({"code": (1.0, 4.9, 3.38, 3.3)}))
-    assert "the held-out loss fell from 4.900 to 3.300 nats per token (−32.7 %). Evaluation" in alone
+def test_key_figures_of_one_domain_and_of_flags_on_all() -> None:
+    alone = key_figures(samples.report_data({"code": (1.0, 4.9, 3.38, 3.3)}))
+    assert alone["held-out loss"] == "4.900 → 3.300 nats per token (−32.7 %)"
+    assert alone["worse than the base model"] == "no domain"
+    assert not {"largest gains", "flagged targets"} & set(alone)
     targets = samples.targets()
     few = {name: part.model_copy(update={"flags": ["too_few_points"]}) for name, part in targets.domains.items()}
-    assert "too few points (all domains)" in answer(
-        samples.report_data(targets=targets.model_copy(update={"domains": few}))
-    )
+    data = samples.report_data(targets=targets.model_copy(update={"domains": few}))
+    assert key_figures(data)["flagged targets"] == "too few points (all domains)"
 
 
-def test_an_average_that_rose_is_said_to_have_risen() -> None:
+def test_key_figures_where_every_domain_got_worse() -> None:
     final = {name: row[1] + 0.1 for name, row in samples.SEVEN.items()}
-    text = answer(samples.report_data(train=samples.train().model_copy(update={"final": final})))
-    assert "rose from 4.950 to 5.050" in text
-    assert "gained most" not in text
-    assert "and 2 more got worse" in text
+    found = key_figures(samples.report_data(train=samples.train().model_copy(update={"final": final})))
+    assert found["mean held-out loss of 7 domains"].startswith("4.950 → 5.050 ")
+    assert "largest gains" not in found
+    assert found["worse than the base model"].endswith("and 2 more")
 
 
 def test_parts_of_different_domains_are_refused_together() -> None:
     others = {name: row for name, row in samples.SEVEN.items() if name != "cli"}
-    with pytest.raises(ContractError, match=r"(?s)targets: lacks \['cli'\].*proxy f0.125-s1: lacks \['cli'\]"):
+    with pytest.raises(ContractError, match=r"(?s)targets: missing \['cli'\].*proxy f0.125-s1: missing \['cli'\]"):
         samples.report_data(targets=samples.targets(others), proxies=tuple(samples.proxies(others)))
 
 
-class Page(HTMLParser):
-    """Collects what a browser would load, run and show."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.loads += [value or "" for name, value in attributes if name in {"src", "href", "srcset", "data", "action"}]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_stands_alone() -> None:
+def test_the_page_is_self_contained() -> None:
     html = render_report(samples.report_data(extras={"torch": "2.13.0"}))
     page = Page(html)
     assert page.tags.count("img") == 7
@@ -138,33 +124,36 @@ def test_the_page_stands_alone() -> None:
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     shown = " ".join(page.text.split())
     assert "33.4 % → 21.0 %" in shown
-    assert "Evaluation plus reweighting: 4.0 % of the training's wall time" in shown
-    assert "Proxies: 87.5 % of the training's tokens." in shown
+    assert "Evaluation plus reweighting: 4.0 % of the run's wall time" in shown
+    assert "Proxies: 87.5 % of the run's tokens." in shown
     assert "2.13.0" in shown
     assert html.count('<tr class="worse">') == 1
     order = [html.index(f"<h2>{title}") for title in ("Result", "Figures", "Cost", "Configuration")]
     assert order == sorted(order)
 
 
-def test_hostile_text_stays_text() -> None:
+def test_html_in_results_is_escaped() -> None:
     attack = '<script>alert("x")</script>&<img src=http://evil.example/x>'
     domains = {attack: samples.SEVEN["code"], "general": samples.SEVEN["general"]}
     page = Page(render_report(samples.report_data(domains, config=f"domains: {attack}\n", extras={attack: attack}), []))
     assert "script" not in page.tags
     assert "img" not in page.tags
-    assert page.text.count(attack) >= 4  # answer, table row, extras, configuration
+    assert page.text.count(attack) >= 4  # key figures, table row, extras, configuration
 
 
 def test_of_many_domains_figures_show_the_most_moved_and_the_table_all() -> None:
     data = samples.report_data(samples.many(DOMAINS_DRAWN + 20))
     few = most_moved(data)
-    moved = {name: abs(data.train.domain_weights[-1].weights[name] - share) for name, share in data.weights_0.items()}
-    assert len(few.weights_0) == DOMAINS_DRAWN
-    assert min(moved[name] for name in few.weights_0) >= max(
-        change for name, change in moved.items() if name not in few.weights_0
+    moved = {
+        name: abs(data.train.domain_weights[-1].weights[name] - share)
+        for name, share in data.initial_domain_weights.items()
+    }
+    assert len(few.initial_domain_weights) == DOMAINS_DRAWN
+    assert min(moved[name] for name in few.initial_domain_weights) >= max(
+        change for name, change in moved.items() if name not in few.initial_domain_weights
     )
     assert most_moved(samples.report_data()) == samples.report_data()
     page = render_report(data)
-    assert f"Of {DOMAINS_DRAWN + 20} domains" in page and "show the 36 whose share" in page
-    assert all(f'<th scope="row">{name}</th>' in page for name in data.weights_0)
+    assert f"Of {DOMAINS_DRAWN + 20} domains" in page and "show the 36 whose weight" in page
+    assert all(f'<th scope="row">{name}</th>' in page for name in data.initial_domain_weights)
     assert "domains, figures with" not in render_report(samples.report_data())

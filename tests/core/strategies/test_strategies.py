@@ -1,4 +1,4 @@
-"""Strategies: those that never change, and the registry that finds one by its name."""
+"""Strategies with constant weights, and the registry that builds one by name."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def make(name: str, **options: object) -> Strategy:
 
 @pytest.fixture
 def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of a name of its own per test in the working folder, found by no other way."""
+    """Write a module with a name unique to the test into the working folder, the only place it can be imported from."""
     name = f"own_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
@@ -83,7 +83,7 @@ def test_constant_strategies_keep_their_weights(name: str, expected: list[float]
     for weights in (strategy.weights, strategy.update(observe(INITIAL)), strategy.update(observe(TARGET))):
         assert weights == pytest.approx(expected, abs=1e-6)
     assert strategy.velocity is None
-    assert strategy.notes == []
+    assert strategy.warnings == []
 
 
 def test_temperature_spans_size_to_uniform() -> None:
@@ -108,7 +108,7 @@ def test_initial_weights_are_normalised() -> None:
 
 
 @pytest.mark.parametrize("name", ["static", "uniform", "temperature"])
-def test_a_saved_state_of_constant_weights_goes_on_identically(name: str) -> None:
+def test_a_saved_state_of_constant_weights_resumes_identically(name: str) -> None:
     resumed = make(name)
     resumed.load_state_dict(json.loads(json.dumps(make(name).state_dict())))
     assert resumed.weights.tolist() == make(name).weights.tolist()
@@ -126,7 +126,7 @@ def test_every_registered_name_has_its_file_and_its_class() -> None:
         assert strategy_file(name).name == address.partition(":")[0].rpartition(".")[2] + ".py"
 
 
-def test_measured_options_are_those_that_the_pipeline_passes_in() -> None:
+def test_measured_options_are_those_that_the_pipeline_supplies() -> None:
     assert measured_options("static") == set()
     assert measured_options("temperature") == {"domain_tokens"}
     assert measured_options("dbl") == {"target_loss"}
@@ -150,7 +150,7 @@ def test_a_preset_is_its_strategy_with_its_options(name: str) -> None:
     assert by_preset.update(observe(INITIAL)).tolist() == by_hand.update(observe(INITIAL)).tolist()
 
 
-def test_options_go_over_those_of_a_preset() -> None:
+def test_options_override_those_of_a_preset() -> None:
     base, options = resolve_preset("recommended", {"gap_policy": "hold", "smoothing": 0.5})
     assert (base, options["gap_policy"], options["smoothing"]) == ("velocitune", "hold", 0.5)
     assert resolve_preset("static", {"a": 1}) == ("static", {"a": 1})
@@ -168,7 +168,7 @@ def test_a_class_of_the_users_own_is_found_in_the_working_folder(own_module: str
     assert strategy.share == 0.5
 
 
-def test_a_class_of_the_users_own_that_cannot_work_is_told(own_module: str) -> None:
+def test_a_class_of_the_users_own_that_cannot_work_is_refused(own_module: str) -> None:
     for name, options, message in (
         (f"{own_module}:Last", {"shore": 1}, r"has no option \['shore'\]; it has \['share'\]"),
         (f"{own_module}:First", {}, "cannot be imported: .*First"),
@@ -199,25 +199,25 @@ def test_a_class_of_the_users_own_that_cannot_work_is_told(own_module: str) -> N
         ("velocitune", {"target_loss": {"code": 2.0, "general": 3.0}}, r"target_loss is missing for \['papers'\]"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(name: str, options: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_refused(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(StrategyError, match=message):
         make(name, **options)
 
 
 def test_missing_targets_are_named() -> None:
-    with pytest.raises(StrategyError, match=r"'velocitune' needs \['target_loss'\]"):
+    with pytest.raises(StrategyError, match=r"'velocitune' needs the options \['target_loss'\]"):
         make_strategy("velocitune", initial_weights=WEIGHTS, initial_loss=INITIAL)
 
 
 @pytest.mark.parametrize("weights", [{}, {"a": 0.0}, {"a": -1.0, "b": 2.0}, {"a": math.nan}])
 @pytest.mark.parametrize("name", NAMES)
-def test_initial_weights_that_are_no_shares_are_refused(name: str, weights: dict[str, float]) -> None:
+def test_initial_weights_that_are_negative_or_all_zero_are_refused(name: str, weights: dict[str, float]) -> None:
     measured = {each: dict.fromkeys(weights, 2.0) for each in measured_options(name)}
     with pytest.raises(StrategyError, match="must be non-negative and not all zero"):
         make_strategy(name, initial_weights=weights, **measured)
 
 
-def test_check_strategy_tells_before_anything_was_measured() -> None:
+def test_check_strategy_needs_no_measured_losses() -> None:
     assert check_strategy("velocitune", {"gap_policy": "hold", "step_size": 0.5}, ["a", "b"]) == []
     assert check_strategy("velocitune", {"gap_policy": "error"}, ["a", "b"]) == []  # unknown until targets are there
     assert check_strategy("temperature", {"temperature": 3.0}, ["a"]) == []
@@ -228,12 +228,12 @@ def test_check_strategy_tells_before_anything_was_measured() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_strategy_can_be_checked_before_anything_was_measured(name: str) -> None:
+def test_every_strategy_can_be_checked_without_measured_losses(name: str) -> None:
     assert check_strategy(name, {}, ["a", "b"]) == []
 
 
 @pytest.mark.parametrize("options", [{"step_size": "fast"}, {"smoothing": None}, {"gap_policy": 3}])
-def test_check_strategy_survives_options_of_a_wrong_type(options: dict[str, object]) -> None:
+def test_check_strategy_reports_options_of_a_wrong_type(options: dict[str, object]) -> None:
     (problem,) = check_strategy("velocitune", options, ["a", "b"])
     assert problem.startswith("strategy: ")
 

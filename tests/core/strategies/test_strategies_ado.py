@@ -1,4 +1,4 @@
-"""Adaptive data optimization: the law and the weights by hand, a history that stays small, and what it costs."""
+"""Adaptive data optimization: the law and the weights by hand, a bounded state, and the time of a refit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def fit(seen: list[float], losses: list[float], counts: list[float] | None = Non
 
 
 def run(strategy: Strategy, first: int, last: int, sequences: tuple[int, int] = (4, 4), total: int = 100) -> np.ndarray:
-    """Steps whose losses follow 2 + 3/√n and 1 + 2/√n exactly, n being the domain's own samples."""
+    """Show steps whose losses follow 2 + 3/√n and 1 + 2/√n exactly, n being the domain's own samples."""
     for step in range(first, last + 1):
         seen = np.array(sequences) * step
         losses = np.array([2.0, 1.0]) + np.array([3.0, 2.0]) / np.sqrt(seen)
@@ -38,7 +38,7 @@ def test_a_law_without_noise_is_found() -> None:
     assert fit([1, 4, 16, 64, 256], [5, 3.5, 2.75, 2.375, 2.1875]) == pytest.approx((0.5, 2.0, 3.0))
 
 
-def test_a_floor_below_zero_is_none() -> None:
+def test_the_floor_is_at_least_zero() -> None:
     # 4·n^−0.8 − 0.01 would want E = −0.01; the best law without it has E = 0
     seen = [1, 2, 4, 8, 16]
     exponent, floor, scale = fit(seen, [4 * n**-0.8 - 0.01 for n in seen])
@@ -57,7 +57,7 @@ def test_an_outlier_moves_the_law_little() -> None:
     assert fit(seen, losses) == pytest.approx((0.5, 2.0, 3.0), rel=0.01)
 
 
-def test_points_of_no_sequences_count_for_nothing_and_too_few_make_no_law() -> None:
+def test_points_without_sequences_are_ignored_and_too_few_points_give_no_law() -> None:
     with_gap = fit([1, 0, 4, 16, 64, 0, 256], [5, 0, 3.5, 2.75, 2.375, 0, 2.1875], [1, 0, 1, 1, 1, 0, 1])
     assert with_gap == pytest.approx((0.5, 2.0, 3.0))
     assert np.isnan(fit([1, 4, 16, 64, 0], [5, 3.5, 2.75, 2.375, 0], [1, 1, 1, 1, 0])).all()
@@ -82,7 +82,7 @@ def test_weights_by_hand() -> None:
         ("batch", 2.25 / 2.75),
     ],
 )
-def test_whose_samples_count(count: str, preference: float) -> None:
+def test_samples_of_the_domain_or_of_the_batch_are_counted(count: str, preference: float) -> None:
     weights = run(make((0.75, 0.25), count=count), 1, 6, sequences=(6, 2))
     assert weights[0] == pytest.approx(0.9 * 0.75 + 0.1 * preference, abs=1e-6)
 
@@ -102,7 +102,7 @@ def test_where_nothing_falls_the_initial_weights_stay() -> None:
     assert strategy.weights == pytest.approx([0.7, 0.3])
 
 
-def test_a_domain_seen_too_little_keeps_its_share() -> None:
+def test_a_domain_with_too_few_points_keeps_its_share() -> None:
     strategy = make_strategy(
         "ado", initial_weights={"a": 0.4, "b": 0.4, "c": 0.2}, start_steps=6, ignore_steps=0, preference_share=1.0
     )
@@ -139,7 +139,7 @@ def test_the_history_keeps_sums_and_few_blocks() -> None:
     assert counts[0].tolist() == [4.0] * 32 + [2.0]
 
 
-def test_a_mean_counts_sequences_and_passes_over_what_is_not_finite() -> None:
+def test_a_mean_is_weighted_by_sequences_and_ignores_losses_that_are_not_finite() -> None:
     history = LossHistory(2)
     history._block_steps = 3
     for losses, sequences in (([1.0, math.nan], [1, 2]), ([4.0, 3.0], [3, 1]), ([math.inf, 9.0], [8, 0])):
@@ -179,6 +179,6 @@ def test_a_refit_of_a_thousand_domains_is_cheap() -> None:
         ({"preference_share": math.nan}, r"preference_share nan must be in \[0, 1\]"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(StrategyError, match=message):
         make(**options)

@@ -72,11 +72,11 @@ def test_a_weight_of_zero_comes_back_by_smoothing_alone() -> None:
         ({"target_loss": TARGET | {"code": math.nan}}, "target_loss .* must be finite"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(StrategyError, match=message):
         make(**options)
 
 
 def test_the_target_is_needed() -> None:
-    with pytest.raises(StrategyError, match=r"'dbl' needs \['target_loss'\]"):
+    with pytest.raises(StrategyError, match=r"'dbl' needs the options \['target_loss'\]"):
         make_strategy("dbl", initial_weights=WEIGHTS)

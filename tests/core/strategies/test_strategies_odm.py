@@ -1,4 +1,4 @@
-"""Online data mixing: both forms by hand, and losses whose exponential no float can hold."""
+"""Online data mixing: both forms by hand, and losses whose exponential overflows."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_warmup_keeps_the_weights_and_collects_rewards() -> None:
     assert weights == pytest.approx([0.469144, 0.530856], abs=1e-6)
 
 
-def test_a_loss_beyond_what_exp_can_hold() -> None:
+def test_a_loss_whose_exponential_overflows() -> None:
     # R_a : R_b = e^2000 : e^1999 = 0.731059 : 0.268941, ε_8 = 0.208139
     weights = weights_after(make(), batch(8, 2000.0, 1999.0))
     assert weights == pytest.approx([0.583721 * 0.731059 + 0.208139, 0.583721 * 0.268941 + 0.208139], abs=1e-5)
 
 
 @pytest.mark.parametrize("form", ["reward", "exp3"])
-def test_losses_that_are_not_finite_are_passed_over(form: str) -> None:
+def test_losses_that_are_not_finite_are_ignored(form: str) -> None:
     clean, broken = make(form=form), make(form=form)
     assert weights_after(make(form=form), batch(5, NAN, math.inf))[0] == (0.75 if form == "reward" else 0.5)
     weights_after(clean, batch(4, 2.0, 3.0), batch(5, 2.5, NAN))
@@ -88,7 +88,7 @@ def test_a_weight_of_zero_is_explored(form: str) -> None:
     assert sum(weights) == pytest.approx(1.0)
 
 
-def test_the_state_is_strict_json_before_anything_was_seen() -> None:
+def test_the_initial_state_is_strict_json() -> None:
     state = json.loads(json.dumps(make().state_dict(), allow_nan=False))
     assert state["reward"] == {"a": None, "b": None}
     resumed = make()
@@ -101,9 +101,9 @@ def test_the_state_is_strict_json_before_anything_was_seen() -> None:
     [
         ({"form": "ucb"}, "form 'ucb' must be 'reward' or 'exp3'"),
         ({"decay": 1.0}, r"decay 1.0 must be in \[0, 1\)"),
-        ({"warmup_steps": -1}, "warmup_steps -1 not negative"),
+        ({"warmup_steps": -1}, "warmup_steps -1 at least 0"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(StrategyError, match=message):
         make(**options)

@@ -1,4 +1,4 @@
-"""What holds for every strategy after any observations: weights on the simplex, a saved state that goes on alike."""
+"""Properties of all strategies after any observations: weights on the simplex, saved states that resume identically."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ODD_LOSSES = [0.0, 1e-300, 800.0, 1e6, math.nan, math.inf]
 
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[dict[str, float], list[tuple[BatchObservation, Observation | None]]]:
-    """Initial weights, and what a run of up to 60 steps shows: batches, and now and then an evaluation."""
+    """Draw initial weights and the observations of up to 60 steps: batches, and an evaluation after some of them."""
     count = draw(st.integers(1, 5))
     names = [f"domain{i}" for i in range(count)]
     shares = draw(st.lists(st.sampled_from([0.0, 1e-9, 0.1, 1.0, 7.0]), min_size=count, max_size=count).filter(any))
@@ -85,7 +85,7 @@ def test_weights_stay_on_the_simplex(name: str, options: dict[str, object], run:
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 @settings(max_examples=40, deadline=None)
 @given(run=runs(), break_at=st.floats(0, 1))
-def test_a_saved_state_goes_on_identically(name: str, options: dict[str, object], run: tuple, break_at: float) -> None:
+def test_a_saved_state_resumes_identically(name: str, options: dict[str, object], run: tuple, break_at: float) -> None:
     weights, observed = run
     middle = int(break_at * len(observed))
     unbroken, resumed = make(name, options, weights), make(name, options, weights)

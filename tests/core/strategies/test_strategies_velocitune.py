@@ -1,4 +1,4 @@
-"""Velocitune: two updates by hand, what a missing gap means, and that a saved state goes on identically."""
+"""Velocitune: two updates by hand, the gap policies, and a saved state that resumes identically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEIGHTS = {"code": 0.5, "papers": 0.3, "general": 0.2}
 INITIAL = {"code": 4.0, "papers": 5.0, "general": 4.0}
 TARGET = {"code": 2.0, "papers": 3.0, "general": 3.0}
 MEASURED = {"initial_loss": INITIAL, "target_loss": TARGET}
-# `general` as a prototype measured it: worse in every proxy than before, so that its target lies above
+# `general` as a prototype measured it: worse in every proxy than before, so its target is above its initial loss
 NO_GAP = {
     "initial_loss": {"code": 4.0, "general": 4.451},
     "target_loss": {"code": 2.0, "general": 4.60},
@@ -81,10 +81,10 @@ def test_policy_freeze_lets_the_weight_decay() -> None:
 
 def test_freeze_is_the_default() -> None:
     strategy = make_strategy("velocitune", initial_weights={"code": 0.6, "general": 0.4}, **NO_GAP)
-    assert strategy.notes == without_gap("freeze").notes
+    assert strategy.warnings == without_gap("freeze").warnings
 
 
-def test_policy_hold_keeps_the_original_share() -> None:
+def test_policy_hold_keeps_the_initial_weight() -> None:
     strategy = make_strategy(
         "velocitune",
         initial_weights={"code": 0.5, "general": 0.2, "papers": 0.3},
@@ -106,14 +106,14 @@ def test_policy_hold_with_nothing_to_update_changes_nothing() -> None:
     assert strategy.update(observe({"a": 1.0, "b": 9.0})).tolist() == [0.3, 0.7]
 
 
-def test_policy_retain_answers_forgetting() -> None:
+def test_policy_retain_raises_the_weight_with_forgetting() -> None:
     strategy = without_gap("retain")
     # scale 0.05·4.451 = 0.22255: at 4.5 the velocity is 0.049 / 0.22255 = 0.220175; code stands at 1/2
     strategy.update(observe({"code": 3.0, "general": 4.5}))
     assert strategy.velocity == pytest.approx([0.5, 0.220175], abs=1e-6)
     forgetful = 0.4 * math.exp(0.049 / 0.22255)
     assert strategy.weights[1] == pytest.approx(forgetful / (0.6 * math.exp(0.5) + forgetful))
-    strategy.update(observe({"code": 2.0, "general": 5.31}))  # lost more than the scale
+    strategy.update(observe({"code": 2.0, "general": 5.31}))  # above the initial loss by more than the scale
     assert strategy.velocity.tolist() == [0.0, 1.0]
     strategy.update(observe({"code": 2.0, "general": 4.2}))  # better than the base model
     assert strategy.velocity.tolist() == [0.0, 0.0]
@@ -123,19 +123,19 @@ def test_policy_retain_answers_forgetting() -> None:
     ("policy", "consequence"),
     [
         ("freeze", "their velocity is 0 and their weight shrinks at every update"),
-        ("hold", "they keep their original share"),
-        ("retain", "their weight grows when the model forgets them"),
+        ("hold", "they keep their initial weight"),
+        ("retain", "their weight grows as their loss rises above the initial loss"),
     ],
 )
-def test_notes_name_the_domain_and_what_happens_to_it(policy: str, consequence: str) -> None:
-    assert without_gap(policy).notes == [
+def test_warnings_name_the_domain_and_the_consequence(policy: str, consequence: str) -> None:
+    assert without_gap(policy).warnings == [
         f"target not below initial loss: general (target 4.600, initial 4.451); gap policy {policy}: {consequence}"
     ]
-    assert make(gap_policy=policy).notes == []
+    assert make(gap_policy=policy).warnings == []
 
 
 @pytest.mark.parametrize("policy", ["freeze", "hold", "retain"])
-def test_a_saved_state_goes_on_identically(policy: str) -> None:
+def test_a_saved_state_resumes_identically(policy: str) -> None:
     unbroken, resumed = without_gap(policy, smoothing=0.01), without_gap(policy, smoothing=0.01)
     unbroken.update(observe({"code": 3.1, "general": 4.7}))
     resumed.load_state_dict(json.loads(json.dumps(unbroken.state_dict())))
@@ -145,15 +145,15 @@ def test_a_saved_state_goes_on_identically(policy: str) -> None:
     assert unbroken.velocity.tolist() == resumed.velocity.tolist()
 
 
-def test_velocity_in_nats_counts_how_wide_a_gap_is() -> None:
+def test_velocity_in_nats_is_scaled_by_the_width_of_the_gap() -> None:
     """Gaps 2, 2 and 1, mean 5/3: pushes 0.5·1.2, 0.25·1.2 and 0·0.6."""
     strategy = make(velocity_unit="nats")
     # w ∝ (0.5·e^0.6, 0.3·e^0.3, 0.2) = (0.911059, 0.404958, 0.2), sum 1.516017
     assert strategy.update(observe(FIRST)) == pytest.approx([0.600956, 0.267120, 0.131925], abs=1e-6)
-    assert strategy.velocity == pytest.approx([0.5, 0.25, 0.0])  # what is shown stays the share
+    assert strategy.velocity == pytest.approx([0.5, 0.25, 0.0])  # the reported velocity remains the share
 
 
-def test_forgetting_in_nats_counts_as_much_as_learning() -> None:
+def test_forgetting_in_nats_is_scaled_by_its_own_width() -> None:
     """Gap of code 2; `general` is 0.2 above its initial loss of 4.451, of at most 0.1·4.451: pushes 0.5 and 0.2/2."""
     strategy = without_gap("retain", retain_scale=0.1, velocity_unit="nats")
     weights = strategy.update(observe({"code": 3.0, "general": 4.651}))
@@ -161,12 +161,12 @@ def test_forgetting_in_nats_counts_as_much_as_learning() -> None:
     assert weights == pytest.approx([0.691143, 0.308857], abs=1e-6)
 
 
-def test_the_start_can_be_evened_out() -> None:
+def test_initial_temperature_flattens_the_initial_weights() -> None:
     # w ∝ (√0.5, √0.3, √0.2) = (0.707107, 0.547723, 0.447214), sum 1.702043
     assert make(initial_temperature=2.0).weights == pytest.approx([0.415446, 0.321803, 0.262751], abs=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [{"velocity_unit": "bits"}, {"initial_temperature": 0.0}])
-def test_options_that_cannot_work_are_named(wrong: dict[str, object]) -> None:
+def test_invalid_options_are_named(wrong: dict[str, object]) -> None:
     with pytest.raises(StrategyError, match=next(iter(wrong))):
         make(**wrong)

@@ -1,4 +1,4 @@
-"""The event file: what is written comes back, a torn line is dropped, nothing is said twice."""
+"""The event file: events are read back, an incomplete line is removed, no event is logged twice."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ ONE_OF_EACH: list[events.Event] = [
 ]
 
 
-def write(path: Path, *said: events.Event) -> None:
+def write(path: Path, *logged: events.Event) -> None:
     file = EventFile(path)
-    for event in said:
+    for event in logged:
         file(event)
     file.close()
 
 
-def test_events_come_back_as_they_were(tmp_path: Path) -> None:
+def test_events_are_read_back_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "run" / "events.jsonl"
     write(path, *ONE_OF_EACH)
     assert list(read_events(path)) == ONE_OF_EACH
@@ -61,7 +61,7 @@ def test_events_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_losses_that_are_not_finite_come_back(tmp_path: Path, loss: float) -> None:
+def test_losses_that_are_not_finite_are_read_back(tmp_path: Path, loss: float) -> None:
     write(tmp_path / "events.jsonl", stepped(1, loss))
     (event,) = read_events(tmp_path / "events.jsonl")
     assert isinstance(event, events.Stepped)
@@ -72,7 +72,7 @@ def test_a_missing_file_has_no_events(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "events.jsonl")) == []
 
 
-def test_each_event_is_on_disk_as_soon_as_it_is_said(tmp_path: Path) -> None:
+def test_each_event_is_on_disk_at_once(tmp_path: Path) -> None:
     file = EventFile(tmp_path / "events.jsonl")
     for number, event in enumerate(ONE_OF_EACH, 1):
         file(event)
@@ -81,24 +81,24 @@ def test_each_event_is_on_disk_as_soon_as_it_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [1, 20, -1])
-def test_a_torn_last_line_is_dropped_and_the_file_still_grows(tmp_path: Path, kept: int) -> None:
+def test_an_incomplete_last_line_is_removed_and_the_file_still_grows(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "events.jsonl"
     write(path, stepped(1), stepped(2), stepped(3))
     *whole, last = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(whole) + last[:kept])  # −1: only the line's end is missing
+    path.write_bytes(b"".join(whole) + last[:kept])  # −1: only the line end is missing
     assert [event.step for event in read_events(path)] == [1, 2]
     write(path, stepped(3), stepped(4))
     assert [event.step for event in read_events(path)] == [1, 2, 3, 4]
 
 
-def test_a_file_of_nothing_but_a_torn_line(tmp_path: Path) -> None:
+def test_a_file_of_one_incomplete_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'{"event":"st')
     write(path, stepped(1))
     assert [event.step for event in read_events(path)] == [1]
 
 
-def test_what_an_earlier_life_said_is_not_said_again(tmp_path: Path) -> None:
+def test_events_of_an_earlier_attempt_are_not_logged_again(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, STARTED, stepped(1), stepped(2), events.Evaluated(step=2, tokens=1, losses={}, seconds=0.1))
     before = path.read_bytes()
@@ -111,13 +111,13 @@ def test_what_an_earlier_life_said_is_not_said_again(tmp_path: Path) -> None:
         ("step", 1),
         ("step", 2),
         ("evaluated", 2),
-        ("started", 1),  # a resumption and its warnings are news
+        ("started", 1),  # a resume and its warnings are always logged
         ("warned", 2),
         ("step", 3),
     ]
 
 
-def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
+def test_reading_continues_from_an_offset(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     write(path, stepped(1), stepped(2))
     read = list(read_events_from(path, 0))

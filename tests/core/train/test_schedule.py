@@ -1,4 +1,4 @@
-"""Learning-rate schedules by hand, and what holds for all of them."""
+"""Learning-rate schedules computed by hand, and properties of all of them."""
 
 from __future__ import annotations
 

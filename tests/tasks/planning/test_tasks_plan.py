@@ -1,4 +1,4 @@
-"""Plans of workspaces that hold nothing yet, something, or finished trainings."""
+"""Plans of workspaces that are empty, prepared, or hold finished runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tiny import write_inputs
 
 from tasks.planning.build import make_plan
 from tasks.planning.inputs import read_inputs
-from tasks.planning.view import as_json, duration, print_plan, size
+from tasks.planning.view import as_json, duration_text, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.launch import run_folder
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import Manifest, Timings, TrainResult
-from velocitune_core.model.folder import ModelError, weights_digest
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.io import model_digest
 from velocitune_core.train.job import TrainJob
 
 SEVEN_BILLION = {
@@ -47,7 +48,7 @@ def files() -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_model_is_priced_by_its_configuration_alone(settings: dict[str, Any]) -> None:
+def test_cost_needs_only_the_configuration_of_a_model(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
     settings["training"] |= {"token_budget": 64_000, "micro_batch_sequences": 1}
     before = files()
@@ -75,12 +76,12 @@ def test_evaluations_are_those_of_the_training_loop(settings: dict[str, Any]) ->
 @pytest.mark.usefixtures("workspace")
 def test_a_domain_of_unknown_size_is_refused_with_what_to_do(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
-    with pytest.raises(ConfigError, match=r"domains.code: nothing tells.*\n.*domains.law: nothing tells"):
+    with pytest.raises(ConfigError, match=r"domains.code: its size is unknown.*\n.*domains.law: its size is unknown"):
         plan_of(settings)
 
 
 @pytest.mark.usefixtures("workspace")
-def test_sizes_come_from_files_where_there_are_some(settings: dict[str, Any]) -> None:
+def test_sizes_are_estimated_from_files(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
     settings["domains"]["law"]["max_tokens"] = 5_000
     folder = Path("data/raw")
@@ -105,7 +106,7 @@ def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: p
     settings["resources"] = {"processes": 8}
     plan = plan_of(settings, device_bytes=80 * 10**9)
     train, proxies = plan.footprints
-    assert train.fit.fits and train.memory.weights * 8 == proxies.memory.weights
+    assert train.fit.fits and train.memory.parameters * 8 == proxies.memory.parameters
     print_plan(plan)
     assert not proxies.fit.fits and "proxies.processes: 2" in capsys.readouterr().out
     settings["proxies"]["processes"] = 8
@@ -114,7 +115,7 @@ def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: p
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_search_and_its_reference_are_priced(settings: dict[str, Any]) -> None:
+def test_a_search_and_its_reference_are_counted(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
     settings["training"]["token_budget"] = 64_000
     settings["strategy"] = {"name": "doremi", "options": {}}
@@ -129,7 +130,7 @@ def test_a_search_and_its_reference_are_priced(settings: dict[str, Any]) -> None
 
 
 @pytest.mark.usefixtures("workspace")
-def test_what_a_comparison_has_finished_is_not_priced(settings: dict[str, Any]) -> None:
+def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any]) -> None:
     write_inputs(Path("made"))
     settings["model"]["path"] = "made/model"
     settings["training"]["token_budget"] = 64_000
@@ -148,7 +149,7 @@ def test_what_a_comparison_has_finished_is_not_priced(settings: dict[str, Any]) 
     expected = {f"{label}-seed-{seed}" for label in settings["compare"]["runs"] for seed in (1, 2)}
     assert names == expected | {"doremi-seed-1-search", "doremi-seed-2-search"}
     inputs = read_inputs(params)
-    digest = weights_digest(Path("made/model"))
+    digest = model_digest(Path("made/model"))
     for label in ("static", "velocitune"):
         job = compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, 1, digest)
         finish(job)
@@ -158,7 +159,7 @@ def test_what_a_comparison_has_finished_is_not_priced(settings: dict[str, Any]) 
 
 
 def finish(job: TrainJob) -> None:
-    """What a finished training leaves behind, as far as a comparison reads it."""
+    """Write the files of a finished run that a comparison reads."""
     result = TrainResult(
         name=job.name,
         strategy=job.strategy.name,
@@ -180,7 +181,7 @@ def finish(job: TrainJob) -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_prepared_manifest_is_taken_unless_it_is_of_other_settings(settings: dict[str, Any]) -> None:
+def test_a_prepared_manifest_is_used_unless_the_settings_differ(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
     settings["training"]["token_budget"] = 64_000
     made = read_inputs(parse_params(settings)).manifest
@@ -195,7 +196,7 @@ def test_a_prepared_manifest_is_taken_unless_it_is_of_other_settings(settings: d
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("workspace")
-def test_a_probe_times_real_steps_and_leaves_nothing(settings: dict[str, Any]) -> None:
+def test_a_probe_times_real_steps_and_leaves_no_files(settings: dict[str, Any]) -> None:
     write_inputs(Path("made"))
     settings |= {"model": {"path": "made/model"}, "resources": {"threads": 1, "trainings_per_device": 2}}
     settings["data"]["sequence_length"] = 16
@@ -212,16 +213,16 @@ def test_a_probe_times_real_steps_and_leaves_nothing(settings: dict[str, Any]) -
 
 
 @pytest.mark.usefixtures("workspace")
-def test_what_this_machine_cannot_hold_is_not_probed(settings: dict[str, Any]) -> None:
+def test_a_run_that_exceeds_memory_is_not_probed(settings: dict[str, Any]) -> None:
     write_config("models/mine", {**SEVEN_BILLION, "intermediate_size": 11_008_000})
     settings["training"]["token_budget"] = 64_000
     plan = plan_of(settings, probe=True)
     assert plan.probes == {} and plan.total.seconds is None
-    assert any("GB are free here" in note for note in plan.notes)
+    assert any("GB are free here" in each for each in plan.assumptions)
 
 
-def test_jobs_of_a_stand_in_are_those_of_a_manifest(settings: dict[str, Any], workspace: Path) -> None:
-    """The plan's proxies are made by the stage's own code; only the hash of the weights is left out."""
+def test_jobs_from_a_stand_in_equal_those_from_a_manifest(settings: dict[str, Any], workspace: Path) -> None:
+    """The plan makes its proxies by the stage's own code, without the hash of the parameters."""
     write_inputs(workspace / "made")
     settings |= {"model": {"path": "made/model"}}
     settings["training"]["token_budget"] = 64_000
@@ -235,11 +236,11 @@ def test_jobs_of_a_stand_in_are_those_of_a_manifest(settings: dict[str, Any], wo
     ("seconds", "text"), [(5, "5 s"), (100, "1.7 min"), (7200, "2.0 h"), (30 * 86_400, "30.0 days")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(12, "12 B"), (1_500_000, "1.5 MB"), (80e9, "80.0 GB"), (5e15, "5,000.0 TB")]
 )
-def test_sizes_as_people_read_them(count: float, text: str) -> None:
-    assert size(count) == text
+def test_sizes(count: float, text: str) -> None:
+    assert size_text(count) == text

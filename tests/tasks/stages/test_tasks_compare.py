@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tasks.runs.jobs import ablated_targets
-from tasks.stages.compare import in_order, parent_of, side_by_side
+from tasks.stages.compare import parent_of, runs_in_order, side_by_side
 from velocitune_core.config import ConfigError, Params, parse_params
 
 PROJECT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ def params(**compare: Any) -> Params:
 
 def test_a_run_comes_after_the_one_that_it_starts_from() -> None:
     labels = ["paper", "static", "constant", "found"]
-    assert in_order(params()) == [(label, seed) for seed in (3, 1) for label in labels]
+    assert runs_in_order(params()) == [(label, seed) for seed in (3, 1) for label in labels]
 
 
 def test_what_a_line_starts_from() -> None:

@@ -22,8 +22,8 @@ from tasks.stages.downstream import (
     Questions,
     check_models,
     downstream_rows,
-    draw_questions,
     evaluate_downstream,
+    sample_questions,
     write_downstream,
 )
 from tasks.workspace import paths
@@ -74,16 +74,16 @@ def identifiers(questions: Questions, family: str, task: str) -> list[str]:
 
 
 def test_the_draw_leaves_out_what_a_domain_holds(params: Params) -> None:
-    questions = draw_questions.fn(params)
+    questions = sample_questions.fn(params)
     assert questions.excluded == {"sums/gold_bpb_5shot": 1, "products/gold_bpb_5shot": 0, "loops/gold_bpb_0shot": 0}
     assert identifiers(questions, "mathematics", "sums/gold_bpb_5shot") == ["0", "1", "4", "5", "7"]  # of 8 without #2
     assert identifiers(questions, "mathematics", "products/gold_bpb_5shot") == ["0", "1", "2", "3"]
     assert identifiers(questions, "code", "loops/gold_bpb_0shot") == ["0", "1", "2", "3", "4"]
-    assert draw_questions.fn(params) == questions
+    assert sample_questions.fn(params) == questions
 
 
 def test_a_model_is_scored_per_task_and_family(params: Params) -> None:
-    scores = evaluate_downstream.fn(Path("models/mine"), draw_questions.fn(params), params)
+    scores = evaluate_downstream.fn(Path("models/mine"), sample_questions.fn(params), params)
     assert scores.context_tokens == 16
     assert list(scores.families) == list(TASKS)
     sums, products = scores.tasks["mathematics"].values()
@@ -99,7 +99,7 @@ def test_a_model_is_scored_per_task_and_family(params: Params) -> None:
 
 
 def test_the_result_holds_every_model_and_is_read_back(params: Params) -> None:
-    questions = draw_questions.fn(params)
+    questions = sample_questions.fn(params)
     shutil.copytree("models/mine", "models/other")
     scores = {
         folder: evaluate_downstream.fn(Path(folder), questions, params) for folder in ("models/mine", "models/other")
@@ -110,7 +110,7 @@ def test_the_result_holds_every_model_and_is_read_back(params: Params) -> None:
     rows = downstream_rows(result)
     assert [row["task"] for row in rows] == [*TASKS["mathematics"], "mean", *TASKS["code"], "mean"]
     assert rows[2]["models/other"] == round(scores["models/other"].families["mathematics"], 4)
-    assert (rows[0]["questions"], rows[0]["left out"], rows[0]["cut"]) == (5, 1, 1)
+    assert (rows[0]["questions"], rows[0]["excluded"], rows[0]["cut"]) == (5, 1, 1)
 
 
 def test_folders_that_lack_files_are_all_named(params: Params) -> None:
@@ -123,7 +123,7 @@ def test_folders_that_lack_files_are_all_named(params: Params) -> None:
         f"model folder: models/empty has no {what}" for what in ("config.json", ".safetensors weights", "tokenizer")
     ]
     with pytest.raises(DownstreamError, match="models/empty has no tokenizer"):
-        evaluate_downstream.fn(Path("models/empty"), draw_questions.fn(params), params)
+        evaluate_downstream.fn(Path("models/empty"), sample_questions.fn(params), params)
 
 
 def test_the_tokenizer_of_another_model_is_refused(params: Params) -> None:
@@ -132,15 +132,16 @@ def test_the_tokenizer_of_another_model_is_refused(params: Params) -> None:
     tree["model"]["vocab"]["strange"] = VOCABULARY
     tokenizer.write_text(json.dumps(tree))
     with pytest.raises(
-        DownstreamError, match=f"models/mine has a token number {VOCABULARY}, the model knows {VOCABULARY};"
+        DownstreamError,
+        match=f"models/mine has the token id {VOCABULARY}, and the model embeds only {VOCABULARY} tokens;",
     ):
-        evaluate_downstream.fn(Path("models/mine"), draw_questions.fn(params), params)
+        evaluate_downstream.fn(Path("models/mine"), sample_questions.fn(params), params)
 
 
 def test_a_domain_that_cannot_be_searched_is_an_error(params: Params) -> None:
     Path("data/raw/law.jsonl").unlink()
     with pytest.raises(SourceError, match=r"law\.jsonl"):
-        draw_questions.fn(params)
+        sample_questions.fn(params)
 
 
 @pytest.mark.slow

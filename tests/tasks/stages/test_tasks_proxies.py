@@ -85,4 +85,4 @@ def test_a_proxy_takes_as_many_processes_as_it_is_given(
     job = TrainJob.model_validate(tiny_job(tiny_inputs, Path(), fraction=0.4, total_steps=6), strict=False)
     result = train_proxy.fn(job, parse_params(settings))
     (started,) = [e for e in read_events(run_folder(job) / "events.jsonl") if isinstance(e, Started)]
-    assert started.processes == 2 and result.steps == 6
+    assert started.world_size == 2 and result.steps == 6

@@ -1,4 +1,4 @@
-"""The report as files: whole, or as it was."""
+"""The report's files are written completely or not at all, and its runs are those of the stages."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import result_samples as samples
 
-from tasks.stages.report import write_report
+from tasks.runs.jobs import proxy_jobs
+from tasks.runs.launch import run_folder
+from tasks.stages.report import reported_runs, write_report
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import ContractError
@@ -64,3 +66,20 @@ def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> N
         write_report.fn(params)
     assert (paths.REPORT / "index.html").read_text(encoding="utf-8") == "old"
     assert not paths.METRICS.exists()
+
+
+def test_the_results_come_from_the_proxies_and_the_training(results: Path, params: Params, tiny_inputs: Path) -> None:
+    params = params.model_copy(update={"model": params.model.model_copy(update={"path": str(tiny_inputs / "model")})})
+    runs = reported_runs(params)
+    proxies = proxy_jobs(params, samples.manifest())
+    assert [run.name for run in runs] == [*(job.name for job in proxies), "training"]
+    assert runs[0].folder == run_folder(proxies[0])
+
+
+def test_a_search_is_among_the_runs_even_if_its_folder_is_gone(
+    results: Path, params: Params, tiny_inputs: Path
+) -> None:
+    model = params.model.model_copy(update={"path": str(tiny_inputs / "model")})
+    strategy = params.strategy.model_copy(update={"name": "recommended", "options": {}})
+    runs = reported_runs(params.model_copy(update={"model": model, "strategy": strategy}))
+    assert [run.name for run in runs][-2:] == ["training-search", "training"]

@@ -1,4 +1,4 @@
-"""What MLflow's store holds is what the event files say: no more, no less, and nothing twice."""
+"""MLflow's store holds exactly the metrics of the event files, each once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, RunWatcher, Tracker
+from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, RunWatcher, Tracker, flatten
+from tasks.views.publish import PublishedRun
+from tasks.views.publish import replay as replay_run
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import (
     Evaluated,
@@ -33,7 +35,7 @@ Points = dict[str, list[tuple[int, int, float]]]  # metric → (step, millisecon
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a SQLite store, in which all these tests work: making its tables takes seconds."""
+    """A folder with a SQLite store, shared by these tests because making its tables takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -53,12 +55,12 @@ def client(params: Params) -> MlflowClient:
     return MlflowClient(params.tracking.uri)
 
 
-def happenings() -> list[Event]:
-    """A small training, in values that decimals do not hold exactly."""
-    begun = 1_750_000_000.1234567
+def sample_events() -> list[Event]:
+    """The events of a small run, with values that have no exact decimal."""
+    start = 1_750_000_000.1234567
     found: list[Event] = [
         Started(
-            time=begun,
+            time=start,
             name="training",
             total_steps=6,
             tokens_per_step=96,
@@ -72,7 +74,7 @@ def happenings() -> list[Event]:
     for step in range(1, 7):
         found.append(
             Stepped(
-                time=begun + step / 7,
+                time=start + step / 7,
                 step=step,
                 tokens=96 * step,
                 loss=4.0 / 3 / step,
@@ -87,26 +89,26 @@ def happenings() -> list[Event]:
             losses = {"code": 3.0 / step, "law": 5.0 / step}
             weights = {"code": 1 / 3, "law": 2 / 3}
             velocity = {"code": 0.1, "law": 1 / step}
-            later = begun + (step + 0.5) / 7
+            later = start + (step + 0.5) / 7
             found.append(Evaluated(time=later, step=step, tokens=96 * step, losses=losses, seconds=0.1))
             found.append(
                 Reweighted(time=later, step=step, tokens=96 * step, weights=weights, velocity=velocity, seconds=0.1)
             )
-    return [*found, Finished(time=begun + 2, step=6, seconds=2.0)]
+    return [*found, Finished(time=start + 2, step=6, seconds=2.0)]
 
 
 @pytest.fixture
 def event_file(tmp_path: Path) -> Path:
     path = tmp_path / "events.jsonl"
     file = EventFile(path)
-    for event in happenings():
+    for event in sample_events():
         file(event)
     file.close()
     return path
 
 
 def expected(path: Path) -> Points:
-    """What the store must hold, read off the lines of the file."""
+    """The metrics that the store must hold, from the lines of the file."""
     points: Points = {}
 
     def add(event: Event, section: str, values: dict[str, float]) -> None:
@@ -127,48 +129,52 @@ def expected(path: Path) -> Points:
     return points
 
 
-def told(client: MlflowClient, run_id: str) -> Points:
-    """Every metric of a run as the store has it."""
+def stored(client: MlflowClient, run_id: str) -> Points:
+    """Every metric of a run in the store."""
     history = {key: client.get_metric_history(run_id, key) for key in client.get_run(run_id).data.metrics}
     return {
         key: sorted((point.step, point.timestamp, point.value) for point in points) for key, points in history.items()
     }
 
 
-def tell(watcher: RunWatcher, path: Path) -> str:
+def replay(watcher: RunWatcher, path: Path) -> str:
     for event in read_events(path):
         watcher(event)
     watcher.close()
     return watcher.run_id
 
 
-def parents(client: MlflowClient, params: Params) -> list[Run]:
+def experiment_of(client: MlflowClient, params: Params) -> str:
     experiment = client.get_experiment_by_name(params.tracking.experiment)
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    return experiment.experiment_id
+
+
+def parents(client: MlflowClient, params: Params) -> list[Run]:
+    runs = client.search_runs([experiment_of(client, params)])
     return [run for run in runs if CONFIG_TAG in run.data.tags]
 
 
-def test_the_store_holds_what_the_file_says_once(params: Params, client: MlflowClient, event_file: Path) -> None:
-    run_id = tell(Tracker(params).child("training", "training-1"), event_file)
-    first = told(client, run_id)
+def test_the_store_holds_the_events_of_the_file_once(params: Params, client: MlflowClient, event_file: Path) -> None:
+    run_id = replay(Tracker(params).child("training", "training-1"), event_file)
+    first = stored(client, run_id)
     assert first == expected(event_file) and len(first) == 14
     assert all(math.isfinite(value) for points in first.values() for _, _, value in points)
-    assert tell(Tracker(params).child("training", "training-1"), event_file) == run_id
-    assert told(client, run_id) == first
+    assert replay(Tracker(params).child("training", "training-1"), event_file) == run_id
+    assert stored(client, run_id) == first
     child, parent = client.get_run(run_id), parents(client, params)[0]
     assert child.data.tags[PARENT_TAG] == parent.info.run_id and child.info.status == "FINISHED"
     assert child.info.run_name == "training"
 
 
-def test_a_training_told_in_parts_is_whole(params: Params, client: MlflowClient, event_file: Path) -> None:
+def test_a_run_logged_in_parts_is_complete(params: Params, client: MlflowClient, event_file: Path) -> None:
     first = Tracker(params).child("training", "training-1")
     for event in list(read_events(event_file))[:5]:
         first(event)
-    first.close()  # the training died here
+    first.close()  # the run was killed here
     assert client.get_run(first.run_id).info.status == "FAILED"
-    tell(Tracker(params).child("training", "training-1"), event_file)
-    assert told(client, first.run_id) == expected(event_file)
+    replay(Tracker(params).child("training", "training-1"), event_file)
+    assert stored(client, first.run_id) == expected(event_file)
     assert client.get_run(first.run_id).info.status == "FINISHED"
 
 
@@ -184,7 +190,7 @@ def test_a_configuration_has_one_parent(params: Params, client: MlflowClient, se
     assert other.child("training", "training-1").run_id != jobs[0].run_id
 
 
-def test_trainings_that_start_at_once_have_one_parent(params: Params, client: MlflowClient) -> None:
+def test_runs_that_start_together_have_one_parent(params: Params, client: MlflowClient) -> None:
     with ThreadPoolExecutor(4) as threads:
         trackers = list(threads.map(lambda _: Tracker(params), range(4)))
     assert all(tracker.active for tracker in trackers) and len(parents(client, params)) == 1
@@ -199,7 +205,7 @@ def test_the_parent_shows_the_configuration(params: Params, client: MlflowClient
     assert parse_params(yaml.safe_load(config.read_text())) == params
 
 
-def test_final_figures_and_files_are_on_the_parent(params: Params, client: MlflowClient, tmp_path: Path) -> None:
+def test_final_metrics_and_files_are_on_the_parent(params: Params, client: MlflowClient, tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report/index.html").write_text("report")
     tracker = Tracker(params)
@@ -211,20 +217,31 @@ def test_final_figures_and_files_are_on_the_parent(params: Params, client: Mlflo
     assert [each.path for each in client.list_artifacts(parent.info.run_id, "report")] == ["report/index.html"]
 
 
-def test_a_loss_that_is_not_finite_keeps_nothing_else_out(
+def test_a_loss_that_is_not_finite_does_not_exclude_other_metrics(
     params: Params, client: MlflowClient, event_file: Path
 ) -> None:
     whole = expected(event_file)
-    step = next(event for event in happenings() if isinstance(event, Stepped))
+    step = next(event for event in sample_events() if isinstance(event, Stepped))
     file = EventFile(event_file)
     for number, loss in enumerate([math.nan, math.inf], start=7):
         file(step.model_copy(update={"step": number, "loss": loss, "gradient_norm": loss}))
     file.close()
-    run_id = tell(Tracker(params).child("training", "training-1"), event_file)
-    tell(Tracker(params).child("training", "training-1"), event_file)
-    found = {key: [point for point in points if point[0] <= 6] for key, points in told(client, run_id).items()}
+    run_id = replay(Tracker(params).child("training", "training-1"), event_file)
+    replay(Tracker(params).child("training", "training-1"), event_file)
+    found = {key: [point for point in points if point[0] <= 6] for key, points in stored(client, run_id).items()}
     assert found == whole
     assert len(client.get_metric_history(run_id, "tokens/code")) == 8
+
+
+def test_missed_events_of_a_run_are_replayed(
+    params: Params, client: MlflowClient, event_file: Path, tmp_path: Path
+) -> None:
+    replay_run(Tracker(params), PublishedRun("training", tmp_path / "gone"))
+    assert len(client.search_runs([experiment_of(client, params)])) == 1  # the parent alone
+    for _ in range(2):
+        replay_run(Tracker(params), PublishedRun("training", event_file.parent))
+    (child,) = [run for run in client.search_runs([experiment_of(client, params)]) if PARENT_TAG in run.data.tags]
+    assert stored(client, child.info.run_id) == expected(event_file)
 
 
 @pytest.mark.timeout(60)
@@ -232,14 +249,20 @@ def test_a_store_out_of_reach_costs_a_warning(
     store: Path, settings: dict[str, Any], event_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings["tracking"] = {"uri": "http://127.0.0.1:9"}
-    begun = time.monotonic()
+    start = time.monotonic()
     with caplog.at_level(logging.WARNING, logger="tasks.views.mlflow_runs"):
         tracker = Tracker(parse_params(settings))
         assert not tracker.active
-        assert tell(tracker.child("training", "training-1"), event_file) == ""
+        assert replay(tracker.child("training", "training-1"), event_file) == ""
         tracker.log_metrics({"code/final": 1.5})
         tracker.log_artifact(event_file)
         tracker.finish()
-    assert time.monotonic() - begun < 15
-    said = [record.getMessage() for record in caplog.records if record.name == "tasks.views.mlflow_runs"]
-    assert len(said) == 1 and "http://127.0.0.1:9" in said[0] and "out of reach" in said[0]
+    assert time.monotonic() - start < 15
+    messages = [record.getMessage() for record in caplog.records if record.name == "tasks.views.mlflow_runs"]
+    assert len(messages) == 1 and "http://127.0.0.1:9" in messages[0] and "cannot be reached" in messages[0]
+
+
+def test_nested_settings_are_flattened() -> None:
+    tree = {"a": {"b": 1, "c": {"d": [2]}}, "e": None, "f": {}}
+    assert dict(flatten(tree, ".")) == {"a.b": 1, "a.c.d": [2], "e": None}
+    assert dict(flatten(tree, "/")) == {"a/b": 1, "a/c/d": [2], "e": None}

@@ -1,4 +1,4 @@
-"""A hub model becomes a folder, fetched by the real client from a hub on loopback."""
+"""A hub model becomes a folder, fetched by the real client from a server on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FETCH = "import sys; from tasks.workspace.hub import fetch_model; fetch_model(sy
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a snapshot of a public model takes."""
+    """The part of the hub's protocol that a snapshot of a public model needs."""
 
     def __init__(self, *arguments: object, model: Path) -> None:
         self.model = model
@@ -64,7 +64,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a hub that has one model, team/tiny, with pickled weights beside the safe ones."""
+    """Address of a hub that has one model, team/tiny, with pickled parameters beside the safe ones."""
     model = tmp_path_factory.mktemp("hub")
     for file in (tiny_inputs / "model").iterdir():
         (model / file.name).write_bytes(file.read_bytes())
@@ -92,7 +92,9 @@ def fetch(hub: str, model: str, folder: Path) -> subprocess.CompletedProcess[str
 
 
 def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Path) -> None:
-    from velocitune_core.model.folder import check_model_folder, load_model, load_tokenizer
+    from velocitune_core.model.folder import check_model_folder
+    from velocitune_core.model.io import load_model
+    from velocitune_core.model.tokenizer import load_tokenizer
 
     assert fetch(hub, "team/tiny", tmp_path).returncode == 0
     folder = tmp_path / "team/tiny"
@@ -103,13 +105,13 @@ def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Pat
     assert not {"pytorch_model.bin", ".cache"} & names
 
 
-def test_a_model_that_the_hub_lacks_is_named_and_leaves_nothing(hub: str, tmp_path: Path) -> None:
-    said = fetch(hub, "team/absent", tmp_path)
-    assert "HubError" in said.stderr and "'team/absent'" in said.stderr
+def test_a_model_that_the_hub_lacks_is_named_and_leaves_no_folder(hub: str, tmp_path: Path) -> None:
+    done = fetch(hub, "team/absent", tmp_path)
+    assert "HubError" in done.stderr and "'team/absent'" in done.stderr
     assert not (tmp_path / "team/absent").exists()
 
 
 @pytest.mark.parametrize("path", ["models/mine", "./mine", "mine", "/a/b", "a/b/c"])
-def test_folders_are_left_alone(path: str, tmp_path: Path) -> None:
-    said = fetch("http://127.0.0.1:9", path, tmp_path)
-    assert (said.returncode, said.stderr) == (0, "")
+def test_folders_are_not_fetched(path: str, tmp_path: Path) -> None:
+    done = fetch("http://127.0.0.1:9", path, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

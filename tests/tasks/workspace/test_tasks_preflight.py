@@ -1,4 +1,4 @@
-"""Everything that is wrong with a workspace is said at once, before any work."""
+"""All problems of a workspace are reported at once, before any work."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Tree = dict[str, Any]
 
 
 @pytest.fixture
-def sound(workspace: Path, settings: Tree) -> Tree:
-    """A workspace in which nothing is wrong, and its settings."""
+def valid(workspace: Path, settings: Tree) -> Tree:
+    """A valid workspace, and its settings."""
     shutil.copyfile(PROJECT / "dvc.yaml", paths.PIPELINE)
     Path("data/raw").mkdir(parents=True)
     for name in settings["domains"]:
@@ -45,7 +45,7 @@ def write(tree: Tree) -> None:
 
 
 def problems(tree: Tree) -> list[str]:
-    """What is said of these settings, a line each."""
+    """Return the problems that are reported for these settings, a line each."""
     write(tree)
     with pytest.raises(ConfigError) as refused:
         checked_params()
@@ -73,7 +73,7 @@ def base_of_unknown_domain(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_model", "says"),
+    ("break_model", "expected"),
     [
         (no_model, "model.path: 'models/nowhere' is not a folder"),
         (pickled_model, "model.path: models/pickled has no .safetensors weights"),
@@ -81,47 +81,49 @@ def base_of_unknown_domain(tree: Tree) -> None:
         (base_of_unknown_domain, "base.domains: ['poetry'] are no domains; choose from ['code', 'law', 'recipes']"),
     ],
 )
-def test_every_problem_is_said_at_once(sound: Tree, break_model: Callable[[Tree], None], says: str) -> None:
-    break_model(sound)
-    sound["strategy"]["name"] = "velocitone"
+def test_all_problems_are_reported_at_once(valid: Tree, break_model: Callable[[Tree], None], expected: str) -> None:
+    break_model(valid)
+    valid["strategy"]["name"] = "velocitone"
     Path("data/raw/law.jsonl").unlink()
-    sound["domains"]["recipes"] = {"source": {"type": "jsonl", "path": "recipes.jsonl"}}
-    del sound["targets"], sound["training"]["token_budget"]
-    said = problems(sound)
-    assert sum(line.startswith(("model.path", "base")) for line in said) == 1
-    assert any(line.startswith(says) for line in said)
-    assert any(line.startswith("strategy: strategy 'velocitone' is unknown") for line in said)
-    assert any(line.startswith("domains.law.source: ") and "law.jsonl" in line for line in said)
-    assert any(line.startswith("domains.recipes.source: ") and "recipes.jsonl" in line for line in said)
-    assert "targets: missing, and dvc.yaml watches it; write it down" in said
-    assert "training.token_budget: missing, and dvc.yaml watches it; write it down" in said
-    assert len(said) == 6
+    valid["domains"]["recipes"] = {"source": {"type": "jsonl", "path": "recipes.jsonl"}}
+    del valid["targets"], valid["training"]["token_budget"]
+    found = problems(valid)
+    assert sum(line.startswith(("model.path", "base")) for line in found) == 1
+    assert any(line.startswith(expected) for line in found)
+    assert any(line.startswith("strategy: strategy 'velocitone' is unknown") for line in found)
+    assert any(line.startswith("domains.law.source: ") and "law.jsonl" in line for line in found)
+    assert any(line.startswith("domains.recipes.source: ") and "recipes.jsonl" in line for line in found)
+    assert "targets: missing, and dvc.yaml watches it; set it" in found
+    assert "training.token_budget: missing, and dvc.yaml watches it; set it" in found
+    assert len(found) == 6
 
 
-def test_a_wrong_option_of_the_strategy_is_said(sound: Tree) -> None:
-    sound["strategy"]["options"] = {"gap_policy": "hope"}
-    assert len(said := problems(sound)) == 1 and "hope" in said[0]
+def test_a_wrong_option_of_the_strategy_is_reported(valid: Tree) -> None:
+    valid["strategy"]["options"] = {"gap_policy": "hope"}
+    assert len(found := problems(valid)) == 1 and "hope" in found[0]
 
 
-def test_wrong_fields_are_said_together(sound: Tree) -> None:
-    sound["training"]["batch_sequences"] = 0
-    sound["colour"] = "blue"
-    sound["strategy"]["name"] = "velocitone"
-    assert sorted(line.split(":")[0] for line in problems(sound)) == ["colour", "strategy", "training.batch_sequences"]
+def test_wrong_fields_are_reported_together(valid: Tree) -> None:
+    valid["training"]["batch_sequences"] = 0
+    valid["colour"] = "blue"
+    valid["strategy"]["name"] = "velocitone"
+    assert sorted(line.split(":")[0] for line in problems(valid)) == ["colour", "strategy", "training.batch_sequences"]
 
 
-def test_sources_made_by_the_pipeline_need_not_be_there(sound: Tree) -> None:
-    sound["data"]["path"] = "data/embedded"
-    assert len(said := problems(sound)) == 1 and said[0].startswith("domains.law.source.path: 'law.jsonl' is none of")
-    sound["domains"]["law"]["source"]["path"] = "legal.jsonl"
-    write(sound)
+def test_sources_made_by_the_pipeline_need_not_exist(valid: Tree) -> None:
+    valid["data"]["path"] = "data/embedded"
+    assert len(found := problems(valid)) == 1 and found[0].startswith(
+        "domains.law.source.path: 'law.jsonl' is not among"
+    )
+    valid["domains"]["law"]["source"]["path"] = "legal.jsonl"
+    write(valid)
     assert checked_params().data.path == "data/embedded"
 
 
-def test_a_source_that_dvc_does_not_watch_is_warned_of(sound: Tree, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_source_that_dvc_does_not_watch_is_warned_of(valid: Tree, caplog: pytest.LogCaptureFixture) -> None:
     Path("elsewhere.jsonl").write_text('{"text": "a document"}\n')
-    sound["domains"]["law"]["source"]["path"] = "../../elsewhere.jsonl"
-    write(sound)
+    valid["domains"]["law"]["source"]["path"] = "../../elsewhere.jsonl"
+    write(valid)
     with caplog.at_level(logging.WARNING):
         checked_params()
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["domains.law"]
@@ -132,24 +134,24 @@ def test_a_missing_file_is_named(workspace: Path) -> None:
         checked_params()
 
 
-def test_a_comparison_is_checked_for_those_who_compare(sound: Tree) -> None:
+def test_a_comparison_is_checked_only_before_comparing(valid: Tree) -> None:
     Path("comparison").mkdir()
     Path("comparison/dvc.yaml").write_text("stages: {}\n")
     runs = {"static": {"strategy": "static"}, "mine": {"strategy": "velocitoon"}}
-    sound["compare"] = {
+    valid["compare"] = {
         "seeds": [1],
         "baseline": "static",
         "frontier": ["static"],
         "retained": ["poetry"],
         "runs": runs,
     }
-    write(sound)
+    write(valid)
     checked_params()
     with pytest.raises(ConfigError) as refused:
         checked_params(comparing=True)
     assert "compare.runs.mine: strategy: strategy 'velocitoon' is unknown" in str(refused.value)
     assert "compare.retained: ['poetry'] are no domains" in str(refused.value)
-    del sound["compare"]
-    write(sound)
+    del valid["compare"]
+    write(valid)
     with pytest.raises(ConfigError, match="compare: missing"):
         checked_params(comparing=True)

@@ -1,4 +1,4 @@
-"""Figures of where the strategies ended: against the frontier, per domain, and what they cost."""
+"""Figures of final results: against the frontier, per domain, and added cost."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from velocitune_core.comparison.figures.style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
 from velocitune_core.comparison.frontier import Frontier
 from velocitune_core.comparison.metrics import domains, metric, runs_of
 from velocitune_core.comparison.statistics import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
 from velocitune_core.contracts import ComparedRun
-from velocitune_core.report.figures.style import (
+from velocitune_core.style.figure import (
     INK,
     MUTED,
     SMALL_POINTS,
     TEXT_POINTS,
     TITLE_POINTS,
     WIDTH_INCHES,
-    domain_rows,
     dress,
     label,
+    label_rows,
     notice,
-    percent,
     rows_height,
 )
-from velocitune_core.report.summary import signed
+from velocitune_core.style.text import percent, signed
 
 NUMBERS_AT_MOST = 10  # domains whose differences are also written as numbers
 _COST_PARTS = ("proxies", "search", "evaluation", "reweighting")
@@ -38,15 +37,15 @@ _COST_COLOURS = ("#E69F00", "#CC79A7", "#56B4E9", "#0072B2")
 
 
 def frontier_planes(summary: ComparisonSummary) -> Figure:
-    """Mean over seeds in both planes, and the frontier of the constant mixtures' means.
+    """Draw the means over seeds in both planes, and the frontier of the constant mixtures' means.
 
-    The bars are 95 % intervals of the difference to the baseline of the same seed: what a seed does to all strategies
-    alike moves the frontier too and says nothing about who is where.
+    The bars are 95 % intervals of the difference to the baseline of the same seed: an effect of the seed on all
+    strategies moves the frontier, too.
     """
     title = "Against the frontier of constant mixtures"
     shown = [plane for plane in PLANES if any(_place(each, plane) for each in summary.strategies.values())]
     if not shown:
-        return notice(title, "There is no plane that both axes exist in.")
+        return notice(title, "No plane has both of its metrics.")
     styles = strategy_styles(summary)
     key_rows = -(-len(summary.strategies) // 4)
     height = 5.6 + 0.3 * key_rows
@@ -77,7 +76,7 @@ def _place(strategy: StrategySummary, plane: Plane) -> tuple[Estimate, Estimate]
 
 
 def _point(axes: Axes, strategy: StrategySummary, plane: Plane, style: StrategyStyle) -> None:
-    """Filled where the distance to the frontier is clear of zero and below; the constant mixtures are filled too."""
+    """Draw a strategy; the marker is filled for a gain over the frontier and for constant mixtures."""
     place, distance = _place(strategy, plane), strategy.distances[plane.name]
     if place is None:
         return
@@ -100,7 +99,7 @@ def _point(axes: Axes, strategy: StrategySummary, plane: Plane, style: StrategyS
 
 
 def _frontier(axes: Axes, summary: ComparisonSummary, plane: Plane) -> None:
-    """The hull of the means, dashed where it is extrapolated."""
+    """Draw the frontier of the means, dashed where it is extrapolated."""
     found = [place for each in summary.constant if (place := _place(each, plane))]
     if not found:
         return
@@ -115,7 +114,7 @@ def _frontier(axes: Axes, summary: ComparisonSummary, plane: Plane) -> None:
 
 
 def difference_per_domain(summary: ComparisonSummary) -> Figure:
-    """Final loss minus the baseline's per domain, mean of the pairs; bold where the interval is clear of zero."""
+    """Draw final loss minus the baseline's per domain, mean over pairs; bold if the interval excludes zero."""
     title = "Difference to the baseline per domain"
     others = [each for each in summary.strategies.values() if each is not summary.baseline]
     if not others:
@@ -152,7 +151,7 @@ def difference_per_domain(summary: ComparisonSummary) -> Figure:
 
 
 def _difference(axes: Axes, column: int, row: int, cell: Estimate | None, largest: float, written: bool) -> None:
-    """A number, bold where clear of zero, or only a dot there where numbers would be too many."""
+    """Write a number, bold if its interval excludes zero; only a dot then if `written` is False."""
     clear = cell is not None and bool(cell.sign)
     text = "–" if cell is None else signed(cell.mean, 3) if written else "•" if clear else ""
     dark = cell is not None and abs(cell.mean) > 0.75 * largest
@@ -169,7 +168,7 @@ def _difference(axes: Axes, column: int, row: int, cell: Estimate | None, larges
 
 
 def added_cost(summary: ComparisonSummary) -> Figure:
-    """Tokens and time that a strategy adds to a run, mean over seeds, by what they go to."""
+    """Draw the tokens and time that a strategy adds to a run, mean over seeds, by kind of work."""
     rows = list(summary.strategies.values())
     height = rows_height(len(rows)) + 0.7
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
@@ -197,7 +196,7 @@ def added_cost(summary: ComparisonSummary) -> Figure:
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    domain_rows(tokens, [each.label for each in rows])
+    label_rows(tokens, [each.label for each in rows])
     tokens.set_yticks(range(len(rows)), [label(each.label, 26) for each in rows])
     seconds.grid(axis="y", visible=False)
     tokens.set_xlabel("of the run's tokens", fontsize=TEXT_POINTS, color=INK)
@@ -211,7 +210,7 @@ def added_cost(summary: ComparisonSummary) -> Figure:
 
 
 def _added(summary: ComparisonSummary, run: ComparedRun, unit: str) -> Sequence[float]:
-    """Shares of the run's own, in the order of _COST_PARTS; they add up to added_tokens and added_seconds."""
+    """Return shares of the run's own cost in the order of _COST_PARTS; they sum to added_tokens or added_seconds."""
     comparison, result, spent = summary.comparison, run.result, run.result.seconds
     if unit == "tokens":
         parts, own = (comparison.proxy_tokens * run.uses_targets, run.search_tokens, 0, 0), float(result.tokens)

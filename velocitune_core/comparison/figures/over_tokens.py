@@ -1,4 +1,4 @@
-"""Figures of how the strategies got there: losses and weights over tokens, mean over seeds."""
+"""Figures over tokens: losses and domain weights, mean over seeds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from velocitune_core.comparison.figures.style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
 from velocitune_core.comparison.metrics import domains, loss_curve, retained, runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, StrategySummary, estimate
-from velocitune_core.report.figures.style import (
+from velocitune_core.style.figure import (
     INK,
     MUTED,
     OTHERS,
@@ -32,15 +32,15 @@ from velocitune_core.report.figures.style import (
     panels,
     token_axis,
 )
-from velocitune_core.report.summary import listed
+from velocitune_core.style.text import listed
 
 _TOKENS_SEEN = "tokens seen"
-_START_SHARE = 0.2  # of the tokens, whose differences may run out of the panel: there every run is still warming up
+_START_SHARE = 0.2  # of the tokens: the warm-up, whose differences may exceed the panel
 _Curves = Mapping[int, NDArray[np.float64]]  # seed → (T,)
 
 
 def macro_average_over_tokens(summary: ComparisonSummary) -> Figure:
-    """Macro-average loss, and under it the difference to the baseline's of the same seed at the same tokens."""
+    """Draw the macro-average loss, and below it the difference to the baseline of the same seed at the same tokens."""
     names = domains(summary.comparison)
     tokens = _token_grid(summary)
     curves = {name: _curves(summary, name, names, tokens) for name in summary.strategies}
@@ -62,23 +62,23 @@ def macro_average_over_tokens(summary: ComparisonSummary) -> Figure:
     ends = _lines(difference, summary, tokens, differences, bands=True)
     axes_end = max(tokens[-1], 1.0)
     whole.set_xlim(0, axes_end)
-    _keep_late_differences(difference, tokens, differences)
+    _limit_to_late_differences(difference, tokens, differences)
     token_axis(difference, text=_TOKENS_SEEN)
     _label_lines(difference, summary, ends, _height(summary) - 0.4)
     return figure
 
 
 def retention_over_tokens(summary: ComparisonSummary) -> Figure:
-    """Loss of the retained domains minus the base model's; above zero the model has forgotten."""
+    """Draw the loss of the retained domains minus the base model's; above zero the model has forgotten."""
     title, names = "Retention over tokens", retained(summary.comparison)
     if not names:
-        return notice(title, "The comparison names no domain to be retained.")
+        return notice(title, "The comparison has no retained domain.")
     tokens = _token_grid(summary)
     curves = {
         strategy: {seed: curve - curve[0] for seed, curve in _curves(summary, strategy, names, tokens).items()}
         for strategy in summary.strategies
     }
-    subtitle = f"loss of {label(listed(names), 40)} minus the base model's; above 0: forgot"
+    subtitle = f"loss of {label(listed(names), 40)} minus the base model's; above 0: forgetting"
     figure, axes = new_figure(_height(summary) + 0.8, title, subtitle)
     axes.axhline(0, color=MUTED, linewidth=1.4, linestyle="--")
     ends = _lines(axes, summary, tokens, curves, bands=True)
@@ -90,7 +90,7 @@ def retention_over_tokens(summary: ComparisonSummary) -> Figure:
 
 
 def weights_by_strategy(summary: ComparisonSummary) -> Figure:
-    """Domain weights stacked over tokens, mean over seeds, a panel per strategy whose weights moved."""
+    """Draw domain weights stacked over tokens, mean over seeds, a panel per strategy whose weights changed."""
     title = "Domain weights over tokens"
     moving = [strategy for strategy in summary.strategies.values() if strategy.dynamic]
     if not moving:
@@ -121,12 +121,12 @@ def weights_by_strategy(summary: ComparisonSummary) -> Figure:
 
 
 def _height(summary: ComparisonSummary) -> float:
-    """Inches for a panel whose lines are named at its right."""
+    """Return the height in inches of a panel whose lines are labelled at its right."""
     return max(4.4, 0.32 * len(summary.strategies) + 0.8)
 
 
 def _token_grid(summary: ComparisonSummary) -> NDArray[np.float64]:
-    """All tokens at which any run was evaluated, from 0 to the end."""
+    """Return all tokens at which any run was evaluated, from 0 to the end, (T,)."""
     comparison = summary.comparison
     return np.unique(np.concatenate([loss_curve(comparison, run, domains(comparison))[0] for run in comparison.runs]))
 
@@ -134,6 +134,7 @@ def _token_grid(summary: ComparisonSummary) -> NDArray[np.float64]:
 def _curves(
     summary: ComparisonSummary, name: str, over: Sequence[str], tokens: NDArray[np.float64]
 ) -> dict[int, NDArray[np.float64]]:
+    """Return the mean loss of a strategy over the domains `over` at `tokens` (T,), by seed."""
     runs = runs_of(summary.comparison, name)
     return {seed: np.interp(tokens, *loss_curve(summary.comparison, run, over)) for seed, run in runs.items()}
 
@@ -146,7 +147,7 @@ def _lines(
     *,
     bands: bool,
 ) -> dict[str, float]:
-    """A line per strategy, the 95 % interval around those that are no constant mixtures; returns where each ends."""
+    """Draw a line per strategy, and its 95 % interval unless it is a constant mixture; return the last values."""
     ends = {}
     for name, style in strategy_styles(summary).items():
         found = list(curves[name].values())
@@ -169,7 +170,8 @@ def _line(axes: Axes, tokens: NDArray[np.float64], means: NDArray[np.float64], s
     axes.plot(tokens, means, color=style.colour, linestyle=style.dashes, linewidth=width, zorder=order)
 
 
-def _keep_late_differences(axes: Axes, tokens: NDArray[np.float64], differences: Mapping[str, _Curves]) -> None:
+def _limit_to_late_differences(axes: Axes, tokens: NDArray[np.float64], differences: Mapping[str, _Curves]) -> None:
+    """Set the y limits by the differences after the warm-up."""
     late = tokens >= _START_SHARE * tokens[-1]
     means = [np.mean(list(each.values()), axis=0)[late] for each in differences.values() if each]
     low, high = float(np.min(means)), float(np.max(means))
@@ -186,7 +188,7 @@ def _label_lines(axes: Axes, summary: ComparisonSummary, ends: Mapping[str, floa
 def _mean_weights(
     summary: ComparisonSummary, strategy: StrategySummary
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Tokens (T,) and the weights in force from there on (T,), by domain."""
+    """Return tokens (T,) and the domain weights from there on (T,), by domain."""
     results = [run.result for run in runs_of(summary.comparison, strategy.label).values() if run.result.domain_weights]
     at = {result.tokens for result in results} | {point.tokens for result in results for point in result.domain_weights}
     tokens = np.array(sorted(at), float)

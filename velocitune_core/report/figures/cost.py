@@ -1,4 +1,4 @@
-"""Figures of what was spent: tokens per domain, and seconds and tokens by what they went to."""
+"""Figures of the cost: tokens per domain, and seconds and tokens by kind of work."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from velocitune_core.contracts import InitialLosses, Manifest, ProxyResult, TrainResult
-from velocitune_core.report.figures.style import (
+from velocitune_core.style.figure import (
     INK,
     MUTED,
     TEXT_POINTS,
     TITLE_POINTS,
     WIDTH_INCHES,
     domain_colours,
-    domain_rows,
     dress,
+    label_rows,
     new_figure,
     rows_height,
     token_axis,
-    tokens_text,
 )
+from velocitune_core.style.text import tokens_text
 
 
 class CostRow(NamedTuple):
-    """Something that took time; `tokens` is None where none are read, `in_training` for the parts of the training."""
+    """One kind of work; `tokens` is None where no tokens are read."""
 
     name: str
     seconds: float
     tokens: int | None
-    in_training: bool
+    in_training: bool  # part of the training run's wall time
 
 
 def cost_rows(
@@ -40,9 +40,9 @@ def cost_rows(
     base: TrainResult | None = None,
     initial: InitialLosses | None = None,
 ) -> list[CostRow]:
-    """Seconds and tokens of each kind of work; the rows in the training add up to its wall time.
+    """Return seconds and tokens of each kind of work; the rows in the training run add up to its wall time.
 
-    Tokens of the evaluations in the training are known where `initial` says how many one evaluation reads.
+    `initial` gives the tokens of one evaluation, without which those of the training run's evaluations are unknown.
     """
     rows = []
     if base is not None:
@@ -55,33 +55,30 @@ def cost_rows(
         rows.append(CostRow(name, sum(proxy.seconds for proxy in proxies), tokens, False))
     spent = train.seconds
     evaluated = sum(initial.tokens.values()) * len(train.points) if initial is not None else None
-    rows += [
+    return [
+        *rows,
         CostRow("training steps", spent.training, train.tokens, True),
         CostRow("evaluation", spent.evaluation, evaluated, True),
         CostRow("reweighting", spent.reweighting, None, True),
         CostRow("sampling", spent.sampling, None, True),
         CostRow("checkpoints", spent.checkpointing, None, True),
     ]
-    rest = spent.total - sum(row.seconds for row in rows if row.in_training)
-    if rest > 0.005 * spent.total:
-        rows.append(CostRow("start-up and rest", rest, None, True))
-    return rows
 
 
-def cost(
+def time_and_tokens_spent(
     train: TrainResult,
     proxies: Sequence[ProxyResult] = (),
     base: TrainResult | None = None,
     initial: InitialLosses | None = None,
 ) -> Figure:
-    """Horizontal bars: seconds and tokens by what they were spent on (see `cost_rows`)."""
+    """Draw seconds and tokens by kind of work as horizontal bars (see `cost_rows`)."""
     rows = cost_rows(train, proxies, base, initial)
     figure = Figure(figsize=(WIDTH_INCHES, rows_height(len(rows)) + 0.2), layout="constrained", facecolor="white")
     figure.suptitle("Time and tokens spent", x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     seconds, tokens = figure.subplots(1, 2, sharey=True)
     for axes in (seconds, tokens):
         dress(axes)
-        domain_rows(axes, [row.name for row in rows])
+        label_rows(axes, [row.name for row in rows])
         axes.margins(x=0.25)
     for index, row in enumerate(rows):
         colour = "#0072B2" if row.in_training else "#E69F00"
@@ -95,13 +92,13 @@ def cost(
         _bar(tokens, index, row.tokens or 0, colour, "–" if row.tokens is None else tokens_text(row.tokens))
     seconds.set_xlabel("seconds", fontsize=TEXT_POINTS, color=INK)
     token_axis(tokens, text="tokens")
-    seconds.set_title("blue: in the training", loc="left", fontsize=TEXT_POINTS, color=MUTED)
+    seconds.set_title("blue: in the training run", loc="left", fontsize=TEXT_POINTS, color=MUTED)
     tokens.set_title("orange: before it", loc="left", fontsize=TEXT_POINTS, color=MUTED)
     return figure
 
 
 def tokens_and_epochs(train: TrainResult, manifest: Manifest) -> Figure:
-    """Tokens seen per domain against the tokens of one epoch of it, with the number of epochs."""
+    """Draw the tokens seen per domain against the tokens of one epoch, with the number of epochs."""
     names = sorted(train.tokens_per_domain)
     colours = domain_colours(names)
     figure, axes = new_figure(
@@ -113,7 +110,7 @@ def tokens_and_epochs(train: TrainResult, manifest: Manifest) -> Figure:
         axes.barh(row, epoch, height=0.74, fill=False, edgecolor=INK, linewidth=1.4)
         text = f"{tokens_text(seen)}, {train.epochs_per_domain[name]:.2f} epochs"
         _write(axes, row, max(seen, epoch), text)
-    domain_rows(axes, names)
+    label_rows(axes, names)
     axes.margins(x=0.22)
     token_axis(axes, text="tokens")
     return figure

@@ -1,4 +1,4 @@
-"""Figures of the targets: the law behind each, and how close the training came."""
+"""Figures of the targets: the law of each, and target against final loss."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from velocitune_core.contracts import DomainTarget, Evidence, ProxyResult, Targets, TrainResult
-from velocitune_core.report.figures.style import (
+from velocitune_core.contracts import DomainTarget, Evidence, Law, ProxyResult, Targets, TrainResult
+from velocitune_core.scaling_law import power_law
+from velocitune_core.style.figure import (
     INK,
     MUTED,
     SMALL_POINTS,
@@ -20,26 +22,26 @@ from velocitune_core.report.figures.style import (
     WARNING,
     WIDTH_INCHES,
     domain_colours,
-    domain_rows,
     dress,
+    label_rows,
     notice,
     panel_title,
     panels,
     rows_height,
     token_axis,
 )
+from velocitune_core.style.text import signed
 
 
 def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping[str, float] | None = None) -> Figure:
-    """Per domain: the points of the fit, its law, the target at the token budget with its interval, flags.
+    """Draw, per domain, the fitted points, the law, the target at the token budget with its interval, and flags.
 
-    A law that `targets.law: auto` did not choose is dotted.
-
-    Intermediate evaluations of `proxies` are drawn faint; `reached` (nats per token) adds a cross at the budget.
+    A law that `targets.law: auto` did not choose is dotted; intermediate evaluations of `proxies` are drawn faint.
+    `reached` are final losses by domain (nats per token), drawn as crosses at the budget.
     """
     title, names = "Scaling law and target per domain", sorted(targets.domains)
     if all(domain.evidence is None for domain in targets.domains.values()):
-        return notice(title, "The targets were given by hand, so there is no law to show.")
+        return notice(title, "The targets were written by hand, so there is no law to show.")
     colours = domain_colours(names)
     interval = f"{targets.level * 100:g} % interval" if targets.level is not None else "interval"
     figure, grid = panels(
@@ -72,15 +74,15 @@ def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping
         key.append(Line2D([], [], color=MUTED, linestyle=":", linewidth=1.5, label="the law not chosen"))
     if reached is not None and targets.token_budget is not None:
         key.append(Line2D([], [], color=INK, marker="x", linestyle="none", markersize=8, label="reached"))
-    columns = len(key) if len(key) < 4 else 2  # four in a row run into the unit on their left
+    columns = len(key) if len(key) < 4 else 2  # four in a row overlap the axis label on their left
     figure.legend(handles=key, loc="outside lower right", ncols=columns, fontsize=SMALL_POINTS, frameon=False)
     return figure
 
 
 def _by_hand(axes: Axes, target: float, token_budget: int | None) -> None:
     axes.axhline(target, color=INK, linestyle=":", linewidth=2)
-    axes.text(0.03, 0.1, "given by hand", transform=axes.transAxes, fontsize=SMALL_POINTS, color=MUTED)
-    axes.plot(token_budget or 0, target, alpha=0)  # the shared x axis reaches the budget in every panel
+    axes.text(0.03, 0.1, "written by hand", transform=axes.transAxes, fontsize=SMALL_POINTS, color=MUTED)
+    axes.plot(token_budget or 0, target, alpha=0)  # extends the shared x axis to the budget
 
 
 def _law(axes: Axes, domain: DomainTarget, evidence: Evidence, token_budget: int | None, colour: str) -> None:
@@ -88,10 +90,10 @@ def _law(axes: Axes, domain: DomainTarget, evidence: Evidence, token_budget: int
     end = token_budget or largest_point
     if evidence.other_law is not None:
         tokens = np.linspace(smallest_point, end, 100)
-        axes.plot(tokens, evidence.other_law.law.predict(tokens), color=MUTED, linestyle=":", linewidth=1.5)
+        axes.plot(tokens, _losses(evidence.other_law.law, tokens), color=MUTED, linestyle=":", linewidth=1.5)
     for start, stop, style in ((smallest_point, largest_point, "-"), (largest_point, end, "--")):
         tokens = np.linspace(start, stop, 100)
-        axes.plot(tokens, evidence.law.predict(tokens), color=colour, linestyle=style, linewidth=2)
+        axes.plot(tokens, _losses(evidence.law, tokens), color=colour, linestyle=style, linewidth=2)
     if evidence.law.kind != "chinchilla":
         axes.text(0.03, 0.05, evidence.law.kind, transform=axes.transAxes, fontsize=SMALL_POINTS, color=MUTED)
     axes.plot(evidence.tokens, evidence.losses, marker="o", color=colour, markersize=7, linestyle="none")
@@ -101,8 +103,12 @@ def _law(axes: Axes, domain: DomainTarget, evidence: Evidence, token_budget: int
     axes.plot(end, domain.target, marker="D", color=colour, markeredgecolor="white", markersize=9)
 
 
+def _losses(law: Law, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
+    return power_law(tokens, law.E, law.B, law.beta, law.D0)
+
+
 def _keep_points_apart(axes: Axes, domain: DomainTarget, reached: list[float]) -> None:
-    """Let a very wide interval run out of the panel rather than press the points into a line."""
+    """Limit the y axis to the points, so that a very wide interval does not compress them."""
     if domain.evidence is None:
         return
     losses = [domain.target, *domain.evidence.losses, *reached]
@@ -112,7 +118,7 @@ def _keep_points_apart(axes: Axes, domain: DomainTarget, reached: list[float]) -
 
 
 def _intermediate(name: str, proxies: Sequence[ProxyResult], evidence: Evidence) -> list[tuple[int, float]]:
-    """Evaluations that were not used in the fit; those far left of the fit would only squeeze the panel."""
+    """Return evaluations that were not used in the fit and are not left of its first point."""
     used, start = set(evidence.tokens), min(evidence.tokens)
     points = [point for proxy in proxies for point in proxy.points]
     return [(point.tokens, point.losses[name]) for point in points if point.tokens not in used and point.tokens > start]
@@ -129,21 +135,21 @@ def _write_flags(axes: Axes, domain: DomainTarget) -> None:
 
 
 def predicted_against_reached(targets: Targets, train: TrainResult) -> Figure:
-    """Target and reached loss per domain, and beside them the target's error relative to the reached loss.
+    """Draw target and final loss per domain, and beside them the target's error relative to the final loss.
 
-    The error is (target − reached) / reached: positive where the target was easier than what training reached.
+    The error is (target − reached) / reached: positive where training went below the target.
     """
     title = "Predicted and reached loss per domain"
     names = [name for name in sorted(targets.domains) if name in train.final]
     if not names:
-        return notice(title, "Targets and training name no domain in common.")
+        return notice(title, "Targets and training run have no domain in common.")
     colours = domain_colours(targets.domains)
     figure = Figure(figsize=(WIDTH_INCHES, rows_height(len(names)) + 0.6), layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     losses, errors = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for axes in (losses, errors):
         dress(axes)
-        domain_rows(axes, names)
+        label_rows(axes, names)
     for row, name in enumerate(names):
         target, reached, colour = targets.domains[name].target, train.final[name], colours[name]
         losses.plot([target, reached], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
@@ -152,7 +158,7 @@ def predicted_against_reached(targets: Targets, train: TrainResult) -> Figure:
         error = (target - reached) / reached * 100
         errors.barh(row, error, height=0.6, color=colour)
         errors.annotate(
-            f"{error:+.1f} %".replace("-", "−"),
+            f"{signed(error, 1)} %",
             (error, row),
             (6 if error >= 0 else -6, 0),
             textcoords="offset points",
@@ -176,7 +182,7 @@ def predicted_against_reached(targets: Targets, train: TrainResult) -> Figure:
 
 
 def _room_for_numbers(errors: Axes) -> None:
-    """Widen the axis on the sides that have bars, for the numbers at their ends."""
+    """Widen the axis on the sides that have bars, to fit the numbers at their ends."""
     errors.axvline(0, color=MUTED, linewidth=1)
     low, high = (min(errors.dataLim.x0, 0.0), max(errors.dataLim.x1, 0.0))
     span = (high - low) or 1.0

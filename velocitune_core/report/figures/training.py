@@ -1,4 +1,4 @@
-"""Figures of one training: weights, velocities and held-out losses over tokens."""
+"""Figures of one training run: domain weights, velocities and held-out losses over tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from velocitune_core.contracts import InitialLosses, Targets, TrainResult
-from velocitune_core.report.figures.style import (
+from velocitune_core.style.figure import (
     INK,
     MUTED,
     OTHERS,
@@ -25,40 +25,40 @@ from velocitune_core.report.figures.style import (
     notice,
     panel_title,
     panels,
-    percent,
     token_axis,
 )
+from velocitune_core.style.text import percent
 
 _TOKENS_SEEN = "tokens seen"
 
 
-def weights_over_time(train: TrainResult, initial_weights: Mapping[str, float] | None = None) -> Figure:
-    """Domain weights (shares of a batch) stacked over tokens, labelled with original → final share.
+def weights_over_time(train: TrainResult, initial_domain_weights: Mapping[str, float] | None = None) -> Figure:
+    """Draw domain weights (shares of a batch) stacked over tokens, labelled with initial → final weight.
 
-    `initial_weights` default to the first recorded ones. Beyond 12 domains the smallest are one band, "others".
+    `initial_domain_weights` default to the first recorded ones. Beyond 12 domains the smallest are drawn as "others".
     """
-    title = "Domain weights over the training"
+    title = "Domain weights over the run"
     trajectory = [(point.tokens, point.weights) for point in train.domain_weights]
-    if initial_weights is not None and (not trajectory or trajectory[0][0] > 0):
-        trajectory.insert(0, (0, dict(initial_weights)))
+    if initial_domain_weights is not None and (not trajectory or trajectory[0][0] > 0):
+        trajectory.insert(0, (0, dict(initial_domain_weights)))
     if not trajectory:
-        return notice(title, "The training recorded no weights.")
+        return notice(title, "The run recorded no weights.")
     trajectory.append((max(train.tokens, trajectory[-1][0]), trajectory[-1][1]))
     tokens = np.array([at for at, _ in trajectory])  # (T,)
-    original, final = initial_weights or trajectory[0][1], trajectory[-1][1]
-    shown = largest({name: max(original[name], final[name]) for name in final})
+    initial, final = initial_domain_weights or trajectory[0][1], trajectory[-1][1]
+    shown = largest({name: max(initial[name], final[name]) for name in final})
     colours = domain_colours(final)
     bands = [
-        (label(name), colours[name], original[name], np.array([weights[name] for _, weights in trajectory]))
+        (label(name), colours[name], initial[name], np.array([weights[name] for _, weights in trajectory]))
         for name in shown
     ]
     folded = sorted(set(final) - set(shown))
     if folded:
         rest = np.array([sum(weights[name] for name in folded) for _, weights in trajectory])
-        bands.append((f"{len(folded)} others", OTHERS, sum(original[name] for name in folded), rest))
-    bands.reverse()  # the first name on top, as one reads
+        bands.append((f"{len(folded)} others", OTHERS, sum(initial[name] for name in folded), rest))
+    bands.reverse()  # the first name on top
 
-    figure, axes = new_figure(6.2, title, "share of every batch; labels: original → final")
+    figure, axes = new_figure(6.2, title, "share of every batch; labels: initial → final")
     shares = np.array([band[3] for band in bands])  # (bands, T)
     axes.stackplot(tokens, shares, colors=[band[1] for band in bands], step="post", edgecolor="white", linewidth=0.6)
     axes.set_xlim(0, max(tokens[-1], 1))
@@ -76,11 +76,11 @@ def weights_over_time(train: TrainResult, initial_weights: Mapping[str, float] |
 
 
 def velocity_per_domain(train: TrainResult) -> Figure:
-    """Learning velocity per domain over tokens, or a note where the strategy measures none."""
+    """Draw the learning velocity per domain over tokens, or a notice where the strategy measures none."""
     title = "Learning velocity per domain"
     measured = [(point.tokens, point.velocity) for point in train.domain_weights if point.velocity is not None]
     if not measured:
-        return notice(title, f"The strategy “{train.strategy}” measures no velocity, so there is none to show.")
+        return notice(title, f"The strategy “{train.strategy}” measures no velocity.")
     names = sorted(measured[-1][1])
     shown = largest({name: train.domain_weights[-1].weights.get(name, 0.0) for name in names})
     colours, dashes = domain_colours(names), domain_dashes(names)
@@ -89,7 +89,7 @@ def velocity_per_domain(train: TrainResult) -> Figure:
     for name in (name for name in names if name not in shown):
         axes.plot(tokens, [velocity[name] for _, velocity in measured], color=OTHERS, linewidth=1)
     labels = []
-    for name in reversed(shown):  # labels of equal values then read downwards in name order
+    for name in reversed(shown):  # so that labels of equal values are in name order
         series = [velocity[name] for _, velocity in measured]
         axes.plot(tokens, series, color=colours[name], linestyle=dashes[name], linewidth=2.2, marker="o", markersize=4)
         labels.append((series[-1], f"{label(name)}  {series[-1]:.2f}", colours[name]))
@@ -105,13 +105,13 @@ def velocity_per_domain(train: TrainResult) -> Figure:
 
 
 def loss_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets | None = None) -> Figure:
-    """Held-out loss (nats per token) over tokens, one panel per domain, with initial and target loss as lines."""
+    """Draw held-out losses over tokens, one panel per domain, with initial and target loss as lines."""
     names = sorted(train.final)
     colours = domain_colours(names)
     figure, grid = panels(
         len(names),
         "Held-out loss per domain",
-        "each panel has its own scale; the number is the loss that was reached",
+        "each panel has its own scale; the number is the final loss",
         unit_x=_TOKENS_SEEN,
         unit_y="nats per token",
     )

@@ -1,17 +1,19 @@
-"""How a strategy looks in all figures of a comparison."""
+"""Colours, lines and markers of strategies in the figures of a comparison."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from velocitune_core.comparison.statistics import ComparisonSummary
-from velocitune_core.report.figures.style import INK, domain_colours, domain_dashes
+from velocitune_core.style.figure import INK, domain_colours, domain_dashes
 
 _MARKERS = "oD^vPX<>ph*d"
 _LIGHTEST, _DARKEST = 0.76, 0.30  # greys of the least and the most even mixture
 
 
 class StrategyStyle(NamedTuple):
+    """The style of one label."""
+
     colour: str
     dashes: str
     marker: str
@@ -19,7 +21,7 @@ class StrategyStyle(NamedTuple):
 
 
 def strategy_styles(summary: ComparisonSummary) -> dict[str, StrategyStyle]:
-    """By label; the baseline is black and dashed where it is no part of the frontier."""
+    """Return a style per label; the baseline is black and dashed unless it is in the frontier."""
     contenders = [each.label for each in summary.contenders]
     colours, dashes = domain_colours(contenders), domain_dashes(contenders)
     styles = {summary.baseline.label: StrategyStyle(INK, "--", "s", True)}

@@ -1,4 +1,4 @@
-"""What all figures share: colours, type sizes, number formats, panels and labels that do not overlap."""
+"""The style that all figures share: colours, font sizes, panels, and labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from velocitune_core.style.text import tick_text
+
 WIDTH_INCHES = 10.0
 TITLE_POINTS = 17
 TEXT_POINTS = 13
@@ -18,9 +20,9 @@ INK = "#222222"
 MUTED = "#6b6b6b"
 OTHERS = "#b8b8b8"
 WARNING = "#b3261e"
-LINES_AT_MOST = 12  # more lines than this in one panel cannot be told apart
+LINES_AT_MOST = 12  # more lines in one panel cannot be distinguished
 
-# Okabe and Ito's set without yellow and black (poor on white, taken by text), then Tol's muted set.
+# Okabe and Ito's set without yellow (poor contrast on white) and black (used for text), then Tol's muted set.
 _PALETTE = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#332288", "#999933"),
     *("#882255", "#44AA99", "#DDCC77", "#117733", "#AA4499", "#88CCEE", "#7F7F7F"),
@@ -28,46 +30,24 @@ _PALETTE = (
 
 
 def domain_colours(domains: Iterable[str]) -> dict[str, str]:
-    """A colour per domain by the order of names; the palette repeats after 15."""
+    """Return a colour per domain by the order of names; the palette repeats after 15."""
     return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(sorted(domains))}
 
 
 def domain_dashes(domains: Iterable[str]) -> dict[str, str]:
-    """A line style per domain, another for each pass through the palette."""
+    """Return a line style per domain, which changes each time the palette repeats."""
     styles = ("-", "--", ":", "-.")
     return {name: styles[index // len(_PALETTE) % len(styles)] for index, name in enumerate(sorted(domains))}
 
 
 def label(domain: str, at_most: int = 20) -> str:
-    """A domain's name as drawn: shortened when long, dollar signs not read as mathematics."""
+    """Return a name as drawn: shortened to `at_most` characters, with dollar signs escaped from mathematics."""
     text = domain if len(domain) <= at_most else domain[: at_most - 1] + "…"
     return text.replace("$", r"\$")
 
 
-def tokens_text(tokens: float, digits: int = 3) -> str:
-    """1500000 → '1.5 M', to three significant digits."""
-    return _scaled(tokens, digits)
-
-
-def tick_text(tokens: float, _position: int | None = None) -> str:
-    return _scaled(tokens, 6)
-
-
-def _scaled(value: float, digits: int) -> str:
-    for power, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= power * (1 - 0.5 * 10**-digits):
-            return f"{float(f'{value / power:.{digits}g}'):g}{unit}"
-    return f"{float(f'{value:.{digits}g}'):g}"
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """0.334 → '33.4 %'; a share too small for the digits keeps that it is not zero."""
-    smallest = 10 ** -(digits + 2)
-    return f"< {smallest * 100:g} %" if 0 < share < smallest / 2 else f"{share * 100:.{digits}f} %"
-
-
 def new_figure(height: float, title: str, subtitle: str = "") -> tuple[Figure, Axes]:
-    """One panel, `height` inches high, with a title and a grey line under it."""
+    """Return a figure of one panel, `height` inches high, with a title and a grey subtitle."""
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK, pad=34 if subtitle else 12)
@@ -87,7 +67,7 @@ def new_figure(height: float, title: str, subtitle: str = "") -> tuple[Figure, A
 
 
 def panels(count: int, title: str, subtitle: str, *, unit_x: str, unit_y: str) -> tuple[Figure, list[Axes]]:
-    """`count` small panels in a grid under one title, x shared, y free."""
+    """Return a figure with `count` small panels in a grid under one title; they share x and not y."""
     columns = 1 if count == 1 else 2 if count <= 4 else 3 if count <= 9 else 4
     rows = math.ceil(count / columns)
     height = 4.4 if rows == 1 else 2.45 * rows
@@ -105,17 +85,18 @@ def panels(count: int, title: str, subtitle: str, *, unit_x: str, unit_y: str) -
         axes.xaxis.set_major_locator(MaxNLocator(4 if columns < 4 else 2))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_tick_params(labelbottom=index + columns >= count)
-    figure.supxlabel(unit_x, x=0.08, ha="left", fontsize=TEXT_POINTS, color=INK)  # the key stands on the right
+    figure.supxlabel(unit_x, x=0.08, ha="left", fontsize=TEXT_POINTS, color=INK)  # the legend is on the right
     figure.supylabel(unit_y, fontsize=TEXT_POINTS, color=INK)
     return figure, grid[:count]
 
 
 def panel_title(axes: Axes, domain: str, text: str) -> None:
+    """Title a panel with a domain's name and a number."""
     axes.set_title(f"{label(domain, 16)}  {text}", loc="left", fontsize=SMALL_POINTS, color=INK)
 
 
 def dress(axes: Axes, points: int = TEXT_POINTS) -> None:
-    """Light grid, no box, readable ticks."""
+    """Apply a light grid, no box and readable ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9a9a9a")
     axes.grid(color="#e4e4e4", linewidth=0.8)
@@ -124,25 +105,26 @@ def dress(axes: Axes, points: int = TEXT_POINTS) -> None:
 
 
 def token_axis(axes: Axes, *, text: str = "", points: int = TEXT_POINTS) -> None:
+    """Format the x axis as tokens, with `text` as its label."""
     axes.xaxis.set_major_formatter(FuncFormatter(tick_text))
     if text:
         axes.set_xlabel(text, fontsize=points, color=INK)
 
 
-def domain_rows(axes: Axes, domains: Sequence[str]) -> None:
-    """Domains down the y axis, the first at the top."""
-    axes.set_yticks(range(len(domains)), [label(name) for name in domains])
-    axes.set_ylim(len(domains) - 0.4, -0.6)
+def label_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Label the rows of a bar chart, the first at the top."""
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
 
 
 def rows_height(count: int) -> float:
-    """Inches for a chart of `count` horizontal bars."""
+    """Return the height in inches of a chart of `count` horizontal bars."""
     return 1.9 + 0.44 * max(count, 2)
 
 
 def notice(title: str, text: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
+    """Return a figure of text that states why there is nothing to draw."""
     figure, axes = new_figure(1.5, title)
     axes.set_axis_off()
     axes.text(0.0, 0.7, text, fontsize=TEXT_POINTS, color=INK, transform=axes.transAxes, va="center")
@@ -150,14 +132,14 @@ def notice(title: str, text: str) -> Figure:
 
 
 def largest(shares: Mapping[str, float], at_most: int = LINES_AT_MOST) -> list[str]:
-    """Names to show by themselves, in name order: all, or the largest `at_most` - 1 when there are more."""
+    """Return the names to draw individually, in name order: all, or the largest `at_most` - 1 if there are more."""
     if len(shares) <= at_most:
         return sorted(shares)
     return sorted(sorted(shares, key=lambda name: (-shares[name], name))[: at_most - 1])
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move positions apart to at least `gap`, within [low, high] where there is room, keeping their order."""
+    """Move positions at least `gap` apart within [low, high], in their order; less where there is no room."""
     order = sorted(range(len(positions)), key=lambda index: positions[index])
     moved = [min(max(positions[index], low), high) for index in order]
     gap = min(gap, (high - low) / max(len(moved) - 1, 1))
@@ -174,7 +156,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: float) -> None:
-    """Write (y, text, colour) beside the right edge, moved apart, each joined to its y by a thin line.
+    """Write labels (y, text, colour) beside the right edge, moved apart, each joined to its y by a thin line.
 
     `gap` is in data units of y; the limits of both axes must be final.
     """

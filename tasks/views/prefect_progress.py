@@ -1,0 +1,56 @@
+"""The progress of a run in Prefect's UI."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from velocitune_core.train import events
+
+logger = logging.getLogger(__name__)
+SECONDS_BETWEEN_UPDATES = 5.0
+SECONDS_AFTER_FAILURE = 300.0  # Prefect retries for a minute if its server is gone, and no event is read meanwhile
+
+
+class PrefectWatcher:
+    """A progress artifact, updated every few seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._artifact: object = None
+        self._total_steps = 0  # unknown before the run has started
+        self._step = 0
+        self._next_update = 0.0
+        self._failing = False
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.Started):
+            self._total_steps = event.total_steps
+        self._step = event.step
+
+    def flush(self) -> None:
+        if time.monotonic() >= self._next_update:
+            self._update()
+
+    def close(self) -> None:
+        if not self._failing:
+            self._update()
+
+    def _update(self) -> None:
+        if not self._total_steps:
+            return
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        percent = 100.0 * self._step / self._total_steps
+        try:
+            if self._artifact is None:
+                key = f"progress-{self._name}".lower().replace("_", "-")
+                description = f"{self._name}: percent of {self._total_steps} steps"
+                self._artifact = create_progress_artifact(percent, key=key, description=description)
+            else:
+                update_progress_artifact(self._artifact, progress=percent)  # pyrefly: ignore
+            self._failing = False
+        except Exception as error:  # whatever is wrong with Prefect's server, the run continues
+            self._failing = True
+            logger.warning("Prefect did not take the progress of %s: %s", self._name, error)
+        self._next_update = time.monotonic() + (SECONDS_AFTER_FAILURE if self._failing else SECONDS_BETWEEN_UPDATES)

@@ -1,0 +1,156 @@
+"""The command line of a flow: its options, the workspace that it runs in, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tasks.workspace.folder import run_in
+from tasks.workspace.lock import WorkspaceBusyError, exclusive
+from tasks.workspace.prefect_logging import shorten_user_errors
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+SECONDS_TO_SAVE = 60.0
+
+
+def command_line(name: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `python -m flows.<name>`, with the options that every command has.
+
+    The description is that of the program that runs; so is the name by default.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m flows.{name or Path(sys.argv[0]).stem}",
+        description=sys.modules["__main__"].__doc__,
+    )
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        metavar="DIR",
+        default=Path(),
+        help="work in this folder, with its own params.yaml, data and results; other paths are relative to it "
+        "(default: %(default)s)",
+    )
+    return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, what_for: str) -> None:
+    """Add the option `-S KEY=VALUE`, which may be repeated."""
+    parser.add_argument(
+        "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help=f"{what_for} (may be repeated)"
+    )
+
+
+def overrides_of(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of `-S` by dotted key. Raises ConfigError for one that is not KEY=VALUE."""
+    from tasks.workspace.params_file import parse_override
+
+    return dict(map(parse_override, given.set))
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments, of this process by default; continue in the folder of `--workspace` if it is another one."""
+    given = parser.parse_args(arguments)
+    if given.workspace.resolve() != Path.cwd():
+        workspace = argparse.ArgumentParser(add_help=False)
+        workspace.add_argument("--workspace")
+        with user_errors_shown():
+            run_in(given.workspace, workspace.parse_known_args(arguments)[1])
+    return given
+
+
+@contextmanager
+def user_errors_shown() -> Iterator[None]:
+    """Print errors that the user can fix without a traceback, and exit with status 2."""
+    try:
+        yield
+    except (ValueError, WorkspaceBusyError) as error:
+        sys.stderr.write(f"\n{error}\n")
+        sys.exit(2)
+
+
+@contextmanager
+def flow_command() -> Iterator[None]:
+    """Around a flow that a user started: end at once on Ctrl-C, and print errors that the user can fix, once."""
+    stop_children_on_interrupt()
+    shorten_user_errors()
+    with user_errors_shown():
+        yield
+
+
+def run_stage(stage: Callable[[], object], *, comparing: bool = False, arguments: Sequence[str] | None = None) -> None:
+    """Command line of a stage: check everything, hold the workspace, run."""
+    from tasks.workspace.preflight import checked_params
+
+    parse(command_line(), arguments)
+    run_flow(stage, lambda: checked_params(comparing))
+
+
+def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
+    """Check what can be wrong before Prefect takes seconds to start, hold the workspace, run."""
+    with flow_command():
+        check()
+        with exclusive():
+            flow()
+
+
+def run_pipeline(
+    pipeline: Callable[..., object], show_results: Callable[[], object], *, arguments: Sequence[str] | None = None
+) -> None:
+    """Command line of the whole pipeline: change the settings, run the stages, show the results."""
+    parser = command_line("pipeline")
+    add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=recommended")
+    parser.add_argument(
+        "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
+    )
+    given = parse(parser, arguments)
+    with flow_command():
+        overrides = overrides_of(given)
+        with exclusive():  # params.yaml is not changed while another run reads it
+            settle_params(overrides, given.compare)  # before Prefect takes seconds to start
+            pipeline(goal="compare" if given.compare else "report")
+        if not given.compare:
+            show_results()
+
+
+def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
+    """Write the overrides into params.yaml if they are valid, fetch the model that it names, and check everything.
+
+    Raises ConfigError, and changes nothing, for overrides that are not valid; ConfigError or HubError after that.
+    """
+    from tasks.workspace.hub import fetch_named_model
+    from tasks.workspace.params_file import override_params
+    from tasks.workspace.preflight import checked_params, checked_settings
+
+    checked_settings(overrides, comparing)
+    override_params(overrides)
+    fetch_named_model()
+    checked_params(comparing)
+
+
+def stop_children_on_interrupt() -> None:
+    """Make Ctrl-C end the command at once: runs save and stop, then all child processes end.
+
+    (Prefect would wait minutes for its temporary server, which the same Ctrl-C has ended.)
+    """
+
+    def stop(*_: object) -> None:
+        import psutil
+
+        sys.stderr.write("\ninterrupted: runs save and stop; give the same command again to resume them\n")
+        children = psutil.Process().children(recursive=True)
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
+        alive = psutil.wait_procs(children, timeout=SECONDS_TO_SAVE)[1]
+        for child in alive:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(INTERRUPTED)  # not sys.exit, which would wait for threads that wait for the server
+
+    signal.signal(signal.SIGINT, stop)

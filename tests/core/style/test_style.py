@@ -1,0 +1,65 @@
+"""Numbers and lists as text, and the placement of labels."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from velocitune_core.style.figure import label, largest, spread
+from velocitune_core.style.text import listed, percent, signed, tick_text, tokens_text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1_500_000, "1.5 M"),
+        (52_450, "52.5 k"),
+        (999_999, "1 M"),
+        (3e9, "3 G"),
+        (2.5e12, "2.5 T"),
+    ],
+)
+def test_tokens_text(tokens: float, text: str) -> None:
+    assert tokens_text(tokens) == text
+
+
+def test_small_shares_are_not_shown_as_zero() -> None:
+    assert tick_text(1_250_000) == "1.25 M"
+    assert percent(0.334) == "33.4 %"
+    assert percent(0.0) == "0.0 %"
+    assert percent(0.0001) == "< 0.1 %"
+
+
+def test_largest_folds_only_beyond_the_limit() -> None:
+    assert largest({"b": 0.5, "a": 0.5}, at_most=2) == ["a", "b"]
+    assert largest({"a": 0.1, "b": 0.6, "c": 0.3}, at_most=2) == ["b"]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_spread_labels_keep_order_and_distance(positions: list[float]) -> None:
+    gap = 1 / 20
+    moved = spread(positions, gap, 0.0, 1.0)
+    assert all(-1e-9 <= position <= 1 + 1e-9 for position in moved)
+    assert all(after - before >= gap - 1e-9 for before, after in pairwise(sorted(moved)))
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    assert [moved[index] for index in order] == sorted(moved)
+
+
+def test_labels_are_shortened_and_not_read_as_mathematics() -> None:
+    assert label("a" * 30, 10) == "a" * 9 + "…"
+    assert label("$x$") == r"\$x\$"
+
+
+def test_signed_numbers_have_a_true_minus() -> None:
+    assert [signed(number, 2) for number in (-0.5, 0.0, 12.345)] == ["−0.50", "+0.00", "+12.35"]
+
+
+def test_long_lists_are_cut() -> None:
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b"]) == "a and b"
+    assert listed(list("abcdef"), at_most=3) == "a, b, c and 3 more"

@@ -1,0 +1,63 @@
+"""What the progress bar shows of the events of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from velocitune_core.train import events
+from velocitune_core.train.progress_bar import ProgressBar
+
+
+def started(step: int = 0, resumed_from: int | None = None) -> events.Started:
+    return events.Started(
+        step=step,
+        name="train",
+        total_steps=20,
+        tokens_per_step=64,
+        domains=["code"],
+        strategy="static",
+        parameters=1000,
+        device="cpu",
+        world_size=1,
+        resumed_from=resumed_from,
+    )
+
+
+def stepped(step: int) -> events.Stepped:
+    return events.Stepped(
+        step=step,
+        tokens=64 * step,
+        loss=3.25,
+        learning_rate=1e-3,
+        gradient_norm=0.5,
+        tokens_per_second=12_345.0,
+        domain_tokens={"code": 64 * step},
+        domain_epochs={"code": 0.1},
+    )
+
+
+def test_the_bar_ends_at_the_last_step_with_loss_and_speed(capfd: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    for event in (started(), stepped(10), stepped(20), events.Finished(step=20, seconds=1.0)):
+        bar(event)
+    shown = capfd.readouterr().err
+    assert "train: 100%" in shown and "20/20" in shown
+    assert "loss 3.250, 12,345 tokens/s" in shown
+
+
+def test_a_resumed_run_begins_at_its_checkpoint(capfd: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    bar(started(step=15, resumed_from=15))
+    bar.close()
+    shown = capfd.readouterr().err
+    assert "train: resuming from the checkpoint at step 15 of 20" in shown
+    assert "15/20" in shown
+
+
+def test_warnings_are_shown_and_events_before_the_start_are_no_error(capfd: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    bar(stepped(1))
+    bar(events.Warned(message="code reached max_epochs"))
+    bar(events.Finished(step=1, seconds=1.0))
+    bar.close()
+    assert capfd.readouterr().err == "code reached max_epochs\n"

@@ -1,0 +1,87 @@
+"""When a run stops: on a signal, or once its launcher has exited."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from velocitune_core.train.stop import StopRequest
+
+
+@pytest.fixture(autouse=True)
+def _handlers_are_restored() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_requests_a_stop_and_does_not_end_the_process(number: signal.Signals) -> None:
+    request = StopRequest(None)
+    assert not request()
+    os.kill(os.getpid(), number)
+    assert request()
+
+
+def test_a_launcher_that_is_not_the_parent_is_watched_by_its_process_id() -> None:
+    """As under torchrun, which stands between."""
+    launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    request = StopRequest(launcher.pid)
+    assert not request()
+    launcher.communicate(b"\n")
+    assert request()
+
+
+def test_a_parent_that_is_running_requests_nothing() -> None:
+    assert not StopRequest(os.getppid())()
+
+
+CHILD = """
+import os, sys, time
+from velocitune_core.train.stop import StopRequest
+request = StopRequest(int(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+print("before", request(), flush=True)
+sys.stdin.readline()
+deadline = time.monotonic() + 20
+while not request() and time.monotonic() < deadline:
+    time.sleep(0.01)
+print("after", request(), flush=True)
+"""
+PARENT = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())])
+os.read(int(sys.argv[2]), 1)
+os._exit(0)  # without waiting for the child
+"""
+
+
+def test_a_parent_that_has_exited_requests_a_stop() -> None:
+    """The child shares the pipes of this test; the parent is one that ends before it."""
+    reader, writer = os.pipe()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD, str(reader)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(reader,),
+        text=True,
+    )
+    assert parent.stdin is not None and parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "before False\n"
+    os.write(writer, b"x")
+    parent.wait(timeout=30)
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "after True\n"
+    os.close(reader)
+    os.close(writer)

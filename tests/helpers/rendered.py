@@ -1,0 +1,35 @@
+"""What a reader sees of a figure or an HTML page."""
+
+from __future__ import annotations
+
+import io
+from html.parser import HTMLParser
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+
+def words(figure: Figure) -> str:
+    """Return all visible text of a figure, after drawing it."""
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+
+
+class Page(HTMLParser):
+    """The tags, attributes, loaded addresses and text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attributes}
+        self.loads += [value or "" for name, value in attributes if name in {"src", "href", "srcset", "data", "action"}]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data

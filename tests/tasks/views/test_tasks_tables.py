@@ -1,0 +1,67 @@
+"""Tables: their rows, how they are printed, and a Prefect server that does not take them."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import result_samples as samples
+
+from tasks.views.prefect_artifacts import publish_table
+from tasks.views.tables import mixture_rows, target_rows
+from tasks.views.terminal import print_table
+from velocitune_core.contracts import DomainTarget, Targets
+
+
+def test_a_row_of_the_mixture_per_domain() -> None:
+    weights = {name: row[0] for name, row in samples.SEVEN.items()}
+    rows = mixture_rows(samples.manifest(), weights)
+    assert [row["domain"] for row in rows] == list(samples.SEVEN)
+    assert rows[0] == {
+        "domain": "code",
+        "documents": 10,
+        "train tokens": 501_000,  # 0.334 × 1,500,000
+        "held-out tokens": 4096,
+        "duplicates dropped": 1,
+        "initial weight": 0.334,
+    }
+
+
+def test_a_target_is_shown_with_its_evidence() -> None:
+    targets = samples.targets()
+    rows = {row["domain"]: row for row in target_rows(targets, samples.initial().losses)}
+    assert list(rows) == list(samples.SEVEN)
+    evidence = targets.domains["code"].evidence
+    assert evidence is not None and evidence.interval is not None
+    assert (rows["code"]["initial"], rows["code"]["target"]) == (4.9, 3.38)
+    assert rows["code"]["points"] == len(evidence.tokens)
+    assert rows["code"]["interval"] == "{:.3f} … {:.3f}".format(*evidence.interval)
+
+
+def test_a_target_given_by_hand_has_no_evidence() -> None:
+    targets = Targets(domains={"code": DomainTarget(target=3.0)})
+    (row,) = target_rows(targets, {"code": 4.0})
+    assert (row["law"], row["points"], row["interval"], row["flags"]) == ("given by hand", 0, "", "")
+
+
+def test_a_table_is_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("Mixture", [{"domain": "code", "tokens": 1_234_567, "note": "x" * 60}])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for text in ("Mixture", "domain", "1,234,567", "x" * 60):
+        assert text in captured.err
+
+
+@pytest.mark.timeout(60)
+def test_a_prefect_server_out_of_reach_costs_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+        caplog.at_level(logging.WARNING, logger="tasks.views.prefect_artifacts"),
+    ):
+        publish_table("mixture", "The mixture", [{"domain": "code"}])
+    (message,) = [each.getMessage() for each in caplog.records if each.name == "tasks.views.prefect_artifacts"]
+    assert message.startswith("Prefect did not take the table mixture")

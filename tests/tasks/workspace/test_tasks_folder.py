@@ -1,0 +1,114 @@
+"""A workspace in another folder: links to the code, copies of the stages, its own settings and results."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.workspace.folder import DVC_CONFIG, make_workspace
+from tasks.workspace.lock import WorkspaceBusyError
+
+PROJECT = Path(__file__).parents[3]
+HOLD = """
+import sys
+from tasks.workspace.lock import exclusive
+with exclusive():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def content(folder: Path) -> list[tuple[str, int]]:
+    return [(str(path), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))]
+
+
+def test_a_workspace_holds_the_stages_and_follows_the_project(workspace: Path) -> None:
+    folder = workspace / "w"
+    make_workspace(folder)
+    assert (folder / "flows/large.py").samefile(PROJECT / "flows/large.py")
+    assert (folder / "dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
+    assert not (folder / "params.yaml").exists()
+    (folder / "models").mkdir()
+    (folder / "params.yaml").write_text("mine")
+    before = content(folder)
+    make_workspace(folder)
+    assert content(folder) == before
+    (folder / "dvc.yaml").write_text("stages: {}")
+    (folder / "tasks").unlink()
+    make_workspace(folder)
+    assert (folder / "dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
+    assert (folder / "tasks").is_symlink() and (folder / "models").is_dir()
+    assert (folder / "params.yaml").read_text() == "mine"
+
+
+def test_copies_of_the_code_become_links(workspace: Path) -> None:
+    make_workspace(workspace)
+    Path("flows").unlink()
+    Path("flows").mkdir()
+    Path("flows/stale.py").touch()
+    make_workspace(workspace)
+    assert Path("flows").resolve() == PROJECT / "flows"
+
+
+def test_a_folder_with_settings_and_data_becomes_a_workspace(workspace: Path) -> None:
+    Path("params.yaml").write_text("mine")
+    Path("data").mkdir()
+    make_workspace(workspace)
+    assert Path("params.yaml").read_text() == "mine" and Path("dvc.yaml").exists()
+
+
+@pytest.mark.parametrize("names", [["thesis.tex"], ["params.yaml", "dvc.yaml"], ["params.yaml", ".dvc"]])
+def test_a_folder_with_other_content_is_refused(workspace: Path, names: list[str]) -> None:
+    for name in names:
+        Path(name).touch()
+    with pytest.raises(ValueError, match="neither empty nor a workspace"):
+        make_workspace(workspace)
+    assert sorted(path.name for path in workspace.iterdir()) == sorted(names)
+
+
+def test_a_file_is_refused(workspace: Path) -> None:
+    Path("file").touch()
+    with pytest.raises(ValueError, match="not a folder"):
+        make_workspace(Path("file"))
+
+
+def test_a_repository_of_its_own_is_left_as_it_is(workspace: Path) -> None:
+    DVC_CONFIG.parent.mkdir()
+    DVC_CONFIG.write_text("[core]\n    remote = mine\n")
+    Path("dvc.yaml").write_text("stages: {}\n")
+    before = content(workspace)
+    make_workspace(workspace)
+    assert content(workspace) == before
+
+
+def test_stages_do_not_change_under_a_run(workspace: Path) -> None:
+    make_workspace(workspace)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None and run.stdin is not None and run.stdout.readline() == "held\n"
+        make_workspace(workspace)  # nothing has changed, so there is nothing to wait for
+        Path("dvc.yaml").write_text("older")
+        with pytest.raises(WorkspaceBusyError):
+            make_workspace(workspace)
+        run.stdin.close()
+    make_workspace(workspace)
+
+
+@pytest.mark.slow
+def test_dvc_finds_the_stages_and_the_code_of_a_workspace(workspace: Path) -> None:
+    make_workspace(workspace)
+    Path("params.yaml").write_text((PROJECT / "large/params.yaml").read_text())
+    code = (
+        "from dvc.repo import Repo; from tasks.workspace.dvc_stages import stages_in_order as s; print(*s('compare'));"
+        "print(*Repo('.').stage.get_target('prepare').deps[2].status().values())"
+    )
+    for made in ("data/large", "models/smollm2"):
+        (workspace / made).mkdir(parents=True)
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    stages, code_status = output.splitlines()[-2:]
+    assert stages.split()[0] == "prepare" and stages.split()[-1].endswith(":compare")
+    assert "deleted" not in code_status

@@ -1,0 +1,106 @@
+"""How the command of a flow ends: refused arguments, errors that the user can fix, an interrupt."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.workspace import paths
+from tasks.workspace.stage_cli import (
+    add_overrides,
+    command_line,
+    overrides_of,
+    parse,
+    run_flow,
+    run_pipeline,
+    run_stage,
+)
+
+INTERRUPTIBLE = """
+import subprocess, sys, threading
+from tasks.workspace.stage_cli import stop_children_on_interrupt
+stop_children_on_interrupt()
+child = subprocess.Popen(["sleep", "600"])
+print(child.pid, flush=True)
+threading.Event().wait(600)
+"""
+
+
+def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"), arguments=[])
+    assert "params.yaml: no such file" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"), arguments=["-S", "training.seed=77"])
+    assert "unrecognized arguments: -S" in capsys.readouterr().err
+
+
+def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def never(**_: object) -> None:
+        pytest.fail("was run")
+
+    project = Path(__file__).parents[3]
+    paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
+    for setting, reason in {"nonsense": "KEY=VALUE", "training.batch_sequences=0": "batch_sequences"}.items():
+        with pytest.raises(SystemExit, match="2"):
+            run_pipeline(never, never, arguments=["-S", setting])
+        assert reason in capsys.readouterr().err
+    assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
+
+
+def test_overrides_are_read_as_yaml() -> None:
+    parser = command_line("pipeline")
+    add_overrides(parser, "change settings")
+    given = parse(parser, ["-S", "training.seed=3", "--set", "a.b=[1, 2]"])
+    assert overrides_of(given) == {"training.seed": 3, "a.b": [1, 2]}
+
+
+def test_a_flow_is_checked_before_it_runs(workspace: Path) -> None:
+    def refuse() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(SystemExit, match="2"):
+        run_flow(lambda: pytest.fail("was run"), refuse)
+    assert not paths.STATE.exists()
+    ran: list[str] = []
+    run_flow(lambda: ran.append("flow"), lambda: ran.append("check"))
+    assert ran == ["check", "flow"]
+
+
+def test_an_interrupt_ends_all_children_and_names_how_to_resume(workspace: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    _, output = process.communicate(timeout=30)
+    assert process.returncode == 130 and "give the same command again" in output
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_command_runs_in_another_workspace(workspace: Path, settings: dict[str, object]) -> None:
+    """The plan of a folder that holds only settings and a model's shape, asked for from elsewhere."""
+    other = workspace / "other"
+    (other / "models/mine").mkdir(parents=True)
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 64, "hidden_size": 16}
+    config |= {"intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    (other / "models/mine/config.json").write_text(json.dumps(config))
+    training = {**settings["training"], "token_budget": 64_000}  # type: ignore[dict-item]
+    (other / "params.yaml").write_text(yaml.safe_dump({**settings, "training": training}))
+    command = [sys.executable, "-m", "flows.plan", "--no-probe", "--workspace", "other", "-S", "training.seed=3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "memory per device" in done.stdout
+    refused = subprocess.run([*command, "-S", "nonsense"], capture_output=True, text=True, check=False, timeout=120)
+    assert (refused.returncode, refused.stdout) == (2, "") and "'nonsense' is not KEY=VALUE" in refused.stderr
+    (workspace / "thesis.tex").touch()
+    command[command.index("other")] = ".."
+    refused = subprocess.run(command, cwd=other, capture_output=True, text=True, check=False, timeout=120)
+    assert refused.returncode == 2 and "neither empty nor a workspace" in refused.stderr

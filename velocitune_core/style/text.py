@@ -1,0 +1,40 @@
+"""Numbers and lists as text, the same in tables, figures, pages and on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def tokens_text(tokens: float, digits: int = 3) -> str:
+    """Return a token count with a unit, to `digits` significant digits: 1500000 → '1.5 M'."""
+    return _scaled(tokens, digits)
+
+
+def tick_text(tokens: float, _position: int | None = None) -> str:
+    """Return a token count for the tick of an axis, to six significant digits."""
+    return _scaled(tokens, 6)
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share as a percentage: 0.334 → '33.4 %', and '< 0.1 %' for a smaller one that is not zero."""
+    smallest = 10 ** -(digits + 2)
+    return f"< {smallest * 100:g} %" if 0 < share < smallest / 2 else f"{share * 100:.{digits}f} %"
+
+
+def signed(number: float, digits: int) -> str:
+    """Return a number with its sign, a true minus."""
+    return f"{number:+.{digits}f}".replace("-", "−")
+
+
+def listed(names: Sequence[str], at_most: int = 5) -> str:
+    """Return names joined by commas and 'and', those beyond `at_most` as a count: 'a, b and 3 more'."""
+    if len(names) > at_most:
+        names = [*names[:at_most], f"{len(names) - at_most} more"]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _scaled(value: float, digits: int) -> str:
+    for power, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= power * (1 - 0.5 * 10**-digits):
+            return f"{float(f'{value / power:.{digits}g}'):g}{unit}"
+    return f"{float(f'{value:.{digits}g}'):g}"

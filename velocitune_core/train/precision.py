@@ -1,0 +1,34 @@
+"""Resolve the `auto` settings of precision and compilation for a device."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}  # CPU features: matrix products take at most half the time of float32
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return whether to compute in bfloat16: on request, or for `auto` where the hardware has units for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return not BFLOAT16_UNITS.isdisjoint(_cpu_flags())
+
+
+def compiles(setting: str, device: torch.device) -> bool:
+    """Return whether to compile layers: on request, or for `auto` on a GPU, where it pays for itself in minutes."""
+    return setting == "always" or (setting == "auto" and device.type == "cuda")
+
+
+@cache
+def _cpu_flags() -> set[str]:
+    """Return the processor's feature flags; empty where /proc/cpuinfo does not exist or list them."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return set()
+    flags = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "")
+    return set(flags.split())
