@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processes of two threads each crawl on two cores
+os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"  # before Prefect: tests log outside of flows
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
