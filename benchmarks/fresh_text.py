@@ -106,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     params, comparison = load_params(paths.PARAMS), Comparison.read(paths.COMPARISON)
     rows = fresh_rows(params, arguments.sequences)
-    fresh = rescored(comparison, scorer(rows, params.evaluation.batch_sequences), params.model.path)
+    fresh = rescored(comparison, scorer(rows, params.execution.evaluation_micro_batch_sequences), params.model.path)
     table = [
         {column: cell for column, cell in row.items() if column.startswith(SHOWN)}
         for row in formatted_comparison(fresh)

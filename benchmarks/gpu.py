@@ -4,9 +4,10 @@ Needs torch, transformers, numpy, safetensors, pydantic and no network. Every ro
 rows are kept in `--out`/rows.json, so a run that was cut short goes on with the next row. Prints a table per part and
 exits with 1 if a check failed. `--miniature` runs every row on any machine, in small, to test the script itself.
 
-Parts: `checks` (GPU against CPU, FSDP2 of one rank in bfloat16 against float32 without it, resume), `speed` (tokens per second, model FLOPs
-utilisation and peak memory of 135 M and 1.2 B parameters) and `overhead` (what reweighting adds to a real run).
-Utilisation is 6·N + 12·L·H·Q·T FLOPs per token (see velocitune_core.plan) over the card's dense bfloat16 peak.
+Parts: `checks` (GPU against CPU, bfloat16 by FSDP2 of one rank against float32 without FSDP2, resume), `speed` (tokens
+per second, model FLOPs utilisation and peak memory of 135 M and 1.2 B parameters) and `overhead` (what reweighting adds
+to a run). Utilisation is 6·N + 12·L·H·Q·T FLOPs per token (see velocitune_core.plan) over the card's dense bfloat16
+peak.
 """
 
 from __future__ import annotations
@@ -115,11 +116,12 @@ def write_job(folder: Path, model: Path, domains: dict[str, Any], steps: int, ba
     """A job of the training program under velocitune, evaluated eight times."""
     names = list(domains)
     loss = dict.fromkeys(names, 8.0)
-    training = {
-        "batch_sequences": batch,
-        "optimizer": {"learning_rate": 2e-3},
+    precision = changes.pop("precision", "float32")
+    training = {"batch_sequences": batch, "optimizer": {"learning_rate": 2e-3}, "precision": precision}
+    execution = {
         "log_every_steps": 1,
         "checkpoint_every_steps": CHECKPOINT_STEPS,
+        "evaluation_micro_batch_sequences": 16,
         "compile": "never",
         **changes,
     }
@@ -128,10 +130,11 @@ def write_job(folder: Path, model: Path, domains: dict[str, Any], steps: int, ba
         "output": str(folder),
         "model": str(model),
         "domains": domains,
-        "weights": dict.fromkeys(names, 1 / len(names)),
+        "initial_domain_weights": dict.fromkeys(names, 1 / len(names)),
         "total_steps": steps,
         "training": training,
-        "evaluation": {"every_steps": max(1, steps // 8), "batch_sequences": 16},
+        "execution": execution,
+        "evaluation": {"every_steps": max(1, steps // 8)},
         "strategy": {
             "name": "velocitune",
             "options": {"initial_loss": loss, "target_loss": {name: value / 8 for name, value in loss.items()}},
@@ -218,23 +221,19 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
     """Time the steps of a Learner: batches of 32 × 2,048 tokens, forward, backward and AdamW."""
     import torch
 
-    from velocitune_core.config import Optimizer, Training
+    from velocitune_core.config import Execution, Optimizer, Training
     from velocitune_core.parallel.ranks import join_ranks
     from velocitune_core.train.learner import Learner
 
     batch, length, steps = (4, 32, 2) if miniature else (32, 2048, 8)
     shape = SHAPES["check"] if miniature else SHAPES[name]
     write_model(scratch / "model", shape, length)
-    settings = Training(
-        batch_sequences=batch,
-        micro_batch_sequences=min(micro, batch),
-        optimizer=Optimizer(learning_rate=1e-4),
-        precision="bfloat16",
-        compile=compile_,
-        activation_checkpointing=checkpointing,
+    settings = Training(batch_sequences=batch, optimizer=Optimizer(learning_rate=1e-4), precision="bfloat16")
+    execution = Execution(
+        micro_batch_sequences=min(micro, batch), compile=compile_, activation_checkpointing=checkpointing
     )
     ranks = join_ranks()
-    learner = Learner(str(scratch / "model"), settings, ranks)
+    learner = Learner(str(scratch / "model"), settings, execution, ranks)
     random = np.random.default_rng(0)
     domains = np.arange(batch) % DOMAINS
 
@@ -291,7 +290,14 @@ def overhead(scratch: Path, miniature: bool) -> dict[str, Any]:
     domains = write_domains(scratch, length, 200, VOCABULARY)
     settings = {"checkpoint_every_steps": 32, "compile": "auto", "precision": "bfloat16", "micro_batch_sequences": 16}
     folder = run(
-        write_job(scratch / "run", scratch / "model", domains, steps, batch, **(settings if not miniature else {}))
+        write_job(
+            scratch / "run",
+            scratch / "model",
+            domains,
+            steps,
+            batch,
+            **({} if miniature else settings),
+        )
     )
     result = json.loads((folder / "result.json").read_text())
     seconds = result["seconds"]

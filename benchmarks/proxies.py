@@ -17,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from tasks.runs.devices import parallel_trainings
-from tasks.runs.jobs import proxy_jobs, token_budget
+from tasks.runs.budget import token_budget
+from tasks.runs.devices import parallel_runs
+from tasks.runs.jobs import proxy_jobs
 from tasks.runs.launch import run_training
 from tasks.stages.compare import side_by_side
 from tasks.workspace import paths
@@ -58,7 +59,7 @@ def trained(params: Params, manifest: Manifest, seed: int) -> dict[float, TrainR
     """Fraction → its run under static weights."""
     proxies = params.proxies.model_copy(update={"fractions": FRACTIONS, "seeds": [seed]})
     jobs = proxy_jobs(params.model_copy(update={"proxies": proxies}), manifest)
-    with ThreadPoolExecutor(parallel_trainings(params.resources)) as pool:
+    with ThreadPoolExecutor(parallel_runs(params.resources)) as pool:
         results = pool.map(lambda job: run_training(job, params.resources), reversed(jobs))  # the longest first
         return dict(zip(reversed(FRACTIONS), results, strict=True))
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from velocitune_core.config import Base, Optimizer, Training
+from velocitune_core.config import Base, Execution, Optimizer, Training
 from velocitune_core.mixture import DomainSampler
 from velocitune_core.model.build import build_llama, train_tokenizer
 from velocitune_core.model.io import load_model, save_model
@@ -49,7 +49,7 @@ class Ours:
     def __init__(self, folder: Path, rows: np.ndarray) -> None:
         optimizer = Optimizer(learning_rate=LEARNING_RATE)
         settings = Training(batch_sequences=BATCH, optimizer=optimizer, precision="float32")
-        self.learner = Learner(str(folder), settings, SINGLE_RANK)
+        self.learner = Learner(str(folder), settings, Execution(), SINGLE_RANK)
         self.sampler = DomainSampler({f"d{number}": ROWS for number in range(DOMAINS)}, seed=1, batch_size=BATCH)
         self.rows, self.weights = rows, np.full(DOMAINS, 1 / DOMAINS)
 

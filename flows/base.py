@@ -18,4 +18,4 @@ def base() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(base)
+    run_stage(base, trains=True)

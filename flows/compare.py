@@ -7,7 +7,7 @@ from prefect import flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.runs.devices import parallel_trainings
+from tasks.runs.devices import parallel_runs
 from tasks.stages.compare import (
     comparison_settings,
     finished_before,
@@ -31,7 +31,7 @@ def compare() -> None:
     questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     futures = {}
-    with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+    with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
         for label, seed in order:
             start = parent_of(params, label)
             parent = futures[start, seed] if start else None
@@ -46,4 +46,4 @@ def compare() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(compare, comparing=True)
+    run_stage(compare, comparing=True, trains=True)

@@ -17,35 +17,50 @@ from flows.report import report, show_results
 from flows.targets import targets
 from flows.train import train
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
+from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import exclusive
+from tasks.workspace.params_file import params_snapshot
 from tasks.workspace.stage_cli import run_pipeline, settle_params
 
 STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report, compare)}
 
 
+STAGES_WITH_RUNS = {"base", "proxies", "train", "compare"}
+
+
 @flow(name="velocitune")
-def velocitune(overrides: dict[str, Any] | None = None, goal: Literal["report", "compare"] = "report") -> list[str]:
+def velocitune(
+    overrides: dict[str, Any] | None = None, goal: Literal["report", "compare"] = "report", fresh: bool = False
+) -> list[str]:
     """Run the stages that are not up to date, and commit what they make to DVC.
 
     Args:
         overrides: new values of params.yaml by dotted key, e.g. {"training.seed": 2}; they are written into
             params.yaml, as `dvc exp run --set-param` does.
         goal: `report` trains under the configured strategy; `compare` trains under all those of `compare.runs`.
+        fresh: start every run over, also of stages that are up to date.
 
-    Returns the names of the stages that ran.
+    Returns the names of the stages that ran. Raises ParamsChangedError at the end if params.yaml was edited meanwhile:
+    stages use the settings as they were at the start, and what ran after the edit is not committed.
     """
     logger = get_run_logger()
-    ran = []
-    with exclusive():
+    ran, uncommitted = [], []
+    with exclusive(), starting_over(fresh):
         settle_params(overrides or {}, comparing=goal == "compare")
-        for address in stages_in_order(goal):
-            name = address.split(":")[-1]
-            if is_up_to_date(address):
-                logger.info("%s: up to date, skipped", name)
-                continue
-            STAGES[name]()
-            commit(address)
-            ran.append(name)
+        with params_snapshot() as snapshot:
+            for address in stages_in_order(goal):
+                name = address.split(":")[-1]
+                again = fresh and name in STAGES_WITH_RUNS
+                if not again and snapshot.unchanged() and is_up_to_date(address):
+                    logger.info("%s: up to date, skipped", name)
+                    continue
+                STAGES[name]()
+                ran.append(name)
+                if snapshot.unchanged():
+                    commit(address)
+                else:
+                    uncommitted.append(name)
+            snapshot.check_committed(uncommitted)
     return ran
 
 

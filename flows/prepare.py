@@ -5,7 +5,8 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from tasks.runs.jobs import check_budget, initial_weights
+from tasks.runs.budget import check_budget
+from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.prepare import pack, write_manifest
 from tasks.views.tables import show_mixture
 from tasks.workspace.preflight import checked_params
@@ -22,7 +23,7 @@ def prepare() -> None:
         packed: list[Any] = runner.map(pack, {"name": names, "params": unmapped(params)}).result()
     manifest = write_manifest(params, dict(zip(names, packed, strict=True)))
     check_budget(params, manifest)
-    show_mixture(manifest, initial_weights(params, manifest))
+    show_mixture(manifest, initial_domain_weights(params, manifest))
 
 
 if __name__ == "__main__":

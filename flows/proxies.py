@@ -26,4 +26,4 @@ def proxies() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(proxies)
+    run_stage(proxies, trains=True)

@@ -13,4 +13,4 @@ def train() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(train)
+    run_stage(train, trains=True)

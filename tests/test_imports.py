@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.runs.launch import TRAINING
+from tasks.runs.training_code import TRAINING_WINGS
 from velocitune_core.strategies import REGISTRY
 
 PROJECT = Path(__file__).parents[1]
@@ -62,6 +62,8 @@ TRAININGS = ("base", "proxies", "train", "compare")  # these start the training 
 ALL_STRATEGIES = {address.partition(":")[0] for address in REGISTRY.values()}  # no import shows these
 STATIC = {"velocitune_core.strategies.static"}
 STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC, "train": ALL_STRATEGIES, "compare": ALL_STRATEGIES}
+# What decides results in tasks/runs: jobs and how they run, token budget, precision.
+RUNS_THAT_DECIDE = {f"tasks.runs.{module}" for module in ("budget", "jobs", "launch", "precision")}
 # The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
 BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.runs.jobs
 
@@ -191,8 +193,8 @@ def test_public_names_are_there_and_torch_is_not() -> None:
 
 def test_the_identity_of_a_training_covers_the_wings_that_train() -> None:
     run = reachable({"velocitune_core.train.__main__", *ALL_STRATEGIES}, within=("velocitune_core",))
-    assert {wing_of(module) for module in run} - {"", "strategies"} == set(TRAINING)
-    assert len(TRAINING) == len(set(TRAINING))
+    assert {wing_of(module) for module in run} - {"", "strategies"} == set(TRAINING_WINGS)
+    assert len(TRAINING_WINGS) == len(set(TRAINING_WINGS))
 
 
 def stage(name: str) -> dict[str, list[str]]:
@@ -252,8 +254,8 @@ def test_the_wings_of_the_core_that_a_stage_runs_are_among_its_dependencies(name
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str) -> None:
     deciding = {f"tasks/stages/{module.rpartition('.')[2]}.py" for module in stage_modules(name)}
-    if {"tasks.runs.jobs", "tasks.runs.launch"} & imports(f"tasks.stages.{name}", typing_too=False):
-        deciding.add("tasks/runs")  # how it trains; or token budget and original weights
+    if RUNS_THAT_DECIDE & imports(f"tasks.stages.{name}", typing_too=False):
+        deciding.add("tasks/runs")
     outside_core = {dep for dep in watched(name) if not dep.startswith("velocitune_core/")}
     assert outside_core == {f"flows/{name}.py", *deciding}
     assert name not in TRAININGS or "tasks/runs" in outside_core

@@ -90,11 +90,11 @@ def setting_of(training: Training, params: Params, processes: int, reference: bo
     return Setting(
         sequence_length=params.data.sequence_length,
         batch_sequences=training.batch_sequences,
-        micro_batch_sequences=training.micro_batch_sequences or share,
-        evaluation_sequences=params.evaluation.batch_sequences,
+        micro_batch_sequences=params.execution.micro_batch_sequences or share,
+        evaluation_sequences=params.execution.evaluation_micro_batch_sequences,
         processes=processes,
         bfloat16=bfloat16_here(training),
-        activation_checkpointing=training.activation_checkpointing,
+        activation_checkpointing=params.execution.activation_checkpointing,
         reference=reference,
     )
 

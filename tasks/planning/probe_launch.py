@@ -59,13 +59,14 @@ def probe_speed(params: Params, inputs: Inputs, setting: Setting) -> Probed:
 
     Raises NotProbedError if this machine lacks memory or devices, or a step takes too long.
     """
-    copies = min(params.resources.trainings_per_device, MAX_COPIES)
+    copies = min(params.resources.runs_per_device, MAX_COPIES)
     _check_memory(inputs, setting, copies)
     threads = threads_per_process(params.resources, setting.processes)
     with tempfile.TemporaryDirectory() as folder:
         probe = Probe(
             model=_model_folder(params, Path(folder)),
             training=_shortened(params.training, setting),
+            execution=params.execution,
             sequence_length=setting.sequence_length,
             vocabulary_size=inputs.shape.vocabulary_size,
             evaluation_sequences=setting.evaluation_sequences,

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
-from tasks.runs.devices import parallel_trainings
+from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
 from velocitune_core.config import Params
 from velocitune_core.contracts import TrainResult
@@ -24,7 +24,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     """Return the stages that train or evaluate, in order, and how many runs of a comparison are finished."""
     held_out = sum(domain.held_out.sequences for domain in inputs.manifest.domains.values())
     length = inputs.manifest.sequence_length
-    at_once = parallel_trainings(params.resources)
+    at_once = parallel_runs(params.resources)
 
     def runs(jobs: list[TrainJob]) -> tuple[Run, ...]:
         return tuple(planned_run(job, length, held_out, reference=job.reference is not None) for job in jobs)
@@ -44,7 +44,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     jobs, finished = _compared_jobs(params, inputs)
     return [
         *stages,
-        Stage("compare", runs(jobs), parallel_trainings(settings_of_comparison(params).resources)),
+        Stage("compare", runs(jobs), parallel_runs(settings_of_comparison(params).resources)),
     ], finished
 
 
@@ -56,7 +56,7 @@ def needed_jobs(job: TrainJob, reference: TrainJob) -> list[TrainJob]:
     if strategy_class(job.strategy.name).needs_reference:
         before.append(reference)
         search = search.model_copy(update={"reference": str(run_folder(reference) / "model")})
-    return [*before, search, with_weights(job, job.name, job.weights)]
+    return [*before, search, with_weights(job, job.name, job.initial_domain_weights)]
 
 
 def settings_of_comparison(params: Params) -> Params:
@@ -82,7 +82,7 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
         if parent is not None:
             found = done.get(f"{parent}-seed-{seed}")
-            job = with_weights(job, job.name, found.mean_domain_weights if found else job.weights)
+            job = with_weights(job, job.name, found.mean_domain_weights if found else job.initial_domain_weights)
             if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
@@ -96,11 +96,10 @@ def finished_runs(job: TrainJob, reference: TrainJob) -> dict[str, TrainResult]:
     done: dict[str, TrainResult] = {}
 
     def take(needed: TrainJob) -> TrainResult:
-        file = run_folder(needed) / "result.json"
-        if not file.exists():
+        if (result := finished_result(needed)) is None:
             raise _MissingError
-        done[needed.name] = TrainResult.read(file)
-        return done[needed.name]
+        done[needed.name] = result
+        return result
 
     with suppress(_MissingError):
         take(find_weights(job, reference, take)[0])

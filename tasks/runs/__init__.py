@@ -1,1 +1,1 @@
-"""Trainings: what they are, where they run, how they are started."""
+"""Runs: their jobs, their folders, the devices they use, and how they are started."""

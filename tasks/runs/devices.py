@@ -1,6 +1,6 @@
-"""Which device a training may use. A slot is a locked file: the system frees it when its holder dies, however it dies.
+"""Which device a run may use. A slot is a locked file, which the system unlocks when its process ends, however it ends.
 
-(A concurrency slot of Prefect's stays taken for minutes after a kill, and knows nothing of other workspaces.)
+(A concurrency slot of Prefect stays taken for minutes after a kill, and does not cover other workspaces.)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SECONDS_BETWEEN_TRIES = 0.5
 
 @dataclass(frozen=True)
 class Device:
-    """GPUs by torch's index, none for the CPU, and the threads that each process of a training may use."""
+    """GPUs by torch's index, none for the CPU, and the threads that each process of a run may use."""
 
     gpus: tuple[int, ...]
     threads: int
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that keep a process to this device."""
+        """Variables that restrict a process to this device."""
         threads = {"OMP_NUM_THREADS": str(self.threads)}
         if not self.gpus:
             return threads
@@ -40,38 +40,42 @@ class Device:
 
 
 def gpu_count() -> int:
+    """Return how many GPUs this process sees."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def gpu_names() -> list[str]:
-    """What CUDA calls the GPUs that this process may see, in torch's order: Ray, Slurm or a user may have chosen."""
+    """Return CUDA's names of the GPUs that this process sees, in torch's order; Ray, Slurm or users may restrict it."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = chosen.split(",") if chosen else map(str, range(gpu_count()))
     return [name.strip() for name in names][: gpu_count()]
 
 
-def parallel_trainings(resources: Resources) -> int:
-    """How many single-device trainings may run at once on this machine."""
-    return max(1, gpu_count()) * resources.trainings_per_device
+def parallel_runs(resources: Resources) -> int:
+    """Return how many single-device runs fit on this machine at once."""
+    return max(1, gpu_count()) * resources.runs_per_device
 
 
 def threads_per_process(resources: Resources, processes: int = 1) -> int:
-    """Of a training of so many processes: as configured, or the cores shared evenly."""
+    """Return the threads per process of a run of so many processes: as configured, or the cores shared evenly."""
     gpus = gpu_count()
-    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.trainings_per_device))
+    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.runs_per_device))
     return threads if gpus else max(1, threads // processes)
 
 
 @contextmanager
 def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
-    """Wait for `processes` GPUs, or for the CPU where there is none, and hold them."""
+    """Wait for `processes` GPUs, or for the CPU if there is none, and hold them.
+
+    Raises ValueError for more processes than the machine has GPUs.
+    """
     gpus, threads = gpu_count(), threads_per_process(resources, processes)
     with ExitStack() as held:
         if not gpus:
             cpu = f"cpu-{socket.gethostname()}"  # the workspace may be shared by machines
-            _wait_for_slots(held, paths.STATE / "slots", [cpu], resources.trainings_per_device, 1)
+            _wait_for_slots(held, paths.STATE / "slots", [cpu], resources.runs_per_device, 1)
             yield Device((), threads)
             return
         if processes > gpus:
@@ -79,12 +83,12 @@ def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
         # GPUs belong to the machine, not to a workspace.
         folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
         names = [f"gpu-{name}".replace("/", "-") for name in gpu_names()]
-        taken = _wait_for_slots(held, folder, names, resources.trainings_per_device, processes)
+        taken = _wait_for_slots(held, folder, names, resources.runs_per_device, processes)
         yield Device(tuple(taken), threads)
 
 
 def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device: int, count: int) -> list[int]:
-    """Lock slots on `count` different devices, all or none, and return the devices' positions in `names`."""
+    """Lock a slot on each of `count` devices, all or none, and return the devices' positions in `names`."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     while True:
         with ExitStack() as attempt:
@@ -99,6 +103,7 @@ def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device:
 
 
 def _try_device(attempt: ExitStack, folder: Path, name: str, per_device: int) -> bool:
+    """Lock a free slot of a device, if there is one; `attempt` holds it."""
     for slot in range(per_device):
         file: IO[str] = (folder / f"{name}-{slot}.lock").open("w")
         try:

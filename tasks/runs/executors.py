@@ -1,4 +1,4 @@
-"""Where trainings that do not need each other run: in threads of this machine, or over a Ray cluster."""
+"""Task runners for independent runs: threads of this machine, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from urllib.parse import urlsplit
 from prefect import get_client
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.runs.devices import parallel_trainings
+from tasks.runs.devices import parallel_runs
 from tasks.views.mlflow_runs import Tracker
+from tasks.workspace.fresh import FRESH_SINCE
 from velocitune_core.config import ConfigError, Params, Resources
 
 
 @contextmanager
 def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
-    """A task runner as `proxies.runner` says; what is submitted inside asks for devices for a proxy.
+    """Yield the task runner that `proxies.runner` names; tasks submitted inside reserve the devices of a proxy.
 
-    Ray is the cluster that RAY_ADDRESS names, or the one on this machine, or, where there is none, one made for the
-    occasion. Its nodes need the workspace under the same path. Raises ConfigError if no node has room for a training.
+    Ray is the cluster that RAY_ADDRESS names, or the one on this machine, or, if there is none, a temporary one. Its
+    nodes need the workspace under the same path. Raises ConfigError if no node can hold a run.
     """
     if params.proxies.runner == "local":
-        with ThreadPoolTaskRunner(max_workers=parallel_trainings(params.resources)) as runner:
+        with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
             yield runner
         return
     import ray
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
 
-    Tracker(params)  # makes the parent run, or every worker would make its own
+    Tracker(params)  # creates the parent run, or every worker would create its own
     with RayTaskRunner(init_kwargs={"runtime_env": {"worker_process_setup_hook": _entering(Path.cwd())}}) as runner:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         share = share_of_node(params.resources, params.proxies.processes, [node["Resources"] for node in nodes])
@@ -45,12 +46,12 @@ def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
 
 
 def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str, float]]) -> dict[str, float]:
-    """What one training asks Ray for: GPUs for its processes where any node has some, and CPUs for its threads.
+    """Return the resources that one run reserves: GPUs for its processes if any node has some, CPUs for its threads.
 
     Args:
-        nodes: what Ray says that each node has: `CPU` and `GPU`, neither if there is none.
+        nodes: the resources of each node by Ray's names, `CPU` and `GPU`; a name is missing if there are none.
 
-    Raises ConfigError if no node has as much.
+    Raises ConfigError if no node has as many.
     """
     gpus = max(node.get("GPU", 0.0) for node in nodes)
     if gpus:
@@ -58,7 +59,7 @@ def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str,
             raise ConfigError(
                 f"proxies.processes: {processes} need as many GPUs, the largest node of the Ray cluster has {gpus:g}"
             )
-        needed = processes if processes > 1 else 1 / resources.trainings_per_device  # Ray shares one, but not several
+        needed = processes if processes > 1 else 1 / resources.runs_per_device  # Ray can split one GPU, not several
         return {"num_gpus": float(needed), "num_cpus": float(processes)}
     cpus = [node["CPU"] for node in nodes if node.get("CPU")]
     threads = (resources.threads or 1) * processes
@@ -67,13 +68,15 @@ def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str,
             f"a proxy needs {threads} CPUs (resources.threads × proxies.processes), and the largest node of the Ray "
             f"cluster has {max(cpus, default=0):g}; lower them, or start nodes with more (`ray start --num-cpus`)"
         )
-    even = min(cpus) // resources.trainings_per_device
+    even = min(cpus) // resources.runs_per_device
     return {"num_cpus": float(threads if resources.threads else max(threads, even))}
 
 
 def worker_variables(one_machine: bool) -> dict[str, str]:
-    """Environment of the workers: our code, and the Prefect server of this run where they can reach it."""
+    """Return the environment of the workers: this code, and the Prefect server of this run if they can reach it."""
     variables = {"PYTHONPATH": str(Path.cwd()), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    if FRESH_SINCE in os.environ:
+        variables[FRESH_SINCE] = os.environ[FRESH_SINCE]
     with get_client(sync_client=True) as client:
         server = str(client.api_url)
     if one_machine or not _is_loopback(urlsplit(server).hostname or ""):

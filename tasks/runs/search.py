@@ -1,4 +1,4 @@
-"""Runs before a run: strategies whose weights are found in a search, and then held."""
+"""Strategies whose domain weights are found in a search and then held constant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.runs.jobs import search_job, with_weights
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import run_folder
 from velocitune_core.contracts import TrainResult
 from velocitune_core.model.io import model_digest
 from velocitune_core.strategies import strategy_class
@@ -15,16 +15,20 @@ from velocitune_core.train.job import TrainJob
 
 @dataclass(frozen=True)
 class Search:
-    """What was spent on finding weights."""
+    """What the search for domain weights cost; nothing without a search."""
 
     tokens: int = 0
     seconds: float = 0.0
 
 
 def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], TrainResult]) -> tuple[TrainJob, Search]:
-    """Search, beside the trained reference if the strategy needs one, and return the job under the weights found.
+    """Run the search of a job, and return the job under the domain weights found and what the search cost.
 
-    Those are the mean weights of the search, held constant. A job that does not search comes back as it is.
+    The weights are the mean over the search, held constant. A job without a search is returned as it is.
+
+    Args:
+        reference: run whose model a strategy compares losses with; it is run first if the strategy needs one.
+        run: runs a job and returns its result.
     """
     if job.strategy.search is None:
         return job, Search()

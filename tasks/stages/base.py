@@ -1,4 +1,4 @@
-"""The embedded base model: a tokenizer and a small Llama trained from scratch on some of the domains."""
+"""Stage `base`: a tokenizer and a small Llama, trained from scratch on some of the domains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from prefect import task
 
 from tasks.runs.jobs import base_domains, base_job
-from tasks.runs.launch import run_folder, run_training
+from tasks.runs.launch import run_training
+from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import PackingBar, TerminalWatcher
@@ -32,7 +33,7 @@ UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
 
 @task(name="build untrained model")
 def build_untrained(params: Params) -> None:
-    """A tokenizer trained on the training side of the base's domains, and a model with random weights."""
+    """Train a tokenizer on the training documents of the base's domains; write it with a randomly initialised model."""
     base = _base(params)
     texts = chain.from_iterable(_training_texts(params, name) for name in base_domains(params))
     tokenizer = train_tokenizer(texts, base.vocabulary_size)
@@ -42,7 +43,7 @@ def build_untrained(params: Params) -> None:
 
 @task(name="pack base domains")
 def pack_base(params: Params) -> dict[str, DomainManifest]:
-    """All that the base's domains have: their share of the later mixture may be smaller."""
+    """Pack all documents of the base's domains; the later mixture may take fewer."""
     tokenizer = load_tokenizer(str(UNTRAINED))
     packed = {}
     for name in base_domains(params):
@@ -54,7 +55,7 @@ def pack_base(params: Params) -> dict[str, DomainManifest]:
 
 @task(name="train base")
 def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
-    """Train the base and put it into models/base."""
+    """Train the base model and write it to models/base."""
     job = base_job(params, UNTRAINED, domains, PACKED)
     tracker = Tracker(params)
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job).name)]
@@ -65,7 +66,7 @@ def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResul
 
 
 def _training_texts(params: Params, name: str) -> Iterator[str]:
-    malformed = MalformedRows(params.data.malformed_rows)
+    malformed = MalformedRows(params.data.max_malformed_rows)
     documents = read_documents(params.domains[name].source, Path(params.data.path), malformed)
     held_out = params.data.held_out_fraction
     return (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))

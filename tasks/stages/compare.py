@@ -10,8 +10,9 @@ from pathlib import Path
 from prefect import task
 
 from tasks.runs.devices import gpu_count
-from tasks.runs.jobs import compared_job, initial_weights, with_weights
-from tasks.runs.launch import may_be_retried, run_folder, run_training
+from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
+from tasks.runs.launch import may_be_retried, run_training
+from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
 from tasks.stages.downstream import Questions, evaluate_downstream
 from tasks.stages.proxies import read_proxies
@@ -46,9 +47,9 @@ def side_by_side(params: Params) -> Params:
 
     (A small model gains little from a second thread, and two processes of two threads each slow each other down.)
     """
-    if gpu_count() or params.resources.trainings_per_device > 1:
+    if gpu_count() or params.resources.runs_per_device > 1:
         return params
-    resources = params.resources.model_copy(update={"trainings_per_device": os.cpu_count() or 1, "threads": 1})
+    resources = params.resources.model_copy(update={"runs_per_device": os.cpu_count() or 1, "threads": 1})
     return params.model_copy(update={"resources": resources})
 
 
@@ -125,7 +126,7 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
         retained=without_gap if settings.retained is None else list(settings.retained),
         initial=initial.losses,
         targets=targets,
-        initial_domain_weights=initial_weights(params, manifest),
+        initial_domain_weights=initial_domain_weights(params, manifest),
         domain_tokens={name: domain.train.tokens for name, domain in manifest.domains.items()},
         proxy_tokens=sum(proxy.tokens for proxy in proxies),
         proxy_seconds=sum(proxy.seconds for proxy in proxies),
@@ -162,4 +163,4 @@ def finished_before(params: Params) -> int:
     targets = Targets.read(paths.TARGETS)
     independent = [(label, seed) for label, seed in runs_in_order(params) if parent_of(params, label) is None]
     jobs = [compared_job(params, manifest, initial, targets, label, seed) for label, seed in independent]
-    return sum((run_folder(job) / "result.json").exists() for job in jobs if job.strategy.search is None)
+    return sum(finished_result(job) is not None for job in jobs if job.strategy.search is None)

@@ -102,7 +102,7 @@ def evaluate_downstream(model_folder: Path, questions: Questions, params: Params
             for name, found in tasks.items()
         }
         torch.nn.Module.to(model, device)
-        scores = score(model, encoded, batch_tokens=params.downstream.batch_tokens, device=device)
+        scores = score(model, encoded, batch_tokens=params.resources.downstream_batch_tokens, device=device)
     tasks = {
         family: {name: _result(scores[name], questions.excluded[name]) for name in found}
         for family, found in questions.families.items()
@@ -163,7 +163,7 @@ def run_downstream(downstream: Callable[[list[Path]], object], arguments: Sequen
 def _documents(params: Params) -> Iterator[str]:
     """Yield every text that a model of this workspace may have been trained on, and the held-out ones."""
     for domain in params.domains.values():
-        malformed = MalformedRows(params.data.malformed_rows)
+        malformed = MalformedRows(params.data.max_malformed_rows)
         for document in read_documents(domain.source, Path(params.data.path), malformed):
             yield document.text
 

@@ -45,7 +45,7 @@ def pack(name: str, params: Params) -> DomainManifest:
 @task(task_run_name="read through {name}")
 def read_through(name: str, params: Params) -> int:
     """Read a whole domain and return its number of documents, so that malformed rows show before any computation."""
-    malformed = MalformedRows(params.data.malformed_rows)
+    malformed = MalformedRows(params.data.max_malformed_rows)
     documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
     _warn_of_malformed(name, malformed)
     return documents

@@ -1,4 +1,4 @@
-"""Proxy runs: one task each, so that they fan out, are retried alone, and fail alone."""
+"""Stage `proxies`: one task per proxy run, so that each is scheduled, retried and fails by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from prefect import task
 from prefect.states import State
 
 from tasks.runs.jobs import proxy_name
-from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_folder, run_training
+from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
+from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
@@ -26,12 +27,12 @@ HOW_TO_RETRY = "`dvc repro --force --single-item proxies` trains what is missing
 
 
 class ProxiesFailedError(RuntimeError):
-    """Too few proxies finished for any law; those that did stay in runs/ and are not run again."""
+    """Too few proxies finished for a scaling law; the results of those that did are kept in runs/ and reused."""
 
 
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
 def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
-    """Run a proxy, or take what an earlier run of the same proxy left."""
+    """Run a proxy, or take the result of a finished run of the same recipe."""
     tracker = Tracker(params)
     tags = {"velocitune.fraction": f"{job.fraction:g}", "velocitune.seed": str(job.training.seed)}
     child = tracker.child(job.name, run_folder(job).name, tags)
@@ -50,10 +51,10 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
 
 
 def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:
-    """Results of the proxies that finished; those that failed for good are named in a warning.
+    """Return the results of the proxies that finished; those that failed after all retries are named in a warning.
 
-    Raises ProxiesFailedError with the first failure where fewer than three sizes are left: no law fits them; and
-    TrainingStoppedError where one was stopped on request, since it did not fail.
+    Raises ProxiesFailedError from the first failure if fewer than three sizes are left, and TrainingStoppedError if a
+    proxy was stopped on request.
     """
     results: list[ProxyResult] = []
     failed: dict[str, Any] = {}
@@ -70,15 +71,17 @@ def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResul
     named, sizes = ", ".join(failed), len({result.fraction for result in results})
     if sizes < FEWEST_PROXIES:
         raise ProxiesFailedError(
-            f"{named} failed, and a law needs proxies of at least {FEWEST_PROXIES} sizes, not {sizes}; mend the cause "
-            "and run the stage again, which trains only these"
+            f"{named} failed, and a scaling law needs proxies of at least {FEWEST_PROXIES} sizes, not {sizes}; "
+            "fix the cause and run the stage again, which trains only these"
         ) from next(iter(failed.values()))
-    logger.warning("%s failed for good: targets will rest on the other %d; %s", named, len(results), HOW_TO_RETRY)
+    logger.warning(
+        "%s failed after all retries: targets will be fitted to the other %d; %s", named, len(results), HOW_TO_RETRY
+    )
     return results
 
 
 def missing_proxies(settings: Proxies, results: Sequence[ProxyResult]) -> list[str]:
-    """Names of the proxies that were asked for and have left no result."""
+    """Return the names of the configured proxies without a result."""
     found = {result.name for result in results}
     wanted = [proxy_name(fraction, seed) for seed in settings.seeds for fraction in settings.fractions]
     return [name for name in wanted if name not in found]
@@ -86,13 +89,13 @@ def missing_proxies(settings: Proxies, results: Sequence[ProxyResult]) -> list[s
 
 @task(name="write proxies")
 def write_proxies(results: list[ProxyResult]) -> None:
-    """results/proxies/<name>.json each; those of other settings go."""
+    """Write results/proxies/<name>.json for each, and remove those of other settings."""
     with replacing(paths.PROXIES) as folder:
         for result in results:
             result.write(folder / f"{result.name}.json")
 
 
 def read_proxies() -> list[ProxyResult]:
-    """All of results/proxies, in order of seed and fraction."""
+    """Return all of results/proxies, in order of seed and fraction."""
     results = [ProxyResult.read(path) for path in paths.PROXIES.glob("*.json")]
     return sorted(results, key=lambda result: (result.seed, result.fraction))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import yaml
 from prefect import task
 
-from tasks.runs.jobs import initial_weights, proxy_jobs, reference_job, training_job
-from tasks.runs.launch import run_folder
+from tasks.runs.jobs import initial_domain_weights, proxy_jobs, reference_job, training_job
+from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
 from tasks.stages.proxies import read_proxies
 from tasks.views.publish import PublishedRun
@@ -38,7 +38,7 @@ def read_results(params: Params) -> ReportData:
         proxies=tuple(read_proxies()),
         targets=Targets.read(paths.TARGETS),
         train=TrainResult.read(paths.TRAIN),
-        initial_domain_weights=initial_weights(params, manifest),
+        initial_domain_weights=initial_domain_weights(params, manifest),
         config=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from prefect import task
 from tqdm import tqdm
 
-from tasks.runs.jobs import token_budget
+from tasks.runs.budget import token_budget
 from tasks.stages.proxies import HOW_TO_RETRY, missing_proxies, read_proxies
 from tasks.workspace import paths
 from velocitune_core.config import Params

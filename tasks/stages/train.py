@@ -1,4 +1,4 @@
-"""The continual pretraining itself."""
+"""Stage `train`: the continual pretraining."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 from prefect import task
 
 from tasks.runs.jobs import reference_job, training_job
-from tasks.runs.launch import run_folder, run_training
+from tasks.runs.launch import run_training
+from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
@@ -21,9 +22,9 @@ from velocitune_core.train.job import TrainJob
 
 @task(name="train")
 def train_model(params: Params) -> TrainResult:
-    """Train under the configured strategy; results/train.json, results/events.jsonl and models/trained.
+    """Train under the configured strategy; write results/train.json, results/events.jsonl and models/trained.
 
-    A strategy whose weights are found in a search costs two more trainings of the same length.
+    A strategy that searches for its weights takes the search's run first, and a reference model's if it needs one.
     """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
 

@@ -111,7 +111,7 @@ class Tracker:
             self._experiment = self._client.create_experiment(settings.experiment, place)
         else:
             self._experiment = experiment.experiment_id
-        config = self._params.model_dump_json()
+        config = json.dumps(self._params.recipe(), sort_keys=True)  # another way of running is the same run
         digest = sha256(config.encode()).hexdigest()[:16]
         name = f"{self._params.strategy.name}-{digest[:6]}"
         self._parent = self._find_or_create(f"{CONFIG_TAG}` = '{digest}'", name, {CONFIG_TAG: digest, **_git_tags()})
@@ -151,6 +151,7 @@ class RunWatcher:
     def __init__(self, client: MlflowClient | None, run_id: str) -> None:
         self._client, self.run_id = client, run_id
         self._buffer: list[Metric] = []
+        self._precision: str | None = None  # until it is logged
         self._finished = False
         self._ended: int | None = None  # time of the last event, in milliseconds since 1970
 
@@ -159,6 +160,8 @@ class RunWatcher:
             return
         from mlflow.entities import Metric
 
+        if isinstance(event, events.Started):
+            self._precision = event.precision
         milliseconds = round(event.time * 1000)
         self._buffer += [Metric(key, value, milliseconds, event.step) for key, value in metrics_of(event)]
         self._finished = isinstance(event, events.Finished)
@@ -168,6 +171,9 @@ class RunWatcher:
         if self._client is None:
             return
         try:
+            if self._precision is not None:
+                self._client.log_param(self.run_id, "precision", self._precision)
+                self._precision = None
             while self._buffer:
                 self._client.log_batch(self.run_id, metrics=self._buffer[:BATCH])
                 del self._buffer[:BATCH]

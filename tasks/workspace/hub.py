@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tasks.workspace import paths
-from velocitune_core.config import load_params
+from tasks.workspace.params_file import read_params
 from velocitune_core.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def fetch_model(model: str) -> None:
 
 def fetch_named_model() -> None:
     """Fetch the model that model.path of params.yaml names, if it is a hub id."""
-    fetch_model(load_params(paths.PARAMS).model.path)
+    fetch_model(read_params().model.path)
 
 
 def main() -> int:

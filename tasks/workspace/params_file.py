@@ -1,8 +1,12 @@
-"""Parameters of a run, written into params.yaml: what ran is what the file says, for DVC, for git and for people."""
+"""params.yaml of a workspace: read once for a whole run, and changed by overrides, as DVC and git record the file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import sha256
 from io import StringIO
 from typing import Any
 
@@ -11,9 +15,76 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.workspace import paths
-from velocitune_core.config import ConfigError, parse_params
+from velocitune_core.config import ConfigError, Params, load_params_from, parse_params
 from velocitune_core.files import write_text
 from velocitune_core.strategies import check_strategy
+
+
+class ParamsChangedError(ValueError):
+    """params.yaml was edited while a run that had read it was going on."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The content of params.yaml at one moment."""
+
+    content: bytes
+
+    def unchanged(self) -> bool:
+        """Return whether the file still has this content."""
+        try:
+            return sha256(paths.PARAMS.read_bytes()).digest() == sha256(self.content).digest()
+        except OSError:
+            return False
+
+    def check_committed(self, uncommitted: Sequence[str]) -> None:
+        """Raise ParamsChangedError if stages ran that were not committed to DVC, because the file had changed."""
+        if uncommitted:
+            raise ParamsChangedError(
+                f"{paths.PARAMS} was edited during the run: {', '.join(uncommitted)} ran under the settings of its "
+                "start and were not committed to DVC, which would record the edited file as what made them; run "
+                "again, under either file: runs that finished are not repeated"
+            )
+
+
+_snapshot: ContextVar[Snapshot | None] = ContextVar("snapshot", default=None)
+
+
+@contextmanager
+def params_snapshot() -> Iterator[Snapshot]:
+    """Read params.yaml once: inside, `read_params` returns these settings whatever happens to the file.
+
+    Inside another snapshot, it is that one. Raises ConfigError if there is no file.
+    """
+    if (outer := _snapshot.get()) is not None:
+        yield outer
+        return
+    token = _snapshot.set(Snapshot(_content()))
+    try:
+        snapshot = _snapshot.get()
+        assert snapshot is not None
+        yield snapshot
+    finally:
+        _snapshot.reset(token)
+
+
+def read_params() -> Params:
+    """Return the settings of the snapshot, or of the file. Raises ConfigError for a missing or invalid file."""
+    return load_params_from(_content(), str(paths.PARAMS))
+
+
+def params_tree() -> Any:
+    """Return the settings as YAML reads them, without defaults. Raises YAMLError or UnicodeDecodeError."""
+    return pyyaml.safe_load(_content().decode("utf-8"))
+
+
+def _content() -> bytes:
+    if (snapshot := _snapshot.get()) is not None:
+        return snapshot.content
+    try:
+        return paths.PARAMS.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{paths.PARAMS}: no such file; run from the folder that holds {paths.PARAMS}") from None
 
 
 def override_params(overrides: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from tasks.workspace import paths
-from tasks.workspace.params_file import overridden_text
-from velocitune_core.config import ConfigError, Params, load_params, parse_params
+from tasks.workspace.params_file import overridden_text, params_tree, read_params
+from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.recipes.embedded import EMBEDDED
@@ -27,7 +27,7 @@ def checked_params(comparing: bool = False) -> Params:
     Raises ConfigError with every problem that can be found before work starts.
     """
     try:
-        params = load_params(paths.PARAMS)
+        params = read_params()
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
@@ -46,10 +46,10 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
     Raises ConfigError with every problem of the settings themselves.
     """
     if overrides:
-        load_params(paths.PARAMS)  # reports problems of the file itself
+        read_params()  # reports problems of the file itself
         params = parse_params(yaml.safe_load(overridden_text(overrides)))
     else:
-        params = load_params(paths.PARAMS)
+        params = read_params()
     problems = [*_base_problems(params), *_strategy_problems(params)]
     _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
     return params
@@ -63,7 +63,7 @@ def _refuse(problems: Sequence[str]) -> None:
 def _strategy_problems_beside_others() -> list[str]:
     """Return problems of the strategy in a file that has other problems."""
     try:
-        strategy = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["strategy"]
+        strategy = params_tree()["strategy"]
         name, options = strategy["name"], strategy.get("options") or {}
         return [f"  {problem}" for problem in check_strategy(name, options, ["any"])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
@@ -131,7 +131,7 @@ def _runner_problems(params: Params) -> list[str]:
 
 def _unwatched_keys(pipeline: Path) -> list[str]:
     """Return keys that a dvc.yaml watches and params.yaml omits: DVC cannot see defaults."""
-    tree = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    tree = params_tree()
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values()
     watched = sorted({key for stage in stages for key in stage.get("params", [])})
     return [f"{key}: missing, and {pipeline} watches it; set it" for key in watched if not _has(tree, key)]

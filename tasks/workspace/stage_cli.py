@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace.folder import run_in
+from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
 from tasks.workspace.prefect_logging import shorten_user_errors
 
@@ -83,12 +84,38 @@ def flow_command() -> Iterator[None]:
         yield
 
 
-def run_stage(stage: Callable[[], object], *, comparing: bool = False, arguments: Sequence[str] | None = None) -> None:
-    """Command line of a stage: check everything, hold the workspace, run."""
+def add_fresh(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--fresh`."""
+    parser.add_argument(
+        "--fresh", action="store_true", help="start runs over, instead of taking or continuing what earlier ones left"
+    )
+
+
+def run_stage(
+    stage: Callable[[], object],
+    *,
+    comparing: bool = False,
+    trains: bool = False,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Command line of a stage: check everything, hold the workspace, run.
+
+    Args:
+        trains: whether the stage starts runs, and so has the option `--fresh`.
+    """
+    from tasks.workspace.params_file import params_snapshot
     from tasks.workspace.preflight import checked_params
 
-    parse(command_line(), arguments)
-    run_flow(stage, lambda: checked_params(comparing))
+    def run() -> None:
+        with params_snapshot():
+            stage()
+
+    parser = command_line()
+    if trains:
+        add_fresh(parser)
+    given = parse(parser, arguments)
+    with starting_over(trains and given.fresh):
+        run_flow(run, lambda: checked_params(comparing))
 
 
 def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
@@ -108,12 +135,13 @@ def run_pipeline(
     parser.add_argument(
         "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
     )
+    add_fresh(parser)
     given = parse(parser, arguments)
     with flow_command():
         overrides = overrides_of(given)
         with exclusive():  # params.yaml is not changed while another run reads it
             settle_params(overrides, given.compare)  # before Prefect takes seconds to start
-            pipeline(goal="compare" if given.compare else "report")
+            pipeline(goal="compare" if given.compare else "report", fresh=given.fresh)
         if not given.compare:
             show_results()
 

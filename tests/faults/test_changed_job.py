@@ -1,4 +1,4 @@
-"""A run whose settings, data or model changed between a kill and its resumption."""
+"""A run whose execution, recipe, data or model changed between a kill and its resumption."""
 
 from __future__ import annotations
 
@@ -9,16 +9,55 @@ import pytest
 from faults import train_here, warnings
 from tiny import job
 
-from velocitune_core.train.events import Event, Stepped
+from velocitune_core.config import Execution
+from velocitune_core.train.events import Event, Started, Stepped
 
 
 class Killed(Exception):
-    """Leaves the training where it stands, as a kill would."""
+    """Leaves the run where it stands, as a kill would."""
 
 
 def kill(event: Event) -> None:
     if isinstance(event, Stepped) and event.step == 6:
         raise Killed
+
+
+OTHER_EXECUTION: dict[str, Any] = {  # a value for every field that the tiny job does not have
+    "micro_batch_sequences": 2,
+    "evaluation_micro_batch_sequences": 3,
+    "activation_checkpointing": True,
+    "compile": "always",
+    "log_every_steps": 2,
+    "checkpoint_every_steps": 3,
+    "checkpoints_kept": 1,
+    "on_save_failure": "stop",
+}
+
+
+def test_every_execution_setting_is_tried() -> None:
+    assert OTHER_EXECUTION.keys() == Execution.model_fields.keys()
+
+
+@pytest.mark.parametrize("field", Execution.model_fields)
+def test_a_killed_run_resumes_under_any_other_execution(
+    tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    if field == "compile":  # whether layers are compiled is looked at; compiling them takes a C++ compiler and minutes
+        monkeypatch.setattr("torch.nn.Module.compile", lambda module: None)
+    tree = job(tiny_inputs, tmp_path / "run", execution__checkpoint_every_steps=2, total_steps=8)
+    unbroken = train_here({**tree, "output": str(tmp_path / "unbroken")})
+    with pytest.raises(Killed):
+        train_here(tree, kill)
+    assert tree["execution"].get(field, Execution.model_fields[field].default) != OTHER_EXECUTION[field]
+    tree["execution"][field] = OTHER_EXECUTION[field]
+    resumed = train_here(tree)
+    (started,) = [event for event in resumed if isinstance(event, Started)]
+    assert started.resumed_from is not None and started.resumed_from >= 4 and warnings(resumed) == []
+    assert losses(resumed)[8] == pytest.approx(losses(unbroken)[8], abs=1e-5)
+
+
+def losses(logged: list[Event]) -> dict[int, float]:
+    return {event.step: event.loss for event in logged if isinstance(event, Stepped)}
 
 
 CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -31,18 +70,20 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["domains.code.train_sha256: '", "' → '1'"],
     ),
     "model": ({"model_sha256": "1"}, ["model_sha256: '' → '1'"]),
+    "precision": ({"training__precision": "bfloat16"}, ["training.precision: 'float32' → 'bfloat16'"]),
+    "length": ({"total_steps": 12}, ["total_steps: 8 → 12"]),  # the cosine schedule is of all steps
 }
 
 
 @pytest.mark.parametrize(("changes", "lines"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_job_is_refused_with_what_differs(
+def test_a_changed_recipe_is_refused_with_what_differs(
     tiny_inputs: Path, tmp_path: Path, changes: dict[str, Any], lines: list[str]
 ) -> None:
-    tree = job(tiny_inputs, tmp_path / "run", training__checkpoint_every_steps=2)
+    settings = {"execution__checkpoint_every_steps": 2, "total_steps": 8}
     with pytest.raises(Killed):
-        train_here(tree, kill)
-    changed = job(tiny_inputs, tmp_path / "run", training__checkpoint_every_steps=2, **changes)
-    with pytest.raises(ValueError, match="belongs to another job") as refused:
+        train_here(job(tiny_inputs, tmp_path / "run", **settings), kill)
+    changed = job(tiny_inputs, tmp_path / "run", **settings | changes)
+    with pytest.raises(ValueError, match="belongs to another recipe") as refused:
         train_here(changed)
     for line in lines:
         assert line in str(refused.value)

@@ -53,7 +53,7 @@ class FullFromTheFirstSaveOn:
 def test_training_goes_on_without_the_checkpoint_and_says_what_it_needs(
     tiny_inputs: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
-    tree = job(tiny_inputs, tmp_path / "run", training__checkpoint_every_steps=4)
+    tree = job(tiny_inputs, tmp_path / "run", execution__checkpoint_every_steps=4)
     said = train_here(tree, FullFromTheFirstSaveOn(checkpoints, relieve=True))
     assert isinstance(said[-1], Finished)
     problems = [message for message in warnings(said) if "cannot be saved" in message]
@@ -67,7 +67,7 @@ def test_training_goes_on_without_the_checkpoint_and_says_what_it_needs(
 def test_a_run_that_is_to_stop_stops_with_its_last_checkpoint(
     tiny_inputs: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
-    changes = {"training__checkpoint_every_steps": 4, "training__on_save_failure": "stop"}
+    changes = {"execution__checkpoint_every_steps": 4, "execution__on_save_failure": "stop"}
     tree = job(tiny_inputs, tmp_path / "run", **changes)
     with pytest.raises(TrainingError, match=r"on_save_failure is stop: .*step-00000008: cannot be saved"):
         train_here(tree, FullFromTheFirstSaveOn(checkpoints, relieve=False))
@@ -86,7 +86,7 @@ def test_a_stop_that_could_not_save_does_not_say_that_it_did(
         FullFromTheFirstSaveOn(checkpoints, relieve=False)(event)
         stop.extend([event] if event.step == 10 else [])
 
-    tree = job(tiny_inputs, tmp_path / "run", training__checkpoint_every_steps=4)
+    tree = job(tiny_inputs, tmp_path / "run", execution__checkpoint_every_steps=4)
     with pytest.raises(Exception, match="stopped after step") as stopped:
         train_here(tree, fill_and_ask_to_stop, should_stop=lambda: bool(stop))
     assert "cannot be saved" in warnings(stopped.value.said)[-1]  # type: ignore[attr-defined]

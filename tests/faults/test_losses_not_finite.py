@@ -52,7 +52,7 @@ def weights(output: Path) -> dict[str, np.ndarray]:
 
 
 def settings(inputs: Path, output: Path, **changes: Any) -> dict[str, Any]:
-    return job(inputs, output, **{"training__checkpoint_every_steps": 1, **changes})
+    return job(inputs, output, **{"execution__checkpoint_every_steps": 1, **changes})
 
 
 def test_an_update_that_is_not_finite_is_skipped_told_and_not_saved(inputs: Path, tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ def test_a_held_out_loss_that_is_not_finite_holds_the_weights_until_the_next_eva
     assert all(np.isfinite(list(each.values())).all() for step, each in losses.items() if step != 15)
     assert steps_of(Reweighted, said) == [0, 5, 10, 20, 25, 30, 35, 40]  # none at 15
     (warning,) = warnings(said)
-    assert warning == "step 15: held-out loss of ['general'] is not finite: weights stay as they are"
+    assert warning == "step 15: held-out loss of ['general'] is not finite: the domain weights stay as they are"

@@ -44,7 +44,7 @@ def trainings(name: str):
 if __name__ == "__main__":
     trainings("short")
 """
-FEW_EVENTS = {"training__log_every_steps": 5, "evaluation__every_steps": 500}
+FEW_EVENTS = {"execution__log_every_steps": 5, "evaluation__every_steps": 500}
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     (folder / "prefect.toml").write_text((PROJECT / "prefect.toml").read_text())
     (folder / "flow.py").write_text(FLOW)
     for name, steps in {"endless": 10**6, "short": 1500}.items():
-        changes = {**FEW_EVENTS, "training__checkpoint_every_steps": 10**6, "total_steps": steps, "name": name}
+        changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": steps, "name": name}
         (folder / f"{name}.json").write_text(json.dumps(job(tiny_inputs, folder / "unused", **changes)))
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from tasks.runs.jobs import proxy_jobs
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import Comparison, InitialLosses, Manifest, ProxyResult, Targets, TrainResult
@@ -274,17 +274,17 @@ def test_the_pipeline_after_dvc_repro_skips_everything(workspace: Workspace) -> 
 @pytest.mark.usefixtures("first_run")
 def test_edited_code_of_the_core_makes_results_stale_for_dvc_and_for_runs(workspace: Workspace) -> None:
     strategy = workspace.folder / "velocitune_core/strategies/velocitune.py"
-    before, taken = strategy.read_text(), training_folders(workspace)
-    assert all((workspace.folder / folder / "result.json").exists() for folder in taken)
-    strategy.write_text(before + "\n# an edit\n")
+    before, everything = strategy.read_text(), {"training", *PROXIES}
+    assert finished_runs(workspace) == everything
     try:
+        strategy.write_text(before + "\n# a comment\n")
+        assert stale(workspace) == {"train"} and finished_runs(workspace) == everything
+        strategy.write_text(before + "\nAN_EDIT = 1\n")
         assert stale(workspace) == {"train"}
-        other = training_folders(workspace)
+        assert finished_runs(workspace) == set(PROXIES)  # not the run under that strategy
     finally:
         strategy.write_text(before)
-    assert other[0] != taken[0] and other[1:] == taken[1:]  # the training under that strategy, and no static proxy
-    assert not (workspace.folder / other[0]).exists()
-    assert stale(workspace) == set()
+    assert finished_runs(workspace) == everything and stale(workspace) == set()
 
 
 @pytest.mark.usefixtures("first_run")
@@ -334,7 +334,7 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 
     obstacles[0.55].unlink()
     said = workspace.run("flows.proxies")
-    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed for good" in said
+    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed after all retries" in said
     assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run("flows.targets")
     targets = Targets.read(workspace.folder / "results/targets.json")
     assert targets.missing_proxies == ["proxy-0_35-seed-1"]
@@ -365,7 +365,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["compare"] = {"seeds": [1], "frontier": ["static", "uniform"], "runs": runs}
     tree["proxies"] = {"fractions": [0.2, 0.4, 0.6, 0.8], "seeds": [1], "evaluations": 2, "retries": 0}
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
-    tree["resources"] = {"trainings_per_device": 2, "threads": 1}
+    tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
     said = workspace.run("flows.pipeline", "--compare")
     assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
@@ -417,21 +417,21 @@ def proxy_jobs_of(workspace: Workspace) -> list[TrainJob]:
         return proxy_jobs(load_params(Path("params.yaml")), Manifest.read(Path("prepared/manifest.json")))
 
 
-def training_folders(workspace: Workspace) -> list[str]:
-    """Where the training and the proxies run, as the code of the workspace has it."""
-    return workspace.run_code(TRAINING_FOLDERS).split()
+def finished_runs(workspace: Workspace) -> set[str]:
+    """Names of the training and the proxies that have a result of the workspace's code."""
+    return set(workspace.run_code(FINISHED_RUNS).split())
 
 
-TRAINING_FOLDERS = """
+FINISHED_RUNS = """
 from pathlib import Path
 from tasks.workspace import paths
 from tasks.runs.jobs import proxy_jobs, training_job
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import finished_result
 from velocitune_core.config import load_params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets
 params, manifest = load_params(Path("params.yaml")), Manifest.read(paths.MANIFEST)
 training = training_job(params, manifest, InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS))
-print(*(run_folder(job) for job in [training, *proxy_jobs(params, manifest)]))
+print(*(job.name for job in [training, *proxy_jobs(params, manifest)] if finished_result(job)))
 """
 
 

@@ -84,7 +84,7 @@ def test_a_plan_for_machines_with_times(workspace: Path) -> None:
 
 def test_a_plan_for_people(workspace: Path, ask: Callable[..., str]) -> None:
     before = files(workspace)
-    said = ask("--no-probe", "--fits", "1MB", "-S", "training.micro_batch_sequences=4")
+    said = ask("--no-probe", "--fits", "1MB", "-S", "execution.micro_batch_sequences=4")
     assert files(workspace) == before
     for word in ("base", "proxies", "train", "total", "FLOPs", "memory per device", "disk", "37,024", "max_tokens"):
         assert word in said

@@ -14,7 +14,7 @@ from velocitune_core.train import events
 
 FOLDER = Path(__file__).parent / "curves"
 STEPS = 20
-MICRO_BATCH, ACTIVATION_CHECKPOINTING = "training__micro_batch_sequences", "training__activation_checkpointing"
+MICRO_BATCH, ACTIVATION_CHECKPOINTING = "execution__micro_batch_sequences", "execution__activation_checkpointing"
 IN_FLOAT32, IN_BFLOAT16 = {"training__precision": "float32"}, {"training__precision": "bfloat16"}
 
 

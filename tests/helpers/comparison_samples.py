@@ -35,6 +35,7 @@ def run(
     result = TrainResult(
         name=f"{label}-s{seed}",
         strategy=label,
+        precision="float32",
         steps=steps,
         tokens=tokens,
         parameters=1,

@@ -18,7 +18,7 @@ from velocitune_core.train.events import Event, Warned
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.trainer import Trainer
 
-SAVE_OFTEN = {"training__checkpoint_every_steps": 4}
+SAVE_OFTEN = {"execution__checkpoint_every_steps": 4}
 
 
 def train_here(tree: dict[str, Any], act: Callable[[Event], None] = lambda event: None, **options: Any) -> list[Event]:

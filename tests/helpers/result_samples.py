@@ -151,6 +151,7 @@ def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainRes
     return TrainResult(
         name="train",
         strategy=strategy,
+        precision="float32",
         steps=steps,
         tokens=BUDGET,
         parameters=1_600_000,

@@ -73,18 +73,21 @@ def job(inputs: Path, output: Path, **changes: Any) -> dict[str, Any]:
             }
             for name in SEQUENCES
         },
-        "weights": {"code": 0.7, "general": 0.3},
+        "initial_domain_weights": {"code": 0.7, "general": 0.3},
         "total_steps": 45,
         "training": {
             "batch_sequences": 6,
-            "micro_batch_sequences": 3,
             "optimizer": {"learning_rate": 1e-2},
             "precision": "float32",
+        },
+        "execution": {
+            "micro_batch_sequences": 3,
+            "evaluation_micro_batch_sequences": 8,
             "checkpoint_every_steps": 15,
             "checkpoints_kept": 2,
             "log_every_steps": 1,
         },
-        "evaluation": {"every_steps": 5, "batch_sequences": 8},
+        "evaluation": {"every_steps": 5},
         "strategy": {
             "name": "velocitune",
             "options": {

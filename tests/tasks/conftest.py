@@ -25,9 +25,10 @@ def settings() -> dict[str, Any]:
         },
         "data": {"path": "data/raw", "sequence_length": 64},
         "model": {"path": "models/mine"},
-        "mixture": {"weights": None},
-        "evaluation": {"every_steps": 5, "batch_sequences": 8},
-        "proxies": {"fractions": [0.2, 0.4, 0.8], "seeds": [1]},
+        "mixture": {"initial_domain_weights": None},
+        "evaluation": {"every_steps": 5},
+        "execution": {"evaluation_micro_batch_sequences": 8},
+        "proxies": {"fractions": [0.2, 0.4, 0.8], "seeds": [1], "evaluations": 4},
         "targets": {"bootstrap": 0},
         "strategy": {"name": "velocitune", "options": {}},
         "training": {

@@ -32,8 +32,9 @@ class CheckpointWriter:
     Takes memory for a copy of the state, which is reused for the next checkpoint, and the time of copying it.
     """
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
-        self._folder, self._keep, self._ranks = folder, keep, ranks
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, keep_through_step: int | None = None) -> None:
+        self._folder, self._ranks = folder, ranks
+        self._kept: dict[str, Any] = {"keep": keep, "keep_through_step": keep_through_step}
         # On a GPU the copy lies in pinned memory, and is kept for the next one: 30 times as fast.
         self._stager = BlockingAsyncStager(cache_staged_state_dict=ranks.device.type == "cuda")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -57,7 +58,7 @@ class CheckpointWriter:
         frozen = deepcopy(dict(state))  # it refers to live objects: the timer's seconds, lists of a strategy
 
         def write() -> Saved:
-            path = save_checkpoint(self._folder, step, copy, frozen, keep=self._keep, ranks=self._ranks)
+            path = save_checkpoint(self._folder, step, copy, frozen, **self._kept, ranks=self._ranks)
             return Saved(step, path, time.perf_counter() - begun)
 
         self._pending = self._thread.submit(write)

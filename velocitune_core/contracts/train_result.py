@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from velocitune_core.config import Precision
 from velocitune_core.contracts.contract import Contract, Part
 from velocitune_core.contracts.losses import Losses, LossPoint
 
@@ -35,6 +36,7 @@ class TrainResult(Contract):
 
     name: str
     strategy: str
+    precision: Precision  # of matrix products
     steps: int
     tokens: int
     parameters: int

@@ -60,7 +60,7 @@ class MalformedRows:
     def error(self, *others: str) -> SourceError:
         """Return the error that reports these rows, together with other problems of the source."""
         rows = "row" if self.count == 1 else "rows"
-        advice = f"data.malformed_rows allows {self.allowed}: fix the rows, or raise it"
+        advice = f"data.max_malformed_rows allows {self.allowed}: fix the rows, or raise it"
         return SourceError("\n".join([*self.shown, *others, f"{self.count} malformed {rows} in all, {advice}"]))
 
 

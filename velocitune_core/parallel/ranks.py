@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -14,14 +16,15 @@ from torch import Tensor
 class Ranks:
     """This process among those of a run: started by `torchrun`, or alone.
 
-    `checkpoint_group` is a gloo group of its own, so that collectives of the checkpoint thread cannot interleave with
-    those of the training.
+    Decisions are exchanged over gloo, on the CPU, so that they never wait for the GPU: those of the training loop over
+    `control_group`, those of the checkpoint thread over `checkpoint_group`, so that the two cannot interleave.
     """
 
     rank: int
     world_size: int
     device: torch.device
-    checkpoint_group: dist.ProcessGroup | None = None  # None for a single rank
+    control_group: dist.ProcessGroup | None = None  # None for a single rank
+    checkpoint_group: dist.ProcessGroup | None = None  # likewise
 
     @property
     def is_main(self) -> bool:
@@ -35,12 +38,20 @@ class Ranks:
         return values
 
     def sum(self, values: Tensor, *, over_checkpoint_group: bool = False) -> Tensor:
-        """Return the element-wise sum over all ranks, on the CPU; `values` stay as they are."""
+        """Return the element-wise sum of CPU tensors over all ranks; `values` stay as they are."""
         if self.world_size == 1:
             return values
-        total = values.clone() if over_checkpoint_group else values.to(self.device, copy=True)
-        dist.all_reduce(total, group=self.checkpoint_group if over_checkpoint_group else None)
-        return total.cpu()
+        total = values.clone()
+        dist.all_reduce(total, group=self.checkpoint_group if over_checkpoint_group else self.control_group)
+        return total
+
+    def broadcast(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the main rank's values on every rank."""
+        if self.world_size == 1:
+            return values
+        shared = torch.from_numpy(values.copy())
+        dist.broadcast(shared, src=0, group=self.control_group)
+        return shared.numpy()
 
     def any(self, flag: bool, *, over_checkpoint_group: bool = False) -> bool:
         """Return on every rank whether the flag is true on at least one."""
@@ -53,7 +64,7 @@ class Ranks:
     def barrier(self, *, over_checkpoint_group: bool = False) -> None:
         """Wait until every rank has called."""
         if self.world_size > 1:
-            dist.barrier(group=self.checkpoint_group if over_checkpoint_group else None)
+            dist.barrier(group=self.checkpoint_group if over_checkpoint_group else self.control_group)
 
 
 SINGLE_RANK = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
@@ -69,9 +80,10 @@ def join_ranks() -> Ranks:
     if world_size == 1:
         return Ranks(rank, world_size, device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    checkpoint_group = dist.new_group(backend="gloo")
+    control_group, checkpoint_group = (dist.new_group(backend="gloo") for _ in range(2))
+    assert isinstance(control_group, dist.ProcessGroup), "every rank is a member"
     assert isinstance(checkpoint_group, dist.ProcessGroup), "every rank is a member"
-    return Ranks(rank, world_size, device, checkpoint_group)
+    return Ranks(rank, world_size, device, control_group, checkpoint_group)
 
 
 def leave_ranks() -> None:

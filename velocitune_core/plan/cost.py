@@ -118,7 +118,7 @@ class Disk:
 
 def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *, reference: bool = False) -> Run:
     """Return the run of a job, with the evaluations and checkpoints that the training loop will make."""
-    every, saving = job.evaluation.every_steps, job.training.checkpoint_every_steps
+    every, saving = job.evaluation.every_steps, job.execution.checkpoint_every_steps
     return Run(
         name=job.name,
         steps=job.total_steps,
@@ -127,7 +127,7 @@ def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *
         evaluations=-(-job.total_steps // every),
         evaluated_sequences=evaluated_sequences,
         checkpoints=job.total_steps // saving,
-        checkpoints_kept=min(job.total_steps // saving, job.training.checkpoints_kept),
+        checkpoints_kept=min(job.total_steps // saving, job.execution.checkpoints_kept),
         reference=reference,
         saves_model=job.save_model,
     )

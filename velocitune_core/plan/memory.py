@@ -220,9 +220,9 @@ def _halves(number: int) -> Iterator[int]:
 def _changes(old: Setting, new: Setting) -> dict[str, int | bool]:
     """Return the settings that differ, by key of params.yaml."""
     keys = {
-        "training.micro_batch_sequences": "micro_batch_sequences",
-        "evaluation.batch_sequences": "evaluation_sequences",
-        "training.activation_checkpointing": "activation_checkpointing",
+        "execution.micro_batch_sequences": "micro_batch_sequences",
+        "execution.evaluation_micro_batch_sequences": "evaluation_sequences",
+        "execution.activation_checkpointing": "activation_checkpointing",
         "resources.processes": "processes",
     }
     return {key: getattr(new, name) for key, name in keys.items() if getattr(new, name) != getattr(old, name)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from velocitune_core.config import Positive, Section, Training
+from velocitune_core.config import Execution, Positive, Section, Training
 
 if TYPE_CHECKING:
     from velocitune_core.parallel.ranks import Ranks
@@ -27,6 +27,7 @@ class Probe(Section):
 
     model: str  # transformers folder, with weights
     training: Training
+    execution: Execution
     sequence_length: Positive
     vocabulary_size: Positive
     evaluation_sequences: Positive  # per forward pass and rank
@@ -71,7 +72,7 @@ def measure(probe: Probe, ranks: Ranks, scratch: Path) -> ProbeTimings:
     from velocitune_core.checkpoint.store import save_checkpoint
     from velocitune_core.train.learner import Learner
 
-    learner = Learner(probe.model, probe.training, ranks)
+    learner = Learner(probe.model, probe.training, probe.execution, ranks)
     ready, random = time.time(), np.random.default_rng(ranks.rank)
 
     def tokens(sequences: int) -> np.ndarray:

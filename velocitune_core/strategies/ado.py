@@ -96,6 +96,7 @@ class AdaptiveDataOptimization(Strategy):
         domains = len(self.domains)
         self._own, self._preference_share, self._share_decay = count == "own", preference_share, share_decay
         self._steps = (start_steps, refit_every_steps, ignore_steps)
+        self.depends_on_total_steps = start_steps is None or refit_every_steps is None
         self._minimum = min(minimum_share, 0.5 / domains)
         self._history = LossHistory(domains)
         self._law: dict[str, NDArray[np.float64]] | None = None  # exponent, floor, scale: (K,), NaN where not fitted

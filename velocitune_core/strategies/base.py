@@ -50,6 +50,9 @@ class Strategy:
     """
 
     needs_reference: ClassVar[bool] = False  # needs the excess loss over a reference model, so it runs as a search
+    # Whether the weights of a step depend on the length of the whole run, which then cannot be extended by a larger
+    # token budget but starts again. True unless a strategy says otherwise.
+    depends_on_total_steps: bool = True
 
     def __init__(self, *, initial_weights: Mapping[str, float]) -> None:
         self.domains: Sequence[str] = list(initial_weights)

@@ -32,6 +32,8 @@ class DynamicBatchLoading(Strategy):
         clamp: d is cut at 0 (the paper) or may be negative (its code).
     """
 
+    depends_on_total_steps = False
+
     def __init__(
         self,
         *,

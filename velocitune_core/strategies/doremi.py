@@ -36,6 +36,7 @@ class DoReMi(Strategy):
     """
 
     needs_reference: ClassVar[bool] = True
+    depends_on_total_steps = False
 
     def __init__(
         self,

@@ -40,6 +40,8 @@ class OnlineDataMixing(Strategy):
         warmup_steps: steps with the initial weights, in which R is updated already; the public code does not update it.
     """
 
+    depends_on_total_steps = False
+
     def __init__(
         self,
         *,

@@ -12,9 +12,13 @@ from velocitune_core.strategies.base import Strategy, StrategyError
 class Static(Strategy):
     """w = w_0."""
 
+    depends_on_total_steps = False
+
 
 class Uniform(Strategy):
     """w = 1/K."""
+
+    depends_on_total_steps = False
 
     def __init__(self, *, initial_weights: Mapping[str, float]) -> None:
         super().__init__(initial_weights=initial_weights)
@@ -28,6 +32,8 @@ class Temperature(Strategy):
         temperature: T > 0.
         domain_tokens: n by domain; None: the initial domain weights.
     """
+
+    depends_on_total_steps = False
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class Velocitune(Strategy):
         self._initial_loss = self.vector(initial_loss, "initial_loss")
         self._target_loss = self.vector(target_loss, "target_loss")
         self._step_size, self._per_budget, self._smoothing = step_size, step_size_per == "budget", smoothing
+        self.depends_on_total_steps = self._per_budget
         self._retain_scale = retain_scale
         self._without_gap = self._target_loss >= self._initial_loss  # (K,)
         self._push = self._push_per_velocity(velocity_unit)  # (K,)

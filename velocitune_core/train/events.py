@@ -13,6 +13,8 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from velocitune_core.config import Precision
+
 
 class EventBase(BaseModel):
     """Fields of every event; `step` counts the optimizer steps taken."""
@@ -31,6 +33,7 @@ class Started(EventBase):
     tokens_per_step: int
     domains: list[str]
     strategy: str
+    precision: Precision
     parameters: int
     device: str
     world_size: int

@@ -1,8 +1,12 @@
-"""The JSON file that a training process is started with: everything it needs, nothing it must look up."""
+"""The JSON file that a run is started with: everything it needs, nothing it must look up.
+
+Its recipe decides the result and is the run's identity; its `execution` only says how the result is computed.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +14,10 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from velocitune_core.config import (
+    RENAMED,
     ConfigError,
     Evaluation,
+    Execution,
     Fraction,
     Name,
     Positive,
@@ -19,55 +25,88 @@ from velocitune_core.config import (
     StrategyConfig,
     Training,
     describe_problems,
+    micro_batch_problem,
 )
 from velocitune_core.contracts import DomainFiles
 
+NOT_RECIPE = ("name", "output", "execution", "threads")  # fields that do not decide the result
+_RENAMED = {**RENAMED, "weights": "initial_domain_weights"}
+
 
 class TrainJob(Section):
-    """One training: of the embedded base, of a proxy, or the continual pretraining itself."""
+    """One run: of the embedded base, of a proxy, or the continual pretraining itself."""
 
     name: Name
     output: str  # folder: events.jsonl, checkpoints/, result.json, model/
     model: str  # transformers folder to start from
-    model_sha256: str = ""  # of its weights, so that another model under the same name is another job
+    model_sha256: str = ""  # of its parameters, so that another model under the same path is another recipe
     domains: dict[Name, DomainFiles] = Field(min_length=1)
-    weights: dict[Name, float]  # w_0
+    initial_domain_weights: dict[Name, float]  # w_0
     fraction: Fraction = 1.0  # share of every domain that may be drawn
     total_steps: Positive
-    training: Training
+    training: Training  # its precision resolved, never "auto"
     evaluation: Evaluation
     strategy: StrategyConfig
     reference: str | None = None  # transformers folder of a trained model that the strategy compares losses with
-    reference_sha256: str = ""  # of its weights
+    reference_sha256: str = ""  # of its parameters
     save_model: bool = True
-    threads: Positive | None = None
+    execution: Execution = Execution()
+    threads: Positive | None = None  # per process
 
     @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:
-        if set(self.weights) != set(self.domains):
-            raise ValueError(f"weights name {sorted(self.weights)}, domains are {sorted(self.domains)}")
+        if set(self.initial_domain_weights) != set(self.domains):
+            raise ValueError(
+                f"initial_domain_weights name {sorted(self.initial_domain_weights)}, domains are {sorted(self.domains)}"
+            )
         return self
 
+    @model_validator(mode="after")
+    def _precision_is_resolved(self) -> Self:
+        if self.training.precision == "auto":
+            raise ValueError("training.precision is 'auto'; a job names the precision: 'float32' or 'bfloat16'")
+        return self
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_the_batch(self) -> Self:
+        if problem := micro_batch_problem(self.training, self.execution):
+            raise ValueError(problem)
+        return self
+
+    def recipe(self) -> dict[str, Any]:
+        """Return all that decides the result, as a JSON-ready tree."""
+        return recipe_of(self.model_dump(mode="json"))
+
     def fingerprint(self) -> str:
-        """Hash of all that decides the result: not of where it is written, nor of how many threads compute it."""
-        content = self.model_dump(mode="json", exclude={"output", "threads"})
-        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of the recipe."""
+        return sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
 
 
 def read_job(path: Path) -> TrainJob:
-    """Raises ConfigError with every problem of the file."""
+    """Read and check a job. Raises ConfigError with every problem of the file."""
     try:
         return TrainJob.model_validate_json(path.read_text(encoding="utf-8"), strict=False)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; give the JSON job of a training") from None
+        raise ConfigError(f"{path}: no such file; give the JSON job of a run") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}") from None
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n{describe_problems(error)}") from None
+        raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED)}") from None
+
+
+def recipe_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe in the JSON tree of a job, whichever version of the program wrote it.
+
+    Of the token budget it has `total_steps` alone: two budgets of as many steps are one recipe.
+    """
+    recipe = {key: value for key, value in tree.items() if key not in NOT_RECIPE}
+    if isinstance(training := recipe.get("training"), dict):
+        recipe["training"] = {key: value for key, value in training.items() if key != "token_budget"}
+    return recipe
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Fields in which two JSON trees differ, one line each: `field: old → new`."""
+    """Return the fields in which two JSON trees differ, one line each: `field: old → new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         lines = []
         for key in sorted(set(old) | set(new)):

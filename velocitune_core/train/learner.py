@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from velocitune_core.checkpoint.state import RNG, full_parameters, train_state
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
-from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Training
+from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Execution, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.folder import ModelError
@@ -61,20 +61,22 @@ class Learner:
     has another tokenizer.
     """
 
-    def __init__(self, path: str, settings: Training, ranks: Ranks, reference: str | None = None) -> None:
-        batch, micro = settings.batch_sequences, settings.micro_batch_sequences or 1
+    def __init__(
+        self, path: str, settings: Training, execution: Execution, ranks: Ranks, reference: str | None = None
+    ) -> None:
+        batch, micro = settings.batch_sequences, execution.micro_batch_sequences or 1
         if batch % (micro * ranks.world_size):  # ranks must run the same number of passes: each gathers the parameters
             raise ConfigError(
                 f"training.batch_sequences {batch} is not a multiple of {ranks.world_size} processes times "
-                f"micro_batch_sequences {micro}"
+                f"execution.micro_batch_sequences {micro}"
             )
         torch.manual_seed(settings.seed)
-        self._path, self._settings, self._ranks = path, settings, ranks
+        self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
         self._model = load_model(path).train()  # activation checkpointing acts in this mode only
         dropped = turn_dropout_off(self._model)
         self.warnings = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
         self.parameters = count_parameters(self._model)
-        if settings.activation_checkpointing:
+        if execution.activation_checkpointing:
             self._model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         self._loss = self._placed(self._model)
         self._reference = None if reference is None else self._load_reference(reference)
@@ -88,7 +90,7 @@ class Learner:
             domains: (batch / world size,) domain of each sequence, in range(domain_count).
         """
         initialise_state(self._optimizer)
-        micro = self._settings.micro_batch_sequences or len(sequences)
+        micro = self._execution.micro_batch_sequences or len(sequences)
         per_sequence = sequences.shape[1] - 1
         predictions = self._settings.batch_sequences * per_sequence
         device = self._ranks.device
@@ -171,7 +173,7 @@ class Learner:
         """Return the model's loss on this rank's device, compiled and sharded as configured."""
         if self._ranks.world_size == 1:  # with more, FSDP moves one layer at a time, and never holds all of them
             torch.nn.Module.to(model, self._ranks.device)
-        compiled = compiles(self._settings.compile, self._ranks.device)
+        compiled = compiles(self._execution.compile, self._ranks.device)
         at_once = LOGITS_AT_ONCE_ON_GPU if self._ranks.device.type == "cuda" else LOGITS_AT_ONCE
         loss = NextTokenLoss(model, at_once, compile_head=compiled)
         layers = transformer_layers(model)

@@ -15,13 +15,33 @@ def learning_rate_factor(schedule: Schedule, step: int, total_steps: int) -> flo
     of all steps.
     """
     assert 0 <= step < total_steps, f"step {step} of {total_steps}"
-    warmup = round(schedule.warmup_fraction * total_steps)
+    warmup = warmup_steps(schedule, total_steps)
     if step < warmup:
         return (step + 1) / warmup
     floor = schedule.final_fraction
     if schedule.kind == "wsd":
-        decay = max(1, round(schedule.decay_fraction * total_steps))
-        progress = max(0, step + 1 - (total_steps - decay)) / decay
+        start = decay_start(schedule, total_steps)
+        progress = max(0, step + 1 - start) / (total_steps - start)
         return 1 - (1 - floor) * progress
     progress = (step + 1 - warmup) / max(1, total_steps - warmup)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmup_steps(schedule: Schedule, total_steps: int) -> int:
+    """Return the number of steps that warm up."""
+    fixed = schedule.warmup_steps
+    return round(schedule.warmup_fraction * total_steps) if fixed is None else fixed
+
+
+def decay_start(schedule: Schedule, total_steps: int) -> int:
+    """Return the number of steps of a WSD schedule before its decay; the last step always decays."""
+    return total_steps - max(1, round(schedule.decay_fraction * total_steps))
+
+
+def shared_steps(schedule: Schedule, total_steps: int, other: Schedule, other_total_steps: int) -> int:
+    """Return how many first steps have the same rate under two schedules, the last step of either left out."""
+    shortest = min(total_steps, other_total_steps) - 1
+    for step in range(shortest):
+        if learning_rate_factor(schedule, step, total_steps) != learning_rate_factor(other, step, other_total_steps):
+            return step
+    return max(0, shortest)

@@ -95,6 +95,12 @@ def test_the_newest_is_loaded_and_only_the_newest_are_kept(tmp_path: Path) -> No
     assert latest is not None and (latest.step, corrupt) == (100_000_000, [])
 
 
+def test_the_newest_up_to_a_step_is_kept_as_well(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20, 25):
+        save_checkpoint(tmp_path, step, tensors(step), {}, keep=1, keep_through_step=12)
+    assert names(tmp_path) == ["step-00000010", "step-00000025"]
+
+
 def test_a_step_may_be_saved_again(two: Path) -> None:
     save(two, 20, content=tensors(21))
     assert names(two) == ["step-00000010", "step-00000020"]

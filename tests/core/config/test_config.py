@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from velocitune_core.config import ConfigError, load_params, parse_params
+from velocitune_core.config import HOW_PROXIES_RUN, RENAMED, ConfigError, Mixture, Params, load_params, parse_params
 
 ROOT = Path(__file__).parents[3]
 SOURCE = {"type": "jsonl", "path": "x.jsonl"}
@@ -26,7 +28,7 @@ domains:
     source: {type: jsonl, path: x.jsonl}
 evaluation: {every_steps: 0}
 model: {path: models/base}
-mixture: {weights: {code: 0.5, papers: 0.4}}
+mixture: {initial_domain_weights: {code: 0.5, papers: 0.4}}
 proxies: {fractions: [0.5, 0.25, 0.1]}
 training:
   batch_sequences: 16.0
@@ -71,7 +73,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         "domains.code.max_tokens": "'500000'",
         "domains.../x.[key]": "'../x'",
         "evaluation.every_steps": "0",
-        "mixture.weights": "weights sum to 0.9000; make them sum to 1",
+        "mixture.initial_domain_weights": "weights sum to 0.9000; make them sum to 1",
         "proxies.fractions": "[0.5, 0.25, 0.1] must increase within (0, 1]",
         "training.batch_sequences": "16.0",
         "training.batch_size": "unknown key; remove it or check its spelling",
@@ -80,8 +82,8 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     }
     found = dict(line.strip().split(": ", 1) for line in lines)
     assert set(found) == set(expected)
-    for field, said in expected.items():
-        assert said in found[field], field
+    for field, problem in expected.items():
+        assert problem in found[field], field
 
 
 @pytest.mark.parametrize(
@@ -99,15 +101,17 @@ def test_proxies_that_give_no_law(proxies: dict, problem: str) -> None:
 
 
 def test_weights_that_name_other_domains() -> None:
-    (problem,) = problems(mixture={"weights": {"code": 0.5, "law": 0.5}})
-    assert "mixture.weights names ['code', 'law'], domains are ['code', 'papers']" in problem
+    (problem,) = problems(mixture={"initial_domain_weights": {"code": 0.5, "law": 0.5}})
+    assert "mixture.initial_domain_weights names ['code', 'law'], domains are ['code', 'papers']" in problem
 
 
 def test_weights_may_be_rounded() -> None:
     weights = {"code": 0.333, "papers": 0.6666}
-    assert parse_params({**SMALLEST, "mixture": {"weights": weights}}).mixture.weights == weights
-    (problem,) = problems(mixture={"weights": {"code": -0.5, "papers": 1.5}})
-    assert problem.startswith("mixture.weights.code: ") and "(got -0.5)" in problem
+    assert parse_params({**SMALLEST, "mixture": {"initial_domain_weights": weights}}).mixture == Mixture(
+        initial_domain_weights=weights
+    )
+    (problem,) = problems(mixture={"initial_domain_weights": {"code": -0.5, "papers": 1.5}})
+    assert problem.startswith("mixture.initial_domain_weights.code: ") and "(got -0.5)" in problem
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "a\n", "ä", "a.b"])
@@ -121,10 +125,12 @@ def test_domain_names_that_are_fine(name: str) -> None:
 
 
 def test_batches_that_do_not_divide() -> None:
-    training = {**SMALLEST["training"], "batch_sequences": 10, "micro_batch_sequences": 4}
-    assert problems(training=training) == [
-        "training: batch_sequences 10 is not a multiple of micro_batch_sequences 4",
-    ]
+    training = {**SMALLEST["training"], "batch_sequences": 10}
+    (problem,) = problems(training=training, execution={"micro_batch_sequences": 4})
+    assert "training.batch_sequences 10 is not a multiple of execution.micro_batch_sequences 4" in problem
+    base = {"training": {**SMALLEST["training"], "batch_sequences": 6}}
+    (problem,) = problems(base=base, execution={"micro_batch_sequences": 4})
+    assert "base.training.batch_sequences 6 is not a multiple of execution.micro_batch_sequences 4" in problem
 
 
 @pytest.mark.parametrize("tree", [None, [], "text", {"domains": {}}])
@@ -156,3 +162,45 @@ def test_a_batch_that_processes_cannot_share() -> None:
 def test_numbers_that_are_none(value: float) -> None:
     (problem,) = problems(training={"optimizer": {"learning_rate": value}})
     assert problem.startswith("training.optimizer.learning_rate: ")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_key_is_reported_with_its_new_name(old: str, new: str) -> None:
+    *sections, last = old.split(".")
+    tree: dict[str, Any] = deepcopy(SMALLEST)
+    if sections[0] == "base":
+        tree["base"] = {"training": deepcopy(SMALLEST["training"])}
+    place = tree
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = 1
+    with pytest.raises(ConfigError) as refusal:
+        parse_params(tree)
+    assert f"  {old}: renamed to {new}" in str(refusal.value).splitlines()
+
+
+@pytest.mark.parametrize("new", RENAMED.values())
+def test_a_new_name_is_a_key_of_the_settings(new: str) -> None:
+    section, key = new.split(".")
+    assert key in Params.model_fields[section].annotation.model_fields
+
+
+def test_the_recipe_leaves_out_how_runs_are_computed() -> None:
+    recipe = parse_params(SMALLEST).recipe()
+    how = {
+        "execution": {"compile": "never", "log_every_steps": 1},
+        "resources": {"threads": 3},
+        "tracking": {"experiment": "x"},
+        "proxies": {"processes": 2, "retries": 0, "runner": "ray"},
+    }
+    assert parse_params({**SMALLEST, **how}).recipe() == recipe
+    assert parse_params({**SMALLEST, "proxies": {"evaluations": 2}}).recipe() != recipe
+
+
+def test_dvc_watches_no_setting_of_how_runs_are_computed() -> None:
+    how = {"execution", "resources", "tracking", *(f"proxies.{key}" for key in HOW_PROXIES_RUN)}
+    for file in ("dvc.yaml", "inputs/dvc.yaml", "comparison/dvc.yaml"):
+        for name, stage in yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["stages"].items():
+            for key in stage.get("params", []):
+                watched = key if key.count(".") and key.split(".")[0] == "proxies" else key.split(".")[0]
+                assert watched not in how and key != "proxies", f"{file}: {name} watches {key}"

@@ -28,6 +28,7 @@ def train_result() -> TrainResult:
     return TrainResult(
         name="training",
         strategy="velocitune",
+        precision="float32",
         steps=2,
         tokens=64,
         parameters=7,

@@ -100,7 +100,7 @@ def test_ten_problems_are_shown_and_all_are_counted(root):
     (root / "code.jsonl").write_bytes(LINES + b"{\n" * 30 + LINES + b"3\n")
     message = failure(root, "code.jsonl")
     assert message.count("not JSON") == 10
-    assert message.endswith("31 malformed rows in all, data.malformed_rows allows 0: fix the rows, or raise it")
+    assert message.endswith("31 malformed rows in all, data.max_malformed_rows allows 0: fix the rows, or raise it")
 
 
 def test_a_malformed_row_ends_the_documents(root):
@@ -133,7 +133,7 @@ def test_one_more_than_allowed_is_an_error_that_reports_all_files(tmp_path):
     assert malformed.count == 14
     assert message.count("not JSON") + message.count("a JSON int") == 10
     assert "b.jsonl:4" in message and "d.jsonl.gz: cannot be read" in message
-    assert message.endswith("14 malformed rows in all, data.malformed_rows allows 1: fix the rows, or raise it")
+    assert message.endswith("14 malformed rows in all, data.max_malformed_rows allows 1: fix the rows, or raise it")
 
 
 def test_a_text_file_that_is_not_utf_8_is_one_malformed_row(tmp_path):

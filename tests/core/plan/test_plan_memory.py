@@ -190,9 +190,9 @@ def test_advice_comes_cheapest_first() -> None:
     small = replace(SEVEN_BILLION, layers=8, parameters=1_881_280_000)
     advised = [remedy.changes for remedy in remedies(small, setting, 50 * 10**9)]
     assert advised == [
-        {"training.micro_batch_sequences": 2},
-        {"training.activation_checkpointing": True},
-        {"training.micro_batch_sequences": 4, "resources.processes": 2},
+        {"execution.micro_batch_sequences": 2},
+        {"execution.activation_checkpointing": True},
+        {"execution.micro_batch_sequences": 4, "resources.processes": 2},
     ]
     assert not fits(small, replace(setting, micro_batch_sequences=4), 50 * 10**9)
 
@@ -200,7 +200,7 @@ def test_advice_comes_cheapest_first() -> None:
 def test_more_processes_are_not_advised_where_there_can_be_only_one() -> None:
     assert remedies(SEVEN_BILLION, SETTING, 80 * 10**9, more_processes=False) == []
     (only,) = remedies(SEVEN_BILLION, replace(SETTING, bfloat16=True), 80 * 10**9)
-    assert only.changes == {"training.activation_checkpointing": True, "resources.processes": 2}
+    assert only.changes == {"execution.activation_checkpointing": True, "resources.processes": 2}
 
 
 @pytest.mark.parametrize(

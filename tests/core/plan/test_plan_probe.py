@@ -19,9 +19,11 @@ PROJECT = Path(__file__).parents[3]
 
 
 def probe(inputs: Path, **changes: object) -> Probe:
+    like = TrainJob.model_validate(job(inputs, inputs))
     settings = {
         "model": str(inputs / "model"),
-        "training": TrainJob.model_validate(job(inputs, inputs)).training,
+        "training": like.training,
+        "execution": like.execution,
         "sequence_length": LENGTH,
         "vocabulary_size": VOCABULARY,
         "evaluation_sequences": 3,

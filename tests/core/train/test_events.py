@@ -16,6 +16,7 @@ STARTED = events.Started(
     tokens_per_step=64,
     domains=["code", "papers"],
     strategy="velocitune",
+    precision="float32",
     parameters=1000,
     device="cpu",
     world_size=1,

@@ -10,7 +10,7 @@ import pytest
 from tiny import LENGTH, VOCABULARY
 from tiny import job as tiny_job
 
-from velocitune_core.config import Optimizer, Training
+from velocitune_core.config import Execution, Optimizer, Training
 from velocitune_core.train.job import TrainJob
 
 pytestmark = pytest.mark.gpu
@@ -42,15 +42,9 @@ def test_a_step_waits_for_the_gpu_once(tiny_inputs: Path, precision: str, checkp
     from velocitune_core.train.learner import Learner
 
     passes = 4
-    settings = Training(
-        batch_sequences=2 * passes,
-        micro_batch_sequences=2,
-        optimizer=Optimizer(learning_rate=1e-3),
-        precision=precision,  # type: ignore[arg-type]
-        compile="never",
-        activation_checkpointing=checkpointing,
-    )
-    learner = Learner(str(tiny_inputs / "model"), settings, Ranks(0, 1, torch.device("cuda")))
+    settings = Training(batch_sequences=2 * passes, optimizer=Optimizer(learning_rate=1e-3), precision=precision)  # type: ignore[arg-type]
+    execution = Execution(micro_batch_sequences=2, compile="never", activation_checkpointing=checkpointing)
+    learner = Learner(str(tiny_inputs / "model"), settings, execution, Ranks(0, 1, torch.device("cuda")))
     sequences, domains = torch.randint(VOCABULARY, (2 * passes, LENGTH)), np.arange(2 * passes) % 2
 
     def step() -> None:

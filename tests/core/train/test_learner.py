@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from velocitune_core.checkpoint.store import load_checkpoint, save_checkpoint
-from velocitune_core.config import ConfigError, Training
+from velocitune_core.config import ConfigError, Execution, Training
 from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks, leave_ranks
@@ -41,10 +41,12 @@ def batch(number: int) -> Tensor:
 
 
 def learner_of(inputs: Path, reference: Path | None = None, **settings: Any) -> Learner:
+    execution = {name: settings.pop(name) for name in Execution.model_fields if name in settings}
     defaults = {"batch_sequences": BATCH, "optimizer": {"learning_rate": RATE}, "precision": "float32"}
     return Learner(
         str(inputs / "model"),
         Training.model_validate(defaults | settings),
+        Execution.model_validate(execution),
         SINGLE_RANK,
         None if reference is None else str(reference),
     )
@@ -253,4 +255,4 @@ def test_a_model_without_dropout_has_no_warning(tiny_inputs: Path) -> None:
 def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tiny_inputs: Path) -> None:
     settings = Training.model_validate({"batch_sequences": BATCH, "optimizer": {"learning_rate": RATE}})
     with pytest.raises(ConfigError, match="batch_sequences 6 is not a multiple of 4 processes"):
-        Learner(str(tiny_inputs / "model"), settings, Ranks(0, 4, torch.device("cpu")))
+        Learner(str(tiny_inputs / "model"), settings, Execution(), Ranks(0, 4, torch.device("cpu")))

@@ -16,6 +16,7 @@ def started(step: int = 0, resumed_from: int | None = None) -> events.Started:
         tokens_per_step=64,
         domains=["code"],
         strategy="static",
+        precision="float32",
         parameters=1000,
         device="cpu",
         world_size=1,

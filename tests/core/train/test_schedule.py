@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from velocitune_core.config import Schedule
-from velocitune_core.train.schedule import learning_rate_factor
+from velocitune_core.train.schedule import decay_start, learning_rate_factor, shared_steps, warmup_steps
 
 SCHEDULES = st.builds(
     Schedule,
@@ -62,3 +62,28 @@ def test_it_rises_through_the_warmup_and_falls_after_it(schedule: Schedule, tota
     rates = factors(schedule, total)
     assert all(a < b for a, b in pairwise(rates[:warmup]))
     assert all(a >= b - 1e-12 for a, b in pairwise(rates[warmup:]))
+
+
+def test_warmup_steps_stand_in_for_the_fraction() -> None:
+    schedule = Schedule(kind="wsd", warmup_fraction=0.5, warmup_steps=2, decay_fraction=0.4, final_fraction=0.2)
+    assert factors(schedule, 10) == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    assert (warmup_steps(schedule, 10), warmup_steps(schedule, 10**6), decay_start(schedule, 10)) == (2, 2, 6)
+    assert warmup_steps(Schedule(warmup_fraction=0.25), 10) == 2
+
+
+def test_runs_of_two_lengths_share_what_comes_before_the_first_decay() -> None:
+    schedule = Schedule(kind="wsd", warmup_steps=2, decay_fraction=0.4)
+    assert shared_steps(schedule, 10, schedule, 100) == 6 == shared_steps(schedule, 100, schedule, 10)
+    late = Schedule(kind="wsd", warmup_steps=2, decay_fraction=0.1)
+    assert shared_steps(schedule, 10, late, 100) == 6  # what comes after may differ
+    assert shared_steps(schedule, 10, Schedule(kind="wsd", warmup_steps=3), 100) == 0
+    assert shared_steps(Schedule(kind="wsd"), 40, Schedule(kind="wsd"), 80) == 0  # 2 and 4 steps of warm-up
+    assert shared_steps(Schedule(kind="cosine", warmup_steps=5), 40, Schedule(kind="wsd", warmup_steps=5), 80) == 5
+
+
+@given(SCHEDULES, st.integers(1, 60), SCHEDULES, st.integers(1, 60))
+def test_shared_steps_have_equal_rates_and_leave_out_the_last(a: Schedule, n: int, b: Schedule, m: int) -> None:
+    shared = shared_steps(a, n, b, m)
+    assert 0 <= shared < min(n, m)
+    assert factors(a, n)[:shared] == factors(b, m)[:shared]
+    assert shared == min(n, m) - 1 or factors(a, n)[shared] != factors(b, m)[shared]

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny import LENGTH, SEQUENCES, VOCABULARY, job
-from trainings import ALONE, TOGETHER, Run, assert_ends_like, signal_at, train, what_was_said
+from trainings import ALONE, TOGETHER, Run, assert_ends_like, end, signal_at, start, train, what_was_said
 
 from velocitune_core.train import events
+
+PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +112,9 @@ def test_no_event_was_logged_twice(attempts: list[Run]) -> None:
 def test_a_changed_job_in_the_same_folder_is_refused_with_the_field(attempts: list[Run], tiny_inputs: Path) -> None:
     output = attempts[-1].output
     before = output.joinpath("result.json").read_bytes()
-    refused = train(job(tiny_inputs, output, training__optimizer__learning_rate=2e-2, weights__code=0.6))
+    refused = train(job(tiny_inputs, output, training__optimizer__learning_rate=2e-2, initial_domain_weights__code=0.6))
     assert refused.returncode == 2
-    assert "belongs to another job" in refused.stderr
+    assert "belongs to another recipe" in refused.stderr
     assert "training.optimizer.learning_rate: 0.01 → 0.02" in refused.stderr
     assert "weights.code: 0.7 → 0.6" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -249,12 +251,40 @@ def test_weights_follow_the_excess_over_a_reference_model(tiny_inputs: Path, tmp
 def test_a_strategy_sees_the_same_batch_losses_on_two_ranks_as_on_one(tiny_inputs: Path, tmp_path: Path) -> None:
     """Online data mixing follows the training loss of every batch, so its weights show which losses it received."""
     changes = {"strategy": {"name": "odm", "options": {}}, "total_steps": 8, "evaluation__every_steps": 2}
-    changes |= {"training__batch_sequences": 8, "training__micro_batch_sequences": 2}
+    changes |= {"training__batch_sequences": 8, "execution__micro_batch_sequences": 2}
     alone = train(job(tiny_inputs, tmp_path / "alone", **changes))
     together = train(job(tiny_inputs, tmp_path / "together", **changes), TOGETHER)
     assert alone.returncode == together.returncode == 0, together.stderr
     assert together.result.mean_domain_weights == pytest.approx(alone.result.mean_domain_weights, abs=1e-5)
     assert alone.result.domain_weights[-1].weights != alone.result.domain_weights[1].weights
+
+
+RANDOM_STRATEGY = """
+import json, os
+import numpy as np
+from velocitune_core.strategies import Strategy
+
+class Random(Strategy):
+    def update(self, observation):
+        self.weights = np.random.default_rng().dirichlet(np.ones(len(self.domains)))
+        return self.weights
+
+    def observe_batch(self, batch):
+        with open(os.environ["BATCHES"] + os.environ["RANK"], "a") as file:
+            file.write(json.dumps(batch.sequences.tolist()) + "\\n")
+"""
+
+
+def test_ranks_sample_the_same_batches_under_a_strategy_of_random_weights(tiny_inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "random_strategy.py").write_text(RANDOM_STRATEGY)
+    changes = {"strategy": {"name": "random_strategy:Random", "options": {}}, "total_steps": 12}
+    changes |= {"evaluation__every_steps": 1, "training__batch_sequences": 12}
+    tree = job(tiny_inputs, tmp_path / "run", **changes)
+    run = end(start(tree, TOGETHER, PYTHONPATH=f"{PROJECT}:{tmp_path}", BATCHES=str(tmp_path / "batches-")), tree)
+    assert run.returncode == 0, run.stderr
+    first, second = ((tmp_path / f"batches-{rank}").read_text().splitlines() for rank in (0, 1))
+    assert len(first) == 12 and first == second
+    assert len(set(first)) > 2, "the weights changed"
 
 
 def test_a_reference_of_another_tokenizer_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasks.planning.build import make_plan
 from tasks.planning.inputs import read_inputs
 from tasks.planning.view import as_json, duration_text, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import record_start, run_folder
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import Manifest, Timings, TrainResult
@@ -50,7 +50,8 @@ def files() -> dict[str, bytes]:
 @pytest.mark.usefixtures("workspace")
 def test_cost_needs_only_the_configuration_of_a_model(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
-    settings["training"] |= {"token_budget": 64_000, "micro_batch_sequences": 1}
+    settings["training"] |= {"token_budget": 64_000}
+    settings["execution"] |= {"micro_batch_sequences": 1}
     before = files()
     plan = plan_of(settings, device_bytes=80 * 10**9)
     assert plan.shape.parameters == 6_738_415_616 and not plan.shape.tied
@@ -163,18 +164,20 @@ def finish(job: TrainJob) -> None:
     result = TrainResult(
         name=job.name,
         strategy=job.strategy.name,
+        precision="float32",
         steps=job.total_steps,
         tokens=1,
         parameters=1,
         final={},
         points=[],
         domain_weights=[],
-        mean_domain_weights=job.weights,
+        mean_domain_weights=job.initial_domain_weights,
         tokens_per_domain={},
         epochs_per_domain={},
         tokens_per_second=1.0,
         seconds=Timings(),
     )
+    record_start(run_folder(job), job)
     result.write(run_folder(job) / "result.json")
     (run_folder(job) / "model").mkdir()
     (run_folder(job) / "model/config.json").write_text("{}")
@@ -198,7 +201,7 @@ def test_a_prepared_manifest_is_used_unless_the_settings_differ(settings: dict[s
 @pytest.mark.usefixtures("workspace")
 def test_a_probe_times_real_steps_and_leaves_no_files(settings: dict[str, Any]) -> None:
     write_inputs(Path("made"))
-    settings |= {"model": {"path": "made/model"}, "resources": {"threads": 1, "trainings_per_device": 2}}
+    settings |= {"model": {"path": "made/model"}, "resources": {"threads": 1, "runs_per_device": 2}}
     settings["data"]["sequence_length"] = 16
     settings["training"]["token_budget"] = 16_000
     before = files()

@@ -1,4 +1,4 @@
-"""Trainings never share a device by accident, and a dead one keeps none."""
+"""Runs share no device by accident, and a killed one keeps none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ import os, time
 from tasks.runs.devices import leased_device
 from velocitune_core.config import Resources
 for _ in range(3):
-    with leased_device(Resources(trainings_per_device=1)):
+    with leased_device(Resources(runs_per_device=1)):
         os.close(os.open("inside", os.O_CREAT | os.O_EXCL))
         time.sleep(0.1)
         os.unlink("inside")
@@ -32,7 +32,7 @@ HOLD = """
 import time
 from tasks.runs.devices import leased_device
 from velocitune_core.config import Resources
-with leased_device(Resources(trainings_per_device=1)):
+with leased_device(Resources(runs_per_device=1)):
     print("held", flush=True)
     time.sleep(120)
 """
@@ -42,7 +42,7 @@ TWO = ["gpu-0", "gpu-1"]
 @pytest.fixture
 def cpu_workspace(workspace: Path) -> Path:
     if gpu_count():
-        pytest.skip("this machine has a CUDA device, so trainings take that and not the CPU")
+        pytest.skip("this machine has a CUDA device, so runs use that and not the CPU")
     return workspace
 
 
@@ -58,7 +58,7 @@ def test_the_cpu_is_held_by_one_at_a_time(cpu_workspace: Path) -> None:
 
     def take_turns() -> None:
         for _ in range(3):
-            with leased_device(Resources(trainings_per_device=1)):
+            with leased_device(Resources(runs_per_device=1)):
                 try:
                     os.close(os.open("inside", os.O_CREAT | os.O_EXCL))
                     time.sleep(0.1)
@@ -103,26 +103,26 @@ def test_as_many_as_configured_fit_on_a_device(tmp_path: Path) -> None:
 
 
 def wait_in_thread(held: ExitStack, folder: Path, count: int) -> tuple[threading.Thread, list[int]]:
-    """Wait for slots on `count` of two GPUs without holding up the test; the list fills when they are there."""
+    """Wait in a thread for slots on `count` of two GPUs; the list fills when they are locked."""
     taken: list[int] = []
     thread = threading.Thread(target=lambda: taken.extend(_wait_for_slots(held, folder, TWO, 1, count)), daemon=True)
     thread.start()
     return thread, taken
 
 
-def test_two_trainings_take_different_gpus(tmp_path: Path) -> None:
+def test_two_runs_take_different_gpus(tmp_path: Path) -> None:
     with ExitStack() as first, ExitStack() as second:
         assert _wait_for_slots(first, tmp_path, TWO, per_device=1, count=1) == [0]
         thread, taken = wait_in_thread(second, tmp_path, count=1)
         thread.join(5)
-        assert taken == [1], "the second GPU is free, and the second training does not get it"
+        assert taken == [1], "the second GPU is free, and the second run does not get it"
 
 
-def test_a_training_on_two_gpus_takes_both_or_none(tmp_path: Path) -> None:
+def test_a_run_on_two_gpus_takes_both_or_none(tmp_path: Path) -> None:
     with ExitStack() as first, ExitStack() as second, ExitStack() as both:
         assert _wait_for_slots(first, tmp_path, TWO, per_device=1, count=1) == [0]
         thread, taken = wait_in_thread(both, tmp_path, count=2)
-        time.sleep(0.3)  # it has tried, got one, and must have given that back
+        time.sleep(0.3)  # it has tried, locked one, and must have unlocked it
         assert _wait_for_slots(second, tmp_path, TWO, per_device=1, count=1) == [1]
         first.close()
         time.sleep(1)

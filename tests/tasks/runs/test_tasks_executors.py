@@ -1,4 +1,4 @@
-"""Trainings over a real Ray cluster of two nodes: what a node is asked for, where they run, what they leave."""
+"""Runs over a real Ray cluster of two nodes: the resources they reserve, where they run, and what they write."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from velocitune_core.train.job import TrainJob
 @task
 def place(number):
     import time, ray
-    time.sleep(2)  # or one node would be done before the other has begun
+    time.sleep(2)  # or one node would finish before the other starts
     return ray.get_runtime_context().get_node_id(), os.getcwd(), os.environ["PREFECT_API_URL"]
 
 @flow
@@ -46,8 +46,8 @@ def fan():
         wait(proxies)
         results = [future.result() for future in proxies]
         found = [future.result() for future in places]
-    said = {"places": found, "proxies": [result.model_dump(exclude={"seconds"}) for result in results]}
-    json.dump(said, open("said.json", "w"))
+    report = {"places": found, "proxies": [result.model_dump(exclude={"seconds"}) for result in results]}
+    json.dump(report, open("report.json", "w"))
 
 fan()
 """
@@ -57,21 +57,21 @@ fan()
     ("resources", "processes", "nodes", "share"),
     [
         ({}, 1, [{"CPU": 8.0}, {"CPU": 4.0}, {}], {"num_cpus": 4.0}),  # even the smaller node takes one whole
-        ({"trainings_per_device": 3}, 1, [{"CPU": 8.0}], {"num_cpus": 2.0}),
+        ({"runs_per_device": 3}, 1, [{"CPU": 8.0}], {"num_cpus": 2.0}),
         ({"threads": 2}, 1, [{"CPU": 8.0}, {"CPU": 1.0}], {"num_cpus": 2.0}),
         ({"threads": 2}, 3, [{"CPU": 8.0}], {"num_cpus": 6.0}),
         ({}, 1, [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 8.0}], {"num_cpus": 1.0, "num_gpus": 1.0}),
-        ({"trainings_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
-        ({"trainings_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 3.0}),
+        ({"runs_per_device": 2}, 1, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 1.0, "num_gpus": 0.5}),
+        ({"runs_per_device": 2}, 3, [{"CPU": 4.0, "GPU": 4.0}], {"num_cpus": 3.0, "num_gpus": 3.0}),
     ],
 )
-def test_what_a_training_asks_a_node_for(
+def test_the_resources_that_a_run_reserves_on_a_node(
     resources: dict[str, int], processes: int, nodes: list[Mapping[str, float]], share: dict[str, float]
 ) -> None:
     assert share_of_node(Resources(**resources), processes, nodes) == share
 
 
-def test_a_training_that_no_node_has_room_for_is_refused() -> None:
+def test_a_run_that_no_node_can_hold_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"a proxy needs 4 CPUs .* the largest node of the Ray cluster has 2; lower"):
         share_of_node(Resources(threads=2), 2, [{"CPU": 2.0}, {"CPU": 1.0}])
     with pytest.raises(ConfigError, match="has 0; lower"):
@@ -94,13 +94,13 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture
 def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: str) -> Callable[..., subprocess.Popen]:
-    """Starts the trainings of a workspace of its own under a runner; two may run on this one machine at once."""
+    """Start the runs of a new workspace under a runner; two may run on this one machine at once."""
 
     def start(runner: str, **changes: Any) -> subprocess.Popen[str]:
         folder = workspace / runner
         folder.mkdir()
         settings["proxies"]["runner"] = runner
-        settings["resources"] = {"threads": 1, "trainings_per_device": 2}
+        settings["resources"] = {"threads": 1, "runs_per_device": 2}
         (folder / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
         jobs = [
             tiny_job(tiny_inputs, folder, name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
@@ -127,26 +127,26 @@ def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: s
 def test_over_two_nodes_the_proxies_are_those_of_one_machine(
     fan: Callable[..., subprocess.Popen[str]], workspace: Path
 ) -> None:
-    said = {}
+    reports = {}
     for runner in ("ray", "local"):
         process = fan(runner)
         output, _ = process.communicate(timeout=SECONDS_FOR_ANYTHING)
         assert process.returncode == 0, output
-        said[runner] = json.loads((workspace / runner / "said.json").read_text())
-    nodes, folders, servers = zip(*said["ray"]["places"], strict=True)
-    assert len(set(nodes)) == 2, "one training on each of the two nodes"
+        reports[runner] = json.loads((workspace / runner / "report.json").read_text())
+    nodes, folders, servers = zip(*reports["ray"]["places"], strict=True)
+    assert len(set(nodes)) == 2, "one run on each of the two nodes"
     assert set(folders) == {str(workspace / "ray")} and len(set(servers)) == 1
-    assert said["ray"]["proxies"] == said["local"]["proxies"]
+    assert reports["ray"]["proxies"] == reports["local"]["proxies"]
 
 
 @pytest.mark.slow
-def test_a_killed_driver_leaves_no_training_behind_and_what_was_saved(
+def test_a_killed_driver_leaves_no_run_behind_and_its_checkpoints(
     fan: Callable[..., subprocess.Popen[str]], workspace: Path
 ) -> None:
-    process = fan("ray", total_steps=200_000, training__checkpoint_every_steps=20)
+    process = fan("ray", total_steps=200_000, execution__checkpoint_every_steps=20)
     runs = workspace / "ray" / "runs"
     wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, process)
-    (server,) = psutil.Process(process.pid).children()  # Prefect's, which nobody ends who is killed
+    (server,) = psutil.Process(process.pid).children()  # of Prefect, which outlives a killed process
     process.kill()
     process.wait()
     server.terminate()

@@ -1,4 +1,4 @@
-"""Trainings as the settings and the manifest describe them."""
+"""Runs as the settings and the manifest describe them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from typing import Any
 
 import pytest
 
+from tasks.runs.budget import pipeline_steps, steps_for, token_budget
 from tasks.runs.jobs import (
     base_domains,
     base_job,
-    initial_weights,
-    pipeline_steps,
+    initial_domain_weights,
     proxy_jobs,
+    reference_job,
     search_job,
-    steps_for,
-    token_budget,
     training_job,
 )
-from velocitune_core.config import ConfigError, Params, Training, parse_params
+from tasks.runs.precision import resolve_precision
+from tasks.runs.run_folder import run_folder
+from velocitune_core.config import (
+    HOW_PROXIES_RUN,
+    ConfigError,
+    Execution,
+    Params,
+    Resources,
+    Tracking,
+    Training,
+    parse_params,
+)
 from velocitune_core.contracts import DomainManifest, DomainTarget, InitialLosses, Manifest, Split, Targets
 from velocitune_core.strategies import PRESETS
+from velocitune_core.train.job import TrainJob
 
 SIZES = {"law": 240, "code": 400}  # sequences, in an order that is not the one of the settings
 LENGTH, BATCH = 64, 16
@@ -39,7 +50,7 @@ def changed(params: Params, **sections: dict[str, Any]) -> Params:
     """The settings with some keys of some sections changed."""
     tree = params.model_dump()
     for section, values in sections.items():
-        tree[section] |= values
+        tree[section] = {**(tree[section] or {}), **values}
     return parse_params(tree)
 
 
@@ -98,17 +109,17 @@ def test_budgets_that_cannot_be_met_are_refused(changes: dict[str, Any], says: s
         steps_for(training(**changes), SIZES, LENGTH)
 
 
-def test_the_token_budget_is_what_the_training_sees(params: Params) -> None:
+def test_the_token_budget_is_what_the_run_trains_on(params: Params) -> None:
     assert pipeline_steps(params, MANIFEST) == 40
     assert token_budget(params, MANIFEST) == 640 * LENGTH
     budgeted = changed(params, training={"token_budget": 12_345})
     assert token_budget(budgeted, MANIFEST) == 12 * BATCH * LENGTH  # whole steps only
 
 
-def test_original_weights_are_in_the_order_of_the_manifest(params: Params) -> None:
-    assert list(initial_weights(params, MANIFEST).items()) == [("law", 0.375), ("code", 0.625)]
-    given = changed(params, mixture={"weights": {"code": 0.9, "law": 0.1}})
-    assert list(initial_weights(given, MANIFEST).items()) == [("law", 0.1), ("code", 0.9)]
+def test_initial_domain_weights_are_in_the_order_of_the_manifest(params: Params) -> None:
+    assert list(initial_domain_weights(params, MANIFEST).items()) == [("law", 0.375), ("code", 0.625)]
+    given = changed(params, mixture={"initial_domain_weights": {"code": 0.9, "law": 0.1}})
+    assert list(initial_domain_weights(given, MANIFEST).items()) == [("law", 0.1), ("code", 0.9)]
 
 
 def test_a_proxy_for_every_seed_and_fraction(params: Params) -> None:
@@ -124,7 +135,7 @@ def test_a_proxy_for_every_seed_and_fraction(params: Params) -> None:
     assert len({job.fingerprint() for job in jobs}) == 6
     for job in jobs:
         assert job.strategy.name == "static" and not job.save_model
-        assert list(job.weights.items()) == [("law", 0.375), ("code", 0.625)]
+        assert list(job.initial_domain_weights.items()) == [("law", 0.375), ("code", 0.625)]
 
 
 def test_a_proxy_trains_as_the_whole_does(params: Params) -> None:
@@ -134,7 +145,7 @@ def test_a_proxy_trains_as_the_whole_does(params: Params) -> None:
         assert (proxy.model, proxy.model_sha256) == (whole.model, whole.model_sha256)
 
 
-def test_the_training_reads_what_the_manifest_names(params: Params) -> None:
+def test_the_run_reads_the_files_that_the_manifest_names(params: Params) -> None:
     job = training_job(params, MANIFEST, INITIAL, TARGETS)
     assert list(job.domains) == ["law", "code"] and job.total_steps == 40 and job.fraction == 1.0
     code = job.domains["code"]
@@ -176,7 +187,7 @@ def test_a_search_is_as_the_job_on_a_share_of_data_and_steps(params: Params) -> 
     assert search.strategy.options == job.strategy.options and search.strategy.search is None
 
 
-def test_only_who_must_or_is_told_to_searches(params: Params) -> None:
+def test_a_strategy_searches_if_it_must_or_is_configured_to(params: Params) -> None:
     def share(**strategy: object) -> float | None:
         return training_job(changed(params, strategy=strategy), MANIFEST, INITIAL, TARGETS).strategy.search
 
@@ -204,7 +215,7 @@ def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) 
     one = parse_params(tree)
     assert base_domains(one) == ["law"]
     job = base_job(one, Path("models/mine"), {"law": domain("law", 240)}, Path("packed"))
-    assert job.weights == {"law": 1.0} and list(job.domains) == ["law"] and job.total_steps == 32
+    assert job.initial_domain_weights == {"law": 1.0} and list(job.domains) == ["law"] and job.total_steps == 32
     assert job.domains["law"].train == "packed/law/train.npy"
     assert job.evaluation.every_steps == 4 and job.save_model
 
@@ -212,4 +223,76 @@ def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) 
     every = parse_params(tree)
     assert base_domains(every) == list(params.domains)
     job = base_job(every, Path("models/mine"), {"law": domain("law", 240), "code": domain("code", 80)}, Path("packed"))
-    assert job.weights == {"law": 0.75, "code": 0.25}
+    assert job.initial_domain_weights == {"law": 0.75, "code": 0.25}
+
+
+HOW: list[tuple[str, dict[str, Any]]] = [  # a value for every setting that says how runs are computed
+    ("execution", {"micro_batch_sequences": 4}),
+    ("execution", {"evaluation_micro_batch_sequences": 3}),
+    ("execution", {"activation_checkpointing": True}),
+    ("execution", {"compile": "never"}),
+    ("execution", {"log_every_steps": 9}),
+    ("execution", {"checkpoint_every_steps": 9}),
+    ("execution", {"checkpoints_kept": 9}),
+    ("execution", {"on_save_failure": "stop"}),
+    ("resources", {"runs_per_device": 2}),
+    ("resources", {"processes": 2}),
+    ("resources", {"nodes": 2, "rendezvous": "here:1"}),
+    ("resources", {"threads": 2}),
+    ("resources", {"downstream_batch_tokens": 2}),
+    ("tracking", {"uri": "sqlite:///other.db"}),
+    ("tracking", {"experiment": "other"}),
+    ("proxies", {"processes": 2}),
+    ("proxies", {"retries": 9}),
+    ("proxies", {"runner": "ray"}),
+]
+
+
+def test_every_setting_of_how_runs_are_computed_is_tried() -> None:
+    sections = {"execution": Execution, "resources": Resources, "tracking": Tracking}
+    fields = {(name, field) for name, section in sections.items() for field in section.model_fields}
+    fields |= {("proxies", field) for field in HOW_PROXIES_RUN}
+    assert fields == {(section, field) for section, values in HOW for field in values}
+
+
+@pytest.mark.parametrize(("section", "values"), HOW)
+def test_no_setting_of_how_runs_are_computed_moves_a_run(params: Params, section: str, values: dict[str, Any]) -> None:
+    assert folders(changed(params, **{section: values})) == folders(params)
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("training", {"seed": 9}),
+        ("training", {"precision": "bfloat16"}),
+        ("mixture", {"initial_domain_weights": {"law": 0.5, "code": 0.5}}),
+        ("training", {"token_budget": 20 * BATCH * LENGTH}),
+    ],
+)
+def test_a_setting_of_the_recipe_moves_runs(params: Params, section: str, values: dict[str, Any]) -> None:
+    assert folders(params)[0] != folders(changed(params, **{section: values}))[0]
+
+
+def folders(params: Params) -> list[Path]:
+    """Of the training, its search and reference, and the proxies."""
+    job = training_job(params, MANIFEST, INITIAL, TARGETS)
+    jobs = [job, search_job(job), reference_job(job), *proxy_jobs(params, MANIFEST)]
+    return [run_folder(each) for each in jobs]
+
+
+@pytest.mark.parametrize(("bfloat16", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_precision_is_resolved_when_a_job_is_built(
+    params: Params, monkeypatch: pytest.MonkeyPatch, bfloat16: bool, expected: str
+) -> None:
+    monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: bfloat16)
+    auto = changed(params, training={"precision": "auto"})
+    jobs = [training_job(auto, MANIFEST, INITIAL, TARGETS), *proxy_jobs(auto, MANIFEST)]
+    assert {job.training.precision for job in jobs} == {expected}
+    assert resolve_precision(params.training) == "float32"  # as configured
+
+
+def test_a_job_without_a_precision_is_refused(params: Params) -> None:
+    tree = training_job(params, MANIFEST, INITIAL, TARGETS).model_dump(mode="json")
+    del tree["training"]["precision"]  # the default of settings is auto
+    with pytest.raises(ValueError, match=r"training\.precision is 'auto'; a job names the precision"):
+        TrainJob.model_validate(tree, strict=False)

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own: their results come back, and no kill costs more than the steps since a save."""
+"""Runs in processes of their own: their results are returned, and a kill costs no more than the steps since a save."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from velocitune_core.config import Resources
 from velocitune_core.train.job import TrainJob
 run_training(TrainJob.model_validate_json(open(sys.argv[1]).read(), strict=False), Resources(threads=1))
 """
-LONG = {"training__log_every_steps": 5, "evaluation__every_steps": 500, "training__checkpoint_every_steps": 20}
+LONG = {"execution__log_every_steps": 5, "evaluation__every_steps": 500, "execution__checkpoint_every_steps": 20}
 
 
 class Listener:
-    """Keeps what it is told, and may do something about it."""
+    """Records events, and may act on each."""
 
     def __init__(self, act: Callable[[Event], None] = lambda event: None) -> None:
         self.events: list[Event] = []
@@ -64,17 +64,17 @@ def make_job(workspace: Path, tiny_inputs: Path) -> Callable[..., TrainJob]:
 
 
 def children(pid: int) -> list[int]:
-    """Ranks that any thread of this process started and that are not its threads."""
+    """Processes that any thread of this process started."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
-def trainings(pid: int) -> list[int]:
+def running_ranks(pid: int) -> list[int]:
     return [child for child in children(pid) if "velocitune_core.train" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a dead one that nobody has waited for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def wait_for(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
-def test_a_finished_training_is_not_started_again(make_job: Callable[..., TrainJob]) -> None:
+def test_a_finished_run_is_not_started_again(make_job: Callable[..., TrainJob]) -> None:
     job, first, second = make_job(total_steps=30), Listener(), Listener()
     result = run_training(job, ONE_THREAD, [first])
     assert (result.name, result.steps, result.resumed) == ("tiny", 30, 0)
@@ -101,19 +101,19 @@ def test_a_finished_training_is_not_started_again(make_job: Callable[..., TrainJ
     assert (first.closed, second.closed) == (1, 1)
 
 
-def test_another_job_runs_in_another_folder(make_job: Callable[..., TrainJob]) -> None:
+def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]) -> None:
     job = make_job()
     assert run_folder(job) == run_folder(job.model_copy(update={"threads": 2, "output": "elsewhere"}))
     assert run_folder(job) != run_folder(make_job(training__seed=2))
 
 
-def test_a_killed_training_goes_on_from_its_checkpoint(make_job: Callable[..., TrainJob]) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(total_steps=1000, **LONG)
     killed: list[int] = []
 
     def kill_after_a_save(event: Event) -> None:
         if isinstance(event, Checkpointed) and not killed:
-            killed.extend(trainings(os.getpid()))
+            killed.extend(running_ranks(os.getpid()))
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(TrainingFailedError, match="ended with status -9") as failed:
@@ -121,7 +121,10 @@ def test_a_killed_training_goes_on_from_its_checkpoint(make_job: Callable[..., T
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
     listener = Listener()
-    result = run_training(job, ONE_THREAD, [listener])
+    execution = job.execution.model_copy(update={"checkpoints_kept": 5, "evaluation_micro_batch_sequences": 3})
+    otherwise = job.model_copy(update={"execution": execution})  # another way of computing the same run
+    result = run_training(otherwise, ONE_THREAD, [listener])
+    assert run_folder(otherwise) == run_folder(job)
     resumed_from = [event.resumed_from for event in listener.events if isinstance(event, Started)]
     assert resumed_from[0] is None and len(resumed_from) == 2
     assert resumed_from[1] is not None and resumed_from[1] >= 20
@@ -138,17 +141,15 @@ def test_a_job_that_cannot_work_fails_with_its_log(make_job: Callable[..., Train
     assert "The end of" in message and "log.txt" in message and "nowhere/train.npy" in message.split("The end of")[1]
 
 
-def test_a_training_stops_and_saves_when_its_launcher_is_killed(
-    make_job: Callable[..., TrainJob], workspace: Path
-) -> None:
-    job = make_job(total_steps=1_000_000, **LONG | {"training__checkpoint_every_steps": 500_000})
+def test_a_run_stops_and_saves_when_its_launcher_is_killed(make_job: Callable[..., TrainJob], workspace: Path) -> None:
+    job = make_job(total_steps=1_000_000, **LONG | {"execution__checkpoint_every_steps": 500_000})
     (workspace / "job.json").write_text(job.model_dump_json())
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     events = run_folder(job) / "events.jsonl"
     with subprocess.Popen([sys.executable, "-c", LAUNCH, "job.json"], env=environment) as launcher:
         try:
             wait_for(lambda: events.exists() and '"event":"step"' in events.read_text(), 60)
-            started = trainings(launcher.pid)
+            started = running_ranks(launcher.pid)
         finally:
             launcher.kill()
     assert len(started) == 1
@@ -157,8 +158,8 @@ def test_a_training_stops_and_saves_when_its_launcher_is_killed(
     finally:
         if alive(started[0]):
             os.kill(started[0], signal.SIGKILL)
-    checkpoint, damaged = load_latest(run_folder(job) / "checkpoints")
-    assert checkpoint is not None and damaged == [] and 0 < checkpoint.step < 500_000
+    checkpoint, corrupt = load_latest(run_folder(job) / "checkpoints")
+    assert checkpoint is not None and corrupt == [] and 0 < checkpoint.step < 500_000
     log = (run_folder(job) / "log.txt").read_text()
     assert f"tiny stopped after step {checkpoint.step} of 1000000; saved" in log
 
@@ -192,9 +193,7 @@ def test_other_nodes_join_by_the_command_that_is_logged(
     assert started.world_size == 2 and result.steps == started.total_steps
 
 
-def test_no_training_starts_on_packed_files_that_were_altered(
-    workspace: Path, make_job: Callable[..., TrainJob]
-) -> None:
+def test_no_run_starts_on_packed_files_that_were_altered(workspace: Path, make_job: Callable[..., TrainJob]) -> None:
     job = make_job()
     files = job.domains["code"]
     altered = workspace / "train.npy"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.runs.jobs import ablated_targets
+from tasks.runs.strategy_options import ablated_targets
 from tasks.stages.compare import parent_of, runs_in_order, side_by_side
 from velocitune_core.config import ConfigError, Params, parse_params
 
@@ -42,9 +42,9 @@ def test_a_cpu_trains_one_run_per_core_unless_told_otherwise(monkeypatch: pytest
     monkeypatch.setattr("tasks.stages.compare.gpu_count", lambda: 0)
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     resources = side_by_side(params()).resources
-    assert (resources.trainings_per_device, resources.threads) == (6, 1)
+    assert (resources.runs_per_device, resources.threads) == (6, 1)
     tree = params().model_dump()
-    chosen = parse_params({**tree, "resources": {"trainings_per_device": 2}})
+    chosen = parse_params({**tree, "resources": {"runs_per_device": 2}})
     assert side_by_side(chosen).resources == chosen.resources
 
 
@@ -63,7 +63,7 @@ def test_a_cpu_trains_one_run_per_core_unless_told_otherwise(monkeypatch: pytest
                     "b": {"strategy": "static", "weights_of": "a"},
                 }
             },
-            "takes its own weights from another line",
+            "takes its own weights from another run",
         ),
     ],
 )

@@ -43,7 +43,7 @@ def add_malformed(name: str, rows: int) -> None:
 
 
 def allowing(params: Params, rows: int) -> Params:
-    return params.model_copy(update={"data": params.data.model_copy(update={"malformed_rows": rows})})
+    return params.model_copy(update={"data": params.data.model_copy(update={"max_malformed_rows": rows})})
 
 
 def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
@@ -51,7 +51,7 @@ def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
 ) -> None:
     clean = pack.fn("code", params)
     add_malformed("code", 12)
-    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.malformed_rows allows 11"):
+    with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.max_malformed_rows allows 11"):
         read_through.fn("code", allowing(params, 11))
     with pytest.raises(SourceError, match="12 malformed rows in all"):
         pack.fn("code", allowing(params, 11))

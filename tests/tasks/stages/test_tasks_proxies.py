@@ -49,7 +49,7 @@ def test_three_of_four_are_enough_and_the_fourth_is_named(caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING, logger="tasks.stages.proxies"):
         results = results_of(NAMES, [done(NAMES[0]), BROKEN, done(NAMES[2]), done(NAMES[3])])
     assert [result.name for result in results] == [NAMES[0], NAMES[2], NAMES[3]]
-    assert "proxy-0_2-seed-1 failed for good" in caplog.text and "--single-item proxies" in caplog.text
+    assert "proxy-0_2-seed-1 failed after all retries" in caplog.text and "--single-item proxies" in caplog.text
     settings = Proxies(fractions=[0.1, 0.2, 0.4, 0.8])
     assert missing_proxies(settings, results) == ["proxy-0_2-seed-1"]
     assert missing_proxies(settings, [proxy(name) for name in NAMES]) == []
@@ -75,7 +75,7 @@ def test_other_seeds_of_a_size_are_no_other_size() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_proxy_takes_as_many_processes_as_it_is_given(
+def test_a_proxy_uses_its_configured_processes(
     settings: dict[str, Any], tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # no server for six steps

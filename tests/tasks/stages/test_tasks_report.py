@@ -7,7 +7,7 @@ import pytest
 import result_samples as samples
 
 from tasks.runs.jobs import proxy_jobs
-from tasks.runs.launch import run_folder
+from tasks.runs.run_folder import run_folder
 from tasks.stages.report import reported_runs, write_report
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params

@@ -66,6 +66,7 @@ def sample_events() -> list[Event]:
             tokens_per_step=96,
             domains=["code", "law"],
             strategy="velocitune",
+            precision="float32",
             parameters=1000,
             device="cpu",
             world_size=1,
@@ -164,7 +165,7 @@ def test_the_store_holds_the_events_of_the_file_once(params: Params, client: Mlf
     assert stored(client, run_id) == first
     child, parent = client.get_run(run_id), parents(client, params)[0]
     assert child.data.tags[PARENT_TAG] == parent.info.run_id and child.info.status == "FINISHED"
-    assert child.info.run_name == "training"
+    assert child.info.run_name == "training" and child.data.params == {"precision": "float32"}
 
 
 def test_a_run_logged_in_parts_is_complete(params: Params, client: MlflowClient, event_file: Path) -> None:
@@ -184,6 +185,8 @@ def test_a_configuration_has_one_parent(params: Params, client: MlflowClient, se
     assert len(parents(client, params)) == 1
     jobs = [first.child("training", "training-1"), again.child("training", "training-1"), again.child("other", "b-2")]
     assert jobs[0].run_id == jobs[1].run_id != jobs[2].run_id
+    settings["execution"] = {"log_every_steps": 9, "checkpoints_kept": 1}  # another way of computing the same runs
+    assert Tracker(parse_params(settings)).active and len(parents(client, params)) == 1
     settings["training"]["seed"] = 2
     other = Tracker(parse_params(settings))
     assert len(parents(client, params)) == 2

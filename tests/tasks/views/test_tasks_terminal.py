@@ -20,6 +20,7 @@ def started(at: float) -> Started:
         tokens_per_step=96,
         domains=["code"],
         strategy="static",
+        precision="float32",
         parameters=1000,
         device="cpu",
         world_size=1,

@@ -9,10 +9,17 @@ from typing import Any
 import pytest
 
 from tasks.workspace import paths
-from tasks.workspace.params_file import override_params, parse_override
+from tasks.workspace.params_file import (
+    ParamsChangedError,
+    override_params,
+    params_snapshot,
+    parse_override,
+    read_params,
+)
 from velocitune_core.config import ConfigError, load_params
 
 PROJECT = Path(__file__).parents[3]
+ONE_DOMAIN = "{code: 1, legal: 0, cli: 0, papers: 0, literature: 0, biomed: 0, general: 0}"
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def test_only_the_values_change(params_file: Path) -> None:
         ("strategy.options.step_size=2.5e-1", 0.25),
         ("proxies.fractions=[0.1, 0.2, 0.00003e4]", [0.1, 0.2, 0.3]),
         ("resources.threads=3", 3),
-        ("mixture.weights={code: 1, legal: 0, cli: 0, papers: 0, literature: 0, biomed: 0, general: 0}", None),
+        (f"mixture.initial_domain_weights={ONE_DOMAIN}", None),
     ],
 )
 def test_what_is_written_is_what_is_read(params_file: Path, setting: str, value: Any) -> None:
@@ -63,8 +70,9 @@ def test_what_is_written_is_what_is_read(params_file: Path, setting: str, value:
         ({"strategy.nam": "static"}, "strategy.nam"),
         ({"training.seed": 3, "trainig.seed": 3}, "trainig"),
         ({"training.batch_sequences": "many"}, "training.batch_sequences"),
-        ({"mixture.weights.code": 0.5}, "mixture.weights"),
+        ({"mixture.initial_domain_weights.code": 0.5}, "mixture.initial_domain_weights"),
         ({"seed.of.all": 1}, "seed"),
+        ({"training.compile": "never"}, "training.compile: renamed to execution.compile"),
     ],
 )
 def test_what_params_cannot_hold_is_refused_and_nothing_written(
@@ -115,3 +123,23 @@ def test_a_strategy_that_cannot_be_built_is_not_written(params_file: Path, overr
     with pytest.raises(ConfigError, match="strategy"):
         override_params(overrides)
     assert params_file.read_bytes() == before
+
+
+def test_a_run_keeps_the_settings_that_it_read(params_file: Path) -> None:
+    with params_snapshot() as snapshot:
+        assert snapshot.unchanged() and read_params().training.seed == 1
+        snapshot.check_committed([])
+        override_params({"training.seed": 7})
+        assert not snapshot.unchanged() and read_params().training.seed == 1
+        with params_snapshot() as inner:
+            assert inner is snapshot
+        with pytest.raises(
+            ParamsChangedError, match=r"params\.yaml was edited during the run: train, report ran under"
+        ):
+            snapshot.check_committed(["train", "report"])
+        override_params({"training.seed": 1})
+        assert snapshot.unchanged()
+        params_file.unlink()
+        assert not snapshot.unchanged() and read_params().training.seed == 1
+    with pytest.raises(ConfigError, match="no such file"):
+        read_params()

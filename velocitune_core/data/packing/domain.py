@@ -42,10 +42,10 @@ def pack_source(
     reused nor resumed, since a change of it cannot be detected. Raises PackingError and SourceError.
     """
     key, record = packing_key(name, domain, tokenizer, data), folder.with_name(f"{folder.name}.json")
-    if (finished := _finished(record, key, data.malformed_rows)) and folder.is_dir():
-        rows = MalformedRows(data.malformed_rows, finished.domain.malformed, finished.malformed_shown)
+    if (finished := _finished(record, key, data.max_malformed_rows)) and folder.is_dir():
+        rows = MalformedRows(data.max_malformed_rows, finished.domain.malformed, finished.malformed_shown)
         return finished.domain, rows
-    malformed = MalformedRows(data.malformed_rows)
+    malformed = MalformedRows(data.max_malformed_rows)
     documents = read_documents(domain.source, Path(data.path), malformed)
     packed = pack_domain(
         name,
@@ -75,7 +75,7 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data) -> 
     content = {
         "name": name,
         "domain": domain.model_dump(mode="json"),
-        "data": data.model_dump(mode="json", exclude={"malformed_rows"}),
+        "data": data.model_dump(mode="json", exclude={"max_malformed_rows"}),
         "tokenizer": tokenizer_digest(tokenizer),
         "files": files,
         "code": [file_sha256(file) for file in sorted(_WING.rglob("*.py"))],

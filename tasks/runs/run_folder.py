@@ -1,0 +1,182 @@
+"""The folder of a run: which one is a job's, whose code made it, and what a new one can take from an older one.
+
+A folder is named by the run and the recipe's fingerprint. Beside the files of the training program it holds `job.json`,
+the job as it was last started, and `code.json`, the code that it was last started with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.runs.training_code import changed_files, training_code
+from tasks.workspace import paths
+from tasks.workspace.fresh import fresh_since
+from velocitune_core.contracts import TrainResult
+from velocitune_core.files import replacing, write_text
+from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
+from velocitune_core.train.extension import common_steps
+from velocitune_core.train.job import TrainJob, differences, recipe_of
+
+logger = logging.getLogger(__name__)
+KEY_LENGTH = 12  # hexadecimal digits of the fingerprint
+REPLACED = paths.RUNS / "replaced"  # folders of runs that were started over
+
+
+class Code(BaseModel):
+    """code.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    started: float  # seconds since the epoch, of the run's first start
+    files: dict[str, str]  # path → SHA-256, of the last start
+
+
+def run_folder(job: TrainJob) -> Path:
+    """Return where a job runs: another recipe has another folder, another way of executing it has the same."""
+    return paths.RUNS / f"{job.name}-{job.fingerprint()[:KEY_LENGTH]}"
+
+
+def finished_result(job: TrainJob) -> TrainResult | None:
+    """Return the result of a finished run of this recipe, if the code that trains is the code that made it.
+
+    Raises ContractError for a result that cannot be read.
+    """
+    folder = run_folder(job)
+    if not (folder / "result.json").exists() or _must_start_over(folder, job):
+        return None
+    return TrainResult.read(folder / "result.json")
+
+
+def open_run_folder(job: TrainJob) -> Path:
+    """Return the folder of an unfinished run, made ready: continued, extended from a shorter run, or empty.
+
+    What the run is continued from is logged, with the files of the code and the fields of the recipe that changed.
+    """
+    folder = run_folder(job)
+    if folder.exists() and _must_start_over(folder, job):
+        _move_aside(folder, job)
+    if not folder.exists():
+        _compare_with_siblings(folder, job)
+    code = _read_code(folder)
+    if code is not None and (changed := changed_files(code.files, training_code(job.strategy.name))):
+        logger.warning(
+            "%s: goes on in %s under other code than it was started with; changed: %s; --fresh starts it over",
+            job.name,
+            folder,
+            ", ".join(changed),
+        )
+    return folder
+
+
+def record_start(folder: Path, job: TrainJob) -> None:
+    """Write job.json and code.json."""
+    write_text(folder / "job.json", job.model_dump_json(indent=2))
+    earlier = _read_code(folder)
+    started = time.time() if earlier is None else earlier.started
+    code = Code(started=started, files=training_code(job.strategy.name))
+    write_text(folder / "code.json", code.model_dump_json(indent=1))
+
+
+def _must_start_over(folder: Path, job: TrainJob) -> bool:
+    """Whether what a folder holds is not to be used: made before --fresh, or finished by other code."""
+    code, since = _read_code(folder), fresh_since()
+    if since is not None and (code is None or code.started < since):
+        return True
+    if not (folder / "result.json").exists():
+        return False
+    return code is None or bool(changed_files(code.files, training_code(job.strategy.name)))
+
+
+def _move_aside(folder: Path, job: TrainJob) -> None:
+    REPLACED.mkdir(parents=True, exist_ok=True)
+    number = sum(1 for _ in REPLACED.glob(f"{folder.name}-*"))
+    aside = REPLACED / f"{folder.name}-{number}"
+    code = _read_code(folder)
+    changed = [] if code is None else changed_files(code.files, training_code(job.strategy.name))
+    why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
+    logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
+    folder.rename(aside)
+
+
+def _compare_with_siblings(folder: Path, job: TrainJob) -> None:
+    """Take the state of another run of this name where the recipes allow it; log how the recipes differ otherwise."""
+    siblings = _siblings(folder, job)
+    if not siblings:
+        return
+    newest, tree = siblings[0]
+    lines = differences(recipe_of(tree), job.recipe())
+    reason = ""
+    if fresh_since() is None:
+        if found := _longest_common(siblings, job):
+            _extend(folder, *found, job)
+            return
+        reason = f"\nit cannot be extended: {common_steps(recipe_of(tree), job)[1] or 'it has no checkpoint so early'}"
+    logger.info("%s: a new run in %s; in %s it differs by:\n%s%s", job.name, folder, newest, "\n".join(lines), reason)
+
+
+def _siblings(folder: Path, job: TrainJob) -> list[tuple[Path, dict[str, Any]]]:
+    """Folders of the same run under other recipes, with their jobs, the one that was started last first."""
+    name = re.compile(re.escape(job.name) + f"-[0-9a-f]{{{KEY_LENGTH}}}")
+    found = []
+    for file in paths.RUNS.glob(f"{job.name}-*/job.json"):
+        if name.fullmatch(file.parent.name) and file.parent != folder:
+            try:
+                tree = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(tree, dict):
+                found.append((file.stat().st_mtime, file.parent, tree))
+    return [(path, tree) for _, path, tree in sorted(found, key=lambda each: each[0], reverse=True)]
+
+
+def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) -> tuple[Path, int] | None:
+    """Return the checkpoint of the most steps that a sibling has in common with a job, and these steps."""
+    best: tuple[Path, int] | None = None
+    for sibling, tree in siblings:
+        shared, _ = common_steps(recipe_of(tree), job)
+        for checkpoint in (sibling / "checkpoints").glob("step-*"):
+            step = int(checkpoint.name.removeprefix("step-"))
+            if step <= shared and (best is None or step > best[1]):
+                best = checkpoint, step
+    return best
+
+
+def _extend(folder: Path, checkpoint: Path, step: int, job: TrainJob) -> None:
+    """Begin a folder with a checkpoint of another run, and with what was logged until then."""
+    sibling = checkpoint.parent.parent
+    logger.info("%s: a new run in %s, which goes on from step %d of %s", job.name, folder, step, sibling)
+    kept = [
+        event
+        for event in read_events(sibling / "events.jsonl")
+        if isinstance(event, Stepped | Evaluated | Reweighted) and event.step <= step
+    ]
+    with replacing(folder) as temporary:
+        target = temporary / "checkpoints" / checkpoint.name
+        shutil.copytree(checkpoint, target, copy_function=_link_or_copy)
+        lines = "".join(event.model_dump_json() + "\n" for event in kept)
+        (temporary / "events.jsonl").write_text(lines, encoding="utf-8")
+        if (code := sibling / "code.json").exists():
+            shutil.copyfile(code, temporary / "code.json")
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Checkpoints are never changed in place, so two runs may share one copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _read_code(folder: Path) -> Code | None:
+    try:
+        return Code.model_validate_json((folder / "code.json").read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,76 @@
+"""The training program as a process: its command line, its events while it runs, and its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.runs.devices import Device
+from tasks.views.watcher import Watcher
+from velocitune_core.config import Resources
+from velocitune_core.train.events import read_events_from
+
+logger = logging.getLogger(__name__)
+SECONDS_BETWEEN_POLLS = 0.5
+SECONDS_TO_SAVE = 60.0  # after SIGTERM
+
+
+def torchrun(resources: Resources, run: str) -> list[str]:
+    """Return the arguments that start a program as several processes; none for a single process."""
+    if resources.nodes * resources.processes == 1:
+        return []
+    meeting = ["--standalone"]
+    if resources.nodes > 1:
+        meeting = [f"--nnodes={resources.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={run}"]
+        meeting += [f"--rdzv-endpoint={resources.rendezvous}"]
+    return ["-m", "torch.distributed.run", *meeting, f"--nproc-per-node={resources.processes}"]
+
+
+def run_program(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> int:
+    """Run the job in `folder` to its end, pass its events to the watchers, and return the exit status."""
+    program = ["-m", "velocitune_core.train", str(folder / "job.json")]
+    if any(argument.startswith("--nnodes") for argument in launcher):
+        join = " ".join(["python", *launcher, *program])
+        logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
+    command = [sys.executable, *launcher, *program, "--parent", str(os.getpid())]
+    environment = {**os.environ, **device.environment, "HF_HUB_OFFLINE": "1"}
+    with (folder / "log.txt").open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        offset = 0
+        while True:
+            status = process.poll()  # before reading, so that the last events are read after the end
+            offset = follow(folder / "events.jsonl", offset, watchers)
+            if status is not None:
+                return status
+            time.sleep(SECONDS_BETWEEN_POLLS)
+    finally:
+        _stop(process)
+
+
+def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:
+    """Pass new events of a file to the watchers; return the byte offset behind the last."""
+    for event, behind in read_events_from(events, offset):
+        for watcher in watchers:
+            watcher(event)
+        offset = behind
+    for watcher in watchers:
+        watcher.flush()
+    return offset
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Leave no orphan: terminate a process that still runs, which saves, and kill it if it does not end."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(SECONDS_TO_SAVE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,85 @@
+"""params.yaml edited while the pipeline runs: nothing is committed under settings that did not make it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from flows import pipeline
+from tasks.workspace.dvc_stages import is_up_to_date
+from tasks.workspace.fresh import fresh_since
+from tasks.workspace.params_file import ParamsChangedError, params_tree
+
+STAGES = {
+    "train": {"cmd": "true", "params": ["seed"], "outs": ["trained.txt"]},
+    "report": {"cmd": "true", "deps": ["trained.txt"], "outs": ["report.txt"]},
+}
+Act = Callable[[], object]
+
+
+class Toy:
+    """A workspace of two stages under a real DVC: `train` writes the seed of the settings, `report` copies it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[str] = []
+        self.during_training: Act = lambda: None
+        Repo.init(no_scm=True).close()
+        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+        self.edit(1)
+        monkeypatch.setattr(pipeline, "get_run_logger", lambda: logging.getLogger("toy"))
+        monkeypatch.setattr(pipeline, "settle_params", lambda overrides, comparing: None)
+        monkeypatch.setattr(pipeline, "STAGES", {"train": self.train, "report": self.report})
+
+    def edit(self, seed: int) -> None:
+        Path("params.yaml").write_text(f"seed: {seed}\n")
+
+    def train(self) -> None:
+        self.ran.append("train")
+        self.during_training()
+        Path("trained.txt").write_text(str(params_tree()["seed"]))
+
+    def report(self) -> None:
+        self.ran.append("report")
+        Path("report.txt").write_text(Path("trained.txt").read_text())
+
+    def run(self, **options: Any) -> list[str]:
+        self.ran.clear()
+        return pipeline.velocitune.fn(**options)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    monkeypatch.chdir(tmp_path)
+    return Toy(monkeypatch)
+
+
+def test_a_pipeline_commits_what_it_made_and_then_skips_it(toy: Toy) -> None:
+    assert toy.run() == ["train", "report"] == toy.ran
+    assert is_up_to_date("train") and is_up_to_date("report")
+    assert toy.run() == [] == toy.ran
+
+
+def test_an_edit_during_the_run_is_not_committed_as_what_made_the_result(toy: Toy) -> None:
+    toy.during_training = lambda: toy.edit(2)
+    with pytest.raises(ParamsChangedError, match=r"params.yaml was edited during the run: train, report"):
+        toy.run()
+    assert toy.ran == ["train", "report"]  # to the end, under the settings of the start
+    assert Path("report.txt").read_text() == "1"
+    assert not Path("dvc.lock").exists() and not is_up_to_date("train")
+    toy.during_training = lambda: None
+    assert toy.run() == ["train", "report"] and Path("report.txt").read_text() == "2"
+    assert is_up_to_date("train") and is_up_to_date("report")
+
+
+def test_fresh_repeats_the_stages_with_runs_and_only_for_this_run(toy: Toy) -> None:
+    toy.run()
+    moments: list[float | None] = []
+    toy.during_training = lambda: moments.append(fresh_since())
+    assert toy.run(fresh=True) == ["train"] == toy.ran  # the report is of the same result, and up to date
+    assert moments[0] is not None and fresh_since() is None

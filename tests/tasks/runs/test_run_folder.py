@@ -1,0 +1,220 @@
+"""Which folder a run has, whose code made what is in it, and what a new run takes from an older one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import train_here
+from tiny import job as tiny_job
+
+from tasks.runs.run_folder import REPLACED, finished_result, open_run_folder, record_start, run_folder
+from tasks.workspace.fresh import starting_over
+from velocitune_core.config import Execution, Optimizer, Schedule, Training
+from velocitune_core.train.events import Evaluated, Event, Reweighted, Started, Stepped, read_events
+from velocitune_core.train.job import TrainJob
+
+MakeJob = Callable[..., TrainJob]
+WSD = {"kind": "wsd", "warmup_steps": 4, "decay_fraction": 0.2}
+STATIC = {"name": "static", "options": {}}
+
+
+@pytest.fixture
+def make_job(workspace: Path, tiny_inputs: Path) -> MakeJob:
+    """Jobs on the tiny model and its two domains."""
+
+    def make(**changes: Any) -> TrainJob:
+        return TrainJob.model_validate(tiny_job(tiny_inputs, workspace / "unused", **changes), strict=False)
+
+    return make
+
+
+def run(job: TrainJob) -> list[Event]:
+    """Run a job in this process, in its folder, as `run_training` does in another one; return its events."""
+    folder = open_run_folder(job)
+    settled = job.model_copy(update={"output": str(folder)})
+    record_start(folder, settled)
+    events = train_here(settled.model_dump(mode="json"))
+    with (folder / "events.jsonl").open("a") as file:
+        file.writelines(event.model_dump_json() + "\n" for event in events)
+    return events
+
+
+RECIPE: dict[str, Any] = {  # a value for every setting that the tiny job does not have
+    "model": "elsewhere",
+    "model_sha256": "1",
+    "domains__code__train_sha256": "1",
+    "initial_domain_weights": {"code": 0.6, "general": 0.4},
+    "fraction": 0.5,
+    "total_steps": 46,
+    "evaluation__every_steps": 6,
+    "strategy": STATIC,
+    "reference": "other",
+    "reference_sha256": "1",
+    "save_model": False,
+    "training__batch_sequences": 12,
+    "training__precision": "bfloat16",
+    "training__max_epochs": 100.0,
+    "training__seed": 2,
+    "training__optimizer__learning_rate": 0.02,
+    "training__optimizer__weight_decay": 0.2,
+    "training__optimizer__betas": (0.8, 0.9),
+    "training__optimizer__gradient_clip": 2.0,
+    **{
+        f"training__schedule__{key}": value
+        for key, value in {
+            "kind": "wsd",
+            "warmup_fraction": 0.1,
+            "warmup_steps": 1,
+            "decay_fraction": 0.1,
+            "final_fraction": 0.2,
+        }.items()
+    },
+}
+
+
+def test_every_recipe_setting_is_tried() -> None:
+    tried = {tuple(key.split("__")[:2]) for key in RECIPE} | {tuple(key.split("__")) for key in RECIPE}
+    fields = {(name,) for name in TrainJob.model_fields} - {("name",), ("output",), ("threads",)}
+    fields -= {("training",), ("evaluation",), ("domains",), ("execution",)}
+    fields |= {("training", name) for name in Training.model_fields} - {("training", "token_budget")}
+    for section, model in (("optimizer", Optimizer), ("schedule", Schedule)):
+        fields |= {("training", section, name) for name in model.model_fields}
+    assert fields - tried == set(), "settings of the recipe that no test changes"
+
+
+@pytest.mark.parametrize("key", RECIPE)
+def test_another_recipe_has_another_folder_and_names_the_one_before(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    caplog.set_level("INFO")
+    changes: dict[str, Any] = {"training__schedule": {}} if "schedule" in key else {}
+    before, job = make_job(**changes), make_job(**changes, **{key: RECIPE[key]})
+    record_start(open_run_folder(before), before)
+    assert caplog.text == ""
+    assert run_folder(job) != run_folder(before) and not open_run_folder(job).exists()
+    assert f"in {run_folder(before)} it differs by:" in caplog.text
+    assert key.replace("__", ".") in caplog.text
+
+
+def test_another_execution_has_the_same_folder(make_job: MakeJob) -> None:
+    job = make_job()
+    for changes in ({"execution": Execution(log_every_steps=9)}, {"threads": 2}, {"output": "elsewhere"}):
+        assert run_folder(job) == run_folder(job.model_copy(update=changes))
+    budget = job.training.model_copy(update={"token_budget": 45 * 6 * 16 + 1})  # of as many steps
+    assert run_folder(job) == run_folder(job.model_copy(update={"training": budget}))
+
+
+def test_a_run_of_another_name_is_no_sibling(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    search = make_job(name="tiny-search")
+    record_start(open_run_folder(search), search)
+    open_run_folder(make_job(training__seed=2))
+    assert caplog.text == ""
+
+
+def test_a_result_is_taken_only_from_the_code_that_made_it(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
+    job = make_job(total_steps=2, strategy=STATIC)
+    assert finished_result(job) is None
+    run(job)
+    result = finished_result(job)
+    assert result is not None and result.precision == "float32"
+    edit_code(run_folder(job))
+    assert finished_result(job) is None
+    assert not open_run_folder(job).exists()
+    assert "starts over, its code changed: velocitune_core/train/trainer.py" in caplog.text
+    (aside,) = REPLACED.iterdir()
+    assert (aside / "result.json").exists() and str(aside) in caplog.text
+    run(job)
+    (run_folder(job) / "code.json").unlink()  # of a version that did not record it
+    assert finished_result(job) is None
+
+
+def test_an_unfinished_run_goes_on_under_other_code_with_a_warning(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = make_job(total_steps=2, strategy=STATIC)
+    run(job)
+    (run_folder(job) / "result.json").unlink()
+    edit_code(run_folder(job))
+    folder = open_run_folder(job)
+    assert (folder / "events.jsonl").exists()
+    assert "other code" in caplog.text and "changed: velocitune_core/train/trainer.py; --fresh" in caplog.text
+    record_start(folder, job)
+    caplog.clear()
+    open_run_folder(job)
+    assert caplog.text == ""  # the warning is given once per change
+
+
+def test_fresh_starts_over_what_began_before_and_continues_what_it_began(make_job: MakeJob) -> None:
+    job = make_job(total_steps=2, strategy=STATIC)
+    run(job)
+    with starting_over(False):
+        assert finished_result(job) is not None
+    with starting_over(True):
+        assert finished_result(job) is None
+        run(job)
+        assert len(list(REPLACED.iterdir())) == 1
+        assert finished_result(job) is not None  # a retry, or another user of the same run
+        assert open_run_folder(job).exists()
+    assert finished_result(job) is not None
+
+
+def edit_code(folder: Path) -> None:
+    """Make a folder look as if another version of the trainer had been started in it."""
+    code = json.loads((folder / "code.json").read_text())
+    code["files"]["velocitune_core/train/trainer.py"] = "0"
+    (folder / "code.json").write_text(json.dumps(code))
+
+
+def test_a_larger_budget_goes_on_from_the_stable_part(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
+    """Bit for bit like a run that had the larger budget from the start."""
+    caplog.set_level("INFO")
+    changes = {"training__schedule": WSD, "execution__checkpoint_every_steps": 9, "execution__checkpoints_kept": 1}
+    short, long = make_job(total_steps=20, **changes), make_job(total_steps=40, **changes)
+    run(short)
+    kept = sorted(path.name for path in (run_folder(short) / "checkpoints").iterdir())
+    assert kept == ["step-00000016", "step-00000018"]  # where the decay began, and the newest
+    whole = run(make_job(name="whole", total_steps=40, **changes))
+    caplog.clear()
+    continued = run(long)
+    assert f"goes on from step 16 of {run_folder(short)}" in caplog.text
+    (started,) = [event for event in continued if isinstance(event, Started)]
+    assert started.resumed_from == 16 and started.total_steps == 40
+    assert logged(read_events(run_folder(long) / "events.jsonl")) == logged(whole)
+    assert (run_folder(short) / "result.json").exists() and (run_folder(short) / "checkpoints" / kept[0]).exists()
+
+
+def logged(events: Any) -> dict[tuple[str, int], dict[str, Any]]:
+    """Losses, rates, weights and counts by kind of event and step."""
+    timing = {"time", "seconds", "tokens_per_second"}
+    found = [event for event in events if isinstance(event, Stepped | Evaluated | Reweighted)]
+    assert len(found) == len({(event.event, event.step) for event in found}), "each step once"
+    return {(event.event, event.step): event.model_dump(exclude=timing) for event in found}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"training__schedule": {"kind": "wsd", "warmup_fraction": 0.2}}, "warm-up over 4 and 8 steps"),
+        ({"training__schedule": {"kind": "cosine"}}, "the learning rate differs from the first step"),
+        (
+            {
+                "training__schedule": WSD,
+                "strategy__options__step_size_per": "budget",
+            },
+            "the weights of strategy velocitune depend on the number of steps",
+        ),
+    ],
+)
+def test_a_larger_budget_starts_again_where_the_first_steps_would_differ(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], reason: str
+) -> None:
+    caplog.set_level("INFO")
+    run(make_job(total_steps=20, **changes))
+    caplog.clear()
+    assert not open_run_folder(make_job(total_steps=40, **changes)).exists()
+    assert "it cannot be extended: " in caplog.text and reason in caplog.text

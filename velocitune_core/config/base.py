@@ -1,0 +1,61 @@
+"""What all settings share: strict frozen sections, their types, and one message for every problem of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="letters, digits, '_' and '-'")]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+_NOW_EXECUTION = (
+    "activation_checkpointing",
+    "checkpoint_every_steps",
+    "checkpoints_kept",
+    "compile",
+    "log_every_steps",
+    "micro_batch_sequences",
+    "on_save_failure",
+)
+RENAMED: Mapping[str, str] = {  # old dotted key → new one
+    **{f"{section}.{key}": f"execution.{key}" for section in ("training", "base.training") for key in _NOW_EXECUTION},
+    "data.malformed_rows": "data.max_malformed_rows",
+    "downstream.batch_tokens": "resources.downstream_batch_tokens",
+    "evaluation.batch_sequences": "execution.evaluation_micro_batch_sequences",
+    "mixture.weights": "mixture.initial_domain_weights",
+    "resources.trainings_per_device": "resources.runs_per_device",
+}
+
+
+class ConfigError(ValueError):
+    """Settings that cannot work. The message lists every problem with field, value and fix."""
+
+
+class Section(BaseModel):
+    """Frozen settings that refuse unknown keys and silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def describe_problems(error: ValidationError, renamed: Mapping[str, str] = RENAMED) -> str:
+    """Return one line per problem: field, what is wrong, the value that was given.
+
+    Args:
+        renamed: old dotted key → new one; an old key is reported with its new name.
+    """
+    lines = []
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+        if problem["type"] == "extra_forbidden":
+            advice = (
+                f"renamed to {renamed[field]}" if field in renamed else "unknown key; remove it or check its spelling"
+            )
+            lines.append(f"  {field}: {advice}")
+            continue
+        message = problem["msg"].removeprefix("Value error, ")
+        given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
+        lines.append(f"  {field}: {message}{given}")
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""Settings of one run: those that decide its result, and `Execution`, which only says how it is computed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from velocitune_core.config.base import Fraction, Positive, Section
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Schedule(Section):
+    """Learning rate as a fraction of its peak: linear warm-up, then cosine, or stable and linear decay (WSD)."""
+
+    kind: Literal["cosine", "wsd"] = "cosine"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05  # of all steps
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # in place of warmup_fraction: the same for every budget
+    decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2  # of all steps; wsd only
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the peak, reached at the last step
+
+
+class Optimizer(Section):
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+
+    @field_validator("betas", mode="before")
+    @classmethod
+    def _from_list(cls, betas: Any) -> Any:
+        return tuple(betas) if isinstance(betas, list) else betas
+
+
+class Training(Section):
+    """How a model is trained, whatever it is trained on; every field decides the result."""
+
+    token_budget: Positive | None = None  # None: one epoch of the mixture
+    batch_sequences: Positive = 16  # per optimizer step, over all processes
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    precision: Literal["auto"] | Precision = "auto"  # auto: bfloat16 where the device has units for it
+    max_epochs: Annotated[float, Field(gt=0)] | None = None  # per domain; its weight is 0 after that
+    seed: int = 1
+
+
+class Evaluation(Section):
+    every_steps: Positive = 24  # the paper's m: evaluate, then update the domain weights
+
+
+class StrategyConfig(Section):
+    name: str = "velocitune"
+    options: dict[str, Any] = Field(default={})
+    search: Fraction | None = None  # of the budget, to find weights that the run then holds; None: as the strategy
+
+
+class Execution(Section):
+    """How a run is computed, logged and saved. No field decides the result, beyond the rounding of sums.
+
+    A run that was killed goes on from its checkpoint whatever changed here.
+    """
+
+    micro_batch_sequences: Positive | None = None  # per forward pass and process; None: the whole batch
+    evaluation_micro_batch_sequences: Positive = 32  # held-out sequences per forward pass and process
+    activation_checkpointing: bool = False  # less memory, a third more arithmetic: activations are computed twice
+    compile: Literal["auto", "always", "never"] = "auto"  # torch.compile; auto: on a GPU
+    log_every_steps: Positive = 5
+    checkpoint_every_steps: Positive = 50
+    checkpoints_kept: Positive = 2
+    on_save_failure: Literal["continue", "stop"] = "continue"  # when a checkpoint cannot be written
+
+
+def micro_batch_problem(training: Training, execution: Execution, section: str = "training") -> str | None:
+    """Return what is wrong if micro-batches do not fill the batch of `section`."""
+    batch, micro = training.batch_sequences, execution.micro_batch_sequences
+    if micro is None or batch % micro == 0:
+        return None
+    return f"{section}.batch_sequences {batch} is not a multiple of execution.micro_batch_sequences {micro}"

@@ -1,0 +1,51 @@
+"""When a run may go on from a checkpoint of another recipe: a larger token budget under a schedule with a stable part.
+
+The states of two runs after c steps are equal, bit for bit, if their recipes differ in nothing but the number of steps
+and the learning-rate schedule, both schedules give the same rate at each of the c steps, and the strategy's weights do
+not depend on the number of steps. Under warm-up-stable-decay that holds until the decay of the shorter run begins, if
+both warm up over the same number of steps: set `schedule.warmup_steps`, as `warmup_fraction` is of all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from velocitune_core.config import Schedule
+from velocitune_core.strategies import make_strategy
+from velocitune_core.train.job import TrainJob, differences
+from velocitune_core.train.schedule import shared_steps, warmup_steps
+
+
+def common_steps(recipe: Mapping[str, Any], job: TrainJob) -> tuple[int, str]:
+    """Return how many first steps a run of another recipe has in common with a job, and, if none, why.
+
+    Args:
+        recipe: of the other run, as `TrainJob.recipe` gives it.
+    """
+    ours = job.recipe()
+    if changed := differences(_without_length(recipe), _without_length(ours)):
+        return 0, f"{changed[0].strip()} differs"
+    try:
+        schedule = Schedule.model_validate(recipe["training"]["schedule"])
+        total_steps = int(recipe["total_steps"])
+    except (ValidationError, KeyError, TypeError, ValueError):
+        return 0, "its recipe is of another version"
+    weights = {name: job.initial_domain_weights[name] for name in job.domains}
+    strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
+    if strategy.depends_on_total_steps and total_steps != job.total_steps:
+        return 0, f"with these options, the weights of strategy {job.strategy.name} depend on the number of steps"
+    ours_schedule = job.training.schedule
+    shared = shared_steps(schedule, total_steps, ours_schedule, job.total_steps)
+    if shared == 0:
+        warmups = warmup_steps(schedule, total_steps), warmup_steps(ours_schedule, job.total_steps)
+        reason = f"the learning rate differs from the first step (warm-up over {warmups[0]} and {warmups[1]} steps); "
+        return 0, reason + "schedule.kind wsd with schedule.warmup_steps gives runs of all lengths the same start"
+    return shared, ""
+
+
+def _without_length(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    training = {key: value for key, value in recipe.get("training", {}).items() if key != "schedule"}
+    return {**recipe, "training": training, "total_steps": None}
