@@ -70,17 +70,17 @@ def of_training(workspace: Path) -> Iterator[Row]:
     (finished,) = [event.time for event in events if isinstance(event, Finished)]
     spent, wall = result["seconds"], finished - started
     steps = spent["training"] + spent["sampling"]
-    looking = spent["evaluation"] + spent["reweighting"]
+    measuring = spent["evaluation"] + spent["reweighting"]
     yield "all but the steps (evaluation, weights, events, checkpoints), of its time", f"{1 - steps / wall:.1%}", "5 %"
-    yield "evaluation and reweighting alone", f"{looking / wall:.1%}", ""
+    yield "evaluation and reweighting alone", f"{measuring / wall:.1%}", ""
     yield "checkpoints alone, with saving the model", f"{spent['checkpointing'] / wall:.2%}", ""
     yield "drawing and reading batches, of step time", f"{spent['sampling'] / steps:.2%}", "1 %"
     yield "one step", f"{1000 * steps / result['steps']:.0f} ms", ""
 
 
 def plan_against(workspace: Path, plan: dict[str, Any]) -> Iterator[Row]:
-    """What the plan foretold, and how long processes took from their start to their result."""
-    foretold = {stage["name"]: price["seconds"] for stage, price in zip(plan["stages"], plan["prices"], strict=True)}
+    """Compare predicted seconds with those from the start of each process to its result."""
+    predicted = {stage["name"]: price["seconds"] for stage, price in zip(plan["stages"], plan["prices"], strict=True)}
     both = {}
     for stage, pattern in STAGES.items():
         folders = list((workspace / "runs").glob(pattern))
@@ -89,7 +89,7 @@ def plan_against(workspace: Path, plan: dict[str, Any]) -> Iterator[Row]:
             for each in folders
             if (each / "job.json").exists()
         )
-        both[stage] = (foretold[stage], real)
+        both[stage] = (predicted[stage], real)
     both["all three"] = (sum(each for each, _ in both.values()), sum(each for _, each in both.values()))
     for stage, (planned, real) in both.items():
         yield f"{stage}: planned, real", f"{planned:.0f} s, {real:.0f} s: {planned / real:.2f}", "0.75 to 1.25"

@@ -17,7 +17,7 @@ from tasks.recipes.debian_npm import (
     write_large_documents,
 )
 from tasks.recipes.gguf import convert_model
-from tasks.recipes.large_inputs import ARCHIVE_LIST, run_large, write_settings
+from tasks.recipes.large_command import ARCHIVE_LIST, run_large, write_settings
 from tasks.stages.corpus import fetch_archives, write_documents
 from tasks.workspace import paths
 

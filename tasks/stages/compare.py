@@ -21,7 +21,7 @@ from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
-from velocitune_core.comparison.metrics import check_comparison
+from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
 from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Targets, TrainResult

@@ -320,7 +320,7 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
 def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
     tree = workspace.params()
     tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "seeds": [1], "evaluations": 2, "retries": 1}
-    tree["training"]["on_save_failure"] = "stop"
+    tree["execution"] = {**tree.get("execution", {}), "on_save_failure": "stop"}
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
     obstacles = {fraction: folders[fraction] / "checkpoints" for fraction in (0.35, 0.55)}

@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy.stats import t as student_t
 
+from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.frontier import Frontier
 from velocitune_core.comparison.metrics import (
-    check_comparison,
     domains,
     is_dynamic,
     labels,

@@ -8,7 +8,8 @@ from comparison_samples import comparison, losses, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from velocitune_core.comparison.metrics import METRICS, check_comparison, labels, metric, run_metrics
+from velocitune_core.comparison.checks import check_comparison
+from velocitune_core.comparison.metrics import METRICS, labels, metric, run_metrics
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, estimate, summarise
 from velocitune_core.contracts import Comparison, ContractError, Timings
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.recipes.debian_npm import MANDOC, PACKAGES, FetchError, check_programs, fetch_debian, render_man_pages
-from tasks.recipes.large_inputs import WORKSPACE, check_workspace, write_settings
+from tasks.recipes.large_command import WORKSPACE, check_workspace, write_settings
 
 PROJECT = Path(__file__).parents[3]
 NEEDS_CONVERTER = pytest.mark.skipif(
