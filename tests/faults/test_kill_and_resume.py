@@ -6,9 +6,12 @@ import random
 import signal
 from pathlib import Path
 
+import pytest
 from faults import SAVE_OFTEN
 from tiny import job
 from trainings import ALONE, TOGETHER, Run, assert_ends_like, signal_at, train
+
+pytestmark = pytest.mark.slow
 
 LAST_KILL = 36  # of 45 steps: seen in time, however busy the machine
 

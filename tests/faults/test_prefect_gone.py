@@ -20,6 +20,8 @@ from trainings import wait_for
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train.events import Started, read_events
 
+pytestmark = pytest.mark.slow
+
 # The shape of flows/proxies.py: trainings in tasks of their own, which are retried, in threads.
 FLOW = """
 from pathlib import Path

@@ -110,6 +110,7 @@ def _run(command: list[str], stderr: str, folder: str, environment: dict[str, st
     """Become `python -m` of the command, in the forked process."""
     os.chdir(folder)
     os.environ.update(environment)
+    sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     descriptor = os.open(stderr, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
