@@ -9,10 +9,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo compare large test check serve clean
+.PHONY: help setup demo compare large test-fast test golden check serve clean
 
 help:                ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
 
 setup: $(READY)      ## create .venv with exactly the packages of constraints.txt
 
@@ -36,14 +36,22 @@ large: setup         ## the comparison on a larger mixture and a 135 M model, fo
 	python -m flows.large --workspace $(WORKSPACE)
 	python -m flows.pipeline --workspace $(WORKSPACE) --compare $(SETTINGS)
 
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
+	$(PYTEST) -m "not slow and not gpu"
+
 test: setup          ## all tests
-	python -m pytest
+	$(PYTEST)
+
+golden: setup        ## write the golden loss curves anew; review the diff of tests/golden/curves
+	python tests/golden/regenerate.py
 
 check: setup         ## linter, type checker, tests
 	ruff check .
 	ruff format --check .
 	pyrefly check
-	python -m pytest
+	$(PYTEST)
 
 serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
 	python -m tasks.views.serve

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processes of two threads each crawl on two cores
+os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"  # before Prefect: tests log outside of flows
+
+
+LONGEST_FIRST = ("flows", "faults", "tasks")  # so that no worker is left with the longest file at the end
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        wing = item.path.relative_to(Path(__file__).parent).parts[0]
+        return LONGEST_FIRST.index(wing) if wing in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_slots_of_a_batch_are_mixed() -> None:
     assert np.all(np.abs(seen / seen.sum(axis=1, keepdims=True) - 0.5) < 0.05)
 
 
+@cache
+def order_alone(name: str) -> list[int]:
+    sampler = DomainSampler({name: SIZES[name]}, seed=5, batch_size=1)
+    return draw(sampler, 800, np.ones(1))[name]
+
+
 @pytest.mark.parametrize(
     "other_sizes",
     [
@@ -132,9 +139,6 @@ def test_slots_of_a_batch_are_mixed() -> None:
 @pytest.mark.parametrize("batch_size", [1, 16, 50])
 def test_a_domains_order_depends_on_nothing_but_its_name(other_sizes: Mapping[str, int], batch_size: int) -> None:
     """Batches of any size and any company take consecutive pieces of the order that the domain has alone."""
-    alone = {
-        name: draw(DomainSampler({name: size}, seed=5, batch_size=1), 800, np.ones(1)) for name, size in SIZES.items()
-    }
     for sizes in (SIZES, other_sizes):
         sampler = DomainSampler(sizes, seed=5, batch_size=batch_size)
         weights = random_weights(3, len(sizes))
@@ -142,7 +146,7 @@ def test_a_domains_order_depends_on_nothing_but_its_name(other_sizes: Mapping[st
         for step in range(640 // batch_size):
             for name, indices in draw(sampler, 1, weights(step)).items():
                 if name in SIZES:  # slots of a batch are mixed, so a piece is compared as a set with repetitions
-                    order = alone[name][name]
+                    order = order_alone(name)
                     assert Counter(indices) == Counter(order[taken[name] : taken[name] + len(indices)])
                 taken[name] += len(indices)
         assert min(taken[name] for name in set(SIZES) & set(sizes)) > 38

@@ -12,6 +12,8 @@ from tiny import job
 from velocitune_core.config import Execution
 from velocitune_core.train.events import Event, Started, Stepped
 
+pytestmark = pytest.mark.slow
+
 
 class Killed(Exception):
     """Leaves the run where it stands, as a kill would."""

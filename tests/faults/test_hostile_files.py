@@ -158,6 +158,6 @@ def test_names_that_lead_out_of_the_folder_are_refused(tiny_inputs: Path, tmp_pa
     good = job(tiny_inputs, tmp_path / "run")
     domains = {name: good["domains"]["code"], "general": good["domains"]["general"]}
     weights = {name: 0.7, "general": 0.3}
-    for bad in (good | {"name": name}, good | {"domains": domains, "weights": weights}):
+    for bad in (good | {"name": name}, good | {"domains": domains, "initial_domain_weights": weights}):
         with pytest.raises(ValidationError, match="pattern"):
             TrainJob.model_validate(bad, strict=False)

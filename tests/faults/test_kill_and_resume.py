@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from faults import SAVE_OFTEN
 from tiny import job
 from trainings import ALONE, TOGETHER, Run, assert_ends_like, signal_at, train
 
+pytestmark = pytest.mark.slow
+
 LAST_KILL = 36  # of 45 steps: seen in time, however busy the machine
 
 
-def kill_at_random(tree: dict, kills: int, program: Sequence[str]) -> Run:
+def kill_at_random(tree: dict, kills: int, ranks: int) -> Run:
     """Kill a training at random steps, each life further than the one before, then let it end."""
     seed = random.SystemRandom().randrange(10**6)
     steps = sorted(random.Random(seed).sample(range(1, LAST_KILL), kills))
     print(f"seed {seed}: killed after steps {steps}")  # noqa: T201 - shown when the test fails
     for step in steps:
-        assert signal_at(step, signal.SIGKILL, tree, program=program).returncode == -signal.SIGKILL
-    resumed = train(tree, program)
+        assert signal_at(step, signal.SIGKILL, tree, ranks=ranks).returncode == -signal.SIGKILL
+    resumed = train(tree, ranks)
     assert len(resumed.resumed_from) == kills + 1
     for step, start in zip(steps, resumed.resumed_from[1:], strict=True):
         assert (start or 0) >= step - 2 * 4  # of the saves every four steps, one at most was under way

@@ -15,6 +15,8 @@ from trainings import load_file
 from velocitune_core.train.events import Checkpointed, Evaluated, Event, Finished, Reweighted, Started, Stepped
 from velocitune_core.train.trainer import TrainingError
 
+pytestmark = pytest.mark.slow
+
 POISON = VOCABULARY - 1
 
 

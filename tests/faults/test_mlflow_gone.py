@@ -19,6 +19,8 @@ from velocitune_core.config import Resources, parse_params
 from velocitune_core.train.events import Event, read_events
 from velocitune_core.train.job import TrainJob
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {
     "domains": {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in ("code", "general")},
     "data": {"path": "data/raw"},

@@ -8,16 +8,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pytest
-import yaml
 from servers import PROJECT, environment, free_port, kill_group, running
 from tiny import job
 from trainings import wait_for
 
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train.events import Started, read_events
+
+pytestmark = pytest.mark.slow
 
 # The shape of flows/proxies.py: trainings in tasks of their own, which are retried, in threads.
 FLOW = """
@@ -43,17 +46,6 @@ def trainings(name: str):
 if __name__ == "__main__":
     trainings("short")
 """
-CANCEL = """
-import sys, uuid
-from prefect import get_client
-from prefect.states import Cancelling
-with get_client(sync_client=True) as client:
-    client.set_flow_run_state(uuid.UUID(sys.argv[1]), Cancelling())
-"""
-START = """
-from prefect.deployments import run_deployment
-print(run_deployment("trainings/local", parameters={"name": "endless"}, timeout=0).id)
-"""
 FEW_EVENTS = {"execution__log_every_steps": 5, "evaluation__every_steps": 500}
 
 
@@ -66,12 +58,26 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         return environment(self.folder, PREFECT_API_URL=self.api, PREFECT_CLIENT_MAX_RETRIES="0")
 
-    def python(self, *arguments: str) -> str:
-        command = [sys.executable, *arguments]
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=True
+    def request(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        """Call Prefect's REST API: its command line would import Prefect anew each time."""
+        answer = httpx.request(method, f"{self.api}/{path}", json=content or None, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+    def deploy(self, flow: str) -> str:
+        """Make a deployment of `flow.py` for a worker of the pool `local`; return its id."""
+        self.request("POST", "work_pools/", name="local", type="process")
+        pull = {"prefect.deployments.steps.set_working_directory": {"directory": str(self.folder)}}
+        deployment = self.request(
+            "POST",
+            "deployments/",
+            name="local",
+            flow_id=self.request("POST", "flows/", name=flow)["id"],
+            entrypoint=f"flow.py:{flow}",
+            pull_steps=[pull],
+            work_pool_name="local",
         )
-        return done.stdout.strip()
+        return deployment["id"]
 
     def run_folder(self, name: str) -> Path:
         (found,) = self.folder.glob(f"runs/{name}-*")
@@ -102,9 +108,6 @@ def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     for name, steps in {"endless": 10**6, "short": 1500}.items():
         changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": steps, "name": name}
         (folder / f"{name}.json").write_text(json.dumps(job(tiny_inputs, folder / "unused", **changes)))
-    deployment = {"name": "local", "entrypoint": "flow.py:trainings", "work_pool": {"name": "local"}}
-    pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}]
-    (folder / "prefect.yaml").write_text(yaml.safe_dump({"name": "x", "pull": pull, "deployments": [deployment]}))
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -113,17 +116,16 @@ def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_a_cancelled_flow_leaves_no_orphan_and_starts_nothing_again(workspace: Workspace) -> None:
-    workspace.python("-m", "prefect", "--no-prompt", "work-pool", "create", "local", "--type", "process")
-    workspace.python("-m", "prefect", "--no-prompt", "deploy", "--all")
+    deployment = workspace.deploy("trainings")
     worker = ["prefect", "worker", "start", "--pool", "local", "--type", "process"]
     with running(workspace.folder, *worker, PREFECT_API_URL=workspace.api):
-        run = workspace.python("-c", START)
+        parameters = {"name": "endless"}
+        run = workspace.request("POST", f"deployments/{deployment}/create_flow_run", parameters=parameters)["id"]
         wait_for(lambda: workspace.trains("endless"), 240)
         assert len(workspace.training_processes()) == 1
-        workspace.python("-c", CANCEL, run)
+        workspace.request("POST", f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
         wait_for(lambda: not workspace.training_processes(), 120)
-        state = ["-m", "prefect", "flow-run", "inspect", run]
-        wait_for(lambda: "CANCELLED" in workspace.python(*state), 120, every_seconds=1)
+        wait_for(lambda: workspace.request("GET", f"flow_runs/{run}")["state_type"] == "CANCELLED", 120)
         assert workspace.training_processes() == []
     folder = workspace.run_folder("endless")
     started = [event for event in read_events(folder / "events.jsonl") if isinstance(event, Started)]

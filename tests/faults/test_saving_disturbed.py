@@ -12,6 +12,8 @@ from faults import SAVE_OFTEN, being_written, newest_tensors, stopped_inside_a_s
 from tiny import job
 from trainings import Run, assert_ends_like, end, start, train
 
+pytestmark = pytest.mark.slow
+
 STOPPED = 75  # the program's status for "saved; start it again"
 
 

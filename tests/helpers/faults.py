@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
+from forked import ForkedRun
 
 from velocitune_core.parallel.ranks import join_ranks
 from velocitune_core.train.events import Event, Warned
@@ -47,7 +47,7 @@ def warnings(said: list[Event]) -> list[str]:
     return [event.message for event in said if isinstance(event, Warned)]
 
 
-def stopped_inside_a_save(process: subprocess.Popen[str], checkpoints: Path, seconds: float = 100) -> bool:
+def stopped_inside_a_save(process: ForkedRun, checkpoints: Path, seconds: float = 100) -> bool:
     """Stop a training (SIGSTOP) while it writes a new checkpoint. False if it ended before it was seen to write one."""
     deadline, known = time.monotonic() + seconds, being_written(checkpoints)
     while process.poll() is None:

@@ -33,6 +33,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "PREFECT_HOME": str(folder / ".prefect-home"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes of its own, for features that we do not use
         "DO_NOT_TRACK": "1",
         "OMP_NUM_THREADS": "1",
         **changes,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from forked import ForkedRun
 from safetensors.numpy import load_file
 from tiny import write_job
 
@@ -21,8 +19,7 @@ from velocitune_core.contracts import TrainResult
 from velocitune_core.train import events
 from velocitune_core.train.events import Event, read_events
 
-ALONE = [sys.executable, "-m", "velocitune_core.train"]
-TOGETHER = [*ALONE[:2], "torch.distributed.run", "--standalone", "--nproc-per-node=2", *ALONE[1:]]
+ALONE, TOGETHER = 1, 2  # ranks
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 SECONDS_FOR_ANYTHING = 120
 
@@ -61,18 +58,18 @@ class Run:
         return sorted(path.name for path in (self.output / "checkpoints").iterdir())
 
 
-def start(tree: dict[str, Any], program: Sequence[str] = ALONE, **environment: str) -> subprocess.Popen[str]:
-    command = [*program, str(write_job(tree))]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | environment)
+def start(tree: dict[str, Any], ranks: int = ALONE, **environment: str) -> ForkedRun:
+    return ForkedRun([str(write_job(tree))], ranks, environment)
 
 
-def end(process: subprocess.Popen[str], tree: Mapping[str, Any]) -> Run:
+def end(process: ForkedRun, tree: Mapping[str, Any]) -> Run:
     _, stderr = process.communicate(timeout=SECONDS_FOR_ANYTHING)
+    assert process.returncode is not None
     return Run(Path(tree["output"]), process.returncode, stderr)
 
 
-def train(tree: dict[str, Any], program: Sequence[str] = ALONE) -> Run:
-    return end(start(tree, program), tree)
+def train(tree: dict[str, Any], ranks: int = ALONE) -> Run:
+    return end(start(tree, ranks), tree)
 
 
 def signal_at(
@@ -80,21 +77,19 @@ def signal_at(
     number: signal.Signals,
     tree: dict[str, Any],
     kind: type[events.EventBase] = events.Stepped,
-    program: Sequence[str] = ALONE,
+    ranks: int = ALONE,
 ) -> Run:
-    """Train, and signal every process of the run as soon as this life tells of `step`, by an event of that kind."""
+    """Train, and signal every rank as soon as this attempt has logged an event of that kind at `step` or later."""
     file = Path(tree["output"]) / "events.jsonl"
     offset = file.stat().st_size if file.exists() else 0
-    process = start(tree, program)
+    process = start(tree, ranks)
 
-    def told() -> bool:
-        assert process.poll() is None, f"ended before step {step} was seen: {process.communicate()[1]}"
+    def logged() -> bool:
+        assert process.poll() is None, f"ended before step {step} was seen: {process.communicate(1)[1]}"
         return any(isinstance(event, kind) and event.step >= step for event in read_events(file, offset))
 
-    wait_for(told, every_seconds=0.002)
-    everyone = psutil.Process(process.pid)
-    for each in [everyone, *everyone.children(recursive=True)]:  # torchrun first, or it would tell the others itself
-        each.send_signal(number)
+    wait_for(logged, every_seconds=0.002)
+    process.send_signal(number)
     return end(process, tree)
 
 

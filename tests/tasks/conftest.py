@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tasks.runs.devices import Device
+    from tasks.views.watcher import Watcher
 
 
 @pytest.fixture
@@ -38,3 +43,57 @@ def settings() -> dict[str, Any]:
             "optimizer": {"learning_rate": 0.001},
         },
     }
+
+
+@pytest.fixture
+def forked_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork the training program from a process that has imported torch, where a test is not of how it is started."""
+    from forked import ForkedRun
+
+    from tasks.runs.torchrun import follow
+
+    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> int:
+        ranks = int(launcher[-1].partition("=")[2]) if launcher else 1
+        process = ForkedRun([str(folder / "job.json")], ranks, device.environment)
+        _, log = process.communicate(120)
+        (folder / "log.txt").write_text(log)
+        follow(folder / "events.jsonl", 0, watchers)
+        assert process.returncode is not None
+        return process.returncode
+
+    monkeypatch.setattr("tasks.runs.launch.run_program", run)
+
+
+class NoTracker:
+    """MLflow out of reach: every method does nothing."""
+
+    active = False
+
+    def __init__(self, params: object) -> None:
+        pass
+
+    def child(self, *_: object) -> Watcher:
+        from tasks.views.mlflow_runs import RunWatcher
+
+        return RunWatcher(None, "")
+
+
+@pytest.fixture
+def no_views(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Leave MLflow's store and Prefect's server out of a stage: making them takes seconds."""
+    from tasks.views.terminal import TerminalWatcher
+
+    def leave_out(stage: str) -> None:
+        monkeypatch.setattr(f"{stage}.Tracker", NoTracker, raising=False)
+        monkeypatch.setattr(f"{stage}.PrefectWatcher", lambda name: TerminalWatcher())
+
+    return leave_out
+
+
+@pytest.fixture(scope="session")
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for a SQLite store `mlflow.db`, shared because making its tables takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        yield folder

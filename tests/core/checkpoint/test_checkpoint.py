@@ -179,6 +179,7 @@ save_checkpoint(folder, 2, {"weight": weight + 1}, {}, keep=2)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_during_a_save_leaves_the_one_before(tmp_path: Path) -> None:
     saver = subprocess.Popen([sys.executable, "-c", SAVER, str(tmp_path)])
     deadline = time.monotonic() + 120

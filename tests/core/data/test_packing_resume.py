@@ -116,6 +116,7 @@ def packing(raw: Path, tmp_path: Path) -> Packing:
     return Packing(raw, tmp_path / "code")
 
 
+@pytest.mark.slow
 def test_after_several_kills_the_bytes_are_the_same(packing: Packing, whole: Packing) -> None:
     assert packing.killed(kill_at=2).resumed_at is None  # in the first shard: no state to resume from
     first = packing.killed(kill_at=12)

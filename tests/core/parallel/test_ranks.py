@@ -39,6 +39,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_collectives_of_two_ranks(tmp_path: Path) -> None:
     script = tmp_path / "two_ranks.py"
     script.write_text(TWO_RANKS)

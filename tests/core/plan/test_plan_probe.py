@@ -71,6 +71,7 @@ def test_the_first_call_is_not_timed() -> None:
     assert max(seconds) < 0.15
 
 
+@pytest.mark.slow
 def test_the_program_writes_timings_beside_its_settings(tiny_inputs: Path, tmp_path: Path) -> None:
     settings = tmp_path / "probe.json"
     settings.write_text(probe(tiny_inputs, steps=2).model_dump_json(), encoding="utf-8")

@@ -141,6 +141,7 @@ def test_html_in_results_is_escaped() -> None:
     assert page.text.count(attack) >= 4  # key figures, table row, extras, configuration
 
 
+@pytest.mark.slow
 def test_of_many_domains_figures_show_the_most_moved_and_the_table_all() -> None:
     data = samples.report_data(samples.many(DOMAINS_DRAWN + 20))
     few = most_moved(data)

@@ -135,6 +135,7 @@ def hoffmann_design(points: int, noise: float) -> tuple[np.ndarray, np.ndarray, 
     return params, tokens, (e + a / params**alpha + b / tokens**beta) * np.exp(noise * random.laplace(size=points))
 
 
+@pytest.mark.slow
 def test_the_published_chinchilla_parameters_are_recovered_within_their_standard_errors() -> None:
     params, tokens, losses = hoffmann_design(240, noise=0.0045)  # median residual 0.3 %, as theirs
     fit = fit_chinchilla(params, tokens, losses, bootstrap=100)

@@ -66,22 +66,22 @@ os._exit(0)  # without waiting for the child
 def test_a_parent_that_has_exited_requests_a_stop() -> None:
     """The child shares the pipes of this test; the parent is one that ends before it."""
     reader, writer = os.pipe()
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD, str(reader)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=(reader,),
         text=True,
-    )
-    assert parent.stdin is not None and parent.stdout is not None
-    assert parent.stdout.readline() == "ready\n"
-    parent.stdin.write("\n")
-    parent.stdin.flush()
-    assert parent.stdout.readline() == "before False\n"
-    os.write(writer, b"x")
-    parent.wait(timeout=30)
-    parent.stdin.write("\n")
-    parent.stdin.flush()
-    assert parent.stdout.readline() == "after True\n"
+    ) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "before False\n"
+        os.write(writer, b"x")
+        parent.wait(timeout=30)
+        parent.stdin.write("\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "after True\n"
     os.close(reader)
     os.close(writer)

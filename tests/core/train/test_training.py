@@ -163,7 +163,7 @@ def test_two_ranks_learn_the_same_as_one(unbroken: Run, together: Run) -> None:
 
 @pytest.mark.parametrize(("before", "after"), [("unbroken", TOGETHER), ("together", ALONE)])
 def test_a_run_resumes_with_another_number_of_ranks(
-    request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: list[str]
+    request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: int
 ) -> None:
     saved = request.getfixturevalue(before).output / "checkpoints" / "step-00000030"
     shutil.copytree(saved, tmp_path / "run" / "checkpoints" / saved.name)

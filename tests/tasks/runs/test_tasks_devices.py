@@ -46,12 +46,13 @@ def cpu_workspace(workspace: Path) -> Path:
     return workspace
 
 
-def start(script: str, folder: Path) -> subprocess.Popen[str]:
+def start(script: str, folder: Path, stdout: int | None = None) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     command = [sys.executable, "-c", script]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=stdout, text=True)
 
 
+@pytest.mark.slow
 def test_the_cpu_is_held_by_one_at_a_time(cpu_workspace: Path) -> None:
     others = [start(TAKE_TURNS, cpu_workspace) for _ in range(2)]
     overlaps: list[FileExistsError] = []
@@ -75,8 +76,9 @@ def test_the_cpu_is_held_by_one_at_a_time(cpu_workspace: Path) -> None:
     assert overlaps == [] and not any(thread.is_alive() for thread in threads)
 
 
+@pytest.mark.slow
 def test_a_killed_holder_frees_the_cpu(cpu_workspace: Path) -> None:
-    with start(HOLD, cpu_workspace) as holder:
+    with start(HOLD, cpu_workspace, subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with ExitStack() as attempt:
             assert not _try_device(attempt, paths.STATE / "slots", f"cpu-{socket.gethostname()}", per_device=1)

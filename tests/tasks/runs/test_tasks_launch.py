@@ -88,6 +88,7 @@ def wait_for(condition: Callable[[], object], seconds: float) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.usefixtures("forked_program")
 def test_a_finished_run_is_not_started_again(make_job: Callable[..., TrainJob]) -> None:
     job, first, second = make_job(total_steps=30), Listener(), Listener()
     result = run_training(job, ONE_THREAD, [first])
@@ -107,6 +108,7 @@ def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]
     assert run_folder(job) != run_folder(make_job(training__seed=2))
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(total_steps=1000, **LONG)
     killed: list[int] = []
@@ -133,6 +135,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
     assert logged == list(range(5, 1001, 5))  # each once
 
 
+@pytest.mark.usefixtures("forked_program")
 def test_a_job_that_cannot_work_fails_with_its_log(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(domains__code__train="nowhere/train.npy")
     with pytest.raises(TrainingFailedError, match=r"ended with status [12];") as failed:
@@ -141,6 +144,7 @@ def test_a_job_that_cannot_work_fails_with_its_log(make_job: Callable[..., Train
     assert "The end of" in message and "log.txt" in message and "nowhere/train.npy" in message.split("The end of")[1]
 
 
+@pytest.mark.slow
 def test_a_run_stops_and_saves_when_its_launcher_is_killed(make_job: Callable[..., TrainJob], workspace: Path) -> None:
     job = make_job(total_steps=1_000_000, **LONG | {"execution__checkpoint_every_steps": 500_000})
     (workspace / "job.json").write_text(job.model_dump_json())
@@ -164,6 +168,7 @@ def test_a_run_stops_and_saves_when_its_launcher_is_killed(make_job: Callable[..
     assert f"tiny stopped after step {checkpoint.step} of 1000000; saved" in log
 
 
+@pytest.mark.slow
 def test_several_processes_are_started_by_torchrun(make_job: Callable[..., TrainJob]) -> None:
     listener = Listener()
     result = run_training(make_job(), Resources(threads=1, processes=2), [listener], spread=True)
@@ -172,6 +177,7 @@ def test_several_processes_are_started_by_torchrun(make_job: Callable[..., Train
     assert isinstance(listener.events[-1], Finished) and result.steps == started.total_steps
 
 
+@pytest.mark.slow
 def test_other_nodes_join_by_the_command_that_is_logged(
     make_job: Callable[..., TrainJob], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -74,7 +74,7 @@ def test_other_seeds_of_a_size_are_no_other_size() -> None:
         results_of(names, [done(names[0]), done(names[1]), done(names[2]), BROKEN])
 
 
-@pytest.mark.usefixtures("workspace")
+@pytest.mark.usefixtures("workspace", "forked_program")
 def test_a_proxy_uses_its_configured_processes(
     settings: dict[str, Any], tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

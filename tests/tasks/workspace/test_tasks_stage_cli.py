@@ -85,6 +85,7 @@ def test_an_interrupt_ends_all_children_and_names_how_to_resume(workspace: Path)
     assert not Path(f"/proc/{child}").exists()
 
 
+@pytest.mark.slow
 def test_a_command_runs_in_another_workspace(workspace: Path, settings: dict[str, object]) -> None:
     """The plan of a folder that holds only settings and a model's shape, asked for from elsewhere."""
     other = workspace / "other"

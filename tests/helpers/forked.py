@@ -1,0 +1,129 @@
+"""Run the training program in processes forked from one that has imported torch and transformers already.
+
+A start costs milliseconds in place of five seconds of processor time. Each run is a process of its own all the same, so
+it can be stopped and killed for real. That `python -m velocitune_core.train` and `torchrun` start it too is what the
+tests of `tasks.runs.launch` show.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing import context, forkserver, get_context
+from pathlib import Path
+
+PROGRAM = "velocitune_core.train"
+PRELOADED = [  # a module that no longer exists is skipped, and only costs its time in each run
+    "velocitune_core.train.trainer",
+    "velocitune_core.train.progress_bar",
+    "torch.distributed.checkpoint.state_dict",
+    "torch.distributed.fsdp",
+    "velocitune_core.model.io",
+    "velocitune_core.parallel.fsdp",
+    "velocitune_core.checkpoint.background",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+]
+SECONDS_BETWEEN_POLLS = 0.005
+
+
+class ForkedRun:
+    """The ranks of one run, with the part of `subprocess.Popen`'s interface that the tests use.
+
+    Signals go to every rank. As under `torchrun`, a rank that fails ends the others.
+    """
+
+    def __init__(self, arguments: Sequence[str], ranks: int = 1, environment: Mapping[str, str] | None = None) -> None:
+        descriptor, self._stderr = tempfile.mkstemp(prefix="stderr-")
+        os.close(descriptor)
+        self.args = [PROGRAM, *arguments]
+        common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
+        self._ranks = [_start(self.args, self._stderr, common | each) for each in _environment_of_ranks(ranks)]
+
+    @property
+    def pid(self) -> int:
+        """Process id of the first rank."""
+        pid = self._ranks[0].pid
+        assert pid is not None
+        return pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status of the first rank that failed, or 0; None while a rank runs. Minus the signal that ended it."""
+        statuses = [each.exitcode for each in self._ranks]
+        if None in statuses:
+            return None
+        return next((status for status in statuses if status), 0)
+
+    def poll(self) -> int | None:
+        if any(each.exitcode for each in self._ranks):
+            for each in self._ranks:
+                each.terminate()  # does nothing to one that has ended
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        for each in self._ranks:
+            if each.exitcode is None and each.pid is not None:
+                os.kill(each.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float) -> tuple[None, str]:
+        """Wait for the end of every rank; return nothing for standard output and what went to standard error."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise subprocess.TimeoutExpired(self.args, timeout, stderr=Path(self._stderr).read_bytes())
+            time.sleep(SECONDS_BETWEEN_POLLS)
+        return None, Path(self._stderr).read_text(encoding="utf-8", errors="replace")
+
+
+def _start(command: list[str], stderr: str, environment: dict[str, str]) -> context.ForkServerProcess:
+    """Fork one rank."""
+    method = get_context("forkserver")
+    method.set_forkserver_preload(PRELOADED)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # of the server too: a process that has opened a GPU cannot be forked
+    try:
+        forkserver.ensure_running()
+    finally:
+        if visible is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    process = method.Process(target=_run, args=(command, stderr, str(Path.cwd()), environment), daemon=True)
+    process.start()
+    return process
+
+
+def _run(command: list[str], stderr: str, folder: str, environment: dict[str, str]) -> None:
+    """Become `python -m` of the command, in the forked process."""
+    os.chdir(folder)
+    os.environ.update(environment)
+    sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    descriptor = os.open(stderr, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+
+
+def _environment_of_ranks(count: int) -> list[dict[str, str]]:
+    """What `torchrun` sets in the environment of each rank; nothing for a single one."""
+    if count == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]

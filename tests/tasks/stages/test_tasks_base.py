@@ -1,0 +1,102 @@
+"""The embedded base model: its tokenizer sees no held-out text, and models/base is replaced by a finished run only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from tasks.runs.jobs import base_job
+from tasks.runs.launch import TrainingFailedError
+from tasks.runs.run_folder import run_folder
+from tasks.stages.base import PACKED, UNTRAINED, build_untrained, pack_base, train_base
+from tasks.workspace import paths
+from velocitune_core.config import Params, parse_params
+from velocitune_core.data.splits import document_digest, is_held_out
+from velocitune_core.model.tokenizer import load_tokenizer
+
+HELD_OUT_FRACTION = 0.3
+
+
+@pytest.fixture
+def params(workspace: Path, settings: dict[str, Any], no_views: Callable[[str], None]) -> Params:
+    """Two domains of which the base takes one; each document holds a word of its own, which a tokenizer may learn."""
+    no_views("tasks.stages.base")
+    raw = workspace / "data/raw"
+    raw.mkdir(parents=True)
+    for name in ("code", "law"):
+        (raw / f"{name}.jsonl").write_text("".join(json.dumps({"text": each}) + "\n" for each in documents(name)))
+    settings["data"] |= {"sequence_length": 16, "min_characters": 1, "held_out_fraction": HELD_OUT_FRACTION}
+    settings["domains"]["code"]["max_tokens"] = 100
+    settings["model"]["path"] = "models/base"
+    settings["resources"] = {"threads": 1}
+    settings["base"] = {
+        "domains": ["code"],
+        "vocabulary_size": 1000,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "layers": 1,
+        "heads": 2,
+        "training": {"token_budget": 1280, "optimizer": {"learning_rate": 0.01}, "precision": "float32"},
+    }
+    return parse_params(settings)
+
+
+def documents(domain: str) -> list[str]:
+    return [f"{domain} {word(number)} " * 40 for number in range(100)]
+
+
+def word(number: int) -> str:
+    """A word of three letters that no other number has."""
+    return "".join(chr(ord("a") + number // 5**place % 5) for place in range(3)) * 2
+
+
+def test_the_tokenizer_is_trained_on_training_documents_alone(params: Params) -> None:
+    build_untrained.fn(params)
+    vocabulary = " ".join(load_tokenizer(str(UNTRAINED)).get_vocab())
+    held_out = [is_held_out(document_digest(text), HELD_OUT_FRACTION) for text in documents("code")]
+    assert 10 < sum(held_out) < 50
+    known = [word(number) in vocabulary for number in range(100)]
+    assert all(known[number] for number in range(100) if not held_out[number])
+    assert not any(known[number] for number in range(100) if held_out[number])
+    assert "law" not in vocabulary
+
+
+def test_the_base_is_packed_from_all_text_of_its_domains(params: Params) -> None:
+    build_untrained.fn(params)
+    packed = pack_base.fn(params)
+    assert [*packed] == ["code"] and packed["code"].documents_read == 100
+    assert packed["code"].train.tokens > 100  # the mixture's limit is not the base's
+    assert (PACKED / packed["code"].train.file).is_file()
+
+
+@pytest.mark.usefixtures("forked_program")
+def test_the_trained_base_replaces_the_one_before(params: Params) -> None:
+    build_untrained.fn(params)
+    packed = pack_base.fn(params)
+    paths.BASE_MODEL.mkdir(parents=True)
+    (paths.BASE_MODEL / "stale").touch()
+    result = train_base.fn(params, packed)
+    assert result.steps == 5 and result.strategy == "static"  # 1,280 tokens of 16 sequences of 16
+    assert not (paths.BASE_MODEL / "stale").exists()
+    before, after = (load_file(folder / "model.safetensors") for folder in (UNTRAINED, paths.BASE_MODEL))
+    assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
+    assert load_tokenizer(str(paths.BASE_MODEL)).get_vocab() == load_tokenizer(str(UNTRAINED)).get_vocab()
+
+
+@pytest.mark.usefixtures("forked_program")
+def test_a_base_that_fails_leaves_the_one_before(params: Params) -> None:
+    build_untrained.fn(params)
+    packed = pack_base.fn(params)
+    paths.BASE_MODEL.mkdir(parents=True)
+    (paths.BASE_MODEL / "good").touch()
+    folder = run_folder(base_job(params, UNTRAINED, packed, PACKED))
+    folder.mkdir(parents=True)
+    (folder / "model").touch()  # a file where the model must go
+    with pytest.raises(TrainingFailedError, match="base"):
+        train_base.fn(params, packed)
+    assert [path.name for path in paths.BASE_MODEL.iterdir()] == ["good"]

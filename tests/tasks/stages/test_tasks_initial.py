@@ -1,0 +1,55 @@
+"""Initial losses of the tiny model on its two domains."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import LENGTH, VOCABULARY, llama
+
+from tasks.stages.initial import evaluate_base
+from tasks.workspace import paths
+from velocitune_core.config import ConfigError, Params
+from velocitune_core.contracts import InitialLosses, Manifest
+
+
+def test_losses_are_those_of_the_model_on_every_held_out_token(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    initial = evaluate_base.fn(params, manifest)
+    assert InitialLosses.read(paths.INITIAL) == initial
+    for name, domain in manifest.domains.items():
+        rows = torch.from_numpy(np.load(paths.PREPARED / domain.held_out.file).astype(np.int64))
+        with torch.no_grad():
+            logits = llama()(rows[:, :-1]).logits.double()
+        expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+        assert initial.losses[name] == pytest.approx(expected.item(), abs=1e-5)
+        assert initial.losses[name] == pytest.approx(math.log(VOCABULARY), abs=0.1)  # an untrained model
+        assert initial.tokens[name] == len(rows) * (LENGTH - 1)
+
+
+def test_losses_depend_on_no_batch_size(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    losses = []
+    for sequences in (2, 32):
+        execution = params.execution.model_copy(update={"evaluation_micro_batch_sequences": sequences})
+        losses.append(evaluate_base.fn(params.model_copy(update={"execution": execution}), manifest).losses)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_an_altered_held_out_file_is_refused(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    path = paths.PREPARED / manifest.domains["law"].held_out.file
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ConfigError, match=rf"{path}: not the file that `prepare` wrote"):
+        evaluate_base.fn(params, manifest)
+    assert not paths.INITIAL.exists()
+
+
+def test_a_model_that_is_missing_is_an_error(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    gone = params.model_copy(update={"model": params.model.model_copy(update={"path": "models/gone"})})
+    with pytest.raises((ValueError, OSError), match=str(Path("models/gone"))):
+        evaluate_base.fn(gone, manifest)
