@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import networkx
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
@@ -26,7 +28,22 @@ def is_up_to_date(stage: str) -> bool:
         return not repo.status(targets=[stage])
 
 
-def commit(stage: str) -> None:
-    """Record the stage's outputs as `dvc repro` would, so that it counts as up to date."""
-    with Repo(".") as repo:
-        repo.commit(stage, force=True)
+def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
+    """Record the stage's outputs as `dvc repro` would, so that it counts as up to date; return whether that was done.
+
+    Args:
+        settings_unchanged: whether params.yaml still has the content that the stage ran under. DVC hashes dependencies,
+            which can take minutes, before it reads params.yaml; so this is called before the hashing and after it, and
+            nothing is recorded, neither in dvc.lock nor in DVC's run cache, unless it is true both times.
+    """
+    if not settings_unchanged():
+        return False
+    with Repo(".") as repo, lock_repo(repo):
+        stage = repo.stage.get_target(address)
+        stage.save(run_cache=False)  # in memory: hashes of dependencies and outputs, values of params.yaml
+        if not settings_unchanged():
+            return False
+        repo.stage_cache.save(stage)
+        stage.commit()
+        stage.dvcfile.dump_stages([stage], update_pipeline=False)
+    return True

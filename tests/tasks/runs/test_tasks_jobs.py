@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tasks.runs.budget import pipeline_steps, steps_for, token_budget
+from tasks.runs.budget import check_budget, pipeline_steps, steps_for, token_budget
 from tasks.runs.jobs import (
     base_domains,
     base_job,
+    compared_job,
     initial_domain_weights,
     proxy_jobs,
     reference_job,
@@ -195,6 +196,56 @@ def test_a_strategy_searches_if_it_must_or_is_configured_to(params: Params) -> N
     assert share(name="velocitune", search=0.5) == 0.5
     assert share(name="doremi") == 1.0  # it needs a reference, so it cannot steer the training itself
     assert share(name="doremi", search=0.5) == 0.5
+
+
+def with_warmup(params: Params, steps: int, kind: str = "cosine", **sections: dict[str, Any]) -> Params:
+    """The settings (40 steps, and proxies of 8, 16 and 32) under a fixed warm-up."""
+    schedule = {"kind": kind, "warmup_steps": steps, "decay_fraction": 0.2}
+    return changed(params, training={"schedule": schedule}, **sections)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("cosine", 7), ("wsd", 6)],  # of the shortest proxy, of 8 steps; a decay over its last 2
+)
+def test_a_warmup_ends_before_the_decay_of_every_run(params: Params, kind: str, most: int) -> None:
+    assert len(proxy_jobs(with_warmup(params, most, kind), MANIFEST)) == 3
+    for steps in (most + 1, 10**9):
+        problem = rf"training\.schedule\.warmup_steps: a warm-up of {steps} steps .* the proxies of 0\.2 \(8 steps: at"
+        for build in (
+            lambda settings: proxy_jobs(settings, MANIFEST),
+            lambda settings: training_job(settings, MANIFEST, INITIAL, TARGETS),
+            lambda settings: check_budget(settings, MANIFEST),
+        ):
+            with pytest.raises(ConfigError, match=f"{problem} most {most}.*set it to at most {most}"):
+                build(with_warmup(params, steps, kind))
+    with pytest.raises(ConfigError, match=r"the training \(40 steps"):
+        proxy_jobs(with_warmup(params, 10**9, kind), MANIFEST)
+
+
+def test_a_warmup_ends_in_a_search(params: Params) -> None:
+    search = {"name": "velocitune", "search": 0.1}
+    with pytest.raises(ConfigError, match=r"5 steps does not end in the search \(4 steps: at most 3\); set it to"):
+        proxy_jobs(with_warmup(params, 5, strategy=search), MANIFEST)  # before any run
+    compare = {"runs": {"a": {"strategy": "static"}, "b": {"strategy": "velocitune", "search": 0.1}}}
+    compared = with_warmup(params, 5, compare={**compare, "baseline": "a", "seeds": [1, 2]})
+    assert compared_job(compared, MANIFEST, INITIAL, TARGETS, "a", 1).total_steps == 40
+    with pytest.raises(ConfigError, match=r"b-seed-1-search \(4 steps: at most 3\)"):
+        compared_job(compared, MANIFEST, INITIAL, TARGETS, "b", 1)
+
+
+def test_a_warmup_ends_in_the_run_of_the_base(params: Params) -> None:
+    def build(warmup: int) -> TrainJob:
+        schedule = {"kind": "wsd", "warmup_steps": warmup, "decay_fraction": 0.2}
+        settings = {"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 24, "schedule": schedule}
+        base = changed(params, base={"domains": ["law"], "training": settings})
+        return base_job(base, Path("models/mine"), {"law": domain("law", 240)}, Path("packed"))
+
+    assert build(8).total_steps == 10
+    with pytest.raises(
+        ConfigError, match=r"base\.training\.schedule\.warmup_steps: .* in the base \(10 steps: at most 8"
+    ):
+        build(9)
 
 
 def test_every_domain_needs_a_target(params: Params) -> None:
