@@ -56,7 +56,7 @@ def train_result() -> TrainResult:
     "content",
     [
         train_result(),
-        InitialLosses(losses={"code": 4.1}, tokens={"code": 512}, seconds=0.5),
+        InitialLosses(precision="float32", losses={"code": 4.1}, tokens={"code": 512}, seconds=0.5),
         comparison(run("static", 1, {"code": 2.0, "law": 3.0, "general": 4.0})),
     ],
     ids=lambda content: type(content).__name__,
@@ -69,7 +69,9 @@ def test_a_written_file_is_read_back_equal(content: TrainResult | InitialLosses 
 
 def test_the_final_losses_of_a_proxy_are_those_of_its_last_point() -> None:
     points = [LossPoint(step=step, tokens=10 * step, losses={"code": 5.0 - step}) for step in (1, 2)]
-    proxy = ProxyResult(name="p", fraction=0.1, seed=1, steps=2, tokens=20, points=points, seconds=1.0)
+    proxy = ProxyResult(
+        name="p", precision="float32", fraction=0.1, seed=1, steps=2, tokens=20, points=points, seconds=1.0
+    )
     assert proxy.final.losses == {"code": 3.0}
 
 
