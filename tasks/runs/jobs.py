@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.runs.budget import check_warmup, check_warmups, part_of, pipeline_steps, sizes_of, steps_for
-from tasks.runs.precision import with_precision
+from tasks.runs.precision import check_measured_in, with_precision
 from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
 from velocitune_core import mixture
@@ -81,7 +81,11 @@ def training_job(
     targets: Targets,
     model_sha256: str | None = None,
 ) -> TrainJob:
-    """Return the job of the continual pretraining under the configured strategy."""
+    """Return the job of the continual pretraining under the configured strategy.
+
+    Raises ConfigError for initial losses that were measured in another precision.
+    """
+    check_measured_in(params.training, {paths.INITIAL: initial.precision})
     job = _pipeline_job(params, manifest, "training", params.training, model_sha256)
     strategy = complete_strategy(params.strategy, manifest, initial, targets.losses())
     return job.model_copy(update={"strategy": strategy})
@@ -96,7 +100,11 @@ def compared_job(
     seed: int,
     model_sha256: str | None = None,
 ) -> TrainJob:
-    """Return one run of the comparison: the pipeline's, under the strategy of that label and its own seed."""
+    """Return one run of the comparison: the pipeline's, under the strategy of that label and its own seed.
+
+    Raises ConfigError for initial losses that were measured in another precision.
+    """
+    check_measured_in(params.training, {paths.INITIAL: initial.precision})
     assert params.compare is not None
     run = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})

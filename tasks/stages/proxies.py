@@ -43,6 +43,7 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
         name=job.name,
         fraction=job.fraction,
         seed=job.training.seed,
+        precision=result.precision,
         steps=result.steps,
         tokens=result.tokens,
         points=result.points,

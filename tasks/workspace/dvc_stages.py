@@ -8,6 +8,8 @@ import networkx
 from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
+from tasks.workspace.params_file import params_tree
+
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
 
@@ -23,7 +25,13 @@ def stages_in_order(goal: str = "report") -> list[str]:
 
 
 def is_up_to_date(stage: str) -> bool:
-    """Return whether the stage's dependencies and outputs are unchanged since it ran."""
+    """Return whether the stage's dependencies and outputs are unchanged since it ran.
+
+    Never for a stage that runs a strategy of the user's own, whose code DVC does not watch: the stage takes the results
+    of finished runs, if the code of the strategy is unchanged.
+    """
+    if any(":" in str(name) for name in _strategies_of(stage.rpartition(":")[2])):
+        return False
     with Repo(".") as repo:
         return not repo.status(targets=[stage])
 
@@ -47,3 +55,13 @@ def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
         stage.commit()
         stage.dvcfile.dump_stages([stage], update_pipeline=False)
     return True
+
+
+def _strategies_of(stage: str) -> list[str]:
+    """Return the names of the strategies that a stage runs, apart from the static one."""
+    tree = params_tree()
+    if stage == "train":
+        return [(tree.get("strategy") or {}).get("name", "")]
+    if stage == "compare":
+        return [run.get("strategy", "") for run in (tree.get("compare") or {}).get("runs", {}).values()]
+    return []

@@ -71,7 +71,9 @@ MANIFEST = Manifest(
     tokenizer_sha256="0",
     domains={name: domain(name, sequences) for name, sequences in SIZES.items()},
 )
-INITIAL = InitialLosses(losses={"law": 4.0, "code": 5.0}, tokens={"law": 1, "code": 1}, seconds=1.0)
+INITIAL = InitialLosses(
+    precision="float32", losses={"law": 4.0, "code": 5.0}, tokens={"law": 1, "code": 1}, seconds=1.0
+)
 TARGETS = Targets(domains={"code": DomainTarget(target=3.0), "law": DomainTarget(target=2.0)})
 
 
@@ -326,7 +328,8 @@ def test_a_setting_of_the_recipe_moves_runs(params: Params, section: str, values
 
 def folders(params: Params) -> list[Path]:
     """Of the training, its search and reference, and the proxies."""
-    job = training_job(params, MANIFEST, INITIAL, TARGETS)
+    initial = INITIAL.model_copy(update={"precision": resolve_precision(params.training)})
+    job = training_job(params, MANIFEST, initial, TARGETS)
     jobs = [job, search_job(job), reference_job(job), *proxy_jobs(params, MANIFEST)]
     return [run_folder(each) for each in jobs]
 
@@ -337,9 +340,35 @@ def test_the_precision_is_resolved_when_a_job_is_built(
 ) -> None:
     monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: bfloat16)
     auto = changed(params, training={"precision": "auto"})
-    jobs = [training_job(auto, MANIFEST, INITIAL, TARGETS), *proxy_jobs(auto, MANIFEST)]
+    initial = INITIAL.model_copy(update={"precision": expected})
+    jobs = [training_job(auto, MANIFEST, initial, TARGETS), *proxy_jobs(auto, MANIFEST)]
     assert {job.training.precision for job in jobs} == {expected}
     assert resolve_precision(params.training) == "float32"  # as configured
+
+
+@pytest.mark.parametrize(
+    ("here", "setting", "message"),
+    [
+        ("bfloat16", "auto", "training.precision is auto, which is bfloat16 on this machine, but results/initial.json"),
+        ("float32", "bfloat16", "training.precision is bfloat16, but results/initial.json"),
+    ],
+)
+def test_losses_measured_in_another_precision_are_refused(
+    params: Params, monkeypatch: pytest.MonkeyPatch, here: str, setting: str, message: str
+) -> None:
+    monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: here == "bfloat16")
+    runs = {"static": {"strategy": "static"}, "paper": {"strategy": "velocitune"}}
+    elsewhere = changed(params, training={"precision": setting}, compare={"seeds": [1], "runs": runs})
+    for build in (
+        lambda: training_job(elsewhere, MANIFEST, INITIAL, TARGETS),
+        lambda: compared_job(elsewhere, MANIFEST, INITIAL, TARGETS, "paper", 1),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"set training\.precision to float32, or measure again with `dvc"
+        ) as found:
+            build()
+        assert message in str(found.value) and "was measured in float32" in str(found.value)
+    assert training_job(params, MANIFEST, INITIAL, TARGETS).training.precision == "float32"  # the fix in the message
 
 
 def test_a_job_without_a_precision_is_refused(params: Params) -> None:
