@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,6 +65,15 @@ class Run:
 def start(tree: dict[str, Any], program: Sequence[str] = ALONE, **environment: str) -> subprocess.Popen[str]:
     command = [*program, str(write_job(tree))]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | environment)
+
+
+def start_two_ranks(tree: dict[str, Any]) -> list[subprocess.Popen[str]]:
+    """Start the two ranks of a run without torchrun, which would end one as soon as the other fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    return [start(tree, RANK=rank, LOCAL_RANK=rank, **meeting) for rank in ("0", "1")]
 
 
 def end(process: subprocess.Popen[str], tree: Mapping[str, Any]) -> Run:
