@@ -70,7 +70,7 @@ def save_checkpoint(
 
     Raises SaveError on all ranks, with the space that was needed and the space that was free.
     """
-    path = folder / f"step-{step:08d}"
+    path = folder / _name(step)
     temporary = folder / f".{path.name}.tmp"
     mine = temporary / _part_name(ranks.rank)
 
@@ -104,14 +104,15 @@ def save_checkpoint(
 def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest valid checkpoint, and a message for each newer one that is corrupt.
 
-    Deletes temporary folders of interrupted saves. Every rank calls; each hashes its part of the files.
+    Deletes temporary folders of interrupted saves. Every rank calls. The main rank lists the checkpoints, because each
+    rank of a network file system may see others; each hashes its part of the files.
     """
     if ranks.is_main:
         for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
-    ranks.barrier()
     corrupt = []
-    for path in _checkpoints(folder):
+    for step in ranks.broadcast_numbers([step_of(path) for path in _checkpoints(folder)] if ranks.is_main else []):
+        path = folder / _name(step)
         found, problem = None, None
         try:
             found = load_checkpoint(path, ranks)
@@ -220,13 +221,18 @@ def _prune(folder: Path, newest: Path, keep: int, keep_through_step: int | None)
             shutil.rmtree(old)
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def step_of(checkpoint: Path) -> int:
     """Return the step in a checkpoint's name."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
+    named = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
+    return sorted(named, key=step_of, reverse=True)
 
 
 def _state_digest(step: int, state: Mapping[str, Any]) -> str:

@@ -53,6 +53,18 @@ class Ranks:
         dist.broadcast(shared, src=0, group=self.control_group)
         return shared.numpy()
 
+    def broadcast_numbers(self, numbers: list[int]) -> list[int]:
+        """Return the main rank's list on every rank; the lists of the others may have other lengths."""
+        if self.world_size == 1:
+            return numbers
+        length = torch.tensor(len(numbers))
+        dist.broadcast(length, src=0, group=self.control_group)
+        shared = (
+            torch.tensor(numbers, dtype=torch.int64) if self.is_main else torch.empty(int(length), dtype=torch.int64)
+        )
+        dist.broadcast(shared, src=0, group=self.control_group)
+        return shared.tolist()
+
     def any(self, flag: bool, *, over_checkpoint_group: bool = False) -> bool:
         """Return on every rank whether the flag is true on at least one."""
         return bool(self.sum(torch.tensor(int(flag)), over_checkpoint_group=over_checkpoint_group) > 0)

@@ -32,6 +32,8 @@ for over in (False, True):
     ranks.barrier(over_checkpoint_group=over)
 assert mine.tolist() == [1.0 * (ranks.rank + 1), 10.0 * (ranks.rank + 1)]  # sum leaves its argument
 assert ranks.count_true(True, ranks.rank == 0, False) == [2, 1, 0]
+assert ranks.broadcast_numbers([[30, 20], [40, 20, 10]][ranks.rank]) == [30, 20]
+assert ranks.broadcast_numbers([[], [40]][ranks.rank]) == []
 assert ranks.all_reduce(mine) is mine and mine.tolist() == [3.0, 30.0]
 leave_ranks()
 leave_ranks()  # without a group it does nothing
@@ -53,6 +55,7 @@ def test_collectives_of_a_single_rank() -> None:
     assert SINGLE_RANK.sum(values).tolist() == SINGLE_RANK.all_reduce(values).tolist() == [1, 2]
     assert SINGLE_RANK.any(True) and not SINGLE_RANK.any(False)
     assert SINGLE_RANK.count_true(True, False) == [1, 0]
+    assert SINGLE_RANK.broadcast_numbers([3, 1]) == [3, 1]
     SINGLE_RANK.barrier()
 
 
