@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tasks.runs.jobs import search_job, with_weights
@@ -21,18 +21,21 @@ class Search:
     seconds: float = 0.0
 
 
-def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], TrainResult]) -> tuple[TrainJob, Search]:
+def find_weights(
+    job: TrainJob, reference: TrainJob, sizes: Mapping[str, int], run: Callable[[TrainJob], TrainResult]
+) -> tuple[TrainJob, Search]:
     """Run the search of a job, and return the job under the domain weights found and what the search cost.
 
     The weights are the mean over the search, held constant. A job without a search is returned as it is.
 
     Args:
         reference: run whose model a strategy compares losses with; it is run first if the strategy needs one.
+        sizes: training sequences by domain.
         run: runs a job and returns its result.
     """
     if job.strategy.search is None:
         return job, Search()
-    search, before = search_job(job), []
+    search, before = search_job(job, sizes), []
     if strategy_class(job.strategy.name).needs_reference:
         before.append(run(reference))
         folder = run_folder(reference) / "model"
