@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -11,13 +12,18 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+# A rank that has exited ends the wait of the others at once; these bound the wait for one that is alive.
+DEVICE_TIMEOUT = timedelta(minutes=30)  # between two collectives of a step
+HOST_TIMEOUT = timedelta(hours=4)  # rank 0 may write a model of any size, or a slow disk a shard, in the meantime
+
 
 @dataclass(frozen=True)
 class Ranks:
     """This process among those of a run: started by `torchrun`, or alone.
 
     Decisions are exchanged over gloo, on the CPU, so that they never wait for the GPU: those of the training loop over
-    `control_group`, those of the checkpoint thread over `checkpoint_group`, so that the two cannot interleave.
+    `control_group`, those of the checkpoint thread over `checkpoint_group`, so that the two cannot interleave. Both
+    have HOST_TIMEOUT, because ranks wait there for what another one writes.
     """
 
     rank: int
@@ -91,8 +97,8 @@ def join_ranks() -> Ranks:
         torch.cuda.set_device(device)
     if world_size == 1:
         return Ranks(rank, world_size, device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    control_group, checkpoint_group = (dist.new_group(backend="gloo") for _ in range(2))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DEVICE_TIMEOUT)
+    control_group, checkpoint_group = (dist.new_group(backend="gloo", timeout=HOST_TIMEOUT) for _ in range(2))
     assert isinstance(control_group, dist.ProcessGroup), "every rank is a member"
     assert isinstance(checkpoint_group, dist.ProcessGroup), "every rank is a member"
     return Ranks(rank, world_size, device, control_group, checkpoint_group)

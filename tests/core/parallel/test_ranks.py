@@ -20,9 +20,15 @@ from velocitune_core.parallel.ranks import SINGLE_RANK, join_ranks, leave_ranks
 
 TWO_RANKS = """
 import torch
-from velocitune_core.parallel.ranks import join_ranks, leave_ranks
+import torch.distributed as dist
+from velocitune_core.parallel.ranks import DEVICE_TIMEOUT, HOST_TIMEOUT, join_ranks, leave_ranks
 
 ranks = join_ranks()
+timeouts = [
+    group._get_backend(torch.device("cpu")).options._timeout
+    for group in (dist.group.WORLD, ranks.control_group, ranks.checkpoint_group)
+]
+assert timeouts == [DEVICE_TIMEOUT, HOST_TIMEOUT, HOST_TIMEOUT], timeouts
 assert (ranks.world_size, ranks.is_main) == (2, ranks.rank == 0)
 mine = torch.tensor([1.0, 10.0]) * (ranks.rank + 1)
 for over in (False, True):
