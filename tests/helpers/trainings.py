@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from velocitune_core.train import events
 from velocitune_core.train.events import Event, read_events
 
 ALONE, TOGETHER = 1, 2  # ranks
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 SECONDS_FOR_ANYTHING = 120
 
@@ -63,13 +66,15 @@ def start(tree: dict[str, Any], ranks: int = ALONE, **environment: str) -> Forke
     return ForkedRun([str(write_job(tree))], ranks, environment)
 
 
-def start_two_ranks(tree: dict[str, Any]) -> list[ForkedRun]:
+def start_two_ranks(tree: dict[str, Any]) -> list[subprocess.Popen[str]]:
     """Start the two ranks of a run without torchrun, which would end one as soon as the other fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    return [start(tree, RANK=rank, LOCAL_RANK=rank, **meeting) for rank in ("0", "1")]
+    command = [sys.executable, "-m", "velocitune_core.train", str(write_job(tree))]
+    environments = (ENVIRONMENT | meeting | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1"))
+    return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=each) for each in environments]
 
 
 def end(process: ForkedRun, tree: Mapping[str, Any]) -> Run:

@@ -47,6 +47,7 @@ class NextTokenLoss(nn.Module):
             return _nats(logits.flatten(0, 1), targets)
         head = cast(nn.Linear, self.model.get_output_embeddings())
         hidden = _last_hidden(self.model, sequences)[:, :-1].flatten(0, 1)  # (predictions, width)
+        hidden = hidden.to(head.weight.dtype)  # some models end in a norm that gives float32
         tokens = max(1, self._logits_at_once // head.out_features)
         if len(hidden) <= tokens:
             return self._head_nats(head, hidden, targets)
@@ -57,8 +58,8 @@ class NextTokenLoss(nn.Module):
         return torch.cat(cast(list[Tensor], nats))
 
 
-def _head_nats(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
-    return _nats(head(hidden.to(head.weight.dtype)), targets)  # some models end in a norm that gives float32
+def _head_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return _nats(head(hidden), targets)
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

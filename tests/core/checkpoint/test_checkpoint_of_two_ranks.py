@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import ENVIRONMENT, TOGETHER
+from trainings import ENVIRONMENT, TORCHRUN
 
 from velocitune_core.checkpoint.store import save_checkpoint
 
@@ -47,7 +47,7 @@ def test_two_ranks_that_see_other_checkpoints_load_the_same(
             shutil.copytree(tmp_path / "all" / f"step-{step:08d}", folder / f"step-{step:08d}")
     script = tmp_path / "loader.py"
     script.write_text(LOADER)
-    command = [*TOGETHER[:-2], str(script), *map(str, folders)]
+    command = [*TORCHRUN, str(script), *map(str, folders)]
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [f"{loaded} [2]"] * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from trainings import ENVIRONMENT, TOGETHER
+from trainings import ENVIRONMENT, TORCHRUN
 
 SLOW_DISK = """
 import sys, time
@@ -48,7 +48,7 @@ except RuntimeError:
 def test_the_other_rank_waits_for_the_model(tiny_inputs: Path, tmp_path: Path) -> None:
     script = tmp_path / "slow_disk.py"
     script.write_text(SLOW_DISK)
-    command = [*TOGETHER[:-2], str(script), str(tiny_inputs / "model"), str(tmp_path / "trained")]
+    command = [*TORCHRUN, str(script), str(tiny_inputs / "model"), str(tmp_path / "trained")]
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
     assert run.stdout.splitlines().count("done") == 2, run.stderr
     assert "timed out" in run.stdout

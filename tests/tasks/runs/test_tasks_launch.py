@@ -70,7 +70,9 @@ def children(pid: int) -> list[int]:
 
 
 def running_ranks(pid: int) -> list[int]:
-    return [child for child in children(pid) if "velocitune_core.train" in Path(f"/proc/{child}/cmdline").read_text()]
+    """Not the server that forks the runs of other tests, which names the program too."""
+    program = "-m\0velocitune_core.train\0"
+    return [child for child in children(pid) if program in Path(f"/proc/{child}/cmdline").read_text()]
 
 
 def alive(pid: int) -> bool:
