@@ -11,7 +11,10 @@ from tiny import LENGTH, SEQUENCES, job
 
 from velocitune_core.train.events import Event, Stepped
 
-MOSTLY_GENERAL = {"strategy": {"name": "static", "options": {}}, "initial_domain_weights": {"code": 0.4, "general": 0.6}}
+MOSTLY_GENERAL = {
+    "strategy": {"name": "static", "options": {}},
+    "initial_domain_weights": {"code": 0.4, "general": 0.6},
+}
 
 
 def last_step(said: list[Event]) -> Stepped:
