@@ -56,9 +56,7 @@ def velocitune(
                     continue
                 STAGES[name]()
                 ran.append(name)
-                if snapshot.unchanged():
-                    commit(address)
-                else:
+                if not commit(address, snapshot.unchanged):
                     uncommitted.append(name)
             snapshot.check_committed(uncommitted)
     return ran

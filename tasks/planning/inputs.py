@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.runs.jobs import base_domains
+from tasks.runs.precision import resolve_precision
 from tasks.workspace import paths
 from velocitune_core.config import Base, ConfigError, Domain, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
@@ -40,12 +41,15 @@ def read_inputs(params: Params) -> Inputs:
     if is_base(params):
         assumptions.append(f"the tokenizer of the base has base.vocabulary_size tokens, {shape.vocabulary_size:,}")
     names = list(manifest.domains)
-    initial = InitialLosses(losses=dict.fromkeys(names, 2.0), tokens={}, seconds=0.0)
+    precision = resolve_precision(params.training)
+    initial = InitialLosses(precision=precision, losses=dict.fromkeys(names, 2.0), tokens={}, seconds=0.0)
+    if paths.INITIAL.exists():  # measured again before a run in another precision
+        initial = InitialLosses.read(paths.INITIAL).model_copy(update={"precision": precision})
     targets = Targets.model_validate({"domains": {name: {"target": 1.0} for name in names}})
     return Inputs(
         shape=shape,
         manifest=manifest,
-        initial=InitialLosses.read(paths.INITIAL) if paths.INITIAL.exists() else initial,
+        initial=initial,
         targets=Targets.read(paths.TARGETS) if paths.TARGETS.exists() else targets,
         assumptions=assumptions,
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
+from velocitune_core.strategies import search_share
+from velocitune_core.train.schedule import longest_warmup
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +53,41 @@ def token_budget(params: Params, manifest: Manifest) -> int:
     return pipeline_steps(params, manifest) * params.training.batch_sequences * manifest.sequence_length
 
 
+def part_of(steps: int, fraction: float) -> int:
+    """Return the steps of a run on a fraction of the budget."""
+    return max(1, round(fraction * steps))
+
+
+def check_warmup(section: str, training: Training, runs: Mapping[str, int]) -> None:
+    """Raise ConfigError naming the runs in which `warmup_steps` does not end before the decay of the learning rate.
+
+    Args:
+        section: of params.yaml, that holds `schedule`.
+        runs: total steps by name of the run.
+    """
+    schedule = training.schedule
+    if (warmup := schedule.warmup_steps) is None:
+        return
+    limits = {run: longest_warmup(schedule, steps) for run, steps in runs.items()}
+    short = [f"{run} ({runs[run]} steps: at most {limit})" for run, limit in limits.items() if warmup > limit]
+    if short:
+        end = "ends after the decay begins" if schedule.kind == "wsd" else "does not end"
+        raise ConfigError(
+            f"{section}.schedule.warmup_steps: a warm-up of {warmup} steps {end} in {', '.join(short)}; set it to at "
+            f"most {min(limits.values())}, set warmup_fraction instead, or make these runs longer"
+        )
+
+
+def check_warmups(params: Params, steps: int) -> None:
+    """Check the warm-up of the pipeline's runs, all before the first of them. Raises ConfigError as `check_warmup`."""
+    runs = {f"the proxies of {fraction:g}": part_of(steps, fraction) for fraction in params.proxies.fractions}
+    if share := params.strategy.search or search_share(params.strategy.name):
+        runs["the search"] = part_of(steps, share)
+    check_warmup("training", params.training, {**runs, "the training": steps})
+
+
 def check_budget(params: Params, manifest: Manifest) -> None:
-    """Log the length of the run. Raises ConfigError, before any run, for a budget that cannot be met."""
+    """Log the length of the run. Raises ConfigError, before any run, for a budget or warm-up that cannot be met."""
     steps = pipeline_steps(params, manifest)
+    check_warmups(params, steps)
     logger.info("token budget: %s tokens in %d steps", f"{token_budget(params, manifest):,}", steps)

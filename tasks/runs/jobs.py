@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.runs.budget import pipeline_steps, sizes_of, steps_for
-from tasks.runs.precision import with_precision
+from tasks.runs.budget import check_warmup, check_warmups, part_of, pipeline_steps, sizes_of, steps_for
+from tasks.runs.precision import check_measured_in, with_precision
 from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
 from velocitune_core import mixture
@@ -41,6 +41,7 @@ def base_job(
     assert params.base is not None
     sizes = {name: domain.train.sequences for name, domain in domains.items()}
     steps = steps_for(params.base.training, sizes, params.data.sequence_length)
+    check_warmup("base.training", params.base.training, {"the base": steps})
     return TrainJob(
         name="base",
         output="",
@@ -62,7 +63,7 @@ def proxy_jobs(params: Params, manifest: Manifest, model_sha256: str | None = No
     for seed in params.proxies.seeds:
         for fraction in params.proxies.fractions:
             training = params.training.model_copy(update={"seed": seed})
-            steps = max(1, round(fraction * pipeline_steps(params, manifest)))
+            steps = part_of(pipeline_steps(params, manifest), fraction)
             job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
             jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
@@ -80,7 +81,11 @@ def training_job(
     targets: Targets,
     model_sha256: str | None = None,
 ) -> TrainJob:
-    """Return the job of the continual pretraining under the configured strategy."""
+    """Return the job of the continual pretraining under the configured strategy.
+
+    Raises ConfigError for initial losses that were measured in another precision.
+    """
+    check_measured_in(params.training, {paths.INITIAL: initial.precision})
     job = _pipeline_job(params, manifest, "training", params.training, model_sha256)
     strategy = complete_strategy(params.strategy, manifest, initial, targets.losses())
     return job.model_copy(update={"strategy": strategy})
@@ -95,14 +100,21 @@ def compared_job(
     seed: int,
     model_sha256: str | None = None,
 ) -> TrainJob:
-    """Return one run of the comparison: the pipeline's, under the strategy of that label and its own seed."""
+    """Return one run of the comparison: the pipeline's, under the strategy of that label and its own seed.
+
+    Raises ConfigError for initial losses that were measured in another precision.
+    """
+    check_measured_in(params.training, {paths.INITIAL: initial.precision})
     assert params.compare is not None
     run = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})
     job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
     losses = ablated_targets(run.targets, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
-    return job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
+    job = job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
+    if job.strategy.search is not None:
+        search_job(job)  # refuses a warm-up that is too long for it, before the first run of the comparison
+    return job
 
 
 def with_weights(job: TrainJob, name: str, weights: Mapping[str, float]) -> TrainJob:
@@ -119,7 +131,8 @@ def reference_job(job: TrainJob) -> TrainJob:
 def search_job(job: TrainJob) -> TrainJob:
     """Return the run that finds the weights of a job: as many updates, on its share of data and steps."""
     share = job.strategy.search or 1.0
-    steps = max(1, round(share * job.total_steps))
+    steps = part_of(job.total_steps, share)
+    check_warmup("training", job.training, {f"{job.name}-search": steps})
     search = sub_sampled(job, share, steps, round(share * job.evaluation.every_steps))
     strategy = job.strategy.model_copy(update={"search": None})
     return search.model_copy(update={"name": f"{job.name}-search", "strategy": strategy})
@@ -135,6 +148,8 @@ def sub_sampled(job: TrainJob, fraction: float, steps: int, evaluate_every: int)
 def _pipeline_job(
     params: Params, manifest: Manifest, name: str, training: Training, model_sha256: str | None
 ) -> TrainJob:
+    steps = pipeline_steps(params, manifest)
+    check_warmups(params, steps)
     return TrainJob(
         name=name,
         output="",
@@ -142,7 +157,7 @@ def _pipeline_job(
         model_sha256=model_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
         initial_domain_weights=initial_domain_weights(params, manifest),
-        total_steps=pipeline_steps(params, manifest),
+        total_steps=steps,
         training=with_precision(training),
         evaluation=params.evaluation,
         strategy=STATIC,

@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def open_run_folder(job: TrainJob) -> Path:
     folder = run_folder(job)
     if folder.exists() and _must_start_over(folder, job):
         _move_aside(folder, job)
-    if not folder.exists():
+    if not _checkpoints(folder):
         _compare_with_siblings(folder, job)
     code = _read_code(folder)
     if code is not None and (changed := changed_files(code.files, training_code(job.strategy.name))):
@@ -80,7 +82,8 @@ def record_start(folder: Path, job: TrainJob) -> None:
     """Write job.json and code.json."""
     write_text(folder / "job.json", job.model_dump_json(indent=2))
     earlier = _read_code(folder)
-    started = time.time() if earlier is None else earlier.started
+    # A worker's clock may be behind that of the command that gave --fresh.
+    started = max(time.time(), fresh_since() or 0.0) if earlier is None else earlier.started
     code = Code(started=started, files=training_code(job.strategy.name))
     write_text(folder / "code.json", code.model_dump_json(indent=1))
 
@@ -97,8 +100,8 @@ def _must_start_over(folder: Path, job: TrainJob) -> bool:
 
 def _move_aside(folder: Path, job: TrainJob) -> None:
     REPLACED.mkdir(parents=True, exist_ok=True)
-    number = sum(1 for _ in REPLACED.glob(f"{folder.name}-*"))
-    aside = REPLACED / f"{folder.name}-{number}"
+    names = (REPLACED / f"{folder.name}-{number}" for number in count())
+    aside = next(name for name in names if not name.exists())
     code = _read_code(folder)
     changed = [] if code is None else changed_files(code.files, training_code(job.strategy.name))
     why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
@@ -111,14 +114,14 @@ def _compare_with_siblings(folder: Path, job: TrainJob) -> None:
     siblings = _siblings(folder, job)
     if not siblings:
         return
+    if fresh_since() is None and (found := _longest_common(siblings, job)):
+        _extend(folder, found, job)
+        return
+    if folder.exists():
+        return
     newest, tree = siblings[0]
     lines = differences(recipe_of(tree), job.recipe())
-    reason = ""
-    if fresh_since() is None:
-        if found := _longest_common(siblings, job):
-            _extend(folder, *found, job)
-            return
-        reason = f"\nit cannot be extended: {common_steps(recipe_of(tree), job)[1] or 'it has no checkpoint so early'}"
+    reason = "" if fresh_since() is not None else f"\nit cannot be extended: {_why_not_extended(newest, tree, job)}"
     logger.info("%s: a new run in %s; in %s it differs by:\n%s%s", job.name, folder, newest, "\n".join(lines), reason)
 
 
@@ -137,21 +140,39 @@ def _siblings(folder: Path, job: TrainJob) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, tree) for _, path, tree in sorted(found, key=lambda each: each[0], reverse=True)]
 
 
-def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) -> tuple[Path, int] | None:
-    """Return the checkpoint of the most steps that a sibling has in common with a job, and these steps."""
-    best: tuple[Path, int] | None = None
+def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) -> list[Path]:
+    """Return the checkpoints that a job can go on from, of the sibling that has the latest of them, newest first.
+
+    Only siblings whose code is the present one count: the result will be taken as made by it.
+    """
+    best: list[Path] = []
     for sibling, tree in siblings:
+        if not _is_of_this_code(sibling, job):
+            continue
         shared, _ = common_steps(recipe_of(tree), job)
-        for checkpoint in (sibling / "checkpoints").glob("step-*"):
-            step = int(checkpoint.name.removeprefix("step-"))
-            if step <= shared and (best is None or step > best[1]):
-                best = checkpoint, step
+        found = [checkpoint for checkpoint in _checkpoints(sibling) if _step_of(checkpoint) <= shared]
+        if found and (not best or _step_of(found[0]) > _step_of(best[0])):
+            best = found
     return best
 
 
-def _extend(folder: Path, checkpoint: Path, step: int, job: TrainJob) -> None:
-    """Begin a folder with a checkpoint of another run, and with what was logged until then."""
-    sibling = checkpoint.parent.parent
+def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> str:
+    if not _is_of_this_code(sibling, job):
+        return "its code is another one"
+    return common_steps(recipe_of(tree), job)[1] or "it has no checkpoint so early"
+
+
+def _is_of_this_code(folder: Path, job: TrainJob) -> bool:
+    code = _read_code(folder)
+    return code is not None and not changed_files(code.files, training_code(job.strategy.name))
+
+
+def _extend(folder: Path, checkpoints: list[Path], job: TrainJob) -> None:
+    """Begin a folder with checkpoints of another run, newest first, and with what was logged until the newest.
+
+    All of them are taken, as the newest may turn out to be corrupt.
+    """
+    step, sibling = _step_of(checkpoints[0]), checkpoints[0].parent.parent
     logger.info("%s: a new run in %s, which goes on from step %d of %s", job.name, folder, step, sibling)
     kept = [
         event
@@ -159,12 +180,18 @@ def _extend(folder: Path, checkpoint: Path, step: int, job: TrainJob) -> None:
         if isinstance(event, Stepped | Evaluated | Reweighted) and event.step <= step
     ]
     with replacing(folder) as temporary:
-        target = temporary / "checkpoints" / checkpoint.name
-        shutil.copytree(checkpoint, target, copy_function=_link_or_copy)
+        for checkpoint in checkpoints:
+            shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name, copy_function=_link_or_copy)
         lines = "".join(event.model_dump_json() + "\n" for event in kept)
         (temporary / "events.jsonl").write_text(lines, encoding="utf-8")
-        if (code := sibling / "code.json").exists():
-            shutil.copyfile(code, temporary / "code.json")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("step-*"), reverse=True)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _link_or_copy(source: str, target: str) -> None:

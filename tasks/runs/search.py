@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.runs.jobs import search_job, with_weights
-from tasks.runs.run_folder import run_folder
+from tasks.runs.run_folder import finished_result, run_folder
+from tasks.workspace.fresh import fresh_since
 from velocitune_core.contracts import TrainResult
 from velocitune_core.model.io import model_digest
 from velocitune_core.strategies import strategy_class
 from velocitune_core.train.job import TrainJob
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,40 @@ def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], T
     """
     if job.strategy.search is None:
         return job, Search()
-    search, before = search_job(job), []
-    if strategy_class(job.strategy.name).needs_reference:
-        before.append(run(reference))
-        folder = run_folder(reference) / "model"
-        search = search.model_copy(update={"reference": str(folder), "reference_sha256": model_digest(folder)})
-    found = run(search)
-    runs = [*before, found]
-    spent = Search(sum(each.tokens for each in runs), sum(each.seconds.total for each in runs))
-    return with_weights(job, job.name, found.mean_domain_weights), spent
+    before = [reference] if strategy_class(job.strategy.name).needs_reference else []
+    if (earlier := _search_of_an_unfinished_run(job, before)) is not None:
+        return earlier
+    return _outcome(job, [run(each) for each in before] + [run(_with_reference(search_job(job), before))])
+
+
+def _with_reference(search: TrainJob, before: list[TrainJob]) -> TrainJob:
+    if not before:
+        return search
+    folder = run_folder(before[0]) / "model"
+    return search.model_copy(update={"reference": str(folder), "reference_sha256": model_digest(folder)})
+
+
+def _outcome(job: TrainJob, results: list[TrainResult]) -> tuple[TrainJob, Search]:
+    """Return the job under the weights of the last result, and what all of them cost."""
+    spent = Search(sum(each.tokens for each in results), sum(each.seconds.total for each in results))
+    return with_weights(job, job.name, results[-1].mean_domain_weights), spent
+
+
+def _search_of_an_unfinished_run(job: TrainJob, before: list[TrainJob]) -> tuple[TrainJob, Search] | None:
+    """Return the search that an unfinished run of this job was started with, whatever code the search ran under.
+
+    Weights found again, under other code, would be others in their last digits, and the run would start at step 0.
+    """
+    folders = [run_folder(each) for each in before]
+    if fresh_since() is not None or not all((folder / "result.json").exists() for folder in folders):
+        return None
+    search = _with_reference(search_job(job), before)
+    folders.append(run_folder(search))
+    if not (folders[-1] / "result.json").exists() or all(finished_result(each) for each in (*before, search)):
+        return None  # not run yet, or to be taken as it is
+    found, spent = _outcome(job, [TrainResult.read(folder / "result.json") for folder in folders])
+    folder = run_folder(found)
+    if (folder / "result.json").exists() or not any((folder / "checkpoints").glob("step-*")):
+        return None
+    logger.warning("%s: continues with the domain weights that its search found under other code", folder)
+    return found, spent

@@ -6,13 +6,15 @@ Comments, docstrings and layout are left out, as they change no result.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from importlib.util import resolve_name
 from pathlib import Path
 
 import velocitune_core
-from velocitune_core.strategies import strategy_file
+from velocitune_core.strategies import strategy_modules
 
 TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
     "checkpoint", "config", "contracts", "data", "evaluation", "files", "mixture", "model", "parallel", "train",
@@ -23,12 +25,13 @@ TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
 def training_code(strategy: str) -> dict[str, str]:
     """Return the SHA-256 of each file that a run under a strategy executes, by its path.
 
-    Another strategy may change, or be added, without a run of this one being made by other code.
+    Of the strategies these are the files of its class and base classes, and those in the working folder that they
+    import. Another strategy may change, or be added, without a run of this one being made by other code.
     """
     root = Path(str(velocitune_core.__file__)).parent
     files = [file for wing in TRAINING_WINGS for file in [root / f"{wing}.py", *(root / wing).rglob("*.py")]]
-    files += [root / "strategies/base.py", strategy_file(strategy)]
-    return {_name(file, root): _digest_of(file) for file in sorted(files) if file.exists()}
+    files += [root / "strategies/base.py", *_strategy_files(strategy)]
+    return {_name(file, root): _digest_of(file) for file in sorted(set(files)) if file.exists()}
 
 
 def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -43,6 +46,50 @@ def code_digest(source: str) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [each for each in node.body if not _is_text(each)]
     return sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _strategy_files(strategy: str) -> set[Path]:
+    """Return the files of a strategy: of its class and base classes, and of what these import, directly or not."""
+    found: dict[str, Path] = {}
+    waiting = strategy_modules(strategy)
+    while waiting:
+        module, file = waiting.popitem()
+        found[module] = file
+        imported = ((each, _users_file(each)) for each in _imports(module, file))
+        waiting.update((each, path) for each, path in imported if path is not None and each not in found)
+    return set(found.values())
+
+
+def _imports(module: str, file: Path) -> Iterator[str]:
+    """Yield the names that a module may import, also inside functions, each with the packages that it lies in."""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level > len(package.split(".")) or (node.level and not package):
+                continue  # would fail if it were executed
+            start = resolve_name("." * node.level + (node.module or ""), package)
+            names = [f"{start}.{alias.name}" for alias in node.names]  # a module, or a name in the module `start`
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _users_file(module: str) -> Path | None:
+    """Return the file of a module in the working folder, or of a strategy of the registry; None for any other."""
+    if module.partition(".")[0] == "velocitune_core":  # the other wings count as they are, or decide no weights
+        file = Path(str(velocitune_core.__file__)).parents[1].joinpath(*module.split(".")).with_suffix(".py")
+        return file if file.parent.name == "strategies" and file.exists() else None
+    here = Path.cwd()
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    base = here.joinpath(*module.split("."))
+    for file in [Path(loaded)] if loaded else [base.with_suffix(".py"), base / "__init__.py"]:
+        inside = file.is_relative_to(here) and not {"site-packages", "dist-packages"} & set(file.parts)
+        if inside and file.suffix == ".py" and file.exists():
+            return file
+    return None
 
 
 def _is_text(statement: ast.stmt) -> bool:

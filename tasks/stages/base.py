@@ -58,7 +58,7 @@ def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResul
     """Train the base model and write it to models/base."""
     job = base_job(params, UNTRAINED, domains, PACKED)
     tracker = Tracker(params)
-    watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job).name)]
+    watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job))]
     result = run_training(job, params.resources, watchers)
     with replacing(paths.BASE_MODEL) as temporary:
         shutil.copytree(run_folder(job) / "model", temporary)

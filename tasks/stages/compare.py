@@ -81,7 +81,7 @@ def train_compared(
         return compared_job(params, manifest, initial, targets, name, seed)
 
     def run(job: TrainJob) -> TrainResult:
-        child = Tracker(params).child(job.name, run_folder(job).name, {"velocitune.seed": str(seed)})
+        child = Tracker(params).child(job.name, run_folder(job), {"velocitune.seed": str(seed)})
         return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
 
     compared, job = settings.runs[label], job_of(label)

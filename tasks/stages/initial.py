@@ -7,7 +7,7 @@ import time
 from prefect import task
 
 from tasks.runs.devices import leased_device
-from tasks.runs.precision import with_precision
+from tasks.runs.precision import resolve_precision
 from tasks.runs.verify_data import check_packed
 from tasks.workspace import paths
 from velocitune_core.config import Params
@@ -26,9 +26,12 @@ def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     check_packed((paths.PREPARED / split.file, split.sha256) for split in splits)
     held_out = {name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()}
     with leased_device(params.resources):
-        learner = Learner(params.model.path, with_precision(params.training), params.execution, join_ranks())
+        precision = resolve_precision(params.training)
+        training = params.training.model_copy(update={"precision": precision})
+        learner = Learner(params.model.path, training, params.execution, join_ranks())
         losses = learner.evaluate(held_out, params.execution.evaluation_micro_batch_sequences)
     tokens = {name: rows.shape[0] * (rows.shape[1] - 1) for name, rows in held_out.items()}
-    initial = InitialLosses(losses=losses, tokens=tokens, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    initial = InitialLosses(precision=precision, losses=losses, tokens=tokens, seconds=seconds)
     initial.write(paths.INITIAL)
     return initial

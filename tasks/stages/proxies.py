@@ -35,7 +35,7 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
     """Run a proxy, or take the result of a finished run of the same recipe."""
     tracker = Tracker(params)
     tags = {"velocitune.fraction": f"{job.fraction:g}", "velocitune.seed": str(job.training.seed)}
-    child = tracker.child(job.name, run_folder(job).name, tags)
+    child = tracker.child(job.name, run_folder(job), tags)
     resources = params.resources.model_copy(update={"processes": params.proxies.processes, "nodes": 1})
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
     result = run_training(job, resources, watchers, spread=True)
@@ -43,6 +43,7 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
         name=job.name,
         fraction=job.fraction,
         seed=job.training.seed,
+        precision=result.precision,
         steps=result.steps,
         tokens=result.tokens,
         points=result.points,

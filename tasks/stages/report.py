@@ -64,6 +64,8 @@ def write_report(params: Params) -> None:
 def reported_runs(params: Params) -> list[PublishedRun]:
     """Return the runs that the results come from: proxies, then a search for domain weights, then the training."""
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    training = params.training.model_copy(update={"precision": initial.precision})  # `auto` may differ on this machine
+    params = params.model_copy(update={"training": training})
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
     before: list[TrainJob] = []
 

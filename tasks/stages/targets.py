@@ -12,6 +12,7 @@ from prefect import task
 from tqdm import tqdm
 
 from tasks.runs.budget import token_budget
+from tasks.runs.precision import check_measured_in
 from tasks.stages.proxies import HOW_TO_RETRY, missing_proxies, read_proxies
 from tasks.workspace import paths
 from velocitune_core.config import Params
@@ -27,9 +28,14 @@ R = TypeVar("R")
 
 @task(name="fit targets")
 def write_targets(params: Params) -> Targets:
-    """Fit a law per domain, write results/targets.json, and log a warning for each flagged target."""
+    """Fit a law per domain, write results/targets.json, and log a warning for each flagged target.
+
+    Raises ConfigError for losses that were measured in another precision than the run's.
+    """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     proxies = read_proxies()
+    measured = {paths.PROXIES / f"{proxy.name}.json": proxy.precision for proxy in proxies}
+    check_measured_in(params.training, {paths.INITIAL: initial.precision, **measured})
     missing = missing_proxies(params.proxies, proxies)
     budget, map_domains = token_budget(params, manifest), on_all_cores if len(initial.losses) > FEW_DOMAINS else map
     targets = fit_targets(initial, proxies, budget, params.targets, missing, map_domains)

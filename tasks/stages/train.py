@@ -29,7 +29,7 @@ def train_model(params: Params) -> TrainResult:
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
 
     def run(job: TrainJob) -> TrainResult:
-        child = Tracker(params).child(job.name, run_folder(job).name)
+        child = Tracker(params).child(job.name, run_folder(job))
         watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
         return run_training(job, params.resources, watchers, spread=True)
 

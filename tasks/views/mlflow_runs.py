@@ -12,7 +12,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ _connecting = threading.Lock()  # or each of several parallel proxies would crea
 BATCH = 1000  # metrics per call, MLflow's limit
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
+ATTEMPT_TAG = "velocitune.started"  # first start of the attempt: a run that starts over is another child run
 
 
 class Tracker:
@@ -51,17 +52,24 @@ class Tracker:
     def active(self) -> bool:
         return self._client is not None
 
-    def child(self, name: str, job: str, tags: Mapping[str, str] | None = None) -> RunWatcher:
-        """Return a watcher that logs to the child run `name` of the run folder `job`; an existing one is continued."""
-        run_id = ""
-        try:
-            if self._client is not None:
-                labels = {PARENT_TAG: self._parent, JOB_TAG: job, "velocitune.name": name, **(tags or {})}
-                same = f"{PARENT_TAG}` = '{self._parent}' and tags.`{JOB_TAG}` = '{job}'"
-                run_id = self._find_or_create(same, name, labels)
-        except Exception as error:
-            self._disconnect(error)
-        return RunWatcher(self._client if run_id else None, run_id)
+    def child(self, name: str, folder: Path, tags: Mapping[str, str] | None = None) -> RunWatcher:
+        """Return a watcher that logs to the child run of the attempt in a run folder; an existing one is continued.
+
+        It is looked up at the first event: only then does the folder hold the attempt that the events belong to.
+        """
+
+        def find() -> tuple[MlflowClient | None, str]:
+            run_id = ""
+            try:
+                if self._client is not None:
+                    same = {PARENT_TAG: self._parent, JOB_TAG: folder.name, ATTEMPT_TAG: _started(folder)}
+                    condition = " and tags.`".join(f"{tag}` = '{value}'" for tag, value in same.items())
+                    run_id = self._find_or_create(condition, name, {**same, "velocitune.name": name, **(tags or {})})
+            except Exception as error:
+                self._disconnect(error)
+            return self._client if run_id else None, run_id
+
+        return RunWatcher(find)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or everything in a folder, to the parent run."""
@@ -146,16 +154,30 @@ class Tracker:
 
 
 class RunWatcher:
-    """Logs the events of a run to its MLflow run, in batches."""
+    """Logs the events of a run to its MLflow run, in batches.
 
-    def __init__(self, client: MlflowClient | None, run_id: str) -> None:
-        self._client, self.run_id = client, run_id
+    Args:
+        find: returns a client and the ID of the MLflow run; no client if MLflow cannot be reached. It is called once,
+            at the first event, or at the first flush if the run has ended before any event.
+    """
+
+    def __init__(self, find: Callable[[], tuple[MlflowClient | None, str]]) -> None:
+        self._find: Callable[[], tuple[MlflowClient | None, str]] | None = find
+        self._client: MlflowClient | None = None
+        self._run_id = ""
         self._buffer: list[Metric] = []
         self._precision: str | None = None  # until it is logged
         self._finished = False
         self._ended: int | None = None  # time of the last event, in milliseconds since 1970
 
+    @property
+    def run_id(self) -> str:
+        """The ID of the MLflow run; empty if MLflow cannot be reached."""
+        self._connect()
+        return self._run_id
+
     def __call__(self, event: events.Event) -> None:
+        self._connect()
         if self._client is None:
             return
         from mlflow.entities import Metric
@@ -168,6 +190,7 @@ class RunWatcher:
         self._ended = milliseconds
 
     def flush(self) -> None:
+        self._connect()
         if self._client is None:
             return
         try:
@@ -182,6 +205,8 @@ class RunWatcher:
             self._client = None
 
     def close(self) -> None:
+        if self._find is not None:  # the run was refused before it started
+            return
         self.flush()
         try:
             if self._client is not None:
@@ -189,6 +214,11 @@ class RunWatcher:
                 self._client.set_terminated(self.run_id, status, self._ended)
         except Exception as error:
             logger.warning("MLflow did not take the end of run %s: %s", self.run_id, error)
+
+    def _connect(self) -> None:
+        if self._find is not None:
+            find, self._find = self._find, None
+            self._client, self._run_id = find()
 
 
 def metrics_of(event: events.Event) -> Iterator[tuple[str, float]]:
@@ -219,6 +249,14 @@ def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterat
             yield from flatten(value, separator, f"{prefix}{key}{separator}")
         else:
             yield f"{prefix}{key}", value
+
+
+def _started(folder: Path) -> str:
+    """Return when the attempt in a run folder was first started, as its code.json has it."""
+    try:
+        return repr(float(json.loads((folder / "code.json").read_text(encoding="utf-8"))["started"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return "unknown"
 
 
 def _git_tags() -> dict[str, str]:

@@ -43,7 +43,7 @@ def replay(tracker: Tracker, run: PublishedRun) -> None:
     """Log all events of a run to MLflow, which keeps each only once. A run whose folder is gone is left out."""
     events = run.folder / "events.jsonl"
     if tracker.active and events.exists():
-        child = tracker.child(run.name, run.folder.name)
+        child = tracker.child(run.name, run.folder)
         for event in read_events(events):
             child(event)
         child.close()

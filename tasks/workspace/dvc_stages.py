@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import networkx
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
+
+from tasks.workspace.params_file import params_tree
 
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
@@ -21,12 +25,43 @@ def stages_in_order(goal: str = "report") -> list[str]:
 
 
 def is_up_to_date(stage: str) -> bool:
-    """Return whether the stage's dependencies and outputs are unchanged since it ran."""
+    """Return whether the stage's dependencies and outputs are unchanged since it ran.
+
+    Never for a stage that runs a strategy of the user's own, whose code DVC does not watch: the stage takes the results
+    of finished runs, if the code of the strategy is unchanged.
+    """
+    if any(":" in str(name) for name in _strategies_of(stage.rpartition(":")[2])):
+        return False
     with Repo(".") as repo:
         return not repo.status(targets=[stage])
 
 
-def commit(stage: str) -> None:
-    """Record the stage's outputs as `dvc repro` would, so that it counts as up to date."""
-    with Repo(".") as repo:
-        repo.commit(stage, force=True)
+def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
+    """Record the stage's outputs as `dvc repro` would, so that it counts as up to date; return whether that was done.
+
+    Args:
+        settings_unchanged: whether params.yaml still has the content that the stage ran under. DVC hashes dependencies,
+            which can take minutes, before it reads params.yaml; so this is called before the hashing and after it, and
+            nothing is recorded, neither in dvc.lock nor in DVC's run cache, unless it is true both times.
+    """
+    if not settings_unchanged():
+        return False
+    with Repo(".") as repo, lock_repo(repo):
+        stage = repo.stage.get_target(address)
+        stage.save(run_cache=False)  # in memory: hashes of dependencies and outputs, values of params.yaml
+        if not settings_unchanged():
+            return False
+        repo.stage_cache.save(stage)
+        stage.commit()
+        stage.dvcfile.dump_stages([stage], update_pipeline=False)
+    return True
+
+
+def _strategies_of(stage: str) -> list[str]:
+    """Return the names of the strategies that a stage runs, apart from the static one."""
+    tree = params_tree()
+    if stage == "train":
+        return [(tree.get("strategy") or {}).get("name", "")]
+    if stage == "compare":
+        return [run.get("strategy", "") for run in (tree.get("compare") or {}).get("runs", {}).values()]
+    return []

@@ -37,6 +37,15 @@ class Snapshot:
         except OSError:
             return False
 
+    def check_unchanged(self) -> None:
+        """Raise ParamsChangedError if the file has changed since a stage that runs by itself read it."""
+        if not self.unchanged():
+            raise ParamsChangedError(
+                f"{paths.PARAMS} was edited during the stage, which ran under the settings of its start; it ends with "
+                "an error so that `dvc repro` does not record the edited file as what made its results; run it again, "
+                "under either file: runs that finished are not repeated"
+            )
+
     def check_committed(self, uncommitted: Sequence[str]) -> None:
         """Raise ParamsChangedError if stages ran that were not committed to DVC, because the file had changed."""
         if uncommitted:

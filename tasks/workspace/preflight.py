@@ -16,7 +16,7 @@ from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.recipes.embedded import EMBEDDED
-from velocitune_core.strategies import check_strategy
+from velocitune_core.strategies import check_strategy, strategy_modules
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ def checked_params(comparing: bool = False) -> Params:
         problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
     _refuse(problems)
     _warn_of_unwatched_sources(params)
+    _warn_of_unwatched_strategies(params, comparing)
     return params
 
 
@@ -151,3 +152,18 @@ def _warn_of_unwatched_sources(params: Params) -> None:
         path = (root / domain.source.path).resolve()
         if domain.source.type != "datasets" and not path.is_relative_to(root):
             logger.warning("domains.%s: %s lies outside data.path, so DVC will not notice when it changes", name, path)
+
+
+def _warn_of_unwatched_strategies(params: Params, comparing: bool) -> None:
+    stages = {params.strategy.name: "train"}
+    if comparing and params.compare is not None:
+        stages = {run.strategy: "comparison/dvc.yaml:compare" for run in params.compare.runs.values()}
+    for name, stage in stages.items():
+        if ":" in name:
+            logger.warning(
+                "strategy %s: DVC does not watch %s; after a change of it, or of what it imports, run "
+                "`python -m flows.pipeline`, or `dvc repro --force --single-item %s` before `dvc repro`",
+                name,
+                next(iter(strategy_modules(name).values())),
+                stage,
+            )

@@ -100,6 +100,8 @@ def run_stage(
 ) -> None:
     """Command line of a stage: check everything, hold the workspace, run.
 
+    It ends with status 2, so that `dvc repro` records nothing, if params.yaml was edited while the stage ran.
+
     Args:
         trains: whether the stage starts runs, and so has the option `--fresh`.
     """
@@ -107,8 +109,9 @@ def run_stage(
     from tasks.workspace.preflight import checked_params
 
     def run() -> None:
-        with params_snapshot():
+        with params_snapshot() as snapshot:
             stage()
+            snapshot.check_unchanged()
 
     parser = command_line()
     if trains:

@@ -61,7 +61,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
         return running(tmp_path, "mlflow", "server", *store, *place, health=f"{address}/health")
 
     def train(*others: KillWhenTold) -> str:
-        child = Tracker(params).child("training", "training-1")
+        child = Tracker(params).child("training", run_folder(tiny))
         with caplog.at_level(logging.WARNING, logger="tasks.views.mlflow_runs"):
             assert run_training(tiny, Resources(threads=1), [child, *others]).steps == 600
         return child.run_id

@@ -328,7 +328,7 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
         obstacle.parent.mkdir(parents=True)
         obstacle.touch()
     said = workspace.run("flows.proxies", status=1)
-    assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a law needs" in said
+    assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a scaling law needs" in said
     assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
     assert sorted(path.stem for path in (workspace.folder / "results/proxies").iterdir()) == PROXIES  # as they were
 

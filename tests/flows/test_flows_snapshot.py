@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
+from dvc.stage import PipelineStage
 
 from flows import pipeline
 from tasks.workspace.dvc_stages import is_up_to_date
@@ -20,6 +23,24 @@ STAGES = {
     "train": {"cmd": "true", "params": ["seed"], "outs": ["trained.txt"]},
     "report": {"cmd": "true", "deps": ["trained.txt"], "outs": ["report.txt"]},
 }
+STAGE = """
+from pathlib import Path
+
+from tasks.workspace import preflight
+from tasks.workspace.params_file import params_tree
+from tasks.workspace.stage_cli import run_stage
+
+preflight.checked_params = lambda comparing: None  # it would want all settings
+
+
+def stage():
+    if Path("edit").exists():
+        Path("params.yaml").write_text("seed: 2\\n")
+    Path("trained.txt").write_text(str(params_tree()["seed"]))
+
+
+run_stage(stage, arguments=[])
+"""
 Act = Callable[[], object]
 
 
@@ -75,6 +96,41 @@ def test_an_edit_during_the_run_is_not_committed_as_what_made_the_result(toy: To
     toy.during_training = lambda: None
     assert toy.run() == ["train", "report"] and Path("report.txt").read_text() == "2"
     assert is_up_to_date("train") and is_up_to_date("report")
+
+
+def test_an_edit_while_dvc_hashes_is_not_committed_as_what_made_the_result(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC hashes a stage's dependencies before it reads params.yaml; the edit comes between."""
+    save_deps = PipelineStage.save_deps
+
+    def edit_then_read(stage: PipelineStage, **options: Any) -> None:
+        toy.edit(2)
+        save_deps(stage, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PipelineStage, "save_deps", edit_then_read)
+        with pytest.raises(ParamsChangedError, match="train, report ran under"):
+            toy.run()
+    assert Path("trained.txt").read_text() == "1"
+    assert not Path("dvc.lock").exists() and not list(Path(".dvc/cache").rglob("runs/*"))  # nor in the run cache
+    assert toy.run() == ["train", "report"] and Path("report.txt").read_text() == "2"
+    assert is_up_to_date("train") and list(Path(".dvc/cache").rglob("runs/*"))
+
+
+def test_an_edit_during_dvc_repro_is_not_recorded_as_what_made_the_result(toy: Toy) -> None:
+    Path("stage.py").write_text(STAGE)
+    stage = {"cmd": f"{sys.executable} stage.py", "params": ["seed"], "outs": ["trained.txt"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": stage}}))
+    Path("edit").touch()
+    with Repo(".") as repo, pytest.raises(ReproductionError):
+        repo.reproduce("train")
+    assert Path("trained.txt").read_text() == "1" and Path("params.yaml").read_text() == "seed: 2\n"
+    assert not Path("dvc.lock").exists() and not is_up_to_date("train")
+    Path("edit").unlink()
+    with Repo(".") as repo:
+        repo.reproduce("train")
+    assert Path("trained.txt").read_text() == "2" and is_up_to_date("train")
 
 
 def test_fresh_repeats_the_stages_with_runs_and_only_for_this_run(toy: Toy) -> None:

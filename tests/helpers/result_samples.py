@@ -70,7 +70,10 @@ def manifest(domains: Domains = SEVEN) -> Manifest:
 
 def initial(domains: Domains = SEVEN) -> InitialLosses:
     return InitialLosses(
-        losses={name: row[1] for name, row in domains.items()}, tokens=dict.fromkeys(domains, 4096), seconds=4.0
+        precision="float32",
+        losses={name: row[1] for name, row in domains.items()},
+        tokens=dict.fromkeys(domains, 4096),
+        seconds=4.0,
     )
 
 
@@ -80,6 +83,7 @@ def proxies(domains: Domains = SEVEN) -> list[ProxyResult]:
             name=f"f{fraction}-s1",
             fraction=fraction,
             seed=1,
+            precision="float32",
             steps=round(366 * fraction),
             tokens=round(BUDGET * fraction),
             points=[

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from velocitune_core.config import describe_problems
 from velocitune_core.files import write_text
 
+SchemaVersion = Literal[2]  # raised whenever a field of any of the files is added, renamed or removed
+SCHEMA_VERSION: SchemaVersion = 2
+
 
 class ContractError(ValueError):
     """A stage's file that is missing, malformed or of another schema version."""
@@ -20,7 +23,7 @@ class Contract(BaseModel):
     """A stage's JSON file: written atomically, and validated when it is read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = SCHEMA_VERSION  # may be left out of a file written by hand
 
     def write(self, path: Path) -> None:
         """Write the file, replacing an older one. Raises OSError if that fails; the older file then stays."""
@@ -28,12 +31,21 @@ class Contract(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and validate the file. Raises ContractError naming the file and each wrong field."""
+        """Read and validate the file.
+
+        Raises ContractError naming the file, and its schema version if that is another, or else each wrong field.
+        """
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ContractError(f"{path}: no such file; run the stage that makes it") from None
         except ValidationError as error:
+            versions = [each["input"] for each in error.errors() if each["loc"] == ("schema_version",)]
+            if versions:  # its other fields have the names of that version
+                raise ContractError(
+                    f"{path}: has schema version {versions[0]!r}, and this version of Velocitune reads "
+                    f"{SCHEMA_VERSION}; run the stage that makes it again"
+                ) from None
             raise ContractError(f"{path}: not a valid {cls.__name__} file:\n{describe_problems(error)}") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ContractError(f"{path}: not JSON: {error}") from None

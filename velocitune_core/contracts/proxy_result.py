@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from velocitune_core.config import Precision
 from velocitune_core.contracts.contract import Contract
 from velocitune_core.contracts.losses import LossPoint
 
@@ -12,6 +13,7 @@ class ProxyResult(Contract):
     name: str
     fraction: float
     seed: int
+    precision: Precision  # of matrix products
     steps: int
     tokens: int  # of the whole mixture
     points: list[LossPoint]  # in order of tokens; the last is at the end of the run

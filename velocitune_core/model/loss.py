@@ -57,8 +57,8 @@ class NextTokenLoss(nn.Module):
         return torch.cat(cast(list[Tensor], nats))
 
 
-def _head_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    return _nats(head(hidden), targets)
+def _head_nats(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+    return _nats(head(hidden.to(head.weight.dtype)), targets)  # some models end in a norm that gives float32
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

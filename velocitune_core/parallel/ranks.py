@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 
@@ -45,11 +45,12 @@ class Ranks:
         dist.all_reduce(total, group=self.checkpoint_group if over_checkpoint_group else self.control_group)
         return total
 
-    def broadcast(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def broadcast(self, values: ArrayLike) -> NDArray[np.float64]:
         """Return the main rank's values on every rank."""
+        own = np.array(values, dtype=np.float64)
         if self.world_size == 1:
-            return values
-        shared = torch.from_numpy(values.copy())
+            return own
+        shared = torch.from_numpy(own)
         dist.broadcast(shared, src=0, group=self.control_group)
         return shared.numpy()
 

@@ -119,6 +119,7 @@ class Disk:
 def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *, reference: bool = False) -> Run:
     """Return the run of a job, with the evaluations and checkpoints that the training loop will make."""
     every, saving = job.evaluation.every_steps, job.execution.checkpoint_every_steps
+    stable = int(job.training.schedule.kind == "wsd")  # one more, where the decay begins, is kept for larger budgets
     return Run(
         name=job.name,
         steps=job.total_steps,
@@ -126,8 +127,8 @@ def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *
         sequence_length=sequence_length,
         evaluations=-(-job.total_steps // every),
         evaluated_sequences=evaluated_sequences,
-        checkpoints=job.total_steps // saving,
-        checkpoints_kept=min(job.total_steps // saving, job.execution.checkpoints_kept),
+        checkpoints=job.total_steps // saving + stable,
+        checkpoints_kept=min(job.total_steps // saving, job.execution.checkpoints_kept) + stable,
         reference=reference,
         saves_model=job.save_model,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from velocitune_core.contracts import InitialLosses, LossPoint, TrainResult
+from velocitune_core.contracts import LossPoint, TrainResult
 from velocitune_core.report.figures import cost, targets, training
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.summary import (
@@ -139,13 +139,11 @@ def most_moved(report: ReportData, at_most: int = DOMAINS_DRAWN) -> ReportData:
         changes = {field: chosen(getattr(train, field)) for field in per_domain}
         return train.model_copy(update={**changes, "points": points(train.points), "domain_weights": weights})
 
-    initial = InitialLosses(
-        losses=chosen(report.initial.losses), tokens=chosen(report.initial.tokens), seconds=report.initial.seconds
-    )
+    few = {"losses": chosen(report.initial.losses), "tokens": chosen(report.initial.tokens)}
     return replace(
         report,
         manifest=report.manifest.model_copy(update={"domains": chosen(report.manifest.domains)}),
-        initial=initial,
+        initial=report.initial.model_copy(update=few),
         proxies=tuple(proxy.model_copy(update={"points": points(proxy.points)}) for proxy in report.proxies),
         targets=report.targets.model_copy(update={"domains": chosen(report.targets.domains)}),
         train=run(report.train),

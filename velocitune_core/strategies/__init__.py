@@ -16,7 +16,7 @@ from velocitune_core.strategies.registry import (
     resolve_preset,
     search_share,
     strategy_class,
-    strategy_file,
+    strategy_modules,
     user_options,
 )
 
@@ -34,6 +34,6 @@ __all__ = [
     "resolve_preset",
     "search_share",
     "strategy_class",
-    "strategy_file",
+    "strategy_modules",
     "user_options",
 ]

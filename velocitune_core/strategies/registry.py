@@ -67,9 +67,15 @@ def strategy_class(name: str) -> type[Strategy]:
     return found
 
 
-def strategy_file(name: str) -> Path:
-    """Return the file that defines a strategy's class."""
-    return Path(inspect.getfile(strategy_class(name)))
+def strategy_modules(name: str) -> dict[str, Path]:
+    """Return the file of each module that defines a strategy's class or a base class of it, by the module's name.
+
+    The class's own module is the first. Modules of the standard library, and of Strategy itself, are left out.
+    """
+    bases = [each for each in strategy_class(name).__mro__ if each not in Strategy.__mro__]
+    modules = dict.fromkeys(each.__module__ for each in bases)
+    own = [each for each in modules if each.partition(".")[0] not in sys.stdlib_module_names]
+    return {each: Path(str(sys.modules[each].__file__)) for each in own}
 
 
 def user_options(name: str) -> set[str]:

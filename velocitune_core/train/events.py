@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from velocitune_core.config import Precision
+from velocitune_core.config import Precision, describe_problems
+
+
+class EventFileError(ValueError):
+    """A file of events with a line that is no event of this version."""
 
 
 class EventBase(BaseModel):
@@ -133,7 +137,10 @@ class EventFile:
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
-    """Yield the events from a byte offset on; none if there is no file. Skips a line that is still being written."""
+    """Yield the events from a byte offset on; none if there is no file. Skips a line that is still being written.
+
+    Raises EventFileError at a line that is no event, as in the file of an older version.
+    """
     for event, _ in read_events_from(path, offset):
         yield event
 
@@ -147,8 +154,16 @@ def read_events_from(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
         for line in file:
             if not line.endswith(b"\n"):
                 return
+            try:
+                event = _event.validate_json(line)
+            except ValidationError as error:
+                number = path.read_bytes()[:offset].count(b"\n") + 1
+                raise EventFileError(
+                    f"{path}, line {number}: no event of this version of Velocitune:\n{describe_problems(error)}\n"
+                    "  the run was written by an older version, or the file is corrupt; start the run over with --fresh"
+                ) from None
             offset += len(line)
-            yield _event.validate_json(line), offset
+            yield event, offset
 
 
 def _remove_incomplete_line(path: Path) -> None:

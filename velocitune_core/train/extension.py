@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from velocitune_core.config import Schedule
-from velocitune_core.strategies import make_strategy
+from velocitune_core.strategies import Strategy, make_strategy
 from velocitune_core.train.job import TrainJob, differences
 from velocitune_core.train.schedule import shared_steps, warmup_steps
 
@@ -35,7 +35,7 @@ def common_steps(recipe: Mapping[str, Any], job: TrainJob) -> tuple[int, str]:
         return 0, "its recipe is of another version"
     weights = {name: job.initial_domain_weights[name] for name in job.domains}
     strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
-    if strategy.depends_on_total_steps and total_steps != job.total_steps:
+    if _depends_on_total_steps(strategy) and total_steps != job.total_steps:
         return 0, f"with these options, the weights of strategy {job.strategy.name} depend on the number of steps"
     ours_schedule = job.training.schedule
     shared = shared_steps(schedule, total_steps, ours_schedule, job.total_steps)
@@ -44,6 +44,13 @@ def common_steps(recipe: Mapping[str, Any], job: TrainJob) -> tuple[int, str]:
         reason = f"the learning rate differs from the first step (warm-up over {warmups[0]} and {warmups[1]} steps); "
         return 0, reason + "schedule.kind wsd with schedule.warmup_steps gives runs of all lengths the same start"
     return shared, ""
+
+
+def _depends_on_total_steps(strategy: Strategy) -> bool:
+    """A class that inherits the answer of another one may compute something else, so only its own answer counts."""
+    kind = type(strategy)
+    answers = kind.__module__.startswith("velocitune_core.strategies.") or "depends_on_total_steps" in vars(kind)
+    return strategy.depends_on_total_steps or not answers
 
 
 def _without_length(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,11 @@ def decay_start(schedule: Schedule, total_steps: int) -> int:
     return total_steps - max(1, round(schedule.decay_fraction * total_steps))
 
 
+def longest_warmup(schedule: Schedule, total_steps: int) -> int:
+    """Return the most warm-up steps after which the rate is still at its peak: a WSD decay must not cut it off."""
+    return decay_start(schedule, total_steps) if schedule.kind == "wsd" else total_steps - 1
+
+
 def shared_steps(schedule: Schedule, total_steps: int, other: Schedule, other_total_steps: int) -> int:
     """Return how many first steps have the same rate under two schedules, the last step of either left out."""
     shortest = min(total_steps, other_total_steps) - 1

@@ -56,7 +56,7 @@ def train_result() -> TrainResult:
     "content",
     [
         train_result(),
-        InitialLosses(losses={"code": 4.1}, tokens={"code": 512}, seconds=0.5),
+        InitialLosses(precision="float32", losses={"code": 4.1}, tokens={"code": 512}, seconds=0.5),
         comparison(run("static", 1, {"code": 2.0, "law": 3.0, "general": 4.0})),
     ],
     ids=lambda content: type(content).__name__,
@@ -69,7 +69,9 @@ def test_a_written_file_is_read_back_equal(content: TrainResult | InitialLosses 
 
 def test_the_final_losses_of_a_proxy_are_those_of_its_last_point() -> None:
     points = [LossPoint(step=step, tokens=10 * step, losses={"code": 5.0 - step}) for step in (1, 2)]
-    proxy = ProxyResult(name="p", fraction=0.1, seed=1, steps=2, tokens=20, points=points, seconds=1.0)
+    proxy = ProxyResult(
+        name="p", precision="float32", fraction=0.1, seed=1, steps=2, tokens=20, points=points, seconds=1.0
+    )
     assert proxy.final.losses == {"code": 3.0}
 
 
@@ -90,7 +92,9 @@ def test_targets_written_by_hand_need_only_a_target_per_domain(tmp_path: Path) -
         ('{"domains": {"code": {"target": "two"}}}', "domains.code.target"),
         ('{"domains": {"code": {"target": NaN}}}', "domains.code.target"),
         ('{"domains": {"code": {"target": 2, "goal": 1}}}', "domains.code.goal"),
-        ('{"domains": {"code": {"target": 2}}, "schema_version": 2}', "schema_version"),
+        ('{"domains": {"code": {"target": 2}}, "schema_version": 1}', "has schema version 1"),
+        ('{"domains": {"code": {"target": 2}}, "schema_version": 3}', "has schema version 3"),
+        ('{"domains": {"code": {"target": 2}}, "schema_version": "two"}', "has schema version 'two'"),
     ],
 )
 def test_an_unusable_file_is_named_with_its_fields(tmp_path: Path, content: str | None, problem: str) -> None:
@@ -119,6 +123,19 @@ def test_every_wrong_field_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ContractError) as caught:
         TrainResult.read(path)
     assert all(name in str(caught.value) for name in ("final.code", "resumed", "weights", "domain_weights"))
+
+
+def test_a_file_of_an_older_version_is_not_a_file_with_wrong_fields(tmp_path: Path) -> None:
+    tree = json.loads(train_result().model_dump_json())
+    tree["weights"], tree["mean_weights"] = tree.pop("domain_weights"), tree.pop("mean_domain_weights")
+    del tree["precision"]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({**tree, "schema_version": 1}))
+    with pytest.raises(ContractError) as caught:
+        TrainResult.read(path)
+    assert str(caught.value) == (
+        f"{path}: has schema version 1, and this version of Velocitune reads 2; run the stage that makes it again"
+    )
 
 
 def test_laws_by_hand() -> None:

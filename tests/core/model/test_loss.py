@@ -76,3 +76,12 @@ def test_a_model_that_scales_its_logits_computes_them_itself() -> None:
 def test_the_models_mode_is_kept(model: LlamaForCausalLM) -> None:
     assert not NextTokenLoss(model.eval()).training and not model.training
     assert NextTokenLoss(model.train()).training and model.training
+
+
+def test_a_last_hidden_state_in_float32_meets_a_head_in_bfloat16(model: LlamaForCausalLM) -> None:
+    """As Mamba's last norm gives it."""
+    loss = NextTokenLoss(model)
+    expected = loss(SEQUENCES)
+    model.bfloat16()
+    model.model.norm.register_forward_hook(lambda module, given, hidden: hidden.float())
+    torch.testing.assert_close(loss(SEQUENCES), expected, rtol=0.05, atol=0.05)

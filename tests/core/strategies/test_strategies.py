@@ -23,7 +23,7 @@ from velocitune_core.strategies import (
     measured_options,
     resolve_preset,
     strategy_class,
-    strategy_file,
+    strategy_modules,
     user_options,
 )
 
@@ -123,7 +123,9 @@ def test_every_registered_name_has_its_file_and_its_class() -> None:
     assert sorted([*REGISTRY, *PRESETS]) == NAMES
     for name, address in REGISTRY.items():
         assert strategy_class(name).__name__ == address.partition(":")[2]
-        assert strategy_file(name).name == address.partition(":")[0].rpartition(".")[2] + ".py"
+        module = address.partition(":")[0]
+        (file,) = strategy_modules(name).values()
+        assert [*strategy_modules(name)] == [module] and file.name == module.rpartition(".")[2] + ".py"
 
 
 def test_measured_options_are_those_that_the_pipeline_supplies() -> None:
@@ -158,7 +160,7 @@ def test_options_override_those_of_a_preset() -> None:
 
 def test_a_class_of_the_users_own_is_found_in_the_working_folder(own_module: str) -> None:
     name = f"{own_module}:Last"
-    assert strategy_file(name) == Path.cwd() / f"{own_module}.py"
+    assert strategy_modules(name) == {own_module: Path.cwd() / f"{own_module}.py"}
     assert user_options(name) == {"share"}
     assert measured_options(name) == {"target_loss"}
     assert check_strategy(name, {"share": 0.5}, ["a", "b"]) == []

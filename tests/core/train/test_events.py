@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from velocitune_core.train import events
-from velocitune_core.train.events import EventFile, read_events, read_events_from
+from velocitune_core.train.events import EventFile, EventFileError, read_events, read_events_from
 
 STARTED = events.Started(
     name="train",
@@ -133,3 +133,18 @@ def test_reading_continues_from_an_offset(tmp_path: Path) -> None:
     assert event.step == 3
     assert list(read_events(path, behind)) == []
     assert [event.step for event in read_events(path, read[0][1])] == [2, 3]
+
+
+def test_an_event_of_an_older_version_is_reported_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, stepped(1), stepped(2), STARTED)
+    (_, behind), *_ = read_events_from(path, 0)
+    path.write_text(path.read_text().replace('"precision":"float32",', ""))  # as written before the field was added
+    for start in (0, behind):
+        with pytest.raises(EventFileError) as caught:
+            list(read_events_from(path, start))
+        assert str(caught.value).startswith(f"{path}, line 3: ")
+        assert "started.precision" in str(caught.value) and "by an older version" in str(caught.value)
+        assert str(caught.value).endswith("start the run over with --fresh")
+    with pytest.raises(EventFileError, match="line 3"):
+        EventFile(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tasks.runs.run_folder import REPLACED, finished_result, open_run_folder, re
 from tasks.workspace.fresh import starting_over
 from velocitune_core.config import Execution, Optimizer, Schedule, Training
 from velocitune_core.train.events import Evaluated, Event, Reweighted, Started, Stepped, read_events
+from velocitune_core.train.extension import common_steps
 from velocitune_core.train.job import TrainJob
 
 MakeJob = Callable[..., TrainJob]
@@ -218,3 +220,59 @@ def test_a_larger_budget_starts_again_where_the_first_steps_would_differ(
     caplog.clear()
     assert not open_run_folder(make_job(total_steps=40, **changes)).exists()
     assert "it cannot be extended: " in caplog.text and reason in caplog.text
+
+
+LENGTHS: dict[str, Any] = {"training__schedule": WSD, "execution__checkpoint_every_steps": 5, "strategy": STATIC}
+
+
+def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
+    """Or a result would be taken as made by the present code that began under another."""
+    caplog.set_level("INFO")
+    short, long = make_job(total_steps=20, **LENGTHS), make_job(total_steps=40, **LENGTHS)
+    run(short)
+    edit_code(run_folder(short))
+    assert not open_run_folder(long).exists()
+    assert "it cannot be extended: its code is another one" in caplog.text
+
+
+def test_a_run_goes_on_from_an_earlier_checkpoint_if_the_newest_of_its_sibling_is_corrupt(make_job: MakeJob) -> None:
+    kept = {**LENGTHS, "execution__checkpoints_kept": 9}
+    short, long = make_job(total_steps=20, **kept), make_job(total_steps=40, **kept)
+    run(short)
+    newest = run_folder(short) / "checkpoints" / "step-00000016"  # where the decay begins
+    next(newest.glob("*.safetensors")).write_bytes(b"")
+    (started,) = [event for event in run(long) if isinstance(event, Started)]
+    assert started.resumed_from == 15
+
+
+def test_a_run_that_saved_nothing_yet_may_still_be_extended(make_job: MakeJob) -> None:
+    short, long = make_job(total_steps=20, **LENGTHS), make_job(total_steps=40, **LENGTHS)
+    run(short)
+    record_start(run_folder(long), long)  # killed before its first checkpoint
+    assert [path.name for path in (open_run_folder(long) / "checkpoints").iterdir()]
+
+
+def test_folders_are_moved_aside_whatever_was_deleted_there(make_job: MakeJob) -> None:
+    job = make_job(total_steps=2, strategy=STATIC)
+    for _ in range(2):
+        run(job)
+        edit_code(run_folder(job))
+        open_run_folder(job)
+    shutil.rmtree(sorted(REPLACED.iterdir())[0])
+    run(job)
+    edit_code(run_folder(job))
+    assert not open_run_folder(job).exists()
+    assert len(list(REPLACED.iterdir())) == 2
+
+
+def test_a_subclass_answers_for_itself_whether_it_depends_on_the_number_of_steps(
+    make_job: MakeJob, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from velocitune_core.strategies.static import Static\n\n\nclass {0}(Static):\n    {1}\n"
+    silent, says = source.format("Silent", "pass"), source.format("Says", "depends_on_total_steps = False")
+    (workspace / "own_answers.py").write_text(silent + says.split("\n", 1)[1])
+    monkeypatch.chdir(workspace)
+    for name, shared in (("Silent", 0), ("Says", 16)):
+        strategy = {"name": f"own_answers:{name}", "options": {}}
+        short, long = (make_job(total_steps=steps, **{**LENGTHS, "strategy": strategy}) for steps in (20, 40))
+        assert common_steps(short.recipe(), long)[0] == shared

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tasks.runs.budget import pipeline_steps, steps_for, token_budget
+from tasks.runs.budget import check_budget, pipeline_steps, steps_for, token_budget
 from tasks.runs.jobs import (
     base_domains,
     base_job,
+    compared_job,
     initial_domain_weights,
     proxy_jobs,
     reference_job,
@@ -70,7 +71,9 @@ MANIFEST = Manifest(
     tokenizer_sha256="0",
     domains={name: domain(name, sequences) for name, sequences in SIZES.items()},
 )
-INITIAL = InitialLosses(losses={"law": 4.0, "code": 5.0}, tokens={"law": 1, "code": 1}, seconds=1.0)
+INITIAL = InitialLosses(
+    precision="float32", losses={"law": 4.0, "code": 5.0}, tokens={"law": 1, "code": 1}, seconds=1.0
+)
 TARGETS = Targets(domains={"code": DomainTarget(target=3.0), "law": DomainTarget(target=2.0)})
 
 
@@ -197,6 +200,56 @@ def test_a_strategy_searches_if_it_must_or_is_configured_to(params: Params) -> N
     assert share(name="doremi", search=0.5) == 0.5
 
 
+def with_warmup(params: Params, steps: int, kind: str = "cosine", **sections: dict[str, Any]) -> Params:
+    """The settings (40 steps, and proxies of 8, 16 and 32) under a fixed warm-up."""
+    schedule = {"kind": kind, "warmup_steps": steps, "decay_fraction": 0.2}
+    return changed(params, training={"schedule": schedule}, **sections)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"),
+    [("cosine", 7), ("wsd", 6)],  # of the shortest proxy, of 8 steps; a decay over its last 2
+)
+def test_a_warmup_ends_before_the_decay_of_every_run(params: Params, kind: str, most: int) -> None:
+    assert len(proxy_jobs(with_warmup(params, most, kind), MANIFEST)) == 3
+    for steps in (most + 1, 10**9):
+        problem = rf"training\.schedule\.warmup_steps: a warm-up of {steps} steps .* the proxies of 0\.2 \(8 steps: at"
+        for build in (
+            lambda settings: proxy_jobs(settings, MANIFEST),
+            lambda settings: training_job(settings, MANIFEST, INITIAL, TARGETS),
+            lambda settings: check_budget(settings, MANIFEST),
+        ):
+            with pytest.raises(ConfigError, match=f"{problem} most {most}.*set it to at most {most}"):
+                build(with_warmup(params, steps, kind))
+    with pytest.raises(ConfigError, match=r"the training \(40 steps"):
+        proxy_jobs(with_warmup(params, 10**9, kind), MANIFEST)
+
+
+def test_a_warmup_ends_in_a_search(params: Params) -> None:
+    search = {"name": "velocitune", "search": 0.1}
+    with pytest.raises(ConfigError, match=r"5 steps does not end in the search \(4 steps: at most 3\); set it to"):
+        proxy_jobs(with_warmup(params, 5, strategy=search), MANIFEST)  # before any run
+    compare = {"runs": {"a": {"strategy": "static"}, "b": {"strategy": "velocitune", "search": 0.1}}}
+    compared = with_warmup(params, 5, compare={**compare, "baseline": "a", "seeds": [1, 2]})
+    assert compared_job(compared, MANIFEST, INITIAL, TARGETS, "a", 1).total_steps == 40
+    with pytest.raises(ConfigError, match=r"b-seed-1-search \(4 steps: at most 3\)"):
+        compared_job(compared, MANIFEST, INITIAL, TARGETS, "b", 1)
+
+
+def test_a_warmup_ends_in_the_run_of_the_base(params: Params) -> None:
+    def build(warmup: int) -> TrainJob:
+        schedule = {"kind": "wsd", "warmup_steps": warmup, "decay_fraction": 0.2}
+        settings = {"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 24, "schedule": schedule}
+        base = changed(params, base={"domains": ["law"], "training": settings})
+        return base_job(base, Path("models/mine"), {"law": domain("law", 240)}, Path("packed"))
+
+    assert build(8).total_steps == 10
+    with pytest.raises(
+        ConfigError, match=r"base\.training\.schedule\.warmup_steps: .* in the base \(10 steps: at most 8"
+    ):
+        build(9)
+
+
 def test_every_domain_needs_a_target(params: Params) -> None:
     some = Targets(domains={"law": DomainTarget(target=2.0)})
     with pytest.raises(ConfigError, match=r"results/targets\.json: no target for \['code'\]"):
@@ -275,7 +328,8 @@ def test_a_setting_of_the_recipe_moves_runs(params: Params, section: str, values
 
 def folders(params: Params) -> list[Path]:
     """Of the training, its search and reference, and the proxies."""
-    job = training_job(params, MANIFEST, INITIAL, TARGETS)
+    initial = INITIAL.model_copy(update={"precision": resolve_precision(params.training)})
+    job = training_job(params, MANIFEST, initial, TARGETS)
     jobs = [job, search_job(job), reference_job(job), *proxy_jobs(params, MANIFEST)]
     return [run_folder(each) for each in jobs]
 
@@ -286,9 +340,35 @@ def test_the_precision_is_resolved_when_a_job_is_built(
 ) -> None:
     monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: bfloat16)
     auto = changed(params, training={"precision": "auto"})
-    jobs = [training_job(auto, MANIFEST, INITIAL, TARGETS), *proxy_jobs(auto, MANIFEST)]
+    initial = INITIAL.model_copy(update={"precision": expected})
+    jobs = [training_job(auto, MANIFEST, initial, TARGETS), *proxy_jobs(auto, MANIFEST)]
     assert {job.training.precision for job in jobs} == {expected}
     assert resolve_precision(params.training) == "float32"  # as configured
+
+
+@pytest.mark.parametrize(
+    ("here", "setting", "message"),
+    [
+        ("bfloat16", "auto", "training.precision is auto, which is bfloat16 on this machine, but results/initial.json"),
+        ("float32", "bfloat16", "training.precision is bfloat16, but results/initial.json"),
+    ],
+)
+def test_losses_measured_in_another_precision_are_refused(
+    params: Params, monkeypatch: pytest.MonkeyPatch, here: str, setting: str, message: str
+) -> None:
+    monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: here == "bfloat16")
+    runs = {"static": {"strategy": "static"}, "paper": {"strategy": "velocitune"}}
+    elsewhere = changed(params, training={"precision": setting}, compare={"seeds": [1], "runs": runs})
+    for build in (
+        lambda: training_job(elsewhere, MANIFEST, INITIAL, TARGETS),
+        lambda: compared_job(elsewhere, MANIFEST, INITIAL, TARGETS, "paper", 1),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"set training\.precision to float32, or measure again with `dvc"
+        ) as found:
+            build()
+        assert message in str(found.value) and "was measured in float32" in str(found.value)
+    assert training_job(params, MANIFEST, INITIAL, TARGETS).training.precision == "float32"  # the fix in the message
 
 
 def test_a_job_without_a_precision_is_refused(params: Params) -> None:

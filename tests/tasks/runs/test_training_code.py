@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,57 @@ def test_an_edit_while_the_process_lives_is_seen(tmp_path: Path, monkeypatch: py
     assert before["ours_edited.py"]
     file.write_text(file.read_text().replace("RATE = 1", "RATE = 20"))
     assert changed_files(before, training_code("ours_edited:Mine")) == ["ours_edited.py"]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Write a file of the user's own package into the working folder; what another test imported is forgotten."""
+    for name in [each for each in sys.modules if each.partition(".")[0] == PACKAGE]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / PACKAGE
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "deep/__init__.py").write_text("DEPTH = 1\n")
+    (package / "deep/rates.py").write_text("RATE = 1\n")
+    (package / "helper.py").write_text("from .deep.rates import RATE\n")
+    (package / "lazy.py").write_text("LATE = 1\n")
+    (package / "other.py").write_text("UNUSED = 1\n")
+    (package / "mixin.py").write_text("class Mixin:\n    EXTRA = 1\n")
+    (package / "mine.py").write_text(MINE)
+    return lambda file: package / file
+
+
+PACKAGE = "ours_with_helpers"
+MINE = f"""
+import abc
+import numpy
+import {PACKAGE}.helper
+from velocitune_core.strategies.velocitune import Velocitune
+from {PACKAGE}.mixin import Mixin
+class Mine(Velocitune, Mixin, abc.ABC):
+    def update(self, observation):
+        from . import lazy
+        return super().update(observation)
+"""
+
+
+def test_a_strategy_of_the_users_own_is_its_bases_and_all_that_it_imports(own: Callable[[str], Path]) -> None:
+    added = training_code(f"{PACKAGE}.mine:Mine").keys() - training_code("static").keys()
+    files = ("__init__", "mine", "mixin", "helper", "lazy", "deep/__init__", "deep/rates")
+    assert added == {"velocitune_core/strategies/velocitune.py", *(f"{PACKAGE}/{file}.py" for file in files)}
+
+
+@pytest.mark.parametrize("file", ["mine.py", "mixin.py", "helper.py", "lazy.py", "deep/rates.py", "deep/__init__.py"])
+def test_an_edit_of_any_of_them_is_seen(own: Callable[[str], Path], file: str) -> None:
+    before = training_code(f"{PACKAGE}.mine:Mine")
+    own(file).write_text(own(file).read_text() + "EDITED = True\n")
+    assert changed_files(before, training_code(f"{PACKAGE}.mine:Mine")) == [f"{PACKAGE}/{file}"]
+
+
+def test_an_import_added_meanwhile_is_followed(own: Callable[[str], Path]) -> None:
+    before = training_code(f"{PACKAGE}.mine:Mine")
+    own("helper.py").write_text("from ours_with_helpers import other\n")
+    changed = changed_files(before, training_code(f"{PACKAGE}.mine:Mine"))
+    assert changed == [f"{PACKAGE}/{file}.py" for file in ("deep/__init__", "deep/rates", "helper", "other")]

@@ -29,6 +29,7 @@ def proxy(name: str) -> ProxyResult:
         name=name,
         fraction=float(fraction.replace("_", ".")),
         seed=int(seed),
+        precision="float32",
         steps=10,
         tokens=1000,
         points=[end],
@@ -86,3 +87,4 @@ def test_a_proxy_uses_its_configured_processes(
     result = train_proxy.fn(job, parse_params(settings))
     (started,) = [e for e in read_events(run_folder(job) / "events.jsonl") if isinstance(e, Started)]
     assert started.world_size == 2 and result.steps == 6
+    assert result.precision == started.precision == job.training.precision

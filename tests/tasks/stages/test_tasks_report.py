@@ -76,6 +76,16 @@ def test_the_results_come_from_the_proxies_and_the_training(results: Path, param
     assert runs[0].folder == run_folder(proxies[0])
 
 
+def test_a_report_on_another_machine_finds_the_runs_of_its_results(
+    results: Path, params: Params, tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = params.model_copy(update={"model": params.model.model_copy(update={"path": str(tiny_inputs / "model")})})
+    set_to = {each: params.training.model_copy(update={"precision": each}) for each in ("auto", "float32")}
+    expected = reported_runs(params.model_copy(update={"training": set_to["float32"]}))
+    monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: True)
+    assert reported_runs(params.model_copy(update={"training": set_to["auto"]})) == expected
+
+
 def test_a_search_is_among_the_runs_even_if_its_folder_is_gone(
     results: Path, params: Params, tiny_inputs: Path
 ) -> None:

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.usefixtures("forked_program")
 def params(prepared: tuple[Params, Manifest], no_views: Callable[[str], None]) -> Params:
     """The stages before have run."""
     no_views("tasks.stages.train")
-    InitialLosses(losses={"code": 4.2, "law": 4.2}, tokens={"code": 135, "law": 135}, seconds=1.0).write(paths.INITIAL)
+    InitialLosses(
+        precision="float32", losses={"code": 4.2, "law": 4.2}, tokens={"code": 135, "law": 135}, seconds=1.0
+    ).write(paths.INITIAL)
     targets = {"code": DomainTarget(target=2.0), "law": DomainTarget(target=3.0)}
     Targets(domains=targets, token_budget=2560).write(paths.TARGETS)
     return prepared[0]

@@ -13,7 +13,9 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from tiny import job as tiny_job
 
+from tasks.runs.run_folder import record_start
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, RunWatcher, Tracker, flatten
 from tasks.views.publish import PublishedRun
 from tasks.views.publish import replay as replay_run
@@ -28,7 +30,9 @@ from velocitune_core.train.events import (
     Stepped,
     read_events,
 )
+from velocitune_core.train.job import TrainJob
 
+FOLDER = Path("training-1")
 Points = dict[str, list[tuple[int, int, float]]]  # metric → (step, milliseconds, value)
 
 
@@ -152,11 +156,11 @@ def parents(client: MlflowClient, params: Params) -> list[Run]:
 
 
 def test_the_store_holds_the_events_of_the_file_once(params: Params, client: MlflowClient, event_file: Path) -> None:
-    run_id = replay(Tracker(params).child("training", "training-1"), event_file)
+    run_id = replay(Tracker(params).child("training", FOLDER), event_file)
     first = stored(client, run_id)
     assert first == expected(event_file) and len(first) == 14
     assert all(math.isfinite(value) for points in first.values() for _, _, value in points)
-    assert replay(Tracker(params).child("training", "training-1"), event_file) == run_id
+    assert replay(Tracker(params).child("training", FOLDER), event_file) == run_id
     assert stored(client, run_id) == first
     child, parent = client.get_run(run_id), parents(client, params)[0]
     assert child.data.tags[PARENT_TAG] == parent.info.run_id and child.info.status == "FINISHED"
@@ -164,12 +168,12 @@ def test_the_store_holds_the_events_of_the_file_once(params: Params, client: Mlf
 
 
 def test_a_run_logged_in_parts_is_complete(params: Params, client: MlflowClient, event_file: Path) -> None:
-    first = Tracker(params).child("training", "training-1")
+    first = Tracker(params).child("training", FOLDER)
     for event in list(read_events(event_file))[:5]:
         first(event)
     first.close()  # the run was killed here
     assert client.get_run(first.run_id).info.status == "FAILED"
-    replay(Tracker(params).child("training", "training-1"), event_file)
+    replay(Tracker(params).child("training", FOLDER), event_file)
     assert stored(client, first.run_id) == expected(event_file)
     assert client.get_run(first.run_id).info.status == "FINISHED"
 
@@ -178,14 +182,14 @@ def test_a_configuration_has_one_parent(params: Params, client: MlflowClient, se
     first, again = Tracker(params), Tracker(parse_params(settings))
     assert first.active and again.active
     assert len(parents(client, params)) == 1
-    jobs = [first.child("training", "training-1"), again.child("training", "training-1"), again.child("other", "b-2")]
+    jobs = [first.child("training", FOLDER), again.child("training", FOLDER), again.child("other", Path("b-2"))]
     assert jobs[0].run_id == jobs[1].run_id != jobs[2].run_id
     settings["execution"] = {"log_every_steps": 9, "checkpoints_kept": 1}  # another way of computing the same runs
     assert Tracker(parse_params(settings)).active and len(parents(client, params)) == 1
     settings["training"]["seed"] = 2
     other = Tracker(parse_params(settings))
     assert len(parents(client, params)) == 2
-    assert other.child("training", "training-1").run_id != jobs[0].run_id
+    assert other.child("training", FOLDER).run_id != jobs[0].run_id
 
 
 def test_runs_that_start_together_have_one_parent(params: Params, client: MlflowClient) -> None:
@@ -224,8 +228,8 @@ def test_a_loss_that_is_not_finite_does_not_exclude_other_metrics(
     for number, loss in enumerate([math.nan, math.inf], start=7):
         file(step.model_copy(update={"step": number, "loss": loss, "gradient_norm": loss}))
     file.close()
-    run_id = replay(Tracker(params).child("training", "training-1"), event_file)
-    replay(Tracker(params).child("training", "training-1"), event_file)
+    run_id = replay(Tracker(params).child("training", FOLDER), event_file)
+    replay(Tracker(params).child("training", FOLDER), event_file)
     found = {key: [point for point in points if point[0] <= 6] for key, points in stored(client, run_id).items()}
     assert found == whole
     assert len(client.get_metric_history(run_id, "tokens/code")) == 8
@@ -242,6 +246,37 @@ def test_missed_events_of_a_run_are_replayed(
     assert stored(client, child.info.run_id) == expected(event_file)
 
 
+def test_a_run_that_starts_over_is_another_child(
+    params: Params, client: MlflowClient, event_file: Path, tmp_path: Path, tiny_inputs: Path
+) -> None:
+    """As in a stage with --fresh: the watcher exists before the older attempt is moved aside."""
+    job = TrainJob.model_validate(tiny_job(tiny_inputs, tmp_path), strict=False)
+    folder, aside = tmp_path / "training-1", tmp_path / "training-1-0"
+    folder.mkdir()
+    record_start(folder, job)
+    first = replay(Tracker(params).child("training", folder), event_file)
+    watcher = Tracker(params).child("training", folder)
+    folder.rename(aside)
+    folder.mkdir()
+    record_start(folder, job)
+    over = replay(watcher, event_file)
+    assert over != first and stored(client, over) == stored(client, first) == expected(event_file)
+    record_start(folder, job)  # resumed
+    assert replay(Tracker(params).child("training", folder), event_file) == over
+
+
+def test_a_run_that_is_refused_before_its_start_leaves_its_older_child_as_it_is(
+    params: Params, client: MlflowClient, event_file: Path
+) -> None:
+    run_id = replay(Tracker(params).child("training", FOLDER), event_file)
+    Tracker(params).child("training", FOLDER).close()
+    assert client.get_run(run_id).info.status == "FINISHED"
+    started = Tracker(params).child("training", FOLDER)
+    started.flush()  # started, and ended before any event
+    started.close()
+    assert client.get_run(run_id).info.status == "FAILED"
+
+
 @pytest.mark.timeout(60)
 def test_a_store_out_of_reach_costs_a_warning(
     store: Path, settings: dict[str, Any], event_file: Path, caplog: pytest.LogCaptureFixture
@@ -251,7 +286,7 @@ def test_a_store_out_of_reach_costs_a_warning(
     with caplog.at_level(logging.WARNING, logger="tasks.views.mlflow_runs"):
         tracker = Tracker(parse_params(settings))
         assert not tracker.active
-        assert replay(tracker.child("training", "training-1"), event_file) == ""
+        assert replay(tracker.child("training", FOLDER), event_file) == ""
         tracker.log_metrics({"code/final": 1.5})
         tracker.log_artifact(event_file)
         tracker.finish()

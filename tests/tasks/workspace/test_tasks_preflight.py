@@ -129,6 +129,22 @@ def test_a_source_that_dvc_does_not_watch_is_warned_of(valid: Tree, caplog: pyte
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["domains.law"]
 
 
+def test_a_strategy_that_dvc_does_not_watch_is_warned_of(
+    valid: Tree, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    Path("ours_unwatched.py").write_text(
+        "from velocitune_core.strategies import Strategy\nclass Mine(Strategy):\n    pass\n"
+    )
+    valid["strategy"]["name"] = "ours_unwatched:Mine"
+    write(valid)
+    with caplog.at_level(logging.WARNING):
+        checked_params()
+    (record,) = caplog.records
+    assert f"does not watch {Path.cwd() / 'ours_unwatched.py'}" in record.getMessage()
+    assert "`dvc repro --force --single-item train`" in record.getMessage()
+
+
 def test_a_missing_file_is_named(workspace: Path) -> None:
     with pytest.raises(ConfigError, match=r"params\.yaml: no such file"):
         checked_params()

@@ -6,12 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tasks.workspace import paths
+from tasks.workspace.params_file import params_tree
 from tasks.workspace.stage_cli import (
     add_overrides,
     command_line,
@@ -39,6 +41,24 @@ def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: p
     with pytest.raises(SystemExit, match="2"):
         run_stage(lambda: pytest.fail("was run"), arguments=["-S", "training.seed=77"])
     assert "unrecognized arguments: -S" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_stage_during_which_params_were_edited_ends_with_status_2(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], edited: bool
+) -> None:
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: None)
+    paths.PARAMS.write_text("seed: 1\n")
+    used: list[object] = []
+
+    def stage() -> None:
+        paths.PARAMS.write_text("seed: 2\n" if edited else "seed: 1\n")
+        used.append(params_tree())
+
+    with pytest.raises(SystemExit, match="2") if edited else nullcontext():
+        run_stage(stage, arguments=[])
+    assert used == [{"seed": 1}]
+    assert ("params.yaml was edited during the stage" in capsys.readouterr().err) == edited
 
 
 def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,53 @@
+"""Whether a stage is up to date, under a real DVC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from tasks.workspace.dvc_stages import commit, is_up_to_date
+
+ADDRESSES = {"train": "train", "report": "report", "compare": "comparison/dvc.yaml:compare"}
+
+
+@pytest.fixture
+def toy(workspace: Path) -> dict[str, Any]:
+    """A workspace of stages that are all committed, and its settings."""
+    Repo.init(no_scm=True).close()
+    settings = {"strategy": {"name": "velocitune"}, "compare": {"runs": {"a": {"strategy": "static"}}}}
+    write(settings)
+    stages = {name: {"cmd": "true", "outs": [f"{name}.txt"]} for name in ADDRESSES}
+    Path("comparison").mkdir()
+    Path("comparison/dvc.yaml").write_text(yaml.safe_dump({"stages": {"compare": stages.pop("compare")}}))
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for name, folder in {"train": ".", "report": ".", "compare": "comparison"}.items():
+        (Path(folder) / f"{name}.txt").write_text(name)
+        commit(ADDRESSES[name])
+    return settings
+
+
+def write(settings: dict[str, Any]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+
+
+def up_to_date() -> set[str]:
+    return {name for name, address in ADDRESSES.items() if is_up_to_date(address)}
+
+
+def test_a_committed_stage_is_up_to_date_until_its_output_changes(toy: dict[str, Any]) -> None:
+    assert up_to_date() == {"train", "report", "compare"}
+    Path("report.txt").write_text("edited")
+    assert up_to_date() == {"train", "compare"}
+
+
+def test_a_stage_with_a_strategy_of_the_users_own_always_runs(toy: dict[str, Any]) -> None:
+    write({**toy, "strategy": {"name": "mine:Mine"}})
+    assert up_to_date() == {"report", "compare"}
+    write({**toy, "compare": {"runs": {"a": {"strategy": "static"}, "b": {"strategy": "mine:Mine"}}}})
+    assert up_to_date() == {"train", "report"}
+    write({**toy, "compare": None})
+    assert up_to_date() == {"train", "report", "compare"}
