@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import context, forkserver, get_context
@@ -24,6 +25,7 @@ import pytest
 PROGRAM = "velocitune_core.train"
 IMPORTS = "forked_imports"  # a name of its own: tests find the training program by its name in command lines
 SECONDS_BETWEEN_POLLS = 0.005
+_starting = threading.Lock()
 
 
 class ForkedRun:
@@ -83,7 +85,7 @@ def _start(command: list[str], stderr: str, environment: dict[str, str]) -> cont
     """Fork one rank."""
     method = get_context("forkserver")
     method.set_forkserver_preload([IMPORTS])
-    with pytest.MonkeyPatch.context() as patch:  # a process that has opened a GPU cannot be forked
+    with _starting, pytest.MonkeyPatch.context() as patch:  # a process that has opened a GPU cannot be forked
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
