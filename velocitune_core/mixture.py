@@ -35,6 +35,20 @@ def initial_domain_weights(configured: Mapping[str, float] | None, sizes: Mappin
     return {name: share / total for name, share in shares.items()}
 
 
+def domain_limits(
+    sizes: ArrayLike, fraction: float = 1.0, max_epochs: float | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the sequences that each domain draws from, and how many draws it may give in all; (K,) each.
+
+    Args:
+        sizes: (K,) sequences of the domains; the other arguments are those of `DomainSampler`.
+    """
+    drawn_from = np.maximum(1, np.round(fraction * np.asarray(sizes, dtype=float))).astype(np.int64)
+    if max_epochs is None:
+        return drawn_from, np.full_like(drawn_from, np.iinfo(np.int64).max)
+    return drawn_from, np.ceil(max_epochs * drawn_from).astype(np.int64)
+
+
 class DomainSampler:
     """Draw batches from domains by weight, without replacement within an epoch of a domain.
 
@@ -68,10 +82,8 @@ class DomainSampler:
         self.names = list(sizes)
         self._seed, self._batch_size, self._fraction = seed, batch_size, fraction
         self._full_sizes = np.array(list(sizes.values()), dtype=np.uint64)  # (K,)
-        self.sizes = np.maximum(1, np.round(fraction * self._full_sizes.astype(float))).astype(np.int64)  # (K,)
-        unlimited = np.iinfo(np.int64).max
-        limits = np.full_like(self.sizes, unlimited) if max_epochs is None else np.ceil(max_epochs * self.sizes)
-        self._limits = limits.astype(np.int64)  # (K,) sequences that may be drawn in all
+        # (K,) each: sequences drawn from, and draws allowed in all
+        self.sizes, self._limits = domain_limits(self._full_sizes, fraction, max_epochs)
         self._order_keys = np.array([_key(seed, name, "order") for name in self.names], dtype=np.uint64)  # (K,)
         self._subset_keys = np.array([_key(seed, name, "subset") for name in self.names], dtype=np.uint64)  # (K,)
         self._slot_key = _key(seed, "", "slots")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
+from tasks.runs.budget import sizes_of
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.run_folder import finished_result, run_folder
@@ -40,7 +42,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
     if not compare:
         job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, UNHASHED)
-        return [*stages, Stage("train", runs(needed_jobs(job, reference_job(job))))], 0
+        return [*stages, Stage("train", runs(needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))))], 0
     jobs, finished = _compared_jobs(params, inputs)
     return [
         *stages,
@@ -48,11 +50,11 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     ], finished
 
 
-def needed_jobs(job: TrainJob, reference: TrainJob) -> list[TrainJob]:
+def needed_jobs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> list[TrainJob]:
     """Return all runs that a job needs, in order: the reference model of a search, the search, and itself."""
     if job.strategy.search is None:
         return [job]
-    search, before = search_job(job), []
+    search, before = search_job(job, sizes), []
     if strategy_class(job.strategy.name).needs_reference:
         before.append(reference)
         search = search.model_copy(update={"reference": str(run_folder(reference) / "model")})
@@ -70,7 +72,7 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
     """Return the runs of the comparison that are missing, and how many are finished; a shared reference counts once."""
     from tasks.stages.compare import comparison_settings, parent_of, runs_in_order
 
-    settings, digest = comparison_settings(params), _digest(params)
+    settings, digest, sizes = comparison_settings(params), _digest(params), sizes_of(inputs.manifest)
     needed: dict[str, TrainJob] = {}
     done: dict[str, TrainResult] = {}
 
@@ -86,12 +88,12 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
             if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
-        needed |= {each.name: each for each in needed_jobs(job, reference)}
-        done |= finished_runs(job, reference)
+        needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
+        done |= finished_runs(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
 
 
-def finished_runs(job: TrainJob, reference: TrainJob) -> dict[str, TrainResult]:
+def finished_runs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> dict[str, TrainResult]:
     """Return the results, by name, of those runs that a job needs and that are finished."""
     done: dict[str, TrainResult] = {}
 
@@ -102,7 +104,7 @@ def finished_runs(job: TrainJob, reference: TrainJob) -> dict[str, TrainResult]:
         return result
 
     with suppress(_MissingError):
-        take(find_weights(job, reference, take)[0])
+        take(find_weights(job, reference, sizes, take)[0])
     return done
 
 

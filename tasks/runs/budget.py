@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from velocitune_core import mixture
 from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
+from velocitune_core.mixture import domain_limits
 from velocitune_core.strategies import search_share
 from velocitune_core.train.schedule import longest_warmup
 
@@ -18,11 +20,14 @@ def sizes_of(manifest: Manifest) -> dict[str, int]:
     return {name: domain.train.sequences for name, domain in manifest.domains.items()}
 
 
-def steps_for(training: Training, sizes: Mapping[str, int], sequence_length: int) -> int:
+def steps_for(
+    training: Training, sizes: Mapping[str, int], sequence_length: int, weights: Mapping[str, float] | None = None
+) -> int:
     """Return the optimizer steps in the token budget; without one, in one epoch of all domains.
 
     Args:
         sizes: training sequences by domain.
+        weights: initial domain weights; a domain of weight 0 gives nothing. None: every domain has one.
 
     Raises ConfigError if the budget is less than a step, or more than `max_epochs` lets the domains give.
     """
@@ -35,17 +40,51 @@ def steps_for(training: Training, sizes: Mapping[str, int], sequence_length: int
             f"token_budget: {sequences} sequences are less than one step of {training.batch_sequences}; "
             "raise it, or lower batch_sequences"
         )
-    if training.max_epochs is not None and steps * training.batch_sequences > training.max_epochs * sum(sizes.values()):
+    most = most_steps(training, sizes, weights)
+    if most is not None and steps > most:
+        used = sum(size for name, size in sizes.items() if weights is None or weights[name] > 0)
         raise ConfigError(
-            f"max_epochs: {training.max_epochs} epochs of {sum(sizes.values())} sequences are less than the budget of "
-            f"{sequences}; raise max_epochs or lower token_budget"
+            f"max_epochs: {training.max_epochs} epochs of {used} sequences are less than the budget of {sequences}; "
+            "raise max_epochs or lower token_budget"
         )
     return steps
 
 
+def most_steps(
+    training: Training, sizes: Mapping[str, int], weights: Mapping[str, float] | None = None, fraction: float = 1.0
+) -> int | None:
+    """Return the steps that `max_epochs` of a fraction of the domains can give; None: any number."""
+    if training.max_epochs is None:
+        return None
+    used = [size for name, size in sizes.items() if weights is None or weights[name] > 0]
+    _, limits = domain_limits(used, fraction, training.max_epochs)
+    return int(limits.sum()) // training.batch_sequences
+
+
+def share_of_steps(
+    training: Training, sizes: Mapping[str, int], weights: Mapping[str, float], fraction: float, steps: int
+) -> int:
+    """Return a fraction of `steps`, at least one, and no more than `max_epochs` of that fraction of the data can give.
+
+    Raises ConfigError if that is less than one step.
+    """
+    share = part_of(steps, fraction)
+    most = most_steps(training, sizes, weights, fraction)
+    if most is None:
+        return share
+    if most < 1:
+        raise ConfigError(
+            f"max_epochs: {training.max_epochs} epochs of the fraction {fraction:g} of the domains are less than one "
+            f"step of {training.batch_sequences} sequences; raise max_epochs or the fraction, or lower batch_sequences"
+        )
+    return min(share, most)
+
+
 def pipeline_steps(params: Params, manifest: Manifest) -> int:
     """Return the optimizer steps of the whole run. Raises ConfigError as `steps_for` does."""
-    return steps_for(params.training, sizes_of(manifest), manifest.sequence_length)
+    sizes = sizes_of(manifest)
+    weights = mixture.initial_domain_weights(params.mixture.initial_domain_weights, sizes)
+    return steps_for(params.training, sizes, manifest.sequence_length, weights)
 
 
 def token_budget(params: Params, manifest: Manifest) -> int:
@@ -87,7 +126,10 @@ def check_warmups(params: Params, steps: int) -> None:
 
 
 def check_budget(params: Params, manifest: Manifest) -> None:
-    """Log the length of the run. Raises ConfigError, before any run, for a budget or warm-up that cannot be met."""
-    steps = pipeline_steps(params, manifest)
+    """Log the length of the run. Raises ConfigError, before any run, for a length that cannot work."""
+    steps, sizes = pipeline_steps(params, manifest), sizes_of(manifest)
     check_warmups(params, steps)
+    weights = mixture.initial_domain_weights(params.mixture.initial_domain_weights, sizes)
+    for fraction in params.proxies.fractions:
+        share_of_steps(params.training, sizes, weights, fraction, steps)
     logger.info("token budget: %s tokens in %d steps", f"{token_budget(params, manifest):,}", steps)

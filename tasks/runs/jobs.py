@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.runs.budget import check_warmup, check_warmups, part_of, pipeline_steps, sizes_of, steps_for
+from tasks.runs.budget import check_warmup, check_warmups, pipeline_steps, share_of_steps, sizes_of, steps_for
 from tasks.runs.precision import check_measured_in, with_precision
 from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
@@ -58,13 +58,16 @@ def base_job(
 
 
 def proxy_jobs(params: Params, manifest: Manifest, model_sha256: str | None = None) -> list[TrainJob]:
-    """Return one static run per seed and fraction, on that fraction of every domain and of the budget."""
-    jobs = []
+    """Return one static run per seed and fraction, on that fraction of every domain and of the budget.
+
+    Raises ConfigError if `max_epochs` of a fraction is less than a step.
+    """
+    jobs, total, sizes = [], pipeline_steps(params, manifest), sizes_of(manifest)
     for seed in params.proxies.seeds:
         for fraction in params.proxies.fractions:
             training = params.training.model_copy(update={"seed": seed})
-            steps = part_of(pipeline_steps(params, manifest), fraction)
             job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
+            steps = share_of_steps(training, sizes, job.initial_domain_weights, fraction, total)
             jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
 
@@ -113,7 +116,7 @@ def compared_job(
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
     job = job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
     if job.strategy.search is not None:
-        search_job(job)  # refuses a warm-up that is too long for it, before the first run of the comparison
+        search_job(job, sizes_of(manifest))  # refuses what cannot work before the first run of all
     return job
 
 
@@ -128,10 +131,16 @@ def reference_job(job: TrainJob) -> TrainJob:
     return job.model_copy(update={"name": f"{job.name}-reference", "strategy": STATIC})
 
 
-def search_job(job: TrainJob) -> TrainJob:
-    """Return the run that finds the weights of a job: as many updates, on its share of data and steps."""
+def search_job(job: TrainJob, sizes: Mapping[str, int]) -> TrainJob:
+    """Return the run that finds the weights of a job: as many updates, on its share of data and steps.
+
+    Args:
+        sizes: training sequences by domain.
+
+    Raises ConfigError if `max_epochs` of its share of the data is less than a step.
+    """
     share = job.strategy.search or 1.0
-    steps = part_of(job.total_steps, share)
+    steps = share_of_steps(job.training, sizes, job.initial_domain_weights, share, job.total_steps)
     check_warmup("training", job.training, {f"{job.name}-search": steps})
     search = sub_sampled(job, share, steps, round(share * job.evaluation.every_steps))
     strategy = job.strategy.model_copy(update={"search": None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tasks.runs.jobs import search_job, with_weights
@@ -25,21 +25,24 @@ class Search:
     seconds: float = 0.0
 
 
-def find_weights(job: TrainJob, reference: TrainJob, run: Callable[[TrainJob], TrainResult]) -> tuple[TrainJob, Search]:
+def find_weights(
+    job: TrainJob, reference: TrainJob, sizes: Mapping[str, int], run: Callable[[TrainJob], TrainResult]
+) -> tuple[TrainJob, Search]:
     """Run the search of a job, and return the job under the domain weights found and what the search cost.
 
     The weights are the mean over the search, held constant. A job without a search is returned as it is.
 
     Args:
         reference: run whose model a strategy compares losses with; it is run first if the strategy needs one.
+        sizes: training sequences by domain.
         run: runs a job and returns its result.
     """
     if job.strategy.search is None:
         return job, Search()
     before = [reference] if strategy_class(job.strategy.name).needs_reference else []
-    if (earlier := _search_of_an_unfinished_run(job, before)) is not None:
+    if (earlier := _search_of_an_unfinished_run(job, before, sizes)) is not None:
         return earlier
-    return _outcome(job, [run(each) for each in before] + [run(_with_reference(search_job(job), before))])
+    return _outcome(job, [run(each) for each in before] + [run(_with_reference(search_job(job, sizes), before))])
 
 
 def _with_reference(search: TrainJob, before: list[TrainJob]) -> TrainJob:
@@ -55,7 +58,9 @@ def _outcome(job: TrainJob, results: list[TrainResult]) -> tuple[TrainJob, Searc
     return with_weights(job, job.name, results[-1].mean_domain_weights), spent
 
 
-def _search_of_an_unfinished_run(job: TrainJob, before: list[TrainJob]) -> tuple[TrainJob, Search] | None:
+def _search_of_an_unfinished_run(
+    job: TrainJob, before: list[TrainJob], sizes: Mapping[str, int]
+) -> tuple[TrainJob, Search] | None:
     """Return the search that an unfinished run of this job was started with, whatever code the search ran under.
 
     Weights found again, under other code, would be others in their last digits, and the run would start at step 0.
@@ -63,7 +68,7 @@ def _search_of_an_unfinished_run(job: TrainJob, before: list[TrainJob]) -> tuple
     folders = [run_folder(each) for each in before]
     if fresh_since() is not None or not all((folder / "result.json").exists() for folder in folders):
         return None
-    search = _with_reference(search_job(job), before)
+    search = _with_reference(search_job(job, sizes), before)
     folders.append(run_folder(search))
     if not (folders[-1] / "result.json").exists() or all(finished_result(each) for each in (*before, search)):
         return None  # not run yet, or to be taken as it is

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.runs.budget import sizes_of
 from tasks.runs.devices import gpu_count
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
@@ -93,7 +94,7 @@ def train_compared(
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
         search = Search(parent.result.tokens, parent.result.seconds.total)
     else:
-        job, search = find_weights(job, job_of(settings.baseline), run)
+        job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result = run(job)
     return ComparedRun(
         label=label,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 from prefect import task
 
+from tasks.runs.budget import sizes_of
 from tasks.runs.jobs import initial_domain_weights, proxy_jobs, reference_job, training_job
 from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
@@ -74,5 +75,5 @@ def reported_runs(params: Params) -> list[PublishedRun]:
         return TrainResult.read(run_folder(needed) / "result.json")
 
     with suppress(ContractError):  # `make clean` has removed the folder of a search
-        job, _ = find_weights(job, reference_job(job), finished)
+        job, _ = find_weights(job, reference_job(job), sizes_of(manifest), finished)
     return [PublishedRun(each.name, run_folder(each)) for each in [*proxy_jobs(params, manifest), *before, job]]

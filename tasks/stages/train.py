@@ -6,6 +6,7 @@ import shutil
 
 from prefect import task
 
+from tasks.runs.budget import sizes_of
 from tasks.runs.jobs import reference_job, training_job
 from tasks.runs.launch import run_training
 from tasks.runs.run_folder import run_folder
@@ -34,7 +35,7 @@ def train_model(params: Params) -> TrainResult:
         return run_training(job, params.resources, watchers, spread=True)
 
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
-    job, _ = find_weights(job, reference_job(job), run)
+    job, _ = find_weights(job, reference_job(job), sizes_of(manifest), run)
     result = run(job)
     folder = run_folder(job)
     with replacing(paths.TRAINED_MODEL) as temporary:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,6 +61,15 @@ class Run:
 
 def start(tree: dict[str, Any], ranks: int = ALONE, **environment: str) -> ForkedRun:
     return ForkedRun([str(write_job(tree))], ranks, environment)
+
+
+def start_two_ranks(tree: dict[str, Any]) -> list[ForkedRun]:
+    """Start the two ranks of a run without torchrun, which would end one as soon as the other fails."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    return [start(tree, RANK=rank, LOCAL_RANK=rank, **meeting) for rank in ("0", "1")]
 
 
 def end(process: ForkedRun, tree: Mapping[str, Any]) -> Run:

@@ -55,7 +55,7 @@ class NoTracker:
     def child(self, *_: object) -> Watcher:
         from tasks.views.mlflow_runs import RunWatcher
 
-        return RunWatcher(None, "")
+        return RunWatcher(lambda: (None, ""))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -11,13 +12,18 @@ import torch.distributed as dist
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+# A rank that has exited ends the wait of the others at once; these bound the wait for one that is alive.
+DEVICE_TIMEOUT = timedelta(minutes=30)  # between two collectives of a step
+HOST_TIMEOUT = timedelta(hours=4)  # rank 0 may write a model of any size, or a slow disk a shard, in the meantime
+
 
 @dataclass(frozen=True)
 class Ranks:
     """This process among those of a run: started by `torchrun`, or alone.
 
     Decisions are exchanged over gloo, on the CPU, so that they never wait for the GPU: those of the training loop over
-    `control_group`, those of the checkpoint thread over `checkpoint_group`, so that the two cannot interleave.
+    `control_group`, those of the checkpoint thread over `checkpoint_group`, so that the two cannot interleave. Both
+    have HOST_TIMEOUT, because ranks wait there for what another one writes.
     """
 
     rank: int
@@ -54,6 +60,18 @@ class Ranks:
         dist.broadcast(shared, src=0, group=self.control_group)
         return shared.numpy()
 
+    def broadcast_numbers(self, numbers: list[int]) -> list[int]:
+        """Return the main rank's list on every rank; the lists of the others may have other lengths."""
+        if self.world_size == 1:
+            return numbers
+        length = torch.tensor(len(numbers))
+        dist.broadcast(length, src=0, group=self.control_group)
+        shared = (
+            torch.tensor(numbers, dtype=torch.int64) if self.is_main else torch.empty(int(length), dtype=torch.int64)
+        )
+        dist.broadcast(shared, src=0, group=self.control_group)
+        return shared.tolist()
+
     def any(self, flag: bool, *, over_checkpoint_group: bool = False) -> bool:
         """Return on every rank whether the flag is true on at least one."""
         return bool(self.sum(torch.tensor(int(flag)), over_checkpoint_group=over_checkpoint_group) > 0)
@@ -80,8 +98,8 @@ def join_ranks() -> Ranks:
         torch.cuda.set_device(device)
     if world_size == 1:
         return Ranks(rank, world_size, device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    control_group, checkpoint_group = (dist.new_group(backend="gloo") for _ in range(2))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DEVICE_TIMEOUT)
+    control_group, checkpoint_group = (dist.new_group(backend="gloo", timeout=HOST_TIMEOUT) for _ in range(2))
     assert isinstance(control_group, dist.ProcessGroup), "every rank is a member"
     assert isinstance(checkpoint_group, dist.ProcessGroup), "every rank is a member"
     return Ranks(rank, world_size, device, control_group, checkpoint_group)

@@ -154,7 +154,10 @@ class Learner:
         torch.set_rng_state(state[RNG])
 
     def save(self, folder: Path) -> None:
-        """Write the model and its tokenizer as a folder that from_pretrained loads; every rank must call."""
+        """Write the model and its tokenizer as a folder that from_pretrained loads; every rank must call.
+
+        The others wait on the host, with its long timeout, while no collective of the device is open.
+        """
         parameters = full_parameters(self._model)
         if self._ranks.is_main:
             save_model(self._model, load_tokenizer(self._path), folder, parameters)

@@ -20,9 +20,15 @@ from velocitune_core.parallel.ranks import SINGLE_RANK, join_ranks, leave_ranks
 
 TWO_RANKS = """
 import torch
-from velocitune_core.parallel.ranks import join_ranks, leave_ranks
+import torch.distributed as dist
+from velocitune_core.parallel.ranks import DEVICE_TIMEOUT, HOST_TIMEOUT, join_ranks, leave_ranks
 
 ranks = join_ranks()
+timeouts = [
+    group._get_backend(torch.device("cpu")).options._timeout
+    for group in (dist.group.WORLD, ranks.control_group, ranks.checkpoint_group)
+]
+assert timeouts == [DEVICE_TIMEOUT, HOST_TIMEOUT, HOST_TIMEOUT], timeouts
 assert (ranks.world_size, ranks.is_main) == (2, ranks.rank == 0)
 mine = torch.tensor([1.0, 10.0]) * (ranks.rank + 1)
 for over in (False, True):
@@ -32,6 +38,8 @@ for over in (False, True):
     ranks.barrier(over_checkpoint_group=over)
 assert mine.tolist() == [1.0 * (ranks.rank + 1), 10.0 * (ranks.rank + 1)]  # sum leaves its argument
 assert ranks.count_true(True, ranks.rank == 0, False) == [2, 1, 0]
+assert ranks.broadcast_numbers([[30, 20], [40, 20, 10]][ranks.rank]) == [30, 20]
+assert ranks.broadcast_numbers([[], [40]][ranks.rank]) == []
 assert ranks.all_reduce(mine) is mine and mine.tolist() == [3.0, 30.0]
 leave_ranks()
 leave_ranks()  # without a group it does nothing
@@ -54,6 +62,7 @@ def test_collectives_of_a_single_rank() -> None:
     assert SINGLE_RANK.sum(values).tolist() == SINGLE_RANK.all_reduce(values).tolist() == [1, 2]
     assert SINGLE_RANK.any(True) and not SINGLE_RANK.any(False)
     assert SINGLE_RANK.count_true(True, False) == [1, 0]
+    assert SINGLE_RANK.broadcast_numbers([3, 1]) == [3, 1]
     SINGLE_RANK.barrier()
 
 

@@ -183,7 +183,7 @@ def test_a_preset_is_written_out_in_the_job(params: Params) -> None:
 def test_a_search_is_as_the_job_on_a_share_of_data_and_steps(params: Params) -> None:
     quarter = changed(params, strategy={"name": "recommended", "search": 0.25})
     job = training_job(quarter, MANIFEST, INITIAL, TARGETS)
-    search = search_job(job)
+    search = search_job(job, SIZES)
     assert (search.name, search.fraction, search.save_model) == ("training-search", 0.25, False)
     assert search.total_steps == round(job.total_steps / 4)
     assert search.evaluation.every_steps == max(1, round(job.evaluation.every_steps / 4))
@@ -330,7 +330,7 @@ def folders(params: Params) -> list[Path]:
     """Of the training, its search and reference, and the proxies."""
     initial = INITIAL.model_copy(update={"precision": resolve_precision(params.training)})
     job = training_job(params, MANIFEST, initial, TARGETS)
-    jobs = [job, search_job(job), reference_job(job), *proxy_jobs(params, MANIFEST)]
+    jobs = [job, search_job(job, SIZES), reference_job(job), *proxy_jobs(params, MANIFEST)]
     return [run_folder(each) for each in jobs]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from faults import train_here
+from tiny import SEQUENCES as SIZES
 from tiny import job as tiny_job
 
 from tasks.runs.run_folder import finished_result, open_run_folder, record_start, run_folder
@@ -43,7 +44,7 @@ def test_an_unfinished_run_keeps_the_weights_that_its_search_found_under_other_c
     job: TrainJob, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same search under other code, or on other hardware, gives weights with other last digits."""
-    held, spent = find_weights(job, job, run)
+    held, spent = find_weights(job, job, SIZES, run)
     assert held.initial_domain_weights != job.initial_domain_weights and spent.tokens > 0
     run(held)
     (run_folder(held) / "result.json").unlink()  # killed after its last checkpoint
@@ -51,13 +52,13 @@ def test_an_unfinished_run_keeps_the_weights_that_its_search_found_under_other_c
         edited = json.loads(code.read_text())
         edited["files"]["velocitune_core/train/trainer.py"] = "0"
         code.write_text(json.dumps(edited))
-    assert find_weights(job, job, never) == (held, spent)
+    assert find_weights(job, job, SIZES, never) == (held, spent)
     assert "its search found under other code" in caplog.text
 
 
 def test_without_an_unfinished_run_the_search_of_other_code_is_repeated(job: TrainJob) -> None:
-    held, _ = find_weights(job, job, run)
+    held, _ = find_weights(job, job, SIZES, run)
     for code in run_folder(held).parent.glob("*search*/code.json"):
         code.unlink()
     with pytest.raises(AssertionError, match="is run"):
-        find_weights(job, job, never)
+        find_weights(job, job, SIZES, never)
