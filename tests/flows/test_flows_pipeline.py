@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
@@ -32,123 +30,22 @@ from velocitune_core.train.job import TrainJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
-PROJECT = Path(__file__).parents[2]
 ORDER = ["base", "prepare", "initial", "proxies", "targets", "train", "report"]
 PROXIES = ["proxy-0_2-seed-1", "proxy-0_4-seed-1", "proxy-0_6-seed-1", "proxy-0_8-seed-1"]
-CHARACTERS = 400_000  # of text per domain, more than the miniature takes
-SECONDS_PER_COMMAND = 400
-
-
-class Workspace:
-    """A copy of the project with its own data and settings, and the commands that a user gives in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`python -m …` in the workspace."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        environment |= {
-            "OMP_NUM_THREADS": "1",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",  # stages call `python`
-        }
-        return subprocess.Popen(
-            [*without_network(), sys.executable, "-m", *arguments],
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, *arguments: str, status: int = 0) -> str:
-        """The same to its end; returns what it said."""
-        return finished(self.start(*arguments), status)
-
-    def run_code(self, code: str) -> str:
-        """What a few lines print that use the workspace's own code."""
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
-
-    def params(self) -> dict[str, Any]:
-        return yaml.safe_load((self.folder / "params.yaml").read_text())
-
-    def write_params(self, tree: dict[str, Any]) -> None:
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-
-
-@cache
-def without_network() -> list[str]:
-    """What to put before a command to leave it no network but loopback; nothing where that is not permitted."""
-    isolated = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    permitted = shutil.which("unshare") and subprocess.run([*isolated, "true"], capture_output=True, check=False)
-    return isolated if permitted and permitted.returncode == 0 else []
-
-
-def finished(process: subprocess.Popen[str], status: int = 0) -> str:
-    try:
-        output, _ = process.communicate(timeout=SECONDS_PER_COMMAND)
-    finally:
-        process.kill()
-    assert process.returncode == status, f"{process.args}: status {process.returncode}\n{output[-6000:]}"
-    return output
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The project's files, three domains of real text in data/raw, the settings of tests/miniature.yaml."""
-    folder = tmp_path_factory.mktemp("workspace")
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True)
-    for name in filter(None, tracked.stdout.split("\0")):
-        if (PROJECT / name).is_file():  # a file may be deleted and not yet committed
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PROJECT / name, folder / name)
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
-    for name, texts in {"code": code(), "licences": licences(), "general": descriptions()}.items():
-        write_documents(folder / "data/raw" / f"{name}.jsonl", texts)
-    tree = yaml.safe_load((PROJECT / "tests/miniature.yaml").read_text())
-    tree["data"]["path"] = "data/raw"
-    tree["domains"] = {
-        name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}, "max_tokens": tokens}
-        for name, tokens in {"code": 40_000, "licences": 20_000, "general": 10_000}.items()
-    }
-    tree["base"]["domains"] = ["general"]
-    tree["resources"] = {"threads": 1}
-    made = Workspace(folder)
-    made.write_params(tree)
-    return made
+    return make_workspace(tmp_path_factory.mktemp("workspace"))
 
 
-def code() -> Iterator[str]:
-    """Modules of the standard library."""
-    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
-        yield path.read_text(encoding="utf-8", errors="replace")
+@pytest.fixture(scope="module")
+def _prefect_server() -> Iterator[None]:
+    """A Prefect server for all commands that run in this process."""
+    from prefect.testing.utilities import prefect_test_harness
 
-
-def licences() -> Iterator[str]:
-    for path in sorted(installed().glob("*.dist-info/**/LICEN[SC]E*")):
-        if path.is_file():
-            yield path.read_text(encoding="utf-8", errors="replace")
-
-
-def descriptions() -> Iterator[str]:
-    """What installed packages say of themselves: the text below the headers of their metadata."""
-    for path in sorted(installed().glob("*.dist-info/METADATA")):
-        yield path.read_text(encoding="utf-8", errors="replace").partition("\n\n")[2]
-
-
-def installed() -> Path:
-    return Path(sysconfig.get_path("purelib"))
-
-
-def write_documents(path: Path, texts: Iterable[str]) -> None:
-    left = CHARACTERS
-    with path.open("w", encoding="utf-8") as file:
-        for text in texts:
-            if left > 0:
-                file.write(json.dumps({"text": text[:20_000]}) + "\n")
-                left -= len(text[:20_000])
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -265,9 +162,9 @@ def test_a_changed_option_of_the_strategy_concerns_train_and_report_only(workspa
     assert children == {*PROXIES, "training"}  # proxies of the other configuration, which this one shares
 
 
-@pytest.mark.usefixtures("first_run")
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_the_pipeline_after_dvc_repro_skips_everything(workspace: Workspace) -> None:
-    said = workspace.run("flows.pipeline")
+    said = workspace.run_here("flows.pipeline")
     assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == []
 
 
@@ -304,19 +201,19 @@ def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypat
         workspace.write_params(before)
 
 
-@pytest.mark.usefixtures("first_run")
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_a_malformed_line_is_named(workspace: Workspace) -> None:
     path = workspace.folder / "data/raw/licences.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:4], '{"text": "cut of\n', *lines[5:]]))
     try:
-        said = workspace.run("flows.prepare", status=2)
+        said = workspace.run_here("flows.prepare", status=2)
     finally:
         path.write_text("".join(lines))
     assert "licences.jsonl:5" in said
 
 
-@pytest.mark.usefixtures("first_run")
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
     tree = workspace.params()
     tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "seeds": [1], "evaluations": 2, "retries": 1}
@@ -327,28 +224,28 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
     for obstacle in obstacles.values():  # a file where the proxy's checkpoints must go
         obstacle.parent.mkdir(parents=True)
         obstacle.touch()
-    said = workspace.run("flows.proxies", status=1)
+    said = workspace.run_here("flows.proxies", status=1)
     assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a scaling law needs" in said
     assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
     assert sorted(path.stem for path in (workspace.folder / "results/proxies").iterdir()) == PROXIES  # as they were
 
     obstacles[0.55].unlink()
-    said = workspace.run("flows.proxies")
+    said = workspace.run_here("flows.proxies")
     assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed after all retries" in said
-    assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run("flows.targets")
+    assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run_here("flows.targets")
     targets = Targets.read(workspace.folder / "results/targets.json")
     assert targets.missing_proxies == ["proxy-0_35-seed-1"]
     assert all("missing_proxies" in domain.flags for domain in targets.domains.values())
 
     obstacles[0.35].unlink()
-    said = workspace.run("flows.proxies")
+    said = workspace.run_here("flows.proxies")
     assert said.count("finished before") == 3
     assert all((folder / "result.json").exists() for folder in folders.values())
-    workspace.run("flows.targets")
+    workspace.run_here("flows.targets")
     assert Targets.read(workspace.folder / "results/targets.json").missing_proxies == []
 
 
-@pytest.mark.usefixtures("first_run")
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> None:
     """Two passes of DoReMi, a strategy of one's own and constant weights of another run."""
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
@@ -367,7 +264,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
-    said = workspace.run("flows.pipeline", "--compare")
+    said = workspace.run_here("flows.pipeline", "--compare")
     assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     by_label = {run.label: run for run in comparison.runs}
@@ -384,13 +281,13 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     shutil.rmtree(gone)
     gone.mkdir()
     (gone / "model").touch()  # a file where the model must go
-    said = workspace.run("flows.compare", status=1)
+    said = workspace.run_here("flows.compare", status=1)
     assert gone.name in said
     before, kept = reached(comparison), reached(Comparison.read(workspace.folder / "results/comparison.json"))
     assert before.keys() - kept.keys() == {"uniform"}
 
     (gone / "model").unlink()
-    said = workspace.run("flows.compare")
+    said = workspace.run_here("flows.compare")
     assert "6 runs, 3 of them finished before" in said  # of the four that depend on no other run
     assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
     workspace.run("dvc", "commit", "--force", "comparison/dvc.yaml:compare")

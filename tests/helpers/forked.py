@@ -14,25 +14,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import context, forkserver, get_context
 from pathlib import Path
 
+import pytest
+
 PROGRAM = "velocitune_core.train"
-PRELOADED = [  # a module that no longer exists is skipped, and only costs its time in each run
-    "velocitune_core.train.trainer",
-    "velocitune_core.train.progress_bar",
-    "torch.distributed.checkpoint.state_dict",
-    "torch.distributed.fsdp",
-    "velocitune_core.model.io",
-    "velocitune_core.parallel.fsdp",
-    "velocitune_core.checkpoint.background",
-    "transformers.models.auto.modeling_auto",
-    "transformers.models.auto.tokenization_auto",
-    "transformers.models.llama.modeling_llama",
-]
+IMPORTS = "forked_imports"  # a name of its own: tests find the training program by its name in command lines
 SECONDS_BETWEEN_POLLS = 0.005
+_starting = threading.Lock()
 
 
 class ForkedRun:
@@ -91,16 +84,11 @@ class ForkedRun:
 def _start(command: list[str], stderr: str, environment: dict[str, str]) -> context.ForkServerProcess:
     """Fork one rank."""
     method = get_context("forkserver")
-    method.set_forkserver_preload(PRELOADED)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # of the server too: a process that has opened a GPU cannot be forked
-    try:
+    method.set_forkserver_preload([IMPORTS])
+    with _starting, pytest.MonkeyPatch.context() as patch:  # a process that has opened a GPU cannot be forked
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
-    finally:
-        if visible is None:
-            del os.environ["CUDA_VISIBLE_DEVICES"]
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = visible
     process = method.Process(target=_run, args=(command, stderr, str(Path.cwd()), environment), daemon=True)
     process.start()
     return process

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from tasks.runs.devices import Device
     from tasks.views.watcher import Watcher
 
 
@@ -43,25 +42,6 @@ def settings() -> dict[str, Any]:
             "optimizer": {"learning_rate": 0.001},
         },
     }
-
-
-@pytest.fixture
-def forked_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork the training program from a process that has imported torch, where a test is not of how it is started."""
-    from forked import ForkedRun
-
-    from tasks.runs.torchrun import follow
-
-    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> int:
-        ranks = int(launcher[-1].partition("=")[2]) if launcher else 1
-        process = ForkedRun([str(folder / "job.json")], ranks, device.environment)
-        _, log = process.communicate(120)
-        (folder / "log.txt").write_text(log)
-        follow(folder / "events.jsonl", 0, watchers)
-        assert process.returncode is not None
-        return process.returncode
-
-    monkeypatch.setattr("tasks.runs.launch.run_program", run)
 
 
 class NoTracker:

@@ -1,0 +1,18 @@
+"""What the training program imports: by the process that runs are forked from, once for all of them."""
+
+import importlib
+
+MODULES = [
+    "velocitune_core.checkpoint.background",
+    "velocitune_core.model.io",
+    "velocitune_core.parallel.fsdp",
+    "velocitune_core.train.progress_bar",
+    "velocitune_core.train.trainer",
+    "torch.distributed.checkpoint.state_dict",
+    "torch.distributed.fsdp",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+]
+for module in MODULES:
+    importlib.import_module(module)
