@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 FEISTEL_ROUNDS = 4
 WEIGHT_SUM_TOLERANCE = 1e-5
+SHARPNESS = 4.0  # of chances over fractions: more keeps domains closer to their share, less mixes batches better
+WHOLE = 1e-9  # sequences: a due as close as this below a whole number counts as that number
 GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: spreads consecutive integers over all 64-bit keys
 
 
@@ -52,9 +54,13 @@ def domain_limits(
 class DomainSampler:
     """Draw batches from domains by weight, without replacement within an epoch of a domain.
 
-    Counts per batch are whole numbers. The fraction of a sequence that rounding withholds from a domain is carried
-    over as credit, so over time every domain gets its share to within about one sequence, however small its weight.
-    Each domain's order is seeded by its name: reordering or adding domains changes no other domain's order.
+    Counts per batch are whole numbers. What rounding withholds from a domain is carried over as credit, and which
+    domains are rounded up is a systematic sample over a permutation of the domains, keyed by name, seed and step. So a
+    batch is a sample of the mixture, and over time every domain gets its share, however small its weight: to within
+    1.5 sequences at every step, as measured, while the same domains have a weight.
+
+    The order of `sizes` decides nothing: orders, credits and slots follow from names. Reordering domains changes no
+    batch, and adding one changes no other domain's order.
 
     Args:
         sizes: sequences per domain, by name, K of them.
@@ -86,6 +92,10 @@ class DomainSampler:
         self.sizes, self._limits = domain_limits(self._full_sizes, fraction, max_epochs)
         self._order_keys = np.array([_key(seed, name, "order") for name in self.names], dtype=np.uint64)  # (K,)
         self._subset_keys = np.array([_key(seed, name, "subset") for name in self.names], dtype=np.uint64)  # (K,)
+        self._turn_keys = np.array([_key(seed, name, "turn") for name in self.names], dtype=np.uint64)  # (K,)
+        phases = np.array([_key(seed, name, "phase") for name in self.names], dtype=np.uint64)
+        self._phases = phases.astype(float) / 2.0**64  # (K,) in [0, 1]
+        self._start_key = _key(seed, "", "start")
         self._slot_key = _key(seed, "", "slots")
         self._step = 0
         self._drawn = np.zeros(len(self.names), dtype=np.int64)  # (K,)
@@ -116,10 +126,12 @@ class DomainSampler:
         Raises MixtureError for weights that are no distribution over the domains, or if every domain with a weight has
         reached `max_epochs`.
         """
-        counts = self._counts(self._effective(np.asarray(weights, dtype=float)))
-        drawn = np.arange(len(counts)).repeat(counts)  # domain of each draw, (batch_size,)
+        turns = _mix(self._turn_keys, self._step).argsort()  # (K,) positions in `sizes`, shuffled by name
+        counts = self._counts(np.asarray(weights, dtype=float), turns)
+        in_turn = counts[turns]
+        drawn = turns.repeat(in_turn)  # domain of each draw, (batch_size,)
         numbers = np.arange(self._batch_size)
-        ordinals = numbers + (self._drawn - (counts.cumsum() - counts))[drawn]
+        ordinals = numbers - (in_turn.cumsum() - in_turn).repeat(in_turn) + self._drawn[drawn]
         slots = permute(numbers, self._batch_size, _mix(self._slot_key, self._step))
         domains, indices = np.empty((2, self._batch_size), dtype=np.int64)
         domains[slots] = drawn
@@ -153,40 +165,52 @@ class DomainSampler:
         self._drawn = np.array([state["drawn"].get(name, 0) for name in self.names], dtype=np.int64)
         self._credit = np.array([state["credit"].get(name, 0.0) for name in self.names])
 
-    def _effective(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the weights (K,) with exhausted domains at 0, renormalised."""
+    def _check(self, weights: NDArray[np.float64]) -> None:
         sums_to_one = abs(weights.sum() - 1) <= WEIGHT_SUM_TOLERANCE  # False for NaN
         if weights.shape != self._drawn.shape or not weights.min() >= 0 or not sums_to_one:
             raise MixtureError(
                 f"weights {weights.tolist()} must be {len(self.names)} finite, non-negative numbers that sum to 1"
             )
-        effective = np.where(self._drawn < self._limits, weights, 0.0)
-        total = effective.sum()
-        if total == 0:
+
+    def _counts(self, weights: NDArray[np.float64], turns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return sequences per domain (K,) that sum to the batch size, and carry fractions over as credit.
+
+        A domain is due its credit plus its share of the batch. One that is due less than nothing, because it was
+        rounded up lately, waits, and the dues of the others are lowered by one amount until all sum to the batch size.
+        Who is rounded up is a systematic sample (Madow, 1949, "On the theory of systematic sampling, II"): chances are
+        laid end to end in the order of `turns`, and the domains at u, u + 1, u + 2, … win, u from seed and step.
+
+        All sums run in the order of `turns`, so that not even their rounding errors depend on the order of `sizes`.
+        """
+        self._check(weights)
+        room = np.minimum(self._limits - self._drawn, self._batch_size)[turns] * (weights[turns] > 0)
+        shares = weights[turns] * (room > 0)  # those of exhausted domains go to the others
+        if not shares.any():
             raise MixtureError(
                 f"max_epochs has stopped every domain that has a weight: {self.exhausted}; raise it or lower the token "
                 "budget"
             )
-        return effective / total
-
-    def _counts(self, weights: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return sequences per domain (K,) that sum to the batch size; carry fractions over as credit."""
-        drawing = weights > 0
-        due: NDArray[np.float64] = (self._credit + self._batch_size * weights) * drawing
-        room = (self._limits - self._drawn) * drawing
-        counts = np.minimum(np.maximum(np.floor(due), 0.0).astype(np.int64), room)
-        while missing := self._batch_size - int(counts.sum()):
-            step = 1 if missing > 0 else -1
-            (candidates,) = (counts < room if step > 0 else counts > 0).nonzero()
-            if not candidates.size:
-                raise MixtureError(
-                    f"max_epochs leaves too few sequences for a batch of {self._batch_size}; raise it or lower the "
-                    "token budget"
-                )
-            by_debt = candidates[(step * (counts - due)[candidates]).argsort(kind="stable")]
-            counts[by_debt[: abs(missing)]] += step
-        self._credit = due - counts.astype(float)
-        return counts
+        if room.sum() < self._batch_size:
+            raise MixtureError(
+                f"max_epochs leaves too few sequences for a batch of {self._batch_size}; raise it or lower the token "
+                "budget"
+            )
+        fresh = self._batch_size * shares / shares.sum()
+        credit = self._credit[turns] if self._step else _initial_credit(self._phases[turns], fresh)
+        due = (credit + fresh) * (room > 0)
+        whole, fractions = _split(_lowered(due, room, self._batch_size))
+        # Sharper chances than the fractions keep domains closer to their share; equal fractions stay equal chances.
+        chances = _lowered(SHARPNESS * fractions, fractions > 0, self._batch_size - whole.sum())
+        counts, chances = _split(whole + chances)
+        if missing := self._batch_size - int(counts.sum()):
+            ends = chances.cumsum()
+            start = (float(_mix(self._start_key, self._step) >> np.uint64(12)) + 0.5) / 2.0**52
+            points = np.minimum((np.arange(missing) + start) * (ends[-1] / missing), np.nextafter(ends[-1], 0.0))
+            counts[ends.searchsorted(points, side="right")] += 1
+        self._credit[turns] = due - counts
+        result = np.empty_like(counts)
+        result[turns] = counts
+        return result
 
     def _locate(self, domains: NDArray[np.int64], ordinals: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sequence at the n-th draw from a domain; all arrays are (batch_size,)."""
@@ -195,6 +219,46 @@ class DomainSampler:
         if self._fraction < 1:
             indices = permute(indices, self._full_sizes[domains], self._subset_keys[domains])
         return indices
+
+
+def _initial_credit(phases: NDArray[np.float64], fresh: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the credits (K,) before the first batch, spread as they are in later ones.
+
+    With none, domains of similar weight would become due at the same time, batch after batch of them alone. A domain
+    of many sequences per batch needs no credit; one of few is rounded up once its credit is about half a sequence, the
+    later the larger its share, for it gains more per batch in which it is passed over. (The root is a fit to runs.)
+
+    Args:
+        phases: (K,) uniform in [0, 1].
+        fresh: (K,) sequences per batch that the weights give.
+    """
+    few = np.minimum(fresh, 1.0)
+    return (phases - 0.5 + 0.5 * np.sqrt(few)) * (1 - few)
+
+
+def _split(expected: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return whole numbers and fractions (K,) of expected counts; what is almost whole has no fraction."""
+    whole = np.floor(expected + WHOLE).astype(np.int64)
+    return whole, np.clip(expected - whole, 0.0, None)
+
+
+def _lowered(due: NDArray[np.float64], room: NDArray[Any], total: int) -> NDArray[np.float64]:
+    """Return `due` (K,) less the one amount at which what is left, clipped to 0 and `room` (K,), sums to `total`.
+
+    `room` must sum to at least `total`. The amount is negative where the dues sum to less than `total`.
+    """
+    if total == 0:
+        return np.zeros_like(due)
+    # As the amount falls, the sum grows at a constant slope between two breakpoints: a domain enters at its due, and
+    # leaves when its room is full.
+    breakpoints = np.concatenate([due, due - room])
+    order = (-breakpoints).argsort(kind="stable")
+    falling = breakpoints[order]
+    slopes = np.concatenate([np.ones(len(due)), -np.ones(len(due))])[order].cumsum()
+    sums = np.concatenate([[0.0], (slopes[:-1] * -np.diff(falling)).cumsum()])
+    reached = min(int(sums.searchsorted(total)), len(sums) - 1)
+    amount = falling[reached] + (sums[reached] - total) / max(slopes[reached - 1], 1.0)
+    return np.clip(due - amount, 0.0, room)
 
 
 def permute(positions: ArrayLike, sizes: ArrayLike, keys: ArrayLike) -> NDArray[np.int64]:

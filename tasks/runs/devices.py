@@ -18,6 +18,7 @@ from typing import IO
 
 from tasks.workspace import paths
 from velocitune_core.config import Resources
+from velocitune_core.parallel.openmp import short_spin
 
 SECONDS_BETWEEN_TRIES = 0.5
 
@@ -31,8 +32,8 @@ class Device:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that restrict a process to this device."""
-        threads = {"OMP_NUM_THREADS": str(self.threads)}
+        """Variables that restrict a process to this device, and make its waiting threads leave the cores to others."""
+        threads = {"OMP_NUM_THREADS": str(self.threads), **short_spin(os.environ)}
         if not self.gpus:
             return threads
         names = gpu_names()

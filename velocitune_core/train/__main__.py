@@ -7,10 +7,12 @@ after saving (start it again to resume), 2 the job or its data cannot work, 1 an
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
 
+from velocitune_core.parallel.openmp import short_spin
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, StopRequest
 
 
@@ -32,6 +34,7 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
         job = read_job(path)
     except ValueError as error:
         return _refuse(error)
+    os.environ.update(short_spin(os.environ))  # before torch, which brings libgomp
     import torch
 
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # a single rank saves without it

@@ -139,7 +139,10 @@ def test_a_run_on_two_gpus_takes_both_or_none(tmp_path: Path) -> None:
 def test_gpus_keep_the_names_that_the_environment_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.runs.devices.gpu_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-8f1e")  # torch calls them 0 and 1
+    monkeypatch.setenv("GOMP_SPINCOUNT", "9")  # the user's own
     assert Device((1, 0), 3).environment == {"OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "GPU-8f1e,5"}
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert Device((1,), 3).environment["CUDA_VISIBLE_DEVICES"] == "1"
-    assert Device((), 2).environment == {"OMP_NUM_THREADS": "2"}
+    assert Device((), 2).environment == {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "1000"}
