@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SPINS = 1000  # microseconds; libgomp's own 300,000 keep a core for far longer, and a working thread waits for it
+SPINS = 1000  # turns of a loop; during libgomp's own 300,000 a waiting thread keeps its core from a working one
 CHOICES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
