@@ -71,8 +71,8 @@ def test_a_run_that_is_to_stop_stops_with_its_last_checkpoint(
     tree = job(tiny_inputs, tmp_path / "run", **changes)
     with pytest.raises(TrainingError, match=r"on_save_failure is stop: .*step-00000008: cannot be saved"):
         train_here(tree, FullFromTheFirstSaveOn(checkpoints, relieve=False))
-    latest, damaged = load_latest(checkpoints)
-    assert latest is not None and (latest.step, damaged) == (4, [])
+    latest, corrupt = load_latest(checkpoints)
+    assert latest is not None and (latest.step, corrupt) == (4, [])
     (checkpoints / "ballast").unlink()
     assert isinstance(train_here(tree)[-1], Finished)
 

@@ -66,7 +66,7 @@ def test_code_that_comes_with_a_model_is_not_run(model: Path, mark: Path) -> Non
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Path:
-    """Sound checkpoints of steps 10 and 20."""
+    """Valid checkpoints of steps 10 and 20."""
     for step in (10, 20):
         save_checkpoint(tmp_path / "checkpoints", step, {"weight": torch.zeros(50, 40)}, {"step_of": step}, keep=2)
     return tmp_path / "checkpoints"
@@ -86,8 +86,8 @@ def put_in_place(content: bytes, checkpoints: Path) -> Path:
 
 def refuse_tensors(file: Path) -> None:
     """Its hash is right, so only reading it shows what it is."""
-    latest, damaged = load_latest(file.parents[1])
-    assert latest is not None and latest.path == file.parent and damaged == []
+    latest, corrupt = load_latest(file.parents[1])
+    assert latest is not None and latest.path == file.parent and corrupt == []
     with pytest.raises(CheckpointError, match=re.escape(str(file.parent))):
         read_tensors(latest, {"weight": torch.zeros(50, 40)})
 
@@ -103,9 +103,9 @@ def test_the_metadata_pickle_of_torch_is_damage(checkpoints: Path, mark: Path) -
     folder.mkdir()
     (folder / ".metadata").write_bytes(malicious(mark))
     (folder / "__0_0.distcp").write_bytes(malicious(mark))
-    latest, damaged = load_latest(checkpoints)
+    latest, corrupt = load_latest(checkpoints)
     assert latest is not None and latest.step == 20
-    assert [str(folder) in line for line in damaged] == [True]
+    assert [str(folder) in line for line in corrupt] == [True]
     assert not mark.exists()
 
 

@@ -71,7 +71,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
         assert doomed.returncode == -9
     assert f"what run {run_id} misses is logged later" in caplog.text
     with server():
-        assert train() == run_id  # the training is not run again, its events are told once more
+        assert train() == run_id  # the run is not repeated, its events are logged again
         client = MlflowClient(address)
         expected: dict[str, list[tuple[int, int, float]]] = {}
         for event in read_events(run_folder(tiny) / "events.jsonl"):

@@ -1,4 +1,4 @@
-"""One training in three lives: killed while it saves, told to stop twice over, its newest checkpoint damaged."""
+"""One run in three attempts: killed while it saves, signalled twice to stop, its newest checkpoint corrupted."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ STOPPED = 75  # the program's status for "saved; start it again"
 
 
 @dataclass(frozen=True)
-class Lives:
+class Attempts:
     killed: Run
     whole_when_killed: list[str]
     cut_off: list[str]
     stopped: Run
     leftovers: set[Path]  # after the second life
-    newest: str  # which was then damaged
-    damaged: Path
+    newest: str  # which was then corrupted
+    corrupted: Path
     last: Run
 
 
 @pytest.fixture(scope="module")
-def lives(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+def attempts(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Attempts:
     tree = job(tiny_inputs, tmp_path_factory.mktemp("disturbed") / "run", **SAVE_OFTEN)
     checkpoints = Path(tree["output"]) / "checkpoints"
 
@@ -61,37 +61,37 @@ def lives(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Lives:
         pytest.fail("no second signal met a save")
     leftovers = being_written(checkpoints)
 
-    newest, damaged = max(checkpoints.glob("step-*")).name, newest_tensors(checkpoints)
-    with damaged.open("r+b") as file:
+    newest, corrupted = max(checkpoints.glob("step-*")).name, newest_tensors(checkpoints)
+    with corrupted.open("r+b") as file:
         file.seek(-5, os.SEEK_END)
         byte = file.read(1)[0]
         file.seek(-5, os.SEEK_END)
         file.write(bytes([byte ^ 1]))
-    return Lives(killed, whole, cut_off, stopped, leftovers, newest, damaged, train(tree))
+    return Attempts(killed, whole, cut_off, stopped, leftovers, newest, corrupted, train(tree))
 
 
-def test_a_kill_in_the_middle_of_saving_costs_only_that_save(lives: Lives) -> None:
-    assert lives.killed.returncode == -signal.SIGKILL
-    assert lives.cut_off, "nothing was left half written"
-    assert f"step-{lives.last.resumed_from[1]:08d}" == lives.whole_when_killed[-1]
+def test_a_kill_in_the_middle_of_saving_costs_only_that_save(attempts: Attempts) -> None:
+    assert attempts.killed.returncode == -signal.SIGKILL
+    assert attempts.cut_off, "nothing was left half written"
+    assert f"step-{attempts.last.resumed_from[1]:08d}" == attempts.whole_when_killed[-1]
 
 
-def test_what_it_left_half_written_is_cleaned_up(lives: Lives) -> None:
-    assert lives.leftovers == set()
-    assert all(name.startswith("step-") for name in lives.last.checkpoints)
+def test_what_it_left_half_written_is_cleaned_up(attempts: Attempts) -> None:
+    assert attempts.leftovers == set()
+    assert all(name.startswith("step-") for name in attempts.last.checkpoints)
 
 
-def test_a_second_sigterm_during_the_save_corrupts_nothing(lives: Lives) -> None:
-    assert lives.stopped.returncode == STOPPED
-    assert "stopped after step " in lives.stopped.stderr and "saved" in lives.stopped.stderr
+def test_a_second_sigterm_during_the_save_corrupts_nothing(attempts: Attempts) -> None:
+    assert attempts.stopped.returncode == STOPPED
+    assert "stopped after step " in attempts.stopped.stderr and "saved" in attempts.stopped.stderr
 
 
-def test_a_flipped_bit_is_found_named_and_the_one_before_used(lives: Lives) -> None:
-    warning = next(message for message in lives.last.warnings if "corrupt" in message)
-    assert str(lives.damaged) in warning and "sha256" in warning
-    assert f"step-{lives.last.resumed_from[-1]:08d}" < lives.newest
-    assert (lives.last.resumed_from[-1] or 0) >= (lives.last.resumed_from[1] or 0)
+def test_a_flipped_bit_is_found_named_and_the_one_before_used(attempts: Attempts) -> None:
+    warning = next(message for message in attempts.last.warnings if "corrupt" in message)
+    assert str(attempts.corrupted) in warning and "sha256" in warning
+    assert f"step-{attempts.last.resumed_from[-1]:08d}" < attempts.newest
+    assert (attempts.last.resumed_from[-1] or 0) >= (attempts.last.resumed_from[1] or 0)
 
 
-def test_after_all_of_it_the_training_ends_like_the_unbroken_one(lives: Lives, unbroken: Run) -> None:
-    assert_ends_like(lives.last, unbroken)
+def test_after_all_of_it_the_training_ends_like_the_unbroken_one(attempts: Attempts, unbroken: Run) -> None:
+    assert_ends_like(attempts.last, unbroken)
