@@ -8,7 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from tasks.runs.budget import check_budget
 from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.prepare import pack, write_manifest
-from tasks.views.tables import show_mixture
+from tasks.views.table_rows import show_mixture
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 

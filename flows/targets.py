@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.stages.targets import write_targets
-from tasks.views.tables import show_targets
+from tasks.views.table_rows import show_targets
 from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage

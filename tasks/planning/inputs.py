@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.runs.jobs import base_domains
-from tasks.runs.precision import resolve_precision
+from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
 from velocitune_core.config import Base, ConfigError, Domain, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets

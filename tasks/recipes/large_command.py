@@ -10,7 +10,7 @@ from prefect import task
 from tasks.recipes.debian_npm import check_programs
 from tasks.recipes.gguf import check_converter
 from tasks.workspace import paths
-from tasks.workspace.folder import PROJECT
+from tasks.workspace.create import PROJECT
 from tasks.workspace.stage_cli import command_line, parse, run_flow
 from velocitune_core.files import write_text
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.runs.budget import check_warmup, check_warmups, pipeline_steps, share_of_steps, sizes_of, steps_for
-from tasks.runs.precision import check_measured_in, with_precision
+from tasks.runs.resolved_precision import check_measured_in, with_precision
 from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
 from velocitune_core import mixture

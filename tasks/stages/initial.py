@@ -7,7 +7,7 @@ import time
 from prefect import task
 
 from tasks.runs.devices import leased_device
-from tasks.runs.precision import resolve_precision
+from tasks.runs.resolved_precision import resolve_precision
 from tasks.runs.verify_data import check_packed
 from tasks.workspace import paths
 from velocitune_core.config import Params

@@ -12,7 +12,7 @@ from prefect import task
 from tqdm import tqdm
 
 from tasks.runs.budget import token_budget
-from tasks.runs.precision import check_measured_in
+from tasks.runs.resolved_precision import check_measured_in
 from tasks.stages.proxies import HOW_TO_RETRY, missing_proxies, read_proxies
 from tasks.workspace import paths
 from velocitune_core.config import Params

@@ -18,7 +18,7 @@ from tasks.runs.jobs import (
     search_job,
     training_job,
 )
-from tasks.runs.precision import resolve_precision
+from tasks.runs.resolved_precision import resolve_precision
 from tasks.runs.run_folder import run_folder
 from velocitune_core.config import (
     HOW_PROXIES_RUN,

@@ -8,7 +8,7 @@ import pytest
 import result_samples as samples
 
 from tasks.views.prefect_artifacts import publish_table
-from tasks.views.tables import mixture_rows, target_rows
+from tasks.views.table_rows import mixture_rows, target_rows
 from tasks.views.terminal import print_table
 from velocitune_core.contracts import DomainTarget, Targets
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.workspace.folder import DVC_CONFIG, make_workspace
+from tasks.workspace.create import DVC_CONFIG, make_workspace
 from tasks.workspace.lock import WorkspaceBusyError
 
 PROJECT = Path(__file__).parents[3]
