@@ -63,7 +63,7 @@ ALL_STRATEGIES = {address.partition(":")[0] for address in REGISTRY.values()}  #
 STATIC = {"velocitune_core.strategies.static"}
 STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC, "train": ALL_STRATEGIES, "compare": ALL_STRATEGIES}
 # What decides results in tasks/runs: jobs and how they run, token budget, precision.
-RUNS_THAT_DECIDE = {f"tasks.runs.{module}" for module in ("budget", "jobs", "launch", "precision")}
+RUNS_THAT_DECIDE = {f"tasks.runs.{module}" for module in ("budget", "jobs", "launch", "resolved_precision")}
 # The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
 BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.runs.jobs
 
