@@ -50,5 +50,5 @@ def test_the_other_rank_waits_for_the_model(tiny_inputs: Path, tmp_path: Path) -
     script.write_text(SLOW_DISK)
     command = [*TORCHRUN, str(script), str(tiny_inputs / "model"), str(tmp_path / "trained")]
     run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert run.stdout.splitlines().count("done") == 2, run.stderr
+    assert run.stdout.count("done") == 2, run.stderr  # two ranks may share a line
     assert "timed out" in run.stdout

@@ -26,7 +26,7 @@ def toy(workspace: Path) -> dict[str, Any]:
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     for name, folder in {"train": ".", "report": ".", "compare": "comparison"}.items():
         (Path(folder) / f"{name}.txt").write_text(name)
-        commit(ADDRESSES[name])
+        assert commit(ADDRESSES[name], lambda: True)
     return settings
 
 
