@@ -20,7 +20,7 @@ from velocitune_core.parallel.ranks import join_ranks, leave_ranks
 
 ranks = join_ranks()
 checkpoint, corrupt = load_latest(Path(sys.argv[1 + ranks.rank]), ranks)
-os.write(1, f"{checkpoint and checkpoint.step} {len(corrupt)} {ranks.count_true(True)}\n".encode())  # at once
+os.write(1, f"{checkpoint and checkpoint.step} {len(corrupt)} {ranks.count_true(True)}\\n".encode())  # at once
 leave_ranks()
 """
 
