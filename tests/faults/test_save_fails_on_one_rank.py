@@ -19,6 +19,8 @@ from velocitune_core.checkpoint.store import load_latest
 from velocitune_core.train import events
 from velocitune_core.train.events import read_events
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60  # gloo itself waits for half an hour
 STOP = {"execution__on_save_failure": "stop"}
 

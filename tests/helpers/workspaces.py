@@ -49,7 +49,6 @@ class Workspace:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment |= {
             "OMP_NUM_THREADS": "1",
-            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",  # stages call `python`
         }
         return subprocess.Popen(

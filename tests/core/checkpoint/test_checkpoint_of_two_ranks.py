@@ -25,6 +25,7 @@ leave_ranks()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seen", "loaded"),
     [

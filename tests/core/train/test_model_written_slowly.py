@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from trainings import ENVIRONMENT, TORCHRUN
 
 SLOW_DISK = """
@@ -45,6 +46,7 @@ except RuntimeError:
 """
 
 
+@pytest.mark.slow
 def test_the_other_rank_waits_for_the_model(tiny_inputs: Path, tmp_path: Path) -> None:
     script = tmp_path / "slow_disk.py"
     script.write_text(SLOW_DISK)

@@ -23,6 +23,7 @@ SECONDS_FOR_ANYTHING = 180
 DRIVER = """
 import json, os
 from pathlib import Path
+import tasks
 from prefect import flow, task, unmapped
 from prefect.futures import wait
 from tasks.runs.executors import fan_out

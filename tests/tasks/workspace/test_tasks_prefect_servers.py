@@ -14,6 +14,7 @@ from tasks.workspace.lock import exclusive
 
 SERVED = """
 import time
+import tasks
 from prefect.server.api.server import SubprocessASGIServer
 server = SubprocessASGIServer()
 server.start()
@@ -22,13 +23,20 @@ time.sleep(600)
 """
 
 
+def test_the_server_of_a_run_may_start_slowly() -> None:
+    show = "import flows; from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS as seconds"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-c", f"{show}; print(seconds.value())"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert int(shown) == 300
+
+
 @pytest.mark.slow
 def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) -> None:
     environment = {
         **os.environ,
         "PREFECT_HOME": str(workspace),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     with subprocess.Popen(
         [sys.executable, "-c", SERVED], env=environment, stdout=subprocess.PIPE, text=True
