@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from velocitune_core.config.base import Fraction, Positive, Section
 
@@ -19,6 +19,13 @@ class Schedule(Section):
     warmup_steps: Annotated[int, Field(ge=0)] | None = None  # in place of warmup_fraction: the same for every budget
     decay_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2  # of all steps; wsd only
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1  # of the peak, reached at the last step
+
+    @model_validator(mode="after")
+    def _decay_follows_the_warmup(self) -> Self:
+        if self.kind == "wsd" and self.warmup_steps is None and self.warmup_fraction + self.decay_fraction > 1:
+            together = f"warmup_fraction {self.warmup_fraction} and decay_fraction {self.decay_fraction}"
+            raise ValueError(f"{together} are more than all steps together; lower one of them")
+        return self
 
 
 class Optimizer(Section):

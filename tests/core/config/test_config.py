@@ -100,6 +100,16 @@ def test_proxies_that_give_no_law(proxies: dict, problem: str) -> None:
     assert problems(proxies=proxies) == [problem]
 
 
+def test_a_warmup_and_a_decay_longer_than_the_run() -> None:
+    def with_schedule(**schedule: object) -> dict[str, object]:
+        return {**SMALLEST["training"], "schedule": {"kind": "wsd", "decay_fraction": 0.5, **schedule}}
+
+    (problem,) = problems(training=with_schedule(warmup_fraction=0.6))
+    assert "warmup_fraction 0.6 and decay_fraction 0.5 are more than all steps together; lower one" in problem
+    for fits in ({"warmup_fraction": 0.5}, {"warmup_fraction": 0.6, "warmup_steps": 10}):
+        parse_params({**SMALLEST, "training": with_schedule(**fits)})
+
+
 def test_weights_that_name_other_domains() -> None:
     (problem,) = problems(mixture={"initial_domain_weights": {"code": 0.5, "law": 0.5}})
     assert "mixture.initial_domain_weights names ['code', 'law'], domains are ['code', 'papers']" in problem

@@ -91,6 +91,7 @@ def wait_for(condition: Callable[[], object], seconds: float) -> None:
 
 
 @pytest.mark.usefixtures("forked_program")
+@pytest.mark.slow
 def test_a_finished_run_is_not_started_again(make_job: Callable[..., TrainJob]) -> None:
     job, first, second = make_job(total_steps=30), Listener(), Listener()
     result = run_training(job, ONE_THREAD, [first])

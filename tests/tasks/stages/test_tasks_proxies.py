@@ -76,6 +76,7 @@ def test_other_seeds_of_a_size_are_no_other_size() -> None:
 
 
 @pytest.mark.usefixtures("workspace", "forked_program")
+@pytest.mark.slow
 def test_a_proxy_uses_its_configured_processes(
     settings: dict[str, Any], tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
