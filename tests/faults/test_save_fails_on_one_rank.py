@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import resource
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from faults import SAVE_OFTEN
+from forked import ForkedRun
 from tiny import job
 from trainings import Run, start_two_ranks, wait_for
 
@@ -28,7 +28,7 @@ STOP = {"execution__on_save_failure": "stop"}
 def run_two_ranks(tree: dict[str, Any], failing_rank: int) -> list[Run]:
     """Run to the end, with a first checkpoint that `failing_rank` cannot write, and later ones that it can.
 
-    Rank 1 may write no file beyond 100 bytes until the first save has failed; in the way of rank 0, which also writes
+    Rank 1 may write no file beyond 4,096 bytes until the first save has failed; in the way of rank 0, which also writes
     events, is a file with the name of the folder that it must make.
     """
     output = Path(tree["output"])
@@ -39,7 +39,7 @@ def run_two_ranks(tree: dict[str, Any], failing_rank: int) -> list[Run]:
     ranks = start_two_ranks(tree)
     try:
         if failing_rank == 1:
-            limit_file_size(ranks[1], 100)
+            limit_file_size(ranks[1], 4096)
             wait_for(lambda: failures(output) or ranks[0].poll() is not None, SECONDS, every_seconds=0.002)
             with suppress(psutil.NoSuchProcess):  # it has stopped
                 limit_file_size(ranks[1], resource.RLIM_INFINITY)
@@ -50,7 +50,7 @@ def run_two_ranks(tree: dict[str, Any], failing_rank: int) -> list[Run]:
     return [Run(output, rank.returncode, text) for rank, text in zip(ranks, stderr, strict=True)]
 
 
-def limit_file_size(process: subprocess.Popen[str], size: int) -> None:
+def limit_file_size(process: ForkedRun, size: int) -> None:
     psutil.Process(process.pid).rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -66,15 +65,14 @@ def start(tree: dict[str, Any], ranks: int = ALONE, **environment: str) -> Forke
     return ForkedRun([str(write_job(tree))], ranks, environment)
 
 
-def start_two_ranks(tree: dict[str, Any]) -> list[subprocess.Popen[str]]:
-    """Start the two ranks of a run without torchrun, which would end one as soon as the other fails."""
+def start_two_ranks(tree: dict[str, Any]) -> list[ForkedRun]:
+    """Start the two ranks of a run one by one, so that neither is ended as soon as the other fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "velocitune_core.train", str(write_job(tree))]
-    environments = (ENVIRONMENT | meeting | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1"))
-    return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=each) for each in environments]
+    job = str(write_job(tree))
+    return [ForkedRun([job], ALONE, meeting | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
 
 
 def end(process: ForkedRun, tree: Mapping[str, Any]) -> Run:

@@ -21,12 +21,12 @@ from velocitune_core.model.io import save_model
 from velocitune_core.parallel import ranks as parallel
 from velocitune_core.train import learner as module
 
-parallel.DEVICE_TIMEOUT = timedelta(seconds=5)  # in place of half an hour
+parallel.DEVICE_TIMEOUT = timedelta(seconds=3)  # in place of half an hour
 ranks = parallel.join_ranks()
 
 
 def save_slowly(*arguments):
-    time.sleep(10)
+    time.sleep(6)
     save_model(*arguments)
 
 
@@ -39,7 +39,7 @@ ranks.all_reduce(torch.zeros(1))  # the group of the device still works
 print("done", flush=True)
 try:  # and its timeout is the one of above
     if ranks.is_main:
-        time.sleep(10)
+        time.sleep(6)
     dist.barrier()
 except RuntimeError:
     print("timed out", flush=True)

@@ -16,7 +16,9 @@ import pytest
 from tiny import job as tiny_job
 
 from tasks.runs.executors import share_of_node
+from tasks.runs.launch import run_training
 from velocitune_core.config import ConfigError, Resources
+from velocitune_core.train.job import TrainJob
 
 ROOT = Path(__file__).parents[3]
 SECONDS_FOR_ANYTHING = 180
@@ -42,7 +44,7 @@ def fan():
     params = load_params(Path("params.yaml"))
     jobs = [TrainJob.model_validate(tree, strict=False) for tree in json.load(open("jobs.json"))]
     with fan_out(params) as runner:
-        places = runner.map(place, {"number": [1, 2]}) if params.proxies.runner == "ray" else []
+        places = runner.map(place, {"number": [1, 2]})
         proxies = runner.map(train_proxy, {"job": jobs, "params": unmapped(params)})
         wait(proxies)
         results = [future.result() for future in proxies]
@@ -95,19 +97,15 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture
 def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: str) -> Callable[..., subprocess.Popen]:
-    """Start the runs of a new workspace under a runner; two may run on this one machine at once."""
+    """Start two runs of a new workspace over the cluster; both may run on this one machine at once."""
 
-    def start(runner: str, **changes: Any) -> subprocess.Popen[str]:
-        folder = workspace / runner
+    def start(**changes: Any) -> subprocess.Popen[str]:
+        folder = workspace / "ray"
         folder.mkdir()
-        settings["proxies"]["runner"] = runner
+        settings["proxies"]["runner"] = "ray"
         settings["resources"] = {"threads": 1, "runs_per_device": 2}
         (folder / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
-        jobs = [
-            tiny_job(tiny_inputs, folder, name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
-            for seed in (1, 2)
-        ]
-        (folder / "jobs.json").write_text(json.dumps(jobs))
+        (folder / "jobs.json").write_text(json.dumps(two_jobs(tiny_inputs, folder, **changes)))
         environment = {
             **os.environ,
             "RAY_ADDRESS": cluster,
@@ -124,27 +122,35 @@ def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: s
     return start
 
 
+def two_jobs(inputs: Path, folder: Path, **changes: Any) -> list[dict[str, Any]]:
+    return [
+        tiny_job(inputs, folder, name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
+        for seed in (1, 2)
+    ]
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")
 def test_over_two_nodes_the_proxies_are_those_of_one_machine(
-    fan: Callable[..., subprocess.Popen[str]], workspace: Path
+    fan: Callable[..., subprocess.Popen[str]], workspace: Path, tiny_inputs: Path
 ) -> None:
-    reports = {}
-    for runner in ("ray", "local"):
-        process = fan(runner)
-        output, _ = process.communicate(timeout=SECONDS_FOR_ANYTHING)
-        assert process.returncode == 0, output
-        reports[runner] = json.loads((workspace / runner / "report.json").read_text())
-    nodes, folders, servers = zip(*reports["ray"]["places"], strict=True)
+    process = fan()
+    output, _ = process.communicate(timeout=SECONDS_FOR_ANYTHING)
+    assert process.returncode == 0, output
+    report = json.loads((workspace / "ray" / "report.json").read_text())
+    nodes, folders, servers = zip(*report["places"], strict=True)
     assert len(set(nodes)) == 2, "one run on each of the two nodes"
     assert set(folders) == {str(workspace / "ray")} and len(set(servers)) == 1
-    assert reports["ray"]["proxies"] == reports["local"]["proxies"]
+    for tree, proxy in zip(two_jobs(tiny_inputs, workspace), report["proxies"], strict=True):
+        here = run_training(TrainJob.model_validate(tree, strict=False), Resources(threads=1))
+        assert (proxy["points"][-1]["losses"], proxy["tokens"]) == (here.final, here.tokens)
 
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_run_behind_and_its_checkpoints(
     fan: Callable[..., subprocess.Popen[str]], workspace: Path
 ) -> None:
-    process = fan("ray", total_steps=200_000, execution__checkpoint_every_steps=20)
+    process = fan(total_steps=200_000, execution__checkpoint_every_steps=20)
     runs = workspace / "ray" / "runs"
     wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, process)
     (server,) = psutil.Process(process.pid).children()  # of Prefect, which outlives a killed process

@@ -113,7 +113,7 @@ def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_job: Callable[..., TrainJob]) -> None:
-    job = make_job(total_steps=1000, **LONG)
+    job = make_job(total_steps=300, **LONG)
     killed: list[int] = []
 
     def kill_after_a_save(event: Event) -> None:
@@ -133,9 +133,9 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
     resumed_from = [event.resumed_from for event in listener.events if isinstance(event, Started)]
     assert resumed_from[0] is None and len(resumed_from) == 2
     assert resumed_from[1] is not None and resumed_from[1] >= 20
-    assert (result.steps, result.resumed) == (1000, 1)
+    assert (result.steps, result.resumed) == (300, 1)
     logged = [event.step for event in listener.events if isinstance(event, Stepped)]
-    assert logged == list(range(5, 1001, 5))  # each once
+    assert logged == list(range(5, 301, 5))  # each once
 
 
 @pytest.mark.usefixtures("forked_program")
