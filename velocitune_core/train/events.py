@@ -7,6 +7,7 @@ The file only grows. A resumed run repeats the steps since its checkpoint and lo
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,20 +132,15 @@ class EventFile:
         """Log an event. Raises OSError if it is the last one and cannot be written."""
         numbered = event.model_copy(update={"attempt": self._attempt})
         self._writer.write(numbered.model_dump_json().encode() + b"\n")
-        if isinstance(event, Finished):
-            self._raise_if_kept()
+        if isinstance(event, Finished) and (problem := self._writer.problem) is not None:
+            raise OSError(problem.errno, f"its last events cannot be written: {problem.strerror}", str(self._path))
 
     def close(self) -> None:
-        """Close the file. Raises OSError for events that cannot be written."""
-        try:
-            self._writer.write()
-            self._raise_if_kept()
-        finally:
-            os.close(self._descriptor)
-
-    def _raise_if_kept(self) -> None:
-        if (problem := self._writer.problem) is not None:
-            raise OSError(problem.errno, f"the last events of the run cannot be written: {problem}", str(self._path))
+        """Close the file, after one more try to write what is kept."""
+        self._writer.write()
+        if self._writer.problem is not None:
+            sys.stderr.write(f"{self._path}: its last events are lost: {self._writer.problem}\n")
+        os.close(self._descriptor)
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[Event]:
