@@ -56,7 +56,7 @@ def forked_program(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from tasks.runs.torchrun import follow
 
-    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> int:
+    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher], _: int) -> int:
         ranks = int(launcher[-1].partition("=")[2]) if launcher else 1
         process = ForkedRun([str(folder / "job.json")], ranks, device.environment)
         _, log = process.communicate(120)

@@ -1,13 +1,17 @@
-"""Atomic writes (temporary name, fsync, rename) and hashes of files."""
+"""Atomic writes (temporary name, fsync, rename), hashes of files, and who holds a lock file."""
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import shutil
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -33,6 +37,26 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_holder(path: Path) -> None:
+    """Write which process this is, for those that find the lock beside `path` taken."""
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.orig_argv),
+    }
+    write_text(path, json.dumps(holder))
+
+
+def describe_holder(path: Path) -> str | None:
+    """Describe the process that wrote `path` last; None as long as none has."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"`{holder['command']}` (process {holder['pid']} on {holder['host']}, since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

@@ -6,16 +6,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from tasks.runs.devices import leased_device
-from tasks.runs.run_folder import finished_result, open_run_folder, record_start, run_folder
+from tasks.runs.run_folder import alone_in_run_folder, finished_result, open_run_folder, record_start, run_folder
 from tasks.runs.torchrun import follow, run_program, torchrun
 from tasks.runs.verify_data import check_packed
 from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train.job import TrainJob
-from velocitune_core.train.stop import STOPPED
+from velocitune_core.train.outcome import End, read_outcome
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
 
 if TYPE_CHECKING:
     from prefect import State, Task
@@ -33,9 +35,14 @@ class TrainingStoppedError(TrainingFailedError):
     """A run that was stopped on request: it was cancelled, or its process received a signal."""
 
 
+class TrainingRefusedError(TrainingFailedError):
+    """A run whose job or data cannot work: another start would be refused too."""
+
+
 def may_be_retried(task: Task[Any, Any], run: TaskRun, state: State) -> bool:
-    """For Prefect's `retry_condition_fn`: a run that was stopped on request is not started again."""
-    return not isinstance(state.result(raise_on_failure=False), TrainingStoppedError)
+    """For Prefect's `retry_condition_fn`: a run that was stopped on request or refused is not started again."""
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, TrainingStoppedError | TrainingRefusedError | ValueError)  # ConfigError and the like
 
 
 def run_training(
@@ -43,39 +50,66 @@ def run_training(
 ) -> TrainResult:
     """Run a job to its end in a process of its own, or return the result of a finished run of the same recipe.
 
+    If a process still runs in the job's folder, as one whose launcher was killed, its end is waited for.
+
     Args:
         spread: use as many processes on as many nodes as `resources` has; else one, on one device.
 
     Raises TrainingFailedError with the end of the process's log if it does not finish, TrainingStoppedError if it was
-    stopped on request, and ConfigError for packed files that differ from the manifest.
+    stopped on request, TrainingRefusedError if it cannot work, and ConfigError for packed files that differ from the
+    manifest.
     """
+    start_id, seconds = uuid4().hex, job.execution.shutdown_seconds
     try:
         if (result := finished_result(job)) is not None:
-            logger.info("%s: finished before, in %s; taking its result", job.name, run_folder(job))
-            follow(run_folder(job) / "events.jsonl", 0, watchers)
-            return result
-        check_packed(
-            (Path(path), digest)
-            for files in job.domains.values()
-            for path, digest in ((files.train, files.train_sha256), (files.held_out, files.held_out_sha256))
-        )
-        folder = open_run_folder(job)
+            return _taken(job, result, watchers)
+        with alone_in_run_folder(job):
+            if (result := finished_result(job)) is not None:  # by the process that was waited for
+                return _taken(job, result, watchers)
+            check_packed(
+                (Path(path), digest)
+                for files in job.domains.values()
+                for path, digest in ((files.train, files.train_sha256), (files.held_out, files.held_out_sha256))
+            )
+            folder = open_run_folder(job)
         with leased_device(resources, resources.processes if spread else 1) as device:
-            record_start(folder, job.model_copy(update={"output": str(folder), "threads": device.threads}))
-            status = run_program(folder, device, torchrun(resources, folder.name) if spread else [], watchers)
+            start = {"output": str(folder), "threads": device.threads, "start_id": start_id}
+            record_start(folder, job.model_copy(update=start))
+            launcher = torchrun(resources, folder.name, seconds) if spread else []
+            status = run_program(folder, device, launcher, watchers, seconds)
     finally:
         for watcher in watchers:
             watcher.close()
-    if status != 0:
-        _fail(folder, status)
+    if (ended := end_of(folder, start_id, status)) != "finished":
+        raise _error(folder, ended, status)
     return TrainResult.read(folder / "result.json")
 
 
-def _fail(folder: Path, status: int) -> None:
-    log = folder / "log.txt"
+def end_of(folder: Path, start_id: str, status: int) -> End:
+    """Return how a start of a run ended: as it wrote, or, if it wrote nothing, as its exit status says."""
+    outcome = read_outcome(folder)
+    if outcome is not None and outcome.start_id == start_id:
+        return outcome.ended
+    ends: dict[int, End] = {FINISHED: "finished", STOPPED: "stopped", REFUSED: "refused"}
+    return ends.get(status, "failed")
+
+
+def _taken(job: TrainJob, result: TrainResult, watchers: Sequence[Watcher]) -> TrainResult:
+    """Show the watchers a finished run, and return its result."""
+    logger.info("%s: finished before, in %s; taking its result", job.name, run_folder(job))
+    follow(run_folder(job) / "events.jsonl", 0, watchers)
+    return result
+
+
+def _error(folder: Path, ended: End, status: int) -> TrainingFailedError:
+    log, outcome = folder / "log.txt", read_outcome(folder)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-    error = TrainingStoppedError if status == STOPPED else TrainingFailedError
-    raise error(
-        f"{folder.name} ended with status {status}; its checkpoints stay in {folder}, and running the stage again goes "
-        f"on from there. The end of {log}:\n" + "\n".join(lines)
+    why = f": {outcome.message}" if outcome is not None and outcome.ended == ended else ""
+    end_of_log = f"The end of {log}:\n" + "\n".join(lines)
+    if ended == "refused":
+        return TrainingRefusedError(f"{folder.name} was refused{why}\n{end_of_log}")
+    error = TrainingStoppedError if ended == "stopped" else TrainingFailedError
+    return error(
+        f"{folder.name} {ended} with exit status {status}{why}\nIts checkpoints stay in {folder}; running the stage "
+        f"again goes on from there. {end_of_log}"
     )

@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from velocitune_core.files import replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
 from velocitune_core.train.extension import common_steps
 from velocitune_core.train.job import TrainJob, differences, recipe_of
+from velocitune_core.train.run_lock import alone_in
+from velocitune_core.train.timeline import timeline
 
 logger = logging.getLogger(__name__)
 KEY_LENGTH = 12  # hexadecimal digits of the fingerprint
@@ -55,6 +58,14 @@ def finished_result(job: TrainJob) -> TrainResult | None:
     if not (folder / "result.json").exists() or _must_start_over(folder, job):
         return None
     return TrainResult.read(folder / "result.json")
+
+
+@contextmanager
+def alone_in_run_folder(job: TrainJob) -> Iterator[None]:
+    """Hold the folder of a job, if it exists, after waiting for the end of a process that still runs in it."""
+    folder = run_folder(job)
+    with alone_in(folder, logger.warning) if folder.exists() else nullcontext():
+        yield
 
 
 def open_run_folder(job: TrainJob) -> Path:
@@ -176,7 +187,7 @@ def _extend(folder: Path, checkpoints: list[Path], job: TrainJob) -> None:
     logger.info("%s: a new run in %s, which goes on from step %d of %s", job.name, folder, step, sibling)
     kept = [
         event
-        for event in read_events(sibling / "events.jsonl")
+        for event in timeline(read_events(sibling / "events.jsonl"))
         if isinstance(event, Stepped | Evaluated | Reweighted) and event.step <= step
     ]
     with replacing(folder) as temporary:

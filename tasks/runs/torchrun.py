@@ -17,22 +17,33 @@ from velocitune_core.train.events import read_events_from
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_POLLS = 0.5
-SECONDS_TO_SAVE = 60.0  # after SIGTERM
+SECONDS_FOR_TORCHRUN = 15.0  # to end after its workers
 
 
-def torchrun(resources: Resources, run: str) -> list[str]:
-    """Return the arguments that start a program as several processes; none for a single process."""
+def torchrun(resources: Resources, run: str, shutdown_seconds: int) -> list[str]:
+    """Return the arguments that start a program as several processes; none for a single process.
+
+    Args:
+        run: a name that other nodes of the same run know.
+        shutdown_seconds: from SIGTERM to SIGKILL.
+    """
     if resources.nodes * resources.processes == 1:
         return []
     meeting = ["--standalone"]
     if resources.nodes > 1:
         meeting = [f"--nnodes={resources.nodes}", "--rdzv-backend=c10d", f"--rdzv-id={run}"]
         meeting += [f"--rdzv-endpoint={resources.rendezvous}"]
-    return ["-m", "torch.distributed.run", *meeting, f"--nproc-per-node={resources.processes}"]
+    patience = f"--shutdown-timeout={shutdown_seconds}"
+    return ["-m", "torch.distributed.run", *meeting, patience, f"--nproc-per-node={resources.processes}"]
 
 
-def run_program(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> int:
-    """Run the job in `folder` to its end, pass its events to the watchers, and return the exit status."""
+def run_program(
+    folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher], shutdown_seconds: int
+) -> int:
+    """Run the job in `folder` to its end, pass its events to the watchers, and return the exit status.
+
+    If this is interrupted, the program has `shutdown_seconds` to save before it is killed.
+    """
     program = ["-m", "velocitune_core.train", str(folder / "job.json")]
     if any(argument.startswith("--nnodes") for argument in launcher):
         join = " ".join(["python", *launcher, *program])
@@ -50,7 +61,7 @@ def run_program(folder: Path, device: Device, launcher: list[str], watchers: Seq
                 return status
             time.sleep(SECONDS_BETWEEN_POLLS)
     finally:
-        _stop(process)
+        _stop(process, shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0))
 
 
 def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:
@@ -64,13 +75,13 @@ def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:
     return offset
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     """Leave no orphan: terminate a process that still runs, which saves, and kill it if it does not end."""
     if process.poll() is not None:
         return
     process.terminate()
     try:
-        process.wait(SECONDS_TO_SAVE)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

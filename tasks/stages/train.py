@@ -17,8 +17,10 @@ from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult
-from velocitune_core.files import replacing
+from velocitune_core.files import replacing, write_text
+from velocitune_core.train.events import read_events
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.timeline import timeline
 
 
 @task(name="train")
@@ -40,7 +42,7 @@ def train_model(params: Params) -> TrainResult:
     folder = run_folder(job)
     with replacing(paths.TRAINED_MODEL) as temporary:
         shutil.copytree(folder / "model", temporary)
-    with replacing(paths.EVENTS) as temporary:
-        shutil.copyfile(folder / "events.jsonl", temporary)
+    lines = [event.model_dump_json() + "\n" for event in timeline(read_events(folder / "events.jsonl"))]
+    write_text(paths.EVENTS, "".join(lines))
     result.write(paths.TRAIN)
     return result

@@ -1,7 +1,8 @@
 """MLflow as a view of the event files: one parent run per configuration, a child run for every run of the program.
 
 Each metric carries the time of its event, and the store keeps one row per (key, time, step, value). So a whole event
-file can be logged again at any time: what a server has missed is added, and nothing appears twice.
+file can be logged again at any time: what a server has missed is added, and nothing appears twice. A store cannot give
+up single values: when a resume abandons steps that it holds, the child run is deleted and another takes its place.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import yaml
 
 from velocitune_core.config import Params
 from velocitune_core.train import events
+from velocitune_core.train.timeline import last_abandoning_attempt, timeline
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +33,8 @@ _connecting = threading.Lock()  # or each of several parallel proxies would crea
 BATCH = 1000  # metrics per call, MLflow's limit
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
-ATTEMPT_TAG = "velocitune.started"  # first start of the attempt: a run that starts over is another child run
+STARTED_TAG = "velocitune.started"  # first start of the run: one that starts over is another child run
+TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned steps of earlier ones; 0 if none did
 
 
 class Tracker:
@@ -53,23 +56,26 @@ class Tracker:
         return self._client is not None
 
     def child(self, name: str, folder: Path, tags: Mapping[str, str] | None = None) -> RunWatcher:
-        """Return a watcher that logs to the child run of the attempt in a run folder; an existing one is continued.
+        """Return a watcher that logs to the child run of a run folder; an existing one is continued.
 
-        It is looked up at the first event: only then does the folder hold the attempt that the events belong to.
+        It is looked up at the first event: only then does the folder hold the run that the events belong to.
         """
+
+        def logged() -> Iterable[events.Event]:
+            return events.read_events(folder / "events.jsonl")
 
         def find() -> tuple[MlflowClient | None, str]:
             run_id = ""
             try:
                 if self._client is not None:
-                    same = {PARENT_TAG: self._parent, JOB_TAG: folder.name, ATTEMPT_TAG: _started(folder)}
-                    condition = " and tags.`".join(f"{tag}` = '{value}'" for tag, value in same.items())
-                    run_id = self._find_or_create(condition, name, {**same, "velocitune.name": name, **(tags or {})})
+                    same = {PARENT_TAG: self._parent, JOB_TAG: folder.name, STARTED_TAG: _started(folder)}
+                    timeline_tag = {TIMELINE_TAG: str(last_abandoning_attempt(logged()))}
+                    run_id = self._child_of(same, timeline_tag, name, {"velocitune.name": name, **(tags or {})})
             except Exception as error:
                 self._disconnect(error)
             return self._client if run_id else None, run_id
 
-        return RunWatcher(find)
+        return RunWatcher(find, logged)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or everything in a folder, to the parent run."""
@@ -143,6 +149,20 @@ class Tracker:
             return found[0].info.run_id
         return self._client.create_run(self._experiment, tags=dict(tags), run_name=name).info.run_id
 
+    def _child_of(
+        self, same: Mapping[str, str], timeline_tag: Mapping[str, str], name: str, tags: Mapping[str, str]
+    ) -> str:
+        """Return the ID of the child run with these tags; delete one that holds values of abandoned steps."""
+        assert self._client is not None
+        condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in same.items())
+        for run in self._client.search_runs([self._experiment], condition):
+            if timeline_tag.items() <= run.data.tags.items():
+                return run.info.run_id
+            self._client.delete_run(run.info.run_id)
+        return self._client.create_run(
+            self._experiment, tags={**same, **timeline_tag, **tags}, run_name=name
+        ).info.run_id
+
     def _disconnect(self, error: Exception) -> None:
         if self._client is not None or not self._parent:
             logger.warning(
@@ -157,17 +177,25 @@ class RunWatcher:
     """Logs the events of a run to its MLflow run, in batches.
 
     Args:
-        find: returns a client and the ID of the MLflow run; no client if MLflow cannot be reached. It is called once,
-            at the first event, or at the first flush if the run has ended before any event.
+        find: returns a client and the ID of the MLflow run; no client if MLflow cannot be reached. It is called at the
+            first event, or at the first flush if the run has ended before any event, and again when an attempt
+            abandons steps whose events were passed.
+        logged: returns all events of the run so far.
     """
 
-    def __init__(self, find: Callable[[], tuple[MlflowClient | None, str]]) -> None:
+    def __init__(
+        self,
+        find: Callable[[], tuple[MlflowClient | None, str]],
+        logged: Callable[[], Iterable[events.Event]] = tuple,
+    ) -> None:
+        self._look_up, self._logged = find, logged
         self._find: Callable[[], tuple[MlflowClient | None, str]] | None = find
         self._client: MlflowClient | None = None
         self._run_id = ""
         self._buffer: list[Metric] = []
         self._precision: str | None = None  # until it is logged
         self._finished = False
+        self._highest_step = -1  # of the metrics passed
         self._ended: int | None = None  # time of the last event, in milliseconds since 1970
 
     @property
@@ -180,14 +208,29 @@ class RunWatcher:
         self._connect()
         if self._client is None:
             return
+        if isinstance(event, events.Started):
+            self._start(event)
+        self._add(event)
+        self._finished = isinstance(event, events.Finished)
+        self._ended = round(event.time * 1000)
+
+    def _start(self, event: events.Started) -> None:
+        """Begin an attempt: if it abandons steps that were passed, continue in the MLflow run without them."""
+        if self._highest_step > (-1 if event.resumed_from is None else event.resumed_from):
+            self._find = self._look_up
+            self._connect()
+            self._buffer.clear()
+            self._highest_step = -1
+            for each in timeline(self._logged()):
+                self._add(each)
+        self._precision = event.precision
+
+    def _add(self, event: events.Event) -> None:
         from mlflow.entities import Metric
 
-        if isinstance(event, events.Started):
-            self._precision = event.precision
-        milliseconds = round(event.time * 1000)
-        self._buffer += [Metric(key, value, milliseconds, event.step) for key, value in metrics_of(event)]
-        self._finished = isinstance(event, events.Finished)
-        self._ended = milliseconds
+        found = list(metrics_of(event))
+        self._buffer += [Metric(key, value, round(event.time * 1000), event.step) for key, value in found]
+        self._highest_step = max(self._highest_step, event.step) if found else self._highest_step
 
     def flush(self) -> None:
         self._connect()

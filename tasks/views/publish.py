@@ -14,6 +14,7 @@ from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.report.summary import ReportData, formatted_rows, summary_metrics
 from velocitune_core.train.events import read_events
+from velocitune_core.train.timeline import timeline
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
 
 
 def replay(tracker: Tracker, run: PublishedRun) -> None:
-    """Log all events of a run to MLflow, which keeps each only once. A run whose folder is gone is left out."""
+    """Log the events of a run to MLflow, which keeps each only once. A run whose folder is gone is left out."""
     events = run.folder / "events.jsonl"
     if tracker.active and events.exists():
         child = tracker.child(run.name, run.folder)
-        for event in read_events(events):
+        for event in timeline(read_events(events)):
             child(event)
         child.close()

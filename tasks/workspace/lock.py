@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from filelock import FileLock, Timeout
 
 from tasks.workspace import paths
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
-from velocitune_core.files import write_text
+from velocitune_core.files import describe_holder, write_holder
 
 
 class WorkspaceBusyError(RuntimeError):
@@ -34,30 +29,12 @@ def exclusive() -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise WorkspaceBusyError(f"{_holder()} is running in this workspace; wait until it ends, or stop it") from None
+        holder = describe_holder(paths.HOLDER) or "another run"  # it has only just started
+        raise WorkspaceBusyError(f"{holder} is running in this workspace; wait until it ends, or stop it") from None
     try:
         if lock.lock_counter == 1:
-            _write_holder()
+            write_holder(paths.HOLDER)
             end_servers_of_killed_runs()
         yield
     finally:
         lock.release()
-
-
-def _write_holder() -> None:
-    holder = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.orig_argv),
-    }
-    write_text(paths.HOLDER, json.dumps(holder))
-
-
-def _holder() -> str:
-    """Describe the process that holds the workspace, as far as it has written who it is."""
-    try:
-        holder = json.loads(paths.HOLDER.read_text(encoding="utf-8"))
-        return f"`{holder['command']}` (process {holder['pid']} on {holder['host']}, since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just started
-        return "another run"

@@ -17,7 +17,6 @@ from tasks.workspace.lock import WorkspaceBusyError, exclusive
 from tasks.workspace.prefect_logging import shorten_user_errors
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-SECONDS_TO_SAVE = 60.0
 
 
 def command_line(name: str | None = None) -> argparse.ArgumentParser:
@@ -178,10 +177,21 @@ def stop_children_on_interrupt() -> None:
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.terminate()
-        alive = psutil.wait_procs(children, timeout=SECONDS_TO_SAVE)[1]
+        alive = psutil.wait_procs(children, timeout=_shutdown_seconds())[1]
         for child in alive:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         os._exit(INTERRUPTED)  # not sys.exit, which would wait for threads that wait for the server
 
     signal.signal(signal.SIGINT, stop)
+
+
+def _shutdown_seconds() -> int:
+    """Return how long runs may take to save, as configured, or by default if params.yaml cannot be read now."""
+    from tasks.workspace.params_file import read_params
+    from velocitune_core.config import ConfigError, Execution
+
+    try:
+        return read_params().execution.shutdown_seconds
+    except ConfigError:
+        return Execution().shutdown_seconds

@@ -33,6 +33,7 @@ OTHER_EXECUTION: dict[str, Any] = {  # a value for every field that the tiny job
     "checkpoint_every_steps": 3,
     "checkpoints_kept": 1,
     "on_save_failure": "stop",
+    "shutdown_seconds": 5,
 }
 
 

@@ -32,11 +32,24 @@ class ForkedRun:
     """The ranks of one run, with the part of `subprocess.Popen`'s interface that the tests use.
 
     Signals go to every rank. As under `torchrun`, a rank that fails ends the others.
+
+    Args:
+        log: file that standard output and error are appended to; a temporary one by default.
     """
 
-    def __init__(self, arguments: Sequence[str], ranks: int = 1, environment: Mapping[str, str] | None = None) -> None:
-        descriptor, self._stderr = tempfile.mkstemp(prefix="stderr-")
-        os.close(descriptor)
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        ranks: int = 1,
+        environment: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> None:
+        if log is None:
+            descriptor, self._stderr = tempfile.mkstemp(prefix="stderr-")
+            os.close(descriptor)
+        else:
+            log.touch()
+            self._stderr = str(log)
         self.args = [PROGRAM, *arguments]
         common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
         self._ranks = [_start(self.args, self._stderr, common | each) for each in _environment_of_ranks(ranks)]
@@ -47,6 +60,11 @@ class ForkedRun:
         pid = self._ranks[0].pid
         assert pid is not None
         return pid
+
+    @property
+    def log(self) -> str:
+        """What went to standard output and error so far."""
+        return Path(self._stderr).read_text(encoding="utf-8", errors="replace")
 
     @property
     def returncode(self) -> int | None:
@@ -78,7 +96,7 @@ class ForkedRun:
                 self.kill()
                 raise subprocess.TimeoutExpired(self.args, timeout, stderr=Path(self._stderr).read_bytes())
             time.sleep(SECONDS_BETWEEN_POLLS)
-        return None, Path(self._stderr).read_text(encoding="utf-8", errors="replace")
+        return None, self.log
 
 
 def _start(command: list[str], stderr: str, environment: dict[str, str]) -> context.ForkServerProcess:

@@ -7,6 +7,7 @@ MODULES = [
     "velocitune_core.model.io",
     "velocitune_core.parallel.fsdp",
     "velocitune_core.train.progress_bar",
+    "velocitune_core.train.attempt",
     "velocitune_core.train.trainer",
     "torch.distributed.checkpoint.state_dict",
     "torch.distributed.fsdp",

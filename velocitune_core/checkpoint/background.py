@@ -30,6 +30,8 @@ class CheckpointWriter:
     """Write one checkpoint at a time.
 
     Takes memory for a copy of the state, which is reused for the next checkpoint, and the time of copying it.
+
+    `corrupt` lists checkpoints that the next save may delete whatever their step.
     """
 
     def __init__(self, folder: Path, keep: int, ranks: Ranks, keep_through_step: int | None = None) -> None:
@@ -39,6 +41,7 @@ class CheckpointWriter:
         self._stager = BlockingAsyncStager(cache_staged_state_dict=ranks.device.type == "cuda")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Saved] | None = None
+        self.corrupt: list[Path] = []
 
     @property
     def busy(self) -> bool:
@@ -54,14 +57,30 @@ class CheckpointWriter:
         """Copy tensors and state, and start to write them; both may change once this returns."""
         assert self._pending is None, "take the outcome of the one before first"
         begun = time.perf_counter()
-        copy: Any = self._stager.stage(dict(tensors))
+        copy, problem = self._copy(tensors)
         frozen = deepcopy(dict(state))  # it refers to live objects: the timer's seconds, lists of a strategy
 
         def write() -> Saved:
-            path = save_checkpoint(self._folder, step, copy, frozen, **self._kept, ranks=self._ranks)
+            path = save_checkpoint(
+                self._folder,
+                step,
+                copy,
+                frozen,
+                **self._kept,
+                corrupt=self.corrupt,
+                problem=problem,
+                ranks=self._ranks,
+            )
             return Saved(step, path, time.perf_counter() - begun)
 
         self._pending = self._thread.submit(write)
+
+    def _copy(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Exception | None]:
+        """Return a copy, or why there is none: a rank without the memory for it must say so to the others."""
+        try:
+            return self._stager.stage(dict(tensors)), None  # type: ignore[return-value]
+        except Exception as error:
+            return {}, error
 
     def outcome(self) -> Saved:
         """Wait for the checkpoint that was started and return it. Raises SaveError if it could not be written."""

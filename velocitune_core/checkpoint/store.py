@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader
@@ -26,16 +24,22 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 
 from velocitune_core.files import commit, file_sha256
+from velocitune_core.parallel.agreement import PhaseError, gather, together
 from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks
 
-T = TypeVar("T")
-
 STATE = "state.json"
-MESSAGE_BYTES = 500  # of an error, when it is exchanged between ranks
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is corrupt, or belongs to another run."""
+    """A checkpoint that is corrupt, cannot be read, or belongs to another run."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(message)
+        self.path = path  # of the checkpoint
+
+
+class CorruptError(CheckpointError):
+    """A checkpoint whose content differs from its hashes: it will never be of use."""
 
 
 class SaveError(OSError):
@@ -59,14 +63,19 @@ def save_checkpoint(
     *,
     keep: int,
     keep_through_step: int | None = None,
+    corrupt: Collection[Path] = (),
+    problem: Exception | None = None,
     ranks: Ranks = SINGLE_RANK,
 ) -> Path:
-    """Write `folder`/step-NNNNNNNN, then delete all but the newest `keep`; every rank calls with its own shards.
+    """Write `folder`/step-NNNNNNNN, then delete old ones; every rank calls with its own shards.
 
-    The newest checkpoint of at most `keep_through_step` steps is kept as well.
+    The newest `keep` of at most this step are kept, and the newest one of at most `keep_through_step` steps. One of a
+    later step is left alone.
 
     Args:
         state: JSON-ready.
+        corrupt: checkpoints that are of no use; those of a later step are deleted too.
+        problem: why this rank has nothing to save, if so; the save then fails on all ranks.
 
     Raises SaveError on all ranks, with the space that was needed and the space that was free.
     """
@@ -74,7 +83,11 @@ def save_checkpoint(
     temporary = folder / f".{path.name}.tmp"
     mine = temporary / _part_name(ranks.rank)
 
-    def make_folder() -> None:
+    def begin() -> None:
+        if problem is not None:
+            raise problem
+        if not ranks.is_main:
+            return
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
 
@@ -86,59 +99,66 @@ def save_checkpoint(
         content = {"step": step, "files": digests, "state_sha256": _state_digest(step, state), "state": state}
         (temporary / STATE).write_text(json.dumps(content, indent=1), encoding="utf-8")
         commit(temporary, path)
-        _prune(folder, path, keep, keep_through_step)
+        _prune(folder, step, keep, keep_through_step, corrupt)
 
     try:
-        _together(make_folder if ranks.is_main else None, ranks)
-        digest = _together(write_part, ranks)
+        together(begin, ranks, over_checkpoint_group=True)
+        digest = together(write_part, ranks, over_checkpoint_group=True)
         assert digest is not None
-        digests = {_part_name(rank): each.hex() for rank, each in enumerate(_gather(digest, len(digest), ranks))}
-        _together((lambda: complete(digests)) if ranks.is_main else None, ranks)
-    except _PhaseError as error:
+        parts = gather(digest, len(digest), ranks, over_checkpoint_group=True)
+        digests = {_part_name(rank): each.hex() for rank, each in enumerate(parts)}
+        together((lambda: complete(digests)) if ranks.is_main else None, ranks, over_checkpoint_group=True)
+    except PhaseError as error:
         if ranks.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
         raise SaveError(_save_failure(path, tensors, error)) from None
     return path
 
 
-def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest valid checkpoint, and a message for each newer one that is corrupt.
+def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | None, list[CheckpointError]]:
+    """Return the newest valid checkpoint, and what is wrong with each newer one.
 
-    Deletes temporary folders of interrupted saves. Every rank calls. The main rank lists the checkpoints, because each
-    rank of a network file system may see others; each hashes its part of the files.
+    Deletes temporary folders of interrupted saves, so no other process may write checkpoints into the folder. Every
+    rank calls. The main rank lists the checkpoints, because each rank of a network file system may see others; each
+    hashes its part of the files.
     """
     if ranks.is_main:
         for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
-    corrupt = []
+    problems: list[CheckpointError] = []
     for step in ranks.broadcast_numbers([step_of(path) for path in _checkpoints(folder)] if ranks.is_main else []):
         path = folder / _name(step)
         found, problem = None, None
         try:
             found = load_checkpoint(path, ranks)
         except CheckpointError as error:
-            problem = str(error)
-        if not ranks.any(problem is not None):
-            return found, corrupt
-        corrupt.append(problem or f"{path}: corrupt: another rank could not read it")
-    return None, corrupt
+            problem = error
+        unusable, corrupt = ranks.count_true(problem is not None, isinstance(problem, CorruptError))
+        if not unusable:
+            return found, problems
+        kind = CorruptError if corrupt else CheckpointError
+        problems.append(kind(path, str(problem or f"{path}: corrupt: another rank could not read it")))
+    return None, problems
 
 
 def load_checkpoint(path: Path, ranks: Ranks = SINGLE_RANK) -> Checkpoint:
     """Verify a checkpoint's hashes and return it; each rank hashes its part of the files.
 
-    Raises CheckpointError naming the file that is missing, malformed, or differs from its hash.
+    Raises CorruptError naming the file that is malformed or differs from its hash, CheckpointError for one that cannot
+    be read.
     """
     try:
         content = json.loads((path / STATE).read_text(encoding="utf-8"))
         if content["state_sha256"] != _state_digest(content["step"], content["state"]):
-            raise CheckpointError(f"{path / STATE}: corrupt: its content differs from its hash")
+            raise CorruptError(path, f"{path / STATE}: corrupt: its content differs from its hash")
         for name, expected in sorted(content["files"].items())[ranks.rank :: ranks.world_size]:
             if expected != (found := file_sha256(path / name)):
-                raise CheckpointError(f"{path / name}: corrupt: sha256 {found[:12]}…, saved as {expected[:12]}…")
+                raise CorruptError(path, f"{path / name}: corrupt: sha256 {found[:12]}…, saved as {expected[:12]}…")
         return Checkpoint(path, content["step"], content["state"])
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: corrupt: {error}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptError(path, f"{path}: corrupt: {error}") from None
+    except OSError as error:
+        raise CheckpointError(path, f"{path}: corrupt: {error}") from None
 
 
 def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], ranks: Ranks = SINGLE_RANK) -> None:
@@ -146,45 +166,17 @@ def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], ranks: Ranks =
 
     Raises CheckpointError on all ranks for a name or shape that the checkpoint does not have.
     """
-    problem: BaseException | None = None
+
+    def read() -> None:
+        try:
+            dcp.load(dict(into), storage_reader=HuggingFaceStorageReader(str(checkpoint.path)), no_dist=True)
+        except CheckpointException as error:  # torch's report of what failed on which rank
+            raise ValueError(str(next(iter(error.failures.values()))[0]) if error.failures else str(error)) from None
+
     try:
-        dcp.load(dict(into), storage_reader=HuggingFaceStorageReader(str(checkpoint.path)), no_dist=True)
-    except (CheckpointException, SafetensorError, RuntimeError, ValueError, KeyError, OSError) as error:
-        problem = error
-    if ranks.any(problem is not None):
-        cause = "another rank could not read its part" if problem is None else _cause(problem)
-        raise CheckpointError(f"{checkpoint.path}: its tensors do not fit this run: {cause}")
-
-
-class _PhaseError(Exception):
-    """A phase of a save that failed on at least one rank; the message is that of the lowest such rank."""
-
-
-def _together(work: Callable[[], T] | None, ranks: Ranks) -> T | None:
-    """Do this rank's part of a phase, if any, and agree with the others on its outcome.
-
-    The work must contain no collective: a rank that fails in it would leave the others waiting.
-
-    Raises _PhaseError on all ranks if it failed on one, whatever the error.
-    """
-    result, problem = None, None
-    try:
-        result = work() if work is not None else None
-    except Exception as error:  # any error must reach the agreement, or the other ranks wait for this one
-        problem = str(error) or repr(error)
-    if ranks.any(problem is not None, over_checkpoint_group=True):
-        problems = _gather((problem or "").encode()[:MESSAGE_BYTES], MESSAGE_BYTES, ranks)
-        rank, message = next((rank, text) for rank, each in enumerate(problems) if (text := each.rstrip(b"\0")))
-        where = f"rank {rank}: " if ranks.world_size > 1 else ""
-        raise _PhaseError(where + message.decode("utf-8", errors="replace"))
-    return result
-
-
-def _gather(content: bytes, length: int, ranks: Ranks) -> list[bytes]:
-    """Return the `content` of every rank, padded with zeros to `length` bytes."""
-    rows = torch.zeros(ranks.world_size, length, dtype=torch.int64)
-    rows[ranks.rank, : len(content)] = torch.tensor(list(content), dtype=torch.int64)
-    return [bytes(row) for row in ranks.sum(rows, over_checkpoint_group=True).tolist()]
+        together(read, ranks)
+    except PhaseError as error:
+        raise CheckpointError(checkpoint.path, f"{checkpoint.path}: its tensors do not fit this run: {error}") from None
 
 
 def _write_part(file: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
@@ -210,15 +202,16 @@ def _part_name(rank: int) -> str:
     return f"rank-{rank:05d}.safetensors"
 
 
-def _prune(folder: Path, newest: Path, keep: int, keep_through_step: int | None) -> None:
-    saved = _checkpoints(folder)
-    position = saved.index(newest)  # any of a higher step were corrupt, or the run would not be back at this step
-    kept = saved[position : position + keep]
+def _prune(folder: Path, newest_step: int, keep: int, keep_through_step: int | None, corrupt: Collection[Path]) -> None:
+    """Delete what the checkpoint of `newest_step`, just written, has made superfluous."""
+    earlier = [path for path in _checkpoints(folder) if step_of(path) <= newest_step]
+    kept = earlier[:keep]
     if keep_through_step is not None:
-        kept += [path for path in saved[position:] if step_of(path) <= keep_through_step][:1]
-    for old in saved:
-        if old not in kept:
-            shutil.rmtree(old)
+        kept += [path for path in earlier if step_of(path) <= keep_through_step][:1]
+    useless = [path for path in corrupt if step_of(path) > newest_step and path.exists()]
+    for path in [*earlier, *useless]:
+        if path not in kept:
+            shutil.rmtree(path)
 
 
 def _name(step: int) -> str:
@@ -237,12 +230,6 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _state_digest(step: int, state: Mapping[str, Any]) -> str:
     return sha256(json.dumps([step, state]).encode()).hexdigest()
-
-
-def _cause(error: BaseException) -> str:
-    """Return the message out of torch's report of a failed load."""
-    failures = getattr(error, "failures", None)
-    return str(next(iter(failures.values()))[0]) if failures else str(error)
 
 
 def _save_failure(path: Path, tensors: Mapping[str, Tensor], problem: Exception) -> str:

@@ -76,6 +76,7 @@ class Execution(Section):
     checkpoint_every_steps: Positive = 50
     checkpoints_kept: Positive = 2
     on_save_failure: Literal["continue", "stop"] = "continue"  # when a checkpoint cannot be written
+    shutdown_seconds: Positive = 300  # from SIGTERM to SIGKILL: for the step under way and a checkpoint
 
 
 def micro_batch_problem(training: Training, execution: Execution, section: str = "training") -> str | None:

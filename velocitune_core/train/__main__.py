@@ -1,7 +1,8 @@
 """The training program: `python -m velocitune_core.train job.json`, or the same under `torchrun -m`.
 
-Resumes from the newest valid checkpoint in the job's output folder. Exit status: 0 finished, 75 stopped on request
-after saving (start it again to resume), 2 the job or its data cannot work, 1 any other failure.
+Resumes from the newest valid checkpoint in the job's output folder, once no other process runs in it. Exit status: 0
+finished, 75 stopped on request after saving (start it again to resume), 2 the job or its data cannot work, 1 any other
+failure. `torchrun` turns the last three into 1; outcome.json in the output folder tells them apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import warnings
 from pathlib import Path
 
 from velocitune_core.parallel.openmp import short_spin
-from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, StopRequest
+from velocitune_core.train.stop import REFUSED, StopRequest
 
 
 def main() -> int:
@@ -29,11 +30,14 @@ def main() -> int:
 def train(path: Path, parent: int | None = None, accept_changes: bool = False) -> int:
     """Run the job of a file; return the exit status."""
     from velocitune_core.train.job import read_job  # slow imports wait until the arguments are known to be valid
+    from velocitune_core.train.retried_writes import retry_standard_streams
 
+    retry_standard_streams()
     try:
         job = read_job(path)
     except ValueError as error:
-        return _refuse(error)
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
     os.environ.update(short_spin(os.environ))  # before torch, which brings libgomp
     import torch
 
@@ -41,33 +45,13 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
     if job.threads:
         torch.set_num_threads(job.threads)
     from velocitune_core.parallel.ranks import join_ranks, leave_ranks
-    from velocitune_core.train.events import EventFile
-    from velocitune_core.train.progress_bar import ProgressBar
-    from velocitune_core.train.trainer import Interrupted, Trainer
+    from velocitune_core.train.attempt import run_attempt
 
     ranks = join_ranks()
-    request = StopRequest(parent)
-    events = EventFile(Path(job.output) / "events.jsonl") if ranks.is_main else None
-    bar = ProgressBar() if ranks.is_main else None
     try:
-        listeners = [each for each in (events, bar) if each is not None]
-        Trainer(job, ranks, listeners, request, accept_changes).run()
-    except Interrupted as stop:
-        sys.stderr.write(f"{stop}\n")
-        return STOPPED
-    except ValueError as error:
-        return _refuse(error)
+        return run_attempt(job, ranks, StopRequest(parent), accept_changes)
     finally:
-        if events and bar:
-            events.close()
-            bar.close()
         leave_ranks()
-    return FINISHED
-
-
-def _refuse(error: ValueError) -> int:
-    sys.stderr.write(f"{error}\n")
-    return REFUSED
 
 
 if __name__ == "__main__":

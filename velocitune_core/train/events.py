@@ -1,11 +1,13 @@
 """Typed events of the training loop, and the JSONL file that they are logged to, one event per line.
 
-The file only grows: a resumed run repeats the steps since its checkpoint, and events of those steps that are logged
-already are not logged again.
+The file only grows. A resumed run repeats the steps since its checkpoint and logs them under the number of its attempt;
+`timeline.py` leaves out what an earlier attempt logged of these steps.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from velocitune_core.config import Precision, describe_problems
+from velocitune_core.train.retried_writes import RetriedWriter, open_to_append
 
 
 class EventFileError(ValueError):
@@ -26,6 +29,7 @@ class EventBase(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     time: float = Field(default_factory=time.time)  # seconds since the Unix epoch
     step: int = 0
+    attempt: int = 1  # start of the run that logged it, numbered by the file
 
 
 class Started(EventBase):
@@ -95,7 +99,7 @@ class Finished(EventBase):
     """The run is complete."""
 
     event: Literal["finished"] = "finished"
-    seconds: float  # wall time of all attempts
+    seconds: float  # wall time of all attempts, without the steps that were abandoned
 
 
 Event = Annotated[
@@ -111,29 +115,32 @@ class Listener(Protocol):
 
 
 class EventFile:
-    """Listener that appends events to a JSONL file and flushes each line.
+    """Listener that appends events to a JSONL file, each under the number of this attempt.
 
-    Leaves out an event of a kind and step that an earlier attempt logged, except for starts and warnings. A last line
-    that a kill left incomplete is removed first.
+    An event that cannot be written, as on a full disk, is kept and written before the next one; only `Finished` must
+    reach the disk at once. A last line that a kill left incomplete is removed first.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         _remove_incomplete_line(path)
-        self._logged = {(event.event, event.step) for event in read_events(path)}
-        self._file = path.open("a", encoding="utf-8")
+        self._attempt = 1 + max((event.attempt for event in read_events(path)), default=0)
+        self._descriptor = open_to_append(path)
+        self._writer = RetriedWriter(self._descriptor)
 
     def __call__(self, event: Event) -> None:
-        key = (event.event, event.step)
-        if key in self._logged and not isinstance(event, Started | Warned):
-            return
-        self._logged.add(key)
-        self._file.write(event.model_dump_json() + "\n")
-        self._file.flush()
+        """Log an event. Raises OSError if it is the last one and cannot be written."""
+        numbered = event.model_copy(update={"attempt": self._attempt})
+        self._writer.write(numbered.model_dump_json().encode() + b"\n")
+        if isinstance(event, Finished) and (problem := self._writer.problem) is not None:
+            raise OSError(problem.errno, f"its last events cannot be written: {problem.strerror}", str(self._path))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file, after one more try to write what is kept."""
+        self._writer.write()
+        if self._writer.problem is not None:
+            sys.stderr.write(f"{self._path}: its last events are lost: {self._writer.problem}\n")
+        os.close(self._descriptor)
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[Event]:

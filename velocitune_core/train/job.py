@@ -29,7 +29,7 @@ from velocitune_core.config import (
 )
 from velocitune_core.contracts import DomainFiles
 
-NOT_RECIPE = ("name", "output", "execution", "threads")  # fields that do not decide the result
+NOT_RECIPE = ("name", "output", "execution", "threads", "start_id")  # fields that do not decide the result
 _RENAMED = {**RENAMED, "weights": "initial_domain_weights"}
 
 
@@ -52,6 +52,7 @@ class TrainJob(Section):
     save_model: bool = True
     execution: Execution = Execution()
     threads: Positive | None = None  # per process
+    start_id: str = ""  # of this start of the run, which its outcome repeats
 
     @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:

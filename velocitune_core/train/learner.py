@@ -24,6 +24,7 @@ from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.fsdp import reshard, shard
 from velocitune_core.parallel.ranks import Ranks, to_device
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
@@ -156,12 +157,15 @@ class Learner:
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer as a folder that from_pretrained loads; every rank must call.
 
-        The others wait on the host, with its long timeout, while no collective of the device is open.
+        The others wait on the host, with its long timeout, while no collective of the device is open. Raises PhaseError
+        on all ranks if it cannot be written.
         """
         parameters = full_parameters(self._model)
-        if self._ranks.is_main:
+
+        def write() -> None:
             save_model(self._model, load_tokenizer(self._path), folder, parameters)
-        self._ranks.barrier()
+
+        together(write if self._ranks.is_main else None, self._ranks)
 
     def _load_reference(self, path: str) -> NextTokenLoss:
         ours, theirs = (tokenizer_digest(load_tokenizer(folder)) for folder in (self._path, path))

@@ -22,7 +22,8 @@ def check_recipe(checkpoint: Checkpoint, job: TrainJob, *, accept_changes: bool 
         return [f"continues a run of {recipe['total_steps']} steps from its step {checkpoint.step}"]
     if not accept_changes:
         raise CheckpointError(
+            checkpoint.path,
             f"{checkpoint.path.parent} belongs to another recipe; start in a new output folder, pass --accept-changes, "
-            "or undo:\n" + "\n".join(changed)
+            "or undo:\n" + "\n".join(changed),
         )
     return [f"accepted change since step {checkpoint.step}:{line}" for line in changed]

@@ -11,6 +11,8 @@ FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try ag
 class StopRequest:
     """Callable that is true once the run must stop: after SIGTERM or SIGINT, or once its launcher has exited.
 
+    `torchrun`, where it started this process, is a launcher too.
+
     Installs handlers for both signals, so it must be made in the main thread.
 
     Args:
@@ -18,20 +20,25 @@ class StopRequest:
     """
 
     def __init__(self, parent: int | None) -> None:
-        self._parent = parent
-        self._is_child = os.getppid() == parent  # False under torchrun, which is the parent then
+        self._launcher = parent
+        # Under torchrun, which is the parent then, the launcher is the grandparent.
+        started_for_another = parent is not None or "TORCHELASTIC_RUN_ID" in os.environ
+        self._parent = os.getppid() if started_for_another else None
         self._signalled = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
 
     def __call__(self) -> bool:
-        return self._signalled or (self._parent is not None and self._has_exited(self._parent))
+        return self._signalled or self._parent_has_exited() or self._launcher_has_exited()
 
-    def _has_exited(self, parent: int) -> bool:
-        if self._is_child:  # orphans are re-parented at once, before the parent is reaped
-            return os.getppid() != parent
+    def _parent_has_exited(self) -> bool:
+        return self._parent is not None and os.getppid() != self._parent  # orphans are re-parented at once
+
+    def _launcher_has_exited(self) -> bool:
+        if self._launcher is None or self._launcher == self._parent:
+            return False
         try:
-            os.kill(parent, 0)  # signal 0 only tests whether the process exists
+            os.kill(self._launcher, 0)  # signal 0 only tests whether the process exists
         except ProcessLookupError:
             return True
         return False

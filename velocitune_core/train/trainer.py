@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.checkpoint.background import CheckpointWriter
-from velocitune_core.checkpoint.store import Checkpoint, SaveError, load_latest
+from velocitune_core.checkpoint.store import Checkpoint, CorruptError, SaveError, load_latest
 from velocitune_core.config import Precision
 from velocitune_core.contracts import Timings, TrainResult
+from velocitune_core.parallel.agreement import PhaseError, together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
 from velocitune_core.train import events
@@ -112,7 +113,8 @@ class Trainer:
         return self.step * self.batches.tokens_per_step
 
     def _begin(self) -> None:
-        checkpoint, corrupt = load_latest(self._checkpoints, self.ranks)
+        checkpoint, problems = load_latest(self._checkpoints, self.ranks)
+        self.writer.corrupt = [each.path for each in problems if isinstance(each, CorruptError)]
         changed = [] if checkpoint is None else self._restore(checkpoint)
         self._emit(
             events.Started(
@@ -132,7 +134,7 @@ class Trainer:
         if checkpoint is None:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*corrupt, *changed, *self.strategy.warnings, *self.learner.warnings]:
+        for warning in [*map(str, problems), *changed, *self.strategy.warnings, *self.learner.warnings]:
             self._warn(warning)
 
     def _train_step(self) -> BatchLoss:
@@ -275,14 +277,23 @@ class Trainer:
             self._evaluate()
         if not self.trajectory.evaluated_at(self.step):
             raise TrainingError(f"the held-out losses after the last step, {self.step}, are not finite")
-        if self.job.save_model:
-            with self.clock("checkpointing"):
-                self.learner.save(Path(self.job.output) / "model")
-        result = self._result()
-        if self.ranks.is_main:
-            result.write(Path(self.job.output) / "result.json")
-        self._emit(events.Finished(step=self.step, seconds=result.seconds.total))
+        try:
+            if self.job.save_model:
+                with self.clock("checkpointing"):
+                    self.learner.save(Path(self.job.output) / "model")
+            result = self._result()
+            together((lambda: self._write_result(result)) if self.ranks.is_main else None, self.ranks)
+        except PhaseError as error:
+            raise TrainingError(
+                f"{self.job.output}: all {self.step} steps are taken, but their result cannot be written: {error}; "
+                "once it can, start the run again: it resumes from its newest checkpoint"
+            ) from None
         return result
+
+    def _write_result(self, result: TrainResult) -> None:
+        """Log the last event, then write the result, which makes the run finished: no event is missing then."""
+        self._emit(events.Finished(step=self.step, seconds=result.seconds.total))
+        result.write(Path(self.job.output) / "result.json")
 
     def _result(self) -> TrainResult:
         seconds = Timings(**self.clock.seconds, total=self.clock.total)

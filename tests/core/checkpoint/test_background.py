@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from velocitune_core.checkpoint.background import CheckpointWriter
-from velocitune_core.checkpoint.store import load_latest, read_tensors
+from velocitune_core.checkpoint.store import SaveError, load_latest, read_tensors
 from velocitune_core.parallel.ranks import SINGLE_RANK
 
 
@@ -29,3 +30,19 @@ def test_a_checkpoint_holds_the_state_at_its_start(tmp_path: Path) -> None:
     read = torch.ones(2_000_000)
     read_tensors(checkpoint, {"weight": read})
     assert not read.any()
+
+
+def test_a_state_that_cannot_be_copied_costs_that_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the host has no memory for the copy."""
+    writer = CheckpointWriter(tmp_path, keep=2, ranks=SINGLE_RANK)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.distributed.checkpoint.staging.BlockingAsyncStager.stage", no_memory)
+        writer.start(1, {"weight": torch.zeros(4)}, {})
+    with pytest.raises(SaveError, match="step-00000001: cannot be saved: no memory for a copy"):
+        writer.outcome()
+    writer.start(2, {"weight": torch.zeros(4)}, {})
+    assert writer.outcome().step == 2
+
+
+def no_memory(*_: object) -> None:
+    raise MemoryError("no memory for a copy")

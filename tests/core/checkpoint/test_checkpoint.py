@@ -16,6 +16,7 @@ from torch import Tensor
 from velocitune_core.checkpoint.store import (
     Checkpoint,
     CheckpointError,
+    CorruptError,
     SaveError,
     load_checkpoint,
     load_latest,
@@ -124,10 +125,10 @@ def test_a_corrupt_checkpoint_is_named_and_the_one_before_is_loaded(two: Path, f
     corrupt_path = two / "step-00000020"
     (hit,) = corrupt_path.glob(file)
     change(hit)
-    latest, (line,) = load_latest(two)
+    latest, (problem,) = load_latest(two)
     assert latest is not None and latest.step == 10
     assert torch.equal(read(latest, tensors(0))["weight"], tensors(10)["weight"])
-    assert line.startswith(str(corrupt_path)) and "corrupt" in line
+    assert str(problem).startswith(str(corrupt_path)) and "corrupt" in str(problem)
     with pytest.raises(CheckpointError, match="corrupt"):
         load_checkpoint(corrupt_path)
 
@@ -148,6 +149,20 @@ def test_checkpoints_after_a_corrupt_one_are_kept(two: Path) -> None:
     save(two, 5, keep=1)
     latest, _ = load_latest(two)
     assert latest is not None and latest.step == 5
+
+
+def test_a_later_checkpoint_is_deleted_only_if_its_hash_was_found_wrong(two: Path) -> None:
+    """As after a fall back to an earlier step, or when another process has written it."""
+    save(two, 5, keep=1)
+    assert names(two) == ["step-00000005", "step-00000010", "step-00000020"]
+    flip_a_bit(two / "step-00000020" / "state.json")
+    (two / "step-00000010" / "state.json").unlink()  # cannot be read: perhaps now, perhaps for ever
+    latest, problems = load_latest(two)
+    assert latest is not None and latest.step == 5
+    corrupt = [each.path for each in problems if isinstance(each, CorruptError)]
+    assert corrupt == [two / "step-00000020"]
+    save_checkpoint(two, 6, tensors(6), STATE, keep=1, corrupt=corrupt)
+    assert names(two) == ["step-00000006", "step-00000010"]
 
 
 def test_folders_of_interrupted_saves_are_removed(two: Path) -> None:

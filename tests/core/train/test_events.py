@@ -1,4 +1,4 @@
-"""The event file: events are read back, an incomplete line is removed, no event is logged twice."""
+"""The event file: events are read back, an incomplete line is removed, every attempt has a number."""
 
 from __future__ import annotations
 
@@ -99,22 +99,20 @@ def test_a_file_of_one_incomplete_line(tmp_path: Path) -> None:
     assert [event.step for event in read_events(path)] == [1]
 
 
-def test_events_of_an_earlier_attempt_are_not_logged_again(tmp_path: Path) -> None:
+def test_every_attempt_logs_under_its_number(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    write(path, STARTED, stepped(1), stepped(2), events.Evaluated(step=2, tokens=1, losses={}, seconds=0.1))
+    write(path, STARTED, stepped(1), stepped(2))
     before = path.read_bytes()
-    resumed = STARTED.model_copy(update={"step": 1, "resumed_from": 1})
-    repeated = events.Evaluated(step=2, tokens=1, losses={}, seconds=0.2)
-    write(path, resumed, stepped(2), repeated, events.Warned(step=2, message="again"), stepped(3))
+    write(path, STARTED.model_copy(update={"step": 1, "resumed_from": 1}), stepped(2))
+    write(path, stepped(3))
     assert path.read_bytes().startswith(before)  # the file only grows
-    assert [(event.event, event.step) for event in read_events(path)] == [
-        ("started", 0),
-        ("step", 1),
-        ("step", 2),
-        ("evaluated", 2),
-        ("started", 1),  # a resume and its warnings are always logged
-        ("warned", 2),
-        ("step", 3),
+    assert [(event.attempt, event.event, event.step) for event in read_events(path)] == [
+        (1, "started", 0),
+        (1, "step", 1),
+        (1, "step", 2),
+        (2, "started", 1),
+        (2, "step", 2),
+        (3, "step", 3),
     ]
 
 

@@ -11,17 +11,29 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
+from prefect.states import Failed
 from tiny import job as tiny_job
 
-from tasks.runs.launch import TrainingFailedError, run_folder, run_training
+from tasks.runs.launch import (
+    TrainingFailedError,
+    TrainingRefusedError,
+    TrainingStoppedError,
+    end_of,
+    may_be_retried,
+    run_folder,
+    run_training,
+)
 from tasks.workspace import paths
 from velocitune_core.checkpoint.store import load_latest
 from velocitune_core.config import ConfigError, Resources
-from velocitune_core.train.events import Checkpointed, Event, Finished, Started, Stepped
+from velocitune_core.train.events import Checkpointed, Event, Finished, Started, Stepped, read_events
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.outcome import write_outcome
+from velocitune_core.train.timeline import timeline
 
 ONE_THREAD = Resources(threads=1)
 LAUNCH = """
@@ -83,11 +95,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
+def wait_for(condition: Callable[[], object], seconds: float, every_seconds: float = 0.1) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(0.1)
+        time.sleep(every_seconds)
 
 
 @pytest.mark.usefixtures("forked_program")
@@ -121,7 +133,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
             killed.extend(running_ranks(os.getpid()))
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(TrainingFailedError, match="ended with status -9") as failed:
+    with pytest.raises(TrainingFailedError, match="failed with exit status -9") as failed:
         run_training(job, ONE_THREAD, [Listener(kill_after_a_save)])
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
@@ -134,50 +146,118 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
     assert resumed_from[0] is None and len(resumed_from) == 2
     assert resumed_from[1] is not None and resumed_from[1] >= 20
     assert (result.steps, result.resumed) == (300, 1)
-    logged = [event.step for event in listener.events if isinstance(event, Stepped)]
+    logged = [event.step for event in timeline(listener.events) if isinstance(event, Stepped)]
     assert logged == list(range(5, 301, 5))  # each once
 
 
 @pytest.mark.usefixtures("forked_program")
-def test_a_job_that_cannot_work_fails_with_its_log(make_job: Callable[..., TrainJob]) -> None:
+def test_a_job_that_cannot_work_is_refused_with_its_log(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(domains__code__train="nowhere/train.npy")
-    with pytest.raises(TrainingFailedError, match=r"ended with status [12];") as failed:
+    with pytest.raises(TrainingRefusedError, match=r"was refused: .*nowhere/train\.npy") as refused:
         run_training(job, ONE_THREAD)
-    message = str(failed.value)
+    message = str(refused.value)
     assert "The end of" in message and "log.txt" in message and "nowhere/train.npy" in message.split("The end of")[1]
 
 
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (TrainingFailedError("failed"), True),
+        (TrainingStoppedError("stopped"), False),
+        (TrainingRefusedError("refused"), False),
+        (ConfigError("train.npy: not the file that `prepare` wrote"), False),
+    ],
+)
+def test_a_run_that_was_stopped_or_refused_is_not_retried(error: Exception, again: bool) -> None:
+    task: Any = None  # both are not looked at
+    assert may_be_retried(task, task, Failed(data=error)) is again
+
+
+def test_the_end_of_a_start_is_what_it_wrote_and_else_its_exit_status(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(start_id="now").model_copy(update={"output": "run"})
+    Path("run").mkdir()
+    assert end_of(Path("run"), "now", 75) == "stopped"
+    write_outcome(job, "refused", "no such packed files")
+    assert end_of(Path("run"), "now", 1) == "refused"  # the status that torchrun has for everything
+    write_outcome(job, "failed", "Connection closed by peer")  # of the other rank
+    assert end_of(Path("run"), "now", 1) == "refused"
+    assert end_of(Path("run"), "another start", 1) == "failed"
+    write_outcome(job.model_copy(update={"start_id": "another start"}), "stopped")
+    assert end_of(Path("run"), "another start", 1) == "stopped"
+
+
 @pytest.mark.slow
-def test_a_run_stops_and_saves_when_its_launcher_is_killed(make_job: Callable[..., TrainJob], workspace: Path) -> None:
-    job = make_job(total_steps=1_000_000, **LONG | {"execution__checkpoint_every_steps": 500_000})
+def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_from_its_checkpoint(
+    make_job: Callable[..., TrainJob],
+    workspace: Path,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The orphan is inside a step at the second start; it saves after that step and ends."""
+    job = make_job(total_steps=400, **LONG | {"execution__checkpoint_every_steps": 300})
     (workspace / "job.json").write_text(job.model_dump_json())
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     events = run_folder(job) / "events.jsonl"
     with subprocess.Popen([sys.executable, "-c", LAUNCH, "job.json"], env=environment) as launcher:
         try:
-            wait_for(lambda: events.exists() and '"event":"step"' in events.read_text(), 60)
-            started = running_ranks(launcher.pid)
+            wait_for(lambda: events.exists() and '"event":"step"' in events.read_text(), 120, every_seconds=0.005)
+            (orphan,) = running_ranks(launcher.pid)
+            os.kill(orphan, signal.SIGSTOP)
         finally:
             launcher.kill()
-    assert len(started) == 1
-    try:
-        wait_for(lambda: not alive(started[0]), 15)
-    finally:
-        if alive(started[0]):
-            os.kill(started[0], signal.SIGKILL)
-    checkpoint, corrupt = load_latest(run_folder(job) / "checkpoints")
-    assert checkpoint is not None and corrupt == [] and 0 < checkpoint.step < 500_000
-    log = (run_folder(job) / "log.txt").read_text()
-    assert f"tiny stopped after step {checkpoint.step} of 1000000; saved" in log
+    request.getfixturevalue("forked_program")  # of the second start it does not matter how it is started
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            again = thread.submit(run_training, job, ONE_THREAD)
+            wait_for(lambda: f"(process {orphan} on {socket.gethostname()}" in caplog.text, 120)
+            assert not again.done()
+        finally:
+            os.kill(orphan, signal.SIGCONT)
+        result = again.result(120)
+    assert not alive(orphan)
+    first, second = (event.resumed_from for event in read_events(events) if isinstance(event, Started))
+    assert first is None and second is not None and 0 < second < 300  # saved by the orphan as it stopped
+    assert (result.steps, result.resumed) == (400, 1)
 
 
 @pytest.mark.slow
-def test_several_processes_are_started_by_torchrun(make_job: Callable[..., TrainJob]) -> None:
-    listener = Listener()
-    result = run_training(make_job(), Resources(threads=1, processes=2), [listener], spread=True)
-    (started,) = [event for event in listener.events if isinstance(event, Started)]
-    assert started.world_size == 2
-    assert isinstance(listener.events[-1], Finished) and result.steps == started.total_steps
+def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """One of them takes longer to stop than `torchrun` would wait by itself: set to a second, as a test cannot wait."""
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "1")
+    job = make_job(total_steps=60, **LONG | {"execution__log_every_steps": 1})
+    asked: list[int] = []
+
+    def stop_slowly(event: Event) -> None:
+        if isinstance(event, Stepped) and not asked:
+            (agent,) = running_ranks(os.getpid())
+            asked.extend(children(agent))
+            os.kill(asked[-1], signal.SIGSTOP)
+            Timer(3, os.kill, [asked[-1], signal.SIGCONT]).start()
+            os.kill(agent, signal.SIGTERM)
+
+    first, second = Listener(stop_slowly), Listener()
+    resources = Resources(threads=1, processes=2)
+    with pytest.raises(TrainingStoppedError, match="stopped with exit status 1: tiny stopped after step"):
+        run_training(job, resources, [first], spread=True)
+    assert len(asked) == 2 and not any(map(alive, asked))
+    saved, corrupt = load_latest(run_folder(job) / "checkpoints")
+    assert saved is not None and corrupt == []
+    request.getfixturevalue("forked_program")
+    result = run_training(job, resources, [second], spread=True)
+    assert [(event.world_size, event.resumed_from) for event in second.events if isinstance(event, Started)] == [
+        (2, None),
+        (2, saved.step),
+    ]
+    assert [event.step for event in second.events if isinstance(event, Stepped)] == list(range(1, 61))
+    assert (result.steps, result.resumed) == (60, 1)
+
+
+@pytest.mark.slow
+def test_two_ranks_under_torchrun_are_refused(make_job: Callable[..., TrainJob]) -> None:
+    with pytest.raises(TrainingRefusedError, match="6 is not a multiple of 2 processes times"):
+        run_training(make_job(execution__micro_batch_sequences=2), Resources(threads=1, processes=2), spread=True)
 
 
 @pytest.mark.slow

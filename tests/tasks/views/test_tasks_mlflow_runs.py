@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from velocitune_core.train.events import (
     read_events,
 )
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.timeline import timeline
 
 FOLDER = Path("training-1")
 Points = dict[str, list[tuple[int, int, float]]]  # metric → (step, milliseconds, value)
@@ -107,15 +109,15 @@ def event_file(tmp_path: Path) -> Path:
     return path
 
 
-def expected(path: Path) -> Points:
-    """The metrics that the store must hold, from the lines of the file."""
+def expected(path: Path, events: Sequence[Event] | None = None) -> Points:
+    """The metrics that the store must hold, from the lines of the file, or from some of them."""
     points: Points = {}
 
     def add(event: Event, section: str, values: dict[str, float]) -> None:
         for name, value in values.items():
             points.setdefault(f"{section}/{name}", []).append((event.step, round(event.time * 1000), value))
 
-    for event in read_events(path):
+    for event in read_events(path) if events is None else events:
         if isinstance(event, Stepped):
             names = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
             add(event, "train", {name: getattr(event, name) for name in names})
@@ -263,6 +265,41 @@ def test_a_run_that_starts_over_is_another_child(
     assert over != first and stored(client, over) == stored(client, first) == expected(event_file)
     record_start(folder, job)  # resumed
     assert replay(Tracker(params).child("training", folder), event_file) == over
+
+
+def test_steps_that_a_resume_abandoned_leave_the_store(params: Params, client: MlflowClient, event_file: Path) -> None:
+    """Killed after step 6, resumed from the checkpoint at step 2 elsewhere, where the steps have other losses."""
+    folder = event_file.parent
+    child = Tracker(params).child("training", folder)
+    *passed, _ = read_events(event_file)
+    for event in passed:
+        child(event)
+    child.flush()
+    first = child.run_id
+    resumed = passed[0].model_copy(update={"time": 1_750_000_100.0, "step": 2, "resumed_from": 2})
+    later = [
+        event.model_copy(update={"time": event.time + 100, "loss": event.loss + 1})
+        for event in passed
+        if isinstance(event, Stepped) and event.step > 2
+    ]
+    attempt = EventFile(event_file)
+    for event in (resumed, *later):
+        attempt(event)
+    attempt.close()
+    events = list(read_events(event_file))
+    for event in events[len(passed) + 1 :]:  # the one between is the end that the file has and a killed run has not
+        child(event)
+        child.flush()
+    child.close()
+    kept = expected(event_file, events=timeline(events))
+    assert [step for step, _, _ in kept["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, _, value in kept["train/loss"][2:]] == [event.loss for event in later]
+    assert child.run_id != first and stored(client, child.run_id) == kept
+    others = [run.info.run_id for run in client.search_runs([experiment_of(client, params)])]
+    assert first not in others and child.run_id in others
+    assert replay(Tracker(params).child("training", folder), event_file) == child.run_id  # as at the next start
+    replay_run(Tracker(params), PublishedRun("training", folder))
+    assert stored(client, child.run_id) == kept
 
 
 def test_a_run_that_is_refused_before_its_start_leaves_its_older_child_as_it_is(

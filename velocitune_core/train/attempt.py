@@ -1,0 +1,102 @@
+"""One attempt at a job: alone in the run folder, from the newest checkpoint, to an end that is written down."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from velocitune_core.parallel.agreement import together
+from velocitune_core.parallel.ranks import Ranks
+from velocitune_core.train.events import EventFile, Listener
+from velocitune_core.train.job import TrainJob
+from velocitune_core.train.outcome import FILE, End, read_outcome, write_outcome
+from velocitune_core.train.progress_bar import ProgressBar
+from velocitune_core.train.run_lock import SECONDS_BETWEEN_TRIES, RunLock
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
+from velocitune_core.train.trainer import Interrupted, Trainer
+
+
+def run_attempt(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool = False) -> int:
+    """Run a job as far as it goes and return the exit status; every rank must call.
+
+    Waits while another process runs in the folder, and leaves the result alone if that one has finished the same job.
+    """
+    try:
+        with _run_folder(job, ranks, should_stop):
+            return _attempt(job, ranks, should_stop, accept_changes)
+    except Interrupted as stop:  # while it waited: the folder is another process's
+        return _end(job, "stopped", stop)
+
+
+def _attempt(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool) -> int:
+    """Run a job in a folder that is held, and write how it ended before another process may enter."""
+    try:
+        if _is_finished(job, ranks):
+            sys.stderr.write(f"{job.name} is finished: its result is in {job.output}\n" if ranks.is_main else "")
+            return FINISHED
+        with _listeners(job, ranks) as listeners:
+            Trainer(job, ranks, listeners, should_stop, accept_changes).run()
+        write_outcome(job, "finished")
+    except Interrupted as stop:
+        return _end(job, "stopped", stop)
+    except ValueError as error:
+        return _end(job, "refused", error)
+    except Exception as error:
+        write_outcome(job, "failed", f"{type(error).__name__}: {error}")
+        raise
+    return FINISHED
+
+
+def _end(job: TrainJob, ended: End, reason: Exception) -> int:
+    write_outcome(job, ended, str(reason))
+    sys.stderr.write(f"{reason}\n")
+    return STOPPED if ended == "stopped" else REFUSED
+
+
+@contextmanager
+def _run_folder(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Hold the run folder for all ranks; the main rank has the lock. Raises Interrupted if stopped while waiting."""
+    lock = RunLock(Path(job.output))
+    while True:
+        acquired = together(lock.acquire if ranks.is_main else None, ranks)
+        held, stopping = ranks.count_true(bool(acquired), should_stop())
+        if held:
+            break
+        if ranks.is_main and (news := lock.news()):
+            sys.stderr.write(f"{job.name}: {news}\n")
+        if stopping:
+            raise Interrupted(f"{job.name} stopped while it waited for {job.output}")
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_finished(job: TrainJob, ranks: Ranks) -> bool:
+    """Return whether the folder holds the result of this recipe; otherwise remove how the last attempt ended."""
+    folder, finished = Path(job.output), False
+    if ranks.is_main:
+        outcome = read_outcome(folder)
+        finished = outcome is not None and (outcome.ended, outcome.recipe) == ("finished", job.fingerprint())
+        finished = finished and (folder / "result.json").exists()
+        if not finished:
+            (folder / FILE).unlink(missing_ok=True)
+    return ranks.any(finished)
+
+
+@contextmanager
+def _listeners(job: TrainJob, ranks: Ranks) -> Iterator[list[Listener]]:
+    """The event file and the progress bar, on the main rank alone."""
+    if not ranks.is_main:
+        yield []
+        return
+    file, bar = EventFile(Path(job.output) / "events.jsonl"), ProgressBar()
+    try:
+        yield [file, bar]
+    finally:
+        file.close()
+        bar.close()
