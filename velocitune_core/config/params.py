@@ -27,6 +27,7 @@ class Source(Section):
     path: str = Field(min_length=1, description="file, glob, folder, or the hub id of a `datasets` data set")
     text_field: str = "text"
     split: str = "train"  # of a `datasets` source
+    revision: str | None = None  # branch, tag or commit of a data set on the hub; None: its main branch as it now is
 
 
 class Domain(Section):
@@ -41,6 +42,9 @@ class Data(Section):
     max_malformed_rows: Annotated[int, Field(ge=0)] = 0  # of a domain, skipped and listed; one more stops the run
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     held_out_sequences: Positive = 16  # kept per domain: an even sample of everything held out
+    document_start: Annotated[str, Field(min_length=1)] | None = "auto"  # token before every document; None: none
+    document_end: Annotated[str, Field(min_length=1)] | None = "auto"  # token after it; auto: as the tokenizer does
+    document_mask: bool = False  # attention stays inside a document, and positions start again with each
 
 
 class Mixture(Section):
