@@ -167,7 +167,8 @@ def _documents(params: Params) -> Iterator[str]:
     for name, domain in params.domains.items():
         malformed = MalformedRows(params.data.max_malformed_rows)
         known = packed.get(name)
-        documents = read_documents(domain.source, Path(params.data.path), malformed, known and known.revision)
+        revision = None if known is None else known.revision
+        documents = read_documents(domain.source, Path(params.data.path), malformed, revision)
         read = None if known is None or known.read_to_end else known.documents_read  # of the hub, no more was used
         for document in islice(documents, read):
             yield document.text

@@ -60,9 +60,8 @@ class DocumentBorders(Part):
 
     def described(self) -> str:
         """Return a line of text, such as: start <s>, end </s>, attention inside each document."""
-        parts = [
-            f"{name} {' '.join(each.tokens) or 'none'}" for name, each in (("start", self.start), ("end", self.end))
-        ]
+        around = {"start": self.start, "end": self.end}
+        parts = [f"{name} {' '.join(each.tokens) or 'none'}" for name, each in around.items()]
         return ", ".join([*parts, "attention inside each document" if self.mask else "attention across documents"])
 
 

@@ -49,8 +49,9 @@ def check_vocabulary(path: str, largest_id: int) -> Fit:
         return Fit()
     return Fit(
         problems=[
-            f"model.path: the tokenizer of {path} has token ids up to {largest_id}, and the model has {rows} embeddings; "
-            f"save the tokenizer that belongs to the model, or the model after resize_token_embeddings({largest_id + 1})"
+            f"model.path: the tokenizer of {path} has token ids up to {largest_id}, and the model has {rows} "
+            "embeddings; save the tokenizer that belongs to the model, or the model after "
+            f"resize_token_embeddings({largest_id + 1})"
         ]
     )
 
