@@ -32,8 +32,8 @@ def document_positions(sequences: Tensor, document_start: int) -> Tensor:
 def check_document_mask(loss: NextTokenLoss, document_start: int, device: torch.device) -> None:
     """Try on eight tokens that the losses of a document do not depend on the document before it.
 
-    Every rank of a sharded model must call. Raises ModelError for a model that ignores `position_ids`, such as one
-    with ALiBi or a recurrent state.
+    Every rank of a sharded model must call. Raises ModelError for a model whose attention does not follow
+    `position_ids`: one with ALiBi or a recurrent state, and OPT.
     """
     vocabulary = loss.model.config.get_text_config().vocab_size
     tokens = [token for token in range(min(vocabulary, 10)) if token != document_start]
@@ -54,6 +54,6 @@ def check_document_mask(loss: NextTokenLoss, document_start: int, device: torch.
     loss.document_start = document_start
     if leaked > max(_ROUNDING, _SHARE * unmasked):
         raise ModelError(
-            f"data.document_mask: true, and attention of a {loss.model.config.model_type} model reaches into the "
-            "document before, as it takes no position_ids; set it to false"
+            f"data.document_mask: true, and transformers cannot keep the attention of a "
+            f"{loss.model.config.model_type} model inside a document; set it to false"
         )
