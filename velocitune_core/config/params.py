@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import Evaluation, Execution, StrategyConfig, Training, micro_batch_problem
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
@@ -233,6 +234,10 @@ class Params(Section):
         """Return the settings that decide results, as a JSON-ready tree."""
         how: dict[str, Any] = {"execution": True, "resources": True, "tracking": True, "proxies": HOW_PROXIES_RUN}
         return self.model_dump(mode="json", exclude=how)
+
+    def shown(self) -> dict[str, Any]:
+        """Return all settings as a JSON-ready tree, for people to see: without credentials in addresses."""
+        return without_credentials(self.model_dump(mode="json"))
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:

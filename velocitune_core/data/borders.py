@@ -24,8 +24,8 @@ def document_borders(tokenizer: Tokenizer, data: Data) -> DocumentBorders:
     `auto` is what the tokenizer puts around a text by itself. Where that is nothing at the end, documents are separated
     by its end-of-text token (see `end_of_text`), unless they begin with the same token, which separates them already.
 
-    Raises BorderError with every problem: a token that is not exactly one id, no token between documents although the
-    tokenizer could not be asked for null, or a mask whose token may also occur inside a text.
+    Raises BorderError with every problem: a token that is not exactly one id, no token between documents although
+    none was not asked for, or a mask whose token may also occur inside a text.
     """
     problems: list[str] = []
     start, end = _around_a_text(tokenizer)
@@ -35,8 +35,7 @@ def document_borders(tokenizer: Tokenizer, data: Data) -> DocumentBorders:
         end = _chosen(tokenizer, "document_end", data.document_end, problems)
     elif not end and (separator := end_of_text(tokenizer)) is not None and [separator] != start:
         end = [separator]
-    asked_for_none = data.document_start is None and data.document_end is None
-    if not problems and not start and not end and not asked_for_none:
+    if data.document_end == "auto" and not start and not end:
         problems.append(
             "data.document_end: 'auto', and the tokenizer has no end-of-text token; name one of its special tokens "
             f"({_some_special(tokenizer)}), or set eos_token in its tokenizer_config.json"

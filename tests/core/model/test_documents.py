@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import AutoModelForCausalLM as Models
 from transformers import (
     BloomConfig,
     Gemma2Config,
@@ -21,7 +22,6 @@ from transformers import (
     PreTrainedModel,
     Qwen3Config,
 )
-from transformers import AutoModelForCausalLM as Models
 
 from velocitune_core.config import Execution, Training
 from velocitune_core.model.documents import check_document_mask, document_positions
