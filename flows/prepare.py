@@ -17,7 +17,7 @@ DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other
 
 @flow(name="prepare")
 def prepare() -> None:
-    params = checked_params()
+    params = checked_params(packing=True)
     names = list(params.domains)
     with ThreadPoolTaskRunner(max_workers=DOMAINS_AT_ONCE) as runner:
         packed: list[Any] = runner.map(pack, {"name": names, "params": unmapped(params)}).result()

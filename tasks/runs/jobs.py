@@ -31,12 +31,18 @@ def base_domains(params: Params) -> list[str]:
 
 
 def base_job(
-    params: Params, model: Path, domains: Mapping[str, DomainManifest], folder: Path, model_sha256: str | None = None
+    params: Params,
+    model: Path,
+    domains: Mapping[str, DomainManifest],
+    folder: Path,
+    model_sha256: str | None = None,
+    document_start: int | None = None,
 ) -> TrainJob:
     """Return the job of the embedded base model, trained on its domains in shares of their size.
 
     Args:
         model_sha256: here and below, of the model's parameters; None to hash the folder.
+        document_start: id of the token that documents begin with, if attention is to stay inside a document.
     """
     assert params.base is not None
     sizes = {name: domain.train.sequences for name, domain in domains.items()}
@@ -48,6 +54,7 @@ def base_job(
         model=str(model),
         model_sha256=model_digest(model) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, folder) for name, domain in domains.items()},
+        document_start=document_start,
         initial_domain_weights=mixture.initial_domain_weights(None, sizes),
         total_steps=steps,
         training=with_precision(params.base.training),
@@ -165,6 +172,7 @@ def _pipeline_job(
         model=params.model.path,
         model_sha256=model_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
+        document_start=manifest.documents.attention_start,
         initial_domain_weights=initial_domain_weights(params, manifest),
         total_steps=steps,
         training=with_precision(training),

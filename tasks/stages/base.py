@@ -19,14 +19,16 @@ from tasks.views.terminal import PackingBar, TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import Base, Params
 from velocitune_core.contracts import DomainManifest, TrainResult
+from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.sources import MalformedRows, read_documents
+from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents
 from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.files import replacing
 from velocitune_core.model.build import build_llama, train_tokenizer
 from velocitune_core.model.io import save_model
 from velocitune_core.model.tokenizer import load_tokenizer
 
+CHARACTERS_PER_TOKEN = 4  # of English text; assumed where there is no tokenizer yet
 SCRATCH = paths.RUNS / "base-inputs"
 UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
 
@@ -47,7 +49,9 @@ def pack_base(params: Params) -> dict[str, DomainManifest]:
     tokenizer = load_tokenizer(str(UNTRAINED))
     packed = {}
     for name in base_domains(params):
-        domain = params.domains[name].model_copy(update={"max_tokens": None})
+        domain = params.domains[name]
+        if not is_on_hub(domain.source, Path(params.data.path)):  # what is there may be endless
+            domain = domain.model_copy(update={"max_tokens": None})
         with closing(PackingBar(name, None)) as bar:
             packed[name] = pack_source(name, domain, tokenizer, params.data, PACKED / name, bar)[0]
     return packed
@@ -56,7 +60,8 @@ def pack_base(params: Params) -> dict[str, DomainManifest]:
 @task(name="train base")
 def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
     """Train the base model and write it to models/base."""
-    job = base_job(params, UNTRAINED, domains, PACKED)
+    borders = document_borders(load_tokenizer(str(UNTRAINED)), params.data)
+    job = base_job(params, UNTRAINED, domains, PACKED, document_start=borders.attention_start)
     tracker = Tracker(params)
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job))]
     result = run_training(job, params.resources, watchers)
@@ -66,10 +71,17 @@ def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResul
 
 
 def _training_texts(params: Params, name: str) -> Iterator[str]:
+    """Yield the training documents of a domain; of one on the hub with max_tokens, about as much as will be packed."""
+    domain = params.domains[name]
+    limited = is_on_hub(domain.source, Path(params.data.path)) and domain.max_tokens is not None
+    left = (domain.max_tokens or 0) * CHARACTERS_PER_TOKEN
     malformed = MalformedRows(params.data.max_malformed_rows)
-    documents = read_documents(params.domains[name].source, Path(params.data.path), malformed)
-    held_out = params.data.held_out_fraction
-    return (each.text for each in documents if not is_held_out(document_digest(each.text), held_out))
+    for document in read_documents(domain.source, Path(params.data.path), malformed):
+        if limited and left <= 0:
+            return
+        if not is_held_out(document_digest(document.text), params.data.held_out_fraction):
+            left -= len(document.text)
+            yield document.text
 
 
 def _base(params: Params) -> Base:

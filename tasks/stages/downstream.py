@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import command_line, parse, run_flow
 from velocitune_core.config import Params
-from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask
+from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask, Manifest
 from velocitune_core.data.sources import MalformedRows, read_documents
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, read_families, sample_evenly
 from velocitune_core.evaluation.contamination import without_overlap
@@ -162,9 +163,14 @@ def run_downstream(downstream: Callable[[list[Path]], object], arguments: Sequen
 
 def _documents(params: Params) -> Iterator[str]:
     """Yield every text that a model of this workspace may have been trained on, and the held-out ones."""
-    for domain in params.domains.values():
+    packed = Manifest.read(paths.MANIFEST).domains if paths.MANIFEST.exists() else {}
+    for name, domain in params.domains.items():
         malformed = MalformedRows(params.data.max_malformed_rows)
-        for document in read_documents(domain.source, Path(params.data.path), malformed):
+        known = packed.get(name)
+        revision = None if known is None else known.revision
+        documents = read_documents(domain.source, Path(params.data.path), malformed, revision)
+        read = None if known is None or known.read_to_end else known.documents_read  # of the hub, no more was used
+        for document in islice(documents, read):
             yield document.text
 
 

@@ -28,7 +28,8 @@ def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     with leased_device(params.resources):
         precision = resolve_precision(params.training)
         training = params.training.model_copy(update={"precision": precision})
-        learner = Learner(params.model.path, training, params.execution, join_ranks())
+        start_token = manifest.documents.attention_start
+        learner = Learner(params.model.path, training, params.execution, join_ranks(), document_start=start_token)
         losses = learner.evaluate(held_out, params.execution.evaluation_micro_batch_sequences)
     tokens = {name: rows.shape[0] * (rows.shape[1] - 1) for name, rows in held_out.items()}
     seconds = time.perf_counter() - start

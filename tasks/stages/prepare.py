@@ -13,8 +13,9 @@ from tasks.views.terminal import PackingBar
 from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import DomainManifest, Manifest
+from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.sources import MalformedRows, read_documents
+from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.files import replacing
 from velocitune_core.model.tokenizer import load_tokenizer
@@ -32,6 +33,8 @@ def pack(name: str, params: Params) -> DomainManifest:
     if not bar.started:
         logger.info("%s: already packed in %s", name, paths.PACKING / name)
     _warn_of_malformed(name, malformed)
+    if not packed.read_to_end:
+        logger.info("%s: %d documents of the hub were enough; the rest was not read", name, packed.documents_read)
     if packed.held_out.sequences < params.data.held_out_sequences:
         logger.warning(
             "%s has %d held-out sequences, fewer than data.held_out_sequences %d: its losses have a larger error",
@@ -44,7 +47,12 @@ def pack(name: str, params: Params) -> DomainManifest:
 
 @task(task_run_name="read through {name}")
 def read_through(name: str, params: Params) -> int:
-    """Read a whole domain and return its number of documents, so that malformed rows show before any computation."""
+    """Read a whole domain and return its number of documents, so that malformed rows show before any computation.
+
+    A data set on the hub is left to the packing, which reads no more of it than it needs.
+    """
+    if is_on_hub(params.domains[name].source, Path(params.data.path)):
+        return 0
     malformed = MalformedRows(params.data.max_malformed_rows)
     documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
     _warn_of_malformed(name, malformed)
@@ -69,6 +77,7 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
         sequence_length=params.data.sequence_length,
         vocabulary_size=len(tokenizer),
         tokenizer_sha256=tokenizer_digest(tokenizer),
+        documents=document_borders(tokenizer, params.data),
         domains=domains,
     )
     manifest.write(paths.MANIFEST)

@@ -40,7 +40,7 @@ def read_results(params: Params) -> ReportData:
         targets=Targets.read(paths.TARGETS),
         train=TrainResult.read(paths.TRAIN),
         initial_domain_weights=initial_domain_weights(params, manifest),
-        config=yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(params.shown(), sort_keys=False, allow_unicode=True),
     )
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from velocitune_core.config import Params
+from velocitune_core.config import Params, without_credentials
 from velocitune_core.train import events
 from velocitune_core.train.timeline import last_abandoning_attempt, timeline
 
@@ -136,7 +136,7 @@ class Tracker:
         from mlflow.entities import Param
 
         assert self._client is not None
-        tree = self._params.model_dump(mode="json")
+        tree = self._params.shown()
         flat = [Param(key, str(value)) for key, value in flatten(tree, ".")]
         for start in range(0, len(flat), PARAMS_BATCH):
             self._client.log_batch(self._parent, params=flat[start : start + PARAMS_BATCH])
@@ -167,8 +167,8 @@ class Tracker:
         if self._client is not None or not self._parent:
             logger.warning(
                 "MLflow (%s) cannot be reached; what it misses is logged later: %s",
-                self._params.tracking.uri,
-                error,
+                without_credentials(self._params.tracking.uri),
+                without_credentials(str(error)),
             )
         self._client = None
 
@@ -244,7 +244,8 @@ class RunWatcher:
                 self._client.log_batch(self.run_id, metrics=self._buffer[:BATCH])
                 del self._buffer[:BATCH]
         except Exception as error:
-            logger.warning("MLflow cannot be reached; what run %s misses is logged later: %s", self.run_id, error)
+            reason = without_credentials(str(error))
+            logger.warning("MLflow cannot be reached; what run %s misses is logged later: %s", self.run_id, reason)
             self._client = None
 
     def close(self) -> None:
@@ -256,7 +257,8 @@ class RunWatcher:
                 status = "FINISHED" if self._finished else "FAILED"
                 self._client.set_terminated(self.run_id, status, self._ended)
         except Exception as error:
-            logger.warning("MLflow did not take the end of run %s: %s", self.run_id, error)
+            reason = without_credentials(str(error))
+            logger.warning("MLflow did not take the end of run %s: %s", self.run_id, reason)
 
     def _connect(self) -> None:
         if self._find is not None:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tasks.workspace import paths
-from velocitune_core.config import load_params
+from velocitune_core.config import load_params, without_credentials
 from velocitune_core.files import write_text
 
 HOST = "127.0.0.1"
@@ -74,7 +74,7 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
             _wait_until_up(f"http://{HOST}:{mlflow_port}/health", servers)
             store = f"http://{HOST}:{mlflow_port}"
         sys.stderr.write(
-            f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {store}\n\n"
+            f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {without_credentials(store)}\n\n"
             "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n\n"
         )
         while True:

@@ -6,6 +6,7 @@ DVC watches files, so a hub id is fetched once, into a folder of that name, and 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import re
 import shutil
@@ -18,6 +19,7 @@ from velocitune_core.files import replacing
 
 logger = logging.getLogger(__name__)
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # without pickled parameters
+REVISION = "revision.json"  # in the folder: what was fetched
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -28,23 +30,28 @@ class HubError(ValueError):
 def fetch_model(model: str) -> None:
     """Fetch the hub model `model` (organization/name) into the folder of that name; do nothing for other paths.
 
+    Its main branch is resolved to a commit first, so that all files are of one; `revision.json` records which.
+
     Raises HubError for a model that the hub does not have, or a hub that cannot be reached.
     """
     folder = Path(model)
     if folder.exists() or folder.parts[0] == paths.BASE_MODEL.parts[0] or not HUB_ID.fullmatch(model):
         return
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    logger.info("fetching %s from the hub into %s", model, folder)
     with replacing(folder) as temporary:
         try:
-            snapshot_download(model, local_dir=temporary, allow_patterns=WANTED)
+            commit = HfApi().model_info(model).sha
+            logger.info("fetching %s at %s from the hub into %s", model, commit, folder)
+            snapshot_download(model, revision=commit, local_dir=temporary, allow_patterns=WANTED)
         except (HfHubHTTPError, HFValidationError, OSError) as error:
             raise HubError(
                 f"model.path: {model!r} is not a folder and could not be fetched from the hub: {error}"
             ) from None
         shutil.rmtree(temporary / ".cache", ignore_errors=True)  # of the download; differs between machines
+        record = json.dumps({"model": model, "revision": commit}, indent=2)
+        (temporary / REVISION).write_text(f"{record}\n", encoding="utf-8")
         (temporary / ".gitignore").write_text("*\n", encoding="utf-8")  # large, and published elsewhere
 
 

@@ -14,15 +14,20 @@ from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
-from velocitune_core.model.folder import check_model_folder
+from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
+from velocitune_core.model.folder import ModelError, check_model_folder
 from velocitune_core.recipes.embedded import EMBEDDED
 from velocitune_core.strategies import check_strategy, strategy_modules
 
 logger = logging.getLogger(__name__)
 
 
-def checked_params(comparing: bool = False) -> Params:
-    """Read params.yaml of this workspace and check all that it names; the section `compare` only if `comparing`.
+def checked_params(comparing: bool = False, packing: bool = False) -> Params:
+    """Read params.yaml of this workspace and check all that it names.
+
+    Args:
+        comparing: check the section `compare`, too.
+        packing: check the tokenizer, too; it takes seconds to load, and packed data do not need it.
 
     Raises ConfigError with every problem that can be found before work starts.
     """
@@ -33,9 +38,13 @@ def checked_params(comparing: bool = False) -> Params:
     problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
     problems += _strategy_problems(params)
+    fit = _fit_of_data(params, packing)
+    problems += fit.problems
     if comparing:
         problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
     _refuse(problems)
+    for warning in fit.warnings:
+        logger.warning("%s", warning)
     _warn_of_unwatched_sources(params)
     _warn_of_unwatched_strategies(params, comparing)
     return params
@@ -87,6 +96,34 @@ def _base_problems(params: Params) -> list[str]:
     if unknown := sorted(set(params.base.domains or []) - set(params.domains)):
         return [f"base.domains: {unknown} are no domains; choose from {sorted(params.domains)}, or null for all"]
     return []
+
+
+def _fit_of_data(params: Params, packing: bool) -> Fit:
+    """Return what of model, tokenizer and data does not go together; nothing for a base model that is made to fit."""
+    path = params.model.path
+    if Path(path) == paths.BASE_MODEL or not (Path(path) / "config.json").is_file():
+        return Fit()
+    found = [check_length(path, params.data.sequence_length)]
+    if packing:
+        found += _fit_of_tokenizer(params)
+    return Fit([line for each in found for line in each.problems], [line for each in found for line in each.warnings])
+
+
+def _fit_of_tokenizer(params: Params) -> list[Fit]:
+    from velocitune_core.data.borders import BorderError, document_borders, largest_id
+    from velocitune_core.model.tokenizer import load_tokenizer
+
+    path = params.model.path
+    try:
+        tokenizer = load_tokenizer(path)
+    except ModelError as error:
+        return [Fit(problems=[str(error)])]
+    found = [check_vocabulary(path, largest_id(tokenizer))]
+    try:
+        document_borders(tokenizer, params.data)
+    except BorderError as error:
+        found.append(Fit(problems=str(error).splitlines()))
+    return found
 
 
 def _strategy_problems(params: Params) -> list[str]:

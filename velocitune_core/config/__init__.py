@@ -9,6 +9,7 @@ from velocitune_core.config.base import (
     Section,
     describe_problems,
 )
+from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.params import (
     FEWEST_PROXIES,
     HOW_PROXIES_RUN,
@@ -80,4 +81,5 @@ __all__ = [
     "load_params_from",
     "micro_batch_problem",
     "parse_params",
+    "without_credentials",
 ]

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import Evaluation, Execution, StrategyConfig, Training, micro_batch_problem
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
@@ -27,6 +28,7 @@ class Source(Section):
     path: str = Field(min_length=1, description="file, glob, folder, or the hub id of a `datasets` data set")
     text_field: str = "text"
     split: str = "train"  # of a `datasets` source
+    revision: str | None = None  # branch, tag or commit of a data set on the hub; None: its main branch as it now is
 
 
 class Domain(Section):
@@ -41,6 +43,9 @@ class Data(Section):
     max_malformed_rows: Annotated[int, Field(ge=0)] = 0  # of a domain, skipped and listed; one more stops the run
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     held_out_sequences: Positive = 16  # kept per domain: an even sample of everything held out
+    document_start: Annotated[str, Field(min_length=1)] | None = "auto"  # token before every document; None: none
+    document_end: Annotated[str, Field(min_length=1)] | None = "auto"  # token after it; auto: as the tokenizer does
+    document_mask: bool = False  # attention stays inside a document, and positions start again with each
 
 
 class Mixture(Section):
@@ -229,6 +234,10 @@ class Params(Section):
         """Return the settings that decide results, as a JSON-ready tree."""
         how: dict[str, Any] = {"execution": True, "resources": True, "tracking": True, "proxies": HOW_PROXIES_RUN}
         return self.model_dump(mode="json", exclude=how)
+
+    def shown(self) -> dict[str, Any]:
+        """Return all settings as a JSON-ready tree, for people to see: without credentials in addresses."""
+        return without_credentials(self.model_dump(mode="json"))
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:

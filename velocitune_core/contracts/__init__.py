@@ -8,16 +8,18 @@ from velocitune_core.contracts.contract import Contract, ContractError, Part
 from velocitune_core.contracts.downstream_result import DownstreamResult, DownstreamScores, DownstreamTask
 from velocitune_core.contracts.initial_losses import InitialLosses
 from velocitune_core.contracts.losses import Losses, LossPoint
-from velocitune_core.contracts.manifest import DomainFiles, DomainManifest, Manifest, Split
+from velocitune_core.contracts.manifest import Border, DocumentBorders, DomainFiles, DomainManifest, Manifest, Split
 from velocitune_core.contracts.proxy_result import ProxyResult
 from velocitune_core.contracts.target_losses import DomainTarget, Evidence, Flag, Law, OtherLaw, Targets
 from velocitune_core.contracts.train_result import Timings, TrainResult, WeightPoint
 
 __all__ = [
+    "Border",
     "ComparedRun",
     "Comparison",
     "Contract",
     "ContractError",
+    "DocumentBorders",
     "DomainFiles",
     "DomainManifest",
     "DomainTarget",

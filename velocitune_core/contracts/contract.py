@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from velocitune_core.config import describe_problems
 from velocitune_core.files import write_text
 
-SchemaVersion = Literal[2]  # raised whenever a field of any of the files is added, renamed or removed
-SCHEMA_VERSION: SchemaVersion = 2
+SchemaVersion = Literal[3]  # raised whenever a field of any of the files is added, renamed or removed
+SCHEMA_VERSION: SchemaVersion = 3
 
 
 class ContractError(ValueError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from velocitune_core.contracts.contract import Contract, Part
 
 
@@ -24,6 +26,43 @@ class DomainManifest(Part):
     duplicates: int
     too_short: int
     malformed: int = 0  # rows of the source without a document in them
+    read_to_end: bool = True  # False: a data set on the hub, left once both splits were full
+    revision: str | None = None  # commit of a data set on the hub
+
+
+class Border(Part):
+    """Tokens that are packed before, or after, every document."""
+
+    ids: list[int] = Field(default=[])
+    tokens: list[str] = Field(default=[])
+
+
+class DocumentBorders(Part):
+    """How documents are told apart in a packed row, and whether attention stays inside them."""
+
+    start: Border = Border()
+    end: Border = Border()
+    mask: bool = False
+
+    @property
+    def first_id(self) -> int | None:
+        """The id at which positions start again if attention stays inside documents; None without any border.
+
+        It is the token that documents begin with. Without one it is the token that separates them: as a target it is
+        the end of one document, as an input the start of the next.
+        """
+        return next(iter([*self.start.ids[:1], *self.end.ids[-1:]]), None)
+
+    @property
+    def attention_start(self) -> int | None:
+        """`first_id` if attention stays inside documents, else None."""
+        return self.first_id if self.mask else None
+
+    def described(self) -> str:
+        """Return a line of text, such as: start <s>, end </s>, attention inside each document."""
+        around = {"start": self.start, "end": self.end}
+        parts = [f"{name} {' '.join(each.tokens) or 'none'}" for name, each in around.items()]
+        return ", ".join([*parts, "attention inside each document" if self.mask else "attention across documents"])
 
 
 class Manifest(Contract):
@@ -32,6 +71,7 @@ class Manifest(Contract):
     sequence_length: int
     vocabulary_size: int
     tokenizer_sha256: str
+    documents: DocumentBorders = DocumentBorders()
     domains: dict[str, DomainManifest]
 
 

@@ -161,16 +161,33 @@ def open_dataset_folder(source: Source, root: Path) -> Any | None:
     return dataset.select_columns(source.text_field)
 
 
-def open_hub_dataset(source: Source) -> Any:
-    """Return a split of a data set on the hub, streamed. Raises SourceError if it cannot be loaded."""
+def hub_revision(source: Source) -> str:
+    """Return the commit that a source's revision names at present on the hub. Raises SourceError if there is none."""
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(source.path, revision=source.revision).sha
+    except Exception as error:  # the hub's client raises many kinds
+        raise _not_on_the_hub(source, error) from error
+    assert commit is not None, "the hub gives one with every data set"
+    return commit
+
+
+def open_hub_dataset(source: Source, revision: str) -> Any:
+    """Return a split of a data set on the hub at a commit, streamed. Raises SourceError if it cannot be loaded."""
     import datasets
 
     try:
-        return datasets.load_dataset(source.path, split=source.split, streaming=True)
+        return datasets.load_dataset(source.path, split=source.split, revision=revision, streaming=True)
     except Exception as error:  # the hub's client raises many kinds
-        raise SourceError(
-            f"{source.path}: neither a folder below data.path nor readable from the hub ({error})"
-        ) from error
+        raise _not_on_the_hub(source, error) from error
+
+
+def _not_on_the_hub(source: Source, error: Exception) -> SourceError:
+    return SourceError(
+        f"{source.path}: neither a folder below data.path nor readable from the hub, revision "
+        f"{source.revision or 'main'} ({error})"
+    )
 
 
 def dataset_rows(dataset: Any, text_field: str) -> NumberedRows:

@@ -14,6 +14,7 @@ from velocitune_core.data.readers import (
     SourceError,
     dataset_rows,
     file_errors,
+    hub_revision,
     jsonl_rows,
     open_dataset_folder,
     open_hub_dataset,
@@ -64,17 +65,22 @@ class MalformedRows:
         return SourceError("\n".join([*self.shown, *others, f"{self.count} malformed {rows} in all, {advice}"]))
 
 
-def read_documents(source: Source, root: Path, malformed: MalformedRows | None = None) -> Iterator[Document]:
+def read_documents(
+    source: Source, root: Path, malformed: MalformedRows | None = None, revision: str | None = None
+) -> Iterator[Document]:
     """Yield the documents of a source in the order of its files' names; paths are relative to `root`.
 
     Only a batch of rows (or one text file) is in memory at a time. A text file is one row. Malformed rows are skipped
     and counted in `malformed`; without it none is allowed. After one more than allowed no more documents are yielded:
     the rest of the source is only read to count further malformed rows (not of a data set on the hub), and SourceError
     reports the first ten and their number. Raises SourceError for a missing or corrupt file too.
+
+    Args:
+        revision: commit of a data set on the hub; None for the one that its revision names at present.
     """
     malformed = MalformedRows() if malformed is None else malformed
     if source.type == "datasets":
-        yield from _read_dataset(source, root, malformed)
+        yield from _read_dataset(source, root, malformed, revision)
         return
     files, problems = _find_files(source, root)
     if problems:
@@ -94,14 +100,19 @@ def read_documents(source: Source, root: Path, malformed: MalformedRows | None =
         raise malformed.error(*corrupt)
 
 
+def is_on_hub(source: Source, root: Path) -> bool:
+    """Return whether a source is a data set on the hub, which may be arbitrarily large."""
+    return source.type == "datasets" and not (root / source.path).is_dir()
+
+
 def source_files(source: Source, root: Path) -> list[tuple[str, int, int]] | None:
     """Return path, size in bytes and modification time in nanoseconds of each file of a source; None for the hub."""
-    if source.type != "datasets":
-        files = _find_files(source, root)[0]
-    elif (root / source.path).is_dir():
+    if is_on_hub(source, root):
+        return None
+    if source.type == "datasets":
         files = sorted(file for file in (root / source.path).rglob("*") if file.is_file())
     else:
-        return None
+        files = _find_files(source, root)[0]
     facts = [(str(file), file.stat()) for file in files]
     return [(path, fact.st_size, fact.st_mtime_ns) for path, fact in facts]
 
@@ -175,11 +186,11 @@ def _checked(
             yield Document(text, f"{name}:{number}" if number else name)
 
 
-def _read_dataset(source: Source, root: Path, malformed: MalformedRows) -> Iterator[Document]:
+def _read_dataset(source: Source, root: Path, malformed: MalformedRows, revision: str | None) -> Iterator[Document]:
     dataset = open_dataset_folder(source, root)
     remote = dataset is None
     if remote:
-        dataset = open_hub_dataset(source)
+        dataset = open_hub_dataset(source, revision or hub_revision(source))
     rows = dataset_rows(dataset, source.text_field)
     keep_counting = not remote  # a remote one may be arbitrarily large
     yield from _checked(rows, source.path, source.path, malformed, keep_counting=keep_counting)

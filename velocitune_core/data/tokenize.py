@@ -10,7 +10,7 @@ import hashlib
 import json
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -44,14 +44,25 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 class ParallelTokenizer(Generic[Key]):
     """Tokenise batches in background threads and return them in the order of submission.
 
-    Each text's tokens (tokens,) are followed by the end-of-text token. Special tokens spelled out in a text are
-    tokenised as text. Raises PackingError for a slow tokenizer.
+    Special tokens spelled out in a text are tokenised as text; the ids of `never` are left out of it whatever the
+    tokenizer makes of it (a Unigram model finds them in its vocabulary, special or not). Raises PackingError for a slow
+    tokenizer.
+
+    Args:
+        start, end: ids to put before and after the tokens of each text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        dtype: np.dtype[Any],
+        start: Sequence[int] = (),
+        end: Sequence[int] = (),
+        never: Collection[int] = (),
+    ) -> None:
         import tokenizers
 
-        self._dtype, self._end_of_text = dtype, tokenizer.eos_token_id
+        self._dtype, self._start, self._end, self._never = dtype, list(start), list(end), frozenset(never)
         self._encoder = tokenizers.Tokenizer.from_str(_backend(tokenizer).to_str())  # a copy, changed below
         self._encoder.no_truncation()
         self._encoder.no_padding()
@@ -83,11 +94,13 @@ class ParallelTokenizer(Generic[Key]):
 
     def _encode(self, texts: Sequence[str]) -> list[Tokens]:
         encoded = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [self._with_end_of_text(each.ids) for each in encoded]
+        return [self._bordered(each.ids) for each in encoded]
 
-    def _with_end_of_text(self, ids: list[int]) -> Tokens:
-        ids.append(self._end_of_text)
-        return np.array(array("I", ids), dtype=self._dtype)  # numpy copies an array of machine integers faster
+    def _bordered(self, ids: list[int]) -> Tokens:
+        if not self._never.isdisjoint(ids):
+            ids = [each for each in ids if each not in self._never]
+        tokens = [*self._start, *ids, *self._end]
+        return np.array(array("I", tokens), dtype=self._dtype)  # numpy copies an array of machine integers faster
 
 
 def _backend(tokenizer: Tokenizer) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from velocitune_core.config import LOGITS_AT_ONCE
+from velocitune_core.model.documents import document_positions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,14 +23,23 @@ class NextTokenLoss(nn.Module):
     backward pass, so that no more than one chunk is in memory. This needs a plain output matrix: a model that scales
     or caps its logits computes them itself, all at once.
 
+    With `document_start`, the id of the token that documents begin with, the predictions of a document depend on none
+    of the tokens before it.
+
     It is a module so that FSDP2 can take it as the root and gather the output matrix for the use in every chunk.
     """
 
     def __init__(
-        self, model: PreTrainedModel, logits_at_once: int = LOGITS_AT_ONCE, *, compile_head: bool = False
+        self,
+        model: PreTrainedModel,
+        logits_at_once: int = LOGITS_AT_ONCE,
+        *,
+        compile_head: bool = False,
+        document_start: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.document_start = document_start
         self._logits_at_once = logits_at_once
         self._head_nats = torch.compile(_head_nats) if compile_head else _head_nats  # fused: no logits in float32
         self._has_plain_head = _has_plain_head(model)
@@ -43,10 +53,10 @@ class NextTokenLoss(nn.Module):
     def _flat_nats(self, sequences: Tensor, targets: Tensor) -> Tensor:
         """Return nats, (predictions,) with predictions = batch · (length − 1)."""
         if not self._has_plain_head:
-            logits = self.model(input_ids=sequences, use_cache=False).logits[:, :-1]
+            logits = self.model(**self._inputs(sequences)).logits[:, :-1]
             return _nats(logits.flatten(0, 1), targets)
         head = cast(nn.Linear, self.model.get_output_embeddings())
-        hidden = _last_hidden(self.model, sequences)[:, :-1].flatten(0, 1)  # (predictions, width)
+        hidden = _last_hidden(self.model, self._inputs(sequences))[:, :-1].flatten(0, 1)  # (predictions, width)
         hidden = hidden.to(head.weight.dtype)  # some models end in a norm that gives float32
         tokens = max(1, self._logits_at_once // head.out_features)
         if len(hidden) <= tokens:
@@ -56,6 +66,11 @@ class NextTokenLoss(nn.Module):
         settings: Any = {"use_reentrant": False, "preserve_rng_state": False}
         nats = [checkpoint(self._head_nats, head, *part, **settings) for part in parts]
         return torch.cat(cast(list[Tensor], nats))
+
+    def _inputs(self, sequences: Tensor) -> dict[str, Any]:
+        if self.document_start is None:
+            return _model_inputs(sequences)
+        return _model_inputs(sequences) | {"position_ids": document_positions(sequences, self.document_start)}
 
 
 def _head_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -67,9 +82,13 @@ def _nats(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def _last_hidden(model: PreTrainedModel, sequences: Tensor) -> Tensor:
+def _model_inputs(sequences: Tensor) -> dict[str, Any]:
+    return {"input_ids": sequences, "use_cache": False}
+
+
+def _last_hidden(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     body: Any = model.base_model
-    return body(input_ids=sequences, use_cache=False).last_hidden_state
+    return body(**inputs).last_hidden_state
 
 
 @torch.no_grad()
@@ -80,8 +99,8 @@ def _has_plain_head(model: PreTrainedModel) -> bool:
         return False
     was_training = model.training
     model.eval()
-    sequences = torch.arange(4, device=head.weight.device)[None] % head.out_features
-    expected = model(input_ids=sequences, use_cache=False).logits
-    found = head(_last_hidden(model, sequences))
+    inputs = _model_inputs(torch.arange(4, device=head.weight.device)[None] % head.out_features)
+    expected = model(**inputs).logits
+    found = head(_last_hidden(model, inputs))
     model.train(was_training)
     return bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-5))

@@ -22,8 +22,12 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
             tokenizer: Any = AutoTokenizer.from_pretrained(
                 path, use_fast=True, trust_remote_code=False, local_files_only=True
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model.path: cannot load the tokenizer of {path}: {error}") from None
+    except Exception as error:  # as many kinds as there are tokenizers, of Rust's too
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(f"model.path: cannot load the tokenizer of {path}: {first}") from None
     if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"model.path: {path} has no fast tokenizer; convert it so that it has a tokenizer.json")
+        raise ModelError(
+            f"model.path: {path} has no fast tokenizer, only {type(tokenizer).__name__}, written in Python; convert it "
+            "so that it has a tokenizer.json"
+        )
     return tokenizer

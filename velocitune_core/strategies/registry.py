@@ -56,7 +56,7 @@ def strategy_class(name: str) -> type[Strategy]:
             "as module:Class"
         )
     module, _, attribute = address.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
+    if address == name and (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), attribute)

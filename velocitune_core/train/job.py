@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -42,6 +42,7 @@ class TrainJob(Section):
     model_sha256: str = ""  # of its parameters, so that another model under the same path is another recipe
     domains: dict[Name, DomainFiles] = Field(min_length=1)
     initial_domain_weights: dict[Name, float]  # w_0
+    document_start: Annotated[int, Field(ge=0)] | None = None  # token id; attention stays inside documents; None: not
     fraction: Fraction = 1.0  # share of every domain that may be drawn
     total_steps: Positive
     training: Training  # its precision resolved, never "auto"
@@ -101,6 +102,8 @@ def recipe_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     Of the token budget it has `total_steps` alone: two budgets of as many steps are one recipe.
     """
     recipe = {key: value for key, value in tree.items() if key not in NOT_RECIPE}
+    if recipe.get("document_start") is None:  # as in recipes of before the field
+        recipe.pop("document_start", None)
     if isinstance(training := recipe.get("training"), dict):
         recipe["training"] = {key: value for key, value in training.items() if key != "token_budget"}
     return recipe

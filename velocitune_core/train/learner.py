@@ -19,6 +19,7 @@ from velocitune_core.checkpoint.store import Checkpoint, read_tensors
 from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Execution, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
+from velocitune_core.model.documents import check_document_mask
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.loss import NextTokenLoss
@@ -55,15 +56,22 @@ class Learner:
     Args:
         path: transformers folder to start from.
         reference: folder of a frozen model whose token losses are subtracted from this one's.
+        document_start: id of the token that documents begin with, if attention is to stay inside a document.
 
     `warnings` holds a line for each change to the model that the user should see, and `parameters` their count.
 
-    Raises ConfigError if the batch cannot be split evenly, ModelError if a folder cannot be loaded or the reference
-    has another tokenizer.
+    Raises ConfigError if the batch cannot be split evenly, ModelError if a folder cannot be loaded, the reference has
+    another tokenizer, or attention of the model cannot be kept inside a document.
     """
 
     def __init__(
-        self, path: str, settings: Training, execution: Execution, ranks: Ranks, reference: str | None = None
+        self,
+        path: str,
+        settings: Training,
+        execution: Execution,
+        ranks: Ranks,
+        reference: str | None = None,
+        document_start: int | None = None,
     ) -> None:
         batch, micro = settings.batch_sequences, execution.micro_batch_sequences or 1
         if batch % (micro * ranks.world_size):  # ranks must run the same number of passes: each gathers the parameters
@@ -73,6 +81,7 @@ class Learner:
             )
         torch.manual_seed(settings.seed)
         self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
+        self._document_start = document_start
         self._model = load_model(path).train()  # activation checkpointing acts in this mode only
         dropped = turn_dropout_off(self._model)
         self.warnings = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
@@ -182,13 +191,16 @@ class Learner:
             torch.nn.Module.to(model, self._ranks.device)
         compiled = compiles(self._execution.compile, self._ranks.device)
         at_once = LOGITS_AT_ONCE_ON_GPU if self._ranks.device.type == "cuda" else LOGITS_AT_ONCE
-        loss = NextTokenLoss(model, at_once, compile_head=compiled)
+        loss = NextTokenLoss(model, at_once, compile_head=compiled, document_start=self._document_start)
         layers = transformer_layers(model)
         if compiled:
             for layer in layers:  # one by one: they are alike, so one compilation serves all
                 layer.compile()
         bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
         shard(loss, layers, self._ranks, torch.bfloat16 if bfloat16 else None)
+        if self._document_start is not None:
+            check_document_mask(loss, self._document_start, self._ranks.device)
+            reshard(loss)
         return loss
 
 

@@ -69,7 +69,7 @@ class Trainer:
         self.batches = MixtureBatches(job, ranks)
         weights = {name: job.initial_domain_weights[name] for name in job.domains}
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
-        self.learner = Learner(job.model, self._settings, self._execution, ranks, job.reference)
+        self.learner = Learner(job.model, self._settings, self._execution, ranks, job.reference, job.document_start)
         schedule = self._settings.schedule
         self._stable_steps = decay_start(schedule, job.total_steps) if schedule.kind == "wsd" else None
         self.writer = CheckpointWriter(

@@ -93,7 +93,7 @@ def test_targets_written_by_hand_need_only_a_target_per_domain(tmp_path: Path) -
         ('{"domains": {"code": {"target": NaN}}}', "domains.code.target"),
         ('{"domains": {"code": {"target": 2, "goal": 1}}}', "domains.code.goal"),
         ('{"domains": {"code": {"target": 2}}, "schema_version": 1}', "has schema version 1"),
-        ('{"domains": {"code": {"target": 2}}, "schema_version": 3}', "has schema version 3"),
+        ('{"domains": {"code": {"target": 2}}, "schema_version": 4}', "has schema version 4"),
         ('{"domains": {"code": {"target": 2}}, "schema_version": "two"}', "has schema version 'two'"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_file_of_an_older_version_is_not_a_file_with_wrong_fields(tmp_path: Pa
     with pytest.raises(ContractError) as caught:
         TrainResult.read(path)
     assert str(caught.value) == (
-        f"{path}: has schema version 1, and this version of Velocitune reads 2; run the stage that makes it again"
+        f"{path}: has schema version 1, and this version of Velocitune reads 3; run the stage that makes it again"
     )
 
 

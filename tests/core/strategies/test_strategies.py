@@ -69,6 +69,16 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+def test_only_a_users_module_is_looked_for_in_the_working_folder(own_module: str) -> None:
+    here = str(Path.cwd())
+    sys.path[:] = [each for each in sys.path if each != here]
+    for name in NAMES:
+        strategy_class(name)
+    assert here not in sys.path
+    strategy_class(f"{own_module}:{OWN.partition('class ')[2].partition('(')[0]}")
+    assert here in sys.path
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

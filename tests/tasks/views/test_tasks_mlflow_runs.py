@@ -56,6 +56,23 @@ def client(params: Params) -> MlflowClient:
     return MlflowClient(params.tracking.uri)
 
 
+def test_no_credentials_of_an_address_reach_the_store_or_the_log(
+    params: Params, client: MlflowClient, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    next(iter(settings["domains"].values()))["source"]["path"] = "https://ann:pa55@example.org/a.jsonl"
+    Tracker(parse_params(settings))
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    config = Path(client.download_artifacts(run.info.run_id, "config.yaml")).read_text()
+    assert "example.org" in config and "pa55" not in config
+    assert "pa55" not in str(run.data.params)
+    settings["tracking"]["uri"] = "http://ann:pa55@127.0.0.1:9"
+    with caplog.at_level(logging.WARNING):
+        assert not Tracker(parse_params(settings)).active
+    assert "http://***@127.0.0.1:9" in caplog.text and "pa55" not in caplog.text
+
+
 def sample_events() -> list[Event]:
     """The events of a small run, with values that have no exact decimal."""
     start = 1_750_000_000.1234567

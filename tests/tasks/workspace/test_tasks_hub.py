@@ -103,6 +103,7 @@ def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Pat
     names = {path.name for path in folder.iterdir()}
     assert {"config.json", "model.safetensors", ".gitignore"} <= names
     assert not {"pytorch_model.bin", ".cache"} & names
+    assert json.loads((folder / "revision.json").read_text()) == {"model": "team/tiny", "revision": COMMIT}
 
 
 def test_a_model_that_the_hub_lacks_is_named_and_leaves_no_folder(hub: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,50 @@ def test_wrong_fields_are_reported_together(valid: Tree) -> None:
     valid["colour"] = "blue"
     valid["strategy"]["name"] = "velocitone"
     assert sorted(line.split(":")[0] for line in problems(valid)) == ["colour", "strategy", "training.batch_sequences"]
+
+
+def make_gpt2(folder: Path, *, embeddings: int) -> None:
+    """A model with 16 learned positions, and a tokenizer of 257 ids without an end of text."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    alphabet = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(alphabet, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|pad|>"])
+    shape = GPT2Config(n_embd=8, n_layer=1, n_head=1, n_positions=16, vocab_size=embeddings)
+    GPT2LMHeadModel(shape).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>").save_pretrained(folder)
+
+
+def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(valid: Tree) -> None:
+    shutil.rmtree("models/mine")
+    make_gpt2(Path("models/mine"), embeddings=200)
+    valid["data"] |= {"sequence_length": 32, "document_start": "<|begin|>"}
+    write(valid)
+    with pytest.raises(ConfigError) as refused:
+        checked_params(packing=True)
+    _, length, vocabulary, start, end = (line.strip() for line in str(refused.value).splitlines())
+    assert re.fullmatch(
+        r"data.sequence_length: 32, .* 16 positions, each with a learned .* set it to 16 or less", length
+    )
+    assert re.fullmatch(r"model.path: .* token ids up to 256, .* 200 embeddings; .*embeddings\(257\)", vocabulary)
+    assert start.startswith("data.document_start: '<|begin|>' is 9 tokens of the tokenizer, not one; name a special")
+    assert end.startswith("data.document_end: 'auto', and the tokenizer has no end-of-text token; name one")
+    shutil.rmtree("models/mine")
+    make_gpt2(Path("models/mine"), embeddings=320)  # padded: more embeddings than tokens
+    valid["data"] |= {"sequence_length": 16, "document_start": "<|pad|>"}
+    write(valid)
+    checked_params(packing=True)
+
+
+def test_more_rotary_positions_than_the_model_has_seen_are_warned_of(
+    valid: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("models/mine/config.json").write_text('{"model_type": "llama", "max_position_embeddings": 8}')
+    with caplog.at_level(logging.WARNING):
+        checked_params()
+    assert re.search(r"data\.sequence_length: \d+, .* has 8 positions: .* set it to 8 or less", caplog.text)
 
 
 def test_sources_made_by_the_pipeline_need_not_exist(valid: Tree) -> None:

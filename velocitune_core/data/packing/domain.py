@@ -10,8 +10,10 @@ import tokenizers
 
 from velocitune_core.config import Data, Domain
 from velocitune_core.contracts import Contract, ContractError, DomainManifest
+from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.packer import SHARD_TOKENS, Watcher, pack_domain
-from velocitune_core.data.sources import MalformedRows, read_documents, source_files
+from velocitune_core.data.readers import hub_revision
+from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents, source_files
 from velocitune_core.data.tokenize import Tokenizer, tokenizer_digest
 from velocitune_core.files import file_sha256
 
@@ -38,15 +40,19 @@ def pack_source(
 ) -> tuple[DomainManifest, MalformedRows]:
     """Pack the documents of a domain's source into `folder` (see `pack_domain`).
 
-    Return the domain's manifest and the malformed rows that were skipped. Packing a data set on the hub is neither
-    reused nor resumed, since a change of it cannot be detected. Raises PackingError and SourceError.
+    Return the domain's manifest and the malformed rows that were skipped. A data set on the hub is read at the commit
+    that its revision names at present, which the manifest records, and no further than is needed for `max_tokens`.
+    Raises PackingError and SourceError.
     """
-    key, record = packing_key(name, domain, tokenizer, data), folder.with_name(f"{folder.name}.json")
+    remote = is_on_hub(domain.source, Path(data.path))
+    revision = hub_revision(domain.source) if remote else None
+    key = packing_key(name, domain, tokenizer, data, revision)
+    record = folder.with_name(f"{folder.name}.json")
     if (finished := _finished(record, key, data.max_malformed_rows)) and folder.is_dir():
         rows = MalformedRows(data.max_malformed_rows, finished.domain.malformed, finished.malformed_shown)
         return finished.domain, rows
     malformed = MalformedRows(data.max_malformed_rows)
-    documents = read_documents(domain.source, Path(data.path), malformed)
+    documents = read_documents(domain.source, Path(data.path), malformed, revision)
     packed = pack_domain(
         name,
         documents,
@@ -56,28 +62,29 @@ def pack_source(
         folder,
         key=key,
         shard_tokens=shard_tokens,
+        stop_when_full=remote,
         watch=watch,
-    ).model_copy(update={"malformed": malformed.count})
-    if key is not None:
-        FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(record)
+    ).model_copy(update={"malformed": malformed.count, "revision": revision})
+    FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(record)
     return packed, malformed
 
 
-def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data) -> str | None:
-    """Return a hash of everything that decides a domain's packed files; None for a data set on the hub.
+def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data, revision: str | None = None) -> str:
+    """Return a hash of everything that decides a domain's packed files.
 
-    A file of the source counts as unchanged while its path, size and modification time are. The limit on malformed rows
-    is left out: it decides whether packing succeeds, not what it writes.
+    A file of the source counts as unchanged while its path, size and modification time are; a data set on the hub while
+    its commit, `revision`, is. The limit on malformed rows is left out, as it decides whether packing succeeds, not
+    what it writes, and so is the attention mask.
     """
-    files = source_files(domain.source, Path(data.path))
-    if files is None:
-        return None
+    borders = document_borders(tokenizer, data)
     content = {
         "name": name,
         "domain": domain.model_dump(mode="json"),
-        "data": data.model_dump(mode="json", exclude={"max_malformed_rows"}),
+        "data": data.model_dump(mode="json", exclude={"max_malformed_rows", "document_mask"}),
         "tokenizer": tokenizer_digest(tokenizer),
-        "files": files,
+        "borders": [borders.start.ids, borders.end.ids],
+        "files": source_files(domain.source, Path(data.path)),
+        "revision": revision,
         "code": [file_sha256(file) for file in sorted(_WING.rglob("*.py"))],
         "tokenizers": tokenizers.__version__,
     }

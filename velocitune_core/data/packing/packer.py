@@ -16,6 +16,7 @@ import numpy as np
 
 from velocitune_core.config import Data
 from velocitune_core.contracts import DomainManifest, Split
+from velocitune_core.data.borders import document_borders, largest_id, special_ids
 from velocitune_core.data.packing.resume_state import PackingState
 from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
 from velocitune_core.data.sources import Document
@@ -52,29 +53,32 @@ def pack_domain(
     *,
     key: str | None = None,
     shard_tokens: int = SHARD_TOKENS,
+    stop_when_full: bool = False,
     watch: Watcher = lambda progress: None,
 ) -> DomainManifest:
     """Write `<folder>/train.npy` and `<folder>/held_out.npy`, and return their description.
 
     Each file is a (sequences, data.sequence_length) matrix of token ids, uint16 if the vocabulary fits, else uint32.
-    Its rows are the concatenated tokens of the split's documents, each followed by end-of-text; the last tokens, if
-    fewer than a row, are dropped. Special tokens spelled out in a text are tokenised as text.
+    Its rows are the concatenated tokens of the split's documents, each between the tokens of `document_borders`; the
+    last tokens, if fewer than a row, are dropped. Special tokens spelled out in a text are tokenised as text.
 
     `max_tokens` limits the training split, rounded down to whole rows, to the *first* documents: shuffle a sorted
     corpus before. The held-out rows are a uniform sample, seeded by the domain's name, of at most
     data.held_out_sequences rows of all held-out documents. The whole source is therefore read even if `max_tokens` is
-    small; training documents beyond it are hashed but not tokenised.
+    small; training documents beyond it are hashed but not tokenised. With `stop_when_full` reading stops once both
+    splits have all their rows, and the held-out rows are a sample of the documents read so far: a document is held out
+    by the hash of its text, so its split is the same either way.
 
     The state is saved every `shard_tokens` tokens to `.<name of folder>.partial`, beside the folder. A call with the
     `key` of an interrupted one resumes from its last state and writes the same files; with None it starts over.
 
     Memory is independent of the domain's size: a few batches of documents, the held-out sample and a cache of digests.
     Both files appear together or, on an exception, not at all. `documents` of a Split counts those that its rows were
-    taken from (held out: sampled from). Raises PackingError for a tokenizer without an end-of-text token, and for a
-    domain that is empty or too small for one sequence of each split.
+    taken from (held out: sampled from). Raises PackingError for document borders that the tokenizer does not have, and
+    for a domain that is empty or too small for one sequence of each split.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    packer = _Packer(name, tokenizer, data, max_tokens, shard_tokens)
+    packer = _Packer(name, tokenizer, data, max_tokens, shard_tokens, stop_when_full)
     packer.open(partial, key)
     try:
         packer.run(documents, watch)
@@ -97,9 +101,17 @@ def pack_domain(
 class _Packer:
     """Streams, files and counts of one domain that is being packed."""
 
-    def __init__(self, name: str, tokenizer: Tokenizer, data: Data, max_tokens: int | None, shard_tokens: int) -> None:
-        if tokenizer.eos_token_id is None:
-            raise PackingError("the tokenizer has no end-of-text token; set eos_token in its tokenizer_config.json")
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Tokenizer,
+        data: Data,
+        max_tokens: int | None,
+        shard_tokens: int,
+        stop_when_full: bool,
+    ) -> None:
+        borders = document_borders(tokenizer, data)
+        start, end = borders.start.ids, borders.end.ids
         self.name = name
         self.data = data
         self.max_sequences = None if max_tokens is None else max_tokens // data.sequence_length
@@ -107,13 +119,16 @@ class _Packer:
             raise PackingError(
                 f"domain {name!r}: max_tokens {max_tokens} is under one sequence of {data.sequence_length}; raise it"
             )
-        self.dtype = np.dtype(np.uint16 if max(tokenizer.get_vocab().values()) < 2**16 else np.uint32)
+        self.dtype = np.dtype(np.uint16 if largest_id(tokenizer) < 2**16 else np.uint32)
         self.counts = dict.fromkeys(("read", "duplicates", "too_short", "train", "held_out"), 0)  # documents
         self.held_out = Reservoir(data.held_out_sequences, name)
-        self._tokenizer: ParallelTokenizer[list[bytes]] = ParallelTokenizer(tokenizer, self.dtype)
+        self._tokenizer: ParallelTokenizer[list[bytes]] = ParallelTokenizer(
+            tokenizer, self.dtype, start, end, never=special_ids(tokenizer).intersection([*start, *end])
+        )
         self._train_stream = RowStream(data.sequence_length, self.dtype)
         self._held_out_stream = RowStream(data.sequence_length, self.dtype)
-        self._shard_tokens = shard_tokens
+        self._shard_tokens, self._stop_when_full = shard_tokens, stop_when_full
+        self._read_to_end = True
         self._unsaved_tokens = 0
         self._tokenised = 0
 
@@ -137,7 +152,7 @@ class _Packer:
         self.writer = RowWriter(train, self.data.sequence_length, self.dtype, sequences)
 
     def run(self, documents: Iterable[Document], watch: Watcher) -> None:
-        """Pack all documents after those that the state already counts."""
+        """Pack the documents after those that the state already counts."""
         self._report(watch)
         for batch in _batches(self._kept(islice(documents, self.counts["read"], None))):
             wanted = [each for each in batch if not self._full() or self._is_held_out(each[0])]
@@ -148,6 +163,9 @@ class _Packer:
                 self._take(self._tokenizer.drain())
                 self._save()
             self._report(watch)
+            if self._stop_when_full and self._full() and self.held_out.offered >= self.data.held_out_sequences:
+                self._read_to_end = False
+                break
         self._take(self._tokenizer.drain())
         self._report(watch)
 
@@ -191,6 +209,7 @@ class _Packer:
             documents_read=self.counts["read"],
             duplicates=self.counts["duplicates"],
             too_short=self.counts["too_short"],
+            read_to_end=self._read_to_end,
         )
 
     def close(self) -> None:

@@ -1,0 +1,138 @@
+"""With the mask, the losses of a document in a packed row are those that it has alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModelForCausalLM as Models
+from transformers import (
+    BloomConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
+
+from velocitune_core.config import Execution, Training
+from velocitune_core.model.documents import check_document_mask, document_positions
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.io import save_model
+from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.parallel.ranks import SINGLE_RANK
+from velocitune_core.train.learner import Learner
+
+START = 0
+LENGTHS = ((5, 4, 7), (16,), (1, 1, 14), (3, 13))  # of the documents of each row, with their start token
+ROWS = torch.randint(1, 64, (len(LENGTHS), 16), generator=torch.Generator().manual_seed(3))
+for row, lengths in zip(ROWS, LENGTHS, strict=True):
+    row[torch.tensor([0, *lengths]).cumsum(0)[:-1]] = START
+ROWS[1, 0] = 9  # a row may begin in the middle of a document
+WIDTHS = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SHARP = {"vocab_size": 64, "initializer_range": 0.4, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+GROUPED = {**WIDTHS, **SHARP, "num_key_value_heads": 1, "head_dim": 8}
+SHAPES: dict[str, PreTrainedConfig] = {
+    "llama": LlamaConfig(**GROUPED),
+    "gpt2": GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=16, **SHARP),
+    "gpt_neox": GPTNeoXConfig(**WIDTHS, **SHARP),
+    "qwen3": Qwen3Config(**GROUPED),
+    "gemma2": Gemma2Config(**GROUPED, sliding_window=4, query_pre_attn_scalar=8),
+    "mistral": MistralConfig(**GROUPED, sliding_window=4),
+}
+
+UNMASKED = {
+    "bloom": BloomConfig(hidden_size=16, n_layer=2, n_head=2, **SHARP),  # ALiBi
+    "opt": OPTConfig(
+        hidden_size=16,
+        ffn_dim=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        word_embed_proj_dim=16,
+        max_position_embeddings=16,
+        init_std=0.4,
+        vocab_size=64,
+    ),
+}
+
+
+def build(config: PreTrainedConfig) -> PreTrainedModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Models.from_config(config).eval()
+
+
+def alone(model: PreTrainedModel, row: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """Nats of each prediction of a row, (15,), from the model's own logits of one document at a time."""
+    nats, first = [], 0
+    for length in lengths:
+        document, targets = row[first : first + length], row[first + 1 : first + length + 1]
+        logits = model(input_ids=document[None], use_cache=False).logits[0, : len(targets)]
+        nats.append(F.cross_entropy(logits.float(), targets, reduction="none"))
+        first += length
+    return torch.cat(nats)
+
+
+@pytest.fixture(params=["llama", "gpt2"])
+def folder(request: pytest.FixtureRequest, tiny_inputs: Path, tmp_path: Path) -> Path:
+    save_model(build(SHAPES[request.param]), load_tokenizer(str(tiny_inputs / "model")), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def learner(folder: Path, document_start: int | None) -> Learner:
+    training = {"batch_sequences": len(ROWS), "optimizer": {"learning_rate": 1e-2}, "precision": "float32"}
+    execution = Execution(micro_batch_sequences=2)
+    return Learner(
+        str(folder), Training.model_validate(training), execution, SINGLE_RANK, document_start=document_start
+    )
+
+
+def test_positions_start_again_with_each_document() -> None:
+    rows = torch.tensor([[0, 5, 6, 0, 7], [8, 0, 0, 9, 9], [3, 3, 3, 3, 3]])
+    assert document_positions(rows, 0).tolist() == [[0, 1, 2, 0, 1], [0, 0, 0, 1, 2], [0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@torch.no_grad()
+def test_a_document_has_the_losses_that_it_has_alone(name: str) -> None:
+    model = build(SHAPES[name])
+    expected = torch.stack([alone(model, row, lengths) for row, lengths in zip(ROWS, LENGTHS, strict=True)])
+    masked = NextTokenLoss(model, document_start=START)
+    torch.testing.assert_close(masked(ROWS), expected, atol=1e-5, rtol=1e-5)
+    check_document_mask(masked, START, torch.device("cpu"))
+    assert masked.document_start == START
+    across = NextTokenLoss(model)(ROWS)
+    assert (across - expected)[[0, 2, 3]].abs().max() > 0.1
+
+
+def test_training_and_evaluation_give_those_losses(folder: Path) -> None:
+    model = Models.from_pretrained(folder).eval()
+    rows = list(zip(ROWS, LENGTHS, strict=True))
+    with torch.no_grad():
+        expected = [float(alone(model, row, lengths).mean()) for row, lengths in rows]
+    held_out = {str(number): row[None].numpy().astype(np.uint16) for number, row in enumerate(ROWS)}
+    owners = np.arange(len(ROWS))
+    inside, across = learner(folder, START), learner(folder, None)
+    assert list(inside.evaluate(held_out, 3).values()) == pytest.approx(expected, abs=1e-5)
+    assert inside.gradients(ROWS, owners, len(ROWS)).domain_losses == pytest.approx(expected, abs=1e-5)
+    for found in (list(across.evaluate(held_out, 3).values()), across.gradients(ROWS, owners, len(ROWS)).domain_losses):
+        assert np.abs(np.asarray(found) - expected).max() > 0.02
+
+
+@pytest.mark.parametrize("name", UNMASKED)
+def test_a_model_that_cannot_be_masked_is_refused_with_field_and_fix(
+    name: str, tiny_inputs: Path, tmp_path: Path
+) -> None:
+    save_model(build(UNMASKED[name]), load_tokenizer(str(tiny_inputs / "model")), tmp_path / "model")
+    with pytest.raises(ModelError, match=rf"data\.document_mask: true, .* a {name} model .*; set it to false"):
+        learner(tmp_path / "model", START)
+    learner(tmp_path / "model", None)

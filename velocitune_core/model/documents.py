@@ -1,0 +1,59 @@
+"""Attention that stays inside a document, in rows that hold several: positions that start again at each document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from velocitune_core.model.folder import ModelError
+
+if TYPE_CHECKING:
+    from velocitune_core.model.loss import NextTokenLoss
+
+_ROUNDING = 1e-5  # nats
+_SHARE = 0.25  # of what an earlier document changes without the mask: a mixture of experts rounds as all its tokens do
+
+
+def document_positions(sequences: Tensor, document_start: int) -> Tensor:
+    """Return the position of each token in its document, (batch, length) like the token ids.
+
+    A document begins at every `document_start` token, and at the start of a row. transformers keeps attention inside
+    the documents of a row whose `position_ids` start again, if it is given no attention mask
+    (`transformers.masking_utils.find_packed_sequence_indices`).
+    """
+    places = torch.arange(sequences.shape[1], device=sequences.device).expand_as(sequences)
+    firsts = torch.where(sequences == document_start, places, 0).cummax(dim=1).values
+    return places - firsts
+
+
+@torch.no_grad()
+def check_document_mask(loss: NextTokenLoss, document_start: int, device: torch.device) -> None:
+    """Try on eight tokens that the losses of a document do not depend on the document before it.
+
+    Every rank of a sharded model must call. Raises ModelError for a model whose attention does not follow
+    `position_ids`: one with ALiBi or a recurrent state, and OPT.
+    """
+    vocabulary = loss.model.config.get_text_config().vocab_size
+    tokens = [token for token in range(min(vocabulary, 10)) if token != document_start]
+    second = [document_start, *tokens[:3]]
+    rows = [torch.tensor([[*first, *second]], device=device) for first in (tokens[:4], tokens[3:7])]
+
+    def changed(*, masked: bool) -> float:
+        """Return how much the first document changes the losses of the second one, in nats."""
+        loss.document_start = document_start if masked else None
+        one, other = (loss(row)[:, len(second) :] for row in rows)
+        return float((one - other).abs().max())
+
+    was_training = loss.training
+    loss.eval()
+    with torch.compiler.set_stance("force_eager"):  # compiled for this shape, the layers would be compiled twice
+        leaked, unmasked = changed(masked=True), changed(masked=False)
+    loss.train(was_training)
+    loss.document_start = document_start
+    if leaked > max(_ROUNDING, _SHARE * unmasked):
+        raise ModelError(
+            f"data.document_mask: true, and transformers cannot keep the attention of a "
+            f"{loss.model.config.model_type} model inside a document; set it to false"
+        )

@@ -1,0 +1,80 @@
+"""Whether a model folder, its tokenizer and the packed rows go together; needs neither torch nor transformers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_POSITION_LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")  # names of one setting
+_LEARNED_POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_emb\w*)\.weight$")
+
+
+@dataclass
+class Fit:
+    """What is wrong (refused) and what is doubtful (warned of), a line each: field, value, fix."""
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_length(path: str, sequence_length: int) -> Fit:
+    """Compare the length of packed rows with the positions that the model has.
+
+    A model with learned positions has no embedding beyond the last one. Rotary positions go on for ever, and training
+    on longer rows is how a context is extended, so more of them than the model has seen are only warned of.
+    """
+    config = _text_config(path)
+    limit = next((config[name] for name in _POSITION_LIMITS if isinstance(config.get(name), int)), None)
+    if limit is None or sequence_length <= limit:
+        return Fit()
+    values = f"data.sequence_length: {sequence_length}, and {path} has {limit} positions"
+    if any(_LEARNED_POSITIONS.search(name) for name in _parameters(path)):
+        return Fit(problems=[f"{values}, each with a learned embedding; set it to {limit} or less"])
+    return Fit(
+        warnings=[
+            f"{values}: the model was not trained on later ones, so its initial losses there are high; set it to "
+            f"{limit} or less, or extend the context on purpose, by rope_parameters in its config.json"
+        ]
+    )
+
+
+def check_vocabulary(path: str, largest_id: int) -> Fit:
+    """Compare the largest token id of a tokenizer with the embeddings of the model; unused embeddings are fine."""
+    rows = _text_config(path).get("vocab_size")
+    if not isinstance(rows, int) or largest_id < rows:
+        return Fit()
+    return Fit(
+        problems=[
+            f"model.path: the tokenizer of {path} has token ids up to {largest_id}, and the model has {rows} "
+            "embeddings; save the tokenizer that belongs to the model, or the model after "
+            f"resize_token_embeddings({largest_id + 1})"
+        ]
+    )
+
+
+def _text_config(path: str) -> dict[str, Any]:
+    """Return config.json, of a model of several modalities the part on text; empty if it cannot be read."""
+    try:
+        tree = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # reported by check_model_folder
+    if not isinstance(tree, dict):
+        return {}
+    text = tree.get("text_config")
+    return {**tree, **text} if isinstance(text, dict) else tree
+
+
+def _parameters(path: str) -> Iterator[str]:
+    """Yield the names of a folder's parameters, from the headers of its files; of corrupt files none."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(Path(path).glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="numpy") as opened:
+                yield from opened.keys()
+        except (OSError, SafetensorError):
+            continue
