@@ -277,7 +277,9 @@ class Trainer:
             raise TrainingError(f"the held-out losses after the last step, {self.step}, are not finite")
         if self.job.save_model:
             with self.clock("checkpointing"):
-                self.learner.save(Path(self.job.output) / "model")
+                warnings = self.learner.save(Path(self.job.output) / "model", self.job.save_dtype)
+            for warning in warnings:
+                self._warn(warning)
         result = self._result()
         if self.ranks.is_main:
             result.write(Path(self.job.output) / "result.json")
