@@ -15,6 +15,7 @@ from tasks.workspace.params_file import overridden_text, params_tree, read_param
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.folder import check_model_folder
+from velocitune_core.model.trainable import check_trainable
 from velocitune_core.recipes.embedded import EMBEDDED
 from velocitune_core.strategies import check_strategy, strategy_modules
 
@@ -73,7 +74,7 @@ def _strategy_problems_beside_others() -> list[str]:
 
 def _model_problems(params: Params) -> list[str]:
     if Path(params.model.path) != paths.BASE_MODEL:
-        return check_model_folder(params.model.path)
+        return [*check_model_folder(params.model.path), *check_trainable(params.model.path)]
     return _base_problems(params)
 
 

@@ -36,6 +36,15 @@ class Optimizer(Section):
     epsilon: Annotated[float, Field(gt=0)] = added_field(1e-8)
     weight_decay_on: DecayedParameters = added_field("matrices")  # train/optimizer.py
 
+    def text(self) -> str:
+        """Return the settings in words."""
+        decayed = self.weight_decay_on.replace("_", " ").replace("all", "all parameters")
+        return (
+            f"AdamW, peak learning rate {self.learning_rate:g}, betas {self.betas[0]:g} and {self.betas[1]:g}, epsilon "
+            f"{self.epsilon:g}, weight decay {self.weight_decay:g} on "
+            f"{decayed}, gradients clipped at norm {self.gradient_clip:g}"
+        )
+
     @field_validator("betas", mode="before")
     @classmethod
     def _from_list(cls, betas: Any) -> Any:

@@ -24,6 +24,7 @@ from velocitune_core.model.io import load_model, model_without_weights, save_mod
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.model.trainable import check_trainable, training_notes
 from velocitune_core.parallel.fsdp import fill, gathered, reshard, shard
 from velocitune_core.parallel.gathering import Gathering, device_bytes, gathers_per_step
 from velocitune_core.parallel.ranks import Ranks, to_device
@@ -196,6 +197,8 @@ class Learner:
         """
         alone, found, problem = self._ranks.world_size == 1, None, None
         try:
+            if problems := check_trainable(path):
+                raise ModelError("\n".join(problems))
             found = load_model(path) if alone or self._ranks.is_main else model_without_weights(path)
         except ModelError as error:
             problem = error
@@ -211,6 +214,7 @@ class Learner:
     def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
         """Set up a model that is to be trained: its mode, dropout and activation checkpointing."""
         model.train()  # activation checkpointing acts in this mode only
+        self.warnings += training_notes(model.config.to_dict())
         if dropped := turn_dropout_off(model):
             self.warnings.append(f"dropout of the model ({', '.join(dropped)}) is off while it is trained")
         if self._execution.activation_checkpointing:
