@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+_PRIVATE = 0o600  # of a file that is made as a temporary one, whatever the umask
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -78,9 +80,13 @@ def replacing(path: Path) -> Iterator[Path]:
 def commit(temporary: Path, path: Path) -> None:
     """Flush a finished file or folder to the disk and rename it to `path`, in the same folder.
 
+    A file inside a folder gets the permissions that the umask gives to new files, if a library has made it private, as
+    safetensors does.
+
     An older file or folder at `path` is replaced. Where two names cannot be exchanged (see `_exchange`), a folder is
     moved away before the new one takes its name, so a crash between the two renames leaves `path` absent.
     """
+    _share(temporary)
     _sync(temporary)
     if path.is_dir() and _exchange(temporary, path):
         _fsync(path.parent)
@@ -102,6 +108,13 @@ def _exchange(one: Path, other: Path) -> bool:
     if renameat2 is None:
         return False
     return renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
+def _share(folder: Path) -> None:
+    """Give private files below a folder the folder's own permissions, without those to execute."""
+    for path in folder.rglob("*") if folder.is_dir() else []:
+        if path.is_file() and not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == _PRIVATE:
+            path.chmod(stat.S_IMODE(path.parent.stat().st_mode) & 0o666)
 
 
 def _sync(path: Path) -> None:

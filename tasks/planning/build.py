@@ -9,10 +9,20 @@ import psutil
 from tasks.planning.inputs import Inputs, is_base, read_inputs
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_speed
 from tasks.planning.stages import planned_stages, settings_of_comparison
-from tasks.runs.devices import gpu_count
+from tasks.runs.devices import gpu_count, gpu_memory
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
-from velocitune_core.plan.cost import Cost, Disk, ModelShape, Speed, Stage, disk, estimate_cost, total_cost
-from velocitune_core.plan.memory import Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
+from velocitune_core.plan.cost import (
+    FLOAT32_BYTES,
+    Cost,
+    Disk,
+    ModelShape,
+    Speed,
+    Stage,
+    disk,
+    estimate_cost,
+    total_cost,
+)
+from velocitune_core.plan.memory import BFLOAT16_BYTES, Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 
 ALONE, TOGETHER = "one process", "side by side"
 
@@ -112,12 +122,24 @@ def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_b
         fit = None
         if device_bytes is not None or gpu_count():
             setting = replace(setting, logits_at_once=LOGITS_AT_ONCE_ON_GPU)
+        setting = replace(setting, gather_per_step=_gathers_per_step(params, shape, setting, device_bytes))
         if device_bytes is not None:
             fitting = fits(shape, setting, device_bytes)
             several = name != "compare"  # runs of a comparison have one process each
             fit = Fit(fitting, [] if fitting else remedies(shape, setting, device_bytes, more_processes=several))
         found.append(Footprint(name, setting, memory_of(shape, setting), fit))
     return found
+
+
+def _gathers_per_step(params: Params, shape: ModelShape, setting: Setting, device_bytes: int | None) -> bool:
+    """Return whether runs gather per step, on devices of the size that was asked about, or on this machine's."""
+    if params.execution.gather != "auto":
+        return params.execution.gather == "step"
+    from velocitune_core.parallel.gathering import gathers_per_step  # imports torch
+
+    if device_bytes is None:
+        device_bytes = gpu_memory() if gpu_count() else psutil.virtual_memory().total // setting.processes
+    return gathers_per_step(shape.parameters, BFLOAT16_BYTES if setting.bfloat16 else FLOAT32_BYTES, device_bytes)
 
 
 def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Probed], list[str]]:

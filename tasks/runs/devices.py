@@ -47,6 +47,13 @@ def gpu_count() -> int:
     return torch.cuda.device_count()
 
 
+def gpu_memory() -> int:
+    """Return the bytes of memory of the first GPU."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory
+
+
 def gpu_names() -> list[str]:
     """Return CUDA's names of the GPUs that this process sees, in torch's order; Ray, Slurm or users may restrict it."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")

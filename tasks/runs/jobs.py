@@ -157,8 +157,8 @@ def search_job(job: TrainJob, sizes: Mapping[str, int]) -> TrainJob:
 def sub_sampled(job: TrainJob, fraction: float, steps: int, evaluate_every: int) -> TrainJob:
     """Return a run of which only the losses and weights are used, on a fraction of every domain."""
     evaluation = job.evaluation.model_copy(update={"every_steps": max(1, evaluate_every)})
-    changes = {"fraction": fraction, "total_steps": steps, "evaluation": evaluation, "save_model": False}
-    return job.model_copy(update=changes)
+    changes = {"fraction": fraction, "total_steps": steps, "evaluation": evaluation}
+    return job.model_copy(update=changes | {"save_model": False, "save_dtype": "auto"})
 
 
 def _pipeline_job(
@@ -178,6 +178,7 @@ def _pipeline_job(
         training=with_precision(training),
         evaluation=params.evaluation,
         strategy=STATIC,
+        save_dtype=params.model.save_dtype,
         execution=params.execution,
     )
 

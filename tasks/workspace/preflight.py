@@ -16,6 +16,7 @@ from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
 from velocitune_core.model.folder import ModelError, check_model_folder
+from velocitune_core.model.trainable import check_trainable
 from velocitune_core.recipes.embedded import EMBEDDED
 from velocitune_core.strategies import check_strategy, strategy_modules
 
@@ -82,7 +83,7 @@ def _strategy_problems_beside_others() -> list[str]:
 
 def _model_problems(params: Params) -> list[str]:
     if Path(params.model.path) != paths.BASE_MODEL:
-        return check_model_folder(params.model.path)
+        return [*check_model_folder(params.model.path), *check_trainable(params.model.path)]
     return _base_problems(params)
 
 

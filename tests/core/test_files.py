@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from velocitune_core import files
 from velocitune_core.files import file_sha256, replacing, write_text
@@ -166,3 +169,19 @@ def test_the_only_file_of_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "a-2").touch()
     with pytest.raises(LookupError, match="a-1, a-2: keep one of them"):
         files.only_file(tmp_path, "a-*")
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_private_files_of_libraries_get_the_permissions_of_the_umask(tmp_path: Path, umask: int, expected: int) -> None:
+    """safetensors writes files that nobody else may read; those that somebody has protected stay so."""
+    before = os.umask(umask)
+    try:
+        with replacing(tmp_path / "model") as temporary:
+            (temporary / "shards").mkdir(parents=True)
+            save_file({"weight": np.zeros(2)}, temporary / "shards" / "model.safetensors")
+            assert (temporary / "shards" / "model.safetensors").stat().st_mode & 0o777 == 0o600, "or this is needless"
+            (temporary / "protected").touch(0o400)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model/shards/model.safetensors").stat().st_mode & 0o777 == expected
+    assert (tmp_path / "model/protected").stat().st_mode & 0o777 == 0o400

@@ -43,6 +43,7 @@ class ForkedRun:
         ranks: int = 1,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        program: str = PROGRAM,
     ) -> None:
         if log is None:
             descriptor, self._stderr = tempfile.mkstemp(prefix="stderr-")
@@ -50,7 +51,7 @@ class ForkedRun:
         else:
             log.touch()
             self._stderr = str(log)
-        self.args = [PROGRAM, *arguments]
+        self.args = [program, *arguments]
         common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
         self._ranks = [_start(self.args, self._stderr, common | each) for each in _environment_of_ranks(ranks)]
 

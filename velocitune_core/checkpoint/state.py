@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,11 +37,3 @@ def train_state(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> dic
         state |= {f"{OPTIMIZER}{name}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
     state[RNG] = torch.get_rng_state()
     return state
-
-
-def full_parameters(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return parameters and buffers by the model's own names, gathered on rank 0's CPU and empty on other ranks.
-
-    A collective: every rank must call.
-    """
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))  # type: ignore[return-value]

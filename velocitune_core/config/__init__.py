@@ -34,13 +34,16 @@ from velocitune_core.config.params import (
     parse_params,
 )
 from velocitune_core.config.run import (
+    DecayedParameters,
     Evaluation,
     Execution,
     Optimizer,
     Precision,
+    SaveDtype,
     Schedule,
     StrategyConfig,
     Training,
+    added_field,
     micro_batch_problem,
 )
 
@@ -55,6 +58,7 @@ __all__ = [
     "CompareRun",
     "ConfigError",
     "Data",
+    "DecayedParameters",
     "Domain",
     "Downstream",
     "Evaluation",
@@ -69,6 +73,7 @@ __all__ = [
     "Precision",
     "Proxies",
     "Resources",
+    "SaveDtype",
     "Schedule",
     "Section",
     "Source",
@@ -76,6 +81,7 @@ __all__ = [
     "Targets",
     "Tracking",
     "Training",
+    "added_field",
     "describe_problems",
     "load_params",
     "load_params_from",

@@ -14,7 +14,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
 from velocitune_core.config.credentials import without_credentials
-from velocitune_core.config.run import Evaluation, Execution, StrategyConfig, Training, micro_batch_problem
+from velocitune_core.config.run import (
+    Evaluation,
+    Execution,
+    SaveDtype,
+    StrategyConfig,
+    Training,
+    added_field,
+    micro_batch_problem,
+)
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
@@ -61,6 +69,7 @@ class Mixture(Section):
 
 class Model(Section):
     path: str = Field(min_length=1)  # a transformers folder
+    save_dtype: SaveDtype = added_field("auto")  # of the trained model's weights; training itself keeps float32
 
 
 class Base(Section):

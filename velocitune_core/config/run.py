@@ -9,6 +9,13 @@ from pydantic import Field, field_validator, model_validator
 from velocitune_core.config.base import Fraction, Positive, Section
 
 Precision = Literal["float32", "bfloat16"]
+SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]  # auto: that of the model a run starts from
+DecayedParameters = Literal["matrices", "matrices_without_embeddings", "all"]
+
+
+def added_field(default: Any) -> Any:
+    """Return a field that dumps leave out at its default: recipes from before it was added keep their identity."""
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 class Schedule(Section):
@@ -33,6 +40,17 @@ class Optimizer(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clip: Annotated[float, Field(gt=0)] = 1.0
+    epsilon: Annotated[float, Field(gt=0)] = added_field(1e-8)
+    weight_decay_on: DecayedParameters = added_field("matrices")  # train/optimizer.py
+
+    def text(self) -> str:
+        """Return the settings in words."""
+        decayed = self.weight_decay_on.replace("_", " ").replace("all", "all parameters")
+        return (
+            f"AdamW, peak learning rate {self.learning_rate:g}, betas {self.betas[0]:g} and {self.betas[1]:g}, epsilon "
+            f"{self.epsilon:g}, weight decay {self.weight_decay:g} on "
+            f"{decayed}, gradients clipped at norm {self.gradient_clip:g}"
+        )
 
     @field_validator("betas", mode="before")
     @classmethod
@@ -71,6 +89,7 @@ class Execution(Section):
     micro_batch_sequences: Positive | None = None  # per forward pass and process; None: the whole batch
     evaluation_micro_batch_sequences: Positive = 32  # held-out sequences per forward pass and process
     activation_checkpointing: bool = False  # less memory, a third more arithmetic: activations are computed twice
+    gather: Literal["auto", "layer", "step"] = "auto"  # whole parameters, of several processes: parallel/gathering.py
     compile: Literal["auto", "always", "never"] = "auto"  # torch.compile; auto: on a GPU
     log_every_steps: Positive = 5
     checkpoint_every_steps: Positive = 50

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Mapping
 from hashlib import sha256
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from velocitune_core.config import SaveDtype
 from velocitune_core.files import replacing
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.tokenizer import LOADING
@@ -13,6 +18,8 @@ from velocitune_core.model.tokenizer import LOADING
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and most callers need neither
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+STORED: Mapping[str, SaveDtype] = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # by safetensors' names
 
 
 def load_model(path: str) -> PreTrainedModel:
@@ -35,6 +42,36 @@ def load_model(path: str) -> PreTrainedModel:
         raise ModelError(f"model.path: cannot load the model of {path}: {error}") from None
 
 
+def model_without_weights(path: str) -> PreTrainedModel:
+    """Build the model that a folder describes, in float32 on the meta device: its weights take no memory.
+
+    Raises ModelError if the folder describes no causal language model.
+    """
+    import torch
+
+    try:
+        with LOADING, torch.device("meta"):
+            from transformers import AutoConfig, AutoModelForCausalLM
+
+            shape = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+            return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, trust_remote_code=False).eval()
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model.path: cannot build the model of {path}: {error}") from None
+
+
+def stored_dtype(path: str) -> SaveDtype:
+    """Return the dtype that most weights of a folder are stored in; float32 for one that a model is not saved in."""
+    from safetensors import safe_open
+
+    elements: Counter[SaveDtype] = Counter()
+    for file in Path(path).glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  (it is no dictionary)
+                part = weights.get_slice(name)
+                elements[STORED.get(part.get_dtype(), "float32")] += prod(part.get_shape())
+    return elements.most_common(1)[0][0] if elements else "float32"
+
+
 def save_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -45,14 +82,29 @@ def save_model(
 
     Args:
         state: parameters and buffers by the model's own names, written in place of the model's; None: the model's.
+            config.json names the dtype of its parameters.
     """
+    dtype = model.dtype if state is None else _dtype_of(model, state)
     if state is not None and model.config.tie_word_embeddings:  # one copy of what is tied; loading ties it again
         tied = set(getattr(model, "_tied_weights_keys", None) or {})
         state = {name: tensor for name, tensor in state.items() if name not in tied}
     _disable_progress_bars()
     with replacing(path) as temporary:
         model.save_pretrained(temporary, state_dict=state)
+        _name_dtype(temporary / "config.json", str(dtype).removeprefix("torch."))
         tokenizer.save_pretrained(temporary)
+
+
+def _dtype_of(model: PreTrainedModel, state: dict[str, torch.Tensor]) -> torch.dtype:
+    return next(state[name].dtype for name, parameter in model.named_parameters() if parameter.is_floating_point())
+
+
+def _name_dtype(config: Path, dtype: str) -> None:
+    """Let a configuration name the dtype of the weights beside it: transformers writes that of the model in memory."""
+    content = json.loads(config.read_text(encoding="utf-8"))
+    if content.get("dtype") != dtype:
+        content["dtype"] = dtype
+        config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def model_digest(path: Path) -> str:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from velocitune_core.config import LOGITS_AT_ONCE
 from velocitune_core.model.documents import document_positions
+from velocitune_core.model.head import LinearHead, linear_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,8 +21,8 @@ class NextTokenLoss(nn.Module):
     """Map token ids to the loss of each prediction of a causal language model.
 
     A batch with more than `logits_at_once` logits has them computed in chunks of tokens, and computed again in the
-    backward pass, so that no more than one chunk is in memory. This needs a plain output matrix: a model that scales
-    or caps its logits computes them itself, all at once.
+    backward pass, so that no more than one chunk is in memory. This needs a head that is an output matrix, up to scale
+    and cap: any other model computes its logits itself, all at once.
 
     With `document_start`, the id of the token that documents begin with, the predictions of a document depend on none
     of the tokens before it.
@@ -42,7 +43,7 @@ class NextTokenLoss(nn.Module):
         self.document_start = document_start
         self._logits_at_once = logits_at_once
         self._head_nats = torch.compile(_head_nats) if compile_head else _head_nats  # fused: no logits in float32
-        self._has_plain_head = _has_plain_head(model)
+        self._head = linear_head(model)
         self.train(model.training)
 
     def forward(self, sequences: Tensor) -> Tensor:
@@ -52,19 +53,19 @@ class NextTokenLoss(nn.Module):
 
     def _flat_nats(self, sequences: Tensor, targets: Tensor) -> Tensor:
         """Return nats, (predictions,) with predictions = batch · (length − 1)."""
-        if not self._has_plain_head:
+        if self._head is None:
             logits = self.model(**self._inputs(sequences)).logits[:, :-1]
             return _nats(logits.flatten(0, 1), targets)
-        head = cast(nn.Linear, self.model.get_output_embeddings())
+        matrix = cast(nn.Linear, self.model.get_output_embeddings())
         hidden = _last_hidden(self.model, self._inputs(sequences))[:, :-1].flatten(0, 1)  # (predictions, width)
-        hidden = hidden.to(head.weight.dtype)  # some models end in a norm that gives float32
-        tokens = max(1, self._logits_at_once // head.out_features)
+        hidden = hidden.to(matrix.weight.dtype)  # some models end in a norm that gives float32
+        tokens = max(1, self._logits_at_once // matrix.out_features)
         if len(hidden) <= tokens:
-            return self._head_nats(head, hidden, targets)
+            return self._head_nats(self._head, matrix, hidden, targets)
         parts = zip(hidden.split(tokens), targets.split(tokens), strict=True)
         # The head draws no random numbers, and saving the generator's state would make the host wait for the GPU.
         settings: Any = {"use_reentrant": False, "preserve_rng_state": False}
-        nats = [checkpoint(self._head_nats, head, *part, **settings) for part in parts]
+        nats = [checkpoint(self._head_nats, self._head, matrix, *part, **settings) for part in parts]
         return torch.cat(cast(list[Tensor], nats))
 
     def _inputs(self, sequences: Tensor) -> dict[str, Any]:
@@ -73,8 +74,8 @@ class NextTokenLoss(nn.Module):
         return _model_inputs(sequences) | {"position_ids": document_positions(sequences, self.document_start)}
 
 
-def _head_nats(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
-    return _nats(head(hidden), targets)
+def _head_nats(head: LinearHead, matrix: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return _nats(head.logits(matrix(hidden).float()), targets)
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
@@ -89,18 +90,3 @@ def _model_inputs(sequences: Tensor) -> dict[str, Any]:
 def _last_hidden(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     body: Any = model.base_model
     return body(**inputs).last_hidden_state
-
-
-@torch.no_grad()
-def _has_plain_head(model: PreTrainedModel) -> bool:
-    """Return whether the logits are the last hidden states times the output matrix, tried on four tokens."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return False
-    was_training = model.training
-    model.eval()
-    inputs = _model_inputs(torch.arange(4, device=head.weight.device)[None] % head.out_features)
-    expected = model(**inputs).logits
-    found = head(_last_hidden(model, inputs))
-    model.train(was_training)
-    return bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-5))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from velocitune_core.parallel.ranks import Ranks
 
@@ -48,3 +50,42 @@ def reshard(root: nn.Module) -> None:
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
+
+
+def fill(module: nn.Module, full: nn.Module | None, device: torch.device) -> None:
+    """Give a sharded module on the meta device the values of the main rank's `full` module; every rank calls.
+
+    Each rank receives one tensor at a time and keeps its shard of it. Tied parameters are tied again by the caller.
+    """
+    module.to_empty(device=device)
+    state = {} if full is None else full.state_dict()
+    set_model_state_dict(module, state, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    values = {} if full is None else dict(full.named_buffers())
+    for name, buffer in module.named_buffers():  # those that no file holds, such as the frequencies of rotary positions
+        if full is not None:
+            buffer.copy_(values[name])
+        dist.broadcast(buffer, src=0)
+
+
+def gathered(tensors: Mapping[str, Tensor], ranks: Ranks, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """Return whole tensors in the main rank's host memory, and nothing on the others; every rank calls.
+
+    One tensor after the other, so no other rank ever holds more than one of them. A tensor with two names is gathered
+    once.
+
+    Args:
+        dtype: of the floating-point tensors returned; None: their own.
+    """
+    whole: dict[str, Tensor] = {}
+    names: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        first = names.setdefault(id(tensor), name)
+        if first != name:
+            if ranks.is_main:
+                whole[name] = whole[first]
+            continue
+        full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if ranks.is_main:
+            wanted = dtype if dtype is not None and full.is_floating_point() else full.dtype
+            whole[name] = full.detach().to("cpu", wanted)
+    return whole

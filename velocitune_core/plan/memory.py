@@ -43,6 +43,7 @@ class Setting:
     bfloat16: bool = False
     activation_checkpointing: bool = False
     reference: bool = False  # a reference model is held, too
+    gather_per_step: bool = False  # several processes hold whole parameters and gradients within a step
     logits_at_once: int = LOGITS_AT_ONCE  # LOGITS_AT_ONCE_ON_GPU on a GPU
 
 
@@ -55,6 +56,7 @@ class Memory:
     moments: int
     reference: int
     gathered: int  # FSDP: unsharded parameters and gradients of the layers being computed
+    whole: int  # parameters and gradients, where they are gathered once a step; 0 where per layer
     cast_parameters: int  # bfloat16 copies
     activations: int
     logits: int
@@ -70,7 +72,7 @@ class Memory:
     @property
     def step(self) -> int:
         """Peak of a training step beside `steady`."""
-        forward = self.gathered + self.cast_parameters + self.activations + self.logits
+        forward = (self.whole or self.gathered) + self.cast_parameters + self.activations + self.logits
         return self.gradients + forward if self.accumulates else max(self.gradients, forward)
 
     @property
@@ -118,6 +120,7 @@ def memory_of(shape: ModelShape, setting: Setting) -> Memory:
         moments=MOMENTS * per_process,
         reference=per_process if setting.reference else 0,
         gathered=_gathered(shape, setting.bfloat16) if setting.processes > 1 else 0,
+        whole=(element + FLOAT32_BYTES) * shape.parameters if setting.gather_per_step and setting.processes > 1 else 0,
         cast_parameters=BFLOAT16_BYTES * shape.parameters if setting.bfloat16 and setting.processes == 1 else 0,
         activations=tokens * kept,
         logits=logits,

@@ -21,9 +21,11 @@ from velocitune_core.config import (
     Fraction,
     Name,
     Positive,
+    SaveDtype,
     Section,
     StrategyConfig,
     Training,
+    added_field,
     describe_problems,
     micro_batch_problem,
 )
@@ -51,6 +53,7 @@ class TrainJob(Section):
     reference: str | None = None  # transformers folder of a trained model that the strategy compares losses with
     reference_sha256: str = ""  # of its parameters
     save_model: bool = True
+    save_dtype: SaveDtype = added_field("auto")  # of the saved model's weights
     execution: Execution = Execution()
     threads: Positive | None = None  # per process
     start_id: str = ""  # of this start of the run, which its outcome repeats

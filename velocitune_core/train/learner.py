@@ -14,19 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from velocitune_core.checkpoint.state import RNG, full_parameters, train_state
+from velocitune_core.checkpoint.state import RNG, train_state
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
-from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Execution, Training
+from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Execution, SaveDtype, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.documents import check_document_mask
 from velocitune_core.model.folder import ModelError
-from velocitune_core.model.io import load_model, save_model
+from velocitune_core.model.io import load_model, model_without_weights, save_model, stored_dtype
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.model.trainable import check_trainable, training_notes
 from velocitune_core.parallel.agreement import together
-from velocitune_core.parallel.fsdp import reshard, shard
+from velocitune_core.parallel.fsdp import fill, gathered, reshard, shard
+from velocitune_core.parallel.gathering import Gathering, device_bytes, gathers_per_step
 from velocitune_core.parallel.ranks import Ranks, to_device
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
 from velocitune_core.train.precision import compiles, uses_bfloat16
@@ -82,13 +84,12 @@ class Learner:
         torch.manual_seed(settings.seed)
         self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
         self._document_start = document_start
-        self._model = load_model(path).train()  # activation checkpointing acts in this mode only
-        dropped = turn_dropout_off(self._model)
-        self.warnings = [f"dropout of the model ({', '.join(dropped)}) is off while it is trained"] if dropped else []
+        self._bfloat16 = uses_bfloat16(settings.precision, ranks.device)
+        self.warnings: list[str] = []
+        self._loss = self._loaded(path)
+        self._model = self._loss.model
         self.parameters = count_parameters(self._model)
-        if execution.activation_checkpointing:
-            self._model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
-        self._loss = self._placed(self._model)
+        self._gathering = Gathering(self._loss, self._gathers_per_step())
         self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = build_optimizer(self._model, settings.optimizer)
 
@@ -108,7 +109,9 @@ class Learner:
         # Rows: sequences, nats, nats in excess of the reference; summed on the device, so that the host does not wait.
         sums = torch.zeros(3, domain_count, dtype=torch.float64, device=device)
         sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64, device=device))
-        for part, owner in zip(to_device(sequences, device).split(micro), owners.split(micro), strict=True):
+        parts = to_device(sequences, device).split(micro)
+        for number, (part, owner) in enumerate(zip(parts, owners.split(micro), strict=True), start=1):
+            self._gathering.before_micro_batch(last=number == len(parts))
             tokens = self._loss(part)
             nats = tokens.sum(dim=1)
             # FSDP averages gradients over the ranks, and the sum is wanted.
@@ -148,6 +151,7 @@ class Learner:
 
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Return the held-out loss of each domain in nats per token; every rank must call."""
+        self._gathering.before_evaluation(self._ranks)
         losses = evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
         reshard(self._loss)
         return losses
@@ -163,18 +167,29 @@ class Learner:
         read_tensors(checkpoint, state, self._ranks)
         torch.set_rng_state(state[RNG])
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, dtype: SaveDtype = "auto") -> list[str]:
         """Write the model and its tokenizer as a folder that from_pretrained loads; every rank must call.
 
-        The others wait on the host, with its long timeout, while no collective of the device is open. Raises PhaseError
-        on all ranks if it cannot be written.
+        The others wait on the host, with its long timeout, while no collective of the device is open.
+
+        Args:
+            dtype: of the weights in the folder; auto: that of the weights that were loaded.
+
+        Returns what to warn of. Raises PhaseError on all ranks if the folder cannot be written.
         """
-        parameters = full_parameters(self._model)
+        warnings = []
+        wanted = stored_dtype(self._path) if dtype == "auto" else dtype
+        weights = self._model.state_dict(keep_vars=True)  # a tied one is one tensor under two names
+        whole = gathered(weights, self._ranks, getattr(torch, wanted))
+        if self._ranks.any(wanted == "float16" and not all(each.isfinite().all() for each in whole.values())):
+            warnings = ["model.save_dtype: weights are too large for float16, so the model is saved in float32"]
+            whole = gathered(weights, self._ranks)
 
         def write() -> None:
-            save_model(self._model, load_tokenizer(self._path), folder, parameters)
+            save_model(self._model, load_tokenizer(self._path), folder, whole)
 
         together(write if self._ranks.is_main else None, self._ranks)
+        return warnings
 
     def _load_reference(self, path: str) -> NextTokenLoss:
         ours, theirs = (tokenizer_digest(load_tokenizer(folder)) for folder in (self._path, path))
@@ -183,11 +198,47 @@ class Learner:
                 f"{path}: a reference model with another tokenizer than {self._path}, so their losses cannot be "
                 "compared; train the reference from the same base model"
             )
-        return self._placed(load_model(path).requires_grad_(False)).eval()
+        return self._loaded(path, trained=False).eval()
 
-    def _placed(self, model: PreTrainedModel) -> NextTokenLoss:
-        """Return the model's loss on this rank's device, compiled and sharded as configured."""
-        if self._ranks.world_size == 1:  # with more, FSDP moves one layer at a time, and never holds all of them
+    def _loaded(self, path: str, *, trained: bool = True) -> NextTokenLoss:
+        """Return the loss of a folder's model on this rank's device, compiled and sharded as configured.
+
+        Of several ranks the main one alone reads the weights, and sends each of the others its shards.
+
+        Raises ModelError on all ranks if one of them cannot load.
+        """
+        alone, found, problem = self._ranks.world_size == 1, None, None
+        try:
+            if problems := check_trainable(path):
+                raise ModelError("\n".join(problems))
+            found = load_model(path) if alone or self._ranks.is_main else model_without_weights(path)
+        except ModelError as error:
+            problem = error
+        if self._ranks.any(problem is not None) or found is None:
+            raise problem or ModelError(f"model.path: another rank cannot load the model of {path}")
+        model = found if alone else model_without_weights(path)
+        loss = self._sharded(self._prepared(model) if trained else model.requires_grad_(False))
+        if not alone:
+            fill(model, found if self._ranks.is_main else None, self._ranks.device)
+            model.tie_weights()
+        if self._document_start is not None:
+            check_document_mask(loss, self._document_start, self._ranks.device)
+            reshard(loss)
+        return loss
+
+    def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Set up a model that is to be trained: its mode, dropout and activation checkpointing."""
+        model.train()  # activation checkpointing acts in this mode only
+        self.warnings += training_notes(model.config.to_dict())
+        if dropped := turn_dropout_off(model):
+            self.warnings.append(f"dropout of the model ({', '.join(dropped)}) is off while it is trained")
+        if self._execution.activation_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        return model
+
+    def _sharded(self, model: PreTrainedModel) -> NextTokenLoss:
+        """Return the model's loss, compiled and sharded as configured."""
+        if self._ranks.world_size == 1:
             torch.nn.Module.to(model, self._ranks.device)
         compiled = compiles(self._execution.compile, self._ranks.device)
         at_once = LOGITS_AT_ONCE_ON_GPU if self._ranks.device.type == "cuda" else LOGITS_AT_ONCE
@@ -196,12 +247,18 @@ class Learner:
         if compiled:
             for layer in layers:  # one by one: they are alike, so one compilation serves all
                 layer.compile()
-        bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
-        shard(loss, layers, self._ranks, torch.bfloat16 if bfloat16 else None)
-        if self._document_start is not None:
-            check_document_mask(loss, self._document_start, self._ranks.device)
-            reshard(loss)
+        shard(loss, layers, self._ranks, torch.bfloat16 if self._bfloat16 else None)
         return loss
+
+    def _gathers_per_step(self) -> bool:
+        """Return whether parameters are gathered once a step, the same on every rank."""
+        if self._execution.gather != "auto":
+            return self._execution.gather == "step"
+        if self._ranks.world_size == 1:  # a single rank has no traffic to save
+            return False
+        element = (torch.bfloat16 if self._bfloat16 else torch.float32).itemsize
+        fits = gathers_per_step(self.parameters, element, device_bytes(self._ranks))
+        return not self._ranks.any(not fits)
 
 
 def finite(*values: float) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
-from velocitune_core.config import Optimizer
+from velocitune_core.config import DecayedParameters, Optimizer
 from velocitune_core.model.modules import trainable
 
 if TYPE_CHECKING:
@@ -15,16 +16,33 @@ if TYPE_CHECKING:
 
 def build_optimizer(model: PreTrainedModel, settings: Optimizer) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter, 2019) over the trainable parameters, without any state yet."""
-    return torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas, fused=True
-    )
+    groups = parameter_groups(model, settings.weight_decay, settings.weight_decay_on)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True)
 
 
-def parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, Any]]:
-    """Return optimizer groups in which matrices are decayed, and gains and biases are not."""
-    matrices = [parameter for parameter in trainable(model) if parameter.ndim >= 2]
-    vectors = [parameter for parameter in trainable(model) if parameter.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def parameter_groups(
+    model: PreTrainedModel, weight_decay: float, decayed: DecayedParameters = "matrices"
+) -> list[dict[str, Any]]:
+    """Return optimizer groups: the parameters that are decayed, and those that are not.
+
+    Args:
+        decayed: `matrices` are the parameters of two or more dimensions: all but gains and biases.
+            `matrices_without_embeddings` leaves out the embeddings of tokens and of learned positions; an output matrix
+            that is tied to the embedding is left out with it. `all` decays every parameter.
+    """
+    embeddings = {
+        parameter for each in model.modules() if isinstance(each, nn.Embedding) for parameter in each.parameters()
+    }
+    undecayed = embeddings if decayed == "matrices_without_embeddings" else set()
+
+    def is_decayed(parameter: nn.Parameter) -> bool:
+        return decayed == "all" or (parameter.ndim >= 2 and parameter not in undecayed)
+
+    parameters = list(trainable(model))
+    groups = [
+        {"params": [each for each in parameters if is_decayed(each)], "weight_decay": weight_decay},
+        {"params": [each for each in parameters if not is_decayed(each)], "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 

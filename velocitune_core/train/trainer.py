@@ -277,10 +277,13 @@ class Trainer:
             self._evaluate()
         if not self.trajectory.evaluated_at(self.step):
             raise TrainingError(f"the held-out losses after the last step, {self.step}, are not finite")
+        warnings: list[str] = []
         try:
             if self.job.save_model:
                 with self.clock("checkpointing"):
-                    self.learner.save(Path(self.job.output) / "model")
+                    warnings = self.learner.save(Path(self.job.output) / "model", self.job.save_dtype)
+            for warning in warnings:
+                self._warn(warning)
             result = self._result()
             together((lambda: self._write_result(result)) if self.ranks.is_main else None, self.ranks)
         except PhaseError as error:

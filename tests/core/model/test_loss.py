@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from tiny import LENGTH, VOCABULARY, llama
 from torch import Tensor
-from transformers import GraniteConfig, GraniteForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from velocitune_core.model.loss import NextTokenLoss
 
@@ -53,24 +53,6 @@ def test_with_chunks_few_logits_are_kept_for_the_backward_pass(model: LlamaForCa
 
     assert largest(NextTokenLoss(model)) == 75 * VOCABULARY
     assert largest(NextTokenLoss(model, logits_at_once=10 * VOCABULARY)) < 75 * VOCABULARY
-
-
-def test_a_model_that_scales_its_logits_computes_them_itself() -> None:
-    shape = GraniteConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=LENGTH,
-        logits_scaling=3.0,
-        pad_token_id=0,
-    )
-    model = GraniteForCausalLM(shape).eval()
-    with torch.no_grad():
-        model.lm_head.weight.mul_(40)
-    torch.testing.assert_close(NextTokenLoss(model, logits_at_once=VOCABULARY)(SEQUENCES), plain(model))
 
 
 def test_the_models_mode_is_kept(model: LlamaForCausalLM) -> None:

@@ -49,6 +49,14 @@ def test_seven_billion_parameters_over_64_processes() -> None:
     assert not found.accumulates  # one sequence each is the whole batch
 
 
+def test_gathered_once_a_step_parameters_and_gradients_are_whole() -> None:
+    setting = replace(SETTING, processes=64, bfloat16=True)
+    layer, step = memory_of(SEVEN_BILLION, setting), memory_of(SEVEN_BILLION, replace(setting, gather_per_step=True))
+    assert step.step - layer.step == (2 + 4) * 6_738_415_616 - layer.gathered
+    assert step.held_out == layer.held_out and step.steady == layer.steady
+    assert memory_of(SEVEN_BILLION, replace(SETTING, gather_per_step=True)) == memory_of(SEVEN_BILLION, SETTING)
+
+
 def test_activation_checkpointing_keeps_the_inputs_of_layers() -> None:
     found = memory_of(SEVEN_BILLION, replace(SETTING, activation_checkpointing=True))
     assert found.activations == 4096 * (32 * 4 * 4096 + 49_152)

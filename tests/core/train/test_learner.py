@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import write_architecture
+from safetensors.torch import load_file
 from tiny import LENGTH, SEQUENCES, VOCABULARY, llama, rows
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -18,7 +21,8 @@ from torch.distributed.tensor import DTensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from velocitune_core.checkpoint.store import load_checkpoint, save_checkpoint
-from velocitune_core.config import ConfigError, Execution, Training
+from velocitune_core.config import ConfigError, Execution, SaveDtype, Training
+from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks, leave_ranks
@@ -246,6 +250,58 @@ def test_dropout_is_off_in_training_and_kept_in_the_saved_configuration(tiny_inp
     learner.save(tmp_path / "saved")
     saved = json.loads((tmp_path / "saved" / "config.json").read_text())
     assert [saved[name] for name in ("resid_pdrop", "attn_pdrop", "embd_pdrop")] == [0.1, 0.1, 0.1]
+
+
+@pytest.fixture
+def in_bfloat16(tiny_inputs: Path, tmp_path: Path) -> Path:
+    """Inputs with a model that is stored in bfloat16."""
+    save_model(llama().bfloat16(), load_tokenizer(str(tiny_inputs / "model")), tmp_path / "model")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("auto", "bfloat16"), ("float32", "float32"), ("float16", "float16")])
+def test_a_model_is_saved_in_the_dtype_of_its_source_or_another(
+    in_bfloat16: Path, dtype: SaveDtype, expected: str
+) -> None:
+    """Trained in float32, rounded once when it is written, and its configuration says so."""
+    learner = learner_of(in_bfloat16)
+    train(learner)
+    before = os.umask(0o022)
+    try:
+        assert learner.save(in_bfloat16 / "saved", dtype) == []
+    finally:
+        os.umask(before)
+    file = in_bfloat16 / "saved" / "model.safetensors"
+    stored, trained = load_file(file), parameters(learner)
+    assert {each.dtype for each in stored.values()} == {getattr(torch, expected)}
+    assert all(torch.equal(each, trained[name].to(each.dtype)) for name, each in stored.items())
+    assert json.loads((in_bfloat16 / "saved" / "config.json").read_text())["dtype"] == expected
+    assert file.stat().st_mode & 0o777 == 0o644
+    if dtype == "auto":
+        assert file.stat().st_size == pytest.approx(
+            (in_bfloat16 / "model" / "model.safetensors").stat().st_size, rel=0.02
+        )
+
+
+def test_weights_too_large_for_float16_are_saved_in_float32_with_a_warning(tiny_inputs: Path, tmp_path: Path) -> None:
+    learner = learner_of(tiny_inputs)
+    with torch.no_grad():
+        learner._model.model.norm.weight[3] = 1e5
+    (warning,) = learner.save(tmp_path / "saved", "float16")
+    assert "model.save_dtype" in warning
+    assert load_file(tmp_path / "saved" / "model.safetensors")["model.norm.weight"][3] == 1e5
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == "float32"
+
+
+def test_a_model_that_asks_for_what_is_not_done_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:
+    folder = write_architecture("mixtral", tmp_path, tiny_inputs / "model")
+    folder.rename(tmp_path / "model")
+    (note,) = learner_of(tmp_path).warnings
+    assert "no router loss is added" in note
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"output_router_logits": True}))
+    with pytest.raises(ModelError, match="asks for a router loss"):
+        learner_of(tmp_path)
 
 
 def test_a_model_without_dropout_has_no_warning(tiny_inputs: Path) -> None:

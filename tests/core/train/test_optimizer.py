@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from architectures import shape_of
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from velocitune_core.checkpoint.state import train_state
 from velocitune_core.checkpoint.store import load_checkpoint, read_tensors, save_checkpoint
@@ -46,6 +48,36 @@ def test_matrices_alone_are_decayed() -> None:
     decayed, others = parameter_groups(model, 0.3)
     assert [each.shape for each in decayed["params"]] == [(3, 4), (3, 4)] and decayed["weight_decay"] == 0.3
     assert others["params"] == [model.unused.bias] and others["weight_decay"] == 0.0
+
+
+def test_embeddings_of_tokens_and_learned_positions_can_be_left_out() -> None:
+    model = AutoModelForCausalLM.from_config(shape_of("gpt2"))
+    decayed, others = parameter_groups(model, 0.3, "matrices_without_embeddings")
+    tables = {model.transformer.wte.weight, model.transformer.wpe.weight}  # the first is the output matrix too
+    assert tables <= set(others["params"]) and others["weight_decay"] == 0.0
+    matrices = {each for each in model.parameters() if each.ndim == 2}
+    assert set(decayed["params"]) == matrices - tables
+    (everything,) = parameter_groups(model, 0.3, "all")
+    assert set(everything["params"]) == set(model.parameters()) and everything["weight_decay"] == 0.3
+
+
+def test_epsilon_is_that_of_the_settings() -> None:
+    model = Experts()
+    assert optimizer_of(model).defaults["eps"] == 1e-8
+    assert optimizer_of(model, epsilon=1e-15).defaults["eps"] == 1e-15
+
+
+def test_settings_that_were_added_later_leave_the_identity_of_recipes_as_it_was() -> None:
+    assert {"epsilon", "weight_decay_on"}.isdisjoint(Optimizer(learning_rate=1e-2).model_dump())
+    chosen = Optimizer(learning_rate=1e-2, epsilon=1e-6, weight_decay_on="all").model_dump()
+    assert (chosen["epsilon"], chosen["weight_decay_on"]) == (1e-6, "all")
+
+
+def test_the_report_states_every_setting() -> None:
+    assert Optimizer(learning_rate=1.5e-3, weight_decay_on="matrices_without_embeddings").text() == (
+        "AdamW, peak learning rate 0.0015, betas 0.9 and 0.95, epsilon 1e-08, weight decay 0.1 on matrices without "
+        "embeddings, gradients clipped at norm 1"
+    )
 
 
 def test_a_checkpoint_leaves_the_state_of_a_parameter_without_gradients_as_it_is(tmp_path: Path) -> None:

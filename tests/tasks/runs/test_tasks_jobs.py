@@ -262,6 +262,18 @@ def test_another_model_is_another_job(params: Params) -> None:
     assert training_job(params, MANIFEST, INITIAL, TARGETS).fingerprint() != before
 
 
+def test_the_dtype_of_the_saved_model_is_no_matter_of_runs_that_save_none(params: Params) -> None:
+    rounded = changed(params, model={"save_dtype": "bfloat16"})
+    assert training_job(rounded, MANIFEST, INITIAL, TARGETS).save_dtype == "bfloat16"
+    before, after = (proxy_jobs(each, MANIFEST) for each in (params, rounded))
+    assert [job.fingerprint() for job in before] == [job.fingerprint() for job in after]
+
+
+def test_recipes_from_before_a_setting_was_added_keep_their_identity(params: Params) -> None:
+    recipe = training_job(params, MANIFEST, INITIAL, TARGETS).recipe()
+    assert "save_dtype" not in recipe and {"epsilon", "weight_decay_on"}.isdisjoint(recipe["training"]["optimizer"])
+
+
 def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) -> None:
     tree = params.model_dump()
     tree["base"] = {"domains": ["law"], "training": {**tree["training"], "token_budget": 32 * BATCH * LENGTH}}
@@ -283,6 +295,7 @@ HOW: list[tuple[str, dict[str, Any]]] = [  # a value for every setting that says
     ("execution", {"micro_batch_sequences": 4}),
     ("execution", {"evaluation_micro_batch_sequences": 3}),
     ("execution", {"activation_checkpointing": True}),
+    ("execution", {"gather": "layer"}),
     ("execution", {"compile": "never"}),
     ("execution", {"log_every_steps": 9}),
     ("execution", {"checkpoint_every_steps": 9}),
@@ -318,6 +331,9 @@ def test_no_setting_of_how_runs_are_computed_moves_a_run(params: Params, section
     [
         ("training", {"seed": 9}),
         ("training", {"precision": "bfloat16"}),
+        ("training", {"optimizer": {"learning_rate": 1e-3, "epsilon": 1e-6}}),
+        ("training", {"optimizer": {"learning_rate": 1e-3, "weight_decay_on": "all"}}),
+        ("model", {"save_dtype": "bfloat16"}),
         ("mixture", {"initial_domain_weights": {"law": 0.5, "code": 0.5}}),
         ("training", {"token_budget": 20 * BATCH * LENGTH}),
     ],

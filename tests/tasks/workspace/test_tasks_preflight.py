@@ -99,6 +99,15 @@ def test_all_problems_are_reported_at_once(valid: Tree, break_model: Callable[[T
     assert len(found) == 6
 
 
+def test_every_reason_why_a_model_cannot_be_trained_is_reported(valid: Tree) -> None:
+    config = {"model_type": "mixtral", "quantization_config": {"quant_method": "gptq"}}
+    config |= {"output_router_logits": True, "router_aux_loss_coef": 0.02}
+    Path("models/mine/config.json").write_text(json.dumps(config))
+    Path("models/mine/tokenizer.json").unlink()
+    found = problems(valid)
+    assert len(found) == 3 and all(line.startswith("model.path: models/mine") for line in found)
+
+
 def test_a_wrong_option_of_the_strategy_is_reported(valid: Tree) -> None:
     valid["strategy"]["options"] = {"gap_policy": "hope"}
     assert len(found := problems(valid)) == 1 and "hope" in found[0]
