@@ -16,18 +16,19 @@ from torch.distributed.tensor import DTensor
 
 from velocitune_core.checkpoint.state import RNG, full_parameters, train_state
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
-from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Execution, Training
+from velocitune_core.config import ConfigError, Execution, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import load_model, save_model
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
+from velocitune_core.model.modules import count_parameters, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
-from velocitune_core.parallel.fsdp import reshard, shard
+from velocitune_core.parallel.fsdp import reshard
 from velocitune_core.parallel.ranks import Ranks, to_device
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
-from velocitune_core.train.precision import compiles, uses_bfloat16
+from velocitune_core.train.placement import placed_loss
+from velocitune_core.train.precision import compiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -174,18 +175,8 @@ class Learner:
 
     def _placed(self, model: PreTrainedModel) -> NextTokenLoss:
         """Return the model's loss on this rank's device, compiled and sharded as configured."""
-        if self._ranks.world_size == 1:  # with more, FSDP moves one layer at a time, and never holds all of them
-            torch.nn.Module.to(model, self._ranks.device)
         compiled = compiles(self._execution.compile, self._ranks.device)
-        at_once = LOGITS_AT_ONCE_ON_GPU if self._ranks.device.type == "cuda" else LOGITS_AT_ONCE
-        loss = NextTokenLoss(model, at_once, compile_head=compiled)
-        layers = transformer_layers(model)
-        if compiled:
-            for layer in layers:  # one by one: they are alike, so one compilation serves all
-                layer.compile()
-        bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
-        shard(loss, layers, self._ranks, torch.bfloat16 if bfloat16 else None)
-        return loss
+        return placed_loss(model, self._settings.precision, self._ranks, compiled=compiled)
 
 
 def finite(*values: float) -> bool:
