@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.runs.devices import leased_device
-from tasks.runs.run_folder import finished_result, open_run_folder, record_start, run_folder
+from tasks.runs.run_folder import is_finished, open_run_folder, record_start, run_folder
 from tasks.runs.torchrun import follow, run_program, torchrun
 from tasks.runs.verify_data import check_packed
 from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
-from velocitune_core.contracts import TrainResult
-from velocitune_core.train.job import TrainJob
+from velocitune_core.contracts import EvaluationResult, TrainResult
+from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.train.stop import STOPPED
 
 if TYPE_CHECKING:
@@ -41,7 +42,19 @@ def may_be_retried(task: Task[Any, Any], run: TaskRun, state: State) -> bool:
 def run_training(
     job: TrainJob, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False
 ) -> TrainResult:
-    """Run a job to its end in a process of its own, or return the result of a finished run of the same recipe.
+    """Train, or take the result of a finished run of the same recipe. Arguments and errors are those of `run_job`."""
+    return TrainResult.read(run_job(job, resources, watchers, spread=spread) / "result.json")
+
+
+def run_evaluation(
+    job: EvaluationJob, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False
+) -> EvaluationResult:
+    """Evaluate a model, or take the result of a finished evaluation. Arguments and errors are those of `run_job`."""
+    return EvaluationResult.read(run_job(job, resources, watchers, spread=spread) / "result.json")
+
+
+def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False) -> Path:
+    """Run a job to its end in a process of its own, unless a run of the same recipe is finished; return its folder.
 
     Args:
         spread: use as many processes on as many nodes as `resources` has; else one, on one device.
@@ -50,15 +63,11 @@ def run_training(
     stopped on request, and ConfigError for packed files that differ from the manifest.
     """
     try:
-        if (result := finished_result(job)) is not None:
+        if is_finished(job):
             logger.info("%s: finished before, in %s; taking its result", job.name, run_folder(job))
             follow(run_folder(job) / "events.jsonl", 0, watchers)
-            return result
-        check_packed(
-            (Path(path), digest)
-            for files in job.domains.values()
-            for path, digest in ((files.train, files.train_sha256), (files.held_out, files.held_out_sha256))
-        )
+            return run_folder(job)
+        check_packed(job.files())
         folder = open_run_folder(job)
         with leased_device(resources, resources.processes if spread else 1) as device:
             record_start(folder, job.model_copy(update={"output": str(folder), "threads": device.threads}))
@@ -68,7 +77,7 @@ def run_training(
             watcher.close()
     if status != 0:
         _fail(folder, status)
-    return TrainResult.read(folder / "result.json")
+    return folder
 
 
 def _fail(folder: Path, status: int) -> None:
