@@ -142,11 +142,11 @@ class Evaluator:
             sets=self._measured.sums(self._nats),
             seconds=self._seconds,
         )
-        if self.ranks.is_main:
-            result.write(Path(self.job.output) / "result.json")
         losses = {name: each.loss for name, each in result.sets.items()}
         self._emit(events.Evaluated(step=len(self._nats), tokens=0, losses=losses, seconds=result.seconds))
         self._emit(events.Finished(step=len(self._nats), seconds=result.seconds))
+        if self.ranks.is_main:  # last, as it makes the evaluation finished: no event is missing then
+            result.write(Path(self.job.output) / "result.json")
         return result
 
     @property
