@@ -15,4 +15,4 @@ def initial() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(initial)
+    run_stage(initial, trains=True)

@@ -25,7 +25,7 @@ from tasks.workspace.stage_cli import run_pipeline, settle_params
 STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report, compare)}
 
 
-STAGES_WITH_RUNS = {"base", "proxies", "train", "compare"}
+STAGES_WITH_RUNS = {"base", "initial", "proxies", "train", "compare"}
 
 
 @flow(name="velocitune")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.runs.training_code import TRAINING_WINGS
+from tasks.runs.training_code import EVALUATION_WINGS, TRAINING_WINGS
 from velocitune_core.strategies import REGISTRY
 
 PROJECT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ CORE = {
     "model": "config files",
     "parallel": "",
     "checkpoint": "files parallel",
-    "evaluation": "files parallel",
+    "evaluation": "config contracts data files parallel",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
     "style": "",
@@ -57,13 +57,17 @@ FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, 
 
 FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml
 STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "train", "report", "compare")
-TRAININGS = ("base", "proxies", "train", "compare")  # these start the training program, which no import shows
+# These start the training program, which no import shows: to train, or to evaluate.
+TRAININGS = ("base", "proxies", "train", "compare")
+EVALUATIONS = ("initial",)
 
 ALL_STRATEGIES = {address.partition(":")[0] for address in REGISTRY.values()}  # no import shows these
 STATIC = {"velocitune_core.strategies.static"}
 STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC, "train": ALL_STRATEGIES, "compare": ALL_STRATEGIES}
 # What decides results in tasks/runs: jobs and how they run, token budget, precision.
-RUNS_THAT_DECIDE = {f"tasks.runs.{module}" for module in ("budget", "jobs", "launch", "resolved_precision")}
+RUNS_THAT_DECIDE = {
+    f"tasks.runs.{module}" for module in ("budget", "evaluation_jobs", "jobs", "launch", "resolved_precision")
+}
 # The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
 BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.runs.jobs
 
@@ -197,6 +201,11 @@ def test_the_identity_of_a_training_covers_the_wings_that_train() -> None:
     assert len(TRAINING_WINGS) == len(set(TRAINING_WINGS))
 
 
+def test_the_identity_of_an_evaluation_covers_the_wings_that_evaluate() -> None:
+    run = reachable({"velocitune_core.train.evaluator"}, within=("velocitune_core",))
+    assert {wing_of(module) for module in run} - {""} == set(EVALUATION_WINGS)
+
+
 def stage(name: str) -> dict[str, list[str]]:
     file = next((file for file, names in FILES.items() if name in names), "dvc.yaml")
     return yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"][name]
@@ -225,6 +234,8 @@ def run_by(name: str) -> set[str]:
     if name in TRAININGS:
         start |= {"velocitune_core.train.__main__"} | ours(imports("tasks.runs.jobs", typing_too=False))
         start |= STRATEGIES_RUN[name]
+    if name in EVALUATIONS:
+        start |= {"velocitune_core.train.evaluator"}
     return {unit(module, name) for module in reachable(start, within=("velocitune_core",)) if wing_of(module)}
 
 
@@ -258,7 +269,7 @@ def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str
         deciding.add("tasks/runs")
     outside_core = {dep for dep in watched(name) if not dep.startswith("velocitune_core/")}
     assert outside_core == {f"flows/{name}.py", *deciding}
-    assert name not in TRAININGS or "tasks/runs" in outside_core
+    assert name not in TRAININGS + EVALUATIONS or "tasks/runs" in outside_core
 
 
 def test_templates_are_watched_by_the_stage_that_fills_them() -> None:

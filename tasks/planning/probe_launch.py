@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import psutil
 
 from tasks.planning.inputs import Inputs, is_base, read_model_config
 from tasks.runs.devices import Device, gpu_count, threads_per_process
+from tasks.runs.torchrun import environment_of
 from velocitune_core.config import Params, Training
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.plan.cost import Speed, checkpoint_bytes
@@ -134,7 +134,7 @@ def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "velocitune_core.plan.probe"]
     device = Device((0,) if gpu_count() and processes == 1 else (), probe.threads)
-    environment = {**os.environ, **device.environment, "HF_HUB_OFFLINE": "1"}
+    environment = environment_of(device)
     for folder in folders:
         folder.mkdir()
         (folder / "probe.json").write_text(probe.model_dump_json(), encoding="utf-8")

@@ -37,7 +37,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         job = base_job(params, Path(), domains, Path(), UNHASHED)
         held_out_of_base = sum(domain.held_out.sequences for domain in domains.values())
         stages.append(Stage("base", (planned_run(job, length, held_out_of_base),)))
-    initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out, process=False)
+    initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out)
     stages.append(Stage("initial", (initial,)))
     stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
     if not compare:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tasks.runs.devices import leased_device
-from tasks.runs.run_folder import alone_in_run_folder, finished_result, open_run_folder, record_start, run_folder
+from tasks.runs.run_folder import alone_in_run_folder, is_finished, open_run_folder, record_start, run_folder
 from tasks.runs.torchrun import follow, run_program, torchrun
 from tasks.runs.verify_data import check_packed
 from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
-from velocitune_core.contracts import TrainResult
-from velocitune_core.train.job import TrainJob
+from velocitune_core.contracts import EvaluationResult, TrainResult
+from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.train.outcome import End, read_outcome
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
 
@@ -48,7 +49,19 @@ def may_be_retried(task: Task[Any, Any], run: TaskRun, state: State) -> bool:
 def run_training(
     job: TrainJob, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False
 ) -> TrainResult:
-    """Run a job to its end in a process of its own, or return the result of a finished run of the same recipe.
+    """Train, or take the result of a finished run of the same recipe. Arguments and errors are those of `run_job`."""
+    return TrainResult.read(run_job(job, resources, watchers, spread=spread) / "result.json")
+
+
+def run_evaluation(
+    job: EvaluationJob, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False
+) -> EvaluationResult:
+    """Evaluate a model, or take the result of a finished evaluation. Arguments and errors are those of `run_job`."""
+    return EvaluationResult.read(run_job(job, resources, watchers, spread=spread) / "result.json")
+
+
+def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False) -> Path:
+    """Run a job to its end in a process of its own, unless a run of the same recipe is finished; return its folder.
 
     If a process still runs in the job's folder, as one whose launcher was killed, its end is waited for.
 
@@ -61,16 +74,12 @@ def run_training(
     """
     start_id, seconds = uuid4().hex, job.execution.shutdown_seconds
     try:
-        if (result := finished_result(job)) is not None:
-            return _taken(job, result, watchers)
+        if is_finished(job):
+            return _taken(job, watchers)
         with alone_in_run_folder(job):
-            if (result := finished_result(job)) is not None:  # by the process that was waited for
-                return _taken(job, result, watchers)
-            check_packed(
-                (Path(path), digest)
-                for files in job.domains.values()
-                for path, digest in ((files.train, files.train_sha256), (files.held_out, files.held_out_sha256))
-            )
+            if is_finished(job):  # by the process that was waited for
+                return _taken(job, watchers)
+            check_packed(job.files())
             folder = open_run_folder(job)
         with leased_device(resources, resources.processes if spread else 1) as device:
             start = {"output": str(folder), "threads": device.threads, "start_id": start_id}
@@ -82,7 +91,7 @@ def run_training(
             watcher.close()
     if (ended := end_of(folder, start_id, status)) != "finished":
         raise _error(folder, ended, status)
-    return TrainResult.read(folder / "result.json")
+    return folder
 
 
 def end_of(folder: Path, start_id: str, status: int) -> End:
@@ -94,11 +103,11 @@ def end_of(folder: Path, start_id: str, status: int) -> End:
     return ends.get(status, "failed")
 
 
-def _taken(job: TrainJob, result: TrainResult, watchers: Sequence[Watcher]) -> TrainResult:
-    """Show the watchers a finished run, and return its result."""
+def _taken(job: Job, watchers: Sequence[Watcher]) -> Path:
+    """Show the watchers a finished run, and return its folder."""
     logger.info("%s: finished before, in %s; taking its result", job.name, run_folder(job))
     follow(run_folder(job) / "events.jsonl", 0, watchers)
-    return result
+    return run_folder(job)
 
 
 def _error(folder: Path, ended: End, status: int) -> TrainingFailedError:

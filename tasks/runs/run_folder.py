@@ -20,14 +20,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.runs.training_code import changed_files, training_code
+from tasks.runs.training_code import changed_files, code_of
 from tasks.workspace import paths
 from tasks.workspace.fresh import fresh_since
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
 from velocitune_core.train.extension import common_steps
-from velocitune_core.train.job import TrainJob, differences, recipe_of
+from velocitune_core.train.job import Job, TrainJob, differences, recipe_of
 from velocitune_core.train.run_lock import alone_in
 from velocitune_core.train.timeline import timeline
 
@@ -44,31 +44,31 @@ class Code(BaseModel):
     files: dict[str, str]  # path → SHA-256, of the last start
 
 
-def run_folder(job: TrainJob) -> Path:
+def run_folder(job: Job) -> Path:
     """Return where a job runs: another recipe has another folder, another way of executing it has the same."""
     return paths.RUNS / f"{job.name}-{job.fingerprint()[:KEY_LENGTH]}"
 
 
-def finished_result(job: TrainJob) -> TrainResult | None:
-    """Return the result of a finished run of this recipe, if the code that trains is the code that made it.
-
-    Raises ContractError for a result that cannot be read.
-    """
+def is_finished(job: Job) -> bool:
+    """Return whether a run of this recipe has its result, and the code of the run is the code that made it."""
     folder = run_folder(job)
-    if not (folder / "result.json").exists() or _must_start_over(folder, job):
-        return None
-    return TrainResult.read(folder / "result.json")
+    return (folder / "result.json").exists() and not _must_start_over(folder, job)
+
+
+def finished_result(job: TrainJob) -> TrainResult | None:
+    """Return the result of a finished training, if it may be used. Raises ContractError if it cannot be read."""
+    return TrainResult.read(run_folder(job) / "result.json") if is_finished(job) else None
 
 
 @contextmanager
-def alone_in_run_folder(job: TrainJob) -> Iterator[None]:
+def alone_in_run_folder(job: Job) -> Iterator[None]:
     """Hold the folder of a job, if it exists, after waiting for the end of a process that still runs in it."""
     folder = run_folder(job)
     with alone_in(folder, logger.warning) if folder.exists() else nullcontext():
         yield
 
 
-def open_run_folder(job: TrainJob) -> Path:
+def open_run_folder(job: Job) -> Path:
     """Return the folder of an unfinished run, made ready: continued, extended from a shorter run, or empty.
 
     What the run is continued from is logged, with the files of the code and the fields of the recipe that changed.
@@ -76,10 +76,10 @@ def open_run_folder(job: TrainJob) -> Path:
     folder = run_folder(job)
     if folder.exists() and _must_start_over(folder, job):
         _move_aside(folder, job)
-    if not _checkpoints(folder):
+    if isinstance(job, TrainJob) and not _checkpoints(folder):
         _compare_with_siblings(folder, job)
     code = _read_code(folder)
-    if code is not None and (changed := changed_files(code.files, training_code(job.strategy.name))):
+    if code is not None and (changed := changed_files(code.files, code_of(job))):
         logger.warning(
             "%s: goes on in %s under other code than it was started with; changed: %s; --fresh starts it over",
             job.name,
@@ -89,32 +89,32 @@ def open_run_folder(job: TrainJob) -> Path:
     return folder
 
 
-def record_start(folder: Path, job: TrainJob) -> None:
+def record_start(folder: Path, job: Job) -> None:
     """Write job.json and code.json."""
     write_text(folder / "job.json", job.model_dump_json(indent=2))
     earlier = _read_code(folder)
     # A worker's clock may be behind that of the command that gave --fresh.
     started = max(time.time(), fresh_since() or 0.0) if earlier is None else earlier.started
-    code = Code(started=started, files=training_code(job.strategy.name))
+    code = Code(started=started, files=code_of(job))
     write_text(folder / "code.json", code.model_dump_json(indent=1))
 
 
-def _must_start_over(folder: Path, job: TrainJob) -> bool:
+def _must_start_over(folder: Path, job: Job) -> bool:
     """Whether what a folder holds is not to be used: made before --fresh, or finished by other code."""
     code, since = _read_code(folder), fresh_since()
     if since is not None and (code is None or code.started < since):
         return True
     if not (folder / "result.json").exists():
         return False
-    return code is None or bool(changed_files(code.files, training_code(job.strategy.name)))
+    return code is None or bool(changed_files(code.files, code_of(job)))
 
 
-def _move_aside(folder: Path, job: TrainJob) -> None:
+def _move_aside(folder: Path, job: Job) -> None:
     REPLACED.mkdir(parents=True, exist_ok=True)
     names = (REPLACED / f"{folder.name}-{number}" for number in count())
     aside = next(name for name in names if not name.exists())
     code = _read_code(folder)
-    changed = [] if code is None else changed_files(code.files, training_code(job.strategy.name))
+    changed = [] if code is None else changed_files(code.files, code_of(job))
     why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
     logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
     folder.rename(aside)
@@ -175,7 +175,7 @@ def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> 
 
 def _is_of_this_code(folder: Path, job: TrainJob) -> bool:
     code = _read_code(folder)
-    return code is not None and not changed_files(code.files, training_code(job.strategy.name))
+    return code is not None and not changed_files(code.files, code_of(job))
 
 
 def _extend(folder: Path, checkpoints: list[Path], job: TrainJob) -> None:

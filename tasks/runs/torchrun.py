@@ -18,6 +18,10 @@ from velocitune_core.train.events import read_events_from
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_POLLS = 0.5
 SECONDS_FOR_TORCHRUN = 15.0  # to end after its workers
+OF_OTHER_RANKS = {  # variables of a process group: of another launcher, such as the shell of a cluster's job
+    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK",
+    "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
+}  # fmt: skip
 
 
 def torchrun(resources: Resources, run: str, shutdown_seconds: int) -> list[str]:
@@ -49,7 +53,7 @@ def run_program(
         join = " ".join(["python", *launcher, *program])
         logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
     command = [sys.executable, *launcher, *program, "--parent", str(os.getpid())]
-    environment = {**os.environ, **device.environment, "HF_HUB_OFFLINE": "1"}
+    environment = environment_of(device)
     with (folder / "log.txt").open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
@@ -62,6 +66,20 @@ def run_program(
             time.sleep(SECONDS_BETWEEN_POLLS)
     finally:
         _stop(process, shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0))
+
+
+def environment_of(device: Device) -> dict[str, str]:
+    """Return the environment of the training program on a device.
+
+    Variables of a process group that this process inherited are left out, or a single process would wait for ranks that
+    nobody starts. `torchrun` sets its own for the processes that `resources` asks for.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OF_OTHER_RANKS and not name.startswith("TORCHELASTIC_")
+    }
+    return {**inherited, **device.environment, "HF_HUB_OFFLINE": "1"}
 
 
 def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:

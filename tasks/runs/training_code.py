@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import resolve_name
 from pathlib import Path
 
 import velocitune_core
+from velocitune_core.evaluation.evaluation_job import EvaluationJob
 from velocitune_core.strategies import strategy_modules
+from velocitune_core.train.job import Job
 
 TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
     "checkpoint", "config", "contracts", "data", "evaluation", "files", "mixture", "model", "parallel", "train",
     "velocity",
 )  # fmt: skip
+EVALUATION_WINGS = ("config", "contracts", "data", "evaluation", "files", "model", "parallel", "train")
+
+
+def code_of(job: Job) -> dict[str, str]:
+    """Return the SHA-256 of each file that a job executes, by its path."""
+    return _digests(_files(EVALUATION_WINGS)) if isinstance(job, EvaluationJob) else training_code(job.strategy.name)
 
 
 def training_code(strategy: str) -> dict[str, str]:
@@ -28,10 +36,7 @@ def training_code(strategy: str) -> dict[str, str]:
     Of the strategies these are the files of its class and base classes, and those in the working folder that they
     import. Another strategy may change, or be added, without a run of this one being made by other code.
     """
-    root = Path(str(velocitune_core.__file__)).parent
-    files = [file for wing in TRAINING_WINGS for file in [root / f"{wing}.py", *(root / wing).rglob("*.py")]]
-    files += [root / "strategies/base.py", *_strategy_files(strategy)]
-    return {_name(file, root): _digest_of(file) for file in sorted(set(files)) if file.exists()}
+    return _digests([*_files(TRAINING_WINGS), _root() / "strategies/base.py", *_strategy_files(strategy)])
 
 
 def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -46,6 +51,18 @@ def code_digest(source: str) -> str:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [each for each in node.body if not _is_text(each)]
     return sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _root() -> Path:
+    return Path(str(velocitune_core.__file__)).parent
+
+
+def _files(wings: Iterable[str]) -> list[Path]:
+    return [file for wing in wings for file in [_root() / f"{wing}.py", *(_root() / wing).rglob("*.py")]]
+
+
+def _digests(files: Iterable[Path]) -> dict[str, str]:
+    return {_name(file, _root()): _digest_of(file) for file in sorted(set(files)) if file.exists()}
 
 
 def _strategy_files(strategy: str) -> set[Path]:

@@ -15,7 +15,7 @@ from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
-from tasks.stages.downstream import Questions, evaluate_downstream
+from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
@@ -25,7 +25,7 @@ from tasks.workspace import paths
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
-from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Questions, Targets, TrainResult
 from velocitune_core.files import replacing
 from velocitune_core.report.comparison_page import comparison_figures, render_comparison
 from velocitune_core.report.html import save_png
@@ -103,13 +103,13 @@ def train_compared(
         search_tokens=search.tokens,
         search_seconds=search.seconds,
         uses_targets=uses_targets,
-        downstream=_downstream(run_folder(job) / "model", questions, params),
+        downstream=_downstream(run_folder(job) / "model", questions, params, f"{job.name}-downstream"),
     )
 
 
-def _downstream(model: Path, questions: Questions | None, params: Params) -> dict[str, float]:
-    """Return bits per byte by family of tasks; nothing without questions."""
-    return {} if questions is None else evaluate_downstream.fn(model, questions, params).families
+def _downstream(model: Path, questions: Questions | None, params: Params, name: str) -> dict[str, float]:
+    """Return bits per byte by family of tasks, measured in a run of that name; nothing without questions."""
+    return {} if questions is None else evaluate_downstream.fn(model, questions, params, name, spread=False).families
 
 
 @task(name="write comparison")

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from threading import Lock
 
 from prefect import task
 
-from tasks.runs.devices import leased_device
+from tasks.runs.evaluation_jobs import questions_job
+from tasks.runs.launch import run_evaluation
 from tasks.views.prefect_artifacts import publish_table
-from tasks.views.terminal import print_table
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
+from tasks.workspace.fresh import starting_over
 from tasks.workspace.preflight import checked_params
-from tasks.workspace.stage_cli import command_line, parse, run_flow
+from tasks.workspace.stage_cli import add_fresh, command_line, parse, run_flow
 from velocitune_core.config import Params
-from velocitune_core.contracts import DownstreamResult, DownstreamScores, DownstreamTask, Manifest
+from velocitune_core.contracts import (
+    DownstreamResult,
+    DownstreamScores,
+    DownstreamTask,
+    Manifest,
+    MeasuredSet,
+    Question,
+    Questions,
+    TaskQuestions,
+)
 from velocitune_core.data.sources import MalformedRows, read_documents
-from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Families, read_families, sample_evenly
+from velocitune_core.evaluation.benchmark_tasks import DownstreamError, Instance, read_families, sample_evenly
 from velocitune_core.evaluation.contamination import without_overlap
+from velocitune_core.files import write_text
 from velocitune_core.model.folder import check_model_folder
-from velocitune_core.model.io import load_model
-from velocitune_core.model.tokenizer import load_tokenizer
-
-if TYPE_CHECKING:  # these import torch, which takes seconds
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-    from velocitune_core.evaluation.bits_per_byte import Score
 
 logger = logging.getLogger(__name__)
 RESULT = Path("results/downstream.json")
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The questions that every model is evaluated on, and how many of each task were excluded before sampling."""
-
-    families: Families
-    excluded: dict[str, int]
+QUESTIONS = paths.RUNS / "questions"  # samples, by their hash
+KEY_LENGTH = 12  # of the hash, in hexadecimal digits
+_writing = Lock()  # runs of a comparison ask for the same file
 
 
 def check_models(folders: Iterable[Path]) -> None:
@@ -67,52 +67,44 @@ def sample_questions(params: Params, archives: Path = paths.ARCHIVES) -> Questio
     clean, shared = without_overlap(families, _documents(params))
     for identifier, words in shared.items():
         logger.info("excluded %s: %r is in a training document too", identifier, words)
-    excluded = {
-        name: len(found) - len(clean[family][name])
-        for family, tasks in families.items()
-        for name, found in tasks.items()
-    }
-    sampled = {
-        family: {name: sample_evenly(found, params.downstream.instances) for name, found in tasks.items()}
-        for family, tasks in clean.items()
-    }
-    return Questions(sampled, excluded)
+    return Questions(
+        families={
+            family: {name: _sampled(clean[family][name], len(found), params) for name, found in tasks.items()}
+            for family, tasks in families.items()
+        }
+    )
 
 
 @task(name="evaluate downstream")
-def evaluate_downstream(model_folder: Path, questions: Questions, params: Params) -> DownstreamScores:
-    """Evaluate one model, in float32 so that the values are the same on every machine.
+def evaluate_downstream(
+    model_folder: Path, questions: Questions, params: Params, name: str = "downstream", *, spread: bool = True
+) -> DownstreamScores:
+    """Evaluate one model, in the precision of the training.
 
-    It waits for a device of its own, so do not call it while holding one. Raises DownstreamError for a folder that
-    lacks files, a tokenizer of another model, or parameters that are not finite; ModelError for files that cannot be
-    loaded.
+    It waits for a device of its own, so do not call it while holding one.
+
+    Args:
+        name: of the run.
+        spread: use as many processes of one node as `resources` has; else one, on one device.
+
+    Raises DownstreamError for a folder that lacks files, and TrainingFailedError with the end of the log for a
+    tokenizer of another model, parameters that are not finite, or files that cannot be loaded.
     """
-    import torch
-
-    from velocitune_core.evaluation.bits_per_byte import context_window, encode, score
-
     check_models([model_folder])
-    start = time.perf_counter()
-    with leased_device(params.resources) as leased:
-        device = torch.device("cuda", leased.gpus[0]) if leased.gpus else torch.device("cpu")
-        model, tokenizer = _load(str(model_folder))
-        window = context_window(model.config, params.downstream.context_tokens)
-        encoded = {
-            name: [encode(each, tokenizer, window) for each in found]
-            for tasks in questions.families.values()
-            for name, found in tasks.items()
-        }
-        torch.nn.Module.to(model, device)
-        scores = score(model, encoded, batch_tokens=params.resources.downstream_batch_tokens, device=device)
+    job = questions_job(params, _written(questions), name, model_folder)
+    resources = params.resources.model_copy(update={"nodes": 1})
+    result = run_evaluation(job, resources, [TerminalWatcher(), PrefectWatcher(job.name)], spread=spread)
+    assert result.context_tokens is not None
     tasks = {
-        family: {name: _result(scores[name], questions.excluded[name]) for name in found}
+        family: {name: _result(result.sets[name], task.excluded) for name, task in found.items()}
         for family, found in questions.families.items()
     }
     return DownstreamScores(
-        context_tokens=window,
+        precision=result.precision,
+        context_tokens=result.context_tokens,
         families={family: mean(each.bits_per_byte for each in found.values()) for family, found in tasks.items()},
         tasks=tasks,
-        seconds=time.perf_counter() - start,
+        seconds=result.seconds,
     )
 
 
@@ -152,13 +144,16 @@ def run_downstream(downstream: Callable[[list[Path]], object], arguments: Sequen
     parser.add_argument(
         "models", metavar="MODEL_FOLDER", nargs="*", type=Path, help="default: models/base models/trained"
     )
-    folders = parse(parser, arguments).models or [paths.BASE_MODEL, paths.TRAINED_MODEL]
+    add_fresh(parser)
+    given = parse(parser, arguments)
+    folders = given.models or [paths.BASE_MODEL, paths.TRAINED_MODEL]
 
     def check() -> None:
         checked_params()
         check_models(folders)
 
-    run_flow(lambda: downstream(folders), check)
+    with starting_over(given.fresh):
+        run_flow(lambda: downstream(folders), check)
 
 
 def _documents(params: Params) -> Iterator[str]:
@@ -174,25 +169,33 @@ def _documents(params: Params) -> Iterator[str]:
             yield document.text
 
 
-def _load(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    tokenizer, model = load_tokenizer(folder), load_model(folder)
-    embeddings: Any = model.get_input_embeddings()
-    largest, rows = max(tokenizer.get_vocab().values()), embeddings.weight.shape[0]
-    if largest >= rows:
-        raise DownstreamError(
-            f"model folder: the tokenizer of {folder} has the token id {largest}, and the model embeds only {rows} "
-            "tokens; save the tokenizer that belongs to the model beside it"
-        )
-    return model, tokenizer
+def _sampled(clean: Sequence[Instance], found: int, params: Params) -> TaskQuestions:
+    """Return the sample of one task: of the `clean` questions among those that were found."""
+    sample = sample_evenly(clean, params.downstream.instances)
+    return TaskQuestions(
+        excluded=found - len(clean),
+        questions=[Question(identifier=e.identifier, context=e.context, continuation=e.continuation) for e in sample],
+    )
 
 
-def _result(score: Score, excluded: int) -> DownstreamTask:
+def _written(questions: Questions) -> Path:
+    """Return the file of a sample, which the training program reads; written once."""
+    text = questions.model_dump_json()
+    path = QUESTIONS / f"{sha256(text.encode()).hexdigest()[:KEY_LENGTH]}.json"
+    with _writing:
+        if not path.exists():
+            write_text(path, text)
+    return path
+
+
+def _result(measured: MeasuredSet, excluded: int) -> DownstreamTask:
+    assert measured.bytes is not None
     return DownstreamTask(
-        instances=score.instances,
+        instances=measured.sequences,
         excluded=excluded,
-        shortened=score.shortened,
-        tokens=score.tokens,
-        bytes=score.bytes,
-        nats=score.nats,
-        bits_per_byte=score.bits_per_byte,
+        shortened=measured.shortened,
+        tokens=measured.tokens,
+        bytes=measured.bytes,
+        nats=measured.nats,
+        bits_per_byte=measured.bits_per_byte,
     )

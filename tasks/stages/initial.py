@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 
 from prefect import task
 
-from tasks.runs.devices import leased_device
-from tasks.runs.resolved_precision import resolve_precision
-from tasks.runs.verify_data import check_packed
+from tasks.runs.evaluation_jobs import held_out_job
+from tasks.runs.launch import run_evaluation
+from tasks.views.prefect_progress import PrefectWatcher
+from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest
@@ -16,23 +17,19 @@ from velocitune_core.contracts import InitialLosses, Manifest
 
 @task(name="evaluate base model")
 def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
-    """Write results/initial.json: held-out losses in nats per token, in the training's precision and batch size."""
-    from velocitune_core.data.dataset import load_split
-    from velocitune_core.parallel.ranks import join_ranks
-    from velocitune_core.train.learner import Learner
+    """Write results/initial.json: held-out losses in nats per token, in the training's precision.
 
-    start = time.perf_counter()
-    splits = [domain.held_out for domain in manifest.domains.values()]
-    check_packed((paths.PREPARED / split.file, split.sha256) for split in splits)
-    held_out = {name: load_split(paths.PREPARED / domain.held_out.file) for name, domain in manifest.domains.items()}
-    with leased_device(params.resources):
-        precision = resolve_precision(params.training)
-        training = params.training.model_copy(update={"precision": precision})
-        start_token = manifest.documents.attention_start
-        learner = Learner(params.model.path, training, params.execution, join_ranks(), document_start=start_token)
-        losses = learner.evaluate(held_out, params.execution.evaluation_micro_batch_sequences)
-    tokens = {name: rows.shape[0] * (rows.shape[1] - 1) for name, rows in held_out.items()}
-    seconds = time.perf_counter() - start
-    initial = InitialLosses(precision=precision, losses=losses, tokens=tokens, seconds=seconds)
+    The training program evaluates, in as many processes of one node as `resources` has, so that a model which needs
+    several devices is sharded over them.
+    """
+    job = held_out_job(params, manifest, "initial", Path(params.model.path))
+    resources = params.resources.model_copy(update={"nodes": 1})
+    result = run_evaluation(job, resources, [TerminalWatcher(), PrefectWatcher(job.name)], spread=True)
+    initial = InitialLosses(
+        precision=result.precision,
+        losses={name: each.loss for name, each in result.sets.items()},
+        tokens={name: each.tokens for name, each in result.sets.items()},
+        seconds=result.seconds,
+    )
     initial.write(paths.INITIAL)
     return initial

@@ -18,14 +18,17 @@ class PrefectWatcher:
     def __init__(self, name: str) -> None:
         self._name = name
         self._artifact: object = None
-        self._total_steps = 0  # unknown before the run has started
+        self._total_steps = 0  # or rows of an evaluation; unknown before the run has started
         self._step = 0
+        self._unit = "steps"
         self._next_update = 0.0
         self._failing = False
 
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.Started):
             self._total_steps = event.total_steps
+        elif isinstance(event, events.EvaluationStarted):
+            self._total_steps, self._unit = event.rows, "sequences"
         self._step = event.step
 
     def flush(self) -> None:
@@ -45,7 +48,7 @@ class PrefectWatcher:
         try:
             if self._artifact is None:
                 key = f"progress-{self._name}".lower().replace("_", "-")
-                description = f"{self._name}: percent of {self._total_steps} steps"
+                description = f"{self._name}: percent of {self._total_steps} {self._unit}"
                 self._artifact = create_progress_artifact(percent, key=key, description=description)
             else:
                 update_progress_artifact(self._artifact, progress=percent)  # pyrefly: ignore

@@ -6,10 +6,12 @@ All losses are held-out losses in nats per token.
 from velocitune_core.contracts.comparison_result import ComparedRun, Comparison
 from velocitune_core.contracts.contract import Contract, ContractError, Part
 from velocitune_core.contracts.downstream_result import DownstreamResult, DownstreamScores, DownstreamTask
+from velocitune_core.contracts.evaluation_result import EvaluationResult, MeasuredSet
 from velocitune_core.contracts.initial_losses import InitialLosses
 from velocitune_core.contracts.losses import Losses, LossPoint
 from velocitune_core.contracts.manifest import Border, DocumentBorders, DomainFiles, DomainManifest, Manifest, Split
 from velocitune_core.contracts.proxy_result import ProxyResult
+from velocitune_core.contracts.questions import Question, Questions, TaskQuestions
 from velocitune_core.contracts.target_losses import DomainTarget, Evidence, Flag, Law, OtherLaw, Targets
 from velocitune_core.contracts.train_result import Timings, TrainResult, WeightPoint
 
@@ -26,6 +28,7 @@ __all__ = [
     "DownstreamResult",
     "DownstreamScores",
     "DownstreamTask",
+    "EvaluationResult",
     "Evidence",
     "Flag",
     "InitialLosses",
@@ -33,11 +36,15 @@ __all__ = [
     "LossPoint",
     "Losses",
     "Manifest",
+    "MeasuredSet",
     "OtherLaw",
     "Part",
     "ProxyResult",
+    "Question",
+    "Questions",
     "Split",
     "Targets",
+    "TaskQuestions",
     "Timings",
     "TrainResult",
     "WeightPoint",

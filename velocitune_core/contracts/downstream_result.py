@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
+from velocitune_core.config import Precision
 from velocitune_core.contracts.contract import Contract, Part
 
 
@@ -24,6 +25,7 @@ class DownstreamTask(Part):
 class DownstreamScores(Part):
     """Scores of one model."""
 
+    precision: Precision  # of matrix products
     context_tokens: int  # maximum length of an instance
     families: dict[str, FiniteFloat]  # bits per byte: unweighted mean over the family's tasks
     tasks: dict[str, dict[str, DownstreamTask]]  # family → task

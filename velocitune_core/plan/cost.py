@@ -56,7 +56,6 @@ class Run:
     checkpoints_kept: int = 0  # of one run at its end
     reference: bool = False  # a reference model evaluates every batch
     saves_model: bool = False
-    process: bool = True  # has a process of its own, which takes time to start
 
     @property
     def tokens(self) -> int:
@@ -162,7 +161,7 @@ def run_seconds(run: Run, speed: Speed) -> float:
     """Return the seconds of one run. A reference model adds a forward pass, a third of a step."""
     passes = 1 + (1 / PASSES_OF_A_STEP if run.reference else 0)
     return (
-        (speed.start if run.process else 0.0)
+        speed.start
         + run.steps * run.batch_sequences * speed.step_per_sequence * passes
         + run.evaluations * run.evaluated_sequences * speed.evaluation_per_sequence
         + run.checkpoints * (speed.checkpoint or 0.0)

@@ -1,8 +1,10 @@
 """The training program: `python -m velocitune_core.train job.json`, or the same under `torchrun -m`.
 
-Resumes from the newest valid checkpoint in the job's output folder, once no other process runs in it. Exit status: 0
-finished, 75 stopped on request after saving (start it again to resume), 2 the job or its data cannot work, 1 any other
-failure. `torchrun` turns the last three into 1; outcome.json in the output folder tells them apart.
+The job is a training or an evaluation. Once no other process runs in the job's output folder, a training resumes from
+the newest valid checkpoint there, and an evaluation measures what its event file lacks.
+
+Exit status: 0 finished, 75 stopped on request after saving (start it again to resume), 2 the job or its data cannot
+work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json in the output folder tells them apart.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from velocitune_core.train.stop import REFUSED, StopRequest
 def main() -> int:
     """Parse the command line and run the job; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m velocitune_core.train", description=__doc__)
-    parser.add_argument("job", type=Path, help="JSON file of a TrainJob")
+    parser.add_argument("job", type=Path, help="JSON file of a TrainJob or an EvaluationJob")
     parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save once it has exited")
     parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")
     arguments = parser.parse_args()

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from velocitune_core.evaluation.evaluation_job import EvaluationJob
 from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.events import EventFile, Listener
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.job import Job
 from velocitune_core.train.outcome import FILE, End, read_outcome, write_outcome
 from velocitune_core.train.progress_bar import ProgressBar
 from velocitune_core.train.run_lock import SECONDS_BETWEEN_TRIES, RunLock
-from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
-from velocitune_core.train.trainer import Interrupted, Trainer
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, Interrupted
 
 
-def run_attempt(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool = False) -> int:
+def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool = False) -> int:
     """Run a job as far as it goes and return the exit status; every rank must call.
 
     Waits while another process runs in the folder, and leaves the result alone if that one has finished the same job.
@@ -31,14 +31,14 @@ def run_attempt(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool], ac
         return _end(job, "stopped", stop)
 
 
-def _attempt(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool) -> int:
+def _attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool) -> int:
     """Run a job in a folder that is held, and write how it ended before another process may enter."""
     try:
         if _is_finished(job, ranks):
             sys.stderr.write(f"{job.name} is finished: its result is in {job.output}\n" if ranks.is_main else "")
             return FINISHED
         with _listeners(job, ranks) as listeners:
-            Trainer(job, ranks, listeners, should_stop, accept_changes).run()
+            _run(job, ranks, listeners, should_stop, accept_changes)
         write_outcome(job, "finished")
     except Interrupted as stop:
         return _end(job, "stopped", stop)
@@ -50,14 +50,27 @@ def _attempt(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool], accep
     return FINISHED
 
 
-def _end(job: TrainJob, ended: End, reason: Exception) -> int:
+def _run(
+    job: Job, ranks: Ranks, listeners: list[Listener], should_stop: Callable[[], bool], accept_changes: bool
+) -> None:
+    if isinstance(job, EvaluationJob):
+        from velocitune_core.train.evaluator import Evaluator
+
+        Evaluator(job, ranks, listeners, should_stop).run()
+    else:
+        from velocitune_core.train.trainer import Trainer  # scipy among others, which no evaluation waits for
+
+        Trainer(job, ranks, listeners, should_stop, accept_changes).run()
+
+
+def _end(job: Job, ended: End, reason: Exception) -> int:
     write_outcome(job, ended, str(reason))
     sys.stderr.write(f"{reason}\n")
     return STOPPED if ended == "stopped" else REFUSED
 
 
 @contextmanager
-def _run_folder(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool]) -> Iterator[None]:
+def _run_folder(job: Job, ranks: Ranks, should_stop: Callable[[], bool]) -> Iterator[None]:
     """Hold the run folder for all ranks; the main rank has the lock. Raises Interrupted if stopped while waiting."""
     lock = RunLock(Path(job.output))
     while True:
@@ -76,7 +89,7 @@ def _run_folder(job: TrainJob, ranks: Ranks, should_stop: Callable[[], bool]) ->
         lock.release()
 
 
-def _is_finished(job: TrainJob, ranks: Ranks) -> bool:
+def _is_finished(job: Job, ranks: Ranks) -> bool:
     """Return whether the folder holds the result of this recipe; otherwise remove how the last attempt ended."""
     folder, finished = Path(job.output), False
     if ranks.is_main:
@@ -89,7 +102,7 @@ def _is_finished(job: TrainJob, ranks: Ranks) -> bool:
 
 
 @contextmanager
-def _listeners(job: TrainJob, ranks: Ranks) -> Iterator[list[Listener]]:
+def _listeners(job: Job, ranks: Ranks) -> Iterator[list[Listener]]:
     """The event file and the progress bar, on the main rank alone."""
     if not ranks.is_main:
         yield []

@@ -1,4 +1,4 @@
-"""Typed events of the training loop, and the JSONL file that they are logged to, one event per line.
+"""Typed events of a run or an evaluation, and the JSONL file that they are logged to, one event per line.
 
 The file only grows. A resumed run repeats the steps since its checkpoint and logs them under the number of its attempt;
 `timeline.py` leaves out what an earlier attempt logged of these steps.
@@ -24,7 +24,7 @@ class EventFileError(ValueError):
 
 
 class EventBase(BaseModel):
-    """Fields of every event; `step` counts the optimizer steps taken."""
+    """Fields of every event; `step` counts the optimizer steps taken, or in an evaluation the rows measured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     time: float = Field(default_factory=time.time)  # seconds since the Unix epoch
@@ -59,6 +59,32 @@ class Stepped(EventBase):
     tokens_per_second: float  # since the last logged step, without evaluations and checkpoints
     domain_tokens: dict[str, int]  # seen so far
     domain_epochs: dict[str, float]
+
+
+class EvaluationStarted(EventBase):
+    """An attempt of an evaluation began; `step` rows were measured by earlier ones."""
+
+    event: Literal["evaluation_started"] = "evaluation_started"
+    name: str
+    recipe: str  # its fingerprint
+    rows: int  # in all: packed sequences or questions
+    tokens: int  # of all rows
+    measured_tokens: int  # of the first `step` rows
+    sets: list[str]
+    precision: Precision
+    parameters: int
+    device: str
+    world_size: int
+
+
+class Measured(EventBase):
+    """One forward pass of every rank measured the rows from `first` to `step` − 1 of an evaluation."""
+
+    event: Literal["measured"] = "measured"
+    first: int
+    nats: list[float]  # of each of these rows
+    tokens: int  # of the rows measured so far
+    seconds: float  # of all attempts so far
 
 
 class Evaluated(EventBase):
@@ -103,7 +129,8 @@ class Finished(EventBase):
 
 
 Event = Annotated[
-    Started | Stepped | Evaluated | Reweighted | Checkpointed | Warned | Finished, Field(discriminator="event")
+    Started | Stepped | EvaluationStarted | Measured | Evaluated | Reweighted | Checkpointed | Warned | Finished,
+    Field(discriminator="event"),
 ]
 _event: TypeAdapter[Event] = TypeAdapter(Event)
 

@@ -1,4 +1,4 @@
-"""The JSON file that a run is started with: everything it needs, nothing it must look up.
+"""The JSON file that the training program is started with: everything it needs, nothing it must look up.
 
 Its recipe decides the result and is the run's identity; its `execution` only says how the result is computed.
 """
@@ -6,7 +6,7 @@ Its recipe decides the result and is the run's identity; its `execution` only sa
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -30,6 +30,7 @@ from velocitune_core.config import (
     micro_batch_problem,
 )
 from velocitune_core.contracts import DomainFiles
+from velocitune_core.evaluation.evaluation_job import EvaluationJob
 
 NOT_RECIPE = ("name", "output", "execution", "threads", "start_id")  # fields that do not decide the result
 _RENAMED = {**RENAMED, "weights": "initial_domain_weights"}
@@ -78,6 +79,12 @@ class TrainJob(Section):
             raise ValueError(problem)
         return self
 
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """Yield each packed file that is read, with its SHA-256."""
+        for domain in self.domains.values():
+            yield Path(domain.train), domain.train_sha256
+            yield Path(domain.held_out), domain.held_out_sha256
+
     def recipe(self) -> dict[str, Any]:
         """Return all that decides the result, as a JSON-ready tree."""
         return recipe_of(self.model_dump(mode="json"))
@@ -87,16 +94,29 @@ class TrainJob(Section):
         return sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
 
 
-def read_job(path: Path) -> TrainJob:
+Job = TrainJob | EvaluationJob
+
+
+def read_job(path: Path) -> Job:
     """Read and check a job. Raises ConfigError with every problem of the file."""
     try:
-        return TrainJob.model_validate_json(path.read_text(encoding="utf-8"), strict=False)
+        text = path.read_text(encoding="utf-8")
+        return _kind_of(text).model_validate_json(text, strict=False)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the JSON job of a run") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED)}") from None
+
+
+def _kind_of(text: str) -> type[Job]:
+    """Return the class of a job's JSON: only an evaluation names its kind."""
+    try:
+        tree = json.loads(text)
+    except ValueError:  # validation describes it
+        return TrainJob
+    return EvaluationJob if isinstance(tree, dict) and tree.get("kind") == "evaluation" else TrainJob
 
 
 def recipe_of(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,21 +16,21 @@ from torch.distributed.tensor import DTensor
 
 from velocitune_core.checkpoint.state import RNG, train_state
 from velocitune_core.checkpoint.store import Checkpoint, read_tensors
-from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU, ConfigError, Execution, SaveDtype, Training
+from velocitune_core.config import ConfigError, Execution, SaveDtype, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
-from velocitune_core.model.documents import check_document_mask
 from velocitune_core.model.folder import ModelError
-from velocitune_core.model.io import load_model, model_without_weights, save_model, stored_dtype
+from velocitune_core.model.io import save_model, stored_dtype
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
+from velocitune_core.model.modules import count_parameters, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.model.trainable import check_trainable, training_notes
 from velocitune_core.parallel.agreement import together
-from velocitune_core.parallel.fsdp import fill, gathered, reshard, shard
+from velocitune_core.parallel.fsdp import gathered, reshard
 from velocitune_core.parallel.gathering import Gathering, device_bytes, gathers_per_step
 from velocitune_core.parallel.ranks import Ranks, to_device
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
+from velocitune_core.train.placement import Prepare, loaded_loss
 from velocitune_core.train.precision import compiles, uses_bfloat16
 
 if TYPE_CHECKING:
@@ -84,9 +84,10 @@ class Learner:
         torch.manual_seed(settings.seed)
         self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
         self._document_start = document_start
-        self._bfloat16 = uses_bfloat16(settings.precision, ranks.device)
         self.warnings: list[str] = []
-        self._loss = self._loaded(path)
+        if problems := check_trainable(path):
+            raise ModelError("\n".join(problems))
+        self._loss = self._loaded(path, self._prepared)
         self._model = self._loss.model
         self.parameters = count_parameters(self._model)
         self._gathering = Gathering(self._loss, self._gathers_per_step())
@@ -198,33 +199,7 @@ class Learner:
                 f"{path}: a reference model with another tokenizer than {self._path}, so their losses cannot be "
                 "compared; train the reference from the same base model"
             )
-        return self._loaded(path, trained=False).eval()
-
-    def _loaded(self, path: str, *, trained: bool = True) -> NextTokenLoss:
-        """Return the loss of a folder's model on this rank's device, compiled and sharded as configured.
-
-        Of several ranks the main one alone reads the weights, and sends each of the others its shards.
-
-        Raises ModelError on all ranks if one of them cannot load.
-        """
-        alone, found, problem = self._ranks.world_size == 1, None, None
-        try:
-            if problems := check_trainable(path):
-                raise ModelError("\n".join(problems))
-            found = load_model(path) if alone or self._ranks.is_main else model_without_weights(path)
-        except ModelError as error:
-            problem = error
-        if self._ranks.any(problem is not None) or found is None:
-            raise problem or ModelError(f"model.path: another rank cannot load the model of {path}")
-        model = found if alone else model_without_weights(path)
-        loss = self._sharded(self._prepared(model) if trained else model.requires_grad_(False))
-        if not alone:
-            fill(model, found if self._ranks.is_main else None, self._ranks.device)
-            model.tie_weights()
-        if self._document_start is not None:
-            check_document_mask(loss, self._document_start, self._ranks.device)
-            reshard(loss)
-        return loss
+        return self._loaded(path, lambda model: model.requires_grad_(False)).eval()
 
     def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
         """Set up a model that is to be trained: its mode, dropout and activation checkpointing."""
@@ -236,19 +211,16 @@ class Learner:
             model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         return model
 
-    def _sharded(self, model: PreTrainedModel) -> NextTokenLoss:
-        """Return the model's loss, compiled and sharded as configured."""
-        if self._ranks.world_size == 1:
-            torch.nn.Module.to(model, self._ranks.device)
+    def _loaded(self, path: str, prepare: Prepare) -> NextTokenLoss:
         compiled = compiles(self._execution.compile, self._ranks.device)
-        at_once = LOGITS_AT_ONCE_ON_GPU if self._ranks.device.type == "cuda" else LOGITS_AT_ONCE
-        loss = NextTokenLoss(model, at_once, compile_head=compiled, document_start=self._document_start)
-        layers = transformer_layers(model)
-        if compiled:
-            for layer in layers:  # one by one: they are alike, so one compilation serves all
-                layer.compile()
-        shard(loss, layers, self._ranks, torch.bfloat16 if self._bfloat16 else None)
-        return loss
+        return loaded_loss(
+            path,
+            self._settings.precision,
+            self._ranks,
+            prepare,
+            compiled=compiled,
+            document_start=self._document_start,
+        )
 
     def _gathers_per_step(self) -> bool:
         """Return whether parameters are gathered once a step, the same on every rank."""
@@ -256,7 +228,8 @@ class Learner:
             return self._execution.gather == "step"
         if self._ranks.world_size == 1:  # a single rank has no traffic to save
             return False
-        element = (torch.bfloat16 if self._bfloat16 else torch.float32).itemsize
+        bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
+        element = (torch.bfloat16 if bfloat16 else torch.float32).itemsize
         fits = gathers_per_step(self.parameters, element, device_bytes(self._ranks))
         return not self._ranks.any(not fits)
 

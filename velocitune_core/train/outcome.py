@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from velocitune_core.files import write_text
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.job import Job
 
 End = Literal["finished", "stopped", "refused", "failed"]
 FILE = "outcome.json"
@@ -28,7 +28,7 @@ class Outcome(BaseModel):
     recipe: str  # fingerprint of the job
 
 
-def write_outcome(job: TrainJob, ended: End, message: str = "") -> None:
+def write_outcome(job: Job, ended: End, message: str = "") -> None:
     """Write how this attempt ended, unless another rank has: the first error is the cause of the others.
 
     Nothing is written on a full disk, and no folder is made: a refused job leaves nothing behind.

@@ -21,6 +21,10 @@ class ProgressBar:
         match event:
             case events.Started():
                 self._start(event)
+            case events.EvaluationStarted():
+                self._start_evaluation(event)
+            case events.Measured():
+                self._advance_to(event.tokens)
             case events.Stepped():
                 self._advance(event)
             case events.Warned():
@@ -39,12 +43,21 @@ class ProgressBar:
             self._write(
                 f"{event.name}: resuming from the checkpoint at step {event.resumed_from} of {event.total_steps}"
             )
+        self._show(event.name, event.total_steps, event.step, "step")
+
+    def _start_evaluation(self, event: events.EvaluationStarted) -> None:
+        if event.step:
+            self._write(f"{event.name}: {event.step} of {event.rows} sequences were measured before")
+        self._show(event.name, event.tokens, event.measured_tokens, "token")
+
+    def _show(self, name: str, total: int, initial: int, unit: str) -> None:
         self.close()
         self._bar = tqdm(
-            total=event.total_steps,
-            initial=event.step,
-            desc=event.name,
-            unit="step",
+            total=total,
+            initial=initial,
+            desc=name,
+            unit=unit,
+            unit_scale=unit == "token",
             dynamic_ncols=True,
             mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
             maxinterval=60,
@@ -54,11 +67,15 @@ class ProgressBar:
         if self._bar is not None:
             postfix = f"loss {event.loss:.3f}, {event.tokens_per_second:,.0f} tokens/s"
             self._bar.set_postfix_str(postfix, refresh=False)
-            self._bar.update(event.step - self._bar.n)
+            self._advance_to(event.step)
+
+    def _advance_to(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
 
     def _finish(self, event: events.Finished) -> None:
-        if self._bar is not None:
-            self._bar.update(event.step - self._bar.n)
+        if self._bar is not None and self._bar.unit == "step":
+            self._advance_to(event.step)
         self.close()
 
     def _write(self, line: str) -> None:

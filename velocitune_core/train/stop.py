@@ -8,6 +8,10 @@ import signal
 FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
 
 
+class Interrupted(Exception):
+    """The run stopped on request; started again, it resumes there."""
+
+
 class StopRequest:
     """Callable that is true once the run must stop: after SIGTERM or SIGINT, or once its launcher has exited.
 

@@ -27,6 +27,7 @@ from velocitune_core.train.job import TrainJob
 from velocitune_core.train.learner import BatchLoss, Learner, finite
 from velocitune_core.train.resume import check_recipe
 from velocitune_core.train.schedule import decay_start, learning_rate_factor
+from velocitune_core.train.stop import Interrupted
 from velocitune_core.train.timer import Timer
 
 MAX_NONFINITE_STEPS = 3  # in a row; then the run fails, and its newest checkpoint is before them
@@ -34,10 +35,6 @@ MAX_NONFINITE_STEPS = 3  # in a row; then the run fails, and its newest checkpoi
 
 class TrainingError(RuntimeError):
     """A run that cannot continue."""
-
-
-class Interrupted(Exception):
-    """The run stopped after a step on request; started again, it resumes there."""
 
 
 class Trainer:

@@ -53,7 +53,6 @@ def test_evaluation_costs_a_third_per_token() -> None:
 def test_seconds_of_a_run() -> None:
     run = replace(RUN, checkpoints=2)
     assert run_seconds(run, SPEED) == pytest.approx(7 + 10 * 4 * 0.5 + 2 * 5 * 0.1 + 2 * 3)
-    assert run_seconds(replace(run, process=False), SPEED) == pytest.approx(27)
     assert run_seconds(run, replace(SPEED, checkpoint=None)) == pytest.approx(28)  # not measured, left out
 
 

@@ -37,6 +37,37 @@ def stepped(step: int) -> events.Stepped:
     )
 
 
+def evaluation_started(step: int = 0) -> events.EvaluationStarted:
+    return events.EvaluationStarted(
+        step=step,
+        name="initial",
+        recipe="0" * 64,
+        rows=10,
+        tokens=1600,
+        measured_tokens=160 * step,
+        sets=["code"],
+        precision="float32",
+        parameters=1000,
+        device="cpu",
+        world_size=1,
+    )
+
+
+def test_the_bar_of_an_evaluation_counts_tokens(capfd: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar()
+    for event in (
+        evaluation_started(step=5),
+        events.Measured(step=10, first=5, nats=[3.0] * 5, tokens=1600, seconds=1.0),
+        events.Evaluated(step=10, tokens=0, losses={"code": 3.0}, seconds=1.0),
+        events.Finished(step=10, seconds=1.0),
+    ):
+        bar(event)
+    shown = capfd.readouterr().err
+    assert "initial: 5 of 10 sequences were measured before" in shown
+    assert "initial:  50%" in shown and "800/1.60k" in shown  # the time that is left counts tokens
+    assert "initial: 100%" in shown and "1.60k/1.60k" in shown
+
+
 def test_the_bar_ends_at_the_last_step_with_loss_and_speed(capfd: pytest.CaptureFixture[str]) -> None:
     bar = ProgressBar()
     for event in (started(), stepped(10), stepped(20), events.Finished(step=20, seconds=1.0)):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import pytest
 import yaml
 from tiny import VOCABULARY
 
+from tasks.runs.launch import TrainingFailedError
 from tasks.stages.downstream import (
     RESULT,
-    Questions,
     check_models,
     downstream_rows,
     evaluate_downstream,
@@ -28,7 +29,7 @@ from tasks.stages.downstream import (
 )
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
-from velocitune_core.contracts import DownstreamResult
+from velocitune_core.contracts import DownstreamResult, Questions
 from velocitune_core.data.sources import SourceError
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError
 
@@ -64,18 +65,25 @@ def params(workspace: Path, settings: dict[str, Any], tiny_inputs: Path) -> Para
     Path("data/raw/law.jsonl").write_text(json.dumps({"text": "so: " + question("sums/gold_bpb_5shot", 2)}) + "\n")
     shutil.copytree(tiny_inputs / "model", "models/mine")
     settings["downstream"] = {"tasks": TASKS, "instances": 5}
+    settings["resources"] = {"threads": 1}
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     shutil.copy(PROJECT / "dvc.yaml", ".")
     return parse_params(settings)
 
 
 def identifiers(questions: Questions, family: str, task: str) -> list[str]:
-    return [each.identifier.rpartition("#")[2] for each in questions.families[family][task]]
+    return [each.identifier.rpartition("#")[2] for each in questions.families[family][task].questions]
+
+
+@pytest.fixture(autouse=True)
+def _forked(forked_program: None, no_views: Callable[[str], None]) -> None:
+    no_views("tasks.stages.downstream")
 
 
 def test_the_draw_leaves_out_what_a_domain_holds(params: Params) -> None:
     questions = sample_questions.fn(params)
-    assert questions.excluded == {"sums/gold_bpb_5shot": 1, "products/gold_bpb_5shot": 0, "loops/gold_bpb_0shot": 0}
+    excluded = {name: task.excluded for name, task in questions.tasks.items()}
+    assert excluded == {"sums/gold_bpb_5shot": 1, "products/gold_bpb_5shot": 0, "loops/gold_bpb_0shot": 0}
     assert identifiers(questions, "mathematics", "sums/gold_bpb_5shot") == ["0", "1", "4", "5", "7"]  # of 8 without #2
     assert identifiers(questions, "mathematics", "products/gold_bpb_5shot") == ["0", "1", "2", "3"]
     assert identifiers(questions, "code", "loops/gold_bpb_0shot") == ["0", "1", "2", "3", "4"]
@@ -84,7 +92,7 @@ def test_the_draw_leaves_out_what_a_domain_holds(params: Params) -> None:
 
 def test_a_model_is_scored_per_task_and_family(params: Params) -> None:
     scores = evaluate_downstream.fn(Path("models/mine"), sample_questions.fn(params), params)
-    assert scores.context_tokens == 16
+    assert (scores.context_tokens, scores.precision) == (16, "float32")
     assert list(scores.families) == list(TASKS)
     sums, products = scores.tasks["mathematics"].values()
     assert scores.families["mathematics"] == pytest.approx((sums.bits_per_byte + products.bits_per_byte) / 2)
@@ -132,7 +140,7 @@ def test_the_tokenizer_of_another_model_is_refused(params: Params) -> None:
     tree["model"]["vocab"]["strange"] = VOCABULARY
     tokenizer.write_text(json.dumps(tree))
     with pytest.raises(
-        DownstreamError,
+        TrainingFailedError,
         match=f"models/mine has the token id {VOCABULARY}, and the model embeds only {VOCABULARY} tokens;",
     ):
         evaluate_downstream.fn(Path("models/mine"), sample_questions.fn(params), params)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,22 @@ import pytest
 import torch
 from tiny import LENGTH, VOCABULARY, llama
 
+from tasks.runs.launch import TrainingFailedError
 from tasks.stages.initial import evaluate_base
 from tasks.workspace import paths
+from tasks.workspace.fresh import starting_over
 from velocitune_core.config import ConfigError, Params
 from velocitune_core.contracts import InitialLosses, Manifest
+from velocitune_core.train.events import EvaluationStarted, Event, read_events
+
+
+@pytest.fixture(autouse=True)
+def _forked(forked_program: None, no_views: Callable[[str], None]) -> None:
+    no_views("tasks.stages.initial")
+
+
+def events_of_run() -> list[Event]:
+    return list(read_events(next(paths.RUNS.glob("initial-*/events.jsonl"))))
 
 
 def test_losses_are_those_of_the_model_on_every_held_out_token(prepared: tuple[Params, Manifest]) -> None:
@@ -30,13 +44,28 @@ def test_losses_are_those_of_the_model_on_every_held_out_token(prepared: tuple[P
         assert initial.tokens[name] == len(rows) * (LENGTH - 1)
 
 
-def test_losses_depend_on_no_batch_size(prepared: tuple[Params, Manifest]) -> None:
+def test_a_finished_evaluation_is_taken_whatever_its_execution(prepared: tuple[Params, Manifest]) -> None:
     params, manifest = prepared
-    losses = []
-    for sequences in (2, 32):
-        execution = params.execution.model_copy(update={"evaluation_micro_batch_sequences": sequences})
-        losses.append(evaluate_base.fn(params.model_copy(update={"execution": execution}), manifest).losses)
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    first = evaluate_base.fn(params, manifest)
+    paths.INITIAL.unlink()
+    log = next(paths.RUNS.glob("initial-*/log.txt"))
+    log.unlink()
+    execution = params.execution.model_copy(update={"evaluation_micro_batch_sequences": 2})
+    assert evaluate_base.fn(params.model_copy(update={"execution": execution}), manifest) == first
+    assert InitialLosses.read(paths.INITIAL) == first and not log.exists()
+    with starting_over(True):
+        again = evaluate_base.fn(params, manifest)
+    assert log.exists() and again.losses == first.losses
+
+
+def test_several_processes_share_the_model(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    two = params.model_copy(update={"resources": params.resources.model_copy(update={"processes": 2})})
+    losses = evaluate_base.fn(two, manifest).losses
+    (started,) = [event for event in events_of_run() if isinstance(event, EvaluationStarted)]
+    assert started.world_size == 2
+    with starting_over(True):
+        assert evaluate_base.fn(params, manifest).losses == pytest.approx(losses, abs=1e-6)
 
 
 def test_an_altered_held_out_file_is_refused(prepared: tuple[Params, Manifest]) -> None:
@@ -53,3 +82,14 @@ def test_a_model_that_is_missing_is_an_error(prepared: tuple[Params, Manifest]) 
     gone = params.model_copy(update={"model": params.model.model_copy(update={"path": "models/gone"})})
     with pytest.raises((ValueError, OSError), match=str(Path("models/gone"))):
         evaluate_base.fn(gone, manifest)
+
+
+def test_what_is_wrong_with_a_model_is_in_the_error(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    shutil.copytree(params.model.path, "models/cut")
+    weights = Path("models/cut/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    cut = params.model_copy(update={"model": params.model.model_copy(update={"path": "models/cut"})})
+    with pytest.raises(TrainingFailedError, match=r"(?s)The end of .*cannot load the model of models/cut"):
+        evaluate_base.fn(cut, manifest)
+    assert not paths.INITIAL.exists()

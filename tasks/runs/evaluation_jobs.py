@@ -1,0 +1,63 @@
+"""The evaluations of the pipeline, put together from settings and manifest."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from tasks.runs.resolved_precision import resolve_precision
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import Manifest
+from velocitune_core.evaluation.evaluation_job import EvaluationJob, HeldOutFile, QuestionsFile
+from velocitune_core.files import file_sha256
+from velocitune_core.model.io import model_digest
+
+TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.jinja")
+
+
+def held_out_job(params: Params, manifest: Manifest, name: str, model: Path) -> EvaluationJob:
+    """Return the evaluation of a model on the held-out set of every domain, in the arithmetic of the training."""
+    files = {name: domain.held_out for name, domain in manifest.domains.items()}
+    return EvaluationJob(
+        name=name,
+        output="",
+        model=str(model),
+        model_sha256=model_digest(model),
+        held_out={
+            name: HeldOutFile(path=str(paths.PREPARED / split.file), sha256=split.sha256)
+            for name, split in files.items()
+        },
+        document_start=manifest.documents.attention_start,
+        precision=resolve_precision(params.training),
+        execution=params.execution,
+    )
+
+
+def questions_job(params: Params, questions: Path, name: str, model: Path) -> EvaluationJob:
+    """Return the evaluation of a model on benchmark questions, in the arithmetic of the training.
+
+    Args:
+        questions: file of `Questions`.
+    """
+    return EvaluationJob(
+        name=name,
+        output="",
+        model=str(model),
+        model_sha256=model_digest(model),
+        questions=QuestionsFile(
+            path=str(questions),
+            sha256=file_sha256(questions),
+            context_tokens=params.downstream.context_tokens,
+            tokenizer_sha256=tokenizer_files_digest(model),
+        ),
+        precision=resolve_precision(params.training),
+        execution=params.execution,
+        batch_tokens=params.resources.downstream_batch_tokens,
+    )
+
+
+def tokenizer_files_digest(model: Path) -> str:
+    """Return one SHA-256 over the files that a tokenizer may be loaded from."""
+    files = {file for pattern in TOKENIZER_FILES for file in model.glob(pattern)}
+    return sha256("".join(f"{file.name} {file_sha256(file)}\n" for file in sorted(files)).encode()).hexdigest()

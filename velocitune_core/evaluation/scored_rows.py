@@ -1,0 +1,54 @@
+"""Rows of token ids whose last tokens are scored, and their losses over all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from velocitune_core.parallel.ranks import Ranks, to_device
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """A sequence of token ids, and how many of its last ones are predicted and counted."""
+
+    tokens: Sequence[int] | NDArray[np.integer]  # (length,)
+    scored: int  # at most length − 1
+    bytes: int | None = None  # of the text of the scored tokens; None where it is not counted
+    shortened: bool = False  # whether the end of an answer did not fit
+
+
+@torch.no_grad()
+def row_nats(loss: nn.Module, rows: Sequence[ScoredRow], ranks: Ranks) -> list[float]:
+    """Return −log p of the scored tokens of each row in nats, in one forward pass per rank; every rank must call.
+
+    Args:
+        loss: a NextTokenLoss in eval mode.
+        rows: of any lengths; every `world_size`-th is this rank's.
+
+    A row's value depends on the other rows and on the ranks in its rounding alone: padding is not seen by a causal
+    model, and of each value all ranks but one add zero.
+    """
+    mine = rows[ranks.rank :: ranks.world_size]
+    # Sharded parameters are gathered by all ranks in every pass: a rank without rows repeats one, uncounted.
+    padded, scored = _padded(mine or rows[:1])
+    losses = loss(to_device(padded, ranks.device)).double()  # (batch, length − 1)
+    sums = torch.where(to_device(scored, ranks.device), losses, 0.0).sum(dim=1)
+    nats = torch.zeros(len(rows), dtype=torch.float64, device=ranks.device)
+    nats[ranks.rank :: ranks.world_size] = sums[: len(mine)]
+    return ranks.all_reduce(nats).tolist()
+
+
+def _padded(rows: Sequence[ScoredRow]) -> tuple[Tensor, Tensor]:
+    """Return token ids (batch, length), padded on the right, and which predictions are scored, (batch, length − 1)."""
+    lengths = torch.tensor([len(row.tokens) for row in rows])[:, None]
+    counts = torch.tensor([row.scored for row in rows])[:, None]
+    tokens = [torch.from_numpy(np.asarray(row.tokens, dtype=np.int64)) for row in rows]
+    padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+    position = torch.arange(1, padded.shape[1])  # of the predicted token
+    return padded, (position >= lengths - counts) & (position < lengths)
