@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 LOG_LINES_SHOWN = 15
+FULL_DISK_BYTES = 10**6
 
 
 class TrainingFailedError(RuntimeError):
@@ -90,7 +92,7 @@ def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *,
         for watcher in watchers:
             watcher.close()
     if (ended := end_of(folder, start_id, status)) != "finished":
-        raise _error(folder, ended, status)
+        raise failure(folder, start_id, ended, status)
     return folder
 
 
@@ -110,10 +112,14 @@ def _taken(job: Job, watchers: Sequence[Watcher]) -> Path:
     return run_folder(job)
 
 
-def _error(folder: Path, ended: End, status: int) -> TrainingFailedError:
-    log, outcome = folder / "log.txt", read_outcome(folder)
+def failure(folder: Path, start_id: str, ended: End, status: int) -> TrainingFailedError:
+    """Return the error of a start that did not finish, with its own message and the end of its log."""
+    outcome, free = read_outcome(folder), disk_usage(folder).free
+    why = f": {outcome.message}" if outcome is not None and outcome.start_id == start_id else ""
+    if not why and free < FULL_DISK_BYTES:  # neither an outcome nor a log could be written
+        why = f": {free / 1e6:.1f} MB are free on its disk"
+    log = folder / "log.txt"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-    why = f": {outcome.message}" if outcome is not None and outcome.ended == ended else ""
     end_of_log = f"The end of {log}:\n" + "\n".join(lines)
     if ended == "refused":
         return TrainingRefusedError(f"{folder.name} was refused{why}\n{end_of_log}")
