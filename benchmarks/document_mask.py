@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--base-tokens", type=int, default=1_200_000)
     parser.add_argument("--tokens", type=int, default=800_000)
     parser.add_argument("--timed-steps", type=int, default=30, help="of each setting")
+    parser.add_argument("--seed", type=int, default=1, help="of the parameters and of the order of the data")
     arguments = parser.parse_args()
     params = load_params(Path("params.yaml"))
     assert params.base is not None
@@ -45,7 +46,7 @@ def main() -> None:
     model = arguments.to / "untrained"
     texts = (each.text for each in read_documents(params.domains["general"].source, Path(data.path)))
     tokenizer = train_tokenizer(texts, params.base.vocabulary_size)
-    save_model(build_llama(params.base, tokenizer, data.sequence_length, 1), tokenizer, model)
+    save_model(build_llama(params.base, tokenizer, data.sequence_length, arguments.seed), tokenizer, model)
     tokenizer = load_tokenizer(str(model))
     packed = {
         name: pack_source(name, domain, tokenizer, data, arguments.to / name, lambda progress: None)[0]
@@ -55,10 +56,12 @@ def main() -> None:
     base = {"general": pack_source("general", whole, tokenizer, data, arguments.to / "base/general", lambda p: None)[0]}
     final, masks = {}, {"across": None, "inside": tokenizer.eos_token_id}
     for name, mask in masks.items():
-        settings, folder = params.base.training, arguments.to / f"base-{name}"
+        folder, seed = arguments.to / f"base-{name}", {"seed": arguments.seed}
+        settings = params.base.training.model_copy(update=seed)
         train(settings, model, base, arguments.to / "base", folder, arguments.base_tokens, mask, data)
         final[name] = arguments.to / f"final-{name}"
-        train(params.training, folder / "model", packed, arguments.to, final[name], arguments.tokens, mask, data)
+        settings = params.training.model_copy(update=seed)
+        train(settings, folder / "model", packed, arguments.to, final[name], arguments.tokens, mask, data)
     held_out = {name: load_split(arguments.to / name / "held_out.npy") for name in packed}
     settings = params.training.model_copy(update={"precision": "float32"})
     losses = {

@@ -56,6 +56,7 @@ class Plan:
     footprints: list[Footprint]
     disk: Disk
     probes: dict[str, Probed]  # by the way in which runs were timed
+    documents: str  # the tokens around each, and whether attention stays inside it
     finished: int  # runs of the comparison that are finished, and not priced
     assumptions: list[str]  # and what could not be timed
 
@@ -84,6 +85,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         footprints=_footprints(params, inputs.shape, stages, device_bytes),
         disk=disk(stages, inputs.shape, packed, published),
         probes=probes,
+        documents=inputs.manifest.documents.described(),
         finished=finished,
         assumptions=[*inputs.assumptions, *untimed],
     )

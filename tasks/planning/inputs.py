@@ -10,9 +10,12 @@ from tasks.runs.jobs import base_domains
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
 from velocitune_core.config import Base, ConfigError, Domain, Params
-from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
+from velocitune_core.contracts import Border, DocumentBorders, DomainManifest, InitialLosses, Manifest, Split, Targets
+from velocitune_core.data.borders import document_borders
+from velocitune_core.model.build import END_OF_TEXT
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.modules import count_parameters
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.plan.cost import ModelShape
 
 if TYPE_CHECKING:
@@ -133,7 +136,8 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
     if paths.MANIFEST.exists():
         manifest = Manifest.read(paths.MANIFEST)
         if list(manifest.domains) == list(params.domains) and manifest.sequence_length == params.data.sequence_length:
-            return manifest, assumptions
+            documents = manifest.documents.model_copy(update={"mask": params.data.document_mask})
+            return manifest.model_copy(update={"documents": documents}), assumptions
         assumptions.append(f"{paths.MANIFEST} has other domains or another sequence length, and is not used")
     domains, problems = {}, []
     for name, domain in params.domains.items():
@@ -147,8 +151,24 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(problems))
     length = params.data.sequence_length
     return Manifest(
-        sequence_length=length, vocabulary_size=shape.vocabulary_size, tokenizer_sha256="", domains=domains
+        sequence_length=length,
+        vocabulary_size=shape.vocabulary_size,
+        tokenizer_sha256="",
+        documents=_borders(params),
+        domains=domains,
     ), assumptions
+
+
+def _borders(params: Params) -> DocumentBorders:
+    """Return what the packing will put around documents. Raises BorderError if the tokenizer does not allow it."""
+    if is_base(params):  # its tokenizer is not trained yet
+        end = Border(ids=[0], tokens=[END_OF_TEXT])
+        return DocumentBorders(end=end, mask=params.data.document_mask)
+    try:
+        tokenizer = load_tokenizer(params.model.path)
+    except ModelError:  # a plan needs no more of a model than its config.json
+        return DocumentBorders(mask=params.data.document_mask)
+    return document_borders(tokenizer, params.data)
 
 
 def _tokens(params: Params, domain: Domain) -> tuple[int, str]:

@@ -59,6 +59,7 @@ def print_plan(plan: Plan) -> None:
         f"disk: {size_text(disk.total)} = {parts}; DVC's cache holds packed tokens and models a second time",
         soft_wrap=True,
     )
+    console.print(f"documents: {plan.documents}", soft_wrap=True)
     if plan.assumptions:
         console.print("assumed: " + "; ".join(plan.assumptions), soft_wrap=True)
 

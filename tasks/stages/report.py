@@ -41,7 +41,10 @@ def read_results(params: Params) -> ReportData:
         train=TrainResult.read(paths.TRAIN),
         initial_domain_weights=initial_domain_weights(params, manifest),
         config=yaml.safe_dump(params.shown(), sort_keys=False, allow_unicode=True),
-        extras={"optimizer": params.training.optimizer.text()},
+        extras={
+            "documents": manifest.documents.described(),
+            "optimizer": params.training.optimizer.text(),
+        },
     )
 
 

@@ -161,6 +161,15 @@ def test_two_ranks_learn_the_same_as_one(unbroken: Run, together: Run) -> None:
         assert run.weights[name] == pytest.approx(weight, abs=1e-3)
 
 
+def test_with_attention_inside_documents_two_ranks_train_as_one(tiny_inputs: Path, tmp_path: Path) -> None:
+    changes = {"total_steps": 6, "document_start": 3, "execution__checkpoint_every_steps": 99}
+    alone = train(job(tiny_inputs, tmp_path / "alone", **changes))
+    together = train(job(tiny_inputs, tmp_path / "together", **changes), TOGETHER)
+    across = train(job(tiny_inputs, tmp_path / "across", **changes | {"document_start": None}))
+    assert together.result.final == pytest.approx(alone.result.final, abs=1e-5)
+    assert across.result.final != pytest.approx(alone.result.final, abs=1e-4)
+
+
 @pytest.mark.parametrize(("before", "after"), [("unbroken", TOGETHER), ("together", ALONE)])
 def test_a_run_resumes_with_another_number_of_ranks(
     request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: int

@@ -109,7 +109,9 @@ def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: p
     train, proxies = plan.footprints
     assert train.fit.fits and train.memory.parameters * 8 == proxies.memory.parameters
     print_plan(plan)
-    assert not proxies.fit.fits and "proxies.processes: 2" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert not proxies.fit.fits and "proxies.processes: 2" in printed
+    assert "documents: start none, end none, attention across documents" in printed  # there is no tokenizer yet
     settings["proxies"]["processes"] = 8
     (both,) = plan_of(settings, device_bytes=80 * 10**9).footprints
     assert both.fit.fits and both.memory == train.memory

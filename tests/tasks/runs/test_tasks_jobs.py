@@ -30,7 +30,16 @@ from velocitune_core.config import (
     Training,
     parse_params,
 )
-from velocitune_core.contracts import DomainManifest, DomainTarget, InitialLosses, Manifest, Split, Targets
+from velocitune_core.contracts import (
+    Border,
+    DocumentBorders,
+    DomainManifest,
+    DomainTarget,
+    InitialLosses,
+    Manifest,
+    Split,
+    Targets,
+)
 from velocitune_core.strategies import PRESETS
 from velocitune_core.train.job import TrainJob
 
@@ -272,6 +281,21 @@ def test_the_dtype_of_the_saved_model_is_no_matter_of_runs_that_save_none(params
 def test_recipes_from_before_a_setting_was_added_keep_their_identity(params: Params) -> None:
     recipe = training_job(params, MANIFEST, INITIAL, TARGETS).recipe()
     assert "save_dtype" not in recipe and {"epsilon", "weight_decay_on"}.isdisjoint(recipe["training"]["optimizer"])
+
+
+def test_runs_keep_attention_inside_documents_if_the_manifest_says_so(params: Params) -> None:
+    plain = training_job(params, MANIFEST, INITIAL, TARGETS)
+    assert "document_start" not in plain.recipe()  # a recipe of before the setting is the same
+    end = Border(ids=[7], tokens=["<|end|>"])
+    for borders, token in (
+        (DocumentBorders(end=end), None),
+        (DocumentBorders(end=end, mask=True), 7),
+        (DocumentBorders(start=Border(ids=[3, 4], tokens=["a", "b"]), end=end, mask=True), 3),
+    ):
+        manifest = MANIFEST.model_copy(update={"documents": borders})
+        jobs = [training_job(params, manifest, INITIAL, TARGETS), *proxy_jobs(params, manifest)]
+        assert {job.document_start for job in jobs} == {token}
+        assert (jobs[0].fingerprint() == plain.fingerprint()) == (token is None)
 
 
 def test_the_base_trains_on_its_domains_in_shares_of_their_size(params: Params) -> None:

@@ -17,7 +17,8 @@ from tasks.stages.initial import evaluate_base
 from tasks.workspace import paths
 from tasks.workspace.fresh import starting_over
 from velocitune_core.config import ConfigError, Params
-from velocitune_core.contracts import InitialLosses, Manifest
+from velocitune_core.contracts import Border, DocumentBorders, InitialLosses, Manifest
+from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.train.events import EvaluationStarted, Event, read_events
 
 
@@ -42,6 +43,18 @@ def test_losses_are_those_of_the_model_on_every_held_out_token(prepared: tuple[P
         assert initial.losses[name] == pytest.approx(expected.item(), abs=1e-5)
         assert initial.losses[name] == pytest.approx(math.log(VOCABULARY), abs=0.1)  # an untrained model
         assert initial.tokens[name] == len(rows) * (LENGTH - 1)
+
+
+def test_losses_are_of_attention_as_in_the_training(prepared: tuple[Params, Manifest]) -> None:
+    params, manifest = prepared
+    borders = DocumentBorders(start=Border(ids=[5], tokens=["word5"]), mask=True)
+    losses = evaluate_base.fn(params, manifest.model_copy(update={"documents": borders})).losses
+    for name, domain in manifest.domains.items():
+        rows = torch.from_numpy(np.load(paths.PREPARED / domain.held_out.file).astype(np.int64))
+        with torch.no_grad():
+            expected = NextTokenLoss(llama().eval(), document_start=5)(rows).double().mean()
+        assert losses[name] == pytest.approx(expected.item(), abs=1e-6)
+    assert losses != pytest.approx(evaluate_base.fn(params, manifest).losses, abs=1e-6)
 
 
 def test_a_finished_evaluation_is_taken_whatever_its_execution(prepared: tuple[Params, Manifest]) -> None:

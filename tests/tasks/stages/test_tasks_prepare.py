@@ -84,6 +84,7 @@ def test_a_packed_domain_is_reused_after_another_one_failed(params: Params, capl
     packed = {"code": pack.fn("code", params), "law": pack.fn("law", allowing(params, 1))}
     assert train.stat().st_ino == before
     manifest = write_manifest.fn(params, packed)
+    assert manifest.documents.described() == "start none, end <|endoftext|>, attention across documents"
     assert (paths.PREPARED / "code/train.npy").stat().st_ino == before
     assert Manifest.read(paths.MANIFEST) == manifest
     assert not paths.PACKING.exists()

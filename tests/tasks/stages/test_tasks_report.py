@@ -11,7 +11,7 @@ from tasks.runs.run_folder import run_folder
 from tasks.stages.report import reported_runs, write_report
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
-from velocitune_core.contracts import ContractError
+from velocitune_core.contracts import Border, ContractError, DocumentBorders
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def params() -> Params:
 @pytest.fixture
 def results(workspace: Path) -> Path:
     """A workspace in which every stage but the report has run."""
-    samples.manifest().write(paths.MANIFEST)
+    borders = DocumentBorders(start=Border(ids=[1], tokens=["<bos>"]))
+    samples.manifest().model_copy(update={"documents": borders}).write(paths.MANIFEST)
     samples.initial().write(paths.INITIAL)
     samples.targets().write(paths.TARGETS)
     samples.train().write(paths.TRAIN)
@@ -53,7 +54,9 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
         "velocity_per_domain",
         "weights_over_time",
     }
-    assert "learning_rate: 0.001" in (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    page = (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    assert "learning_rate: 0.001" in page
+    assert "start &lt;bos&gt;, end none, attention across documents" in page
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
 
