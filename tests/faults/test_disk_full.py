@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     if done.returncode:
         pytest.skip(f"a small disk may not be mounted here: {done.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # lazy: a failed test may leave files open
 
 
 def fill(folder: Path) -> None:

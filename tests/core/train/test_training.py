@@ -13,6 +13,7 @@ from tiny import LENGTH, SEQUENCES, VOCABULARY, job
 from trainings import ALONE, TOGETHER, Run, assert_ends_like, end, signal_at, start, train, what_was_said
 
 from velocitune_core.train import events
+from velocitune_core.train.timeline import timeline
 
 PROJECT = Path(__file__).parents[3]
 
@@ -104,9 +105,14 @@ def test_a_resumed_run_ends_bit_for_bit_like_the_unbroken_one(attempts: list[Run
     assert_ends_like(attempts[-1], unbroken)
 
 
-def test_no_event_was_logged_twice(attempts: list[Run]) -> None:
-    counts = Counter((event.event, event.step) for event in attempts[-1].events if not isinstance(event, events.Warned))
-    assert set(counts.values()) == {1}
+def test_the_timeline_has_every_step_once_and_each_attempt_its_number(attempts: list[Run]) -> None:
+    logged = [event for event in timeline(attempts[-1].events) if not isinstance(event, events.Warned)]
+    assert set(Counter((event.event, event.step) for event in logged).values()) == {1}
+    starts = [event for event in logged if isinstance(event, events.Started)]
+    assert [event.attempt for event in starts] == [1, 2, 3]
+    for event in logged:
+        if isinstance(event, events.Stepped):  # logged by the last attempt that took this step
+            assert event.attempt == max(start.attempt for start in starts if start.step < event.step)
 
 
 def test_a_changed_job_in_the_same_folder_is_refused_with_the_field(attempts: list[Run], tiny_inputs: Path) -> None:
