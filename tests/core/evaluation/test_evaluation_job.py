@@ -34,6 +34,7 @@ def test_the_way_of_computing_is_no_part_of_the_identity() -> None:
         {"model_sha256": "9"},
         {"precision": "bfloat16"},
         {"held_out": {}, "questions": QUESTIONS},
+        {"document_start": 1},
     ]
     assert len({make(**change).fingerprint() for change in [{}, *changes]}) == len(changes) + 1
     assert NOT_RECIPE | {key for change in changes for key in change} | {"kind"} == set(EvaluationJob.model_fields)

@@ -16,6 +16,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MambaConfig,
     MistralConfig,
     OPTConfig,
     PreTrainedConfig,
@@ -52,6 +53,7 @@ SHAPES: dict[str, PreTrainedConfig] = {
 
 UNMASKED = {
     "bloom": BloomConfig(hidden_size=16, n_layer=2, n_head=2, **SHARP),  # ALiBi
+    "mamba": MambaConfig(hidden_size=16, num_hidden_layers=2, state_size=4, **SHARP),
     "opt": OPTConfig(
         hidden_size=16,
         ffn_dim=32,

@@ -12,12 +12,17 @@ from hypothesis import strategies as st
 from velocitune_core.config import Schedule
 from velocitune_core.train.schedule import decay_start, learning_rate_factor, shared_steps, warmup_steps
 
-SCHEDULES = st.builds(
-    Schedule,
-    kind=st.sampled_from(["cosine", "wsd"]),
-    warmup_fraction=st.floats(0, 0.99),
-    decay_fraction=st.floats(0.01, 1),
-    final_fraction=st.floats(0, 1),
+SCHEDULES = st.one_of(
+    st.builds(Schedule, warmup_fraction=st.floats(0, 0.99), final_fraction=st.floats(0, 1)),
+    st.floats(0.01, 1).flatmap(
+        lambda decay: st.builds(
+            Schedule,
+            kind=st.just("wsd"),
+            warmup_fraction=st.floats(0, min(0.99, 1 - decay)),
+            decay_fraction=st.just(decay),
+            final_fraction=st.floats(0, 1),
+        )
+    ),
 )
 
 

@@ -90,7 +90,7 @@ def test_an_evaluation_takes_the_gpu_that_is_free(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     started: list[tuple[str, list[str]]] = []
 
-    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher]) -> int:
+    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher], seconds: int) -> int:
         started.append((device.environment["CUDA_VISIBLE_DEVICES"], launcher))
         sets = {"code": MeasuredSet(sequences=1, tokens=1, nats=1.0)}
         EvaluationResult(name=job.name, precision="float32", parameters=1, sets=sets, seconds=1.0).write(
