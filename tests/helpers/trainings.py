@@ -20,6 +20,7 @@ from tiny import write_job
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train import events
 from velocitune_core.train.events import Event, read_events
+from velocitune_core.train.timeline import timeline
 
 ALONE, TOGETHER = 1, 2  # ranks
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -120,8 +121,8 @@ def what_was_said(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
     timing = {"time", "seconds", "tokens_per_second"}
     of_lives = events.Started | events.Warned | events.Checkpointed
     return {
-        (event.event, event.step): event.model_dump(exclude=timing)
-        for event in run.events
+        (event.event, event.step): event.model_dump(exclude=timing | {"attempt"})
+        for event in timeline(run.events)
         if not isinstance(event, of_lives)
     }
 
