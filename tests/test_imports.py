@@ -36,7 +36,7 @@ CORE = {
     "parallel": "",
     "checkpoint": "files parallel",
     "evaluation": "files parallel",
-    "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
+    "train": "checkpoint config contracts data evaluation files mixture model parallel strategies",
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
