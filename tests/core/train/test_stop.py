@@ -45,7 +45,7 @@ def test_a_parent_that_is_running_requests_nothing() -> None:
 CHILD = """
 import os, sys, time
 from velocitune_core.train.stop import StopRequest
-request = StopRequest(int(sys.argv[1]))
+request = StopRequest(int(sys.argv[1]) or None)
 print("ready", flush=True)
 sys.stdin.readline()
 print("before", request(), flush=True)
@@ -57,14 +57,16 @@ print("after", request(), flush=True)
 """
 PARENT = """
 import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1], str(os.getpid())])
+under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "0" if under_torchrun else str(os.getpid())])
 os.read(int(sys.argv[2]), 1)
 os._exit(0)  # without waiting for the child
 """
 
 
-def test_a_parent_that_has_exited_requests_a_stop() -> None:
-    """The child shares the pipes of this test; the parent is one that ends before it."""
+@pytest.mark.parametrize("variables", [{}, {"TORCHELASTIC_RUN_ID": "1"}], ids=["launcher", "torchrun"])
+def test_a_parent_that_has_exited_requests_a_stop(variables: dict[str, str]) -> None:
+    """The child shares the pipes of this test; the parent, a launcher or `torchrun`, ends before it."""
     reader, writer = os.pipe()
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, CHILD, str(reader)],
@@ -72,6 +74,7 @@ def test_a_parent_that_has_exited_requests_a_stop() -> None:
         stdout=subprocess.PIPE,
         pass_fds=(reader,),
         text=True,
+        env={**os.environ, **variables},
     ) as parent:
         assert parent.stdin is not None and parent.stdout is not None
         assert parent.stdout.readline() == "ready\n"
