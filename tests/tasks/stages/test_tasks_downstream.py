@@ -19,6 +19,7 @@ import yaml
 from tiny import VOCABULARY
 
 from tasks.runs.launch import TrainingFailedError
+from tasks.stages.compare import _downstream
 from tasks.stages.downstream import (
     RESULT,
     check_models,
@@ -112,6 +113,8 @@ def test_the_result_holds_every_model_and_is_read_back(params: Params) -> None:
     scores = {
         folder: evaluate_downstream.fn(Path(folder), questions, params) for folder in ("models/mine", "models/other")
     }
+    compared = _downstream(Path("models/mine"), questions, params, "static-seed-1-downstream")
+    assert compared == scores["models/mine"].families and len(list(paths.RUNS.glob("static-seed-1-downstream-*"))) == 1
     result = write_downstream.fn(scores)
     assert DownstreamResult.read(RESULT) == result
     assert scores["models/mine"].tasks == scores["models/other"].tasks
