@@ -1,162 +1,228 @@
-"""Memory that velocitune_core.plan.memory predicts against memory that is used: `python benchmarks/memory.py`.
+"""Memory that a plan predicts against the resident size of real runs: `python benchmarks/memory.py`.
 
-A Llama of 30 million parameters is trained for two steps in float32 on the CPU, in a new process per line. Two peaks
-are measured: of live tensors, as torch's profiler counts them, and of the process's resident size, less its size before
-the model was built, which includes the C allocator's gaps and the kernels' scratch. Needs Linux, for /proc. What
-autograd keeps for the backward pass is counted too, in float32 and with a model in bfloat16.
+Llamas of three sizes, each with and without activation checkpointing. What is predicted comes from a probe of a smaller
+run, with half the layers and half the micro-batch, extrapolated as `python -m flows.plan` does. What is measured is the
+peak resident size (getrusage's ru_maxrss) of the training program, started as a process for a few steps with
+evaluations, checkpoints in the background and the trained model's folder at the end. Prints a table, writes JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
+import json
 import os
-import re
 import subprocess
 import sys
-from dataclasses import dataclass
-from itertools import accumulate
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
+import numpy as np
 from rich.console import Console
-from torch.autograd.graph import saved_tensors_hooks
-from torch.profiler import ProfilerActivity, profile
-from transformers import LlamaConfig, LlamaForCausalLM
+from rich.table import Table
 
-from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.plan.cost import ModelShape
+from velocitune_core.config import Base, Evaluation, Execution, Optimizer, StrategyConfig, Training
+from velocitune_core.contracts import DomainFiles
+from velocitune_core.files import file_sha256
+from velocitune_core.plan.calibrate import calibrated, resident_of
+from velocitune_core.plan.cost import ModelShape, with_layers
 from velocitune_core.plan.memory import Setting, memory_of
+from velocitune_core.plan.probe import Probe, ProbeResult
+from velocitune_core.plan.resident import resident_bytes
+from velocitune_core.train.job import TrainJob
 
-LENGTH, VOCABULARY, STEPS = 256, 8192, 2
-CONFIG = LlamaConfig(
-    vocab_size=VOCABULARY,
-    hidden_size=512,
-    intermediate_size=1408,
-    num_hidden_layers=8,
-    num_attention_heads=8,
-    max_position_embeddings=LENGTH,
-    tie_word_embeddings=True,
+LENGTH, VOCABULARY, DOMAINS, ROWS, HELD_OUT, STEPS = 256, 8192, 2, 64, 8, 6
+LIMIT = 0.15
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model, and the sequences of its batch, in two micro-batches."""
+
+    name: str
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    batch: int
+
+    def base(self, layers: int) -> Base:
+        return Base.model_construct(
+            hidden_size=self.hidden, intermediate_size=self.intermediate, layers=layers, heads=self.heads
+        )
+
+    def shape(self) -> ModelShape:
+        layer = 4 * self.hidden**2 + 3 * self.hidden * self.intermediate + 2 * self.hidden
+        parameters = VOCABULARY * self.hidden + self.layers * layer + self.hidden
+        return ModelShape(
+            parameters,
+            self.layers,
+            self.hidden,
+            self.intermediate,
+            self.heads,
+            self.heads,
+            self.hidden // self.heads,
+            VOCABULARY,
+            tied=True,
+        )
+
+
+SIZES = (
+    Size("small", 128, 384, 4, 4, 32),
+    Size("medium", 320, 896, 6, 5, 16),
+    Size("large", 512, 1408, 8, 8, 8),
 )
 
 
 @dataclass(frozen=True)
-class Line:
-    micro_batch: int  # sequences
-    micro_batches: int = 1
-    bfloat16: bool = False
-    checkpointing: bool = False
+class Row:
+    size: str
+    parameters: int
+    micro_batch_sequences: int
+    activation_checkpointing: bool
+    tensors: int  # bytes, as all others: peak of live tensors and the copy, predicted
+    predicted: int
+    measured: int
 
     @property
-    def setting(self) -> Setting:
-        return Setting(
-            sequence_length=LENGTH,
-            batch_sequences=self.micro_batch * self.micro_batches,
-            micro_batch_sequences=self.micro_batch,
-            evaluation_sequences=1,
-            bfloat16=self.bfloat16,
-            activation_checkpointing=self.checkpointing,
-        )
-
-
-LINES = [Line(2), Line(8), Line(2, 4), Line(2, checkpointing=True), Line(8, checkpointing=True)]
+    def error(self) -> float:
+        return self.predicted / self.measured - 1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--line", type=int, help="train that line in this process and print both peaks in bytes")
-    number = parser.parse_args().line
-    if number is not None:
-        print(resident_peak(LINES[number]), live_peak(LINES[number]))
-        return
-    parameters = sum(each.numel() for each in LlamaForCausalLM(CONFIG).parameters())
-    shape = ModelShape(parameters, 8, 512, 1408, 8, 8, 64, VOCABULARY, tied=True)
-    console = Console()
-    console.print("micro-batch of batch: predicted MB; tensors MB, resident MB, each over predicted")
-    for number, line in enumerate(LINES):  # printed one by one: each takes up to two minutes
-        predicted, (resident_bytes, live) = memory_of(shape, line.setting).peak, in_a_process(number)
-        console.print(
-            f"{line.micro_batch} of {line.setting.batch_sequences}{', checkpointing' if line.checkpointing else ''}: "
-            f"{predicted / 1e6:,.0f}; {live / 1e6:,.0f}, {resident_bytes / 1e6:,.0f}, "
-            f"{live / predicted:.3f}, {resident_bytes / predicted:.2f}"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("memory.json"), help="where to write all figures")
+    parser.add_argument("--sizes", nargs="+", default=[size.name for size in SIZES])
+    arguments = parser.parse_args()
+    rows = []
+    for size in SIZES:
+        if size.name in arguments.sizes:
+            for checkpointing in (False, True):
+                with tempfile.TemporaryDirectory() as folder:
+                    rows.append(row_of(size, checkpointing, Path(folder)))
+                    print(rows[-1], file=sys.stderr, flush=True)  # each takes up to a minute
+    table = Table("model", "micro-batch", "checkpointing", "tensors, MB", "predicted, MB", "measured, MB", "error")
+    for row in rows:
+        table.add_row(
+            f"{row.parameters / 1e6:.1f} M",
+            f"{row.micro_batch_sequences} × {LENGTH}",
+            "yes" if row.activation_checkpointing else "no",
+            *(f"{each / 1e6:,.0f}" for each in (row.tensors, row.predicted, row.measured)),
+            f"{row.error:+.1%}",
         )
-    for bfloat16 in (False, True):
-        kept = memory_of(shape, Line(4, bfloat16=bfloat16).setting)
-        loss = 4 * 4 * LENGTH * VOCABULARY  # of its 12 bytes per logit, those kept for the backward pass
-        predicted = kept.activations + loss
-        found = kept_by_autograd(Line(4, bfloat16=bfloat16))
-        console.print(
-            f"kept by autograd, {'bfloat16' if bfloat16 else 'float32'}: {found / 1e6:,.1f} MB, "
-            f"predicted {predicted / 1e6:,.1f} MB"
+    Console().print(table)
+    arguments.json.write_text(json.dumps([{**asdict(row), "error": row.error} for row in rows], indent=1))
+    worst = max(abs(row.error) for row in rows)
+    print(f"largest error {worst:.1%}, limit {LIMIT:.0%}")
+    sys.exit(worst > LIMIT)
+
+
+def row_of(size: Size, checkpointing: bool, folder: Path) -> Row:
+    """Probe a smaller run, predict, run the real one."""
+    micro = size.batch // 2
+    execution = Execution(
+        micro_batch_sequences=micro,
+        evaluation_micro_batch_sequences=4,
+        activation_checkpointing=checkpointing,
+        checkpoint_every_steps=2,
+        log_every_steps=1,
+    )
+    training = Training(batch_sequences=size.batch, optimizer=Optimizer(learning_rate=1e-3), precision="float32")
+    setting = Setting(LENGTH, size.batch, micro, 4, activation_checkpointing=checkpointing)
+    write_model(size.base(size.layers), folder / "whole")
+    write_model(size.base(size.layers // 2), folder / "half")
+    half = replace(setting, batch_sequences=size.batch // 2, micro_batch_sequences=micro // 2)
+    result = probed(half, training, execution, folder)
+    shape, few = size.shape(), with_layers(size.shape(), size.layers // 2)
+    known = replace(shape, measured=calibrated(few, half, result))
+    memory = memory_of(known, setting)
+    return Row(
+        size.name,
+        shape.parameters,
+        micro,
+        checkpointing,
+        memory.peak + memory.copy,
+        resident_bytes(resident_of(few, half, result, copied=True), known, setting),
+        measured(training, execution, folder),
+    )
+
+
+def write_model(base: Base, folder: Path) -> None:
+    """Write a randomly initialised Llama with a tokenizer whose ids it has room for."""
+    from transformers import LlamaForCausalLM
+
+    from velocitune_core.model.build import llama_config, train_tokenizer
+    from velocitune_core.model.io import save_model
+
+    tokenizer = train_tokenizer(map(str, range(10_000)), 1024)
+    save_model(LlamaForCausalLM(llama_config(base, LENGTH, VOCABULARY, 0)), tokenizer, folder)
+
+
+def probed(setting: Setting, training: Training, execution: Execution, folder: Path) -> ProbeResult:
+    """Run the program that a plan runs."""
+    (folder / "probe").mkdir()
+    probe = Probe(
+        model=str(folder / "half"),
+        training=training.model_copy(update={"batch_sequences": setting.batch_sequences}),
+        execution=execution.model_copy(update={"micro_batch_sequences": setting.micro_batch_sequences}),
+        sequence_length=LENGTH,
+        vocabulary_size=VOCABULARY,
+        evaluation_sequences=setting.evaluation_sequences,
+        steps=3,
+        seconds=60.0,
+        saves=True,
+        threads=1,
+    )
+    path = folder / "probe" / "probe.json"
+    path.write_text(probe.model_dump_json())
+    run("velocitune_core.plan.probe", path)
+    return ProbeResult.model_validate_json((path.parent / "result.json").read_text())
+
+
+def measured(training: Training, execution: Execution, folder: Path) -> int:
+    """Return the peak resident bytes of the training program."""
+    domains = {}
+    for number in range(DOMAINS):
+        files = []
+        for split, rows in (("train", ROWS), ("held_out", HELD_OUT)):
+            path = folder / f"{number}-{split}.npy"
+            np.save(path, np.random.default_rng(number).integers(1000, size=(rows, LENGTH), dtype=np.uint16))
+            files.append(path)
+        train, held_out = files
+        domains[f"domain-{number}"] = DomainFiles(
+            train=str(train),
+            held_out=str(held_out),
+            train_sha256=file_sha256(train),
+            held_out_sha256=file_sha256(held_out),
         )
+    job = TrainJob(
+        name="memory",
+        output=str(folder / "run"),
+        model=str(folder / "whole"),
+        domains=domains,
+        initial_domain_weights=dict.fromkeys(domains, 1 / DOMAINS),
+        total_steps=STEPS,
+        training=training,
+        evaluation=Evaluation(every_steps=3),
+        strategy=StrategyConfig(name="static"),
+        execution=execution,
+        threads=1,
+    )
+    path = folder / "job.json"
+    path.write_text(job.model_dump_json())
+    return run("velocitune_core.train", path)
 
 
-def in_a_process(number: int) -> tuple[int, int]:
-    """Run a line in a new process; return its peak bytes, resident and of tensors."""
-    command = [sys.executable, __file__, "--line", str(number)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    return int(printed[0]), int(printed[1])
-
-
-def resident_peak(line: Line) -> int:
-    """Return the peak of two steps above what the libraries take; a tiny model trained first makes them load it."""
-    tiny = {**CONFIG.to_dict(), "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "head_dim": 8}
-    train(LlamaForCausalLM(LlamaConfig(**tiny)), Line(1, checkpointing=line.checkpointing))
-    gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # peak := now
-    before = resident("VmRSS")
-    train(LlamaForCausalLM(CONFIG), line)
-    return resident("VmHWM") - before
-
-
-def live_peak(line: Line) -> int:
-    """Return the peak of live tensors over two steps: the model's, and the running sum of allocations and frees."""
-    model = LlamaForCausalLM(CONFIG)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        train(model, line)
-    assert profiled.profiler is not None and profiled.profiler.kineto_results is not None
-    changes = [event.nbytes() for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(changes)) + sum(each.nbytes for each in model.parameters())
-
-
-def train(model: LlamaForCausalLM, line: Line) -> None:
-    if line.checkpointing:
-        model.activation_checkpointing_enable()
-        model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    for _ in range(STEPS):
-        for _ in range(line.micro_batches):
-            tokens = torch.randint(VOCABULARY, (line.micro_batch, LENGTH))
-            NextTokenLoss(model)(tokens).sum().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-
-def kept_by_autograd(line: Line) -> int:
-    """Return the bytes of distinct storages that autograd keeps for the backward pass, without the parameters."""
-    model = LlamaForCausalLM(CONFIG)
-    if line.bfloat16:  # as FSDP casts it for a pass
-        model.bfloat16()
-    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def record(tensor: torch.Tensor) -> torch.Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-        return tensor
-
-    with saved_tensors_hooks(record, lambda tensor: tensor):
-        nats = NextTokenLoss(model)(torch.randint(VOCABULARY, (line.micro_batch, LENGTH)))
-    assert nats.requires_grad
-    return sum(storage.nbytes() for pointer, storage in storages.items() if pointer not in weights)
-
-
-def resident(field: str) -> int:
-    """Return a field of /proc/self/status in bytes."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
+def run(module: str, argument: Path) -> int:
+    """Run a program to its end; return its peak resident bytes."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (argument.parent / "log.txt").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", module, argument], env=environment, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit((argument.parent / "log.txt").read_text()[-2000:])
+    return usage.ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import psutil
 
 from tasks.planning.inputs import Inputs, is_base, read_inputs
-from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_speed
+from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_run
 from tasks.planning.stages import planned_stages, settings_of_comparison
 from tasks.runs.devices import gpu_count, gpu_memory
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
@@ -23,6 +24,7 @@ from velocitune_core.plan.cost import (
     total_cost,
 )
 from velocitune_core.plan.memory import BFLOAT16_BYTES, Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
+from velocitune_core.plan.resident import UNMEASURED, resident_bytes
 
 ALONE, TOGETHER = "one process", "side by side"
 
@@ -43,6 +45,7 @@ class Footprint:
     setting: Setting
     memory: Memory
     fit: Fit | None  # None: no device size was given
+    resident: int | None  # peak bytes of a process on the CPU; None: on a GPU
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,19 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
     stages, finished = planned_stages(params, inputs, compare)
     probes, untimed = _probes(params, inputs, compare) if probe else ({}, ["no times: not probed"])
     speeds = [_speed(stage, probes, params) for stage in stages]
-    prices = estimate_cost(stages, inputs.shape, speeds)
+    shape = inputs.shape
+    if ALONE in probes:
+        shape = replace(shape, measured=probes[ALONE].calibration)
+    prices = estimate_cost(stages, shape, speeds)
     packed = sum(domain.train.tokens + domain.held_out.tokens for domain in inputs.manifest.domains.values())
     published = int(is_base(params)) + int(not compare)  # models/base, models/trained
     return Plan(
-        shape=inputs.shape,
+        shape=shape,
         stages=stages,
         prices=prices,
         total=total_cost(prices),
-        footprints=_footprints(params, inputs.shape, stages, device_bytes),
-        disk=disk(stages, inputs.shape, packed, published),
+        footprints=_footprints(params, shape, stages, device_bytes, probes),
+        disk=disk(stages, shape, packed, published),
         probes=probes,
         documents=inputs.manifest.documents.described(),
         finished=finished,
@@ -111,7 +117,9 @@ def setting_of(training: Training, params: Params, processes: int, reference: bo
     )
 
 
-def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_bytes: int | None) -> list[Footprint]:
+def _footprints(
+    params: Params, shape: ModelShape, stages: list[Stage], device_bytes: int | None, probes: Mapping[str, Probed]
+) -> list[Footprint]:
     """Return the memory of the training or of a comparison's runs, and of proxies if their processes differ."""
     last = stages[-1]
     counts = {last.name: params.resources.processes if last.name == "train" else 1, "proxies": params.proxies.processes}
@@ -129,7 +137,12 @@ def _footprints(params: Params, shape: ModelShape, stages: list[Stage], device_b
             fitting = fits(shape, setting, device_bytes)
             several = name != "compare"  # runs of a comparison have one process each
             fit = Fit(fitting, [] if fitting else remedies(shape, setting, device_bytes, more_processes=several))
-        found.append(Footprint(name, setting, memory_of(shape, setting), fit))
+        resident = None
+        if not gpu_count():
+            found_by = [probes[each].resident for each in (_several(processes), ALONE) if each in probes]
+            ratios = next((each for each in found_by if each is not None), UNMEASURED)
+            resident = resident_bytes(ratios, shape, setting)
+        found.append(Footprint(name, setting, memory_of(shape, setting), fit, resident))
     return found
 
 
@@ -150,14 +163,24 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
     if compare and (together := settings_of_comparison(params)) != params:
         wanted[TOGETHER] = (together, 1)
     several = {params.proxies.processes} | (set() if compare else {params.resources.processes})
-    wanted |= {f"{processes} processes": (params, processes) for processes in sorted(several - {1})}
+    wanted |= {_several(processes): (params, processes) for processes in sorted(several - {1})}
     probes, untimed = {}, _busy()
     for name, (settings, processes) in wanted.items():
         try:
-            probes[name] = probe_speed(settings, inputs, setting_of(params.training, settings, processes))
+            found = probe_run(settings, inputs, setting_of(params.training, settings, processes))
+            probes[name] = found
+            if found.speed is None:
+                untimed.append(
+                    f"no times of {name}: the whole model does not fit this machine; its memory and FLOPs are those "
+                    f"of {found.layers} layers, extrapolated"
+                )
         except NotProbedError as error:
             untimed.append(f"no times of {name}: {error}")
     return probes, untimed
+
+
+def _several(processes: int) -> str:
+    return ALONE if processes == 1 else f"{processes} processes"
 
 
 def _busy() -> list[str]:
@@ -178,5 +201,5 @@ def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | N
         name = TOGETHER
     several = {"train": params.resources.processes, "proxies": params.proxies.processes}.get(stage.name, 1)
     if several > 1:
-        name = f"{several} processes"
+        name = _several(several)
     return probes[name].speed if name in probes else None

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from tasks.runs.jobs import base_domains
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
-from velocitune_core.config import Base, ConfigError, Domain, Params
+from velocitune_core.config import ConfigError, Domain, Params
 from velocitune_core.contracts import Border, DocumentBorders, DomainManifest, InitialLosses, Manifest, Split, Targets
 from velocitune_core.data.borders import document_borders
-from velocitune_core.model.build import END_OF_TEXT
+from velocitune_core.model.build import END_OF_TEXT, llama_config
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.modules import count_parameters
 from velocitune_core.model.tokenizer import load_tokenizer
@@ -72,7 +72,7 @@ def read_model_config(params: Params) -> PreTrainedConfig:
 
     if is_base(params):
         assert params.base is not None
-        return _base_config(params.base, params.data.sequence_length)
+        return llama_config(params.base, params.data.sequence_length, params.base.vocabulary_size)
     try:
         return AutoConfig.from_pretrained(params.model.path, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -112,22 +112,6 @@ def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
         name: _stand_in(params, _source_tokens(params, domain) or domain.max_tokens or 0)
         for name, domain in domains.items()
     }
-
-
-def _base_config(base: Base, sequence_length: int) -> PreTrainedConfig:
-    """Return the configuration that `build_llama` makes, without its tokenizer."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        vocab_size=base.vocabulary_size,
-        hidden_size=base.hidden_size,
-        intermediate_size=base.intermediate_size,
-        num_hidden_layers=base.layers,
-        num_attention_heads=base.heads,
-        num_key_value_heads=base.heads,
-        max_position_embeddings=sequence_length,
-        tie_word_embeddings=True,
-    )
 
 
 def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:

@@ -1,4 +1,4 @@
-"""Time a few real steps on this machine, in processes that are started like those of a run."""
+"""Run a few real steps on this machine, in processes that are started like those of a run: time, memory, FLOPs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -17,13 +18,16 @@ from tasks.runs.devices import Device, gpu_count, threads_per_process
 from tasks.runs.torchrun import environment_of
 from velocitune_core.config import Params, Training
 from velocitune_core.model.folder import check_model_folder
-from velocitune_core.plan.cost import Speed, checkpoint_bytes
-from velocitune_core.plan.memory import HEAP, Setting, memory_of
-from velocitune_core.plan.probe import Probe, ProbeTimings
+from velocitune_core.plan.calibrate import calibrated, resident_of
+from velocitune_core.plan.cost import Calibration, ModelShape, Speed, checkpoint_bytes, with_layers
+from velocitune_core.plan.memory import Setting, memory_of
+from velocitune_core.plan.probe import Probe, ProbeResult
+from velocitune_core.plan.resident import UNMEASURED, Resident, resident_bytes
 
 MAX_STEPS, MAX_STEP_SECONDS = 12, 6.0  # of training
 MAX_MICRO_BATCHES = 4  # per process and step; more would repeat what was timed
 MAX_COPIES = 4  # at once
+FEW_LAYERS = 2  # of a model that this machine has no room for
 MAX_CHECKPOINT_BYTES = 2 * 10**9  # larger ones are not written to time them
 MAX_SECONDS = 180  # of a whole probe
 
@@ -34,15 +38,18 @@ class NotProbedError(Exception):
 
 @dataclass(frozen=True)
 class Probed:
-    """The speed of each of several runs at once: the median over them."""
+    """What one of several runs at once takes: the median over them."""
 
-    speed: Speed
+    speed: Speed | None  # None: the whole model does not fit this machine
     step_seconds: float  # of a whole batch
     steps: int  # timed
     copies: int
     processes: int
     threads: int  # per process
+    layers: int  # of the model that was run, which has fewer where the whole one does not fit
     device: str
+    calibration: Calibration
+    resident: Resident | None  # None: on a GPU
 
 
 def bfloat16_here(training: Training) -> bool:
@@ -54,49 +61,62 @@ def bfloat16_here(training: Training) -> bool:
     return uses_bfloat16(training.precision, torch.device("cuda" if gpu_count() else "cpu"))
 
 
-def probe_speed(params: Params, inputs: Inputs, setting: Setting) -> Probed:
-    """Time a run under `params` in `setting.processes` processes, with as many runs at once as share a device.
+def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
+    """Run steps under `params` in `setting.processes` processes, with as many runs at once as share a device.
 
-    Raises NotProbedError if this machine lacks memory or devices, or a step takes too long.
+    Where this machine lacks the memory, a model of fewer layers and the smallest micro-batches are run, and not timed.
+
+    Raises NotProbedError if this machine lacks devices or memory even for that, or a step takes too long.
     """
     copies = min(params.resources.runs_per_device, MAX_COPIES)
-    _check_memory(inputs, setting, copies)
+    shape, setting = _what_fits(inputs.shape, setting, copies)
+    whole = shape is inputs.shape
     threads = threads_per_process(params.resources, setting.processes)
+    micro = None if setting.batch_sequences == setting.processes * setting.micro_batch_sequences else True
+    execution = params.execution.model_copy(
+        update={"micro_batch_sequences": setting.micro_batch_sequences if micro else None}
+    )
     with tempfile.TemporaryDirectory() as folder:
         probe = Probe(
-            model=_model_folder(params, Path(folder)),
+            model=_model_folder(params, Path(folder), None if whole else shape.layers),
             training=_shortened(params.training, setting),
-            execution=params.execution,
+            execution=execution,
             sequence_length=setting.sequence_length,
             vocabulary_size=inputs.shape.vocabulary_size,
             evaluation_sequences=setting.evaluation_sequences,
             steps=MAX_STEPS,
             seconds=MAX_STEP_SECONDS,
-            saves=checkpoint_bytes(inputs.shape) <= MAX_CHECKPOINT_BYTES,
+            saves=checkpoint_bytes(shape) <= MAX_CHECKPOINT_BYTES,
             threads=threads,
         )
-        started, timings = _run(probe, [Path(folder) / str(number) for number in range(copies)], setting.processes)
-    step = median(each.step for each in timings) / probe.training.batch_sequences
-    checkpoints = [each.checkpoint for each in timings if each.checkpoint is not None]
+        started, results = _run(probe, [Path(folder) / str(number) for number in range(copies)], setting.processes)
+    step = median(each.step for each in results) / probe.training.batch_sequences
+    checkpoints = [each.checkpoint for each in results if each.checkpoint is not None]
+    speed = Speed(
+        start=median(each.ready for each in results) - started,
+        step_per_sequence=step,
+        evaluation_per_sequence=median(each.evaluation for each in results)
+        / (setting.evaluation_sequences * setting.processes),
+        checkpoint=median(checkpoints) if checkpoints else None,
+    )
+    first = results[0]
     return Probed(
-        speed=Speed(
-            start=median(each.ready for each in timings) - started,
-            step_per_sequence=step,
-            evaluation_per_sequence=median(each.evaluation for each in timings)
-            / (setting.evaluation_sequences * setting.processes),
-            checkpoint=median(checkpoints) if checkpoints else None,
-        ),
+        speed=speed if whole else None,
         step_seconds=step * params.training.batch_sequences,
-        steps=min(each.steps for each in timings),
+        steps=min(each.steps for each in results),
         copies=copies,
         processes=setting.processes,
         threads=threads,
+        layers=shape.layers,
         device=_device_name(),
+        calibration=calibrated(shape, setting, first),
+        resident=resident_of(shape, setting, first, copied=probe.saves) if first.libraries_bytes else None,
     )
 
 
-def _check_memory(inputs: Inputs, setting: Setting, copies: int) -> None:
-    needed, gpus = memory_of(inputs.shape, setting).peak * copies, gpu_count()
+def _what_fits(shape: ModelShape, setting: Setting, copies: int) -> tuple[ModelShape, Setting]:
+    """Return the model and setting to run: as they are, or else of few layers in the smallest micro-batches."""
+    gpus = gpu_count()
     if gpus and setting.processes > gpus:
         raise NotProbedError(f"{setting.processes} processes need as many GPUs, this machine has {gpus}")
     if gpus:
@@ -104,21 +124,39 @@ def _check_memory(inputs: Inputs, setting: Setting, copies: int) -> None:
 
         free = torch.cuda.mem_get_info(0)[0]
     else:
-        needed, free = int(needed * setting.processes * HEAP), psutil.virtual_memory().available
-    if needed > free:
-        raise NotProbedError(f"it needs {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free here")
+        free = psutil.virtual_memory().available
+
+    def needed(shape: ModelShape, setting: Setting) -> int:
+        if gpus:
+            return memory_of(shape, setting).peak * copies
+        return resident_bytes(UNMEASURED, shape, setting) * setting.processes * copies
+
+    if needed(shape, setting) <= free:
+        return shape, setting
+    smallest = replace(setting, micro_batch_sequences=1, batch_sequences=2 * setting.processes, evaluation_sequences=1)
+    few = with_layers(shape, min(shape.layers, FEW_LAYERS))
+    if (bytes_needed := needed(few, smallest)) > free / 2:
+        raise NotProbedError(
+            f"{few.layers} layers of it need {bytes_needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free here"
+        )
+    return few, smallest
 
 
-def _model_folder(params: Params, folder: Path) -> str:
-    """Return the model's own folder, or write a model of the same shape with random parameters."""
-    if not is_base(params) and not check_model_folder(params.model.path):
+def _model_folder(params: Params, folder: Path, layers: int | None) -> str:
+    """Return the model's own folder, or write a model of the same shape, or of fewer layers, with random parameters."""
+    if layers is None and not is_base(params) and not check_model_folder(params.model.path):
         return params.model.path
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    model = AutoModelForCausalLM.from_config(read_model_config(params), dtype=torch.float32)
+    config: Any = read_model_config(params)
+    if layers is not None:
+        config.num_hidden_layers = layers
+        if kinds := getattr(config, "layer_types", None):
+            config.layer_types = kinds[:layers]
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder / "model")
     return str(folder / "model")
 
@@ -129,8 +167,8 @@ def _shortened(training: Training, setting: Setting) -> Training:
     return training.model_copy(update={"batch_sequences": batch})
 
 
-def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[ProbeTimings]]:
-    """Start one probe per folder, all at once; return when (in seconds since 1970), and their timings."""
+def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[ProbeResult]]:
+    """Start one probe per folder, all at once; return when (in seconds since 1970), and their results."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "velocitune_core.plan.probe"]
     device = Device((0,) if gpu_count() and processes == 1 else (), probe.threads)
@@ -156,7 +194,7 @@ def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list
             process.terminate()
             process.wait()
     return started, [
-        ProbeTimings.model_validate_json((folder / "timings.json").read_text(encoding="utf-8")) for folder in folders
+        ProbeResult.model_validate_json((folder / "result.json").read_text(encoding="utf-8")) for folder in folders
     ]
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.planning.build import Footprint, Plan
-from velocitune_core.plan.cost import Cost, flops_per_token
-from velocitune_core.plan.memory import HEAP, SPARE, Memory, Remedy
+from velocitune_core.plan.cost import Calibration, Cost, flops_per_token
+from velocitune_core.plan.memory import SPARE, Memory, Remedy
 
 WIDTH = 120  # characters, without a terminal
 PARTS = (
@@ -46,10 +46,7 @@ def print_plan(plan: Plan) -> None:
     for footprint in plan.footprints:
         for line in _fit_lines(footprint):
             console.print(line, soft_wrap=True)
-    console.print(
-        f"memory counts tensors; a CPU process uses up to {HEAP} times as much, and more for its libraries",
-        soft_wrap=True,
-    )
+    console.print(_beside_tensors(plan), soft_wrap=True)
     disk = plan.disk
     parts = " + ".join(
         f"{name} {size_text(count)}"
@@ -89,14 +86,34 @@ def _row(name: str, runs: int, price: Cost, total: Cost) -> Iterable[str]:
     )
 
 
+def _beside_tensors(plan: Plan) -> str:
+    """Return what memory is taken beside the tensors of the device."""
+    measured = any(each.resident for each in plan.probes.values())
+    how = "measured here" if measured else "assumed: not measured here"
+    parts = [
+        f"{each.name}: {size_text(each.resident)} resident per process ({how}), with its libraries, the heap and the "
+        f"copy of {size_text(each.memory.copy)} that is written as checkpoint"
+        if each.resident is not None
+        else f"{each.name}: {size_text(each.memory.copy)} of host memory per process for the checkpoint being written"
+        for each in plan.footprints
+    ]
+    return "memory per device counts tensors. " + "; ".join(parts)
+
+
 def _explanation(plan: Plan) -> str:
     """Return a sentence on how the table was computed, and what it leaves out."""
     total, length = plan.total, plan.stages[0].runs[0].sequence_length
     parts = [f"evaluation is {total.evaluation_flops / total.flops:.1%} of the FLOPs"] if total.flops else []
-    parts.append(f"a training token costs {flops_per_token(plan.shape, length):.3g} FLOPs (6·N + 12·L·H·Q·T)")
+    recomputes = plan.stages[-1].runs[0].recomputes if plan.stages[-1].runs else False
+    how = "as counted in a probe" if plan.shape.measured != Calibration() else "6·N + 12·L·H·Q·T"
+    parts.append(
+        f"a training token costs {flops_per_token(plan.shape, length, recomputes=recomputes):.3g} FLOPs ({how})"
+    )
     if plan.finished:
         parts.append(f"{plan.finished} runs are finished and not counted")
     for name, probed in plan.probes.items():
+        if probed.speed is None:
+            continue
         parts.append(
             f"probe of {name}: {probed.step_seconds:.3g} s per step ({probed.steps} timed, {probed.device}, "
             f"threads {probed.threads}{f', {probed.copies} at once' if probed.copies > 1 else ''}), "

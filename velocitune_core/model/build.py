@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from velocitune_core.config import Base
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -33,18 +33,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     )
 
 
-def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length: int, seed: int) -> PreTrainedModel:
-    """Build a Llama of the configured shape with random parameters and tied embeddings.
+def llama_config(base: Base, sequence_length: int, vocabulary_size: int, end_of_text: int | None = None) -> LlamaConfig:
+    """Return the configuration of a Llama of the configured shape; without the id of END_OF_TEXT, its shape alone."""
+    from transformers import LlamaConfig
 
-    Leaves torch's global generator as it was.
-    """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    end_of_text = tokenizer.eos_token_id
-    assert isinstance(end_of_text, int)
-    shape = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return LlamaConfig(
+        vocab_size=vocabulary_size,
         hidden_size=base.hidden_size,
         intermediate_size=base.intermediate_size,
         num_hidden_layers=base.layers,
@@ -55,6 +49,19 @@ def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length:
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
     )
+
+
+def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length: int, seed: int) -> PreTrainedModel:
+    """Build a Llama of the configured shape with random parameters and tied embeddings.
+
+    Leaves torch's global generator as it was.
+    """
+    import torch
+    from transformers import LlamaForCausalLM
+
+    end_of_text = tokenizer.eos_token_id
+    assert isinstance(end_of_text, int)
+    config = llama_config(base, sequence_length, len(tokenizer), end_of_text)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LlamaForCausalLM(shape)
+        return LlamaForCausalLM(config)

@@ -7,19 +7,30 @@ Operations are those of the matrix products; a multiplication and an addition co
 N parameters, L layers, H heads of size Q, T tokens in a sequence. 6·N is from Kaplan et al. (2020, arXiv 2001.08361,
 table 1), with the embeddings counted in N as Hoffmann et al. (2022, arXiv 2203.15556) do. The second term is the
 attention over T tokens of PaLM (Chowdhery et al., 2022, arXiv 2204.02311, appendix B), not halved for the causal mask.
-A pass without gradients costs a third of a step. Recomputed activations are not counted.
+A pass without gradients costs a third of a step. With activation checkpointing the layers are computed once more.
+
+A probe counts what a few layers really do (`Calibration`); the arithmetic then only adds the layers beyond those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from velocitune_core.train.job import TrainJob
 
 FLOAT32_BYTES, MOMENTS = 4, 2  # AdamW keeps two moments per parameter, as wide as the parameter
 PASSES_OF_A_STEP = 3  # a forward pass, and a backward pass that costs two
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a probe measured against this arithmetic; the default is arithmetic alone."""
+
+    step_flops: float = 0.0  # per token of a step, in addition to the arithmetic
+    forward_flops: float = 0.0  # per token of a pass without gradients, likewise
+    activations: float = 1.0  # bytes of a pass over those of the arithmetic
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class ModelShape:
     head_size: int
     vocabulary_size: int
     tied: bool  # one matrix for embedding and head
+    measured: Calibration = Calibration()
 
     @property
     def embedding_parameters(self) -> int:
@@ -55,6 +67,7 @@ class Run:
     checkpoints: int = 0  # written during the run
     checkpoints_kept: int = 0  # of one run at its end
     reference: bool = False  # a reference model evaluates every batch
+    recomputes: bool = False  # activation checkpointing
     saves_model: bool = False
 
     @property
@@ -129,14 +142,22 @@ def planned_run(job: TrainJob, sequence_length: int, evaluated_sequences: int, *
         checkpoints=job.total_steps // saving + stable,
         checkpoints_kept=min(job.total_steps // saving, job.execution.checkpoints_kept) + stable,
         reference=reference,
+        recomputes=job.execution.activation_checkpointing,
         saves_model=job.save_model,
     )
 
 
-def flops_per_token(shape: ModelShape, sequence_length: int) -> float:
-    """Return the operations of a training step per token."""
-    attention = 12 * shape.layers * shape.heads * shape.head_size * sequence_length
-    return 6.0 * shape.parameters + attention
+def flops_per_token(shape: ModelShape, sequence_length: int, *, recomputes: bool = False) -> float:
+    """Return the operations of a training step per token; with `recomputes`, of one under activation checkpointing."""
+    attention = 12.0 * shape.layers * shape.heads * shape.head_size * sequence_length
+    again = (6 * (shape.parameters - shape.embedding_parameters) + attention) / PASSES_OF_A_STEP if recomputes else 0.0
+    return 6 * shape.parameters + attention + again + shape.measured.step_flops
+
+
+def forward_flops_per_token(shape: ModelShape, sequence_length: int) -> float:
+    """Return the operations of a pass without gradients per token."""
+    step = flops_per_token(replace(shape, measured=Calibration()), sequence_length)
+    return step / PASSES_OF_A_STEP + shape.measured.forward_flops
 
 
 def estimate_cost(stages: Iterable[Stage], shape: ModelShape, speeds: Sequence[Speed | None]) -> list[Cost]:
@@ -166,6 +187,12 @@ def run_seconds(run: Run, speed: Speed) -> float:
         + run.evaluations * run.evaluated_sequences * speed.evaluation_per_sequence
         + run.checkpoints * (speed.checkpoint or 0.0)
     )
+
+
+def with_layers(shape: ModelShape, layers: int) -> ModelShape:
+    """Return the shape of the same model with another number of layers."""
+    each = (shape.parameters - shape.embedding_parameters) // max(1, shape.layers)
+    return replace(shape, layers=layers, parameters=shape.parameters + (layers - shape.layers) * each)
 
 
 def cluster_seconds(flops: float, devices: int, peak_flops_per_second: float, utilisation: float) -> float:
@@ -202,9 +229,10 @@ def disk(stages: Iterable[Stage], shape: ModelShape, packed_tokens: int, publish
 def _cost_of(stage: Stage, shape: ModelShape, speed: Speed | None) -> Cost:
     training = evaluation = 0.0
     for run in stage.runs:
-        per_token = flops_per_token(shape, run.sequence_length)
-        training += run.tokens * per_token * (1 + (1 / PASSES_OF_A_STEP if run.reference else 0))
-        evaluation += run.evaluated_tokens * per_token / PASSES_OF_A_STEP
+        forward = forward_flops_per_token(shape, run.sequence_length)
+        step = flops_per_token(shape, run.sequence_length, recomputes=run.recomputes)
+        training += run.tokens * (step + (forward if run.reference else 0))
+        evaluation += run.evaluated_tokens * forward
     return Cost(
         tokens=sum(run.tokens for run in stage.runs),
         steps=sum(run.steps for run in stage.runs),

@@ -9,9 +9,10 @@ matrix. Per token and layer (d hidden, i intermediate, a = heads · head size, k
 
 With activation checkpointing a layer keeps its input, 4·d or 2·d, and one layer at a time is computed again. The loss
 takes 12 bytes per logit, of `logits_at_once` at most, as more are made in chunks. bfloat16 adds a copy of all weights
-where one process has them all; under FSDP2 layers are gathered in bfloat16.
+where one process has them all; under FSDP2 layers are gathered in bfloat16. `ModelShape.measured` scales what a pass
+takes, as a probe of the model found it. A copy of parameters and moments, in host memory, is written as checkpoint.
 
-These are sizes of tensors. A CPU process takes up to HEAP times as much, for gaps in the heap and scratch space.
+These are sizes of tensors. What a CPU process takes beside them is in `resident`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from velocitune_core.plan.cost import FLOAT32_BYTES, MOMENTS, ModelShape
 
 BFLOAT16_BYTES = 2
 LOSS_BYTES = 12  # per logit: logits, a copy without the last position, log-probabilities; in both passes
-HEAP = 1.6  # resident size over tensors on a CPU: benchmarks/memory.py found 1.25 to 1.61
 SPARE = 0.1  # of a device, for its runtime and fragmentation; assumed, not measured
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -62,6 +62,7 @@ class Memory:
     logits: int
     evaluation: int  # activations and logits of a held-out batch
     loading: int  # shards, and the unsharded layer or embedding that is being loaded
+    copy: int  # parameters and moments while they are written, in host memory and not in `peak`
     accumulates: bool  # gradients of earlier micro-batches are held during the next
 
     @property
@@ -83,7 +84,12 @@ class Memory:
     @property
     def peak(self) -> int:
         """Largest number of bytes allocated at once."""
-        return max(self.steady + max(self.step, self.held_out), self.loading)
+        return max(self.steady + self.passing, self.loading)
+
+    @property
+    def passing(self) -> int:
+        """Peak beside `steady`."""
+        return max(self.step, self.held_out)
 
     @property
     def peak_in_evaluation(self) -> bool:
@@ -114,6 +120,8 @@ def memory_of(shape: ModelShape, setting: Setting) -> Memory:
         logits = max(logits, tokens * layer)  # never both: a layer is computed again when the loss is done
     else:
         kept = shape.layers * layer + tail
+    measured = shape.measured.activations
+    held_out = max(_loss_bytes(shape, evaluated, setting.logits_at_once), evaluated * layer)
     return Memory(
         parameters=per_process,
         gradients=per_process,
@@ -122,10 +130,11 @@ def memory_of(shape: ModelShape, setting: Setting) -> Memory:
         gathered=_gathered(shape, setting.bfloat16) if setting.processes > 1 else 0,
         whole=(element + FLOAT32_BYTES) * shape.parameters if setting.gather_per_step and setting.processes > 1 else 0,
         cast_parameters=BFLOAT16_BYTES * shape.parameters if setting.bfloat16 and setting.processes == 1 else 0,
-        activations=tokens * kept,
-        logits=logits,
-        evaluation=max(_loss_bytes(shape, evaluated, setting.logits_at_once), evaluated * layer),
+        activations=round(measured * tokens * kept),
+        logits=round(measured * logits),
+        evaluation=round(measured * held_out),
         loading=per_process + (FLOAT32_BYTES * _largest_part(shape) if setting.processes > 1 else 0),
+        copy=(1 + MOMENTS) * per_process,
         accumulates=setting.batch_sequences > setting.micro_batch_sequences * setting.processes,
     )
 

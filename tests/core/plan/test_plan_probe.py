@@ -12,7 +12,10 @@ import pytest
 from tiny import LENGTH, VOCABULARY, job
 
 from velocitune_core.parallel.ranks import SINGLE_RANK
-from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeTimings, _timed, measure
+from velocitune_core.plan.calibrate import calibrated
+from velocitune_core.plan.cost import ModelShape, flops_per_token
+from velocitune_core.plan.memory import Setting
+from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeResult, _timed, measure
 from velocitune_core.train.job import TrainJob
 
 PROJECT = Path(__file__).parents[3]
@@ -37,24 +40,36 @@ def probe(inputs: Path, **changes: object) -> Probe:
 
 def test_a_single_rank_times_steps_and_evaluations(tiny_inputs: Path, tmp_path: Path) -> None:
     before = time.time()
-    timings = measure(probe(tiny_inputs), SINGLE_RANK, tmp_path)
-    assert before <= timings.ready <= time.time()
-    assert timings.steps == 4
-    assert timings.step > 0 and timings.evaluation > 0
-    assert timings.checkpoint is None
+    result = measure(probe(tiny_inputs), SINGLE_RANK, tmp_path)
+    assert before <= result.ready <= time.time()
+    assert result.steps == 4
+    assert result.step > 0 and result.evaluation > 0
+    assert result.checkpoint is None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_single_rank_counts_the_bytes_and_operations_of_a_learner(tiny_inputs: Path, tmp_path: Path) -> None:
+    """Against the arithmetic: an optimizer, its gradients and activations, but not the libraries."""
+    small = measure(probe(tiny_inputs), SINGLE_RANK, tmp_path)
+    shape = ModelShape(6_224, 2, 16, 32, 2, 2, 8, VOCABULARY, tied=True)
+    setting = Setting(LENGTH, 6, 3, 3)
+    assert [each.micro_batch_sequences for each in small.peaks] == [1, 3]
+    assert all(each.peak_bytes > small.libraries_bytes > 0 for each in small.peaks)
+    assert small.step_flops == pytest.approx(flops_per_token(shape, LENGTH), rel=0.05)
+    assert small.evaluation_flops == pytest.approx(small.step_flops / 3, rel=0.05)
+    assert calibrated(shape, setting, small).activations == pytest.approx(1, abs=0.1)
+
+
 def test_no_step_starts_after_the_time_limit(tiny_inputs: Path, tmp_path: Path) -> None:
-    timings = measure(probe(tiny_inputs, steps=1000, seconds=0.0), SINGLE_RANK, tmp_path)
-    assert timings.steps == 1
+    result = measure(probe(tiny_inputs, steps=1000, seconds=0.0), SINGLE_RANK, tmp_path)
+    assert result.steps == 1
 
 
 def test_a_checkpoint_is_timed_on_request_and_written_below_the_scratch_folder(
     tiny_inputs: Path, tmp_path: Path
 ) -> None:
-    timings = measure(probe(tiny_inputs, saves=True, steps=1), SINGLE_RANK, tmp_path)
-    assert timings.checkpoint is not None and timings.checkpoint > 0
+    result = measure(probe(tiny_inputs, saves=True, steps=1), SINGLE_RANK, tmp_path)
+    assert result.checkpoint is not None and result.checkpoint > 0
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
 
@@ -72,13 +87,13 @@ def test_the_first_call_is_not_timed() -> None:
 
 
 @pytest.mark.slow
-def test_the_program_writes_timings_beside_its_settings(tiny_inputs: Path, tmp_path: Path) -> None:
+def test_the_program_writes_result_beside_its_settings(tiny_inputs: Path, tmp_path: Path) -> None:
     settings = tmp_path / "probe.json"
     settings.write_text(probe(tiny_inputs, steps=2).model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "velocitune_core.plan.probe", str(settings)]
     subprocess.run(command, check=True, cwd=PROJECT, timeout=120)
-    timings = ProbeTimings.model_validate_json((tmp_path / "timings.json").read_text(encoding="utf-8"))
-    assert timings.steps == 2
+    result = ProbeResult.model_validate_json((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert result.steps == 2
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"evaluation_sequences": 0}, {"vocabulary": 9}])

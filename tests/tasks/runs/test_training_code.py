@@ -57,7 +57,7 @@ def test_a_run_has_the_code_of_its_own_strategy() -> None:
         "velocitune_core/strategies/static.py",
         "velocitune_core/strategies/velocitune.py",
     ]
-    assert {"velocitune_core/train/trainer.py", "velocitune_core/mixture.py"} <= static.keys()
+    assert {"velocitune_core/train/trainer.py", "velocitune_core/mixture/sampler.py"} <= static.keys()
     assert not any("/plan/" in path or "/report/" in path for path in static)
 
 

@@ -7,6 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -342,3 +343,31 @@ def test_the_stream_of_a_seed_is_pinned() -> None:
     ]
     _, indices = DomainSampler({"a": 10**12}, seed=17, batch_size=3, fraction=0.1).next_batch([1.0])
     assert indices.tolist() == [65894501793, 640783426542, 456528001837]
+
+
+@pytest.mark.parametrize(
+    ("domains", "sequences", "batch", "steps", "options", "digest"),
+    [
+        (7, 70_000, 16, 60, {}, "e8f0f359dd19f06d"),
+        (7, 1000, 300, 8, {}, "b01cdfbfd9015a15"),
+        (300, 50, 16, 60, {}, "1ec4a5ec6a025c11"),
+        (3, 3, 4, 60, {"fraction": 0.95}, "f124ba2c64081147"),
+        (3, 40, 8, 20, {"fraction": 0.6, "max_epochs": 9}, "e8f182e90fececd3"),
+    ],
+)
+@pytest.mark.parametrize("resumed_every", [1000, 7])
+def test_batches_are_those_of_earlier_versions(
+    domains: int, sequences: int, batch: int, steps: int, options: dict[str, float], digest: str, resumed_every: int
+) -> None:
+    """Recorded before draws were computed ahead: a run's batches may not change with the program."""
+    weights = np.random.default_rng(domains).dirichlet(np.ones(domains), size=steps)
+    sizes = {f"domain-{number}": sequences + number for number in range(domains)}
+    found = sha256()
+    sampler = DomainSampler(sizes, seed=3, batch_size=batch, **options)
+    for step, row in enumerate(weights):
+        if step % resumed_every == resumed_every - 1:
+            state, sampler = sampler.state_dict(), DomainSampler(sizes, seed=3, batch_size=batch, **options)
+            sampler.load_state_dict(state)
+        for array in sampler.next_batch(row):
+            found.update(array.astype("<i8").tobytes())
+    assert found.hexdigest()[:16] == digest
