@@ -30,7 +30,7 @@ from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import save_model
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.tokenizer import load_tokenizer
-from velocitune_core.parallel.ranks import SINGLE_RANK
+from velocitune_core.parallel.ranks import SINGLE_RANK, leave_ranks
 from velocitune_core.train.learner import Learner
 
 START = 0
@@ -67,10 +67,10 @@ UNMASKED = {
 }
 
 
-def build(config: PreTrainedConfig) -> PreTrainedModel:
+def build(config: PreTrainedConfig, attention: str | None = None) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Models.from_config(config).eval()
+        return Models.from_config(config, attn_implementation=attention).eval()
 
 
 def alone(model: PreTrainedModel, row: Tensor, lengths: tuple[int, ...]) -> Tensor:
@@ -90,8 +90,8 @@ def folder(request: pytest.FixtureRequest, tiny_inputs: Path, tmp_path: Path) ->
     return tmp_path / "model"
 
 
-def learner(folder: Path, document_start: int | None) -> Learner:
-    training = {"batch_sequences": len(ROWS), "optimizer": {"learning_rate": 1e-2}, "precision": "float32"}
+def learner(folder: Path, document_start: int | None, precision: str = "float32") -> Learner:
+    training = {"batch_sequences": len(ROWS), "optimizer": {"learning_rate": 1e-2}, "precision": precision}
     execution = Execution(micro_batch_sequences=2)
     return Learner(
         str(folder), Training.model_validate(training), execution, SINGLE_RANK, document_start=document_start
@@ -103,10 +103,10 @@ def test_positions_start_again_with_each_document() -> None:
     assert document_positions(rows, 0).tolist() == [[0, 1, 2, 0, 1], [0, 0, 0, 1, 2], [0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(("name", "attention"), [*((name, None) for name in SHAPES), ("llama", "eager")])
 @torch.no_grad()
-def test_a_document_has_the_losses_that_it_has_alone(name: str) -> None:
-    model = build(SHAPES[name])
+def test_a_document_has_the_losses_that_it_has_alone(name: str, attention: str | None) -> None:
+    model = build(SHAPES[name], attention)
     expected = torch.stack([alone(model, row, lengths) for row, lengths in zip(ROWS, LENGTHS, strict=True)])
     masked = NextTokenLoss(model, document_start=START)
     torch.testing.assert_close(masked(ROWS), expected, atol=1e-5, rtol=1e-5)
@@ -128,6 +128,16 @@ def test_training_and_evaluation_give_those_losses(folder: Path) -> None:
     assert inside.gradients(ROWS, owners, len(ROWS)).domain_losses == pytest.approx(expected, abs=1e-5)
     for found in (list(across.evaluate(held_out, 3).values()), across.gradients(ROWS, owners, len(ROWS)).domain_losses):
         assert np.abs(np.asarray(found) - expected).max() > 0.02
+
+
+def test_the_check_leaves_parameters_of_mixed_precision_as_they_are(folder: Path) -> None:
+    with torch.no_grad():
+        expected = NextTokenLoss(Models.from_pretrained(folder).eval(), document_start=START)(ROWS).mean()
+    half = learner(folder, START, "bfloat16")
+    assert {each.dtype for name, each in half.state().items() if name.startswith("model.")} == {torch.float32}
+    losses = half.evaluate({"all": ROWS.numpy().astype(np.uint16)}, 4)
+    assert losses["all"] == pytest.approx(float(expected), abs=0.1)
+    leave_ranks()
 
 
 @pytest.mark.parametrize("name", UNMASKED)
