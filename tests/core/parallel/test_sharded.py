@@ -54,9 +54,9 @@ def test_weights_are_saved_in_the_dtype_that_was_asked_for(tiny_inputs: Path, ou
     assert json.loads((output / "saved" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def test_a_model_that_cannot_be_loaded_is_refused_by_every_rank(output: Path) -> None:
-    for rank in (0, 1):
-        assert "cannot" in (output / f"error-of-{rank}.txt").read_text()
+def test_a_model_that_one_rank_cannot_load_is_refused_by_every_rank(output: Path) -> None:
+    assert "cannot load the model of" in (output / "error-of-0.txt").read_text()
+    assert "another rank cannot load" in (output / "error-of-1.txt").read_text()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
