@@ -27,14 +27,14 @@ BATCH, MICRO_BATCHES = 8, 4  # of each of two ranks: one sequence each
 EVERY = np.zeros(BATCH // 2, dtype=np.int64)
 
 
-def learner_of(folder: str, gather: str, precision: str, ranks: Ranks) -> Learner:
+def learner_of(folder: str, gather: str, precision: str, ranks: Ranks, reference: str | None = None) -> Learner:
     settings = {
         "batch_sequences": BATCH,
         "optimizer": {"learning_rate": 1e-2, "weight_decay": 0.0},
         "precision": precision,
     }
     execution = Execution.model_validate({"micro_batch_sequences": 1, "gather": gather})
-    return Learner(folder, Training.model_validate(settings), execution, ranks)
+    return Learner(folder, Training.model_validate(settings), execution, ranks, reference)
 
 
 class Collectives(TorchDispatchMode):
@@ -76,12 +76,16 @@ def main(folders: list[str], output: Path) -> None:
         for precision in ("float32", "bfloat16")
         for gather in ("layer", "step", "auto")
     }
+    batch = torch.from_numpy(rows("code", BATCH).astype(np.int64))[ranks.rank :: 2]
+    excess = learner_of(folder, "auto", "float32", ranks, reference=folder).gradients(batch, EVERY, 1).domain_excess
+    assert excess is not None
+    found["excess over itself"] = excess.tolist()
     learner = learner_of(folder, "auto", "float32", ranks)
     learner.save(output / "saved", "bfloat16")
     held = [name for name, each in gathered(learner.state(), ranks).items() if name.startswith("model.")]
     (output / f"held-by-{ranks.rank}.json").write_text(json.dumps(held))
     try:
-        learner_of(f"{folder}-that-is-not-there", "auto", "float32", ranks)
+        learner_of(folders[1], "auto", "float32", ranks)  # without weights, which the main rank alone misses
     except ModelError as error:
         (output / f"error-of-{ranks.rank}.txt").write_text(str(error))
     if ranks.is_main:

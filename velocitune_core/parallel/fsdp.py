@@ -74,7 +74,7 @@ def gathered(tensors: Mapping[str, Tensor], ranks: Ranks, dtype: torch.dtype | N
     once.
 
     Args:
-        dtype: of the floating-point tensors returned; None: their own.
+        dtype: of the floating-point parameters returned; None, and for buffers: their own.
     """
     whole: dict[str, Tensor] = {}
     names: dict[int, str] = {}
@@ -86,6 +86,7 @@ def gathered(tensors: Mapping[str, Tensor], ranks: Ranks, dtype: torch.dtype | N
             continue
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         if ranks.is_main:
-            wanted = dtype if dtype is not None and full.is_floating_point() else full.dtype
+            rounded = dtype is not None and isinstance(tensor, nn.Parameter) and full.is_floating_point()
+            wanted = dtype if rounded else full.dtype
             whole[name] = full.detach().to("cpu", wanted)
     return whole

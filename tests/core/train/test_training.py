@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections import Counter
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file as torch_file
 from tiny import LENGTH, SEQUENCES, VOCABULARY, job
 from trainings import ALONE, TOGETHER, Run, assert_ends_like, end, signal_at, start, train, what_was_said
 
@@ -310,3 +313,10 @@ def test_a_reference_of_another_tokenizer_is_refused(tiny_inputs: Path, tmp_path
     run = train(job(tiny_inputs, tmp_path / "run", strategy={"name": "doremi", "options": {}}, reference=str(other)))
     assert run.returncode == 2
     assert "another tokenizer" in run.stderr and str(other) in run.stderr
+
+
+def test_the_model_is_saved_in_the_dtype_of_the_job(tiny_inputs: Path, tmp_path: Path) -> None:
+    run = train(job(tiny_inputs, tmp_path / "run", total_steps=2, save_dtype="bfloat16"))
+    assert run.returncode == 0, run.stderr
+    assert json.loads((run.output / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert {each.dtype for each in torch_file(run.output / "model" / "model.safetensors").values()} == {torch.bfloat16}
