@@ -21,6 +21,7 @@ from tiny import write_job
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train import events
 from velocitune_core.train.events import Event, read_events
+from velocitune_core.train.timeline import timeline
 
 ALONE, TOGETHER = 1, 2  # ranks
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -118,12 +119,12 @@ def wait_for(
 
 
 def what_was_said(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
-    """Events by kind and step, without what differs from run to run: clock times, resumptions, and checkpoints."""
-    timing = {"time", "seconds", "tokens_per_second"}
+    """The timeline by kind and step, without what differs from run to run: clock times, resumptions, checkpoints."""
+    timing = {"time", "seconds", "tokens_per_second", "attempt"}
     of_lives = events.Started | events.Warned | events.Checkpointed
     return {
         (event.event, event.step): event.model_dump(exclude=timing)
-        for event in run.events
+        for event in timeline(run.events)
         if not isinstance(event, of_lives)
     }
 

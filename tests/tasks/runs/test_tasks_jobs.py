@@ -288,6 +288,7 @@ HOW: list[tuple[str, dict[str, Any]]] = [  # a value for every setting that says
     ("execution", {"checkpoint_every_steps": 9}),
     ("execution", {"checkpoints_kept": 9}),
     ("execution", {"on_save_failure": "stop"}),
+    ("execution", {"shutdown_seconds": 9}),
     ("resources", {"runs_per_device": 2}),
     ("resources", {"processes": 2}),
     ("resources", {"nodes": 2, "rendezvous": "here:1"}),
