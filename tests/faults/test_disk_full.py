@@ -126,6 +126,7 @@ def test_a_result_that_cannot_be_written_is_an_error_with_its_cause(tiny_inputs:
     assert not (folder / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_two_ranks_on_a_disk_that_stays_full_fail_together_and_end_once_there_is_room(
     tiny_inputs: Path, folder: Path
 ) -> None:

@@ -105,7 +105,7 @@ def test_the_metadata_pickle_of_torch_is_damage(checkpoints: Path, mark: Path) -
     (folder / "__0_0.distcp").write_bytes(malicious(mark))
     latest, corrupt = load_latest(checkpoints)
     assert latest is not None and latest.step == 20
-    assert [str(folder) in line for line in corrupt] == [True]
+    assert [str(folder) in str(problem) for problem in corrupt] == [True]
     assert not mark.exists()
 
 

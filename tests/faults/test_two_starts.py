@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from faults import SAVE_OFTEN
 from forked import ForkedRun
 from tiny import job
@@ -15,6 +16,8 @@ from trainings import TOGETHER, end, start, wait_for
 from velocitune_core.checkpoint.store import step_of
 from velocitune_core.train.events import Checkpointed, Started, read_events
 from velocitune_core.train.outcome import read_outcome
+
+pytestmark = pytest.mark.slow
 
 
 def halted_inside_a_step(tree: dict[str, Any]) -> ForkedRun:

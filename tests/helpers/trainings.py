@@ -117,11 +117,11 @@ def wait_for(
 
 
 def what_was_said(run: Run) -> dict[tuple[str, int], dict[str, Any]]:
-    """Events by kind and step, without what differs from run to run: clock times, resumptions, and checkpoints."""
-    timing = {"time", "seconds", "tokens_per_second"}
+    """The timeline by kind and step, without what differs from run to run: clock times, resumptions, checkpoints."""
+    timing = {"time", "seconds", "tokens_per_second", "attempt"}
     of_lives = events.Started | events.Warned | events.Checkpointed
     return {
-        (event.event, event.step): event.model_dump(exclude=timing | {"attempt"})
+        (event.event, event.step): event.model_dump(exclude=timing)
         for event in timeline(run.events)
         if not isinstance(event, of_lives)
     }

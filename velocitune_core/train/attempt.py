@@ -13,7 +13,7 @@ from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.events import EventFile, Listener
 from velocitune_core.train.job import Job
-from velocitune_core.train.outcome import FILE, End, read_outcome, write_outcome
+from velocitune_core.train.outcome import FILE, End, has_finished, write_outcome
 from velocitune_core.train.progress_bar import ProgressBar
 from velocitune_core.train.run_lock import SECONDS_BETWEEN_TRIES, RunLock
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, Interrupted
@@ -91,14 +91,14 @@ def _run_folder(job: Job, ranks: Ranks, should_stop: Callable[[], bool]) -> Iter
 
 def _is_finished(job: Job, ranks: Ranks) -> bool:
     """Return whether the folder holds the result of this recipe; otherwise remove how the last attempt ended."""
-    folder, finished = Path(job.output), False
-    if ranks.is_main:
-        outcome = read_outcome(folder)
-        finished = outcome is not None and (outcome.ended, outcome.recipe) == ("finished", job.fingerprint())
-        finished = finished and (folder / "result.json").exists()
+
+    def look() -> bool:
+        finished = has_finished(job)
         if not finished:
-            (folder / FILE).unlink(missing_ok=True)
-    return ranks.any(finished)
+            (Path(job.output) / FILE).unlink(missing_ok=True)
+        return finished
+
+    return ranks.any(bool(together(look if ranks.is_main else None, ranks)))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from velocitune_core.evaluation.measured_sets import MeasuredRows, held_out_rows
 from velocitune_core.evaluation.scored_rows import row_nats
 from velocitune_core.model.modules import count_parameters
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.parallel.agreement import PhaseError, together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train import events
 from velocitune_core.train.placement import loaded_loss
@@ -98,9 +99,15 @@ class Evaluator:
 
     def _resume(self) -> int:
         """Take what earlier attempts measured; return the number of its rows, the same on every rank."""
-        if self.ranks.is_main:
+
+        def read() -> None:
             before = measured_before(Path(self.job.output) / EVENTS, self.job, len(self._measured.rows))
             self._nats, self._earlier_seconds = before
+
+        try:
+            together(read if self.ranks.is_main else None, self.ranks)
+        except PhaseError as error:
+            raise ConfigError(str(error)) from None
         (done,) = self.ranks.broadcast_numbers([len(self._nats)])
         self._nats = self.ranks.broadcast(self._nats if self.ranks.is_main else np.zeros(done)).tolist()
         self._emit(
@@ -147,9 +154,12 @@ class Evaluator:
         )
         losses = {name: each.loss for name, each in result.sets.items()}
         self._emit(events.Evaluated(step=len(self._nats), tokens=0, losses=losses, seconds=result.seconds))
-        self._emit(events.Finished(step=len(self._nats), seconds=result.seconds))
-        if self.ranks.is_main:  # last, as it makes the evaluation finished: no event is missing then
+
+        def write() -> None:  # the result last, as it makes the evaluation finished: no event is missing then
+            self._emit(events.Finished(step=len(self._nats), seconds=result.seconds))
             result.write(Path(self.job.output) / "result.json")
+
+        together(write if self.ranks.is_main else None, self.ranks)
         return result
 
     @property

@@ -48,3 +48,12 @@ def read_outcome(folder: Path) -> Outcome | None:
         return Outcome.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
         return None
+
+
+def has_finished(job: Job) -> bool:
+    """Return whether the job's folder holds the result of a finished run of its recipe."""
+    folder = Path(job.output)
+    outcome = read_outcome(folder)
+    if outcome is None or not (folder / "result.json").exists():
+        return False
+    return outcome.ended == "finished" and outcome.recipe == job.fingerprint()

@@ -39,7 +39,7 @@ def outputs(models: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int,
     path = {"PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
     for ranks in (1, 2):
         found[ranks] = tmp_path_factory.mktemp(f"of-{ranks}-ranks")
-        runs[ranks] = ForkedRun([str(models), str(found[ranks])], ranks, path, "architectures_program")
+        runs[ranks] = ForkedRun([str(models), str(found[ranks])], ranks, path, program="architectures_program")
     for run in runs.values():
         _, stderr = run.communicate(timeout=400)
         assert run.returncode == 0, stderr

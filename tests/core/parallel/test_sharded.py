@@ -29,7 +29,7 @@ def output(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     bare = folder / "without-weights"
     shutil.copytree(tiny_inputs / "model", bare, ignore=shutil.ignore_patterns("*.safetensors"))
     path = {"PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
-    run = ForkedRun([str(tiny_inputs / "model"), str(bare), str(folder)], 2, path, "sharded_program")
+    run = ForkedRun([str(tiny_inputs / "model"), str(bare), str(folder)], 2, path, program="sharded_program")
     _, stderr = run.communicate(timeout=200)
     assert run.returncode == 0, stderr
     return folder

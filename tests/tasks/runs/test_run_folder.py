@@ -108,7 +108,12 @@ def test_another_recipe_has_another_folder_and_names_the_one_before(
 
 def test_another_execution_has_the_same_folder(make_job: MakeJob) -> None:
     job = make_job()
-    for changes in ({"execution": Execution(log_every_steps=9)}, {"threads": 2}, {"output": "elsewhere"}):
+    for changes in (
+        {"execution": Execution(log_every_steps=9)},
+        {"threads": 2},
+        {"output": "elsewhere"},
+        {"start_id": "1"},
+    ):
         assert run_folder(job) == run_folder(job.model_copy(update=changes))
     budget = job.training.model_copy(update={"token_budget": 45 * 6 * 16 + 1})  # of as many steps
     assert run_folder(job) == run_folder(job.model_copy(update={"training": budget}))
