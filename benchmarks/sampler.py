@@ -15,8 +15,8 @@ from rich.table import Table
 
 from velocitune_core.mixture import DomainSampler
 
-BATCHES = 1000
-REPETITIONS = 5
+BATCHES = 500
+REPETITIONS = 3
 
 
 def microseconds_per_batch(domains: int, sequences: int, batch_size: int) -> float:

@@ -1,17 +1,20 @@
-"""Training speed against transformers' Trainer, same model, batch and optimizer: `python benchmarks/throughput.py`.
+"""Steps per second of processor time against transformers' Trainer, side by side: `python benchmarks/throughput.py`.
 
-The two alternate, a few steps each after one that is not counted (its caches are cold), and the ratio is of adjacent
-turns, so that a busy machine affects both equally. Model FLOPs utilisation is 6 · parameters · tokens per second
-(Kaplan et al., 2020; attention left out) over the FLOP/s of one large matrix product on the same machine.
+Same model, batch and optimizer; this program and Trainer, each as it is and compiled (`execution.compile: always`,
+`torch_compile=True`), alternate in one process, a few steps each after one that is not counted (its caches are cold).
+Times are of the processor, over all threads, and every ratio is of adjacent turns, so that a busy machine affects all
+alike. Model FLOPs utilisation is 6 · parameters · tokens per second (Kaplan et al., 2020; attention left out) over the
+FLOP/s of one large matrix product on the same machine. TORCHINDUCTOR_CACHE_DIR shares compiled code between starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +49,25 @@ def write_model(shape: Base, folder: Path) -> None:
 class Ours:
     """Sampler and learner, used as the training loop does; the first step of a turn is not counted."""
 
-    def __init__(self, folder: Path, rows: np.ndarray) -> None:
+    def __init__(self, folder: Path, rows: np.ndarray, batch: int, compiled: bool) -> None:
         optimizer = Optimizer(learning_rate=LEARNING_RATE)
-        settings = Training(batch_sequences=BATCH, optimizer=optimizer, precision="float32")
-        self.learner = Learner(str(folder), settings, Execution(), SINGLE_RANK)
-        self.sampler = DomainSampler({f"d{number}": ROWS for number in range(DOMAINS)}, seed=1, batch_size=BATCH)
+        settings = Training(batch_sequences=batch, optimizer=optimizer, precision="float32")
+        execution = Execution(compile="always" if compiled else "never")
+        self.learner = Learner(str(folder), settings, execution, SINGLE_RANK)
+        self.sampler = DomainSampler({f"d{number}": ROWS for number in range(DOMAINS)}, seed=1, batch_size=batch)
         self.rows, self.weights = rows, np.full(DOMAINS, 1 / DOMAINS)
 
     def seconds(self, steps: int) -> float:
-        """Return the seconds of so many steps."""
+        """Return the processor seconds of so many steps."""
         start = 0.0
         for step in range(steps + 1):
             if step == 1:
-                start = time.perf_counter()
+                start = time.process_time()
             domains, indices = self.sampler.next_batch(self.weights)
             sequences = torch.from_numpy(self.rows[domains, indices].astype(np.int64))
             self.learner.gradients(sequences, domains, DOMAINS)
             self.learner.apply(LEARNING_RATE)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 class StepTimes(TrainerCallback):
@@ -73,29 +77,30 @@ class StepTimes(TrainerCallback):
         self.times: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(time.perf_counter())
+        self.times.append(time.process_time())
 
 
 class Theirs:
     """A Trainer, made anew for each turn; its first step is not counted."""
 
-    def __init__(self, folder: Path, rows: np.ndarray, output: Path) -> None:
+    def __init__(self, folder: Path, rows: np.ndarray, batch: int, compiled: bool) -> None:
         self.model: PreTrainedModel = load_model(str(folder))
-        self.output = output
+        self.output, self.batch, self.compiled = folder / "output", batch, compiled
         flat = rows.reshape(-1, LENGTH).astype(np.int64)
         self.examples = [{"input_ids": row, "labels": row} for row in torch.from_numpy(flat)]
 
     def seconds(self, steps: int) -> float:
-        """Return the seconds of so many steps."""
+        """Return the processor seconds of so many steps."""
         step_times = StepTimes()
         arguments = TrainingArguments(
             output_dir=str(self.output),
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=self.batch,
             max_steps=steps + 1,
             learning_rate=LEARNING_RATE,
             weight_decay=0.1,
             max_grad_norm=1.0,
             optim="adamw_torch_fused",
+            torch_compile=self.compiled,
             save_strategy="no",
             logging_strategy="no",
             report_to=[],
@@ -112,45 +117,79 @@ def peak_flops() -> float:
     one, other = torch.randn(size, size), torch.randn(size, size)
 
     def once() -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         one @ other
-        return 2 * size**3 / (time.perf_counter() - start)
+        return 2 * size**3 / (time.process_time() - start)
 
     return max(once() for _ in range(8))
 
 
-def measured(shape: Base, steps: int, turns: int) -> Iterator[str]:
-    """Yield the cells of a row of the table."""
+CANDIDATES: dict[str, tuple[type[Ours | Theirs], bool]] = {
+    "this program": (Ours, False),
+    "Trainer": (Theirs, False),
+    "this program, compiled": (Ours, True),
+    "Trainer, compiled": (Theirs, True),
+}
+
+
+def measured(shape: Base, batch: int, steps: int, turns: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the figures of each candidate, in one process."""
     rows = np.random.default_rng(0).integers(VOCABULARY, size=(DOMAINS, ROWS, LENGTH), dtype=np.uint16)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_model(shape, folder / "model")
-        ours, theirs = Ours(folder / "model", rows), Theirs(folder / "model", rows, folder / "output")
-        parameters = count_parameters(theirs.model)
-        pairs = [(ours.seconds(steps), theirs.seconds(steps)) for _ in range(turns)]
-        peak = peak_flops()
-    tokens = steps * BATCH * LENGTH
-    mine, other = (tokens / statistics.median(each) for each in zip(*pairs, strict=True))
-    yield f"{parameters / 1e6:.1f} M"
-    yield f"{mine:,.0f}"
-    yield f"{other:,.0f}"
-    yield f"{statistics.median(two / one for one, two in pairs):.2f}"
-    yield f"{6 * parameters * mine / peak:.0%} of {peak / 1e9:,.0f} GFLOP/s"
+        write_model(shape, Path(name))
+        made, first = {}, {}
+        for each in names:
+            kind, compiled = CANDIDATES[each]
+            start = time.perf_counter()
+            made[each] = kind(Path(name), rows, batch, compiled)
+            made[each].seconds(0)
+            first[each] = time.perf_counter() - start
+        seconds: dict[str, list[float]] = {each: [] for each in names}
+        for _ in range(turns):
+            for each in names:
+                seconds[each].append(made[each].seconds(steps) / steps)
+        parameters, peak = count_parameters(load_model(name)), peak_flops()
+    for each in names:
+        pairs = zip(seconds["Trainer"], seconds[each], strict=True)
+        tokens = batch * LENGTH / statistics.median(seconds[each])
+        yield {
+            "parameters": parameters,
+            "batch": batch,
+            "who": each,
+            "tokens_per_processor_second": tokens,
+            "trainer_over_this": statistics.median(theirs / ours for theirs, ours in pairs),
+            "utilisation": 6 * parameters * tokens / peak,
+            "first_step_seconds": first[each],
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=6, help="per turn (default 6)")
     parser.add_argument("--turns", type=int, default=5, help="of each (default 5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default all cores)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
+    parser.add_argument("--models", nargs="+", default=list(SHAPES), choices=list(SHAPES))
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"sequences of {LENGTH} tokens (default {BATCH})")
+    parser.add_argument("--json", type=Path, default=Path("throughput.json"), help="where to write all figures")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    title = f"{arguments.threads} threads, float32, {BATCH} × {LENGTH} tokens a step, median of {arguments.turns} turns"
-    table = Table("model", "parameters", "tokens/s", "Trainer", "ratio", "model FLOPs utilisation", title=title)
-    for name, shape in SHAPES.items():
-        steps = arguments.steps if name == "default" else max(1, arguments.steps // 6)
-        table.add_row(name, *measured(shape, steps, arguments.turns))
+    title = f"{arguments.threads} threads, float32, median of {arguments.turns} turns"
+    columns = ("model", "batch", "", "tokens per processor s", "Trainer's time over its", "FLOPs used", "first step, s")
+    table, figures = Table(*columns, title=title), []
+    for model in arguments.models:
+        for row in measured(SHAPES[model], arguments.batch, arguments.steps, arguments.turns, list(CANDIDATES)):
+            figures.append({"model": model, **row})
+            table.add_row(
+                f"{row['parameters'] / 1e6:.1f} M",
+                str(row["batch"]),
+                row["who"],
+                f"{row['tokens_per_processor_second']:,.0f}",
+                f"{row['trainer_over_this']:.2f}",
+                f"{row['utilisation']:.0%}",
+                f"{row['first_step_seconds']:.0f}",
+            )
     Console().print(table)
+    arguments.json.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
     Raises NotProbedError if this machine lacks devices or memory even for that, or a step takes too long.
     """
     copies = min(params.resources.runs_per_device, MAX_COPIES)
-    shape, setting = _what_fits(inputs.shape, setting, copies)
+    shape, setting = what_fits(inputs.shape, setting, copies)
     whole = shape is inputs.shape
     threads = threads_per_process(params.resources, setting.processes)
     micro = None if setting.batch_sequences == setting.processes * setting.micro_batch_sequences else True
@@ -114,7 +114,7 @@ def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
     )
 
 
-def _what_fits(shape: ModelShape, setting: Setting, copies: int) -> tuple[ModelShape, Setting]:
+def what_fits(shape: ModelShape, setting: Setting, copies: int) -> tuple[ModelShape, Setting]:
     """Return the model and setting to run: as they are, or else of few layers in the smallest micro-batches."""
     gpus = gpu_count()
     if gpus and setting.processes > gpus:

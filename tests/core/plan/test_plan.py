@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shapes import SEVEN_BILLION
 
 from velocitune_core.plan.cost import (
+    Calibration,
     Run,
     Speed,
     Stage,
@@ -18,6 +19,7 @@ from velocitune_core.plan.cost import (
     disk,
     estimate_cost,
     flops_per_token,
+    forward_flops_per_token,
     run_seconds,
     token_bytes,
     total_cost,
@@ -40,6 +42,20 @@ def test_operations_of_a_token() -> None:
 def test_operations_of_a_hundred_billion_tokens() -> None:
     without_attention = flops_per_token(SEVEN_BILLION, 0) * 100e9
     assert without_attention == pytest.approx(4.043e21, rel=1e-4)  # 6·N·D
+
+
+def test_recomputed_layers_cost_another_forward_pass() -> None:
+    again = flops_per_token(SEVEN_BILLION, 4096, recomputes=True) - flops_per_token(SEVEN_BILLION, 4096)
+    assert again == 2 * (6_738_415_616 - 262_144_000) + 6_442_450_944 / 3
+    run = replace(RUN, recomputes=True)
+    plain, recomputed = (estimate_cost([Stage("x", (each,))], SEVEN_BILLION, [None])[0] for each in (RUN, run))
+    assert recomputed.evaluation_flops == plain.evaluation_flops < plain.training_flops < recomputed.training_flops
+
+
+def test_what_a_probe_counted_is_added_to_the_arithmetic() -> None:
+    shape = replace(SEVEN_BILLION, measured=Calibration(step_flops=1e9, forward_flops=-1e8))
+    assert flops_per_token(shape, 4096) == flops_per_token(SEVEN_BILLION, 4096) + 1e9
+    assert forward_flops_per_token(shape, 4096) == flops_per_token(SEVEN_BILLION, 4096) / 3 - 1e8
 
 
 def test_evaluation_costs_a_third_per_token() -> None:

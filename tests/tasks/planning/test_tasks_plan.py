@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+import shapes
 import yaml
 from tiny import write_inputs
 
 from tasks.planning.build import make_plan
 from tasks.planning.inputs import read_inputs
+from tasks.planning.probe_launch import what_fits
 from tasks.planning.view import as_json, duration_text, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.run_folder import record_start, run_folder
@@ -21,6 +25,8 @@ from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import Manifest, Timings, TrainResult
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import model_digest
+from velocitune_core.plan.cost import with_layers
+from velocitune_core.plan.memory import Setting
 from velocitune_core.train.job import TrainJob
 
 SEVEN_BILLION = {
@@ -215,6 +221,10 @@ def test_a_probe_times_real_steps_and_leaves_no_files(settings: dict[str, Any]) 
     assert min(speed.start, speed.step_per_sequence, speed.evaluation_per_sequence) > 0 and speed.checkpoint is not None
     assert plan.total.seconds is not None and np.isfinite(plan.total.seconds)
     assert files() == before
+    (footprint,) = plan.footprints
+    assert footprint.resident > 300_000_000  # its libraries
+    assert plan.shape.measured.activations == pytest.approx(1, abs=0.2)
+    assert plan.prices[-1].training_flops == pytest.approx(plan_of(settings).prices[-1].training_flops, rel=0.1)
 
 
 @pytest.mark.usefixtures("workspace")
@@ -224,6 +234,16 @@ def test_a_run_that_exceeds_memory_is_not_probed(settings: dict[str, Any]) -> No
     plan = plan_of(settings, probe=True)
     assert plan.probes == {} and plan.total.seconds is None
     assert any("GB are free here" in each for each in plan.assumptions)
+
+
+def test_few_layers_are_run_of_a_model_that_this_machine_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting(4096, 64, 8, 4)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=120 * 10**9))
+    few, smallest = what_fits(shapes.SEVEN_BILLION, setting, copies=1)
+    assert few == with_layers(shapes.SEVEN_BILLION, 2)
+    assert (smallest.micro_batch_sequences, smallest.batch_sequences, smallest.evaluation_sequences) == (1, 2, 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**12))
+    assert what_fits(shapes.SEVEN_BILLION, setting, copies=1) == (shapes.SEVEN_BILLION, setting)
 
 
 def test_jobs_from_a_stand_in_equal_those_from_a_manifest(settings: dict[str, Any], workspace: Path) -> None:
