@@ -44,7 +44,7 @@ assert ranks.broadcast_numbers([[], [40]][ranks.rank]) == []
 assert ranks.all_reduce(mine) is mine and mine.tolist() == [3.0, 30.0]
 leave_ranks()
 leave_ranks()  # without a group it does nothing
-os.write(1, b"done\n")  # at once
+os.write(1, b"done\\n")  # at once
 """
 
 
