@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.parallel.openmp import short_spin
 
 SECONDS_BETWEEN_TRIES = 0.5
+
+
+class DeviceError(RuntimeError):
+    """Devices that cannot be leased safely."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ def threads_per_process(resources: Resources, processes: int = 1) -> int:
 def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
     """Wait for `processes` GPUs, or for the CPU if there is none, and hold them.
 
-    Raises ValueError for more processes than the machine has GPUs.
+    Raises ValueError for more processes than the machine has GPUs, and DeviceError if another user could interfere with
+    the locks.
     """
     gpus, threads = gpu_count(), threads_per_process(resources, processes)
     with ExitStack() as held:
@@ -88,16 +94,31 @@ def leased_device(resources: Resources, processes: int = 1) -> Iterator[Device]:
             return
         if processes > gpus:
             raise ValueError(f"resources.processes: {processes} processes need as many GPUs, this machine has {gpus}")
-        # GPUs belong to the machine, not to a workspace.
-        folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
+        folder = _folder_of_machine()
         names = [f"gpu-{name}".replace("/", "-") for name in gpu_names()]
         taken = _wait_for_slots(held, folder, names, resources.runs_per_device, processes)
         yield Device(tuple(taken), threads)
 
 
+def _folder_of_machine() -> Path:
+    """Return the folder of locks on GPUs, which belong to the machine and not to a workspace.
+
+    It is where everybody may write, so another user may have made it first, or have put a link in its place.
+    """
+    folder = Path(tempfile.gettempdir()) / f"velocitune-{os.getuid()}"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise DeviceError(
+            f"{folder}: locks of GPUs must be in a folder that nobody else may write to or read, and its owner is "
+            f"{found.st_uid}, its mode {stat.filemode(found.st_mode)}; remove it, or set TMPDIR to a folder of your own"
+        )
+    return folder
+
+
 def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device: int, count: int) -> list[int]:
     """Lock a slot on each of `count` devices, all or none, and return the devices' positions in `names`."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
     while True:
         with ExitStack() as attempt:
             taken: list[int] = []
@@ -113,12 +134,8 @@ def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device:
 def _try_device(attempt: ExitStack, folder: Path, name: str, per_device: int) -> bool:
     """Lock a free slot of a device, if there is one; `attempt` holds it."""
     for slot in range(per_device):
-        file: IO[str] = (folder / f"{name}-{slot}.lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        attempt.push(file)
-        return True
+        lock = FileLock(folder / f"{name}-{slot}.lock", blocking=False, thread_local=False)  # follows no link
+        with suppress(Timeout):
+            attempt.enter_context(lock)
+            return True
     return False

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runs.devices import Device, _try_device, _wait_for_slots, gpu_count, leased_device
+from tasks.runs import devices
+from tasks.runs.devices import Device, DeviceError, _try_device, _wait_for_slots, gpu_count, leased_device
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 
@@ -134,6 +135,48 @@ def test_a_run_on_two_gpus_takes_both_or_none(tmp_path: Path) -> None:
         assert taken == [0, 1]
         with ExitStack() as attempt:
             assert not any(_try_device(attempt, tmp_path, name, per_device=1) for name in TWO)
+
+
+def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / "gpu-0-0.lock").symlink_to(precious)
+    with ExitStack() as attempt, pytest.raises(OSError, match="symbolic links"):
+        _try_device(attempt, tmp_path, "gpu-0", per_device=1)
+    assert precious.read_text() == "kept"
+
+
+def test_a_lock_that_another_holds_is_not_truncated(tmp_path: Path) -> None:
+    file = tmp_path / "gpu-0-0.lock"
+    file.write_text("kept")
+    with ExitStack() as attempt:
+        assert _try_device(attempt, tmp_path, "gpu-0", per_device=1)
+        with ExitStack() as other:
+            assert not _try_device(other, tmp_path, "gpu-0", per_device=1)
+        assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize("obstacle", ["link", "open to others", "of another user"])
+def test_locks_of_gpus_are_in_a_folder_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obstacle: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(devices, "gpu_count", lambda: 1)
+    folder = tmp_path / f"velocitune-{os.getuid()}"
+    match obstacle:
+        case "link":
+            (tmp_path / "elsewhere").mkdir(mode=0o700)
+            folder.symlink_to(tmp_path / "elsewhere")
+        case "open to others":
+            folder.mkdir()
+            folder.chmod(0o777)
+        case _:
+            stranger = os.getuid() + 1
+            (tmp_path / f"velocitune-{stranger}").mkdir(mode=0o700)
+            monkeypatch.setattr(os, "getuid", lambda: stranger)
+    with pytest.raises(DeviceError, match="nobody else may write"), leased_device(Resources()):
+        pass
+    assert not list((tmp_path / "elsewhere").glob("*"))
 
 
 def test_gpus_keep_the_names_that_the_environment_gave_them(monkeypatch: pytest.MonkeyPatch) -> None:
