@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from tasks.runs.devices import leased_device
-from tasks.runs.run_folder import alone_in_run_folder, is_finished, open_run_folder, record_start, run_folder
+from tasks.runs.run_folder import (
+    alone_in_run_folder,
+    discard_checkpoints,
+    is_finished,
+    open_run_folder,
+    record_start,
+    run_folder,
+)
 from tasks.runs.torchrun import follow, run_program, torchrun
 from tasks.runs.verify_data import check_packed
 from tasks.views.watcher import Watcher
@@ -65,7 +72,8 @@ def run_evaluation(
 def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False) -> Path:
     """Run a job to its end in a process of its own, unless a run of the same recipe is finished; return its folder.
 
-    If a process still runs in the job's folder, as one whose launcher was killed, its end is waited for.
+    If a process still runs in the job's folder, as one whose launcher was killed, its end is waited for. Checkpoints of a
+    finished run are deleted, but those that a run with a larger token budget may go on from.
 
     Args:
         spread: use as many processes on as many nodes as `resources` has; else one, on one device.
@@ -93,6 +101,7 @@ def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *,
             watcher.close()
     if (ended := end_of(folder, start_id, status)) != "finished":
         raise failure(folder, start_id, ended, status)
+    discard_checkpoints(job)
     return folder
 
 
@@ -109,6 +118,7 @@ def _taken(job: Job, watchers: Sequence[Watcher]) -> Path:
     """Show the watchers a finished run, and return its folder."""
     logger.info("%s: finished before, in %s; taking its result", job.name, run_folder(job))
     follow(run_folder(job) / "events.jsonl", 0, watchers)
+    discard_checkpoints(job)
     return run_folder(job)
 
 

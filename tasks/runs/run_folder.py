@@ -26,7 +26,7 @@ from tasks.workspace.fresh import fresh_since
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
-from velocitune_core.train.extension import common_steps
+from velocitune_core.train.extension import common_steps, steps_of_any_budget
 from velocitune_core.train.job import Job, TrainJob, differences, recipe_of
 from velocitune_core.train.run_lock import alone_in
 from velocitune_core.train.timeline import timeline
@@ -97,6 +97,16 @@ def record_start(folder: Path, job: Job) -> None:
     started = max(time.time(), fresh_since() or 0.0) if earlier is None else earlier.started
     code = Code(started=started, files=code_of(job))
     write_text(folder / "code.json", code.model_dump_json(indent=1))
+
+
+def discard_checkpoints(job: Job) -> None:
+    """Delete the checkpoints of a finished run, but those that a run with a larger token budget may go on from."""
+    checkpoints = _checkpoints(run_folder(job))
+    if isinstance(job, TrainJob) and checkpoints:
+        shared = steps_of_any_budget(job)
+        for checkpoint in checkpoints:
+            if _step_of(checkpoint) > shared:
+                shutil.rmtree(checkpoint)
 
 
 def _must_start_over(folder: Path, job: Job) -> bool:

@@ -46,6 +46,11 @@ def common_steps(recipe: Mapping[str, Any], job: TrainJob) -> tuple[int, str]:
     return shared, ""
 
 
+def steps_of_any_budget(job: TrainJob) -> int:
+    """Return how many first steps a job has in common with jobs that differ in a larger token budget alone."""
+    return common_steps(job.recipe(), job.model_copy(update={"total_steps": 2 * job.total_steps}))[0]
+
+
 def _depends_on_total_steps(strategy: Strategy) -> bool:
     """A class that inherits the answer of another one may compute something else, so only its own answer counts."""
     kind = type(strategy)

@@ -12,7 +12,14 @@ import pytest
 from faults import train_here
 from tiny import job as tiny_job
 
-from tasks.runs.run_folder import REPLACED, finished_result, open_run_folder, record_start, run_folder
+from tasks.runs.run_folder import (
+    REPLACED,
+    discard_checkpoints,
+    finished_result,
+    open_run_folder,
+    record_start,
+    run_folder,
+)
 from tasks.workspace.fresh import starting_over
 from velocitune_core.config import Execution, Optimizer, Schedule, Training
 from velocitune_core.train.events import Evaluated, Event, Reweighted, Started, Stepped, read_events
@@ -190,6 +197,8 @@ def test_a_larger_budget_goes_on_from_the_stable_part(make_job: MakeJob, caplog:
     kept = sorted(path.name for path in (run_folder(short) / "checkpoints").iterdir())
     assert kept == ["step-00000016", "step-00000018"]  # where the decay began, and the newest
     whole = run(make_job(name="whole", total_steps=40, **changes))
+    discard_checkpoints(short)
+    assert [path.name for path in (run_folder(short) / "checkpoints").iterdir()] == kept[:1]
     caplog.clear()
     continued = run(long)
     assert f"goes on from step 16 of {run_folder(short)}" in caplog.text
@@ -229,6 +238,14 @@ def test_a_larger_budget_starts_again_where_the_first_steps_would_differ(
     caplog.clear()
     assert not open_run_folder(make_job(total_steps=40, **changes)).exists()
     assert "it cannot be extended: " in caplog.text and reason in caplog.text
+
+
+def test_a_finished_run_that_cannot_be_extended_keeps_no_checkpoints(make_job: MakeJob) -> None:
+    job = make_job(total_steps=6, execution__checkpoint_every_steps=2)
+    run(job)
+    assert list((run_folder(job) / "checkpoints").iterdir())
+    discard_checkpoints(job)
+    assert not list((run_folder(job) / "checkpoints").iterdir()) and finished_result(job) is not None
 
 
 LENGTHS: dict[str, Any] = {"training__schedule": WSD, "execution__checkpoint_every_steps": 5, "strategy": STATIC}

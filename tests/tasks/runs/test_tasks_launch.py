@@ -109,6 +109,7 @@ def test_a_finished_run_is_not_started_again(make_job: Callable[..., TrainJob]) 
     result = run_training(job, ONE_THREAD, [first])
     assert (result.name, result.steps, result.resumed) == ("tiny", 30, 0)
     assert set(result.final) == {"code", "general"} and (run_folder(job) / "model").is_dir()
+    assert not list((run_folder(job) / "checkpoints").iterdir())  # its result is there
     files = {path: path.stat().st_mtime_ns for path in run_folder(job).rglob("*")}
     assert run_training(job, ONE_THREAD, [second]) == result
     assert {path: path.stat().st_mtime_ns for path in run_folder(job).rglob("*")} == files
