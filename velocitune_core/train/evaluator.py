@@ -11,10 +11,11 @@ import numpy as np
 
 from velocitune_core.config import ConfigError
 from velocitune_core.contracts import EvaluationResult, Questions
-from velocitune_core.evaluation.bits_per_byte import check_vocabulary, context_window
+from velocitune_core.evaluation.bits_per_byte import check_vocabulary
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
 from velocitune_core.evaluation.measured_sets import MeasuredRows, held_out_rows, question_rows
 from velocitune_core.evaluation.scored_rows import row_nats
+from velocitune_core.model.fits_data import position_limit
 from velocitune_core.model.modules import count_parameters
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.agreement import PhaseError, together
@@ -94,7 +95,8 @@ class Evaluator:
         tokenizer = load_tokenizer(self.job.model)
         embeddings: Any = model.get_input_embeddings()
         check_vocabulary(tokenizer, embeddings.weight.shape[0], self.job.model)
-        self._window = context_window(model.config, asked.context_tokens)
+        limits = [asked.context_tokens, position_limit(model.config.to_dict())]
+        self._window = min(each for each in limits if each is not None)
         return question_rows(Questions.read(Path(asked.path)), tokenizer, self._window)
 
     def _resume(self) -> int:

@@ -89,6 +89,9 @@ class Learner:
             raise ModelError("\n".join(problems))
         self._loss = self._loaded(path, self._prepared)
         self._model = self._loss.model
+        # One rank looks, and it alone saves: others may see other files, or none.
+        found = together((lambda: stored_dtype(path)) if ranks.is_main else None, ranks)
+        self._stored_dtype: SaveDtype = found or "float32"
         self.parameters = count_parameters(self._model)
         self._gathering = Gathering(self._loss, self._gathers_per_step())
         self._reference = None if reference is None else self._load_reference(reference)
@@ -179,10 +182,11 @@ class Learner:
         Returns what to warn of. Raises PhaseError on all ranks if the folder cannot be written.
         """
         warnings = []
-        wanted = stored_dtype(self._path) if dtype == "auto" else dtype
+        wanted = self._stored_dtype if dtype == "auto" else dtype
         weights = self._model.state_dict(keep_vars=True)  # a tied one is one tensor under two names
         whole = gathered(weights, self._ranks, getattr(torch, wanted))
-        if self._ranks.any(wanted == "float16" and not all(each.isfinite().all() for each in whole.values())):
+        parameters = [whole[name] for name, _ in self._model.named_parameters() if name in whole]
+        if self._ranks.any(wanted == "float16" and not all(each.isfinite().all() for each in parameters)):
             warnings = ["model.save_dtype: weights are too large for float16, so the model is saved in float32"]
             whole = gathered(weights, self._ranks)
 
