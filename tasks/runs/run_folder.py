@@ -17,33 +17,22 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from tasks.runs.training_code import changed_files, training_code
 from tasks.workspace import paths
 from tasks.workspace.fresh import fresh_since
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
 from velocitune_core.train.extension import common_steps
-from velocitune_core.train.job import TrainJob, differences, recipe_of
+from velocitune_core.train.job import KEY_LENGTH, TrainJob, differences, recipe_of
+from velocitune_core.training_code import changed_files, read_code, record_code, training_code
 
 logger = logging.getLogger(__name__)
-KEY_LENGTH = 12  # hexadecimal digits of the fingerprint
 REPLACED = paths.RUNS / "replaced"  # folders of runs that were started over
-
-
-class Code(BaseModel):
-    """code.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    started: float  # seconds since the epoch, of the run's first start
-    files: dict[str, str]  # path → SHA-256, of the last start
 
 
 def run_folder(job: TrainJob) -> Path:
     """Return where a job runs: another recipe has another folder, another way of executing it has the same."""
-    return paths.RUNS / f"{job.name}-{job.fingerprint()[:KEY_LENGTH]}"
+    return paths.RUNS / job.folder_name
 
 
 def finished_result(job: TrainJob) -> TrainResult | None:
@@ -67,7 +56,7 @@ def open_run_folder(job: TrainJob) -> Path:
         _move_aside(folder, job)
     if not _checkpoints(folder):
         _compare_with_siblings(folder, job)
-    code = _read_code(folder)
+    code = read_code(folder)
     if code is not None and (changed := changed_files(code.files, training_code(job.strategy.name))):
         logger.warning(
             "%s: goes on in %s under other code than it was started with; changed: %s; --fresh starts it over",
@@ -81,16 +70,13 @@ def open_run_folder(job: TrainJob) -> Path:
 def record_start(folder: Path, job: TrainJob) -> None:
     """Write job.json and code.json."""
     write_text(folder / "job.json", job.model_dump_json(indent=2))
-    earlier = _read_code(folder)
     # A worker's clock may be behind that of the command that gave --fresh.
-    started = max(time.time(), fresh_since() or 0.0) if earlier is None else earlier.started
-    code = Code(started=started, files=training_code(job.strategy.name))
-    write_text(folder / "code.json", code.model_dump_json(indent=1))
+    record_code(folder, job.strategy.name, max(time.time(), fresh_since() or 0.0))
 
 
 def _must_start_over(folder: Path, job: TrainJob) -> bool:
     """Whether what a folder holds is not to be used: made before --fresh, or finished by other code."""
-    code, since = _read_code(folder), fresh_since()
+    code, since = read_code(folder), fresh_since()
     if since is not None and (code is None or code.started < since):
         return True
     if not (folder / "result.json").exists():
@@ -102,7 +88,7 @@ def _move_aside(folder: Path, job: TrainJob) -> None:
     REPLACED.mkdir(parents=True, exist_ok=True)
     names = (REPLACED / f"{folder.name}-{number}" for number in count())
     aside = next(name for name in names if not name.exists())
-    code = _read_code(folder)
+    code = read_code(folder)
     changed = [] if code is None else changed_files(code.files, training_code(job.strategy.name))
     why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
     logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
@@ -163,7 +149,7 @@ def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> 
 
 
 def _is_of_this_code(folder: Path, job: TrainJob) -> bool:
-    code = _read_code(folder)
+    code = read_code(folder)
     return code is not None and not changed_files(code.files, training_code(job.strategy.name))
 
 
@@ -200,10 +186,3 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _read_code(folder: Path) -> Code | None:
-    try:
-        return Code.model_validate_json((folder / "code.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return None

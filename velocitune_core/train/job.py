@@ -30,6 +30,7 @@ from velocitune_core.config import (
 from velocitune_core.contracts import DomainFiles
 
 NOT_RECIPE = ("name", "output", "execution", "threads")  # fields that do not decide the result
+KEY_LENGTH = 12  # hexadecimal digits of the fingerprint in the name of a run folder
 _RENAMED = {**RENAMED, "weights": "initial_domain_weights"}
 
 
@@ -80,6 +81,11 @@ class TrainJob(Section):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the recipe."""
         return sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """Name of its run folder: another recipe has another one, another way of executing it the same."""
+        return f"{self.name}-{self.fingerprint()[:KEY_LENGTH]}"
 
 
 def read_job(path: Path) -> TrainJob:

@@ -13,13 +13,39 @@ from hashlib import sha256
 from importlib.util import resolve_name
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 import velocitune_core
+from velocitune_core.files import write_text
 from velocitune_core.strategies import strategy_modules
 
 TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
     "checkpoint", "config", "contracts", "data", "evaluation", "files", "mixture", "model", "parallel", "train",
     "velocity",
 )  # fmt: skip
+
+
+class Code(BaseModel):
+    """code.json of a run folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    started: float  # seconds since the epoch, of the run's first start
+    files: dict[str, str]  # path → SHA-256, of the last start
+
+
+def read_code(folder: Path) -> Code | None:
+    """Return code.json of a run folder; None if there is none that can be read."""
+    try:
+        return Code.model_validate_json((folder / "code.json").read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+
+
+def record_code(folder: Path, strategy: str, started: float) -> None:
+    """Write code.json of a run under a strategy; the moment of an earlier start in this folder stays."""
+    earlier = read_code(folder)
+    code = Code(started=started if earlier is None else earlier.started, files=training_code(strategy))
+    write_text(folder / "code.json", code.model_dump_json(indent=1))
 
 
 def training_code(strategy: str) -> dict[str, str]:
