@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.runs.training_code import TRAINING_WINGS
 from velocitune_core.strategies import REGISTRY
+from velocitune_core.training_code import TRAINING_WINGS
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("velocitune_core", "tasks", "flows")
@@ -36,7 +36,9 @@ CORE = {
     "parallel": "",
     "checkpoint": "files parallel",
     "evaluation": "files parallel",
+    "training_code": "files strategies",
     "train": "checkpoint config contracts data evaluation mixture model parallel strategies",
+    "job_folder": "config contracts data files model parallel targets train training_code",
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
@@ -50,6 +52,7 @@ TASKS = {
     "runs": "views workspace",
     "stages": "runs views workspace",
     "planning": "runs stages workspace",
+    "transfer": "planning runs stages workspace",
 }
 TEMPORARY: set[tuple[str, str]] = set()
 METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
