@@ -34,10 +34,16 @@ class ForkedRun:
     Signals go to every rank. As under `torchrun`, a rank that fails ends the others.
     """
 
-    def __init__(self, arguments: Sequence[str], ranks: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        ranks: int = 1,
+        environment: Mapping[str, str] | None = None,
+        program: str = PROGRAM,
+    ) -> None:
         descriptor, self._stderr = tempfile.mkstemp(prefix="stderr-")
         os.close(descriptor)
-        self.args = [PROGRAM, *arguments]
+        self.args = [program, *arguments]
         common = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(environment or {})}
         self._ranks = [_start(self.args, self._stderr, common | each) for each in _environment_of_ranks(ranks)]
 

@@ -45,17 +45,16 @@ class Results:
         self._root, self._jobs, self._outdated = root, jobs, outdated
         self._steps = {step.name: step for step in steps}
         self._filled: dict[str, TrainJob] = {}
+        self._folders: dict[str, Path] = {}
+        self._done: set[str] = set()
 
     def finished(self, name: str) -> bool:
         """Whether a step has its result."""
-        step = self._steps[name]
         if name in self._outdated:
             return False
-        if isinstance(step, InitialStep):
-            return (self._root / INITIAL).exists()
-        if isinstance(step, TargetsStep):
-            return (self._root / TARGETS).exists()
-        return (job := self.job(name)) is not None and (self.run_folder(job) / "result.json").exists()
+        if name not in self._done and (file := self._result_file(name)) is not None and file.exists():
+            self._done.add(name)
+        return name in self._done
 
     def job(self, name: str) -> TrainJob | None:
         """Return the job of a run with every value filled in; None while a step that has one of them is unfinished."""
@@ -76,8 +75,10 @@ class Results:
         return job.total_steps * job.training.batch_sequences if isinstance(job, TrainJob) else 0
 
     def run_folder(self, job: TrainJob) -> Path:
-        """Return where a job runs, or ran."""
-        return self._root / RUNS / job.folder_name
+        """Return where the job of a step runs, or ran; `job` is what `self.job` returned."""
+        if job.name not in self._folders:
+            self._folders[job.name] = self._root / RUNS / job.folder_name
+        return self._folders[job.name]
 
     def result(self, name: str) -> TrainResult:
         """Return the result of a finished run."""
@@ -94,6 +95,13 @@ class Results:
             proxies.append(ProxyResult.of(self.result(name), job.fraction, job.training.seed))
         initial = InitialLosses.read(self._root / INITIAL)
         fit_targets(initial, proxies, step.token_budget, step.settings).write(self._root / TARGETS)
+
+    def _result_file(self, name: str) -> Path | None:
+        """Return where the result of a step will be; None while a step that it needs is unfinished."""
+        step = self._steps[name]
+        if isinstance(step, TrainStep):
+            return None if (job := self.job(name)) is None else self.run_folder(job) / "result.json"
+        return self._root / (INITIAL if isinstance(step, InitialStep) else TARGETS)
 
     def _value(self, job: TrainJob, fill: Fill) -> dict[str, Any]:
         """Return the fields of a job that a fill changes."""
