@@ -57,7 +57,7 @@ class ForkedProcess:
 
 
 def fork_runs(patch: pytest.MonkeyPatch, watch: Callable[[Sequence[str]], object] = lambda program: None) -> None:
-    """Start the runs of a folder in forked processes, look at them often, and leave this process its signals.
+    """Start the runs of a folder in forked processes of one thread, and leave this process its signals.
 
     Args:
         watch: called with module and arguments of each.
@@ -68,6 +68,7 @@ def fork_runs(patch: pytest.MonkeyPatch, watch: Callable[[Sequence[str]], object
         return ForkedProcess(program, environment, log)
 
     patch.setattr("velocitune_core.job_folder.running.start_process", start)
+    patch.setattr("velocitune_core.job_folder.runner.threads_per_run", lambda devices, parallel: 1)
     patch.setattr("velocitune_core.job_folder.runner.SECONDS_BETWEEN_POLLS", 0.02)
     patch.setattr("velocitune_core.job_folder.command.StopRequest", lambda parent: lambda: False)
     patch.chdir(Path.cwd())  # to come back here: the program enters the folder
