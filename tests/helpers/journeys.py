@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "targets": {"bootstrap": 0},
     "compare": {"seeds": [1], "runs": RUNS},
     "execution": {},
+    "strategy": {"name": "velocitune", "options": {}},
     "training": {
         "token_budget": 2560,
         "batch_sequences": 16,

@@ -55,6 +55,24 @@ def test_every_step_comes_after_those_it_depends_on(fresh: Path) -> None:
     assert kept == {"static-seed-1"}  # the reference of doremi
 
 
+@pytest.mark.parametrize(
+    ("strategy", "runs"),
+    [
+        ("velocitune", ["training"]),
+        ("recommended", ["training-search", "training"]),
+        ("doremi", ["training-reference", "training-search", "training"]),
+    ],
+)
+def test_the_main_run_brings_its_search_and_its_reference(fresh: Path, strategy: str, runs: list[str]) -> None:
+    params = settings(strategy__name=strategy, strategy__options={})
+    graph = steps_of(params, Known(Manifest.read(paths.MANIFEST), None, None), compare=False)
+    last = graph.steps[-len(runs) :]
+    assert [step.name for step in last] == runs
+    assert [step.name for step in last if isinstance(step, TrainStep) and step.keeps_model] == [
+        name for name in runs if not name.endswith("search")
+    ]
+
+
 def test_measured_losses_and_targets_are_written_into_the_jobs(fresh: Path) -> None:
     initial = InitialLosses(precision="float32", losses={"code": 4.0, "law": 4.5}, tokens={}, seconds=0.0)
     targets = Targets.model_validate({"domains": {"code": {"target": 2.0}, "law": {"target": 3.0}}})
