@@ -1,0 +1,226 @@
+"""The runs of a folder: in order, resumed, side by side where memory allows, and refused where anything differs."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from job_folders import ORDER, PROXIES, fork_runs, write_folder
+from result_samples import train
+
+from velocitune_core.contracts import InitialLosses, Targets, TrainResult
+from velocitune_core.job_folder.command import run_all
+from velocitune_core.job_folder.contents import JOBS, Fill, JobFolder
+from velocitune_core.job_folder.machine import Device, environment_of
+from velocitune_core.train.job import read_job
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
+from velocitune_core.training_code import training_code
+
+FAILED = 1
+OFTEN = {"execution__checkpoint_every_steps": 2}
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the runs that were started, as forked processes."""
+    names: list[str] = []
+    fork_runs(monkeypatch, lambda program: names.append(name_of(program)))
+    return names
+
+
+def name_of(program: Sequence[str]) -> str:
+    path = Path(program[1])
+    return path.stem if path.parent.name == "jobs" else path.parent.name.rpartition("-")[0]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, tiny_inputs: Path) -> Path:
+    root = tmp_path_factory.mktemp("written") / "folder"
+    write_folder(root, tiny_inputs, **OFTEN)
+    return root
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "folder"))
+
+
+def only(folder: Path, *names: str, **changes: object) -> None:
+    """Leave the folder only some of its steps, all of them static runs."""
+    contents = JobFolder.read(folder / JOBS)
+    steps = [step.model_copy(update=changes) for step in contents.steps if step.name in names]
+    contents.model_copy(update={"steps": steps, "code": training_code("static")}).write(folder / JOBS)
+
+
+def results(folder: Path) -> dict[str, TrainResult]:
+    return {(found := TrainResult.read(path)).name: found for path in folder.glob("runs/*/result.json")}
+
+
+def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, started: list[str]) -> None:
+    assert run_all(folder) == FINISHED
+    assert set(started) == set(ORDER) - {"targets"}
+    assert started.index("held") > started.index("velocitune") > max(map(started.index, ["initial", *PROXIES]))
+    done, targets = results(folder), Targets.read(folder / "results/targets.json")
+    job = read_job(next(folder.glob("runs/velocitune-*/job.json")))
+    assert job.strategy.options["initial_loss"] == InitialLosses.read(folder / "results/initial.json").losses
+    assert job.strategy.options["target_loss"] == targets.losses()
+    held = read_job(next(folder.glob("runs/held-*/job.json")))
+    assert held.initial_domain_weights == done["velocitune"].mean_domain_weights
+    assert held.initial_domain_weights != job.initial_domain_weights
+
+    models = {path.parent.name.rpartition("-")[0] for path in folder.glob("runs/*/model")}
+    assert models == {"static"} and not list(folder.glob("runs/*/checkpoints"))  # what nothing reads is removed
+    started.clear()
+    assert run_all(folder) == FINISHED and started == []
+
+
+def test_a_stopped_folder_goes_on_and_ends_as_one_that_was_not_stopped(
+    folder: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only(folder, "static")
+    whole = Path(shutil.copytree(folder, folder.with_name("whole")))
+
+    def once_there_is_a_checkpoint() -> bool:
+        return any(Path("runs").glob("static-*/checkpoints/step-*"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("velocitune_core.job_folder.command.StopRequest", lambda parent: once_there_is_a_checkpoint)
+        assert run_all(folder) == STOPPED
+    assert "goes on from here" in capsys.readouterr().out and not results(folder)
+    assert run_all(folder) == FINISHED and run_all(whole) == FINISHED
+    stopped, unbroken = results(folder)["static"], results(whole)["static"]
+    assert (stopped.resumed, unbroken.resumed) == (1, 0) and stopped.final == unbroken.final
+
+
+def test_a_run_that_fails_costs_only_those_that_need_it(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (folder / "jobs/proxy-8.json").read_text()
+    (folder / "jobs/proxy-8.json").write_text(text.replace('"learning_rate":0.01', '"learning_rate":1e30'))
+    assert run_all(folder) == FAILED
+    said = capsys.readouterr().out
+    assert "proxy-8: ended with status 1" in said and "lower training.optimizer.learning_rate" in said
+    assert "targets: needs proxy-8" in said and "held: needs velocitune" in said
+    assert results(folder).keys() == {"proxy-4", "proxy-12", "static"}
+    (folder / "jobs/proxy-8.json").write_text(text)
+    assert run_all(folder) == FINISHED and results(folder).keys() == set(ORDER) - {"initial", "targets"}
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.3, 2), (0.6, 1)])
+def test_as_many_runs_share_a_device_as_its_memory_holds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, share: float, most: int
+) -> None:
+    """With two per device allowed; the estimate of each run is a share of the device."""
+    only(folder, "proxy-4", "proxy-8", "static", memory_bytes=int(share * 1000))
+    at_once: list[int] = []
+
+    def watch(_: Sequence[str]) -> None:
+        at_once.append(sum(not (path / "result.json").exists() for path in Path("runs").iterdir()))
+
+    fork_runs(monkeypatch, watch)
+    monkeypatch.setattr("velocitune_core.job_folder.command.find_devices", lambda: [Device("", 1000)])
+    assert run_all(folder, parallel=2) == FINISHED
+    assert max(at_once) == most
+
+
+def test_a_result_counts_once_the_process_that_wrote_it_has_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run writes its result before its last event, and only then is its model copied to where others read it."""
+    only(folder, "static", "held")
+    contents = JobFolder.read(folder / JOBS)
+    waits = [Fill(field="initial_domain_weights", step="static")]
+    steps = [contents.steps[0], contents.steps[1].model_copy(update={"fills": waits})]
+    contents.model_copy(update={"steps": steps}).write(folder / JOBS)
+    fork_runs(monkeypatch)
+    events: list[str] = []
+
+    class Lingering:
+        """A process that writes its result at once and ends later."""
+
+        def __init__(self, program: Sequence[str], *_: object) -> None:
+            self._name, self._looks = name_of(program), 3
+            events.append(f"{self._name} starts")
+            weights = {"code": 0.5, "general": 0.5}
+            sample = train().model_copy(update={"name": self._name, "mean_domain_weights": weights})
+            sample.write(Path(program[1]).parent / "result.json")
+
+        def poll(self) -> int | None:
+            self._looks -= 1
+            if self._looks:
+                return None
+            events.append(f"{self._name} ends")
+            return 0
+
+    monkeypatch.setattr("velocitune_core.job_folder.running.start_process", Lingering)
+    assert run_all(folder, parallel=2) == FINISHED
+    assert events == ["static starts", "static ends", "held starts", "held ends"]
+
+
+def test_a_folder_that_another_process_runs_is_refused(folder: Path, started: list[str]) -> None:
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run_all(folder) == REFUSED
+    assert started == []
+
+
+def change_code(folder: Path) -> str:
+    contents = JobFolder.read(folder / JOBS)
+    code = contents.code | {"velocitune_core/train/trainer.py": "0" * 64}
+    contents.model_copy(update={"code": code}).write(folder / JOBS)
+    return "velocitune_core/train/trainer.py: not the code that the folder was written by"
+
+
+def damage_data(folder: Path) -> str:
+    with (folder / "inputs/code/train.npy").open("r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\0\1")
+    return "inputs/code/train.npy: damaged"
+
+
+def leave_data_out(folder: Path) -> str:
+    (folder / "inputs/general/held_out.npy").unlink()
+    return "inputs/general/held_out.npy: missing"
+
+
+def change_model(folder: Path) -> str:
+    (folder / "inputs/model/config.json").write_text("{}")
+    return "inputs/model: not the model that the folder was written for"
+
+
+@pytest.mark.parametrize("fault", [change_code, damage_data, leave_data_out, change_model])
+def test_what_differs_from_the_machine_that_wrote_the_folder_is_named_before_any_run(
+    folder: Path, started: list[str], fault: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = fault(folder)
+    assert run_all(folder) == REFUSED and started == []
+    assert expected in capsys.readouterr().err
+
+
+def test_a_file_that_is_stored_once_is_read_under_all_its_names(folder: Path, started: list[str]) -> None:
+    only(folder, "proxy-4")
+    original = folder / "inputs/code/held_out.npy"
+    original.rename(folder / "inputs/stored.npy")
+    copies = {"inputs/code/held_out.npy": "inputs/stored.npy"}
+    JobFolder.read(folder / JOBS).model_copy(update={"copies": copies}).write(folder / JOBS)
+    assert run_all(folder) == FINISHED
+
+
+@pytest.mark.parametrize("arguments", [("nowhere", 1), ("folder", 0)])
+def test_a_wrong_command_is_refused(
+    folder: Path, started: list[str], arguments: tuple[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_all(folder.with_name(arguments[0]), arguments[1]) == REFUSED
+    assert "jobs.json" in (said := capsys.readouterr().err) or "--parallel" in said
+
+
+def test_a_run_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "mine")
+    environment = environment_of(Device("GPU-1", 10), threads=3)
+    assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1" and environment["OMP_NUM_THREADS"] == "3"
+    assert environment["PYTHONPATH"].endswith(":mine")
+    assert Device("", 100).has_room(500, []) and Device("", 100).has_room(40, [50])
+    assert not Device("", 100).has_room(41, [50])
