@@ -71,8 +71,8 @@ def run_evaluation(
 def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False) -> Path:
     """Run a job to its end in a process of its own, unless a run of the same recipe is finished; return its folder.
 
-    If a process still runs in the job's folder, as one whose launcher was killed, its end is waited for. Checkpoints of a
-    finished run are deleted, but those that a run with a larger token budget may go on from.
+    If a process still runs in the job's folder, as one whose launcher was killed, its end is waited for. Of a finished
+    run only the checkpoints stay that one with a larger token budget may go on from.
 
     Args:
         spread: use as many processes on as many nodes as `resources` has; else one, on one device.

@@ -45,10 +45,8 @@ def checked_results(folder: Path, contents: JobFolder, theirs: Graph, ours: Grap
     Raises ForeignResultsError naming everything that differs.
     """
     results = Results(folder, theirs.steps, theirs.jobs)
-    problems = [*_changed_steps(theirs, ours)]
-    problems += [
-        f"{name}: this code has changed" for name in changed_files(contents.code, code_of_all(theirs.jobs.values()))
-    ]
+    problems, code = [*_changed_steps(theirs, ours)], code_of_all(theirs.jobs.values())
+    problems += [f"{name}: this code has changed" for name in changed_files(contents.code, code)]
     problems = problems or [problem for step in theirs.steps for problem in _foreign(results, step, theirs, folder)]
     if problems:
         raise ForeignResultsError(

@@ -53,7 +53,7 @@ class NoTracker:
         pass
 
     def child(self, *_: object) -> Watcher:
-        from tasks.views.mlflow_runs import RunWatcher
+        from tasks.views.mlflow_watcher import RunWatcher
 
         return RunWatcher(lambda: (None, ""))
 

@@ -9,6 +9,7 @@ from velocitune_core.config.base import (
     Section,
     describe_problems,
 )
+from velocitune_core.config.compared_runs import Compare, CompareRun
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.params import (
     FEWEST_PROXIES,
@@ -16,8 +17,6 @@ from velocitune_core.config.params import (
     LOGITS_AT_ONCE,
     LOGITS_AT_ONCE_ON_GPU,
     Base,
-    Compare,
-    CompareRun,
     Data,
     Domain,
     Downstream,

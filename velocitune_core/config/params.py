@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.compared_runs import Compare, distinct_seeds
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import (
     Evaluation,
@@ -90,12 +91,6 @@ class Base(Section):
         return self
 
 
-def _distinct_seeds(seeds: list[int]) -> list[int]:
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"{seeds} must be one or more distinct seeds")
-    return seeds
-
-
 class Proxies(Section):
     """Sub-sampled runs of the base model under the initial domain weights; one per fraction and seed.
 
@@ -124,7 +119,7 @@ class Proxies(Section):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
-        return _distinct_seeds(seeds)
+        return distinct_seeds(seeds)
 
 
 class Targets(Section):
@@ -133,51 +128,6 @@ class Targets(Section):
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     interval: Annotated[float, Field(gt=0, lt=1)] = 0.95
     wide_interval: Annotated[float, Field(gt=0)] = 0.05  # flag an interval wider than this share of its target
-
-
-class CompareRun(Section):
-    """One label of the comparison: a strategy, and how its runs differ from the pipeline's."""
-
-    strategy: str
-    options: dict[str, Any] = Field(default={})
-    search: Fraction | None = None
-    targets: Literal["fitted", "zero", "random"] = "fitted"  # the others are the paper's ablations
-    weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed
-
-
-class Compare(Section):
-    """Strategies × seeds on the same base model, data, tokens and schedule."""
-
-    seeds: list[int] = Field(default=[1, 2, 3])
-    baseline: Name = "static"  # label that the others are paired with
-    frontier: list[Name] = Field(default=[])  # labels of constant mixtures, from the least even to the most
-    retained: list[Name] | None = None  # domains to be kept, not learnt; None: those without a gap to their target
-    downstream: bool = False  # also score every final model as the section `downstream` asks
-    runs: dict[Name, CompareRun] = Field(min_length=1)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: list[int]) -> list[int]:
-        return _distinct_seeds(seeds)
-
-    @model_validator(mode="after")
-    def _labels_exist(self) -> Self:
-        named = {"baseline": [self.baseline], "frontier": self.frontier}
-        named |= {f"runs.{label}.weights_of": [run.weights_of] for label, run in self.runs.items() if run.weights_of}
-        problems = [
-            f"{field} names {label!r}, runs are {sorted(self.runs)}"
-            for field, labels in named.items()
-            for label in labels
-            if label not in self.runs
-        ]
-        problems += [
-            f"runs.{label}.weights_of names {run.weights_of!r}, which takes its own weights from another run"
-            for label, run in self.runs.items()
-            if run.weights_of in self.runs and self.runs[run.weights_of].weights_of
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
 
 
 class Resources(Section):

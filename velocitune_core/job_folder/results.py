@@ -85,9 +85,8 @@ class Results:
             job = self.job(name)
             assert isinstance(job, TrainJob), name
             proxies.append(ProxyResult.of(self.result(name), job.fraction, job.training.seed))
-        fit_targets(self.initial_losses(step.initial), proxies, step.token_budget, step.settings).write(
-            self._root / TARGETS
-        )
+        initial = self.initial_losses(step.initial)
+        fit_targets(initial, proxies, step.token_budget, step.settings).write(self._root / TARGETS)
 
     def _result_file(self, name: str) -> Path | None:
         """Return where the result of a step will be; None while a step that it needs is unfinished."""

@@ -122,11 +122,11 @@ class Runner:
                 self._failed.add(run.step.name)
                 say(f"{run.step.name}: {end}{run.why()}; {run.end_of_log()}")
 
-    def _finish(self, step: Step) -> None:
+    def _finish(self, step: Step | RunStep) -> None:
         self._settle(step)
         say(f"{step.name}: finished; {self._count()}{self._time_left()}")
 
-    def _settle(self, step: Step) -> None:
+    def _settle(self, step: Step | RunStep) -> None:
         """Copy the model of a finished training to where others read it, and remove what nothing reads again."""
         if not isinstance(step, TrainStep):
             return

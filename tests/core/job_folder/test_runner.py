@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,11 +11,12 @@ import pytest
 from job_folders import ORDER, PROXIES, fork_runs, write_folder
 from result_samples import train
 
-from velocitune_core.contracts import InitialLosses, Targets, TrainResult
+from velocitune_core.contracts import EvaluationResult, InitialLosses, Targets, TrainResult
 from velocitune_core.job_folder.command import run_all
 from velocitune_core.job_folder.contents import JOBS, Fill, JobFolder
 from velocitune_core.job_folder.machine import Device, environment_of
-from velocitune_core.train.job import read_job
+from velocitune_core.train.job import TrainJob, read_job
+from velocitune_core.train.run_lock import RunLock
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
 from velocitune_core.training_code import training_code
 
@@ -32,8 +33,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def name_of(program: Sequence[str]) -> str:
-    path = Path(program[1])
-    return path.stem if path.parent.name == "jobs" else path.parent.name.rpartition("-")[0]
+    return Path(program[1]).parent.name.rpartition("-")[0]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def only(folder: Path, *names: str, **changes: object) -> None:
 
 
 def results(folder: Path) -> dict[str, TrainResult]:
-    return {(found := TrainResult.read(path)).name: found for path in folder.glob("runs/*/result.json")}
+    files = [path for path in folder.glob("runs/*/result.json") if not path.parent.name.startswith("initial-")]
+    return {(found := TrainResult.read(path)).name: found for path in files}
 
 
 def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, started: list[str]) -> None:
@@ -65,14 +66,17 @@ def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, starte
     assert started.index("held") > started.index("velocitune") > max(map(started.index, ["initial", *PROXIES]))
     done, targets = results(folder), Targets.read(folder / "results/targets.json")
     job = read_job(next(folder.glob("runs/velocitune-*/job.json")))
-    assert job.strategy.options["initial_loss"] == InitialLosses.read(folder / "results/initial.json").losses
+    assert isinstance(job, TrainJob)
+    measured = EvaluationResult.read(next(folder.glob("runs/initial-*/result.json")))
+    assert job.strategy.options["initial_loss"] == InitialLosses.of(measured).losses
     assert job.strategy.options["target_loss"] == targets.losses()
     held = read_job(next(folder.glob("runs/held-*/job.json")))
+    assert isinstance(held, TrainJob)
     assert held.initial_domain_weights == done["velocitune"].mean_domain_weights
     assert held.initial_domain_weights != job.initial_domain_weights
 
     models = {path.parent.name.rpartition("-")[0] for path in folder.glob("runs/*/model")}
-    assert models == {"static"} and not list(folder.glob("runs/*/checkpoints"))  # what nothing reads is removed
+    assert models == {"static"} and not list(folder.glob("runs/*/checkpoints/step-*"))  # what nothing reads is removed
     started.clear()
     assert run_all(folder) == FINISHED and started == []
 
@@ -102,7 +106,7 @@ def test_a_run_that_fails_costs_only_those_that_need_it(
     (folder / "jobs/proxy-8.json").write_text(text.replace('"learning_rate":0.01', '"learning_rate":1e30'))
     assert run_all(folder) == FAILED
     said = capsys.readouterr().out
-    assert "proxy-8: ended with status 1" in said and "lower training.optimizer.learning_rate" in said
+    assert "proxy-8: failed" in said and "lower training.optimizer.learning_rate" in said
     assert "targets: needs proxy-8" in said and "held: needs velocitune" in said
     assert results(folder).keys() == {"proxy-4", "proxy-12", "static"}
     (folder / "jobs/proxy-8.json").write_text(text)
@@ -160,11 +164,14 @@ def test_a_result_counts_once_the_process_that_wrote_it_has_ended(
     assert events == ["static starts", "static ends", "held starts", "held ends"]
 
 
-def test_a_folder_that_another_process_runs_is_refused(folder: Path, started: list[str]) -> None:
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert run_all(folder) == REFUSED
-    assert started == []
+def test_a_folder_that_another_process_runs_is_refused(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = RunLock(folder)
+    assert other.acquire()
+    assert run_all(folder) == REFUSED and started == []
+    assert f"process {os.getpid()} on " in capsys.readouterr().err  # whoever holds it is named
+    other.release()
 
 
 def change_code(folder: Path) -> str:

@@ -40,7 +40,7 @@ def ended(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with chdir(home):
         params = settings()
         graph = steps_of(params, Known(Manifest.read(paths.MANIFEST), None, None), compare=True)
-        write_folder(folder_contents(params, graph, "compare", initial_is_known=False), folder, graph.steps)
+        write_folder(folder_contents(params, graph, "compare"), folder, graph.steps)
         with pytest.MonkeyPatch.context() as patch:
             fork_runs(patch)
             assert run_all(folder, parallel=2) == 0

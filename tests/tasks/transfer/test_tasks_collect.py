@@ -12,13 +12,14 @@ import pytest
 from journeys import RUNS, Journey, settings
 
 from tasks.runs.budget import sizes_of
+from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import compared_job, proxy_jobs, with_weights
-from tasks.runs.run_folder import finished_result
+from tasks.runs.run_folder import finished_result, is_finished, run_folder
 from tasks.runs.search import find_weights
 from tasks.transfer.collect import (
     ForeignResultsError,
-    bring_measured,
     bring_runs,
+    bring_targets,
     checked_results,
     missing_runs,
     read_folder,
@@ -26,7 +27,7 @@ from tasks.transfer.collect import (
 from tasks.transfer.steps import Known, steps_of
 from tasks.workspace import paths
 from velocitune_core.config import Params
-from velocitune_core.contracts import InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.contracts import EvaluationResult, InitialLosses, Manifest, Targets, TrainResult
 from velocitune_core.files import file_sha256
 from velocitune_core.job_folder.results import Results
 from velocitune_core.train.job import TrainJob
@@ -44,13 +45,11 @@ def test_every_run_that_the_stages_would_start_is_finished(journey: Journey) -> 
     """The jobs are made by the stages' own functions, from the files that came home."""
     params = settings()
     bring_runs(collected(journey.folder, params))
-    for stage in ("initial", "targets"):
-        bring_measured(stage, journey.folder)
-    manifest, initial, targets = (
-        Manifest.read(paths.MANIFEST),
-        InitialLosses.read(paths.INITIAL),
-        Targets.read(paths.TARGETS),
-    )
+    bring_targets(journey.folder)
+    manifest, targets = Manifest.read(paths.MANIFEST), Targets.read(paths.TARGETS)
+    evaluation = held_out_job(params, manifest, "initial", Path(params.model.path))
+    assert is_finished(evaluation)
+    initial = InitialLosses.of(EvaluationResult.read(run_folder(evaluation) / "result.json"))
 
     def finished(job: TrainJob) -> TrainResult:
         result = finished_result(job)
@@ -67,7 +66,7 @@ def test_every_run_that_the_stages_would_start_is_finished(journey: Journey) -> 
         else:
             finished(find_weights(job, jobs["static"], sizes_of(manifest), finished)[0])
     brought = {path.parent.name for path in paths.RUNS.glob("*/events.jsonl")}
-    assert len(brought) == 12 and not list(paths.RUNS.glob("*/checkpoints"))
+    assert len(brought) == 13 and not list(paths.RUNS.glob("*/checkpoints"))
 
 
 def test_a_stage_waits_for_what_is_not_finished(journey: Journey) -> None:

@@ -17,7 +17,7 @@ from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, load_params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
-from velocitune_core.job_folder.contents import JOBS, InitialJob, JobFolder, TrainStep, needs_of
+from velocitune_core.job_folder.contents import JOBS, JobFolder, TrainStep, needs_of
 from velocitune_core.train.job import TrainJob
 
 PROJECT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ Usage = namedtuple("Usage", "total used free")
 def contents_of(params: Params, **changes: object) -> tuple[Contents, Graph]:
     known = replace(Known(Manifest.read(paths.MANIFEST), None, None), **changes)
     graph = steps_of(params, known, compare=True)
-    return folder_contents(params, graph, "compare", initial_is_known=False), graph
+    return folder_contents(params, graph, "compare"), graph
 
 
 def test_the_size_that_is_said_is_that_of_the_folder(
@@ -157,7 +157,7 @@ def test_the_medium_mixture_fits_into_60_megabytes(workspace: Path) -> None:
     trained = [
         job.total_steps * job.training.batch_sequences * length
         for job in graph.jobs.values()
-        if not isinstance(job, InitialJob)
+        if isinstance(job, TrainJob)
     ]
     assert len(trained) == 1 + 4 + 30 + 3 and 0.9e9 < sum(trained) < 1.0e9
     assert shape_of(read_model_config(params)).parameters == 30_531_072

@@ -17,7 +17,8 @@ from mlflow.entities import Run
 from tiny import job as tiny_job
 
 from tasks.runs.run_folder import record_start
-from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, RunWatcher, Tracker, flatten
+from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker, flatten
+from tasks.views.mlflow_watcher import RunWatcher
 from tasks.views.publish import PublishedRun
 from tasks.views.publish import replay as replay_run
 from velocitune_core.config import Params, parse_params

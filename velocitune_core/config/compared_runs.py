@@ -1,0 +1,61 @@
+"""Settings of a comparison: which strategies run, under which seeds, and what they are compared with."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from velocitune_core.config.base import Fraction, Name, Section
+
+
+def distinct_seeds(seeds: list[int]) -> list[int]:
+    """Return the seeds. Raises ValueError unless there is one, and none twice."""
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"{seeds} must be one or more distinct seeds")
+    return seeds
+
+
+class CompareRun(Section):
+    """One label of the comparison: a strategy, and how its runs differ from the pipeline's."""
+
+    strategy: str
+    options: dict[str, Any] = Field(default={})
+    search: Fraction | None = None
+    targets: Literal["fitted", "zero", "random"] = "fitted"  # the others are the paper's ablations
+    weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed
+
+
+class Compare(Section):
+    """Strategies × seeds on the same base model, data, tokens and schedule."""
+
+    seeds: list[int] = Field(default=[1, 2, 3])
+    baseline: Name = "static"  # label that the others are paired with
+    frontier: list[Name] = Field(default=[])  # labels of constant mixtures, from the least even to the most
+    retained: list[Name] | None = None  # domains to be kept, not learnt; None: those without a gap to their target
+    downstream: bool = False  # also score every final model as the section `downstream` asks
+    runs: dict[Name, CompareRun] = Field(min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        return distinct_seeds(seeds)
+
+    @model_validator(mode="after")
+    def _labels_exist(self) -> Self:
+        named = {"baseline": [self.baseline], "frontier": self.frontier}
+        named |= {f"runs.{label}.weights_of": [run.weights_of] for label, run in self.runs.items() if run.weights_of}
+        problems = [
+            f"{field} names {label!r}, runs are {sorted(self.runs)}"
+            for field, labels in named.items()
+            for label in labels
+            if label not in self.runs
+        ]
+        problems += [
+            f"runs.{label}.weights_of names {run.weights_of!r}, which takes its own weights from another run"
+            for label, run in self.runs.items()
+            if run.weights_of in self.runs and self.runs[run.weights_of].weights_of
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
