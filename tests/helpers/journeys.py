@@ -19,7 +19,6 @@ RUNS = {
     "velocitune": {"strategy": "velocitune"},
     "zero": {"strategy": "velocitune", "targets": "zero"},
     "random": {"strategy": "velocitune", "targets": "random"},
-    "recommended": {"strategy": "recommended"},
     "doremi": {"strategy": "doremi"},
     "held": {"strategy": "static", "weights_of": "velocitune"},
 }

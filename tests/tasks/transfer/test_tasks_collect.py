@@ -21,6 +21,7 @@ from tasks.transfer.collect import (
     bring_runs,
     bring_targets,
     checked_results,
+    initial_losses_differ,
     missing_runs,
     read_folder,
 )
@@ -66,7 +67,7 @@ def test_every_run_that_the_stages_would_start_is_finished(journey: Journey) -> 
         else:
             finished(find_weights(job, jobs["static"], sizes_of(manifest), finished)[0])
     brought = {path.parent.name for path in paths.RUNS.glob("*/events.jsonl")}
-    assert len(brought) == 13 and not list(paths.RUNS.glob("*/checkpoints"))
+    assert len(brought) == 11 and not list(paths.RUNS.glob("*/checkpoints"))
 
 
 def test_a_stage_waits_for_what_is_not_finished(journey: Journey) -> None:
@@ -85,7 +86,7 @@ def test_a_stage_waits_for_what_is_not_finished(journey: Journey) -> None:
 
 def learning_rate(journey: Journey) -> tuple[Params, str]:
     changed = settings(training__optimizer={"learning_rate": 0.02})
-    return changed, "and 12 others: training.optimizer.learning_rate: 0.01 → 0.02"
+    return changed, "and 9 others: training.optimizer.learning_rate: 0.01 → 0.02"
 
 
 def options(journey: Journey) -> tuple[Params, str]:
@@ -108,13 +109,13 @@ def other_data(journey: Journey) -> tuple[Params, str]:
     tree = json.loads(paths.MANIFEST.read_text())
     tree["domains"]["code"]["train"]["sha256"] = file_sha256(file)
     paths.MANIFEST.write_text(json.dumps(tree))
-    return settings(), "and 12 others: domains.code.train_sha256: "
+    return settings(), "and 9 others: domains.code.train_sha256: "
 
 
 def other_model(journey: Journey) -> tuple[Params, str]:
     config = Path("models/mine/config.json")
     config.write_text(config.read_text() + "\n")
-    return settings(), "and 12 others: model_sha256: "
+    return settings(), "and 10 others: model_sha256: "
 
 
 def code_here(journey: Journey) -> tuple[Params, str]:
@@ -131,6 +132,14 @@ def code_there(journey: Journey) -> tuple[Params, str]:
     tree["files"]["velocitune_core/train/learner.py"] = "0" * 64
     path.write_text(json.dumps(tree))
     return settings(), f"{path.parent.name}: made by other code: velocitune_core/train/learner.py"
+
+
+def code_of_the_evaluation(journey: Journey) -> tuple[Params, str]:
+    (path,) = journey.folder.glob("runs/initial-*/code.json")
+    tree = json.loads(path.read_text())
+    tree["files"]["velocitune_core/train/evaluator.py"] = "0" * 64
+    path.write_text(json.dumps(tree))
+    return settings(), f"{path.parent.name}: made by other code: velocitune_core/train/evaluator.py"
 
 
 def swapped(journey: Journey) -> tuple[Params, str]:
@@ -158,6 +167,7 @@ def job_of_another_run(journey: Journey) -> tuple[Params, str]:
         other_model,
         code_here,
         code_there,
+        code_of_the_evaluation,
         swapped,
         job_of_another_run,
     ],
@@ -170,6 +180,18 @@ def test_results_of_something_else_are_refused_and_what_differs_is_named(
         collected(journey.folder, params)
     assert expected in str(error.value), error.value
     assert not paths.RUNS.exists()
+
+
+def test_initial_losses_that_were_measured_there_again_are_noticed(journey: Journey) -> None:
+    """They differ in last digits, and the runs of the folder were given those of the other machine."""
+    results = collected(journey.folder, settings())
+    assert not initial_losses_differ(results)  # there are none here yet
+    theirs = results.initial_losses("initial")
+    theirs.write(paths.INITIAL)
+    assert not initial_losses_differ(results)
+    ours = {name: loss + 1e-9 for name, loss in theirs.losses.items()}
+    theirs.model_copy(update={"losses": ours}).write(paths.INITIAL)
+    assert initial_losses_differ(results)
 
 
 def test_execution_settings_may_differ(journey: Journey) -> None:

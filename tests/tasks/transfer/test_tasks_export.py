@@ -38,7 +38,7 @@ def test_the_size_that_is_said_is_that_of_the_folder(
         write_folder(contents, tmp_path / "folder", graph.steps)
     written = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
     assert contents.size_bytes == sum(path.stat().st_size for path in written)
-    assert f"14 steps, 0 of them finished before; {contents.size_bytes / 10**6:.1f} MB" in caplog.text
+    assert f"12 steps, 0 of them finished before; {contents.size_bytes / 10**6:.1f} MB" in caplog.text
     absolute = [path for path in written if path.suffix == ".json" and str(fresh) in path.read_text()]
     assert absolute == []
 
@@ -49,7 +49,7 @@ def test_every_step_comes_after_those_it_depends_on(fresh: Path) -> None:
     for step in graph.steps:
         assert needs_of(step) <= before, step.name
         before.add(step.name)
-    names = {f"{label}-seed-1" for label in RUNS} | {"doremi-seed-1-search", "recommended-seed-1-search"}
+    names = {f"{label}-seed-1" for label in RUNS} | {"doremi-seed-1-search"}
     assert before == names | {"initial", "targets"} | {f"proxy-0_{n}-seed-1" for n in (2, 4, 8)}
     kept = {step.name for step in graph.steps if isinstance(step, TrainStep) and step.keeps_model}
     assert kept == {"static-seed-1"}  # the reference of doremi
