@@ -83,6 +83,7 @@ def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
             execution=execution,
             sequence_length=setting.sequence_length,
             vocabulary_size=inputs.shape.vocabulary_size,
+            document_start=inputs.manifest.documents.attention_start,
             evaluation_sequences=setting.evaluation_sequences,
             steps=MAX_STEPS,
             seconds=MAX_STEP_SECONDS,

@@ -28,6 +28,7 @@ OTHER_EXECUTION: dict[str, Any] = {  # a value for every field that the tiny job
     "micro_batch_sequences": 2,
     "evaluation_micro_batch_sequences": 3,
     "activation_checkpointing": True,
+    "gather": "step",
     "compile": "always",
     "log_every_steps": 2,
     "checkpoint_every_steps": 3,

@@ -195,7 +195,7 @@ def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypat
     shutil.copytree("models/base", "models/mine")
     before = workspace.params()
     try:
-        workspace.write_params({**before, "model": {"path": "models/mine", "save_dtype": "auto"}})
+        workspace.write_params({**before, "model": {"path": "models/mine"}})
         checked_params()
         assert [each.split(":")[-1] for each in stages_in_order()] == ORDER[1:]
     finally:

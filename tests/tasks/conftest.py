@@ -28,7 +28,7 @@ def settings() -> dict[str, Any]:
             "law": {"source": {"type": "jsonl", "path": "law.jsonl"}},
         },
         "data": {"path": "data/raw", "sequence_length": 64},
-        "model": {"path": "models/mine", "save_dtype": "auto"},
+        "model": {"path": "models/mine"},
         "mixture": {"initial_domain_weights": None},
         "evaluation": {"every_steps": 5},
         "execution": {"evaluation_micro_batch_sequences": 8},

@@ -80,11 +80,6 @@ class Ranks:
         """Count the ranks on which each flag is true."""
         return self.sum(torch.tensor(flags, dtype=torch.int64)).tolist()
 
-    def barrier(self, *, over_checkpoint_group: bool = False) -> None:
-        """Wait until every rank has called."""
-        if self.world_size > 1:
-            dist.barrier(group=self.checkpoint_group if over_checkpoint_group else self.control_group)
-
 
 SINGLE_RANK = Ranks(rank=0, world_size=1, device=torch.device("cpu"))
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from velocitune_core.config import Execution, Positive, Section, Training
 from velocitune_core.plan.cost import FLOAT32_BYTES
@@ -37,6 +39,7 @@ class Probe(Section):
     execution: Execution
     sequence_length: Positive
     vocabulary_size: Positive
+    document_start: Annotated[int, Field(ge=0)] | None = None  # as in a TrainJob
     evaluation_sequences: Positive  # per forward pass and rank
     steps: Positive  # at most, after an untimed first one
     seconds: float  # after which no further step starts
@@ -137,7 +140,7 @@ class _ProbedRun:
 
         self._probe, self._ranks = probe, ranks
         self._random = np.random.default_rng(ranks.rank)
-        self._learner = Learner(probe.model, probe.training, probe.execution, ranks)
+        self._learner = Learner(probe.model, probe.training, probe.execution, ranks, None, probe.document_start)
         self._writer = CheckpointWriter(scratch / "checkpoints", 1, ranks)
         self.parameters_bytes = FLOAT32_BYTES * self._learner.parameters
 
@@ -187,7 +190,12 @@ class _ProbedRun:
         assert self._learner.gradients(tokens, np.zeros(sequences, dtype=np.int64), 1).finite
 
     def _tokens(self, sequences: int) -> NDArray[np.int64]:
-        return self._random.integers(self._probe.vocabulary_size, size=(sequences, self._probe.sequence_length))
+        """Return random tokens; with `document_start` there are two documents per sequence."""
+        shape = (sequences, self._probe.sequence_length)
+        tokens = self._random.integers(self._probe.vocabulary_size, size=shape)
+        if self._probe.document_start is not None:
+            tokens[:, shape[1] // 2] = self._probe.document_start
+        return tokens
 
 
 def _timed(act: Callable[[], None], times: int, limit_seconds: float, ranks: Ranks) -> list[float]:
