@@ -53,6 +53,7 @@ TASKS = {
     "stages": "runs views workspace",
     "planning": "runs stages workspace",
     "transfer": "planning runs stages workspace",
+    "cleanup": "planning runs stages transfer workspace",
 }
 TEMPORARY: set[tuple[str, str]] = set()
 METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
