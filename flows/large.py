@@ -1,6 +1,6 @@
 """The inputs of the large mixture, in a workspace of its own: packages → documents, a GGUF → a model.
 
-`make large` runs this and then the comparison.
+`make large` runs this and then the comparison. `--medium` makes those of the medium mixture, which trains its own base.
 """
 
 from prefect import flow, unmapped
@@ -23,10 +23,11 @@ from tasks.workspace import paths
 
 
 @flow(name="large inputs")
-def large() -> None:
-    write_settings()
+def large(medium: bool = False) -> None:
+    write_settings(medium)
     fetch_archives(ARCHIVE_LIST, paths.ARCHIVES)
-    convert_model(paths.ARCHIVES)
+    if not medium:
+        convert_model(paths.ARCHIVES)
     write_documents.map(["general"], unmapped(paths.ARCHIVES), unmapped(DOCUMENTS)).result()
     for package in DEBIAN_PACKAGES:  # one by one, to spare the mirror
         fetch_debian(package)

@@ -11,13 +11,17 @@ from tasks.stages.prepare import pack, write_manifest
 from tasks.views.table_rows import show_mixture
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
+from velocitune_core.config import Params
 
 DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other computes
 
 
 @flow(name="prepare")
 def prepare() -> None:
-    params = checked_params(packing=True)
+    pack_all(checked_params(packing=True))
+
+
+def pack_all(params: Params) -> None:
     names = list(params.domains)
     with ThreadPoolTaskRunner(max_workers=DOMAINS_AT_ONCE) as runner:
         packed: list[Any] = runner.map(pack, {"name": names, "params": unmapped(params)}).result()

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.runs.training_code import EVALUATION_WINGS, TRAINING_WINGS
 from velocitune_core.strategies import REGISTRY
+from velocitune_core.training_code import EVALUATION_WINGS, TRAINING_WINGS
 
 PROJECT = Path(__file__).parents[1]
 PACKAGES = ("velocitune_core", "tasks", "flows")
@@ -37,6 +37,8 @@ CORE = {
     "checkpoint": "files parallel",
     "evaluation": "config contracts data files parallel",
     "train": "checkpoint config contracts data evaluation files mixture model parallel strategies",
+    "training_code": "evaluation files strategies train",
+    "job_folder": "config contracts evaluation files model targets train training_code",
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
@@ -50,6 +52,8 @@ TASKS = {
     "runs": "views workspace",
     "stages": "runs views workspace",
     "planning": "runs stages workspace",
+    "transfer": "planning runs stages workspace",
+    "cleanup": "planning runs stages transfer workspace",
 }
 TEMPORARY: set[tuple[str, str]] = set()
 METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")

@@ -1,4 +1,4 @@
-"""The command `python -m flows.large`: the settings of the large mixture, and the workspace that it works in."""
+"""The command `python -m flows.large`: the settings of a mixture, and the workspace that it works in."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from tasks.workspace.stage_cli import command_line, parse, run_flow
 from velocitune_core.files import write_text
 
 SETTINGS = PROJECT / "large/params.yaml"
+MEDIUM_SETTINGS = PROJECT / "large/medium.yaml"
 ARCHIVE_LIST = PROJECT / "large/archives.txt"
 WORKSPACE = PROJECT / "large/workspace"
+MEDIUM_WORKSPACE = PROJECT / "large/medium-workspace"
 
 
 @task(name="write settings")
-def write_settings() -> None:
-    """Replace params.yaml of the workspace by the settings of the large mixture."""
-    write_text(paths.PARAMS, SETTINGS.read_text(encoding="utf-8"))
+def write_settings(medium: bool = False) -> None:
+    """Replace params.yaml of the workspace by the settings of the large mixture, or of the medium one."""
+    write_text(paths.PARAMS, (MEDIUM_SETTINGS if medium else SETTINGS).read_text(encoding="utf-8"))
 
 
 def check_workspace() -> None:
@@ -31,16 +33,19 @@ def check_workspace() -> None:
         raise ValueError("--workspace: the large mixture needs a folder of its own, such as large/workspace")
 
 
-def run_large(large: Callable[[], object], arguments: Sequence[str] | None = None) -> None:
-    """Command line of the flow `large`."""
+def run_large(large: Callable[[bool], object], arguments: Sequence[str] | None = None) -> None:
+    """Command line of the flow `large`, which is called with whether the medium mixture is wanted."""
     parser = command_line("large")
-    parser.set_defaults(workspace=WORKSPACE)
+    parser.add_argument("--medium", action="store_true", help="the medium mixture, whose base is trained from scratch")
+    medium = parser.parse_known_args(arguments)[0].medium
+    parser.set_defaults(workspace=MEDIUM_WORKSPACE if medium else WORKSPACE)
     parse(parser, arguments)
-    run_flow(large, check)
+    run_flow(lambda: large(medium), lambda: check(medium))
 
 
-def check() -> None:
+def check(medium: bool = False) -> None:
     """Raise ValueError for whatever is missing, before anything is fetched."""
     check_workspace()
     check_programs()
-    check_converter()
+    if not medium:
+        check_converter()

@@ -16,14 +16,20 @@ from velocitune_core.model.io import model_digest
 TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.jinja")
 
 
-def held_out_job(params: Params, manifest: Manifest, name: str, model: Path) -> EvaluationJob:
-    """Return the evaluation of a model on the held-out set of every domain, in the arithmetic of the training."""
+def held_out_job(
+    params: Params, manifest: Manifest, name: str, model: Path, model_sha256: str | None = None
+) -> EvaluationJob:
+    """Return the evaluation of a model on the held-out set of every domain, in the arithmetic of the training.
+
+    Args:
+        model_sha256: of the model's parameters; None to hash the folder.
+    """
     files = {name: domain.held_out for name, domain in manifest.domains.items()}
     return EvaluationJob(
         name=name,
         output="",
         model=str(model),
-        model_sha256=model_digest(model),
+        model_sha256=model_digest(model) if model_sha256 is None else model_sha256,
         held_out={
             name: HeldOutFile(path=str(paths.PREPARED / split.file), sha256=split.sha256)
             for name, split in files.items()

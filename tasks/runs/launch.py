@@ -12,7 +12,6 @@ from uuid import uuid4
 from tasks.runs.devices import leased_device
 from tasks.runs.run_folder import (
     alone_in_run_folder,
-    discard_checkpoints,
     is_finished,
     open_run_folder,
     record_start,
@@ -24,9 +23,9 @@ from tasks.views.watcher import Watcher
 from velocitune_core.config import Resources
 from velocitune_core.contracts import EvaluationResult, TrainResult
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.train.extension import discard_checkpoints
 from velocitune_core.train.job import Job, TrainJob
-from velocitune_core.train.outcome import End, read_outcome
-from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
+from velocitune_core.train.outcome import End, end_of, message_of
 
 if TYPE_CHECKING:
     from prefect import State, Task
@@ -101,31 +100,22 @@ def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *,
             watcher.close()
     if (ended := end_of(folder, start_id, status)) != "finished":
         raise failure(folder, start_id, ended, status)
-    discard_checkpoints(job)
+    discard_checkpoints(folder, job)
     return folder
-
-
-def end_of(folder: Path, start_id: str, status: int) -> End:
-    """Return how a start of a run ended: as it wrote, or, if it wrote nothing, as its exit status says."""
-    outcome = read_outcome(folder)
-    if outcome is not None and outcome.start_id == start_id:
-        return outcome.ended
-    ends: dict[int, End] = {FINISHED: "finished", STOPPED: "stopped", REFUSED: "refused"}
-    return ends.get(status, "failed")
 
 
 def _taken(job: Job, watchers: Sequence[Watcher]) -> Path:
     """Show the watchers a finished run, and return its folder."""
     logger.info("%s: finished before, in %s; taking its result", job.name, run_folder(job))
     follow(run_folder(job) / "events.jsonl", 0, watchers)
-    discard_checkpoints(job)
+    discard_checkpoints(run_folder(job), job)
     return run_folder(job)
 
 
 def failure(folder: Path, start_id: str, ended: End, status: int) -> TrainingFailedError:
     """Return the error of a start that did not finish, with its own message and the end of its log."""
-    outcome, free = read_outcome(folder), disk_usage(folder).free
-    why = f": {outcome.message}" if outcome is not None and outcome.start_id == start_id else ""
+    message, free = message_of(folder, start_id), disk_usage(folder).free
+    why = f": {message}" if message else ""
     if not why and free < FULL_DISK_BYTES:  # neither an outcome nor a log could be written
         why = f": {free / 1e6:.1f} MB are free on its disk"
     log = folder / "log.txt"

@@ -18,35 +18,24 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from tasks.runs.training_code import changed_files, code_of
 from tasks.workspace import paths
 from tasks.workspace.fresh import fresh_since
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
-from velocitune_core.train.extension import common_steps, steps_of_any_budget
-from velocitune_core.train.job import Job, TrainJob, differences, recipe_of
+from velocitune_core.train.extension import common_steps
+from velocitune_core.train.job import KEY_LENGTH, Job, TrainJob, differences, recipe_of
 from velocitune_core.train.run_lock import alone_in
 from velocitune_core.train.timeline import timeline
+from velocitune_core.training_code import changed_files, code_of, read_code, record_code
 
 logger = logging.getLogger(__name__)
-KEY_LENGTH = 12  # hexadecimal digits of the fingerprint
 REPLACED = paths.RUNS / "replaced"  # folders of runs that were started over
-
-
-class Code(BaseModel):
-    """code.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    started: float  # seconds since the epoch, of the run's first start
-    files: dict[str, str]  # path → SHA-256, of the last start
 
 
 def run_folder(job: Job) -> Path:
     """Return where a job runs: another recipe has another folder, another way of executing it has the same."""
-    return paths.RUNS / f"{job.name}-{job.fingerprint()[:KEY_LENGTH]}"
+    return paths.RUNS / job.folder_name
 
 
 def is_finished(job: Job) -> bool:
@@ -78,7 +67,7 @@ def open_run_folder(job: Job) -> Path:
         _move_aside(folder, job)
     if isinstance(job, TrainJob) and not _checkpoints(folder):
         _compare_with_siblings(folder, job)
-    code = _read_code(folder)
+    code = read_code(folder)
     if code is not None and (changed := changed_files(code.files, code_of(job))):
         logger.warning(
             "%s: goes on in %s under other code than it was started with; changed: %s; --fresh starts it over",
@@ -92,26 +81,13 @@ def open_run_folder(job: Job) -> Path:
 def record_start(folder: Path, job: Job) -> None:
     """Write job.json and code.json."""
     write_text(folder / "job.json", job.model_dump_json(indent=2))
-    earlier = _read_code(folder)
     # A worker's clock may be behind that of the command that gave --fresh.
-    started = max(time.time(), fresh_since() or 0.0) if earlier is None else earlier.started
-    code = Code(started=started, files=code_of(job))
-    write_text(folder / "code.json", code.model_dump_json(indent=1))
-
-
-def discard_checkpoints(job: Job) -> None:
-    """Delete the checkpoints of a finished run, but those that a run with a larger token budget may go on from."""
-    checkpoints = _checkpoints(run_folder(job))
-    if isinstance(job, TrainJob) and checkpoints:
-        shared = steps_of_any_budget(job)
-        for checkpoint in checkpoints:
-            if _step_of(checkpoint) > shared:
-                shutil.rmtree(checkpoint)
+    record_code(folder, job, max(time.time(), fresh_since() or 0.0))
 
 
 def _must_start_over(folder: Path, job: Job) -> bool:
     """Whether what a folder holds is not to be used: made before --fresh, or finished by other code."""
-    code, since = _read_code(folder), fresh_since()
+    code, since = read_code(folder), fresh_since()
     if since is not None and (code is None or code.started < since):
         return True
     if not (folder / "result.json").exists():
@@ -123,7 +99,7 @@ def _move_aside(folder: Path, job: Job) -> None:
     REPLACED.mkdir(parents=True, exist_ok=True)
     names = (REPLACED / f"{folder.name}-{number}" for number in count())
     aside = next(name for name in names if not name.exists())
-    code = _read_code(folder)
+    code = read_code(folder)
     changed = [] if code is None else changed_files(code.files, code_of(job))
     why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
     logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
@@ -184,7 +160,7 @@ def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> 
 
 
 def _is_of_this_code(folder: Path, job: TrainJob) -> bool:
-    code = _read_code(folder)
+    code = read_code(folder)
     return code is not None and not changed_files(code.files, code_of(job))
 
 
@@ -221,10 +197,3 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _read_code(folder: Path) -> Code | None:
-    try:
-        return Code.model_validate_json((folder / "code.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return None

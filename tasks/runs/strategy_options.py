@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
 from tasks.workspace import paths
@@ -46,7 +46,12 @@ def ablated_targets(
         return targets
     if kind == "zero":
         return dict.fromkeys(targets, 0.0)
-    return {name: initial[name] * _uniform(f"{seed} random target of {name}") for name in targets}
+    return {name: initial[name] * factor for name, factor in random_factors(targets, seed).items()}
+
+
+def random_factors(domains: Iterable[str], seed: int) -> dict[str, float]:
+    """Return the random targets of a seed as shares of the initial loss, in [0, 1), by domain."""
+    return {name: _uniform(f"{seed} random target of {name}") for name in domains}
 
 
 def _uniform(text: str) -> float:

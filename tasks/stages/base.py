@@ -24,8 +24,7 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents
 from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.files import replacing
-from velocitune_core.model.build import build_llama, train_tokenizer
-from velocitune_core.model.io import save_model
+from velocitune_core.model.build import build_llama, save_untrained, train_tokenizer
 from velocitune_core.model.tokenizer import load_tokenizer
 
 CHARACTERS_PER_TOKEN = 4  # of English text; assumed where there is no tokenizer yet
@@ -39,8 +38,8 @@ def build_untrained(params: Params) -> None:
     base = _base(params)
     texts = chain.from_iterable(_training_texts(params, name) for name in base_domains(params))
     tokenizer = train_tokenizer(texts, base.vocabulary_size)
-    model = build_llama(base, tokenizer, params.data.sequence_length, base.training.seed)
-    save_model(model, tokenizer, UNTRAINED)
+    seed = base.training.seed
+    save_untrained(build_llama(base, tokenizer, params.data.sequence_length, seed), tokenizer, seed, UNTRAINED)
 
 
 @task(name="pack base domains")

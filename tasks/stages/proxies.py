@@ -39,16 +39,7 @@ def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
     resources = params.resources.model_copy(update={"processes": params.proxies.processes, "nodes": 1})
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
     result = run_training(job, resources, watchers, spread=True)
-    return ProxyResult(
-        name=job.name,
-        fraction=job.fraction,
-        seed=job.training.seed,
-        precision=result.precision,
-        steps=result.steps,
-        tokens=result.tokens,
-        points=result.points,
-        seconds=result.seconds.total,
-    )
+    return ProxyResult.of(result, job.fraction, job.training.seed)
 
 
 def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from velocitune_core.config import Precision
 from velocitune_core.contracts.contract import Contract
 from velocitune_core.contracts.losses import LossPoint
+from velocitune_core.contracts.train_result import TrainResult
 
 
 class ProxyResult(Contract):
@@ -23,3 +26,17 @@ class ProxyResult(Contract):
     def final(self) -> LossPoint:
         """The losses at the end of the run."""
         return self.points[-1]
+
+    @classmethod
+    def of(cls, result: TrainResult, fraction: float, seed: int) -> Self:
+        """Return what the targets need of the result of a run on a fraction of data and budget."""
+        return cls(
+            name=result.name,
+            fraction=fraction,
+            seed=seed,
+            precision=result.precision,
+            steps=result.steps,
+            tokens=result.tokens,
+            points=result.points,
+            seconds=result.seconds.total,
+        )

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from velocitune_core.config import Execution, Name, Positive, Precision, Section
 
+KEY_LENGTH = 12  # hexadecimal digits of the fingerprint in the name of a run folder
 NOT_RECIPE = {
     "name",
     "output",
@@ -71,6 +72,11 @@ class EvaluationJob(Section):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the recipe."""
         return sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """Name of its run folder, as of a TrainJob."""
+        return f"{self.name}-{self.fingerprint()[:KEY_LENGTH]}"
 
     def files(self) -> Iterator[tuple[Path, str]]:
         """Yield each file that is read, with its SHA-256."""

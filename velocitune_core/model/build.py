@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from velocitune_core.config import Base
+from velocitune_core.files import write_text
+from velocitune_core.model.io import UNTRAINED, save_model
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -65,3 +70,30 @@ def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
+
+
+def save_untrained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, seed: int, folder: Path) -> None:
+    """Write a model that was built with a seed, and the seed, from which `draw_parameters` can make them again."""
+    save_model(model, tokenizer, folder)
+    write_text(folder / UNTRAINED, json.dumps({"seed": seed}))
+
+
+def draw_parameters(folder: Path) -> None:
+    """Write the parameters of an untrained model into its folder, if only configuration, tokenizer and seed are there.
+
+    Leaves torch's global generator as it was.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if any(folder.glob("*.safetensors")):
+        return
+    seed = json.loads((folder / UNTRAINED).read_text(encoding="utf-8"))["seed"]
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with TemporaryDirectory(dir=folder) as temporary:
+        model.save_pretrained(temporary)
+        for file in Path(temporary).glob("*.safetensors"):
+            file.replace(folder / file.name)

@@ -15,6 +15,8 @@ from velocitune_core.files import replacing
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.tokenizer import LOADING
 
+UNTRAINED = "untrained.json"  # in the folder of a model that `velocitune_core.model.build` made: its seed
+
 if TYPE_CHECKING:  # torch and transformers take seconds to import, and most callers need neither
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -107,9 +109,15 @@ def _name_dtype(config: Path, dtype: str) -> None:
 
 
 def model_digest(path: Path) -> str:
-    """Return one SHA-256, in hexadecimal, over a model folder's configuration and parameters."""
+    """Return one SHA-256, in hexadecimal, over a model folder's configuration and parameters.
+
+    Of an untrained model the seed counts in place of the parameters: another processor may draw them with other last
+    digits.
+    """
     digest = sha256()
-    for file in sorted([path / "config.json", *path.glob("*.safetensors")]):
+    untrained = path / UNTRAINED
+    parameters = [untrained] if untrained.exists() else path.glob("*.safetensors")
+    for file in sorted([path / "config.json", *parameters]):
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

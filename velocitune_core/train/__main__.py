@@ -5,11 +5,14 @@ the newest valid checkpoint there, and an evaluation measures what its event fil
 
 Exit status: 0 finished, 75 stopped on request after saving (start it again to resume), 2 the job or its data cannot
 work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json in the output folder tells them apart.
+
+`--all FOLDER` runs what is not finished in a folder of jobs that `python -m flows.jobs` wrote, with the same statuses.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import warnings
@@ -22,10 +25,15 @@ from velocitune_core.train.stop import REFUSED, StopRequest
 def main() -> int:
     """Parse the command line and run the job; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m velocitune_core.train", description=__doc__)
-    parser.add_argument("job", type=Path, help="JSON file of a TrainJob or an EvaluationJob")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("job", type=Path, nargs="?", help="JSON file of a TrainJob or an EvaluationJob")
+    what.add_argument("--all", type=Path, metavar="FOLDER", help="run what is not finished in a folder of jobs")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="with --all: at most N runs per device")
     parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save once it has exited")
     parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")
     arguments = parser.parse_args()
+    if arguments.all is not None:  # by name, as it is no part of the code that a run executes
+        return importlib.import_module("velocitune_core.job_folder.command").run_all(arguments.all, arguments.parallel)
     return train(arguments.job, arguments.parent, arguments.accept_changes)
 
 

@@ -8,14 +8,16 @@ both warm up over the same number of steps: set `schedule.warmup_steps`, as `war
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from velocitune_core.config import Schedule
 from velocitune_core.strategies import Strategy, make_strategy
-from velocitune_core.train.job import TrainJob, differences
+from velocitune_core.train.job import Job, TrainJob, differences
 from velocitune_core.train.schedule import shared_steps, warmup_steps
 
 
@@ -49,6 +51,16 @@ def common_steps(recipe: Mapping[str, Any], job: TrainJob) -> tuple[int, str]:
 def steps_of_any_budget(job: TrainJob) -> int:
     """Return how many first steps a job has in common with jobs that differ in a larger token budget alone."""
     return common_steps(job.recipe(), job.model_copy(update={"total_steps": 2 * job.total_steps}))[0]
+
+
+def discard_checkpoints(folder: Path, job: Job) -> None:
+    """Delete the checkpoints of a finished run, but those that a run with a larger token budget may go on from."""
+    checkpoints = list((folder / "checkpoints").glob("step-*"))
+    if isinstance(job, TrainJob) and checkpoints:
+        shared = steps_of_any_budget(job)
+        for checkpoint in checkpoints:
+            if int(checkpoint.name.removeprefix("step-")) > shared:
+                shutil.rmtree(checkpoint)
 
 
 def _depends_on_total_steps(strategy: Strategy) -> bool:

@@ -30,7 +30,7 @@ from velocitune_core.config import (
     micro_batch_problem,
 )
 from velocitune_core.contracts import DomainFiles
-from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.evaluation.evaluation_job import KEY_LENGTH, EvaluationJob
 
 NOT_RECIPE = ("name", "output", "execution", "threads", "start_id")  # fields that do not decide the result
 _RENAMED = {**RENAMED, "weights": "initial_domain_weights"}
@@ -92,6 +92,11 @@ class TrainJob(Section):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the recipe."""
         return sha256(json.dumps(self.recipe(), sort_keys=True).encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """Name of its run folder: another recipe has another one, another way of executing it the same."""
+        return f"{self.name}-{self.fingerprint()[:KEY_LENGTH]}"
 
 
 Job = TrainJob | EvaluationJob

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from velocitune_core.files import write_text
 from velocitune_core.train.job import Job
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
 
 End = Literal["finished", "stopped", "refused", "failed"]
 FILE = "outcome.json"
@@ -48,6 +49,21 @@ def read_outcome(folder: Path) -> Outcome | None:
         return Outcome.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
         return None
+
+
+def end_of(folder: Path, start_id: str, status: int) -> End:
+    """Return how a start of a run ended: as it wrote, or, if it wrote nothing, as its exit status says."""
+    outcome = read_outcome(folder)
+    if outcome is not None and outcome.start_id == start_id:
+        return outcome.ended
+    ends: dict[int, End] = {FINISHED: "finished", STOPPED: "stopped", REFUSED: "refused"}
+    return ends.get(status, "failed")
+
+
+def message_of(folder: Path, start_id: str) -> str:
+    """Return what a start of a run wrote about its end; empty if it wrote nothing."""
+    outcome = read_outcome(folder)
+    return outcome.message if outcome is not None and outcome.start_id == start_id else ""
 
 
 def has_finished(job: Job) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from velocitune_core.config import Base
-from velocitune_core.model.build import END_OF_TEXT, build_llama, train_tokenizer
+from velocitune_core.model.build import END_OF_TEXT, build_llama, draw_parameters, save_untrained, train_tokenizer
+from velocitune_core.model.io import UNTRAINED, model_digest
 from velocitune_core.model.modules import count_parameters
 
 TOKENIZER = train_tokenizer(["the answer is that the sum of the two is four"] * 9, 300)
@@ -45,3 +48,16 @@ def test_parameters_depend_on_the_seed_alone() -> None:
     assert all(torch.equal(*pair) for pair in zip(first.parameters(), again.parameters(), strict=True))
     with pytest.raises(AssertionError):
         torch.testing.assert_close(first.lm_head.weight, other.lm_head.weight)
+
+
+def test_the_parameters_of_an_untrained_model_are_drawn_again_from_its_seed(tmp_path: Path) -> None:
+    """Only configuration, tokenizer and seed travel to another machine, and identify the model there."""
+    folder = tmp_path / "untrained"
+    save_untrained(build_llama(SHAPE, TOKENIZER, 32, seed=3), TOKENIZER, 3, folder)
+    before, digest = {file.name: file.read_bytes() for file in folder.iterdir()}, model_digest(folder)
+    (folder / "model.safetensors").unlink()
+    assert model_digest(folder) == digest
+    draw_parameters(folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    (folder / UNTRAINED).write_text('{"seed": 4}')
+    assert model_digest(folder) != digest

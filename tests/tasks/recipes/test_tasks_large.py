@@ -29,6 +29,8 @@ def test_settings_of_the_workspace_are_those_of_the_recipe(workspace: Path) -> N
     write_settings.fn()
     assert Path("params.yaml").read_text() == (PROJECT / "large/params.yaml").read_text()
     assert PROJECT / "large/workspace" == WORKSPACE
+    write_settings.fn(medium=True)
+    assert Path("params.yaml").read_text() == (PROJECT / "large/medium.yaml").read_text()
 
 
 def test_the_project_itself_is_refused_as_a_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,12 @@ from tasks.runs.evaluation_jobs import questions_job
 from tasks.runs.launch import run_evaluation
 from tasks.runs.run_folder import is_finished, record_start, run_folder
 from tasks.runs.torchrun import environment_of
-from tasks.runs.training_code import EVALUATION_WINGS
 from tasks.views.watcher import Watcher
 from tasks.workspace import paths
 from velocitune_core.config import Resources, parse_params
 from velocitune_core.contracts import EvaluationResult, MeasuredSet
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.training_code import EVALUATION_WINGS
 
 PROJECT = Path(__file__).parents[3]
 OF_A_CLUSTER = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"}

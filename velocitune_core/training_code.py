@@ -13,10 +13,13 @@ from hashlib import sha256
 from importlib.util import resolve_name
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 import velocitune_core
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.files import write_text
 from velocitune_core.strategies import strategy_modules
-from velocitune_core.train.job import Job
+from velocitune_core.train.job import Job, TrainJob
 
 TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
     "checkpoint", "config", "contracts", "data", "evaluation", "files", "mixture", "model", "parallel", "train",
@@ -28,6 +31,35 @@ EVALUATION_WINGS = ("config", "contracts", "data", "evaluation", "files", "model
 def code_of(job: Job) -> dict[str, str]:
     """Return the SHA-256 of each file that a job executes, by its path."""
     return _digests(_files(EVALUATION_WINGS)) if isinstance(job, EvaluationJob) else training_code(job.strategy.name)
+
+
+def code_of_all(jobs: Iterable[Job]) -> dict[str, str]:
+    """Return the SHA-256 of each file that any of the jobs executes, by its path."""
+    one_each = {isinstance(job, TrainJob) and job.strategy.name: job for job in jobs}  # all others execute the same
+    return {path: digest for job in one_each.values() for path, digest in code_of(job).items()}
+
+
+class Code(BaseModel):
+    """code.json of a run folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    started: float  # seconds since the epoch, of the run's first start
+    files: dict[str, str]  # path → SHA-256, of the last start
+
+
+def read_code(folder: Path) -> Code | None:
+    """Return code.json of a run folder; None if there is none that can be read."""
+    try:
+        return Code.model_validate_json((folder / "code.json").read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError):
+        return None
+
+
+def record_code(folder: Path, job: Job, started: float) -> None:
+    """Write code.json of a run; the moment of an earlier start in this folder stays."""
+    earlier = read_code(folder)
+    code = Code(started=started if earlier is None else earlier.started, files=code_of(job))
+    write_text(folder / "code.json", code.model_dump_json(indent=1))
 
 
 def training_code(strategy: str) -> dict[str, str]:

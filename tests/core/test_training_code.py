@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runs.training_code import changed_files, code_digest, training_code
+from velocitune_core.training_code import changed_files, code_digest, training_code
 
 SOURCE = '''
 """A module."""

@@ -1,0 +1,86 @@
+"""The runs that a pipeline of the present settings would start or take, as far as they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks.planning.inputs import is_base
+from tasks.runs.jobs import base_domains
+from tasks.stages.base import PACKED, UNTRAINED
+from tasks.transfer.steps import Graph, Known, steps_of
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.contracts import ContractError, DomainManifest, InitialLosses, Manifest, Targets
+from velocitune_core.data.packing.domain import FinishedPacking
+from velocitune_core.job_folder.contents import RunStep
+from velocitune_core.job_folder.results import Results
+from velocitune_core.train.job import Job
+
+
+@dataclass
+class Present:
+    """Runs of the present settings.
+
+    Args:
+        jobs: by the name of their folder.
+        undecided: names of runs whose recipe depends on a result that is not there yet, so that any folder of that
+            name may be theirs; None if no run can be told.
+    """
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    undecided: set[str] | None = field(default_factory=set)
+
+
+def present_runs(params: Params) -> Present:
+    """Return every run that the pipeline and the comparison would start now, or would take if it is finished.
+
+    Nothing is packed or built for it: before the stage `prepare` has run for these domains, no run can be told.
+    """
+    if not paths.MANIFEST.exists():
+        return Present(undecided=None)
+    manifest = Manifest.read(paths.MANIFEST)
+    if list(manifest.domains) != list(params.domains) or manifest.sequence_length != params.data.sequence_length:
+        return Present(undecided=None)
+    present, undecided = Present(), set[str]()
+    for graph in _graphs(params, manifest):
+        results = Results(Path(), graph.steps, graph.jobs)
+        for step in graph.steps:
+            if isinstance(step, RunStep):
+                if (job := results.job(step.name)) is None:
+                    undecided.add(step.name)
+                else:
+                    present.jobs[job.folder_name] = job
+    if is_base(params) and _packed_base(params) is None:
+        undecided.add("base")
+    return Present(present.jobs, undecided)
+
+
+def _graphs(params: Params, manifest: Manifest) -> Iterator[Graph]:
+    """Yield the steps of the pipeline and of the comparison: with losses and targets to be measured, and as they are.
+
+    Raises ConfigError for settings under which no run can start.
+    """
+    bases = []
+    if is_base(params) and (packed := _packed_base(params)) is not None:
+        bases.append(packed)
+    if (Path(params.model.path) / "config.json").exists():
+        bases.append(None)
+    measured = [None]
+    if paths.INITIAL.exists() and paths.TARGETS.exists():
+        measured.append((InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)))
+    for base in bases:
+        for each in measured:
+            for compare in [False, *([] if params.compare is None else [True])]:
+                yield steps_of(params, Known(manifest, base, each), compare)
+
+
+def _packed_base(params: Params) -> dict[str, DomainManifest] | None:
+    """Return the packed domains of the base as they were packed last; None if they are not all there."""
+    if not (UNTRAINED / "config.json").exists():
+        return None
+    try:
+        return {name: FinishedPacking.read(PACKED / f"{name}.json").domain for name in base_domains(params)}
+    except ContractError:
+        return None

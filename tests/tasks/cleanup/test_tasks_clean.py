@@ -1,0 +1,143 @@
+"""What of `runs/` may go: never what the present settings use, and nothing without `--delete`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+import yaml
+from journeys import SETTINGS, settings, write_workspace
+
+from tasks.cleanup.command import main
+from tasks.cleanup.found import Found, found_runs
+from tasks.cleanup.present import present_runs
+from tasks.runs.run_folder import REPLACED
+from tasks.workspace import paths
+from tasks.workspace.lock import exclusive
+from velocitune_core.evaluation.evaluation_job import EvaluationJob, QuestionsFile
+from velocitune_core.train.job import Job
+from velocitune_core.train.run_lock import RunLock
+
+
+@pytest.fixture
+def here(tmp_path: Path, tiny_inputs: Path) -> Iterator[Path]:
+    """A workspace after the stage `prepare`, which is the current folder."""
+    write_workspace(tmp_path, tiny_inputs)
+    (tmp_path / paths.PARAMS).write_text(yaml.safe_dump(SETTINGS))
+    with chdir(tmp_path):
+        yield tmp_path
+
+
+def put(job: Job, *, finished: bool = True, under: Path = paths.RUNS) -> Path:
+    """A folder as a run of this job leaves it, of a little over 1,000 bytes."""
+    folder = under / job.folder_name
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(job.model_dump_json())
+    (folder / "log.txt").write_text("x" * 1000)
+    if finished:
+        (folder / "result.json").write_text("{}")
+    return folder
+
+
+def jobs(**changes: object) -> dict[str, Job]:
+    return {job.name: job for job in present_runs(settings(**changes)).jobs.values()}
+
+
+def states() -> dict[Path, Found]:
+    return {each.path: each for each in found_runs(present_runs(settings()))}
+
+
+def clean(*options: str) -> None:
+    main(["--workspace", ".", *options])
+
+
+def test_only_what_no_present_run_needs_is_deleted_and_only_if_asked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, others = jobs(), jobs(training__optimizer={"learning_rate": 0.02})
+    kept = [put(ours["static-seed-1"]), put(ours["initial"]), put(ours["proxy-0_2-seed-1"], finished=False)]
+    finished, unfinished = put(others["static-seed-1"]), put(others["proxy-0_4-seed-1"], finished=False)
+    replaced = put(ours["static-seed-1"], under=REPLACED)
+    (paths.RUNS / "questions").mkdir()
+
+    clean()
+    said = capsys.readouterr().out
+    assert "2 of 7 folders would be deleted" in said and f"{finished}: finished, of other settings; to be" in said
+    assert (
+        f"{kept[0]}: finished, of the present settings\n" in said and f"{replaced}: finished, replaced; to be" in said
+    )
+    assert f"{unfinished}: unfinished, of other settings\n" in said and finished.exists() and replaced.exists()
+
+    clean("--delete")
+    assert not finished.exists() and not replaced.exists() and unfinished.exists()
+    clean("--delete", "--unfinished")
+    assert not unfinished.exists() and all(path.exists() for path in [*kept, paths.RUNS / "questions"])
+
+
+def test_a_run_whose_recipe_waits_for_a_result_stays(here: Path) -> None:
+    """What a search finds is not known yet, so any folder of that name may be the present one."""
+    others = jobs(training__optimizer={"learning_rate": 0.02})
+    name = "velocitune-seed-1"
+    assert name not in others
+    static = others["static-seed-1"]
+    folder = put(static.model_copy(update={"name": name}))
+    assert states()[folder].state == "perhaps of the present settings"
+
+
+def test_nothing_but_replaced_runs_go_before_the_data_are_packed(here: Path) -> None:
+    other = put(jobs(training__optimizer={"learning_rate": 0.02})["static-seed-1"])
+    replaced = put(jobs()["static-seed-1"], under=REPLACED)
+    paths.MANIFEST.unlink()
+    assert {path for path, each in states().items() if each.is_freed(True)} == {replaced}
+    assert other in states()
+
+
+def test_checkpoints_that_a_present_run_will_go_on_from_stay(here: Path) -> None:
+    schedule = {"kind": "wsd", "warmup_steps": 1, "final_fraction": 0.0}
+    constant = {"learning_rate": 0.01}
+    shorter = jobs(training__schedule=schedule, training__optimizer=constant)["static-seed-1"]
+    params = settings(training__schedule=schedule, training__optimizer=constant, training__token_budget=5120)
+    folder = put(shorter)
+    (folder / "checkpoints/step-00000002").mkdir(parents=True)
+    assert {each.path: each.state for each in found_runs(present_runs(params))} == {
+        folder: "continued by a run of the present settings"
+    }
+    shutil.rmtree(folder / "checkpoints")
+    assert [each.state for each in found_runs(present_runs(params))] == ["of other settings"]
+
+
+def test_scores_stay_as_long_as_the_model_that_they_are_of(here: Path) -> None:
+    questions = QuestionsFile(path="q.json", sha256="0", context_tokens=8)
+    other = put(jobs(training__optimizer={"learning_rate": 0.02})["static-seed-1"])
+    (other / "model").mkdir()
+    of = {"stays": "models/mine", "goes": str(other / "model")}
+    scores = {
+        name: put(EvaluationJob(name=name, output="", model=model, questions=questions, precision="float32"))
+        for name, model in of.items()
+    }
+    assert {name: states()[path].is_freed(False) for name, path in scores.items()} == {"stays": False, "goes": True}
+
+
+def test_a_run_that_a_process_is_in_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = put(jobs(training__optimizer={"learning_rate": 0.02})["static-seed-1"])
+    lock = RunLock(folder)
+    assert lock.acquire()
+    clean("--delete")
+    assert folder.exists() and "a process runs in it" in capsys.readouterr().out
+    lock.release()
+
+
+def test_the_workspace_is_held(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[bool] = []
+
+    def look(present: object) -> list[Found]:
+        with exclusive():  # taken again by the process that has it
+            held.append((paths.HOLDER).exists())
+        return []
+
+    monkeypatch.setattr("tasks.cleanup.command.found_runs", look)
+    clean()
+    assert held == [True]

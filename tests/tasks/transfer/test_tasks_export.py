@@ -1,0 +1,163 @@
+"""What a folder of jobs holds, and how large it is."""
+
+from __future__ import annotations
+
+import logging
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from journeys import RUNS, settings
+
+from tasks.planning.inputs import read_model_config, shape_of
+from tasks.stages.base import UNTRAINED
+from tasks.transfer.export import Contents, check_destination, folder_contents, write_folder
+from tasks.transfer.steps import Graph, Known, steps_of
+from tasks.workspace import paths
+from velocitune_core.config import ConfigError, Params, load_params
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
+from velocitune_core.job_folder.contents import JOBS, JobFolder, TrainStep, needs_of
+from velocitune_core.train.job import TrainJob
+
+PROJECT = Path(__file__).parents[3]
+Usage = namedtuple("Usage", "total used free")
+
+
+def contents_of(params: Params, **changes: object) -> tuple[Contents, Graph]:
+    known = replace(Known(Manifest.read(paths.MANIFEST), None, None), **changes)
+    graph = steps_of(params, known, compare=True)
+    return folder_contents(params, graph, "compare"), graph
+
+
+def test_the_size_that_is_said_is_that_of_the_folder(
+    fresh: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents, graph = contents_of(settings())
+    with caplog.at_level(logging.INFO):
+        write_folder(contents, tmp_path / "folder", graph.steps)
+    written = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    assert contents.size_bytes == sum(path.stat().st_size for path in written)
+    assert f"12 steps, 0 of them finished before; {contents.size_bytes / 10**6:.1f} MB" in caplog.text
+    absolute = [path for path in written if path.suffix == ".json" and str(fresh) in path.read_text()]
+    assert absolute == []
+
+
+def test_every_step_comes_after_those_it_depends_on(fresh: Path) -> None:
+    _, graph = contents_of(settings())
+    before: set[str] = set()
+    for step in graph.steps:
+        assert needs_of(step) <= before, step.name
+        before.add(step.name)
+    names = {f"{label}-seed-1" for label in RUNS} | {"doremi-seed-1-search"}
+    assert before == names | {"initial", "targets"} | {f"proxy-0_{n}-seed-1" for n in (2, 4, 8)}
+    kept = {step.name for step in graph.steps if isinstance(step, TrainStep) and step.keeps_model}
+    assert kept == {"static-seed-1"}  # the reference of doremi
+
+
+@pytest.mark.parametrize(
+    ("strategy", "runs"),
+    [
+        ("velocitune", ["training"]),
+        ("recommended", ["training-search", "training"]),
+        ("doremi", ["training-reference", "training-search", "training"]),
+    ],
+)
+def test_the_main_run_brings_its_search_and_its_reference(fresh: Path, strategy: str, runs: list[str]) -> None:
+    params = settings(strategy__name=strategy, strategy__options={})
+    graph = steps_of(params, Known(Manifest.read(paths.MANIFEST), None, None), compare=False)
+    last = graph.steps[-len(runs) :]
+    assert [step.name for step in last] == runs
+    assert [step.name for step in last if isinstance(step, TrainStep) and step.keeps_model] == [
+        name for name in runs if not name.endswith("search")
+    ]
+
+
+def test_measured_losses_and_targets_are_written_into_the_jobs(fresh: Path) -> None:
+    initial = InitialLosses(precision="float32", losses={"code": 4.0, "law": 4.5}, tokens={}, seconds=0.0)
+    targets = Targets.model_validate({"domains": {"code": {"target": 2.0}, "law": {"target": 3.0}}})
+    _, graph = contents_of(settings(), measured=(initial, targets))
+    job = graph.jobs["velocitune-seed-1"]
+    assert isinstance(job, TrainJob)
+    assert job.strategy.options["target_loss"] == {"code": 2.0, "law": 3.0}
+    assert "proxy-0_2-seed-1" not in graph.jobs and not any(needs_of(step) for step in graph.steps[:4])
+
+
+def test_equal_files_are_stored_once(fresh: Path, tmp_path: Path) -> None:
+    tree = Manifest.read(paths.MANIFEST)
+    code = tree.domains["code"]
+    twice = {"code": code, "law": code.model_copy(update={"train": code.train})}
+    (paths.PREPARED / "copied").mkdir()
+    second = code.train.model_copy(update={"file": "copied/train.npy"})
+    (paths.PREPARED / "copied/train.npy").write_bytes((paths.PREPARED / "code/train.npy").read_bytes())
+    twice["law"] = code.model_copy(update={"train": second})
+    contents, graph = contents_of(settings(), manifest=tree.model_copy(update={"domains": twice}))
+    write_folder(contents, tmp_path / "folder", graph.steps)
+    folder = JobFolder.read(tmp_path / "folder" / JOBS)
+    assert folder.copies == {"prepared/copied/train.npy": "prepared/code/train.npy"}
+    assert not (tmp_path / "folder/prepared/copied").exists()
+
+
+def test_a_model_elsewhere_is_named_and_not_copied(
+    fresh: Path, tiny_inputs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents, _ = contents_of(settings(model__path=str(tiny_inputs / "model")))
+    assert not [name for name in contents.files if "model" in name]
+    assert "put it at the same place" in caplog.text
+
+
+def test_a_folder_that_is_not_empty_or_a_disk_that_is_full_is_refused(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_destination(tmp_path / "new")
+    with pytest.raises(ConfigError, match="is not empty"):
+        check_destination(fresh)
+    contents, graph = contents_of(settings())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 10, 1000))
+    with pytest.raises(ConfigError, match="its disk has"):
+        write_folder(contents, tmp_path / "folder", graph.steps)
+    assert not (tmp_path / "folder").exists()
+
+
+def test_two_runs_of_one_name_are_refused(fresh: Path) -> None:
+    with pytest.raises(ConfigError, match="two runs would have the name proxy-0_2-seed-1"):
+        contents_of(settings(compare__runs=RUNS | {"proxy-0_2": {"strategy": "uniform"}}))
+
+
+def test_the_medium_mixture_fits_into_60_megabytes(workspace: Path) -> None:
+    """By arithmetic: caps, and 27 MB of text at three bytes per token for the domains without one."""
+    params = load_params(PROJECT / "large/medium.yaml")
+    assert params.base is not None
+    length = params.data.sequence_length
+    uncapped = {"python": 11e6 / 3, "perl": 9e6 / 3, "general": 7e6 / 3}
+
+    def split(name: str, tokens: float) -> Split:
+        rows = int(tokens) // length
+        return Split(file=f"{name}.npy", documents=1, sequences=rows, tokens=rows * length, sha256=name)
+
+    held_out = params.data.held_out_sequences * length
+    domains = {
+        name: DomainManifest(
+            train=split(name, domain.max_tokens or uncapped[name]),
+            held_out=split(f"{name}-held-out", held_out),
+            documents_read=1,
+            duplicates=0,
+            too_short=0,
+        )
+        for name, domain in params.domains.items()
+    }
+    assert set(params.base.domains or ()) == set(uncapped)  # shared with the mixture, file by file
+    manifest = Manifest(sequence_length=length, vocabulary_size=16384, tokenizer_sha256="", domains=domains)
+    base = {name: domains[name] for name in uncapped}
+    UNTRAINED.mkdir(parents=True)
+    (UNTRAINED / "config.json").write_text("{}")
+    graph = steps_of(params, Known(manifest, base, None), compare=True)
+    packed = 2 * sum(domain.train.tokens + 2 * domain.held_out.tokens for domain in domains.values())
+    assert 44e6 < packed < 56e6
+    trained = [
+        job.total_steps * job.training.batch_sequences * length
+        for job in graph.jobs.values()
+        if isinstance(job, TrainJob)
+    ]
+    assert len(trained) == 1 + 4 + 30 + 3 and 0.9e9 < sum(trained) < 1.0e9
+    assert shape_of(read_model_config(params)).parameters == 30_531_072

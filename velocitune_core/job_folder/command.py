@@ -1,0 +1,94 @@
+"""`python -m velocitune_core.train --all FOLDER`: check the folder, hold it, run what is not finished in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from velocitune_core.config import ConfigError
+from velocitune_core.files import describe_holder, file_sha256
+from velocitune_core.job_folder.contents import JOBS, JobFolder, read_jobs
+from velocitune_core.job_folder.machine import find_devices
+from velocitune_core.job_folder.results import Results
+from velocitune_core.job_folder.runner import Runner
+from velocitune_core.model.build import draw_parameters
+from velocitune_core.model.io import UNTRAINED, model_digest
+from velocitune_core.train.job import Job
+from velocitune_core.train.run_lock import RunLock
+from velocitune_core.train.stop import REFUSED, StopRequest
+from velocitune_core.training_code import changed_files, code_of_all
+
+
+def run_all(root: Path, parallel: int = 1) -> int:
+    """Run what is not finished in a folder of jobs; return an exit status as the training program's."""
+    try:
+        if parallel < 1:
+            raise ConfigError(f"--parallel: {parallel} runs per device are none; give a number from 1")
+        if not (root / JOBS).exists():
+            raise ConfigError(f"{root}: no {JOBS} in it; name a folder that `python -m flows.jobs` wrote")
+        os.chdir(root)
+        folder = JobFolder.read(JOBS)
+        with _held():
+            jobs = read_jobs(Path(), folder)
+            _make_copies(folder)
+            check(folder, jobs)
+            _draw_parameters(jobs)
+            request = StopRequest(None)
+            return Runner(folder, Results(Path(), folder.steps, jobs), find_devices(), parallel, request).run()
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
+
+
+def check(folder: JobFolder, jobs: Mapping[str, Job]) -> None:
+    """Compare this machine's program, and the folder's data and models, with what the folder was written for.
+
+    Raises ConfigError naming every file that differs.
+    """
+    problems = [
+        f"{name}: not the code that the folder was written by; take the same version of Velocitune"
+        for name in changed_files(folder.code, code_of_all(jobs.values()))
+    ]
+    for path, expected in dict(file for job in jobs.values() for file in job.files()).items():
+        if not path.is_file():
+            problems.append(f"{path}: missing; copy the whole folder")
+        elif file_sha256(path) != expected:
+            problems.append(f"{path}: damaged; copy the folder again")
+    for path, expected in {(job.model, job.model_sha256) for job in jobs.values() if job.model_sha256}:
+        if not Path(path).is_dir():
+            problems.append(f"{path}: no such model folder; copy it to this place")
+        elif model_digest(Path(path)) != expected:
+            problems.append(f"{path}: not the model that the folder was written for")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _make_copies(folder: JobFolder) -> None:
+    """Link the files that are stored once and read under several names."""
+    for name, original in folder.copies.items():
+        if not Path(name).exists():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(original, name)
+
+
+def _draw_parameters(jobs: Mapping[str, Job]) -> None:
+    """Draw the parameters of untrained models, which the folder does not hold: the seed gives them."""
+    for path in {job.model for job in jobs.values()}:
+        if (Path(path) / UNTRAINED).exists():
+            draw_parameters(Path(path))
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Hold the current folder for this process. Raises ConfigError if another process runs it."""
+    lock = RunLock(Path())
+    if not lock.acquire():
+        holder = describe_holder(Path("holder.json")) or "another process"
+        raise ConfigError(f"{Path.cwd()}: {holder} is running this folder; wait until it ends, or stop it")
+    try:
+        yield
+    finally:
+        lock.release()

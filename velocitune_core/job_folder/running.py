@@ -1,0 +1,78 @@
+"""A step of a folder as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from velocitune_core.files import write_text
+from velocitune_core.job_folder.contents import RunStep
+from velocitune_core.job_folder.machine import Device, environment_of
+from velocitune_core.job_folder.progress import RunProgress
+from velocitune_core.train.job import Job
+from velocitune_core.train.outcome import End, end_of, message_of
+from velocitune_core.training_code import record_code
+
+SECONDS_TO_SAVE = 60.0  # after SIGTERM
+LOG_LINES_SHOWN = 15
+
+
+def start_process(program: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start `python -m` of a module with its arguments."""
+    command = [sys.executable, "-m", *program]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+class Running:
+    """The process of a step, in the current folder: starts or resumes the run of a job.
+
+    Args:
+        job: with every value filled in.
+        folder: of the run.
+    """
+
+    def __init__(self, step: RunStep, job: Job, folder: Path, device: Device, threads: int) -> None:
+        self.step, self.device, self._folder, self._start_id = step, device, folder, uuid4().hex
+        self.progress = RunProgress(folder / "events.jsonl")
+        folder.mkdir(parents=True, exist_ok=True)
+        start = {"output": str(folder), "threads": threads, "start_id": self._start_id}
+        write_text(folder / "job.json", job.model_copy(update=start).model_dump_json(indent=2))
+        record_code(folder, job, time.time())
+        program = ["velocitune_core.train", str(folder / "job.json"), "--parent", str(os.getpid())]
+        with (folder / "log.txt").open("ab") as log:
+            self._process = start_process(program, environment_of(device, threads), log)
+
+    def poll(self) -> End | None:
+        """Read its events; return how a process that has ended did."""
+        status = self._process.poll()  # before reading, so that the last events are read after the end
+        self.progress.read()
+        return None if status is None else end_of(self._folder, self._start_id, status)
+
+    def why(self) -> str:
+        """Return what it wrote about its end, after a colon; empty if it wrote nothing."""
+        message = message_of(self._folder, self._start_id)
+        return f": {message}" if message else ""
+
+    def end_of_log(self) -> str:
+        """Return where its log is, and the last lines of it."""
+        log = self._folder / "log.txt"
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        return "\n".join([f"the end of {log}:", *lines])
+
+    def terminate(self) -> None:
+        """Ask the process to save and stop."""
+        self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait for its end after `terminate`; kill it if it does not end."""
+        try:
+            self._process.wait(SECONDS_TO_SAVE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
