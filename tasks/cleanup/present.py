@@ -62,12 +62,12 @@ def _graphs(params: Params, manifest: Manifest) -> Iterator[Graph]:
 
     Raises ConfigError for settings under which no run can start.
     """
-    bases = []
+    bases: list[dict[str, DomainManifest] | None] = []
     if is_base(params) and (packed := _packed_base(params)) is not None:
         bases.append(packed)
     if (Path(params.model.path) / "config.json").exists():
         bases.append(None)
-    measured = [None]
+    measured: list[tuple[InitialLosses, Targets] | None] = [None]
     if paths.INITIAL.exists() and paths.TARGETS.exists():
         measured.append((InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)))
     for base in bases:
