@@ -1,4 +1,4 @@
-"""What the time of a finished run went into: `python benchmarks/shares.py runs/<run>`, from its result and its events."""
+"""What the time of a finished run went into, from its result and events: `python benchmarks/shares.py runs/<run>`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from velocitune_core.contracts import TrainResult
 from velocitune_core.train.events import Checkpointed, Evaluated, read_events
 
-START = "imports after the clock started, loading the model, events, and what no activity is named for"
+START = "loading the model with its imports, events, and what no activity is named for"
 
 
 def shares(folder: Path) -> list[tuple[str, float]]:
