@@ -58,8 +58,8 @@ class Evaluator:
         self._listeners = list(listeners) if ranks.is_main else []
         self._window: int | None = None
         self._parameters = 0  # of those that can be trained
-        # Compiling takes longer than most evaluations, so `auto` does not.
-        compiled = job.execution.compile == "always"
+        # Compiling takes longer than most evaluations, so `auto` does not; nor does a training's own on a CPU.
+        compiled = job.execution.compile == "always" and ranks.device.type == "cuda"
         self._loss = loaded_loss(
             job.model, job.precision, ranks, self._frozen, compiled=compiled, document_start=job.document_start
         ).eval()

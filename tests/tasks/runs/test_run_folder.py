@@ -24,7 +24,7 @@ from tasks.workspace.fresh import starting_over
 from velocitune_core.config import Execution, Optimizer, Schedule, Training
 from velocitune_core.train.events import Evaluated, Event, Reweighted, Started, Stepped, read_events
 from velocitune_core.train.extension import common_steps, discard_checkpoints
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.job import NOT_RECIPE, TrainJob
 from velocitune_core.train.run_lock import RunLock
 
 MakeJob = Callable[..., TrainJob]
@@ -92,7 +92,7 @@ RECIPE: dict[str, Any] = {  # a value for every setting that the tiny job does n
 
 def test_every_recipe_setting_is_tried() -> None:
     tried = {tuple(key.split("__")[:2]) for key in RECIPE} | {tuple(key.split("__")) for key in RECIPE}
-    fields = {(name,) for name in TrainJob.model_fields} - {("name",), ("output",), ("threads",), ("start_id",)}
+    fields = {(name,) for name in TrainJob.model_fields} - {(name,) for name in NOT_RECIPE}
     fields -= {("training",), ("evaluation",), ("domains",), ("execution",)}
     fields |= {("training", name) for name in Training.model_fields} - {("training", "token_budget")}
     for section, model in (("optimizer", Optimizer), ("schedule", Schedule)):
@@ -121,6 +121,7 @@ def test_another_execution_has_the_same_folder(make_job: MakeJob) -> None:
         {"threads": 2},
         {"output": "elsewhere"},
         {"start_id": "1"},
+        {"runs_alike": 80},
     ):
         assert run_folder(job) == run_folder(job.model_copy(update=changes))
     budget = job.training.model_copy(update={"token_budget": 45 * 6 * 16 + 1})  # of as many steps
