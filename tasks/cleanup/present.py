@@ -48,7 +48,7 @@ def present_runs(params: Params) -> Present:
         results = Results(Path(), graph.steps, graph.jobs)
         for step in graph.steps:
             if isinstance(step, RunStep):
-                if (job := results.job(step.name)) is None:
+                if (job := _job_of(step, results)) is None:
                     undecided.add(step.name)
                 else:
                     present.jobs[job.folder_name] = job
@@ -57,17 +57,25 @@ def present_runs(params: Params) -> Present:
     return Present(present.jobs, undecided)
 
 
+def _job_of(step: RunStep, results: Results) -> Job | None:
+    """Return the job of a step; None if it takes something that is not there, or cannot be read."""
+    try:
+        return results.job(step.name)
+    except (OSError, ValueError):  # the model of a reference, a result
+        return None
+
+
 def _graphs(params: Params, manifest: Manifest) -> Iterator[Graph]:
     """Yield the steps of the pipeline and of the comparison: with losses and targets to be measured, and as they are.
 
     Raises ConfigError for settings under which no run can start.
     """
-    bases = []
+    bases: list[dict[str, DomainManifest] | None] = []
     if is_base(params) and (packed := _packed_base(params)) is not None:
         bases.append(packed)
     if (Path(params.model.path) / "config.json").exists():
         bases.append(None)
-    measured = [None]
+    measured: list[tuple[InitialLosses, Targets] | None] = [None]
     if paths.INITIAL.exists() and paths.TARGETS.exists():
         measured.append((InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)))
     for base in bases:
