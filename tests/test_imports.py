@@ -38,7 +38,7 @@ CORE = {
     "evaluation": "config contracts data files parallel",
     "train": "checkpoint config contracts data evaluation files mixture model parallel strategies",
     "training_code": "evaluation files strategies train",
-    "job_folder": "config contracts evaluation files model targets train training_code",
+    "job_folder": "config contracts evaluation files model parallel targets train training_code",
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",

@@ -32,9 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     _say(f"{each.path}: stays, a process runs in it")
             _say(f"{len(gone)} of {len(found)} folders deleted, {_megabytes(gone)} freed")
         else:
-            _say(
-                f"{len(freed)} of {len(found)} folders would be deleted, which frees {_megabytes(freed)}: add --delete"
-            )
+            _say(f"{len(freed)} of {len(found)} folders, {_megabytes(freed)}, would be deleted: add --delete")
 
 
 def _described(found: Found, freed: bool) -> str:

@@ -48,13 +48,21 @@ def present_runs(params: Params) -> Present:
         results = Results(Path(), graph.steps, graph.jobs)
         for step in graph.steps:
             if isinstance(step, RunStep):
-                if (job := results.job(step.name)) is None:
+                if (job := _job_of(step, results)) is None:
                     undecided.add(step.name)
                 else:
                     present.jobs[job.folder_name] = job
     if is_base(params) and _packed_base(params) is None:
         undecided.add("base")
     return Present(present.jobs, undecided)
+
+
+def _job_of(step: RunStep, results: Results) -> Job | None:
+    """Return the job of a step; None if it takes something that is not there, or cannot be read."""
+    try:
+        return results.job(step.name)
+    except (OSError, ValueError):  # the model of a reference, a result
+        return None
 
 
 def _graphs(params: Params, manifest: Manifest) -> Iterator[Graph]:

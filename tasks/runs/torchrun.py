@@ -14,15 +14,12 @@ from tasks.runs.devices import Device
 from tasks.views.watcher import Watcher
 from tasks.workspace import paths
 from velocitune_core.config import Resources
+from velocitune_core.parallel.environment import without_process_group
 from velocitune_core.train.events import read_events_from
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_POLLS = 0.5
 SECONDS_FOR_TORCHRUN = 15.0  # to end after its workers
-OF_OTHER_RANKS = {  # variables of a process group: of another launcher, such as the shell of a cluster's job
-    "GROUP_RANK", "GROUP_WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK",
-    "RANK", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "WORLD_SIZE",
-}  # fmt: skip
 
 
 def torchrun(resources: Resources, run: str, shutdown_seconds: int) -> list[str]:
@@ -79,12 +76,7 @@ def environment_of(device: Device) -> dict[str, str]:
     compiling = {"TORCHINDUCTOR_CACHE_DIR": str(paths.COMPILED.absolute())}
     if not device.gpus:  # else torch starts a pool of compiling processes, each of which imports torch
         compiling["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in OF_OTHER_RANKS and not name.startswith("TORCHELASTIC_")
-    }
-    return {**compiling, **inherited, **device.environment, "HF_HUB_OFFLINE": "1"}
+    return {**compiling, **without_process_group(os.environ), **device.environment, "HF_HUB_OFFLINE": "1"}
 
 
 def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import velocitune_core
+from velocitune_core.parallel.environment import without_process_group
 
 SPARE = 0.1  # of a device's memory, for its runtime and fragmentation
 
@@ -55,4 +56,4 @@ def environment_of(device: Device, threads: int) -> dict[str, str]:
     own = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": found}
     if device.name:
         own["CUDA_VISIBLE_DEVICES"] = device.name
-    return {**os.environ, **own}
+    return {**without_process_group(os.environ), **own}

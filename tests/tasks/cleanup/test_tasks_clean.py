@@ -58,14 +58,20 @@ def test_only_what_no_present_run_needs_is_deleted_and_only_if_asked(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, others = jobs(), jobs(training__optimizer={"learning_rate": 0.02})
-    kept = [put(ours["static-seed-1"]), put(ours["initial"], finished=False), put(ours["proxy-0_2-seed-1"], finished=False)]
+    kept = [
+        put(ours["static-seed-1"]),
+        put(ours["initial"], finished=False),
+        put(ours["proxy-0_2-seed-1"], finished=False),
+    ]
     finished, unfinished = put(others["static-seed-1"]), put(others["proxy-0_4-seed-1"], finished=False)
     replaced = put(ours["static-seed-1"], under=REPLACED)
     (paths.RUNS / "questions").mkdir()
 
     clean()
     said = capsys.readouterr().out
-    assert "2 of 7 folders would be deleted" in said and f"{finished}: finished, of other settings; to be" in said
+    assert (
+        "2 of 7 folders, 0.0 MB, would be deleted" in said and f"{finished}: finished, of other settings; to be" in said
+    )
     assert (
         f"{kept[0]}: finished, of the present settings\n" in said and f"{replaced}: finished, replaced; to be" in said
     )
