@@ -121,7 +121,9 @@ def compared_job(
     job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
     losses = ablated_targets(run.targets, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
-    job = job.model_copy(update={"strategy": complete_strategy(named, manifest, initial, losses)})
+    strategy = complete_strategy(named, manifest, initial, losses)
+    runs_alike = len(params.compare.runs) * len(params.compare.seeds)
+    job = job.model_copy(update={"strategy": strategy, "runs_alike": runs_alike})
     if job.strategy.search is not None:
         search_job(job, sizes_of(manifest))  # refuses what cannot work before the first run of all
     return job

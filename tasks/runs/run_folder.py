@@ -20,6 +20,7 @@ from typing import Any
 
 from tasks.workspace import paths
 from tasks.workspace.fresh import fresh_since
+from velocitune_core.checkpoint.names import saved_checkpoints, step_of
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
@@ -111,8 +112,7 @@ def _compare_with_siblings(folder: Path, job: TrainJob) -> None:
     siblings = _siblings(folder, job)
     if not siblings:
         return
-    if fresh_since() is None and (found := _longest_common(siblings, job)):
-        _extend(folder, found, job)
+    if fresh_since() is None and (found := _longest_common(siblings, job)) and _extend(folder, *found, job):
         return
     if folder.exists():
         return
@@ -137,19 +137,19 @@ def _siblings(folder: Path, job: TrainJob) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, tree) for _, path, tree in sorted(found, key=lambda each: each[0], reverse=True)]
 
 
-def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) -> list[Path]:
-    """Return the checkpoints that a job can go on from, of the sibling that has the latest of them, newest first.
+def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) -> tuple[Path, int] | None:
+    """Return the sibling that has the latest checkpoint a job can go on from, and how many steps they share.
 
     Only siblings whose code is the present one count: the result will be taken as made by it.
     """
-    best: list[Path] = []
+    best, latest = None, -1
     for sibling, tree in siblings:
         if not _is_of_this_code(sibling, job):
             continue
         shared, _ = common_steps(recipe_of(tree), job)
-        found = [checkpoint for checkpoint in _checkpoints(sibling) if _step_of(checkpoint) <= shared]
-        if found and (not best or _step_of(found[0]) > _step_of(best[0])):
-            best = found
+        newest = max((step_of(each) for each in _checkpoints(sibling) if step_of(each) <= shared), default=-1)
+        if newest > latest:
+            best, latest = (sibling, shared), newest
     return best
 
 
@@ -164,31 +164,33 @@ def _is_of_this_code(folder: Path, job: TrainJob) -> bool:
     return code is not None and not changed_files(code.files, code_of(job))
 
 
-def _extend(folder: Path, checkpoints: list[Path], job: TrainJob) -> None:
-    """Begin a folder with checkpoints of another run, newest first, and with what was logged until the newest.
+def _extend(folder: Path, sibling: Path, shared: int, job: TrainJob) -> bool:
+    """Begin a folder with another run's checkpoints of shared steps, and with what it logged until the newest.
 
-    All of them are taken, as the newest may turn out to be corrupt.
+    All of them are taken, as the newest may turn out to be corrupt. A process that still runs in the other folder, as
+    one whose launcher was killed, is waited for: it might delete a checkpoint meanwhile. Returns whether any was there.
     """
-    step, sibling = _step_of(checkpoints[0]), checkpoints[0].parent.parent
-    logger.info("%s: a new run in %s, which goes on from step %d of %s", job.name, folder, step, sibling)
-    kept = [
-        event
-        for event in timeline(read_events(sibling / "events.jsonl"))
-        if isinstance(event, Stepped | Evaluated | Reweighted) and event.step <= step
-    ]
-    with replacing(folder) as temporary:
-        for checkpoint in checkpoints:
-            shutil.copytree(checkpoint, temporary / "checkpoints" / checkpoint.name, copy_function=_link_or_copy)
-        lines = "".join(event.model_dump_json() + "\n" for event in kept)
-        (temporary / "events.jsonl").write_text(lines, encoding="utf-8")
+    with alone_in(sibling, logger.warning):
+        checkpoints = [each for each in _checkpoints(sibling) if step_of(each) <= shared]
+        if not checkpoints:
+            return False
+        step = step_of(checkpoints[0])
+        logger.info("%s: a new run in %s, which goes on from step %d of %s", job.name, folder, step, sibling)
+        kept = [
+            event
+            for event in timeline(read_events(sibling / "events.jsonl"))
+            if isinstance(event, Stepped | Evaluated | Reweighted) and event.step <= step
+        ]
+        # Not the folder as a whole: its lock is held. Checkpoints last: as long as there are none, this begins again.
+        write_text(folder / "events.jsonl", "".join(event.model_dump_json() + "\n" for event in kept))
+        with replacing(folder / "checkpoints") as temporary:
+            for checkpoint in checkpoints:
+                shutil.copytree(checkpoint, temporary / checkpoint.name, copy_function=_link_or_copy)
+    return True
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted((folder / "checkpoints").glob("step-*"), reverse=True)
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
+    return saved_checkpoints(folder / "checkpoints")
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.runs.devices import Device
 from tasks.views.watcher import Watcher
+from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.train.events import read_events_from
 
@@ -72,14 +73,18 @@ def environment_of(device: Device) -> dict[str, str]:
     """Return the environment of the training program on a device.
 
     Variables of a process group that this process inherited are left out, or a single process would wait for ranks that
-    nobody starts. `torchrun` sets its own for the processes that `resources` asks for.
+    nobody starts. `torchrun` sets its own for the processes that `resources` asks for. Code that torch.compile makes is
+    kept in the workspace, unless the user has named a folder for it, so that runs alike compile once.
     """
+    compiling = {"TORCHINDUCTOR_CACHE_DIR": str(paths.COMPILED.absolute())}
+    if not device.gpus:  # else torch starts a pool of compiling processes, each of which imports torch
+        compiling["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     inherited = {
         name: value
         for name, value in os.environ.items()
         if name not in OF_OTHER_RANKS and not name.startswith("TORCHELASTIC_")
     }
-    return {**inherited, **device.environment, "HF_HUB_OFFLINE": "1"}
+    return {**compiling, **inherited, **device.environment, "HF_HUB_OFFLINE": "1"}
 
 
 def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:

@@ -5,8 +5,9 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 COMPARE_PIPELINE = Path("comparison/dvc.yaml")
-STATE = Path(".velocitune")  # locks
+STATE = Path(".velocitune")  # locks, compiled code
 LOCK = STATE / "lock"
+COMPILED = STATE / "compiled"  # code that torch.compile made, for all runs
 HOLDER = STATE / "holder.json"  # the process that holds the lock, or the last that did
 RUNS = Path("runs")  # of the training program, with their checkpoints; kept when a stage fails
 PACKING = RUNS / "packing"  # domains that are being packed, until all of them are done

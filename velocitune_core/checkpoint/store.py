@@ -23,6 +23,7 @@ from torch.distributed.checkpoint._hf_utils import CUSTOM_METADATA_KEY, SAVED_OF
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
 
+from velocitune_core.checkpoint.names import saved_checkpoints, step_of
 from velocitune_core.files import commit, file_sha256
 from velocitune_core.parallel.agreement import PhaseError, gather, together
 from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks
@@ -126,7 +127,7 @@ def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | 
         for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
             shutil.rmtree(leftover, ignore_errors=True)
     problems: list[CheckpointError] = []
-    for step in ranks.broadcast_numbers([step_of(path) for path in _checkpoints(folder)] if ranks.is_main else []):
+    for step in ranks.broadcast_numbers([step_of(path) for path in saved_checkpoints(folder)] if ranks.is_main else []):
         path = folder / _name(step)
         found, problem = None, None
         try:
@@ -204,7 +205,7 @@ def _part_name(rank: int) -> str:
 
 def _prune(folder: Path, newest_step: int, keep: int, keep_through_step: int | None, corrupt: Collection[Path]) -> None:
     """Delete what the checkpoint of `newest_step`, just written, has made superfluous."""
-    earlier = [path for path in _checkpoints(folder) if step_of(path) <= newest_step]
+    earlier = [path for path in saved_checkpoints(folder) if step_of(path) <= newest_step]
     kept = earlier[:keep]
     if keep_through_step is not None:
         kept += [path for path in earlier if step_of(path) <= keep_through_step][:1]
@@ -216,16 +217,6 @@ def _prune(folder: Path, newest_step: int, keep: int, keep_through_step: int | N
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def step_of(checkpoint: Path) -> int:
-    """Return the step in a checkpoint's name."""
-    return int(checkpoint.name.removeprefix("step-"))
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    named = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdecimal()]
-    return sorted(named, key=step_of, reverse=True)
 
 
 def _state_digest(step: int, state: Mapping[str, Any]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_USER = re.compile(r"(?<=://)[^\s\"'<>]*@")  # user:password@, also of a password that was not encoded
+# user@ or user:password@, also of a password that was not encoded; host:port/path@version has no user
+_USER = re.compile(r"(?<=://)[^/:@\s\"'<>]*(?::(?!\d+(?:/|$))[^\s\"'<>]*)?@")
 _WORDS = "token|key|secret|password|passwd|pwd|signature|sig|credential"
-_SECRET = re.compile(rf"([?&][\w.-]*(?:{_WORDS})[\w.-]*=)[^&\s#\"']+", re.IGNORECASE)
+_SECRET = re.compile(rf"([?&;][\w.-]*(?:{_WORDS})[\w.-]*=)[^&;\s#\"']+", re.IGNORECASE)
 _HIDDEN = "***"
 
 

@@ -90,7 +90,7 @@ class Execution(Section):
     evaluation_micro_batch_sequences: Positive = 32  # held-out sequences per forward pass and process
     activation_checkpointing: bool = False  # less memory, a third more arithmetic: activations are computed twice
     gather: Literal["auto", "layer", "step"] = "auto"  # whole parameters, of several processes: parallel/gathering.py
-    compile: Literal["auto", "always", "never"] = "auto"  # torch.compile; auto: on a GPU
+    compile: Literal["auto", "always", "never"] = "auto"  # torch.compile; auto: train/compilation.py
     log_every_steps: Positive = 5
     checkpoint_every_steps: Positive = 50
     checkpoints_kept: Positive = 2

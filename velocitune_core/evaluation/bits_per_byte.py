@@ -5,7 +5,7 @@ Bytes do not depend on the tokenizer, so models with different vocabularies can 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from velocitune_core.contracts import Question
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError
@@ -13,12 +13,6 @@ from velocitune_core.evaluation.scored_rows import ScoredRow
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-
-def context_window(config: Any, limit: int) -> int:
-    """Return the most tokens of a question: the model's own context length, at most `limit`."""
-    own = getattr(config, "max_position_embeddings", None)
-    return min(own, limit) if own else limit
 
 
 def encode(question: Question, tokenizer: PreTrainedTokenizerFast, window: int) -> ScoredRow:

@@ -40,7 +40,7 @@ def evaluate(
         batch = mine[start : start + batch_sequences]
         # Sharded parameters are gathered by all ranks in every pass: a rank without rows left repeats one, uncounted.
         stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
-        sums = loss(to_device(torch.from_numpy(stacked), ranks.device)).sum(dim=1).double()
+        sums = loss(to_device(torch.from_numpy(stacked), ranks.device)).double().sum(dim=1)
         owners = to_device(torch.tensor([number for number, _ in batch], dtype=torch.long), ranks.device)
         nats.index_add_(0, owners, sums[: len(batch)])
     loss.train(was_training)

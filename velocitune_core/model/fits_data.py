@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def check_length(path: str, sequence_length: int) -> Fit:
     on longer rows is how a context is extended, so more of them than the model has seen are only warned of.
     """
     config = _text_config(path)
-    limit = next((config[name] for name in _POSITION_LIMITS if isinstance(config.get(name), int)), None)
+    limit = position_limit(config)
     if limit is None or sequence_length <= limit:
         return Fit()
     values = f"data.sequence_length: {sequence_length}, and {path} has {limit} positions"
@@ -40,6 +40,11 @@ def check_length(path: str, sequence_length: int) -> Fit:
             f"{limit} or less, or extend the context on purpose, by rope_parameters in its config.json"
         ]
     )
+
+
+def position_limit(config: Mapping[str, Any]) -> int | None:
+    """Return the number of positions that a model's configuration names, under whichever name; None if it has none."""
+    return next((config[name] for name in _POSITION_LIMITS if isinstance(config.get(name), int)), None)
 
 
 def check_vocabulary(path: str, largest_id: int) -> Fit:

@@ -30,7 +30,6 @@ def load_model(path: str) -> PreTrainedModel:
     Raises ModelError if the folder cannot be loaded.
     """
     import torch
-    from safetensors import SafetensorError
 
     try:
         with LOADING:
@@ -40,7 +39,7 @@ def load_model(path: str) -> PreTrainedModel:
             return AutoModelForCausalLM.from_pretrained(
                 path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except Exception as error:  # of transformers, safetensors, or a package that the architecture needs
         raise ModelError(f"model.path: cannot load the model of {path}: {error}") from None
 
 
@@ -57,7 +56,7 @@ def model_without_weights(path: str) -> PreTrainedModel:
 
             shape = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
             return AutoModelForCausalLM.from_config(shape, dtype=torch.float32, trust_remote_code=False).eval()
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # as above
         raise ModelError(f"model.path: cannot build the model of {path}: {error}") from None
 
 

@@ -11,10 +11,11 @@ import numpy as np
 
 from velocitune_core.config import ConfigError
 from velocitune_core.contracts import EvaluationResult, Questions
-from velocitune_core.evaluation.bits_per_byte import check_vocabulary, context_window
+from velocitune_core.evaluation.bits_per_byte import check_vocabulary
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
 from velocitune_core.evaluation.measured_sets import MeasuredRows, held_out_rows, question_rows
 from velocitune_core.evaluation.scored_rows import row_nats
+from velocitune_core.model.fits_data import position_limit
 from velocitune_core.model.modules import count_parameters
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.agreement import PhaseError, together
@@ -57,8 +58,8 @@ class Evaluator:
         self._listeners = list(listeners) if ranks.is_main else []
         self._window: int | None = None
         self._parameters = 0  # of those that can be trained
-        # Compiling takes longer than most evaluations, so `auto` does not.
-        compiled = job.execution.compile == "always"
+        # Compiling takes longer than most evaluations, so `auto` does not; nor does a training's own on a CPU.
+        compiled = job.execution.compile == "always" and ranks.device.type == "cuda"
         self._loss = loaded_loss(
             job.model, job.precision, ranks, self._frozen, compiled=compiled, document_start=job.document_start
         ).eval()
@@ -94,7 +95,8 @@ class Evaluator:
         tokenizer = load_tokenizer(self.job.model)
         embeddings: Any = model.get_input_embeddings()
         check_vocabulary(tokenizer, embeddings.weight.shape[0], self.job.model)
-        self._window = context_window(model.config, asked.context_tokens)
+        limits = [asked.context_tokens, position_limit(model.config.to_dict())]
+        self._window = min(each for each in limits if each is not None)
         return question_rows(Questions.read(Path(asked.path)), tokenizer, self._window)
 
     def _resume(self) -> int:

@@ -45,6 +45,7 @@ class Started(EventBase):
     parameters: int
     device: str
     world_size: int
+    compilation: str = ""  # what torch.compile compiles, and why
     resumed_from: int | None = None  # step of the checkpoint, None for a fresh start
 
 

@@ -8,6 +8,7 @@ both warm up over the same number of steps: set `schedule.warmup_steps`, as `war
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from velocitune_core.checkpoint.names import saved_checkpoints, step_of
 from velocitune_core.config import Schedule
 from velocitune_core.strategies import Strategy, make_strategy
 from velocitune_core.train.job import Job, TrainJob, differences
 from velocitune_core.train.schedule import shared_steps, warmup_steps
+
+logger = logging.getLogger(__name__)
 
 
 def common_steps(recipe: Mapping[str, Any], job: TrainJob) -> tuple[int, str]:
@@ -55,12 +59,16 @@ def steps_of_any_budget(job: TrainJob) -> int:
 
 def discard_checkpoints(folder: Path, job: Job) -> None:
     """Delete the checkpoints of a finished run, but those that a run with a larger token budget may go on from."""
-    checkpoints = list((folder / "checkpoints").glob("step-*"))
-    if isinstance(job, TrainJob) and checkpoints:
-        shared = steps_of_any_budget(job)
+    checkpoints = saved_checkpoints(folder / "checkpoints")
+    if not isinstance(job, TrainJob) or not checkpoints:
+        return
+    shared = steps_of_any_budget(job)
+    try:
         for checkpoint in checkpoints:
-            if int(checkpoint.name.removeprefix("step-")) > shared:
+            if step_of(checkpoint) > shared:
                 shutil.rmtree(checkpoint)
+    except OSError as error:  # no reason for a finished run to fail
+        logger.warning("%s: its checkpoints stay: %s", job.name, error)
 
 
 def _depends_on_total_steps(strategy: Strategy) -> bool:

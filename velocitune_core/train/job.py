@@ -32,7 +32,14 @@ from velocitune_core.config import (
 from velocitune_core.contracts import DomainFiles
 from velocitune_core.evaluation.evaluation_job import KEY_LENGTH, EvaluationJob
 
-NOT_RECIPE = ("name", "output", "execution", "threads", "start_id")  # fields that do not decide the result
+NOT_RECIPE = (
+    "name",
+    "output",
+    "execution",
+    "threads",
+    "start_id",
+    "runs_alike",
+)  # fields that do not decide the result
 _RENAMED = {**RENAMED, "weights": "initial_domain_weights"}
 
 
@@ -57,6 +64,7 @@ class TrainJob(Section):
     save_dtype: SaveDtype = added_field("auto")  # of the saved model's weights
     execution: Execution = Execution()
     threads: Positive | None = None  # per process
+    runs_alike: Positive = 1  # runs of one model and batch that share compiled code, as in a comparison
     start_id: str = ""  # of this start of the run, which its outcome repeats
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,16 +22,17 @@ from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import save_model, stored_dtype
 from velocitune_core.model.loss import NextTokenLoss
-from velocitune_core.model.modules import count_parameters, turn_dropout_off
+from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.model.trainable import check_trainable, training_notes
 from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.fsdp import gathered, reshard
 from velocitune_core.parallel.gathering import Gathering, device_bytes, gathers_per_step
 from velocitune_core.parallel.ranks import Ranks, to_device
+from velocitune_core.train.compilation import Work, compilation, compiled_loss, compiles_layers
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
 from velocitune_core.train.placement import Prepare, loaded_loss
-from velocitune_core.train.precision import compiles, uses_bfloat16
+from velocitune_core.train.precision import uses_bfloat16
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,8 +60,10 @@ class Learner:
         path: transformers folder to start from.
         reference: folder of a frozen model whose token losses are subtracted from this one's.
         document_start: id of the token that documents begin with, if attention is to stay inside a document.
+        work: how many steps the run has, from which `execution.compile: auto` decides on a CPU.
 
-    `warnings` holds a line for each change to the model that the user should see, and `parameters` their count.
+    `warnings` holds a line for each change to the model that the user should see, `parameters` their count, and
+    `compilation` what is compiled and why.
 
     Raises ConfigError if the batch cannot be split evenly, ModelError if a folder cannot be loaded, the reference has
     another tokenizer, or attention of the model cannot be kept inside a document.
@@ -74,6 +77,7 @@ class Learner:
         ranks: Ranks,
         reference: str | None = None,
         document_start: int | None = None,
+        work: Work | None = None,
     ) -> None:
         batch, micro = settings.batch_sequences, execution.micro_batch_sequences or 1
         if batch % (micro * ranks.world_size):  # ranks must run the same number of passes: each gathers the parameters
@@ -84,12 +88,27 @@ class Learner:
         torch.manual_seed(settings.seed)
         self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
         self._document_start = document_start
+        self._bfloat16 = uses_bfloat16(settings.precision, ranks.device)
+        self._sharded = ranks.world_size > 1 or self._bfloat16
         self.warnings: list[str] = []
         if problems := check_trainable(path):
             raise ModelError("\n".join(problems))
         self._loss = self._loaded(path, self._prepared)
         self._model = self._loss.model
+        # One rank looks, and it alone saves: others may see other files, or none.
+        found = together((lambda: stored_dtype(path)) if ranks.is_main else None, ranks)
+        self._stored_dtype: SaveDtype = found or "float32"
         self.parameters = count_parameters(self._model)
+        embeddings: Any = self._model.get_input_embeddings()
+        self.compilation = compilation(
+            execution.compile,
+            ranks.device,
+            self._sharded,
+            embeddings.weight.shape[-1],
+            len(transformer_layers(self._model)),
+            work,
+        )
+        self._training_loss = compiled_loss(self._loss) if self.compilation.whole_loss else self._loss
         self._gathering = Gathering(self._loss, self._gathers_per_step())
         self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = build_optimizer(self._model, settings.optimizer)
@@ -113,7 +132,7 @@ class Learner:
         parts = to_device(sequences, device).split(micro)
         for number, (part, owner) in enumerate(zip(parts, owners.split(micro), strict=True), start=1):
             self._gathering.before_micro_batch(last=number == len(parts))
-            tokens = self._loss(part)
+            tokens = self._training_loss(part)
             nats = tokens.sum(dim=1)
             # FSDP averages gradients over the ranks, and the sum is wanted.
             (nats.sum() * (self._ranks.world_size / predictions)).backward()
@@ -179,10 +198,11 @@ class Learner:
         Returns what to warn of. Raises PhaseError on all ranks if the folder cannot be written.
         """
         warnings = []
-        wanted = stored_dtype(self._path) if dtype == "auto" else dtype
+        wanted = self._stored_dtype if dtype == "auto" else dtype
         weights = self._model.state_dict(keep_vars=True)  # a tied one is one tensor under two names
         whole = gathered(weights, self._ranks, getattr(torch, wanted))
-        if self._ranks.any(wanted == "float16" and not all(each.isfinite().all() for each in whole.values())):
+        parameters = [whole[name] for name, _ in self._model.named_parameters() if name in whole]
+        if self._ranks.any(wanted == "float16" and not all(each.isfinite().all() for each in parameters)):
             warnings = ["model.save_dtype: weights are too large for float16, so the model is saved in float32"]
             whole = gathered(weights, self._ranks)
 
@@ -212,7 +232,7 @@ class Learner:
         return model
 
     def _loaded(self, path: str, prepare: Prepare) -> NextTokenLoss:
-        compiled = compiles(self._execution.compile, self._ranks.device)
+        compiled = compiles_layers(self._execution.compile, self._ranks.device, self._sharded)
         return loaded_loss(
             path,
             self._settings.precision,
@@ -228,8 +248,7 @@ class Learner:
             return self._execution.gather == "step"
         if self._ranks.world_size == 1:  # a single rank has no traffic to save
             return False
-        bfloat16 = uses_bfloat16(self._settings.precision, self._ranks.device)
-        element = (torch.bfloat16 if bfloat16 else torch.float32).itemsize
+        element = (torch.bfloat16 if self._bfloat16 else torch.float32).itemsize
         fits = gathers_per_step(self.parameters, element, device_bytes(self._ranks))
         return not self._ranks.any(not fits)
 

@@ -57,6 +57,7 @@ def loaded_loss(
     if not alone:
         fill(model, found if ranks.is_main else None, ranks.device)
         model.tie_weights()
+        model.generation_config = found.generation_config  # of the folder; the main rank will save it
     if document_start is not None:
         check_document_mask(loss, document_start, ranks.device)
         reshard(loss)

@@ -1,4 +1,4 @@
-"""Resolve the `auto` settings of precision and compilation for a device."""
+"""Resolve the `auto` setting of the precision for a device."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return not BFLOAT16_UNITS.isdisjoint(_cpu_flags())
-
-
-def compiles(setting: str, device: torch.device) -> bool:
-    """Return whether to compile layers: on request, or for `auto` on a GPU, where it pays for itself in minutes."""
-    return setting == "always" or (setting == "auto" and device.type == "cuda")
 
 
 @cache

@@ -43,6 +43,8 @@ class ProgressBar:
             self._write(
                 f"{event.name}: resuming from the checkpoint at step {event.resumed_from} of {event.total_steps}"
             )
+        if event.compilation:
+            self._write(f"{event.name}: {event.compilation}")
         self._show(event.name, event.total_steps, event.step, "step")
 
     def _start_evaluation(self, event: events.EvaluationStarted) -> None:

@@ -22,6 +22,7 @@ from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
 from velocitune_core.train import events
 from velocitune_core.train.batches import MixtureBatches
+from velocitune_core.train.compilation import Work
 from velocitune_core.train.history import History
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.learner import BatchLoss, Learner, finite
@@ -66,7 +67,10 @@ class Trainer:
         self.batches = MixtureBatches(job, ranks)
         weights = {name: job.initial_domain_weights[name] for name in job.domains}
         self.strategy = make_strategy(job.strategy.name, initial_weights=weights, **job.strategy.options)
-        self.learner = Learner(job.model, self._settings, self._execution, ranks, job.reference, job.document_start)
+        work = Work(job.total_steps, self.batches.tokens_per_step, job.runs_alike)
+        self.learner = Learner(
+            job.model, self._settings, self._execution, ranks, job.reference, job.document_start, work
+        )
         schedule = self._settings.schedule
         self._stable_steps = decay_start(schedule, job.total_steps) if schedule.kind == "wsd" else None
         self.writer = CheckpointWriter(
@@ -123,6 +127,7 @@ class Trainer:
                 strategy=self.job.strategy.name,
                 precision=self._precision,
                 parameters=self.learner.parameters,
+                compilation=self.learner.compilation.reason,
                 device=str(self.ranks.device),
                 world_size=self.ranks.world_size,
                 resumed_from=self.step if checkpoint is not None else None,

@@ -15,6 +15,9 @@ from velocitune_core.config import without_credentials
         ("s3://bucket/x?X-Amz-Signature=12ab", "s3://bucket/x?X-Amz-Signature=***"),
         ("cannot reach https://a:b@c/d: refused", "cannot reach https://***@c/d: refused"),
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("s3://bucket/user@x/path", "s3://bucket/user@x/path"),
+        ("https://host:5000/path@version", "https://host:5000/path@version"),
+        ("AccountName=a;AccountKey=abc==;Suffix=net", "AccountName=a;AccountKey=***;Suffix=net"),
         ("https://example.org/a?page=2", "https://example.org/a?page=2"),
     ],
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import LENGTH, VOCABULARY, llama
 
 from velocitune_core.contracts import Question
-from velocitune_core.evaluation.bits_per_byte import context_window, encode
+from velocitune_core.evaluation.bits_per_byte import encode
 from velocitune_core.evaluation.measured_sets import MeasuredRows
 from velocitune_core.evaluation.scored_rows import ScoredRow, row_nats
 from velocitune_core.model.build import train_tokenizer
@@ -67,9 +66,3 @@ def test_any_text_fits_the_window_and_its_bytes_are_those_of_its_tokens(context:
     scored = BYTES.decode(each.tokens[-each.scored :])
     assert answer.startswith(scored) and each.bytes == len(scored.encode())
     assert each.shortened == (scored != answer)
-
-
-def test_the_window_is_the_models_context_up_to_a_limit() -> None:
-    assert context_window(llama().config, 2048) == LENGTH
-    assert context_window(llama().config, 9) == 9
-    assert context_window(SimpleNamespace(), 2048) == 2048

@@ -15,10 +15,14 @@ from safetensors.torch import load_file
 from sharded_program import BATCH, MICRO_BATCHES
 from tiny import rows
 
+from velocitune_core.config import Execution, Training
 from velocitune_core.model.io import load_model
 from velocitune_core.parallel.gathering import gathers_per_step
+from velocitune_core.parallel.ranks import SINGLE_RANK
+from velocitune_core.train.learner import Learner
 
 pytestmark = pytest.mark.slow
+GENERATION = {"eos_token_id": [0, 5], "do_sample": True, "temperature": 0.6, "top_p": 0.9, "max_length": 77}
 UNITS = 3  # that are gathered one by one: two layers, and what is outside of them
 
 
@@ -26,10 +30,12 @@ UNITS = 3  # that are gathered one by one: two layers, and what is outside of th
 def output(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two ranks found, of which only the main one has the file of weights."""
     folder = tmp_path_factory.mktemp("sharded")
-    bare = folder / "without-weights"
-    shutil.copytree(tiny_inputs / "model", bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    whole, bare = folder / "model", folder / "without-weights"
+    shutil.copytree(tiny_inputs / "model", whole)
+    (whole / "generation_config.json").write_text(json.dumps(GENERATION))
+    shutil.copytree(whole, bare, ignore=shutil.ignore_patterns("*.safetensors"))
     path = {"PYTHONPATH": str(Path(__file__).parents[2] / "helpers")}
-    run = ForkedRun([str(tiny_inputs / "model"), str(bare), str(folder)], 2, path, program="sharded_program")
+    run = ForkedRun([str(whole), str(bare), str(folder)], 2, path, program="sharded_program")
     _, stderr = run.communicate(timeout=200)
     assert run.returncode == 0, stderr
     return folder
@@ -52,6 +58,16 @@ def test_weights_are_saved_in_the_dtype_that_was_asked_for(tiny_inputs: Path, ou
     expected = source.state_dict()
     assert all(torch.equal(each, expected[name].bfloat16()) for name, each in saved.items())
     assert json.loads((output / "saved" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_all_else_in_the_saved_folder_is_what_one_process_saves(output: Path, tmp_path: Path) -> None:
+    training = Training.model_validate({"optimizer": {"learning_rate": 1e-2}, "precision": "float32"})
+    Learner(str(output / "model"), training, Execution(), SINGLE_RANK).save(tmp_path / "saved", "bfloat16")
+    alone, sharded = (
+        {file.name: json.loads(file.read_text()) for file in folder.glob("*.json")}
+        for folder in (tmp_path / "saved", output / "saved")
+    )
+    assert alone == sharded and alone["generation_config.json"].items() >= GENERATION.items()
 
 
 def test_a_model_that_one_rank_cannot_load_is_refused_by_every_rank(output: Path) -> None:

@@ -14,7 +14,7 @@ from tiny import job as tiny_job
 
 from tasks.runs.run_folder import (
     REPLACED,
-    discard_checkpoints,
+    alone_in_run_folder,
     finished_result,
     open_run_folder,
     record_start,
@@ -23,8 +23,9 @@ from tasks.runs.run_folder import (
 from tasks.workspace.fresh import starting_over
 from velocitune_core.config import Execution, Optimizer, Schedule, Training
 from velocitune_core.train.events import Evaluated, Event, Reweighted, Started, Stepped, read_events
-from velocitune_core.train.extension import common_steps
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.extension import common_steps, discard_checkpoints
+from velocitune_core.train.job import NOT_RECIPE, TrainJob
+from velocitune_core.train.run_lock import RunLock
 
 MakeJob = Callable[..., TrainJob]
 WSD = {"kind": "wsd", "warmup_steps": 4, "decay_fraction": 0.2}
@@ -91,7 +92,7 @@ RECIPE: dict[str, Any] = {  # a value for every setting that the tiny job does n
 
 def test_every_recipe_setting_is_tried() -> None:
     tried = {tuple(key.split("__")[:2]) for key in RECIPE} | {tuple(key.split("__")) for key in RECIPE}
-    fields = {(name,) for name in TrainJob.model_fields} - {("name",), ("output",), ("threads",), ("start_id",)}
+    fields = {(name,) for name in TrainJob.model_fields} - {(name,) for name in NOT_RECIPE}
     fields -= {("training",), ("evaluation",), ("domains",), ("execution",)}
     fields |= {("training", name) for name in Training.model_fields} - {("training", "token_budget")}
     for section, model in (("optimizer", Optimizer), ("schedule", Schedule)):
@@ -120,6 +121,7 @@ def test_another_execution_has_the_same_folder(make_job: MakeJob) -> None:
         {"threads": 2},
         {"output": "elsewhere"},
         {"start_id": "1"},
+        {"runs_alike": 80},
     ):
         assert run_folder(job) == run_folder(job.model_copy(update=changes))
     budget = job.training.model_copy(update={"token_budget": 45 * 6 * 16 + 1})  # of as many steps
@@ -197,7 +199,7 @@ def test_a_larger_budget_goes_on_from_the_stable_part(make_job: MakeJob, caplog:
     kept = sorted(path.name for path in (run_folder(short) / "checkpoints").iterdir())
     assert kept == ["step-00000016", "step-00000018"]  # where the decay began, and the newest
     whole = run(make_job(name="whole", total_steps=40, **changes))
-    discard_checkpoints(short)
+    discard_checkpoints(run_folder(short), short)
     assert [path.name for path in (run_folder(short) / "checkpoints").iterdir()] == kept[:1]
     caplog.clear()
     continued = run(long)
@@ -240,15 +242,28 @@ def test_a_larger_budget_starts_again_where_the_first_steps_would_differ(
     assert "it cannot be extended: " in caplog.text and reason in caplog.text
 
 
+LENGTHS: dict[str, Any] = {"training__schedule": WSD, "execution__checkpoint_every_steps": 5, "strategy": STATIC}
+
+
+def test_a_folder_stays_locked_while_it_is_extended(make_job: MakeJob) -> None:
+    short, long = make_job(total_steps=20, **LENGTHS), make_job(total_steps=40, **LENGTHS)
+    run(short)
+    run_folder(long).mkdir()  # as a run leaves it that was killed before its first checkpoint
+    (run_folder(long) / "log.txt").write_text("kept")
+    with alone_in_run_folder(long):
+        assert list((open_run_folder(long) / "checkpoints").iterdir())
+        assert not RunLock(run_folder(long)).acquire()
+    assert (run_folder(long) / "log.txt").read_text() == "kept"
+
+
 def test_a_finished_run_that_cannot_be_extended_keeps_no_checkpoints(make_job: MakeJob) -> None:
     job = make_job(total_steps=6, execution__checkpoint_every_steps=2)
     run(job)
     assert list((run_folder(job) / "checkpoints").iterdir())
-    discard_checkpoints(job)
-    assert not list((run_folder(job) / "checkpoints").iterdir()) and finished_result(job) is not None
-
-
-LENGTHS: dict[str, Any] = {"training__schedule": WSD, "execution__checkpoint_every_steps": 5, "strategy": STATIC}
+    stray = run_folder(job) / "checkpoints" / "step-6.bak"
+    stray.mkdir()
+    discard_checkpoints(run_folder(job), job)
+    assert list((run_folder(job) / "checkpoints").iterdir()) == [stray] and finished_result(job) is not None
 
 
 def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
