@@ -15,11 +15,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.parallel.openmp import short_spin
+from velocitune_core.train.system_lock import system_lock
 
 SECONDS_BETWEEN_TRIES = 0.5
 
@@ -134,7 +135,7 @@ def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device:
 def _try_device(attempt: ExitStack, folder: Path, name: str, per_device: int) -> bool:
     """Lock a free slot of a device, if there is one; `attempt` holds it."""
     for slot in range(per_device):
-        lock = FileLock(folder / f"{name}-{slot}.lock", blocking=False, thread_local=False)  # follows no link
+        lock = system_lock(folder / f"{name}-{slot}.lock", blocking=False)  # follows no link
         with suppress(Timeout):
             attempt.enter_context(lock)
             return True

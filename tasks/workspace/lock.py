@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from tasks.workspace import paths
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
 from velocitune_core.files import describe_holder, write_holder
+from velocitune_core.train.system_lock import system_lock
 
 
 class WorkspaceBusyError(RuntimeError):
@@ -25,7 +26,7 @@ def exclusive() -> Iterator[None]:
     """
     paths.STATE.mkdir(exist_ok=True)
     # One lock object per file and process: it counts how often this process holds the workspace.
-    lock = FileLock(paths.LOCK.absolute(), timeout=0, thread_local=False, is_singleton=True)
+    lock = system_lock(paths.LOCK.absolute(), timeout=0, is_singleton=True)
     try:
         lock.acquire()
     except Timeout:
@@ -33,7 +34,8 @@ def exclusive() -> Iterator[None]:
         raise WorkspaceBusyError(f"{holder} is running in this workspace; wait until it ends, or stop it") from None
     try:
         if lock.lock_counter == 1:
-            write_holder(paths.HOLDER)
+            with suppress(OSError):  # on a full disk the holder stays unnamed
+                write_holder(paths.HOLDER)
             end_servers_of_killed_runs()
         yield
     finally:

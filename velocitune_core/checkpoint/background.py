@@ -82,6 +82,11 @@ class CheckpointWriter:
         except Exception as error:
             return {}, error
 
+    def close(self) -> None:
+        """Wait until nothing is being written, whatever becomes of it; no checkpoint can be started after."""
+        self._thread.shutdown()
+        self._pending = None
+
     def outcome(self) -> Saved:
         """Wait for the checkpoint that was started and return it. Raises SaveError if it could not be written."""
         assert self._pending is not None, "nothing was started"

@@ -6,43 +6,50 @@ import io
 import os
 import stat
 import sys
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class RetriedWriter:
     """Appends bytes to a file descriptor; nothing is lost or written twice, whatever fails in between.
 
-    `problem` is why bytes are kept, None if there are none.
+    Threads may share one. `problem` is why bytes are kept, None if there are none.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._kept = descriptor, bytearray()
+        self._descriptor, self._kept = descriptor, b""
+        self._lock = threading.Lock()
         self.problem: OSError | None = None
 
     def write(self, content: bytes = b"") -> None:
         """Write what is kept and then `content`, as far as the disk takes it."""
-        self._kept += content
-        self.problem = None
-        try:
-            while self._kept:
-                del self._kept[: os.write(self._descriptor, self._kept)]  # of a line, it may take a part
-        except OSError as error:
-            self.problem = error
+        with self._lock:
+            self._kept += content
+            self.problem = None
+            try:
+                while self._kept:
+                    self._kept = self._kept[os.write(self._descriptor, self._kept) :]  # of a line, it may take a part
+            except OSError as error:
+                self.problem = error
 
 
-class RetriedText(io.TextIOBase):
-    """A text stream over a `RetriedWriter`, in place of a standard stream that raises when the disk is full."""
-
-    encoding = "utf-8"
+class _Raw(io.RawIOBase):
+    """A `RetriedWriter` as the stream of bytes under a stream of text. Closing it leaves the descriptor open."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._writer = descriptor, RetriedWriter(descriptor)
 
-    def write(self, text: str) -> int:
-        self._writer.write(text.encode("utf-8", errors="backslashreplace"))
-        return len(text)
+    def write(self, content: ReadableBuffer, /) -> int:
+        whole = bytes(content)
+        self._writer.write(whole)
+        return len(whole)
 
     def flush(self) -> None:
+        super().flush()  # raises ValueError if it is closed
         self._writer.write()
 
     def fileno(self) -> int:
@@ -52,13 +59,19 @@ class RetriedText(io.TextIOBase):
         return True
 
 
+def retried_text(descriptor: int) -> io.TextIOWrapper:
+    """Return a text stream that keeps what a full disk does not take, in place of a standard stream, which raises."""
+    raw = _Raw(descriptor)
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]
+
+
 def retry_standard_streams() -> None:
     """Replace standard output and error where they are files: a full disk under a log must not end the run."""
     sys.stdout.flush()
     sys.stderr.flush()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            setattr(sys, name, RetriedText(descriptor))
+            setattr(sys, name, retried_text(descriptor))
 
 
 def open_to_append(path: Path) -> int:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from velocitune_core.files import describe_holder, write_holder
+from velocitune_core.train.system_lock import system_lock
 
 SECONDS_BETWEEN_TRIES = 0.5
 
@@ -19,7 +20,7 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._holder = folder, folder / "holder.json"
-        self._lock = FileLock(folder / "run.lock", timeout=0, thread_local=False)
+        self._lock = system_lock(folder / "run.lock", timeout=0)
         self._named = ""
 
     def acquire(self) -> bool:

@@ -43,7 +43,7 @@ class StopRequest:
             return False
         try:
             os.kill(self._launcher, 0)  # signal 0 only tests whether the process exists
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # or another user's process has its id now
             return True
         return False
 

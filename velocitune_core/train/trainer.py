@@ -89,6 +89,12 @@ class Trainer:
         Raises Interrupted if it was stopped, TrainingError if it cannot continue, and CheckpointError for checkpoints
         of another recipe.
         """
+        try:
+            return self._run()
+        finally:
+            self.writer.close()  # before another process may enter the folder, and the ranks part
+
+    def _run(self) -> TrainResult:
         self._begin()
         while self.step < self.job.total_steps:
             batch = self._train_step()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from velocitune_core.train.retried_writes import RetriedText, RetriedWriter, open_to_append
+from velocitune_core.train.retried_writes import RetriedWriter, open_to_append, retried_text
 
 
 class Disk:
@@ -46,8 +48,51 @@ def test_everything_arrives_in_order_and_once(writes: list[tuple[bytes, int]]) -
 def test_text_goes_to_the_end_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run" / "log.txt"
     for line in ("loss 3.250\n", "Größe 3 ≥ 2\n"):
-        stream = RetriedText(open_to_append(path))
+        stream = retried_text(open_to_append(path))
         print(line, end="", file=stream, flush=True)
         assert not stream.isatty() and stream.writable()
         os.close(stream.fileno())
     assert path.read_text(encoding="utf-8") == "loss 3.250\nGröße 3 ≥ 2\n"
+
+
+def test_two_threads_may_write_at_once(tmp_path: Path) -> None:
+    """As the training loop and the thread that writes checkpoints do; `os.write` lets the other thread run."""
+    path = tmp_path / "log.txt"
+    stream, lines, errors = retried_text(open_to_append(path)), 3000, []
+
+    def write(name: str) -> None:
+        try:
+            for number in range(lines):
+                stream.write(f"{name}{number}\n")
+        except BaseException as error:
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=write, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        os.close(stream.fileno())
+    assert not errors
+    assert sorted(path.read_text().splitlines()) == sorted(
+        f"{name}{number}" for name in "ab" for number in range(lines)
+    )
+
+
+def test_the_stream_is_what_libraries_expect_of_a_standard_stream(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    stream = retried_text(open_to_append(path))
+    stream.reconfigure(line_buffering=True)
+    stream.buffer.write(b"bytes\n")
+    print("text \udcff", file=stream)
+    stream.writelines(["a", "b\n"])
+    assert (stream.encoding, stream.errors) == ("utf-8", "backslashreplace")
+    descriptor = stream.fileno()
+    stream.close()
+    os.close(descriptor)  # closing the stream left it open
+    assert path.read_text() == "bytes\ntext \\udcff\nab\n"

@@ -38,6 +38,16 @@ def test_a_launcher_that_is_not_the_parent_is_watched_by_its_process_id() -> Non
     assert request()
 
 
+def test_a_launcher_whose_process_id_another_user_has_now_has_exited(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = StopRequest(2**22)
+
+    def kill(pid: int, number: int) -> None:
+        raise PermissionError(f"{pid}: not yours to send {number}")
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert request()
+
+
 def test_a_parent_that_is_running_requests_nothing() -> None:
     assert not StopRequest(os.getppid())()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.workspace import paths
+from tasks.workspace import lock, paths
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
 
 PROJECT = Path(__file__).parents[3]
@@ -140,6 +141,17 @@ def test_first_processes_of_two_namespaces_exclude_each_other(workspace: Path) -
         with python(show + TRY, *NAMESPACE) as second:
             assert "process 1 " in second.communicate(timeout=60)[0]
         first.kill()
+
+
+def test_a_full_disk_under_the_name_of_the_holder_refuses_no_command(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(lock, "write_holder", full)
+    with exclusive(), python(TRY) as other:
+        assert "is running in this workspace" in other.communicate(timeout=60)[0]
 
 
 def test_a_lock_that_is_a_link_is_not_followed(workspace: Path) -> None:
