@@ -36,6 +36,7 @@ class EvaluationResult(Contract):
     """result.json of an evaluation."""
 
     name: str
+    recipe: str = ""  # fingerprint of the job
     precision: Precision  # of matrix products
     parameters: int
     context_tokens: int | None = None  # most tokens of a question; None for packed sequences

@@ -35,6 +35,7 @@ class TrainResult(Contract):
     """results/train.json, and the result of every proxy, compared run and base run."""
 
     name: str
+    recipe: str = ""  # fingerprint of the job
     strategy: str
     precision: Precision  # of matrix products
     steps: int

@@ -27,8 +27,9 @@ def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_
     try:
         with _run_folder(job, ranks, should_stop):
             return _attempt(job, ranks, should_stop, accept_changes)
-    except Interrupted as stop:  # while it waited: the folder is another process's
-        return _end(job, "stopped", stop)
+    except Interrupted as stop:  # while it waited: the folder, with its outcome, is another process's
+        sys.stderr.write(f"{stop}\n")
+        return STOPPED
 
 
 def _attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool) -> int:

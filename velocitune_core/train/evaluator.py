@@ -148,6 +148,7 @@ class Evaluator:
     def _finish(self) -> EvaluationResult:
         result = EvaluationResult(
             name=self.job.name,
+            recipe=self.job.fingerprint(),
             precision=self.job.precision,
             parameters=self._parameters,
             context_tokens=self._window,

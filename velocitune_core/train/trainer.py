@@ -310,6 +310,7 @@ class Trainer:
         seconds = Timings(**self.clock.seconds, total=self.clock.total)
         return TrainResult(
             name=self.job.name,
+            recipe=self.job.fingerprint(),
             strategy=self.job.strategy.name,
             precision=self._precision,
             steps=self.step,

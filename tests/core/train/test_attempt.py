@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from velocitune_core.checkpoint.store import save_checkpoint
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.train.attempt import run_attempt
 from velocitune_core.train.job import read_job
+from velocitune_core.train.outcome import FILE, has_finished, read_outcome, write_outcome
 from velocitune_core.train.run_lock import RunLock
 from velocitune_core.train.trainer import TrainingError
 
@@ -39,3 +41,39 @@ def test_a_failed_run_holds_its_folder_until_its_checkpoint_is_written(
     assert held and all(held)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
     assert [path.name[:5] for path in (folder / "checkpoints").iterdir()] == ["step-"]
+
+
+def test_a_result_alone_marks_the_end_of_its_recipe(
+    tiny_inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The checkpoints of a finished run are deleted, so that another start would begin at step 0."""
+    folder = tmp_path / "run"
+    tree = job(tiny_inputs, folder, total_steps=2, save_model=False)
+    finished, other = read_job(write_job(tree)), read_job(write_job(tree | {"total_steps": 3}))
+    assert run_attempt(finished, SINGLE_RANK, lambda: False) == 0
+    result, events = (folder / "result.json").read_bytes(), (folder / "events.jsonl").read_bytes()
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / FILE).unlink()  # killed just before it was written
+    assert run_attempt(finished, SINGLE_RANK, lambda: False) == 0
+    write_outcome(other, "refused", "of another recipe")
+    assert run_attempt(finished, SINGLE_RANK, lambda: False) == 0
+    assert capsys.readouterr().err.count("tiny is finished: its result is in") == 2
+    assert ((folder / "result.json").read_bytes(), (folder / "events.jsonl").read_bytes()) == (result, events)
+    assert not has_finished(other)
+
+
+def test_a_stop_while_waiting_leaves_the_outcome_to_the_holder(
+    tiny_inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = read_job(write_job(job(tiny_inputs, tmp_path / "run")))
+    holder = RunLock(tmp_path / "run")
+    assert holder.acquire()
+    write_outcome(waiting, "finished")
+    assert run_attempt(waiting.model_copy(update={"start_id": "second"}), SINGLE_RANK, lambda: True) == 75
+    outcome = read_outcome(tmp_path / "run")
+    assert outcome is not None and outcome.ended == "finished"
+    (tmp_path / "run" / FILE).unlink()
+    assert run_attempt(waiting, SINGLE_RANK, lambda: True) == 75
+    assert read_outcome(tmp_path / "run") is None
+    assert "tiny stopped while it waited for" in capsys.readouterr().err
+    holder.release()
