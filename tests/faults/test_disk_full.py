@@ -143,6 +143,7 @@ def test_two_ranks_on_a_disk_that_stays_full_fail_together_and_end_once_there_is
     assert (again.result.steps, again.result.resumed) == (45, 1)
 
 
+@pytest.mark.slow
 def test_the_log_has_what_was_said_while_the_disk_was_full(tiny_inputs: Path, folder: Path) -> None:
     tree = job(tiny_inputs, folder, **SAVE_OFTEN, total_steps=200)
     process = started_on_a_disk_that_fills(tree, folder, ranks=1)

@@ -176,6 +176,7 @@ def test_small_comparisons_draw_and_render(data: Comparison) -> None:
     assert "nan" not in Page(html).text
 
 
+@pytest.mark.slow
 def test_figures_of_a_large_comparison_name_every_strategy() -> None:
     data = samples.drawn(strategies=14, seeds=2, domains=13)
     text = {each.name: words(each.figure) for each in comparison_figures(data)}

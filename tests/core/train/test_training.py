@@ -170,6 +170,7 @@ def test_two_ranks_learn_the_same_as_one(unbroken: Run, together: Run) -> None:
         assert run.weights[name] == pytest.approx(weight, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_with_attention_inside_documents_two_ranks_train_as_one(tiny_inputs: Path, tmp_path: Path) -> None:
     changes = {"total_steps": 6, "document_start": 3, "execution__checkpoint_every_steps": 99}
     alone = train(job(tiny_inputs, tmp_path / "alone", **changes))

@@ -71,6 +71,7 @@ def test_variables_of_a_process_group_are_not_inherited(monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("forked_program")
+@pytest.mark.slow
 def test_an_evaluation_waits_for_the_device(job: EvaluationJob) -> None:
     found: list[EvaluationResult] = []
     thread = threading.Thread(target=lambda: found.append(run_evaluation(job, Resources(threads=1))), daemon=True)
