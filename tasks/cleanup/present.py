@@ -26,7 +26,7 @@ class Present:
     Args:
         jobs: by the name of their folder.
         undecided: names of runs whose recipe depends on a result that is not there yet, so that any folder of that
-            name may be theirs; None if no run can be told.
+            name may be theirs; None if no run is known.
     """
 
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Present:
 def present_runs(params: Params) -> Present:
     """Return every run that the pipeline and the comparison would start now, or would take if it is finished.
 
-    Nothing is packed or built for it: before the stage `prepare` has run for these domains, no run can be told.
+    Nothing is packed or built for it: before the stage `prepare` has run for these domains, no run is known.
     """
     if not paths.MANIFEST.exists():
         return Present(undecided=None)

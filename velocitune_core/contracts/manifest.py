@@ -38,7 +38,7 @@ class Border(Part):
 
 
 class DocumentBorders(Part):
-    """How documents are told apart in a packed row, and whether attention stays inside them."""
+    """The tokens at the borders of documents in a packed row, and whether attention stays inside them."""
 
     start: Border = Border()
     end: Border = Border()

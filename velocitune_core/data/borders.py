@@ -90,7 +90,7 @@ def _around_a_text(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     for first in range(len(full) - len(plain) + 1):
         if full[first : first + len(plain)] == plain:
             return full[:first], full[first + len(plain) :]
-    return [], []  # it changes the text itself; nothing can be told
+    return [], []  # it changes the text itself, so its additions cannot be found
 
 
 def _chosen(tokenizer: Tokenizer, field: str, token: str | None, problems: list[str]) -> list[int]:
@@ -110,7 +110,7 @@ def _chosen(tokenizer: Tokenizer, field: str, token: str | None, problems: list[
 
 
 def _mask_problems(tokenizer: Tokenizer, borders: DocumentBorders) -> list[str]:
-    """Return why documents cannot be told apart in a packed row."""
+    """Return why the borders of documents cannot be found in a packed row."""
     first = borders.first_id
     if first is None:
         return [
@@ -120,7 +120,7 @@ def _mask_problems(tokenizer: Tokenizer, borders: DocumentBorders) -> list[str]:
     if first not in special_ids(tokenizer):
         token = _token(tokenizer, first)
         return [
-            f"data.document_mask: true, and {token!r}, at which documents are told apart, may also occur inside a "
+            f"data.document_mask: true, and {token!r}, at which a document begins, may also occur inside a "
             f"text; choose a special token ({_some_special(tokenizer)}), or set data.document_mask to false"
         ]
     return []

@@ -49,7 +49,7 @@ class RunLock:
 
 @contextmanager
 def alone_in(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold a run folder, after waiting until no other process does; `say` is told whom it waits for."""
+    """Hold a run folder, after waiting until no other process does; `say` is called with a line for each."""
     lock = RunLock(folder)
     while not lock.acquire():
         if news := lock.news():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import event_samples
 import pytest
 
 from velocitune_core.train import events
@@ -9,19 +10,7 @@ from velocitune_core.train.progress_bar import ProgressBar
 
 
 def started(step: int = 0, resumed_from: int | None = None) -> events.Started:
-    return events.Started(
-        step=step,
-        name="train",
-        total_steps=20,
-        tokens_per_step=64,
-        domains=["code"],
-        strategy="static",
-        precision="float32",
-        parameters=1000,
-        device="cpu",
-        world_size=1,
-        resumed_from=resumed_from,
-    )
+    return event_samples.started(step=step, resumed_from=resumed_from)
 
 
 def stepped(step: int) -> events.Stepped:

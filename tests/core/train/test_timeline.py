@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import event_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,20 +13,7 @@ from velocitune_core.train.timeline import last_abandoning_attempt, timeline
 
 
 def started(attempt: int, resumed_from: int | None) -> Started:
-    return Started(
-        attempt=attempt,
-        step=resumed_from or 0,
-        resumed_from=resumed_from,
-        name="train",
-        total_steps=9,
-        tokens_per_step=64,
-        domains=["code"],
-        strategy="static",
-        precision="float32",
-        parameters=1000,
-        device="cpu",
-        world_size=1,
-    )
+    return event_samples.started(attempt=attempt, step=resumed_from or 0, resumed_from=resumed_from)
 
 
 def evaluated(attempt: int, step: int) -> Evaluated:

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import event_samples
 import pytest
 
 from tasks.views.terminal import PackingBar, TerminalWatcher
@@ -13,18 +14,7 @@ from velocitune_core.train.events import Finished, Started, Stepped
 
 
 def started(at: float) -> Started:
-    return Started(
-        time=at,
-        name="training",
-        total_steps=4,
-        tokens_per_step=96,
-        domains=["code"],
-        strategy="static",
-        precision="float32",
-        parameters=1000,
-        device="cpu",
-        world_size=1,
-    )
+    return event_samples.started(time=at, name="training", total_steps=4, tokens_per_step=96)
 
 
 def stepped(at: float, step: int) -> Stepped:
