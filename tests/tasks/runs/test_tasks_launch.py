@@ -150,7 +150,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
 
     def kill_the_preloaded_process(event: Event) -> None:
-        if isinstance(event, Stepped) and not servers:
+        if isinstance(event, Started) and event.resumed_from is not None:
             servers.extend(preloaded(os.getpid()))
             for server in servers:
                 os.kill(server, signal.SIGKILL)
