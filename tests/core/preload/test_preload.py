@@ -18,6 +18,7 @@ from velocitune_core.preload import forked_process, start
 from velocitune_core.preload.forked_process import UNKNOWN_STATUS, ForkedProcess
 from velocitune_core.preload.start import Process, start_process
 
+PROJECT = Path(__file__).parents[3]
 PROGRAM = """
 import atexit, json, os, signal, sys
 import early
@@ -201,16 +202,43 @@ if sys.argv[2] == "wait":
 """
 
 
-@pytest.mark.parametrize("end_driver", ["wait", "return"])
-def test_the_preloaded_process_ends_with_its_driver(folder: Path, end_driver: str) -> None:
-    project = str(Path(__file__).parents[3])
-    environment = {**os.environ, "PYTHONPATH": f"{project}:{os.environ['PYTHONPATH']}"}
-    command = [sys.executable, "-c", DRIVER, "early", end_driver]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as driver:
+def drive(libraries: str, after: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{PROJECT}:{os.environ['PYTHONPATH']}"}
+    command = [sys.executable, "-c", DRIVER, libraries, after]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("after", ["wait", "return"])
+def test_the_preloaded_process_ends_with_its_driver(folder: Path, after: str) -> None:
+    with drive("early", after) as driver:
         assert driver.stdout is not None
         server, run = map(int, driver.stdout.readline().split())
-        if end_driver == "wait":
+        if after == "wait":
             driver.kill()
         driver.wait(60)
-    wait_for(lambda: has_ended(server), 5, every_seconds=0.01)
+    wait_for(lambda: has_ended(server), 20, every_seconds=0.01)
     os.kill(run, signal.SIGKILL)  # it is no training, which would see that its launcher has ended
+
+
+def test_it_ends_between_two_imports_if_its_driver_is_killed(folder: Path) -> None:
+    slow = "import os, pathlib, time; pathlib.Path('{0}').write_text(str(os.getpid())); time.sleep(0.5)"
+    for name in ("first", "second"):
+        (folder / f"libraries/{name}.py").write_text(slow.format(name))
+    with drive("first,second", "wait") as driver:
+        wait_for(lambda: Path("first").exists() and Path("first").read_text(), every_seconds=0.01)
+        driver.kill()
+    wait_for(lambda: has_ended(int(Path("first").read_text())), 20, every_seconds=0.01)
+    assert not Path("second").exists()
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_copy_of_the_driver_keeps_no_preloaded_process_and_has_its_own(folder: Path) -> None:
+    assert begin("0").wait(60) == 0
+    (server,) = servers()
+    os.register_at_fork(after_in_child=start._SERVERS.leave)  # as is done for the one that the fixture replaced
+    if (copy := os.fork()) == 0:
+        with Path("log.txt").open("wb") as log:
+            status = start_process(["program", "0"], os.environ, log).wait(60)
+        os._exit(status or (servers()[0].pid == server.pid))
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+    assert server.is_running() and begin("0").wait(60) == 0
