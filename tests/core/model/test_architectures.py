@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # of a loss of about 4 nats; bfloat16 has 8 significant bits, and transformers rounds the weights to it for good
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3}
-# of logits up to about 3. Most are equal bit for bit. In bfloat16 those of OLMo 2 differ by up to 0.08, five steps of its
-# numbers there: FSDP2 rounds what a layer is given, and OLMo 2 gives its layers sine and cosine in float32
+# of logits up to about 3. Most are equal bit for bit. In bfloat16 those of OLMo 2 differ by up to 0.08, five steps of
+# its numbers there: FSDP2 rounds what a layer is given, and OLMo 2 gives its layers sine and cosine in float32
 LOGITS = {"float32": 2e-6, "bfloat16": 0.1}
 
 
