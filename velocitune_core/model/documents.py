@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from velocitune_core.model.folder import ModelError
+from velocitune_core.model.miniature import miniature
 
 if TYPE_CHECKING:
     from velocitune_core.model.loss import NextTokenLoss
@@ -26,6 +27,24 @@ def document_positions(sequences: Tensor, document_start: int) -> Tensor:
     places = torch.arange(sequences.shape[1], device=sequences.device).expand_as(sequences)
     firsts = torch.where(sequences == document_start, places, 0).cummax(dim=1).values
     return places - firsts
+
+
+def document_mask_problem(path: str) -> str | None:
+    """Return why the attention of a folder's model cannot be kept inside a document, tried on a miniature of it.
+
+    None for a model that can be masked, and for one of which no miniature can be made: loading it will tell.
+    """
+    from velocitune_core.model.loss import NextTokenLoss
+
+    if (model := miniature(path)) is None:
+        return None
+    try:
+        check_document_mask(NextTokenLoss(model, document_start=0), 0, torch.device("cpu"))
+    except ModelError as error:
+        return str(error)
+    except Exception:  # an architecture that cannot be this small
+        return None
+    return None
 
 
 @torch.no_grad()
