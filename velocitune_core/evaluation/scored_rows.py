@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -56,7 +56,10 @@ def own_nats(loss: nn.Module, rows: Sequence[ScoredRow], ranks: Ranks) -> Tensor
     mine = own(rows, ranks)
     # Sharded parameters are gathered by all ranks in every pass: a rank without rows repeats one, uncounted.
     padded, scored = _padded(mine or rows[:1])
-    losses = loss(to_device(padded, ranks.device)).double()  # (batch, length − 1)
+    next_token_loss: Any = loss
+    losses = loss(
+        to_device(padded, ranks.device), packed=next_token_loss.packed(padded)
+    ).double()  # (batch, length − 1)
     return torch.where(to_device(scored, ranks.device), losses, 0.0).sum(dim=1)[: len(mine)]
 
 

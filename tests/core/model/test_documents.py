@@ -26,7 +26,12 @@ from transformers import (
 from transformers import AutoModelForCausalLM as Models
 
 from velocitune_core.config import Execution, Training
-from velocitune_core.model.documents import check_document_mask, document_mask_problem, document_positions
+from velocitune_core.model.documents import (
+    check_document_mask,
+    document_mask_problem,
+    document_positions,
+    masks_without_waiting,
+)
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import save_model
 from velocitune_core.model.loss import NextTokenLoss
@@ -116,6 +121,19 @@ def test_a_document_has_the_losses_that_it_has_alone(name: str, attention: str |
     assert masked.document_start == START
     across = NextTokenLoss(model)(ROWS)
     assert (across - expected)[[0, 2, 3]].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@torch.no_grad()
+def test_hidden_states_are_bit_for_bit_those_with_transformers_own_look_at_positions(name: str) -> None:
+    loss = NextTokenLoss(build(SHAPES[name]), document_start=START)
+    for rows, several in ((ROWS, True), (ROWS[1:2], False)):
+        assert loss.packed(rows) is several
+        inputs = {"input_ids": rows, "position_ids": document_positions(rows, START), "use_cache": False}
+        expected = loss.model.base_model(**inputs).last_hidden_state
+        with masks_without_waiting(packed=several):
+            assert torch.equal(loss.model.base_model(**inputs).last_hidden_state, expected)
+    assert not NextTokenLoss(loss.model).packed(ROWS)
 
 
 def test_training_and_evaluation_give_those_losses(folder: Path) -> None:
