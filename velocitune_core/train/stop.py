@@ -1,4 +1,4 @@
-"""Exit statuses of the training program, and when it stops before the last step."""
+"""Exit statuses of the training program, and why it stops before the last step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try ag
 
 class Interrupted(Exception):
     """The run stopped on request; started again, it resumes there."""
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot continue."""
 
 
 class StopRequest:
