@@ -125,7 +125,9 @@ def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_job: Callable[..., TrainJob]) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
+    make_job: Callable[..., TrainJob], request: pytest.FixtureRequest
+) -> None:
     job = make_job(total_steps=300, **LONG)
     killed: list[int] = []
 
@@ -138,6 +140,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
         run_training(job, ONE_THREAD, [Listener(kill_after_a_save)])
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
+    request.getfixturevalue("forked_program")  # of the second start it does not matter how it is started
     listener = Listener()
     execution = job.execution.model_copy(update={"checkpoints_kept": 5, "evaluation_micro_batch_sequences": 3})
     otherwise = job.model_copy(update={"execution": execution})  # another way of computing the same run
@@ -255,8 +258,8 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     assert (result.steps, result.resumed) == (60, 1)
 
 
-@pytest.mark.slow
-def test_two_ranks_under_torchrun_are_refused(make_job: Callable[..., TrainJob]) -> None:
+@pytest.mark.usefixtures("forked_program")
+def test_two_ranks_are_refused(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(TrainingRefusedError, match="6 is not a multiple of 2 processes times"):
         run_training(make_job(execution__micro_batch_sequences=2), Resources(threads=1, processes=2), spread=True)
 
