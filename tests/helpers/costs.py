@@ -47,7 +47,7 @@ class Costs:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        seconds, programs = node.workeroutput["costs"]
+        seconds, programs = getattr(node, "workeroutput", {}).get("costs", ({}, []))  # none of one that crashed
         self.seconds.update(seconds)
         self.programs.update(programs)
 
