@@ -135,7 +135,9 @@ def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_job: Callable[..., TrainJob]) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
+    make_job: Callable[..., TrainJob],
+) -> None:
     job = make_job(total_steps=300, **LONG)
     killed: list[int] = []
 
@@ -291,8 +293,8 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     assert (result.steps, result.resumed) == (60, 1)
 
 
-@pytest.mark.slow
-def test_two_ranks_under_torchrun_are_refused(make_job: Callable[..., TrainJob]) -> None:
+@pytest.mark.usefixtures("forked_program")
+def test_two_ranks_are_refused(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(TrainingRefusedError, match="6 is not a multiple of 2 processes times"):
         run_training(make_job(execution__micro_batch_sequences=2), Resources(threads=1, processes=2), spread=True)
 
