@@ -167,7 +167,9 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
     probes, untimed = {}, _busy()
     for name, (settings, processes) in wanted.items():
         try:
-            found = probe_run(settings, inputs, setting_of(params.training, settings, processes))
+            setting = setting_of(params.training, settings, processes)
+            per_step = _gathers_per_step(settings, inputs.shape, setting, None)
+            found = probe_run(settings, inputs, replace(setting, gather_per_step=per_step))
             probes[name] = found
             if found.speed is None:
                 untimed.append(

@@ -74,7 +74,10 @@ def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
     threads = threads_per_process(params.resources, setting.processes)
     micro = None if setting.batch_sequences == setting.processes * setting.micro_batch_sequences else True
     execution = params.execution.model_copy(
-        update={"micro_batch_sequences": setting.micro_batch_sequences if micro else None}
+        update={
+            "micro_batch_sequences": setting.micro_batch_sequences if micro else None,
+            "gather": "step" if setting.gather_per_step else "layer",  # auto may decide otherwise for fewer layers
+        }
     )
     with tempfile.TemporaryDirectory() as folder:
         probe = Probe(
