@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from velocitune_core.mixture_law.budget import at_full_budget, effect_size
     from velocitune_core.mixture_law.evidence import Parameter, SetEvidence
     from velocitune_core.mixture_law.law import MixtureLaw, fit_mixture_law
     from velocitune_core.mixture_law.table import MixtureLawError, RunTable, enough_runs
@@ -16,6 +17,8 @@ __all__ = [
     "Parameter",
     "RunTable",
     "SetEvidence",
+    "at_full_budget",
+    "effect_size",
     "enough_runs",
     "fit_mixture_law",
 ]
@@ -25,6 +28,8 @@ _MODULES = {
     "Parameter": "evidence",
     "RunTable": "table",
     "SetEvidence": "evidence",
+    "at_full_budget": "budget",
+    "effect_size": "budget",
     "enough_runs": "table",
     "fit_mixture_law": "law",
 }
