@@ -11,10 +11,12 @@ from drawn_swarm import DrawnSwarm, draw_swarm
 from scipy.optimize import approx_fprime
 
 from velocitune_core.mixture_law import MixtureLaw, MixtureLawError, fit_mixture_law
+from velocitune_core.mixture_law.cross_validation import training_counts
 from velocitune_core.mixture_law.evidence import rank_correlation
 from velocitune_core.mixture_law.fit_batch import Problem, minimise
 from velocitune_core.mixture_law.fit_sets import FORMS
 from velocitune_core.mixture_law.law import LawName
+from velocitune_core.mixture_law.table import read_runs
 
 LAWS = tuple(FORMS)
 
@@ -199,14 +201,16 @@ def test_mixtures_beyond_the_runs_are_extrapolated() -> None:
     assert not law.extrapolates(law.runs.weights).any()
 
 
-def test_a_repeated_mixture_does_not_predict_itself() -> None:
-    """Two seeds of one mixture are left out together: the error is that of other mixtures, not of the noise."""
-    swarm = draw_swarm(16, runs=12, noise=0.0)
-    twice = np.concatenate([swarm.weights, swarm.weights])
-    losses = np.concatenate([swarm.losses, swarm.losses + 1e-6])
-    law = fit_mixture_law(dict(zip(swarm.domains, twice.T, strict=True)), dict(zip("abc", losses.T, strict=True)))
-    once = fit_mixture_law(swarm.columns[0], dict(zip("abc", swarm.losses.T, strict=True)))
-    assert law.evidence["a"].error > once.evidence["a"].error / 2
+@pytest.mark.parametrize("mixtures", [12, 40])  # left out one by one, and in ten folds
+def test_a_repeated_mixture_does_not_predict_itself(mixtures: int) -> None:
+    swarm = draw_swarm(16, runs=mixtures)
+    weights = {name: np.repeat(values, 2) for name, values in swarm.columns[0].items()}
+    losses = {name: np.repeat(values, 2) + [0.0, 1e-6] * mixtures for name, values in swarm.columns[1].items()}
+    table = read_runs(weights, losses)
+    counts = training_counts(table)
+    assert len(counts) == {12: 12, 40: 10}[mixtures]
+    assert (counts[:, ::2] == counts[:, 1::2]).all()  # two seeds of a mixture are on one side
+    assert (counts == 0).sum(axis=0).tolist() == [1] * 2 * mixtures  # every run is left out once
 
 
 @pytest.mark.slow
