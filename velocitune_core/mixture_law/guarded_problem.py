@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.share_bounds import ShareBounds, by_name, share_bounds
-from velocitune_core.mixture_law.support import Support
+from velocitune_core.mixture_law.support import Support, Table, support_of
 
 Array = NDArray[np.float64]
 Kind = Literal["set", "average", "forgetting"]
@@ -147,6 +147,13 @@ class Problem:
     law: Losses
     terms: Terms
     support: Support
+
+    @classmethod
+    def of(cls, law: Law, objective: Objective, support: Support | Table | None) -> Problem:
+        """Return the problem of a fitted law; the support reaches as far as w₀. Raises ObjectiveError."""
+        terms = Terms.of(objective, law.domains, law.sets)
+        region = support_of(support, law.domains, law.runs.weights)
+        return cls(law, terms, region if terms.static is None else region.reaching(terms.static))
 
     @cached_property
     def low(self) -> Array:

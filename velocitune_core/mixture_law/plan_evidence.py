@@ -155,8 +155,9 @@ def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
     ]
     if max(solution.support_price, at_low.max(initial=0.0), at_high.max(initial=0.0)) <= NEGLIGIBLE_PRICE:
         return []
-    distance = float(np.sqrt(problem.support.excess(solution.weights) + 1))
-    return [Limit("runs", "", 1.0, distance, True, 2 * solution.support_price)]
+    support = problem.support
+    distance = float(np.sqrt(support.excess(solution.weights) + support.reach**2))
+    return [Limit("runs", "", support.reach, distance, True, 2 * support.reach * solution.support_price)]
 
 
 def _most(problem: Problem, found: Found, cheap: dict[str, MixturePrediction], level: float, *, guarded: bool) -> Gain:
