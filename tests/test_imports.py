@@ -28,6 +28,7 @@ CORE = {
     "velocity": "",
     "mixture": "",
     "scaling_law": "",
+    "mixture_law": "mixture",
     "contracts": "config files",
     "strategies": "velocity",
     "targets": "config contracts scaling_law",
@@ -56,7 +57,7 @@ TASKS = {
     "cleanup": "planning runs stages transfer workspace",
 }
 TEMPORARY: set[tuple[str, str]] = set()
-METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
+METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "mixture_law", "config", "contracts", "files")
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched
 
 FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml

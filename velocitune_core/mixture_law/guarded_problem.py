@@ -43,6 +43,11 @@ class Law(Losses, Protocol):
     """A fitted law, as optimisation uses it; `MixtureLaw` is one."""
 
     @property
+    def name(self) -> str:
+        """Which law it is."""
+        ...
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Names of the K domains."""
         ...
@@ -69,6 +74,10 @@ class Law(Losses, Protocol):
 
     def resampled(self, index: int) -> Losses:
         """Return the law of one resample."""
+        ...
+
+    def interval(self, weights: object, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
+        """Return by set the interval of a new run's losses, for weights by domain."""
         ...
 
     def resampled_losses(self, weights: Array) -> Array:

@@ -53,9 +53,8 @@ def optimise_mixture(
             f"bootstrap is {count}, but the law has {law.resamples} resamples; fit it with bootstrap={count}"
         )
     laws = tuple(law.resampled(index) for index in range(count))
-    return assemble(
-        problem, find(problem, laws, convex=law.convex), objective, temperatures=tuple(temperatures), level=level
-    )
+    found = find(problem, laws, convex=law.convex)
+    return assemble(law, problem, found, objective, temperatures=tuple(temperatures), level=level)
 
 
 @dataclass(frozen=True)

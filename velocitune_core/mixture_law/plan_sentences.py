@@ -48,8 +48,8 @@ def _limit(limit: Limit, plan: MixturePlan) -> str:
     if limit.kind in FIELDS:
         kept = "" if limit.kept_in is None else f"; it is kept in {limit.kept_in:.0%} of the resamples"
         return (
-            f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 more would gain about "
-            f"{0.01 * limit.price:.4f} of '{plan.average}'{kept}."
+            f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 more would gain "
+            f"about {0.01 * limit.price:.4f} of '{plan.average}'{kept}."
         )
     if limit.kind == "runs":
         return (

@@ -48,6 +48,11 @@ class KnownLaw:
     def resampled_losses(self, weights: Array) -> Array:
         return np.array([law.losses(weights) for law in self.others])
 
+    def interval(self, weights: dict[str, float], level: float = 0.95) -> dict[str, tuple[float, float]]:
+        drawn = self.resampled_losses(np.array([weights[name] for name in self.domains]))
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return {name: (float(low[index]), float(high[index])) for index, name in enumerate(self.sets)}
+
     def reordered(self, order: Array) -> KnownLaw:
         """The same law with its domains in another order; the sets stay."""
         names = tuple(self.domains[index] for index in order)
