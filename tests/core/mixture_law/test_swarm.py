@@ -37,14 +37,24 @@ def test_a_swarm_by_keys_of_names(shares: list[float], runs: int, seed: int, min
 
 
 def test_the_design_lies_around_the_square_root_of_the_initial_weights() -> None:
-    weights = weights_by_name(design_swarm(INITIAL, runs=4000, min_share=0.0), list(INITIAL))
+    weights = weights_by_name(design_swarm(INITIAL, runs=400, min_share=0.0), list(INITIAL))
     centre = np.sqrt(list(INITIAL.values()))
-    assert weights.mean(axis=0) == pytest.approx(centre / centre.sum(), abs=0.01)
+    assert weights.mean(axis=0) == pytest.approx(centre / centre.sum(), abs=0.03)
+
+
+def test_no_two_runs_are_nearly_the_same() -> None:
+    """Of independent draws the nearest two of 12 runs are as near as 0.045 on average."""
+    nearest = []
+    for seed in range(10):
+        roots = np.sqrt(weights_by_name(design_swarm(INITIAL, runs=12, seed=seed), list(INITIAL)))
+        gaps = np.linalg.norm(roots[:, None] - roots, axis=-1)
+        nearest.append(gaps[np.triu_indices(12, 1)].min())
+    assert np.mean(nearest) > 0.1
 
 
 def test_a_swarm_is_the_same_on_every_machine() -> None:
     first = design_swarm(INITIAL, runs=1, seed=3)[0]
-    assert first == pytest.approx({"code": 0.456910, "law": 0.358689, "web": 0.184400}, abs=1e-6)
+    assert first == pytest.approx({"code": 0.143747, "law": 0.303788, "web": 0.552465}, abs=1e-9)
 
 
 def test_runs_made_without_a_domain_stay_usable() -> None:
