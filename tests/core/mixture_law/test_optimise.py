@@ -179,6 +179,10 @@ def test_resamples_give_a_set_of_optima_and_weights_that_are_good_in_all() -> No
     assert plan.regret is not None and plan.regret.value == pytest.approx(mean_regret(plan.weights))
     others = [*plan.optima, plan.mixtures["optimum"].weights, dict(zip(law.domains, optima.mean(axis=0), strict=True))]
     assert all(mean_regret(plan.weights) <= mean_regret(other) + 1e-7 for other in others)
+    guarded = optimum(law, Objective(initial_weights=initial, worse_than_static=0.05))
+    assert guarded.mixtures[
+        "recommended"
+    ].keeps_guards  # under the law itself, not only under the mean of its resamples
     gain = plan.most.gain
     assert gain.low is not None and gain.high is not None and gain.low <= gain.high
     with pytest.raises(ObjectiveError, match="bootstrap is 13, but the law has 12 resamples"):
