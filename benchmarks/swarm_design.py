@@ -18,7 +18,15 @@ from rich.table import Table
 from scipy.special import gammaincinv
 
 from velocitune_core.mixture.permutation import key
-from velocitune_core.mixture_law import Objective, design_swarm, fit_mixture_law, optimise_mixture, swarm_design
+from velocitune_core.mixture_law import (
+    Objective,
+    design_swarm,
+    fit_mixture_law,
+    next_round,
+    optimise_mixture,
+    swarm_design,
+)
+from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.objective import ObjectiveError
 from velocitune_core.mixture_law.support import weights_by_name
 
@@ -50,6 +58,7 @@ def low_discrepancy(concentration: float) -> Design:
     return design
 
 
+COMMITTED = swarm_design.CONCENTRATION, swarm_design.CANDIDATES
 DESIGNS: dict[str, Design] = {
     **{f"Dirichlet, α {alpha}": dirichlet(alpha, 1) for alpha in (1.0, 1.5, 2.5, 4.0)},
     **{f"low discrepancy, α {alpha}": low_discrepancy(alpha) for alpha in (1.5, 2.5)},
@@ -57,8 +66,43 @@ DESIGNS: dict[str, Design] = {
 }
 
 
+def rounds(truth: MixtureLaw, static: Array, objective: Objective, seeds: int) -> Table:
+    """Return what six further runs after ten bring: of the same design, or chosen by `next_round`."""
+    initial = dict(zip(truth.domains, static, strict=True))
+    results: dict[str, list[tuple[float, float, float]]] = {}
+    for seed in range(seeds):
+        random = np.random.default_rng(seed)
+        whole = np.vstack([static, weights_by_name(design_swarm(initial, runs=16, seed=seed), truth.domains)])
+        losses = truth.losses(whole) + random.normal(size=whole.shape) * truth.noise
+        law = fitted(truth, whole[:11], losses[:11], bootstrap=40)
+        plan = optimise_mixture(law, objective)
+        further = next_round(law, plan, objective, runs=6, tolerance=0.0).weights
+        more = weights_by_name(further, truth.domains)
+        measured = truth.losses(more) + random.normal(size=more.shape) * truth.noise
+        chosen = fitted(truth, np.vstack([whole[:11], more]), np.vstack([losses[:11], measured]), bootstrap=40)
+        plans = {
+            "10 runs": plan,
+            "16 of the design": optimise_mixture(fitted(truth, whole, losses, bootstrap=40), objective),
+            "10, and 6 by next_round": optimise_mixture(chosen, objective),
+        }
+        for name, each in plans.items():
+            gap = truth.losses(np.array(list(each.weights.values()))) - truth.losses(static)
+            results.setdefault(name, []).append((float(gap.mean()), float(gap @ static), each.regret.high))
+    table = Table("runs, and w₀", "macro", "worst", "by size", "regret, 97.5 %", title="rounds")
+    for name, found in results.items():
+        macro, size, regret = np.array(found).T
+        table.add_row(name, *(f"{x:+.4f}" for x in (macro.mean(), macro.max(), size.mean(), regret.mean())))
+    return table
+
+
+def fitted(truth: MixtureLaw, weights: Array, losses: Array, *, bootstrap: int = 0) -> MixtureLaw:
+    """Return the law of some runs."""
+    columns = (dict(zip(truth.domains, table.T, strict=True)) for table in (weights, losses))
+    return fit_mixture_law(*columns, bootstrap=bootstrap)
+
+
 def main() -> None:
-    """Print a table per objective."""
+    """Print a table per objective, of designs and of rounds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seeds", type=int, default=8)
@@ -77,8 +121,7 @@ def main() -> None:
             for name, design in DESIGNS.items():
                 weights = np.vstack([design(initial, runs, seed), static])
                 drawn = truth.losses(weights) + np.random.default_rng([seed, runs]).normal(size=weights.shape) * noise
-                columns = (dict(zip(swarm.domains, table.T, strict=True)) for table in (weights, drawn))
-                law = fit_mixture_law(*columns)
+                law = fitted(truth, weights, drawn)
                 for asked, objective in objectives.items():
                     try:
                         best = np.array(list(optimise_mixture(law, objective).weights.values()))
@@ -92,6 +135,8 @@ def main() -> None:
             macro, size = np.array(found).T
             table.add_row(name, str(runs), *(f"{x:+.4f}" for x in (macro.mean(), macro.max(), size.mean(), size.max())))
         Console(width=110).print(table)
+        swarm_design.CONCENTRATION, swarm_design.CANDIDATES = COMMITTED
+        Console(width=110).print(rounds(truth, static, objectives[asked], arguments.seeds))
 
 
 if __name__ == "__main__":
