@@ -91,7 +91,7 @@ def lightgbm(runs: Runs, rows: Array, weights: Array) -> Array:
     found = []
     for losses in runs.losses[rows].T:
         model = trees.LGBMRegressor(
-            n_estimators=1000, learning_rate=0.01, num_leaves=31, reg_lambda=0.1, verbose=-1, random_state=42
+            n_estimators=1000, learning_rate=0.01, num_leaves=31, reg_lambda=0.1, n_jobs=1, verbose=-1, random_state=42
         )
         found.append(model.fit(runs.weights[rows], losses).predict(weights))
     return np.stack(found, axis=1)

@@ -129,14 +129,14 @@ def main() -> None:
                         best = static
                     gap = truth.losses(best) - truth.losses(static)
                     results.setdefault((asked, name, runs), []).append((float(gap.mean()), float(gap @ static)))
-    for asked in objectives:
+    for asked, objective in objectives.items():
         table = Table("design", "runs", "macro", "worst", "by size", "worst", title=asked)
         for (_, name, runs), found in ((k, v) for k, v in results.items() if k[0] == asked):
             macro, size = np.array(found).T
             table.add_row(name, str(runs), *(f"{x:+.4f}" for x in (macro.mean(), macro.max(), size.mean(), size.max())))
         Console(width=110).print(table)
         swarm_design.CONCENTRATION, swarm_design.CANDIDATES = COMMITTED
-        Console(width=110).print(rounds(truth, static, objectives[asked], arguments.seeds))
+        Console(width=110).print(rounds(truth, static, objective, arguments.seeds))
 
 
 if __name__ == "__main__":
