@@ -28,7 +28,7 @@ CORE = {
     "velocity": "",
     "mixture": "",
     "scaling_law": "",
-    "mixture_law": "",
+    "mixture_law": "mixture",
     "contracts": "config files",
     "strategies": "velocity",
     "targets": "config contracts scaling_law",
