@@ -17,7 +17,7 @@ from velocitune_core.mixture_law.trade_off_curve import FORGETTING, SETS, TradeO
 Array = NDArray[np.float64]
 DIGITS = 11  # significant; the page's losses are exact to 1e-6 and better
 MOST_PARAMETERS = 220_000  # of law and resamples together: about 3 MB
-TRADE_OFF_POINTS = 21
+TRADE_OFF_POINTS = 31
 
 
 def carried_law(law: MixtureLaw) -> MixtureLaw:
@@ -168,7 +168,7 @@ class _Guards:
 
 
 def _rates(law: MixtureLaw) -> dict[str, Any]:
-    """Return which domain teaches which set, (I, K): exchange rates, or how far a domain lowers a log-linear exponent."""
+    """Return which domain teaches which set, (I, K): exchange rates, or what lowers a log-linear exponent."""
     if law.name == "loglinear":
         slopes = law.theta[:, 1:]
         return {"values": numbers(slopes.max(axis=1, keepdims=True) - slopes), "known": None}
@@ -179,7 +179,7 @@ def _rates(law: MixtureLaw) -> dict[str, Any]:
 def default_trade_off(
     law: MixtureLaw, objective: Objective, plan: MixturePlan, support: Support | object = None
 ) -> dict[str, list[TradeOffPoint]]:
-    """Return one curve, by the name of its guard: of an average that the objective guards, or by size, or of all sets."""
+    """Return one curve, by the name of its guard: an average that the objective guards, by size, or all sets."""
     if objective.initial_weights is None:
         return {}
     guards = [*objective.averages_worse_than_static, *objective.average_names()[1:], SETS]
@@ -203,6 +203,7 @@ def _curve(guard: str, points: Sequence[TradeOffPoint], plan: MixturePlan) -> di
             {
                 "x": point.limit if by_sets else point.differences[guard],
                 "y": point.differences[plan.average],
+                "limit": point.limit,
                 "weights": list(point.weights.values()),
             }
             for point in points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -82,7 +83,7 @@ def plan_page(
         curves=data["curves"],
         rates=RATES[law.name],
         moved=law.scale != 1 or bool(law.shift.any()),
-        data=data,
+        data=_script_json(data),
         style=_template("plan.css"),
         scripts=[_template(name) for name in SCRIPTS],
     )
@@ -95,10 +96,14 @@ def _weight_rows(plan: MixturePlan) -> list[dict[str, str]]:
             "domain": name,
             "baseline": percent(baseline[name]),
             "weight": percent(weight),
-            "range": "–" if spread.low is None or spread.high is None else f"{spread.low:.1%} to {spread.high:.1%}",
+            "range": _range(plan.spread[name]),
         }
-        for (name, weight), spread in zip(plan.weights.items(), plan.spread.values(), strict=True)
+        for name, weight in plan.weights.items()
     ]
+
+
+def _range(each: Interval) -> str:
+    return "–" if each.low is None or each.high is None else f"{100 * each.low:.1f} to {100 * each.high:.1f} %"
 
 
 def _mixture_row(name: str, each: MixturePrediction, averages: Sequence[str]) -> dict[str, Any]:
@@ -115,6 +120,12 @@ def _mixture_row(name: str, each: MixturePrediction, averages: Sequence[str]) ->
 def _cells(each: Interval) -> dict[str, str]:
     ends = "" if each.low is None or each.high is None else f"[{signed(each.low, 3)}, {signed(each.high, 3)}]"
     return {"value": signed(each.value, 3), "range": ends}
+
+
+def _script_json(data: dict[str, Any]) -> Markup:
+    """Return JSON that no name in it can end: jinja's `tojson` would sort the keys."""
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _template(name: str) -> Markup:

@@ -67,13 +67,17 @@ function copy(pre, button) {
 
 // ------------------------------------------------------------------ controls
 
+const LOCK = `<svg viewBox="0 0 16 16" width="16" height="16"><path class="shackle" d="M5 7V5a3 3 0 0 1 6 0v2"/><rect x="3" y="7" width="10" height="7" rx="1.5"/></svg>`;
+
 function buildControls() {
   at("presets").innerHTML = PLAN.mixtures.map((m) => `<button type="button" data-preset="${escaped(m.name)}">${escaped(m.name)}</button>`).join("");
   at("resample-row").hidden = !PLAN.optima.length;
   at("resample").max = PLAN.optima.length;
+  at("along").innerHTML = PLAN.curves.map((curve, c) => `<p class="row"><label for="along${c}">best for a limit of ${escaped(curve.title)}</label>
+    <input type="range" id="along${c}" data-curve="${c}" min="0" max="${curve.points.length - 1}" step="1"> <span id="along-name${c}"></span></p>`).join("");
   at("sliders").innerHTML = DOMAINS.map((name, k) => `
     <div class="slider"><label for="s${k}" title="${escaped(name)}">${escaped(name)}</label>
-    <label class="lock" title="lock: keep this weight when others move"><input type="checkbox" data-lock="${k}" aria-label="lock ${escaped(name)}"><span></span></label>
+    <label class="lock" title="lock: keep this weight when others move"><input type="checkbox" data-lock="${k}" aria-label="lock ${escaped(name)}">${LOCK}</label>
     <input type="range" id="s${k}" data-weight="${k}" min="0" max="${MOST_WEIGHT}" step="0.001">
     <input type="number" data-share="${k}" min="0" max="100" step="0.1" inputmode="decimal" aria-label="${escaped(name)} in percent"><span>%</span>
     <small id="under${k}"></small></div>`).join("");
@@ -89,13 +93,25 @@ function buildControls() {
 }
 
 function changed({ target }) {
-  const { weight, share, lock, guard } = target.dataset;
-  if (target.id === "resample") return show(PLAN.optima[target.value - 1], `optimum of resample ${target.value}`);
+  const { weight, share, lock, guard, curve } = target.dataset;
+  if (target.id === "resample") return show(PLAN.optima[target.value - 1]);
+  if (curve) return showAlong(PLAN.curves[curve], target.value);
   if (lock) state.locked[lock] = target.checked;
   if (guard) state.limits[guard] = target.value === "" ? null : Number(target.value);
   if (weight) state.weights = moved(state.weights, state.locked, Number(weight), Number(target.value));
   if (share) state.weights = moved(state.weights, state.locked, Number(share), Number(target.value) / 100);
   update(share);
+}
+
+// The best mixture at one limit of a guard, as it was optimised; the guard's field takes that limit.
+function showAlong(curve, point) {
+  const of = (guard) => guard.kind === curve.kind && (curve.guard === null ? guard.parts.length > 1 : guard.parts[0].about === curve.guard);
+  const g = PLAN.guards.findIndex(of), limit = Number(curve.points[point].limit.toFixed(6));
+  if (g >= 0) {
+    state.limits[g] = limit;
+    document.querySelector(`[data-guard="${g}"]`).value = limit;
+  }
+  show(curve.points[point].weights);
 }
 
 function show(weights) {
@@ -127,8 +143,17 @@ function showSliders(now, edited) {
   });
   document.querySelectorAll("[data-preset]").forEach((button) =>
     button.setAttribute("aria-pressed", same(mixture[button.dataset.preset], state.weights)));
+  showWhere();
+}
+
+function showWhere() {
   const which = PLAN.optima.findIndex((weights) => same(weights, state.weights));
   at("resample-name").textContent = which < 0 ? `of ${PLAN.optima.length}` : `${which + 1} of ${PLAN.optima.length}`;
+  PLAN.curves.forEach((curve, c) => {
+    const point = curve.points.findIndex((each) => same(each.weights, state.weights));
+    at(`along-name${c}`).textContent = point < 0 ? "" : signed(curve.points[point].limit, 4);
+    if (point >= 0) at(`along${c}`).value = point;
+  });
 }
 
 const same = (a, b) => a.every((w, k) => Math.abs(w - b[k]) < 5e-6);

@@ -64,14 +64,17 @@ function tradeOffPicture(width, curve, average, mixtures, now) {
   const zero = (inside(sx(0), [left, right]) ? line(sx(0), top, sx(0), bottom, "zero") : "") +
     (inside(sy(0), [top, bottom]) ? line(left, sy(0), right, sy(0), "zero") : "");
   const path = `<polyline class="frontier" points="${curve.points.map((p) => `${sx(p.x)},${sy(p.y)}`).join(" ")}"/>`;
-  const placed = [];
-  const named = mixtures.map((p) => {
-    const x = sx(p.x), y = sy(p.y), long = 6.6 * p.name.length, flip = x + 9 + long > right, from = flip ? x - 9 - long : x + 9;
-    const free = (at) => placed.every((o) => Math.abs(o.y - at) >= 14 || o.from > from + long || o.from + o.long < from);
-    const at = [4, 18, -10, 32, -24, 46].map((off) => y + off).find((a) => free(a) && a > top && a < bottom) ?? y + 4;
-    placed.push({ from, long, y: at });
+  const dots = [...mixtures, now].map((p) => ({ x: sx(p.x), y: sy(p.y) })), placed = [];
+  const named = [...mixtures].sort((a) => (a.name === "recommended" ? -1 : 1)).map((p) => {
+    const x = sx(p.x), y = sy(p.y), long = 6.8 * p.name.length;
+    const clear = ({ from, at }) => from > left && from + long < right && at > top && at < bottom &&
+      placed.every((o) => Math.abs(o.at - at) >= 14 || o.from > from + long || o.from + o.long < from) &&
+      dots.every((d) => Math.abs(d.y - at + 4) >= 9 || d.x > from + long + 4 || d.x < from - 5);
+    const places = [4, -10, 18, -24, 32].flatMap((off) => [x + 9, x - 9 - long].map((from) => ({ from, at: y + off })));
+    const { from, at } = places.find(clear) ?? places[0];
+    placed.push({ from, long, at });
     return dotAt(x, y, p.name === "recommended" ? 6 : 4.5, p.name === "recommended" ? "chosen" : "reference", p.name) +
-      label(flip ? x - 9 : x + 9, at, p.name, p.name === "recommended" ? "strong" : "", flip ? "end" : "start");
+      label(from < x ? x - 9 : x + 9, at, p.name, p.name === "recommended" ? "strong" : "", from < x ? "end" : "start");
   });
   return picture(width, box.height, `trade-off against ${curve.title}`, body + zero + path + named.join("") + diamond(sx(now.x), sy(now.y), 7, "this mixture"));
 }
