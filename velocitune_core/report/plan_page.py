@@ -14,7 +14,7 @@ from velocitune_core.mixture_law.mixture_plan import Interval, MixturePrediction
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint
 from velocitune_core.report.html import render_page
 from velocitune_core.report.plan_data import carried_law, page_data
-from velocitune_core.style.text import percent, signed
+from velocitune_core.style.text import listed, percent, signed
 
 SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js")
 RATES = {
@@ -74,6 +74,7 @@ def plan_page(
         title=title,
         plan=plan,
         sentences=explain(plan),
+        doubts=_doubts(law, carried),
         level=f"{100 * plan.level:.4g} %",
         resamples=carried.resamples,
         weights=_weight_rows(plan),
@@ -87,6 +88,23 @@ def plan_page(
         style=_template("plan.css"),
         scripts=[_template(name) for name in SCRIPTS],
     )
+
+
+def _doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
+    """Return sentences on what the law cannot know."""
+    few, unknown = (
+        [name for name in law.sets if flag in law.evidence[name].flags] for flag in ("too_few_runs", "not_identified")
+    )
+    found = []
+    if few:
+        found.append(f"Too few runs: {len(law.runs.runs)} for {len(law.domains)} domains. Differences may be chance.")
+    if unknown:
+        found.append(f"The law predicts no better than the mean of the runs: {listed(unknown)}.")
+    if not law.resamples:
+        found.append("The law has no bootstrap, so nothing here says how sure it is; fit it with bootstrap=200.")
+    elif carried.resamples < law.resamples:
+        found.append(f"This page carries {carried.resamples} of the law's {law.resamples} resamples.")
+    return [*found, *law.runs.notes]
 
 
 def _weight_rows(plan: MixturePlan) -> list[dict[str, str]]:
@@ -103,7 +121,7 @@ def _weight_rows(plan: MixturePlan) -> list[dict[str, str]]:
 
 
 def _range(each: Interval) -> str:
-    return "–" if each.low is None or each.high is None else f"{100 * each.low:.1f} to {100 * each.high:.1f} %"
+    return "–" if each.low is None or each.high is None else f"{100 * each.low:.1f} to {100 * each.high:.1f}"
 
 
 def _mixture_row(name: str, each: MixturePrediction, averages: Sequence[str]) -> dict[str, Any]:
