@@ -81,14 +81,14 @@ function tradeOffPicture(width, curve, average, mixtures, now) {
 
 // A row per domain: range of the runs, optima of the resamples, initial, recommended and present weight.
 function spreadPicture(width, rows, most) {
-  const names = Math.min(Math.max(...rows.map((r) => r.name.length)) * 7 + 12, width * 0.32), step = 30, height = rows.length * step + 26;
+  const names = Math.min(Math.max(...rows.map((r) => r.name.length)) * 7.6 + 18, width * 0.34), step = 30, height = rows.length * step + 26;
   const sx = scaled([0, most], [names, width - 14]), axis = ticks([0, most], width < 500 ? 4 : 8);
   const grid = axis.values.map((v) => line(sx(v), 2, sx(v), height - 22, "grid") + label(sx(v), height - 7, percent(v, 0), "tick", "middle"));
   const drawn = rows.map((row, k) => {
     const y = k * step + step / 2, bar = (from, to, high, kind) =>
       `<rect class="${kind}" x="${sx(from)}" y="${y - high / 2}" width="${Math.max(sx(to) - sx(from), 1)}" height="${high}" rx="2"/>`;
     return [
-      label(names - 10, y + 4, shortened(row.name, Math.floor(names / 7)), "", "end"), bar(row.low, row.high, 16, "covered"),
+      label(names - 10, y + 4, shortened(row.name, Math.floor((names - 12) / 7.4)), "", "end"), bar(row.low, row.high, 16, "covered"),
       row.spread[0] === null ? "" : bar(row.spread[0], row.spread[1], 8, "spread"),
       row.optima.map((w) => dotAt(sx(w), y, 1.6, "optimum")).join(""),
       row.initial === null ? "" : line(sx(row.initial), y - 9, sx(row.initial), y + 9, "initial"),
