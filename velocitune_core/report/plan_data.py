@@ -53,7 +53,7 @@ def page_data(
     region, domains = problem.support, law.domains
     tokens, budget = domain_tokens or objective.domain_tokens, token_budget or objective.token_budget
     repeatable = budget is not None and any(name in tokens for name in domains)
-    curves = default_trade_off(law, objective, plan, support) if trade_offs is None else trade_offs
+    curves = default_trade_offs(law, objective, plan, support) if trade_offs is None else trade_offs
 
     def row(weights: Mapping[str, float]) -> list[float]:
         return numbers(np.array([weights[name] for name in domains]))
@@ -176,36 +176,45 @@ def _rates(law: MixtureLaw) -> dict[str, Any]:
     return {"values": numbers(np.exp(law.theta[:, 3:])), "known": known}
 
 
-def default_trade_off(
+def default_trade_offs(
     law: MixtureLaw, objective: Objective, plan: MixturePlan, support: Support | object = None
 ) -> dict[str, list[TradeOffPoint]]:
-    """Return one curve, by the name of its guard: an average that the objective guards, by size, or all sets."""
+    """Return curves by the name of their guard: of another average, of all sets, and of forgetting if that is guarded.
+
+    A guard with a limit of its own for each set has no curve.
+    """
     if objective.initial_weights is None:
         return {}
-    guards = [*objective.averages_worse_than_static, *objective.average_names()[1:], SETS]
-    other = next((name for name in guards if name != plan.average), SETS)
-    other = other if other in objective.averages_worse_than_static or other in {BY_SIZE, SETS} else SETS
-    free = plan.mixtures["without guards"]
-    end = max(each.value for each in free.set_differences.values()) if other == SETS else free.differences[other].value
-    limits = np.linspace(end - 2 * max(abs(end), 0.02), end + 0.002, TRADE_OFF_POINTS)
-    return {other: trade_off(law, objective, other, [float(each) for each in limits], support=support)}
+    seen = [plan.mixtures[name] for name in ("without guards", "recommended", plan.baseline)]
+    reached: dict[str, list[float]] = {}
+    for name in [*objective.averages_worse_than_static, BY_SIZE, *objective.averages]:
+        if name != plan.average and not reached:
+            reached[name] = [each.differences[name].value for each in seen]
+    if not isinstance(objective.worse_than_static, Mapping):
+        reached[SETS] = [max(one.value for one in each.set_differences.values()) for each in seen]
+    if objective.forgetting is not None and not isinstance(objective.forgetting, Mapping):
+        initial = objective.initial_losses
+        reached[FORGETTING] = [
+            max(each.losses[name].value - initial[name] for name in objective.retained) for each in seen
+        ]
+    curves = {}
+    for guard, values in reached.items():
+        low, high = min(values), max(values)
+        limits = np.linspace(low - max((high - low) / 2, 0.02), high + 0.002, TRADE_OFF_POINTS)
+        curves[guard] = trade_off(law, objective, guard, [float(each) for each in limits], support=support)
+    return curves
 
 
 def _curve(guard: str, points: Sequence[TradeOffPoint], plan: MixturePlan) -> dict[str, Any]:
     """Return a trade-off curve: the limit of the guard against the difference of the average to static."""
-    by_sets = guard in {SETS, FORGETTING}
-    title = "the set that is worst off" if guard == SETS else "forgetting" if guard == FORGETTING else guard
+    titles = {SETS: "the set that is worst off", FORGETTING: "forgetting"}
+    kinds = {SETS: "set", FORGETTING: "forgetting"}
     return {
-        "guard": None if by_sets else guard,
-        "kind": guard if by_sets else "average",
-        "title": title,
+        "kind": kinds.get(guard, "average"),
+        "guard": guard,
+        "title": titles.get(guard, guard),
         "points": [
-            {
-                "x": point.limit if by_sets else point.differences[guard],
-                "y": point.differences[plan.average],
-                "limit": point.limit,
-                "weights": list(point.weights.values()),
-            }
+            {"limit": point.limit, "y": point.differences[plan.average], "weights": list(point.weights.values())}
             for point in points
         ],
     }

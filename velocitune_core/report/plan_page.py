@@ -52,8 +52,8 @@ def plan_page(
         support: as given to `optimise_mixture`.
         domain_tokens, token_budget: tokens of one epoch by domain, and of the planned run, for the epochs that are
             shown; None: those of the objective, if it has them.
-        trade_offs: curves by the name of their guard, as `trade_off` returns them; None: one is computed, of the
-            guarded average (or by size, or the set that is worst off), in about a second.
+        trade_offs: curves by the name of their guard, as `trade_off` returns them; None: computed for a guarded average
+            (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
         title: heading of the page.
 
     Raises ValueError for a law with a residual process, which a page cannot carry.

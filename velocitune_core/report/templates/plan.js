@@ -9,8 +9,14 @@ const table = (id, rows) => (at(id).querySelector("tbody").innerHTML = rows.join
 const range = (each, show) => (each.low === null ? "" : ` <span class="interval">[${show(each.low)}, ${show(each.high)}]</span>`);
 const loss = (value) => value.toFixed(3);
 
+// The row of guards that a curve is about; -1 where every set has a limit of its own.
+const guardOf = (curve) => PLAN.guards.findIndex((guard) =>
+  guard.kind === curve.kind && (curve.kind !== "average" || guard.parts[0].about === curve.guard));
+
 const state = { weights: fromAddress() ?? mixture.recommended, locked: DOMAINS.map(() => false), limits: PLAN.guards.map((g) => g.limit) };
 const predictions = new Map(PLAN.mixtures.map((each) => [each.name, predict(PLAN, each.weights)]));
+const curvesReached = PLAN.curves.map((curve) =>
+  curve.points.map((point) => predict(PLAN, point.weights).guards[guardOf(curve)]?.reached));
 const highest = Math.max(...PLAN.support.high, ...PLAN.mixtures.flatMap((each) => each.weights), ...PLAN.optima.flat());
 const MOST_WEIGHT = Math.min(1, Math.ceil(highest * 12) / 10);
 
@@ -105,8 +111,7 @@ function changed({ target }) {
 
 // The best mixture at one limit of a guard, as it was optimised; the guard's field takes that limit.
 function showAlong(curve, point) {
-  const of = (guard) => guard.kind === curve.kind && (curve.guard === null ? guard.parts.length > 1 : guard.parts[0].about === curve.guard);
-  const g = PLAN.guards.findIndex(of), limit = Number(curve.points[point].limit.toFixed(6));
+  const g = guardOf(curve), limit = Number(curve.points[point].limit.toFixed(6));
   if (g >= 0) {
     state.limits[g] = limit;
     document.querySelector(`[data-guard="${g}"]`).value = limit;
@@ -184,9 +189,9 @@ function showGuards(now) {
     const whose = guard.parts.length > 1 ? ` <span class="interval">${escaped(found.about)}</span>` : "";
     const tight = Math.abs(found.room) < { nats: 5e-4, share: 1e-3, epochs: 0.01 }[guard.unit];
     const room = found.room === null ? "" : !found.kept ? "broken" : tight ? "binds" : "kept";
-    const often = found.keptIn === null ? "" : `, in ${percent(found.keptIn, 0)} of resamples`;
+    const often = found.keptIn === null ? "" : `<span class="interval">, kept in ${percent(found.keptIn, 0)} of the resamples</span>`;
     const unit = { nats: "0.01 nats", share: "1 % of weight", epochs: "0.1 epochs" }[guard.unit];
-    const price = guard.price > 1e-9 && limit === guard.limit ? `<small>at the recommended weights ${unit} more would gain ${((guard.unit === "epochs" ? 0.1 : 0.01) * guard.price).toFixed(4)}</small>` : "";
+    const price = guard.price > 1e-9 && limit === guard.limit ? `<small>at the recommended weights, ${unit} more would gain ${((guard.unit === "epochs" ? 0.1 : 0.01) * guard.price).toFixed(4)}</small>` : "";
     rows[g].className = room === "broken" ? "worse" : "";
     rows[g].cells[2].innerHTML = text + whose;
     rows[g].cells[3].innerHTML = `<b>${room}</b>${often}${price}`;
@@ -210,12 +215,13 @@ function showMoving(now) {
     name, low: PLAN.support.low[k], high: PLAN.support.high[k], spread: PLAN.spread[k], optima: PLAN.optima.map((w) => w[k]),
     initial: PLAN.baseline.weights[k], recommended: mixture.recommended[k], now: state.weights[k],
   })), MOST_WEIGHT);
-  const worst = (found) => Math.max(...found.setDifferences.map((d) => d.value));
   PLAN.curves.forEach((curve, c) => {
-    if (curve.kind === "forgetting") return;
-    const place = (name, found) => ({ name, x: curve.guard === null ? worst(found) : found.differences[curve.guard].value, y: found.differences[PLAN.average].value });
+    const g = guardOf(curve);
+    if (g < 0) return;
+    const place = (name, found) => ({ name, x: found.guards[g].reached, y: found.differences[PLAN.average].value });
     const fixed = [...predictions].filter(([name]) => name !== "optimum").map(([name, found]) => place(name, found));
-    at(`curve${c}`).innerHTML = tradeOffPicture(width(`curve${c}`), curve, PLAN.average, fixed, place("now", now));
+    const along = curve.points.map((point, p) => ({ x: curvesReached[c][p], y: point.y }));
+    at(`curve${c}`).innerHTML = tradeOffPicture(width(`curve${c}`), { ...curve, points: along }, PLAN.average, fixed, place("now", now));
   });
   const near = new Set(nearestRuns(PLAN.runs, state.weights, NEAREST).map(({ run }) => run)), whole = width("predicted");
   const columns = whole < 520 ? 1 : whole < 820 ? 2 : SETS.length === 4 ? 4 : 3, each = Math.floor((whole - 24 * (columns - 1)) / columns);

@@ -59,14 +59,14 @@ function predictedPanel(width, name, note, reached, predicted, nearest) {
 function tradeOffPicture(width, curve, average, mixtures, now) {
   const box = { width, height: Math.max(Math.min(width * 0.62, 400), 270) }, all = [...curve.points, ...mixtures, now];
   const { body, sx, sy, left, right, top, bottom } = axes(box, extent(all.map((p) => p.x), 0.1), extent(all.map((p) => p.y), 0.1),
-    { x: `${shortened(curve.title, 30)}, difference →`, y: `${shortened(average, 24)}, difference (nats)`, counts: [width < 500 ? 4 : 7, 6], sign: true });
+    { x: `${shortened(curve.title, 30)} (nats) →`, y: `${shortened(average, 24)}, difference (nats)`, counts: [width < 500 ? 4 : 7, 6], sign: true });
   const inside = (v, [a, b]) => v > Math.min(a, b) && v < Math.max(a, b);
   const zero = (inside(sx(0), [left, right]) ? line(sx(0), top, sx(0), bottom, "zero") : "") +
     (inside(sy(0), [top, bottom]) ? line(left, sy(0), right, sy(0), "zero") : "");
   const path = `<polyline class="frontier" points="${curve.points.map((p) => `${sx(p.x)},${sy(p.y)}`).join(" ")}"/>`;
   const dots = [...mixtures, now].map((p) => ({ x: sx(p.x), y: sy(p.y) })), placed = [];
   const named = [...mixtures].sort((a) => (a.name === "recommended" ? -1 : 1)).map((p) => {
-    const x = sx(p.x), y = sy(p.y), long = 6.8 * p.name.length;
+    const x = sx(p.x), y = sy(p.y), long = 7.4 * p.name.length;
     const clear = ({ from, at }) => from > left && from + long < right && at > top && at < bottom &&
       placed.every((o) => Math.abs(o.at - at) >= 14 || o.from > from + long || o.from + o.long < from) &&
       dots.every((d) => Math.abs(d.y - at + 4) >= 9 || d.x > from + long + 4 || d.x < from - 5);
