@@ -189,7 +189,7 @@ function showGuards(now) {
     const whose = guard.parts.length > 1 ? ` <span class="interval">${escaped(found.about)}</span>` : "";
     const tight = Math.abs(found.room) < { nats: 5e-4, share: 1e-3, epochs: 0.01 }[guard.unit];
     const room = found.room === null ? "" : !found.kept ? "broken" : tight ? "binds" : "kept";
-    const often = found.keptIn === null ? "" : `<span class="interval">, kept in ${percent(found.keptIn, 0)} of the resamples</span>`;
+    const often = found.keptIn === null ? "" : `<small>kept in ${percent(found.keptIn, 0)} of the resamples</small>`;
     const unit = { nats: "0.01 nats", share: "1 % of weight", epochs: "0.1 epochs" }[guard.unit];
     const price = guard.price > 1e-9 && limit === guard.limit ? `<small>at the recommended weights, ${unit} more would gain ${((guard.unit === "epochs" ? 0.1 : 0.01) * guard.price).toFixed(4)}</small>` : "";
     rows[g].className = room === "broken" ? "worse" : "";
