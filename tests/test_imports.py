@@ -44,7 +44,7 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "report": "comparison contracts scaling_law style",
+    "report": "comparison contracts mixture_law scaling_law style",
     "recipes": "files",
 }
 TASKS = {
@@ -280,7 +280,7 @@ def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str
 
 def test_templates_are_watched_by_the_stage_that_fills_them() -> None:
     templates = {path.relative_to(PROJECT) for path in (PROJECT / "velocitune_core").rglob("*.jinja")}
-    assert len(templates) == 3
+    assert len(templates) == 4
     for name in ("report", "compare"):
         assert [path for path in templates if not watched(name) & {str(each) for each in path.parents}] == []
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from velocitune_core.mixture_law.support import Support
     from velocitune_core.mixture_law.swarm_design import design_swarm
     from velocitune_core.mixture_law.table import MixtureLawError, RunTable, enough_runs
-    from velocitune_core.mixture_law.trade_off import trade_off
+    from velocitune_core.mixture_law.trade_off_curve import trade_off
+    from velocitune_core.mixture_law.what_if import predict_mixture
 
 __all__ = [
     "MixtureLaw",
@@ -37,6 +38,7 @@ __all__ = [
     "fit_mixture_law",
     "next_round",
     "optimise_mixture",
+    "predict_mixture",
     "trade_off",
 ]
 _MODULES = {
@@ -57,7 +59,8 @@ _MODULES = {
     "fit_mixture_law": "law",
     "next_round": "rounds",
     "optimise_mixture": "optimise",
-    "trade_off": "trade_off",
+    "predict_mixture": "what_if",
+    "trade_off": "trade_off_curve",
 }
 
 

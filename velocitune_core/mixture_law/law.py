@@ -109,12 +109,16 @@ class MixtureLaw:
         if not self.resamples:
             raise MixtureLawError("interval: the law has no bootstrap; fit it with bootstrap=200")
         drawn = self.resampled_losses(read_weights(self.domains, weights))
-        random = np.random.default_rng(seed)
-        scale = self.noise * np.sqrt(self.spare / random.chisquare(self.spare, (self.resamples, len(self.sets))))
-        shape = (self.resamples, *[1] * (drawn.ndim - 2), len(self.sets))
-        drawn = drawn + scale.reshape(shape) * random.standard_normal(drawn.shape)
+        drawn = drawn + self.run_noise(drawn.shape, seed=seed)
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return {name: (low[..., each], high[..., each]) for each, name in enumerate(self.sets)}
+
+    def run_noise(self, shape: tuple[int, ...], *, seed: int = 0) -> Array:
+        """Return draws (B, ..., I) of what a new run adds to each resample's losses, nats per token."""
+        random = np.random.default_rng(seed)
+        scale = self.noise * np.sqrt(self.spare / random.chisquare(self.spare, (self.resamples, len(self.sets))))
+        spread = scale.reshape(self.resamples, *[1] * (len(shape) - 2), len(self.sets))
+        return spread * random.standard_normal(shape)
 
     def extrapolates(self, weights: ArrayLike) -> np.ndarray:
         """Return (...) whether weights (..., K) lie outside what the runs cover.

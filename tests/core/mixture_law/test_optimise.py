@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -11,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from known_law import KnownLaw, known_law, resampled_law
 
+from velocitune_core import mixture_law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.mixture_law.support import Support
-from velocitune_core.mixture_law.trade_off import trade_off
+from velocitune_core.mixture_law.trade_off_curve import trade_off
 
 ANYWHERE = replace(Support.everywhere(2), low=np.full(2, 0.01))
 # 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
@@ -251,3 +253,9 @@ def test_the_trade_off_curve_falls_and_its_slope_is_the_price() -> None:
     assert (np.diff(averages) < 0).all() and averages[-1] == pytest.approx(4.5)
     assert [point.price for point in points[2:]] == pytest.approx([7 / 18, 0.0], rel=1e-4)
     assert points[2].differences["macro"] == pytest.approx((4 / 0.6 + 2.5) / 2 - 5)
+
+
+def test_public_names_are_no_modules() -> None:
+    """A module named like a function of the wing would take its place once it is imported."""
+    for name in mixture_law.__all__:
+        assert not importlib.util.find_spec(f"velocitune_core.mixture_law.{name}"), name

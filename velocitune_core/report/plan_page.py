@@ -1,0 +1,151 @@
+"""The page of a plan: its answer, its evidence, and the law itself, so that one can ask it for other mixtures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from markupsafe import Markup
+
+from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, explain
+from velocitune_core.mixture_law.mixture_plan import Interval, MixturePrediction
+from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint
+from velocitune_core.report.html import render_page
+from velocitune_core.report.plan_data import carried_law, page_data
+from velocitune_core.style.text import listed, percent, signed
+
+SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js")
+RATES = {
+    "loglinear": "How far a domain lowers the exponent of a set's loss, against the worst domain for that set; 1 is "
+    "the best teacher of the row. Compare along a row only.",
+    "transfer": "Exchange rates a_ij: what tokens of a domain (column) are worth to a set (row); 1 is the best teacher "
+    "of the row. Compare along a row only: rows have different units. Hatched and in parentheses: the runs do not "
+    "determine the rate, so it comes from the prior.",
+    "bimix": "This law lets one domain teach each set. Hatched and in parentheses: the runs do not determine the rate.",
+}
+
+
+def plan_page(
+    law: MixtureLaw,
+    objective: Objective,
+    plan: MixturePlan,
+    *,
+    support: Support | Any = None,
+    domain_tokens: Mapping[str, float] | None = None,
+    token_budget: float | None = None,
+    trade_offs: Mapping[str, Sequence[TradeOffPoint]] | None = None,
+    title: str = "Which mixture to train on",
+) -> str:
+    """Return the page of a plan as HTML: one file, without network or server, that computes with the law in it.
+
+        plan = optimise_mixture(law, objective)
+        atomic_write_text(folder / "plan.html", plan_page(law, objective, plan))
+
+    Its numbers are those of `predict_mixture(carried_law(law), objective, weights)`, to 1e-6. Intervals of a run's loss
+    are those of `MixtureLaw.interval`: percentiles over the resamples, each with its own fixed draw of the noise.
+    A law at the full budget (`at_full_budget`) is carried as such.
+
+    Args:
+        law, objective, plan: what `optimise_mixture` was given and what it returned.
+        support: as given to `optimise_mixture`.
+        domain_tokens, token_budget: tokens of one epoch by domain, and of the planned run, for the epochs that are
+            shown; None: those of the objective, if it has them.
+        trade_offs: curves by the name of their guard, as `trade_off` returns them; None: computed for a guarded average
+            (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
+        title: heading of the page.
+
+    Raises ValueError for a law with a residual process, which a page cannot carry.
+    """
+    carried = carried_law(law)
+    data = page_data(
+        carried,
+        objective,
+        plan,
+        support=support,
+        domain_tokens=domain_tokens,
+        token_budget=token_budget,
+        trade_offs=trade_offs,
+    )
+    return render_page(
+        "plan.html.jinja",
+        [],
+        title=title,
+        plan=plan,
+        sentences=explain(plan),
+        doubts=_doubts(law, carried),
+        level=f"{100 * plan.level:.4g} %",
+        resamples=carried.resamples,
+        weights=_weight_rows(plan),
+        averages=objective.average_names(),
+        mixtures=[_mixture_row(name, each, objective.average_names()) for name, each in plan.mixtures.items()],
+        sets=law.sets,
+        curves=data["curves"],
+        rates=RATES[law.name],
+        moved=law.scale != 1 or bool(law.shift.any()),
+        data=_script_json(data),
+        style=_template("plan.css"),
+        scripts=[_template(name) for name in SCRIPTS],
+    )
+
+
+def _doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
+    """Return sentences on what the law cannot know."""
+    few, unknown = (
+        [name for name in law.sets if flag in law.evidence[name].flags] for flag in ("too_few_runs", "not_identified")
+    )
+    found = []
+    if few:
+        found.append(f"Too few runs: {len(law.runs.runs)} for {len(law.domains)} domains. Differences may be chance.")
+    if unknown:
+        found.append(f"The law predicts no better than the mean of the runs: {listed(unknown)}.")
+    if not law.resamples:
+        found.append("The law has no bootstrap, so nothing here says how sure it is; fit it with bootstrap=200.")
+    elif carried.resamples < law.resamples:
+        found.append(f"This page carries {carried.resamples} of the law's {law.resamples} resamples.")
+    return [*found, *law.runs.notes]
+
+
+def _weight_rows(plan: MixturePlan) -> list[dict[str, str]]:
+    baseline = plan.mixtures[plan.baseline].weights
+    return [
+        {
+            "domain": name,
+            "baseline": percent(baseline[name]),
+            "weight": percent(weight),
+            "range": _range(plan.spread[name]),
+        }
+        for name, weight in plan.weights.items()
+    ]
+
+
+def _range(each: Interval) -> str:
+    return "–" if each.low is None or each.high is None else f"{100 * each.low:.1f} to {100 * each.high:.1f}"
+
+
+def _mixture_row(name: str, each: MixturePrediction, averages: Sequence[str]) -> dict[str, Any]:
+    worst = max(each.set_differences, key=lambda one: each.set_differences[one].value)
+    return {
+        "name": name,
+        "differences": [_cells(each.differences[average]) for average in averages],
+        "worst": f"{worst} {signed(each.set_differences[worst].value, 3)}",
+        "guards": "kept" if each.keeps_guards else "broken",
+        "covered": "covered" if each.inside else "not covered",
+    }
+
+
+def _cells(each: Interval) -> dict[str, str]:
+    ends = "" if each.low is None or each.high is None else f"[{signed(each.low, 3)}, {signed(each.high, 3)}]"
+    return {"value": signed(each.value, 3), "range": ends}
+
+
+def _script_json(data: dict[str, Any]) -> Markup:
+    """Return JSON that no name in it can end: jinja's `tojson` would sort the keys."""
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _template(name: str) -> Markup:
+    """Return a style or a script of the page; they are ours and contain no tag that could end them."""
+    return Markup(resources.files("velocitune_core.report").joinpath("templates", name).read_text(encoding="utf-8"))

@@ -1,0 +1,122 @@
+// Pictures as SVG text. They take numbers and return markup; text of the user is escaped here.
+"use strict";
+
+const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+const shortened = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
+const signed = (value, digits = 3) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`.replace(/^−(0\.?0*)$/, "+$1");
+const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+const scaled = ([from, to], [a, b]) => (value) => a + ((value - from) / (to - from || 1)) * (b - a);
+
+function extent(values, margin = 0.06) {
+  const low = Math.min(...values), high = Math.max(...values), room = (high - low || Math.abs(high) || 1) * margin;
+  return [low - room, high + room];
+}
+
+function ticks([low, high], count) {
+  const raw = (high - low) / count, unit = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= raw), found = [];
+  for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step);
+  return { values: found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+const line = (x1, y1, x2, y2, kind) => `<line class="${kind}" x1="${x1}" y1="${y1}" x2="${x2}" y2="${y2}"/>`;
+const dotAt = (x, y, r, kind, title = "") =>
+  `<circle class="${kind}" cx="${x}" cy="${y}" r="${r}">${title && `<title>${escaped(title)}</title>`}</circle>`;
+const label = (x, y, text, kind = "", anchor = "start") =>
+  `<text class="${kind}" x="${x}" y="${y}" text-anchor="${anchor}">${escaped(text)}</text>`;
+const diamond = (x, y, r, title) =>
+  `<path class="now" d="M${x} ${y - r}L${x + r} ${y}L${x} ${y + r}L${x - r} ${y}Z"><title>${escaped(title)}</title></path>`;
+const picture = (width, height, name, body) =>
+  `<svg role="img" aria-label="${escaped(name)}" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">${body}</svg>`;
+
+// Axes with a light grid; returns the markup and the two scales.
+function axes(box, xs, ys, { x = "", y = "", counts = [5, 5], sign = false } = {}) {
+  const left = 54, bottom = box.height - (x ? 40 : 24), top = y ? 24 : 8, right = box.width - 12;
+  const sx = scaled(xs, [left, right]), sy = scaled(ys, [bottom, top]);
+  const shown = (value, digits) => (sign ? signed(value, digits) : value.toFixed(digits));
+  const across = ticks(xs, counts[0]), up = ticks(ys, counts[1]);
+  const body = [
+    ...across.values.map((v) => line(sx(v), top, sx(v), bottom, "grid") + label(sx(v), bottom + 15, shown(v, across.digits), "tick", "middle")),
+    ...up.values.map((v) => line(left, sy(v), right, sy(v), "grid") + label(left - 6, sy(v) + 4, shown(v, up.digits), "tick", "end")),
+    x && label(right, box.height - 4, x, "tick", "end"),
+    y && label(0, 12, y, "tick"),
+  ].join("");
+  return { body, sx, sy, left, right, top, bottom };
+}
+
+// Runs that were left out of the fit: what the law predicted for them against what they reached.
+function predictedPanel(width, name, note, reached, predicted, nearest) {
+  const box = { width, height: Math.round(width * 0.8) }, span = extent([...reached, ...predicted]);
+  const { body, sx, sy } = axes(box, span, span, { counts: [3, 4] });
+  const points = reached.map((value, run) =>
+    dotAt(sx(value), sy(predicted[run]), nearest.has(run) ? 5 : 3.5, nearest.has(run) ? "near" : "run",
+      `reached ${value.toFixed(3)}, predicted ${predicted[run].toFixed(3)}`));
+  const diagonal = line(sx(span[0]), sy(span[0]), sx(span[1]), sy(span[1]), "even");
+  return `<div><h4>${escaped(shortened(name, 28))}</h4><p class="small">${escaped(note)}</p>${picture(width, box.height, name, body + diagonal + points.join(""))}</div>`;
+}
+
+// The best mixture at each limit of one guard, with the mixtures that cost no search, and the present one.
+function tradeOffPicture(width, curve, average, mixtures, now) {
+  const box = { width, height: Math.max(Math.min(width * 0.62, 400), 270) }, all = [...curve.points, ...mixtures, now];
+  const { body, sx, sy, left, right, top, bottom } = axes(box, extent(all.map((p) => p.x), 0.1), extent(all.map((p) => p.y), 0.1),
+    { x: `${shortened(curve.title, 30)} (nats) →`, y: `${shortened(average, 24)}, difference (nats)`, counts: [width < 500 ? 4 : 7, 6], sign: true });
+  const inside = (v, [a, b]) => v > Math.min(a, b) && v < Math.max(a, b);
+  const zero = (inside(sx(0), [left, right]) ? line(sx(0), top, sx(0), bottom, "zero") : "") +
+    (inside(sy(0), [top, bottom]) ? line(left, sy(0), right, sy(0), "zero") : "");
+  const path = `<polyline class="frontier" points="${curve.points.map((p) => `${sx(p.x)},${sy(p.y)}`).join(" ")}"/>`;
+  const dots = [...mixtures, now].map((p) => ({ x: sx(p.x), y: sy(p.y) })), placed = [];
+  const named = [...mixtures].sort((a) => (a.name === "recommended" ? -1 : 1)).map((p) => {
+    const x = sx(p.x), y = sy(p.y), long = 7.4 * p.name.length;
+    const clear = ({ from, at }) => from > left && from + long < right && at > top && at < bottom &&
+      placed.every((o) => Math.abs(o.at - at) >= 14 || o.from > from + long || o.from + o.long < from) &&
+      dots.every((d) => Math.abs(d.y - at + 4) >= 9 || d.x > from + long + 4 || d.x < from - 5);
+    const places = [4, -10, 18, -24, 32].flatMap((off) => [x + 9, x - 9 - long].map((from) => ({ from, at: y + off })));
+    const { from, at } = places.find(clear) ?? places[0];
+    placed.push({ from, long, at });
+    return dotAt(x, y, p.name === "recommended" ? 6 : 4.5, p.name === "recommended" ? "chosen" : "reference", p.name) +
+      label(from < x ? x - 9 : x + 9, at, p.name, p.name === "recommended" ? "strong" : "", from < x ? "end" : "start");
+  });
+  return picture(width, box.height, `trade-off against ${curve.title}`, body + zero + path + named.join("") + diamond(sx(now.x), sy(now.y), 7, "this mixture"));
+}
+
+// A row per domain: range of the runs, optima of the resamples, initial, recommended and present weight.
+function spreadPicture(width, rows, most) {
+  const names = Math.min(Math.max(...rows.map((r) => r.name.length)) * 7.6 + 18, width * 0.34), step = 30, height = rows.length * step + 26;
+  const sx = scaled([0, most], [names, width - 14]), axis = ticks([0, most], width < 500 ? 4 : 8);
+  const grid = axis.values.map((v) => line(sx(v), 2, sx(v), height - 22, "grid") + label(sx(v), height - 7, percent(v, 0), "tick", "middle"));
+  const drawn = rows.map((row, k) => {
+    const y = k * step + step / 2, bar = (from, to, high, kind) =>
+      `<rect class="${kind}" x="${sx(from)}" y="${y - high / 2}" width="${Math.max(sx(to) - sx(from), 1)}" height="${high}" rx="2"/>`;
+    return [
+      label(names - 10, y + 4, shortened(row.name, Math.floor((names - 12) / 7.4)), "", "end"), bar(row.low, row.high, 16, "covered"),
+      row.spread[0] === null ? "" : bar(row.spread[0], row.spread[1], 8, "spread"),
+      row.optima.map((w) => dotAt(sx(w), y, 1.6, "optimum")).join(""),
+      row.initial === null ? "" : line(sx(row.initial), y - 9, sx(row.initial), y + 9, "initial"),
+      dotAt(sx(row.recommended), y, 5, "chosen", `recommended ${percent(row.recommended)}`), diamond(sx(row.now), y, 6, `this mixture ${percent(row.now)}`),
+    ].join("");
+  });
+  return picture(width, height, "weights with their bootstrap spread", grid.join("") + drawn.join(""));
+}
+
+// Which domain teaches which set: a table of shades, each row relative to its best teacher.
+function ratesTable(rates, domains, sets) {
+  const head = domains.map((d) => `<th scope="col"><span>${escaped(shortened(d, 18))}</span></th>`).join("");
+  const rows = sets.map((set, i) => {
+    const best = Math.max(...rates.values[i], 1e-12);
+    const cells = domains.map((d, j) => {
+      const share = rates.values[i][j] / best, known = !rates.known || rates.known[i][j];
+      const text = share >= 0.995 ? "1" : share >= 0.005 ? share.toFixed(2).slice(1) : "0";
+      const title = `${d} → ${set}: ${rates.values[i][j].toPrecision(3)}${known ? "" : ", not known from the runs"}`;
+      return `<td class="${known ? "" : "prior"}${share > 0.55 ? " strong" : ""}" style="--share:${share.toFixed(3)}" title="${escaped(title)}">${known ? text : `(${text})`}</td>`;
+    });
+    return `<tr><th scope="row">${escaped(shortened(set, 24))}</th>${cells.join("")}</tr>`;
+  });
+  return `<table class="rates"><thead><tr><th></th>${head}</tr></thead><tbody>${rows.join("")}</tbody></table>`;
+}
+
+// A bar from zero with its interval; left is a gain.
+function differenceBar(each, most) {
+  const width = 150, height = 18, sx = scaled([-most, most], [4, width - 4]), zero = sx(0), at = sx(each.value);
+  const whiskers = each.low === null ? "" : line(sx(each.low), height / 2, sx(each.high), height / 2, "whisker");
+  return picture(width, height, signed(each.value), `<rect class="${each.value <= 0 ? "gains" : "pays"}" x="${Math.min(zero, at)}" y="3" width="${Math.abs(at - zero)}" height="12"/>${whiskers}${line(zero, 0, zero, height, "zero")}`);
+}
