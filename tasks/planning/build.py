@@ -127,7 +127,7 @@ def _footprints(
     for name, processes in counts.items():
         if name == "proxies" and counts[last.name] == processes:
             continue
-        reference = name != "proxies" and any(run.reference for run in last.runs)
+        reference = name != "proxies" and any(run.reference for stage in stages for run in stage.runs)
         setting = setting_of(params.training, params, processes, reference)
         fit = None
         if device_bytes is not None or gpu_count():
@@ -199,7 +199,8 @@ def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | N
     name = ALONE
     if stage.name == "compare" and settings_of_comparison(params) != params:
         name = TOGETHER
-    several = {"train": params.resources.processes, "proxies": params.proxies.processes}.get(stage.name, 1)
+    main = params.resources.processes
+    several = {"weights": main, "train": main, "proxies": params.proxies.processes}.get(stage.name, 1)
     if several > 1:
         name = _several(several)
     return probes[name].speed if name in probes else None

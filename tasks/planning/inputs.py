@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.runs.jobs import base_domains
+from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Domain, Params
@@ -14,7 +15,6 @@ from velocitune_core.contracts import Border, DocumentBorders, DomainManifest, I
 from velocitune_core.data.borders import document_borders
 from velocitune_core.model.build import END_OF_TEXT, llama_config
 from velocitune_core.model.folder import ModelError
-from velocitune_core.model.modules import count_parameters
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.plan.cost import ModelShape
 
@@ -81,28 +81,6 @@ def read_model_config(params: Params) -> PreTrainedConfig:
             f"model.path: cannot read config.json of {params.model.path}: {first}; name a folder that holds one, or "
             "run `python -m tasks.workspace.hub` to fetch a hub model"
         ) from None
-
-
-def shape_of(config: PreTrainedConfig) -> ModelShape:
-    """Return sizes of a model; parameters are counted on torch's meta device, which allocates none."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        parameters = count_parameters(AutoModelForCausalLM.from_config(config))
-    text: Any = config.get_text_config()
-    heads = text.num_attention_heads
-    return ModelShape(
-        parameters=parameters,
-        layers=text.num_hidden_layers,
-        hidden_size=text.hidden_size,
-        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        heads=heads,
-        key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
-        vocabulary_size=text.vocab_size,
-        tied=bool(text.tie_word_embeddings),
-    )
 
 
 def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:

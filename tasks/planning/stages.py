@@ -42,7 +42,10 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
     if not compare:
         job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, UNHASHED)
-        return [*stages, Stage("train", runs(needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))))], 0
+        *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
+        if search:
+            stages.append(Stage("weights", runs(search)))
+        return [*stages, Stage("train", runs([last]))], 0
     jobs, finished = _compared_jobs(params, inputs)
     return [
         *stages,

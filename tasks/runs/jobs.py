@@ -11,7 +11,15 @@ from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
 from velocitune_core import mixture
 from velocitune_core.config import Evaluation, Params, StrategyConfig, Training
-from velocitune_core.contracts import DomainFiles, DomainManifest, InitialLosses, Manifest, Targets
+from velocitune_core.contracts import (
+    ContractError,
+    DomainFiles,
+    DomainManifest,
+    InitialLosses,
+    Manifest,
+    StartingWeights,
+    Targets,
+)
 from velocitune_core.model.io import model_digest
 from velocitune_core.train.job import TrainJob
 
@@ -133,6 +141,27 @@ def with_weights(job: TrainJob, name: str, weights: Mapping[str, float]) -> Trai
     """Return the same run under constant domain weights that another run found."""
     changes = {"name": name, "initial_domain_weights": dict(weights), "strategy": STATIC, "reference": None}
     return job.model_copy(update=changes)
+
+
+def starting_from(job: TrainJob, strategy: str, found: StartingWeights) -> TrainJob:
+    """Return the main run under the weights that the stage `weights` found for it.
+
+    Args:
+        strategy: that params.yaml names.
+
+    Raises ContractError for weights of another strategy, of other domains, or that w_0 has changed since.
+    """
+    initial, weights = job.initial_domain_weights, found.domain_weights
+    problem = None
+    if found.strategy != strategy:
+        problem = f"are of the strategy {found.strategy!r}, not of {strategy!r}"
+    elif set(weights) != set(initial):
+        problem = f"are of {sorted(weights)}, and the domains are {sorted(initial)}"
+    elif not found.held and weights != initial:
+        problem = "are not the initial domain weights of params.yaml"
+    if problem:
+        raise ContractError(f"{paths.WEIGHTS}: its weights {problem}; run the stage `weights` again")
+    return with_weights(job, job.name, found.domain_weights) if found.held else job
 
 
 def reference_job(job: TrainJob) -> TrainJob:

@@ -92,7 +92,7 @@ def train_compared(
         assert parent is not None
         uses_targets = parent.uses_targets
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
-        search = Search(parent.result.tokens, parent.result.seconds.total)
+        search = Search(results=(parent.result,))
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result = run(job)

@@ -97,17 +97,16 @@ def _steps_of_stage(stage: str, graph: Graph) -> list[str]:
     runs = [step.name for step in graph.steps if isinstance(step, TrainStep)]
     proxies = [name for step in graph.steps if isinstance(step, TargetsStep) for name in step.proxies]
     base = [step.name for step in graph.steps if isinstance(step, TrainStep) and step.publish is not None]
-    match stage:
-        case "base":
-            return base
-        case "initial" | "targets":
-            return [step.name for step in graph.steps if step.name == stage]
-        case "proxies":
-            return proxies
-        case "train" | "compare":
-            return [name for name in runs if name not in {*proxies, *base}]
-        case _:
-            return []
+    others = [name for name in runs if name not in {*proxies, *base}]
+    return {
+        "base": base,
+        "initial": [step.name for step in graph.steps if step.name == stage],
+        "proxies": proxies,
+        "targets": [step.name for step in graph.steps if step.name == stage],
+        "weights": others[:-1],  # the main run comes last
+        "train": others[-1:],
+        "compare": others,
+    }.get(stage, [])
 
 
 def _changed_steps(theirs: Graph, ours: Graph) -> Iterator[str]:

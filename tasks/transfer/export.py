@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.planning.build import setting_of
-from tasks.planning.inputs import read_model_config, shape_of
+from tasks.planning.inputs import read_model_config
+from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import with_precision
 from tasks.runs.run_folder import is_finished, run_folder
 from tasks.transfer.steps import INITIAL, TARGETS, Graph, job_file

@@ -1,4 +1,4 @@
-"""The tables of the stages `prepare` and `targets`, in Prefect's UI and on the terminal."""
+"""The tables of the stages `prepare`, `targets` and `weights`, in Prefect's UI and on the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.terminal import print_table
-from velocitune_core.contracts import Manifest, Targets
+from velocitune_core.contracts import Manifest, StartingWeights, Targets
 
 
 def show_mixture(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> None:
@@ -22,6 +22,13 @@ def show_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
     rows = target_rows(targets, initial_losses)
     publish_table("targets", "Target losses in nats per token, with their evidence", rows)
     print_table("Targets", rows)
+
+
+def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:
+    """Show the domain weights that the training starts from."""
+    rows = weights_rows(found, initial_domain_weights)
+    publish_table("weights", "Domain weights that the training starts from", rows)
+    print_table("Weights", rows)
 
 
 def mixture_rows(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -61,3 +68,12 @@ def target_rows(targets: Targets, initial_losses: Mapping[str, float]) -> list[d
             }
         )
     return rows
+
+
+def weights_rows(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return a row per domain: the weight that the training starts from, and the initial one."""
+    how = {"initial": "starts from", "search": "holds"}[found.found_by]
+    return [
+        {"domain": name, "initial weight": round(initial_domain_weights[name], 4), how: round(weight, 4)}
+        for name, weight in found.domain_weights.items()
+    ]

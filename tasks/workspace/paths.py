@@ -22,6 +22,7 @@ MANIFEST = PREPARED / "manifest.json"
 INITIAL = Path("results/initial.json")
 PROXIES = Path("results/proxies")
 TARGETS = Path("results/targets.json")
+WEIGHTS = Path("results/weights.json")
 TRAIN = Path("results/train.json")
 EVENTS = Path("results/events.jsonl")
 TRAINED_MODEL = Path("models/trained")

@@ -193,7 +193,7 @@ def _warn_of_unwatched_sources(params: Params) -> None:
 
 
 def _warn_of_unwatched_strategies(params: Params, comparing: bool) -> None:
-    stages = {params.strategy.name: "train"}
+    stages = {params.strategy.name: "train" if params.strategy.search is None else "weights"}
     if comparing and params.compare is not None:
         stages = {run.strategy: "comparison/dvc.yaml:compare" for run in params.compare.runs.values()}
     for name, stage in stages.items():

@@ -69,7 +69,7 @@ def report_figures(report: ReportData) -> list[ReportFigure]:
         "laws": targets.laws(few.targets, few.proxies, few.train.final),
         "predicted_against_reached": targets.predicted_against_reached(few.targets, few.train),
         "tokens_and_epochs": cost.tokens_and_epochs(few.train, few.manifest),
-        "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial),
+        "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial, report.weights),
     }
     return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
 
@@ -97,7 +97,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
 
 def _cost_cells(report: ReportData) -> list[dict[str, object]]:
     """Return the rows of the cost table; those with `part` are parts of the training run."""
-    train, rows = report.train, cost.cost_rows(report.train, report.proxies, report.base, report.initial)
+    train = report.train
+    rows = cost.cost_rows(train, report.proxies, report.base, report.initial, report.weights)
 
     def cells(name: str, seconds: float, tokens: int | None, part: bool) -> dict[str, object]:
         return {

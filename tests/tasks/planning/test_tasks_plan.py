@@ -128,14 +128,13 @@ def test_a_search_and_its_reference_are_counted(settings: dict[str, Any]) -> Non
     write_config("models/mine", SEVEN_BILLION)
     settings["training"]["token_budget"] = 64_000
     settings["strategy"] = {"name": "doremi", "options": {}}
-    runs = plan_of(settings).stages[-1].runs
-    assert [(run.name, run.steps, run.reference) for run in runs] == [
-        ("training-reference", 62, False),
-        ("training-search", 62, True),
-        ("training", 62, False),
-    ]
+    found = {stage.name: stage.runs for stage in plan_of(settings).stages[-2:]}
+    assert {name: [(run.name, run.steps, run.reference) for run in runs] for name, runs in found.items()} == {
+        "weights": [("training-reference", 62, False), ("training-search", 62, True)],
+        "train": [("training", 62, False)],
+    }
     settings["strategy"] = {"name": "recommended", "options": {}, "search": 0.5}
-    assert [run.steps for run in plan_of(settings).stages[-1].runs] == [31, 62]
+    assert [[run.steps for run in stage.runs] for stage in plan_of(settings).stages[-2:]] == [[31], [62]]
 
 
 @pytest.mark.usefixtures("workspace")

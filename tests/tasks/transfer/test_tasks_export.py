@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from journeys import RUNS, settings
 
-from tasks.planning.inputs import read_model_config, shape_of
+from tasks.planning.inputs import read_model_config
+from tasks.runs.price import shape_of
 from tasks.stages.base import UNTRAINED
 from tasks.transfer.export import Contents, check_destination, folder_contents, write_folder
 from tasks.transfer.steps import Graph, Known, steps_of
