@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import planned_problems
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
@@ -18,7 +19,7 @@ from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
 from velocitune_core.model.folder import ModelError, check_model_folder
 from velocitune_core.model.trainable import check_trainable
 from velocitune_core.recipes.embedded import EMBEDDED
-from velocitune_core.strategies import check_strategy, strategy_modules
+from velocitune_core.strategies import PLANNED, check_strategy, strategy_modules
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def checked_params(comparing: bool = False, packing: bool = False) -> Params:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
-    problems += _strategy_problems(params)
+    problems += [*_strategy_problems(params), *planned_problems(params)]
     fit = _fit_of_data(params, packing)
     problems += fit.problems
     if comparing:
@@ -61,7 +62,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
         params = parse_params(yaml.safe_load(overridden_text(overrides)))
     else:
         params = read_params()
-    problems = [*_base_problems(params), *_strategy_problems(params)]
+    problems = [*_base_problems(params), *_strategy_problems(params), *planned_problems(params)]
     _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
     return params
 
@@ -128,7 +129,12 @@ def _fit_of_tokenizer(params: Params) -> list[Fit]:
 
 
 def _strategy_problems(params: Params) -> list[str]:
-    return check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+    return _problems_of(params.strategy.name, params.strategy.options, params)
+
+
+def _problems_of(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:
+    own = {} if strategy == PLANNED else options  # a plan's are checked with the mixture
+    return check_strategy(strategy, own, list(params.domains))
 
 
 def _comparison_problems(params: Params) -> list[str]:
@@ -138,7 +144,7 @@ def _comparison_problems(params: Params) -> list[str]:
     problems = [
         f"compare.runs.{label}: {problem}"
         for label, compared in params.compare.runs.items()
-        for problem in check_strategy(compared.strategy, compared.options, list(params.domains))
+        for problem in _problems_of(compared.strategy, compared.options, params)
     ]
     if unknown := sorted(set(params.compare.retained or []) - set(params.domains)):
         problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.domains)}")

@@ -20,7 +20,6 @@ from velocitune_core.config.params import (
     Data,
     Domain,
     Downstream,
-    Mixture,
     Model,
     Params,
     Proxies,
@@ -45,6 +44,7 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
+from velocitune_core.config.wanted_mixture import Mixture, Swarm, WantedMixture
 
 __all__ = [
     "FEWEST_PROXIES",
@@ -77,9 +77,11 @@ __all__ = [
     "Section",
     "Source",
     "StrategyConfig",
+    "Swarm",
     "Targets",
     "Tracking",
     "Training",
+    "WantedMixture",
     "added_field",
     "describe_problems",
     "load_params",

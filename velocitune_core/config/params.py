@@ -24,6 +24,7 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
+from velocitune_core.config.wanted_mixture import Mixture
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
@@ -55,17 +56,6 @@ class Data(Section):
     document_start: Annotated[str, Field(min_length=1)] | None = "auto"  # token before every document; None: none
     document_end: Annotated[str, Field(min_length=1)] | None = "auto"  # token after it; auto: as the tokenizer does
     document_mask: bool = False  # attention stays inside a document, and positions start again with each
-
-
-class Mixture(Section):
-    initial_domain_weights: dict[Name, Annotated[float, Field(ge=0)]] | None = None  # w_0; None: shares of the tokens
-
-    @field_validator("initial_domain_weights")
-    @classmethod
-    def _sums_to_one(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
-        if weights is not None and abs(sum(weights.values()) - 1.0) > 1e-3:
-            raise ValueError(f"weights sum to {sum(weights.values()):.4f}; make them sum to 1")
-        return weights
 
 
 class Model(Section):
