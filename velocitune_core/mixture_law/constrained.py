@@ -1,0 +1,183 @@
+"""Solve a guarded problem, prove the solution by its optimality conditions, and say what each guard costs.
+
+SciPy's SLSQP finds the point. The multipliers are computed from the gradients alone, as the non-negative combination of
+active constraints that cancels the gradient (Karush, Kuhn and Tucker); what remains of it is the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, nnls
+
+from velocitune_core.mixture_law.guarded_problem import Problem
+
+Array = NDArray[np.float64]
+FEASIBLE = 1e-6  # nats, and in the squared distance of the support
+ACTIVE_SHARE = 1e-6  # of a weight to its bound
+PROVEN = 1e-4  # remaining gradient, of its own size
+MOST_STEPS = 300
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A mixture, with the multipliers of what binds: nats of the average per unit that a limit is loosened."""
+
+    weights: Array  # (K,)
+    value: float
+    violation: float  # largest excess of a guard in nats, or of the support; at most FEASIBLE if all are kept
+    guard_prices: Array  # (G,) nats per nat
+    low_prices: Array  # (K,) nats per unit of weight
+    high_prices: Array  # (K,)
+    support_price: float  # nats per unit of squared distance
+    residual: float  # of the optimality conditions, relative to the gradient
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all guards are kept."""
+        return self.violation <= FEASIBLE
+
+    @property
+    def proven(self) -> bool:
+        """Whether the optimality conditions hold; for a convex problem this is the optimum."""
+        return self.feasible and self.residual <= PROVEN
+
+
+def solve(problem: Problem, starts: Iterable[Array], *, convex: bool = True) -> Solution:
+    """Return the best mixture found from the starts (K,); for a convex problem the first that is proven."""
+    best: Solution | None = None
+    for start in starts:
+        found = certified(problem, _descend(problem, np.clip(start, problem.low, problem.high)))
+        if best is None or (max(found.violation, FEASIBLE), found.value) < (max(best.violation, FEASIBLE), best.value):
+            best = found
+        if convex and best.proven:
+            break
+    assert best is not None, "a problem needs at least one start"
+    return best
+
+
+def least_violation(problem: Problem, start: Array, guards: Array, hard: Array | None = None) -> tuple[Array, float]:
+    """Minimise the largest excess of some guards; return the mixture (K,) and that excess in nats.
+
+    Args:
+        guards: (G,) which guards are loosened together.
+        hard: (G,) which guards are kept meanwhile; None: no other.
+    """
+    k = len(start)
+    start = np.clip(start, problem.low, problem.high)
+    soft, kept = np.flatnonzero(guards), np.flatnonzero(np.zeros_like(guards) if hard is None else hard)
+    rows = np.r_[soft, kept].astype(int)
+    loosened = np.r_[np.ones(len(soft)), np.zeros(len(kept))]
+    constraints = [
+        {"type": "eq", "fun": lambda x: x[:k].sum() - 1, "jac": lambda x: np.r_[np.ones(k), 0.0]},
+        {
+            "type": "ineq",
+            "fun": lambda x: loosened * x[k] - problem.excess(x[:k])[rows],
+            "jac": lambda x: np.c_[-problem.excess_jacobian(x[:k])[rows], loosened],
+        },
+        {
+            "type": "ineq",
+            "fun": lambda x: np.array([-problem.support.excess(x[:k])]),
+            "jac": lambda x: np.r_[-problem.support.excess_gradient(x[:k]), 0.0][None],
+        },
+    ]
+    highest = float(problem.excess(start)[soft].max()) if len(soft) else 0.0
+    result = minimize(
+        lambda x: x[k],
+        np.r_[start, highest],
+        jac=lambda x: np.r_[np.zeros(k), 1.0],
+        method="SLSQP",
+        bounds=[*zip(problem.low, problem.high, strict=True), (None, None)],
+        constraints=constraints,
+        options={"maxiter": MOST_STEPS, "ftol": 1e-10},
+    )
+    weights = _onto_simplex(result.x[:k], problem)
+    return weights, float(problem.excess(weights)[soft].max())
+
+
+def inside_bounds(problem: Problem) -> Array | None:
+    """Return a mixture within bounds and support, the nearest one to the runs' centre; None if there is none."""
+    if problem.low.sum() > 1 + 1e-9 or problem.high.sum() < 1 - 1e-9 or (problem.low > problem.high + 1e-12).any():
+        return None
+    centre = np.clip(problem.support.centre, problem.low, problem.high)
+    result = minimize(
+        problem.support.excess,
+        centre,
+        jac=problem.support.excess_gradient,
+        method="SLSQP",
+        bounds=list(zip(problem.low, problem.high, strict=True)),
+        constraints=[{"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(len(x))}],
+        options={"maxiter": MOST_STEPS, "ftol": 1e-10},
+    )
+    weights = _onto_simplex(result.x, problem)
+    return weights if problem.support.excess(weights) <= FEASIBLE else None
+
+
+def _descend(problem: Problem, start: Array) -> Array:
+    constraints = [
+        {"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(len(x))},
+        {
+            "type": "ineq",
+            "fun": lambda x: np.r_[-problem.excess(x), -problem.support.excess(x)],
+            "jac": lambda x: np.r_[-problem.excess_jacobian(x), -problem.support.excess_gradient(x)[None]],
+        },
+    ]
+    result = minimize(
+        problem.value,
+        start,
+        jac=problem.gradient,
+        method="SLSQP",
+        bounds=list(zip(problem.low, problem.high, strict=True)),
+        constraints=constraints,
+        options={"maxiter": MOST_STEPS, "ftol": 1e-11},
+    )
+    return _onto_simplex(result.x, problem)
+
+
+def _onto_simplex(weights: Array, problem: Problem) -> Array:
+    """Remove rounding errors of the solver: bounds hold exactly, and the weights sum to 1."""
+    weights = np.clip(weights, problem.low, problem.high)
+    for _ in range(3):
+        missing = 1 - weights.sum()
+        room = problem.high - weights if missing > 0 else weights - problem.low
+        if abs(missing) < 1e-15 or not room.sum() > 0:
+            break
+        weights = np.clip(weights + missing * room / room.sum(), problem.low, problem.high)
+    return weights
+
+
+def certified(problem: Problem, weights: Array) -> Solution:
+    """Return a mixture with the multipliers of its active constraints and what they leave of the gradient."""
+    gradient, k = problem.gradient(weights), len(weights)
+    excess, outside = problem.excess(weights), problem.support.excess(weights)
+    guards = np.flatnonzero(excess > -FEASIBLE)
+    low, high = (
+        np.flatnonzero(weights <= problem.low + ACTIVE_SHARE),
+        np.flatnonzero(weights >= problem.high - ACTIVE_SHARE),
+    )
+    edge = problem.support.excess_gradient(weights)[:, None] if outside > -1e-5 else np.empty((k, 0))
+    unit, ones = np.eye(k), np.ones((k, 1))
+    columns = np.hstack([problem.excess_jacobian(weights)[guards].T, edge, -unit[:, low], unit[:, high], ones, -ones])
+    scales = np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
+    multipliers, left = nnls(columns / scales, -gradient)
+    multipliers = multipliers / scales
+    prices, rest = np.zeros(len(excess)), multipliers[len(guards) :]
+    prices[guards] = multipliers[: len(guards)]
+    support_price = float(rest[0]) if edge.shape[1] else 0.0
+    rest = rest[edge.shape[1] :]
+    low_prices, high_prices = np.zeros(k), np.zeros(k)
+    low_prices[low], high_prices[high] = rest[: len(low)], rest[len(low) : len(low) + len(high)]
+    size = np.linalg.norm(gradient - gradient.mean())
+    return Solution(
+        weights=weights,
+        value=problem.value(weights),
+        violation=float(max(excess.max(initial=0.0), outside, 0.0)),
+        guard_prices=prices,
+        low_prices=low_prices,
+        high_prices=high_prices,
+        support_price=support_price,
+        residual=float(left / size) if size > 1e-9 else 0.0,
+    )

@@ -1,0 +1,186 @@
+"""An objective applied to one law: the average, the guards and the bounds as functions of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.share_bounds import ShareBounds, by_name, share_bounds
+from velocitune_core.mixture_law.support import Support
+
+Array = NDArray[np.float64]
+Kind = Literal["set", "average", "forgetting"]
+
+
+class Losses(Protocol):
+    """What optimisation needs of a law."""
+
+    def losses(self, weights: Array) -> Array:
+        """Return the losses (..., I) of mixtures (..., K)."""
+        ...
+
+    def jacobian(self, weights: Array) -> Array:
+        """Return their derivatives (..., I, K)."""
+        ...
+
+
+class Runs(Protocol):
+    """The runs that a law was fitted to."""
+
+    @property
+    def weights(self) -> Array:
+        """Weights (R, K)."""
+        ...
+
+
+class Law(Losses, Protocol):
+    """A fitted law, as optimisation uses it; `MixtureLaw` is one."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the K domains."""
+        ...
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """Names of the I held-out sets."""
+        ...
+
+    @property
+    def runs(self) -> Runs:
+        """What it was fitted to."""
+        ...
+
+    @property
+    def convex(self) -> bool:
+        """Whether the losses are convex in the weights."""
+        ...
+
+    @property
+    def resamples(self) -> int:
+        """How many laws of resampled runs there are, B."""
+        ...
+
+    def resampled(self, index: int) -> Losses:
+        """Return the law of one resample."""
+        ...
+
+    def resampled_losses(self, weights: Array) -> Array:
+        """Return the losses (B, ..., I) under all resamples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Guard:
+    """shares · losses(w) may exceed its reference by at most `limit` nats."""
+
+    kind: Kind
+    about: str  # a set or an average
+    shares: Array  # (I,)
+    limit: float
+    initial: float | None = None  # the reference; None: static training
+
+    @property
+    def name(self) -> str:
+        """How the guard is named to users."""
+        return f"forgetting of {self.about}" if self.kind == "forgetting" else f"{self.about} against static"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """An objective in the order of a law's domains (K) and sets (I)."""
+
+    domains: tuple[str, ...]
+    sets: tuple[str, ...]
+    average: Array  # (I,) shares that are minimised
+    guards: tuple[Guard, ...]
+    bounds: tuple[ShareBounds, ...]  # of each domain
+    static: Array | None  # (K,) w₀
+
+    @classmethod
+    def of(cls, objective: Objective, domains: Sequence[str], sets: Sequence[str]) -> Terms:
+        """Check an objective against the names and return its terms. Raises ObjectiveError."""
+        objective.check(domains, sets)
+        initial = objective.initial_shares()
+        return cls(
+            domains=tuple(domains),
+            sets=tuple(sets),
+            average=_shares(objective, objective.average_name, domains, sets),
+            guards=tuple(_guards(objective, domains, sets)),
+            bounds=tuple(share_bounds(objective, domains)),
+            static=None if initial is None else np.array([initial[name] for name in domains]),
+        )
+
+    def without_guards(self) -> Terms:
+        """Return the same average without guards and bounds."""
+        free = tuple(ShareBounds(name, 0.0, 1.0, "", 0.0) for name in self.domains)
+        return Terms(self.domains, self.sets, self.average, (), free, self.static)
+
+
+def _shares(objective: Objective, name: str, domains: Sequence[str], sets: Sequence[str]) -> Array:
+    return np.array(list(objective.average_shares(name, domains, sets).values()))
+
+
+def _guards(objective: Objective, domains: Sequence[str], sets: Sequence[str]) -> list[Guard]:
+    unit = dict(zip(sets, np.eye(len(sets)), strict=True))
+    guards = [
+        Guard("average", name, _shares(objective, name, domains, sets), float(limit))
+        for name, limit in objective.averages_worse_than_static.items()
+    ]
+    for name, limit in by_name(objective.worse_than_static, sets).items():
+        guards.append(Guard("set", name, unit[name], limit))
+    for name, limit in by_name(objective.forgetting, objective.retained).items():
+        guards.append(Guard("forgetting", name, unit[name], limit, float(objective.initial_losses[name])))
+    return guards
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Minimise the average of one law's losses over mixtures that keep all guards and bounds, inside a support."""
+
+    law: Losses
+    terms: Terms
+    support: Support
+
+    @cached_property
+    def low(self) -> Array:
+        """Least weight (K,): the larger one of the objective's and the support's."""
+        return np.maximum([bound.low for bound in self.terms.bounds], self.support.low)
+
+    @cached_property
+    def high(self) -> Array:
+        """Largest weight (K,)."""
+        return np.minimum([bound.high for bound in self.terms.bounds], self.support.high)
+
+    @cached_property
+    def _guard_shares(self) -> Array:
+        return np.array([guard.shares for guard in self.terms.guards]).reshape(-1, len(self.terms.sets))  # (G, I)
+
+    @cached_property
+    def _most(self) -> Array:
+        """What each guarded value may be at most (G,), nats."""
+        guards = self.terms.guards
+        static = np.zeros(len(self.terms.sets)) if self.terms.static is None else self.law.losses(self.terms.static)
+        return np.array([(g.shares @ static if g.initial is None else g.initial) + g.limit for g in guards])
+
+    def value(self, weights: Array) -> float:
+        """Return the average, nats."""
+        return float(self.terms.average @ self.law.losses(weights))
+
+    def gradient(self, weights: Array) -> Array:
+        """Return its gradient (K,)."""
+        return self.terms.average @ self.law.jacobian(weights)
+
+    def excess(self, weights: Array) -> Array:
+        """Return by how many nats each guard is broken (G,); negative: room."""
+        return self._guard_shares @ self.law.losses(weights) - self._most
+
+    def excess_jacobian(self, weights: Array) -> Array:
+        """Return the derivatives of `excess` (G, K)."""
+        return self._guard_shares @ self.law.jacobian(weights)

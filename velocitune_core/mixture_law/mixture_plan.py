@@ -1,0 +1,86 @@
+"""What an optimisation answers: weights, predictions for them and for others, what binds, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+LimitKind = Literal["set", "average", "forgetting", "least_share", "largest_share", "epochs", "runs"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value under the law, and quantiles over its resamples (None without resamples)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class MixturePrediction:
+    """Predictions for one mixture. Differences are to the baseline, in nats per token; negative is better."""
+
+    weights: dict[str, float]
+    losses: dict[str, Interval]  # by set
+    average: Interval  # the one that is minimised
+    differences: dict[str, Interval]  # of every average, by its name
+    set_differences: dict[str, Interval]  # by set
+    distance: float  # to what the runs cover: at most 1 inside
+    keeps_guards: bool  # under the law, bounds of weights included
+
+    @property
+    def inside(self) -> bool:
+        """Whether the runs cover the mixture, so that its prediction can be believed."""
+        return self.distance <= 1 + 1e-6
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A guard or bound at the recommended weights.
+
+    The price is how many nats the average falls per unit that the limit is loosened, for a small step (the Lagrange
+    multiplier): per nat of a guard, per unit of weight of a share, per epoch. 0 if it does not bind.
+    """
+
+    kind: LimitKind
+    about: str  # a set, an average or a domain; "" for what the runs cover
+    limit: float  # nats, share, epochs, or distance
+    reached: float  # the same quantity at the recommended weights
+    binds: bool
+    price: float
+    kept_in: float | None = None  # share of the resamples in which the recommended weights keep a guard
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The most nats of the average that any mixture could gain over the best reference mixture."""
+
+    reference: str  # a name in `MixturePlan.mixtures`
+    gain: Interval  # high: the quantile `level` over resamples, each with its own optimum
+
+
+@dataclass(frozen=True)
+class MixturePlan:
+    """Recommended weights for an objective, and the evidence for them. Losses and differences are in nats per token."""
+
+    law: str
+    average: str  # name of the average that is minimised
+    baseline: str  # the mixture that differences refer to: "static", or "uniform" without initial weights
+    weights: dict[str, float]  # recommended
+    rule: str  # by which they were chosen
+    mixtures: dict[str, MixturePrediction]  # "recommended", "optimum", "without guards", and the references
+    limits: list[Limit]
+    most: Gain  # among mixtures that keep the guards
+    most_without_guards: Gain
+    optima: list[dict[str, float]]  # of the resamples
+    spread: dict[str, Interval]  # of each weight over the optima; value: the recommended one
+    regret: Interval | None  # of the recommended weights over the resamples: mean, and quantiles; None without
+    indistinguishable: list[str]  # references that the law cannot tell from the recommended weights
+    infeasible_resamples: int  # in which no mixture keeps the guards; they are left out of `optima`
+    proven: bool  # whether the optimality conditions hold at the optimum of a convex law
+    level: float  # of intervals
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain dictionaries, lists, strings and numbers, for JSON."""
+        return asdict(self)

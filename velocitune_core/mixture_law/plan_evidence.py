@@ -1,0 +1,198 @@
+"""Put a plan together: predictions with intervals, what binds at which price, and what any mixture could gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution
+from velocitune_core.mixture_law.guarded_problem import Losses, Problem
+from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
+from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
+
+Array = NDArray[np.float64]
+NEGLIGIBLE_PRICE = 1e-9
+
+
+@dataclass(frozen=True)
+class Found:
+    """All solutions of an optimisation."""
+
+    laws: tuple[Losses, ...]  # the resamples
+    optimum: Solution  # of the law itself
+    recommended: Solution
+    recommended_problem: Problem  # that the recommended weights solve
+    free: Solution  # without guards and bounds
+    resampled: Sequence[Solution | None]  # optima of the resamples
+    free_resampled: Sequence[Solution]
+
+
+def assemble(
+    problem: Problem, found: Found, objective: Objective, *, temperatures: Sequence[float], level: float
+) -> MixturePlan:
+    """Return the plan of a solved problem."""
+    terms = problem.terms
+    references = reference_mixtures(terms.static, len(terms.domains), temperatures)
+    baseline = STATIC if terms.static is not None else UNIFORM
+    predict = Predictions(problem, found.laws, objective, references[baseline], level)
+    mixtures = {
+        "recommended": predict.of(found.recommended.weights),
+        "optimum": predict.of(found.optimum.weights),
+        "without guards": predict.of(found.free.weights),
+        **{name: predict.of(weights) for name, weights in references.items()},
+    }
+    optima = np.array([each.weights for each in found.resampled if each is not None]).reshape(-1, len(terms.domains))
+    cheap = {name: mixtures[name] for name in references}
+    recommended = found.recommended.weights
+    return MixturePlan(
+        law=getattr(problem.law, "name", ""),
+        average=objective.average_name,
+        baseline=baseline,
+        weights=predict.named(recommended),
+        rule="least mean regret over the resamples" if found.laws else "optimum of the law, which has no resamples",
+        mixtures=mixtures,
+        limits=limits(found.recommended_problem, found.recommended, found.laws),
+        most=_most(problem, found, cheap, level, guarded=True),
+        most_without_guards=_most(problem, found, cheap, level, guarded=False),
+        optima=[predict.named(each) for each in optima],
+        spread=_spread(terms.domains, recommended, optima, level),
+        regret=_regret(problem, found, level),
+        indistinguishable=_indistinguishable(predict, recommended, references) if found.laws else [],
+        infeasible_resamples=sum(each is None for each in found.resampled),
+        proven=found.optimum.proven and getattr(problem.law, "convex", False),
+        level=level,
+    )
+
+
+class Predictions:
+    """Predict mixtures under a law and its resamples, as differences to a baseline mixture too."""
+
+    def __init__(
+        self, problem: Problem, laws: Sequence[Losses], objective: Objective, baseline: Array, level: float
+    ) -> None:
+        self.problem, self.laws, self.baseline, self.level = problem, laws, baseline, level
+        terms = problem.terms
+        self.averages = {
+            name: np.array(list(objective.average_shares(name, terms.domains, terms.sets).values()))
+            for name in objective.average_names()
+        }
+
+    def named(self, weights: Array) -> dict[str, float]:
+        """Return weights (K,) by domain."""
+        return dict(zip(self.problem.terms.domains, map(float, weights), strict=True))
+
+    def all_losses(self, weights: Array) -> Array:
+        """Return losses (1 + B, I) under the law and its resamples."""
+        return np.array([law.losses(weights) for law in (self.problem.law, *self.laws)])
+
+    def interval(self, values: Array) -> Interval:
+        """Return the interval of values (1 + B,), of which the first is the law's."""
+        return interval(values[0], values[1:], self.level)
+
+    def of(self, weights: Array) -> MixturePrediction:
+        """Return all predictions for one mixture (K,)."""
+        terms, losses = self.problem.terms, self.all_losses(weights)
+        differences = losses - self.all_losses(self.baseline)
+        low, high = (np.array([getattr(bound, side) for bound in terms.bounds]) for side in ("low", "high"))
+        kept = bool((weights >= low - ACTIVE_SHARE).all() and (weights <= high + ACTIVE_SHARE).all())
+        return MixturePrediction(
+            weights=self.named(weights),
+            losses={name: self.interval(losses[:, index]) for index, name in enumerate(terms.sets)},
+            average=self.interval(losses @ terms.average),
+            differences={name: self.interval(differences @ shares) for name, shares in self.averages.items()},
+            set_differences={name: self.interval(differences[:, index]) for index, name in enumerate(terms.sets)},
+            distance=float(self.problem.support.distance(weights)),
+            keeps_guards=kept and bool((self.problem.excess(weights) <= 10 * FEASIBLE).all()),
+        )
+
+
+def interval(value: float, resampled: Array, level: float) -> Interval:
+    """Return a value with quantiles of its resamples (B,)."""
+    if len(resampled) == 0:
+        return Interval(float(value))
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+def limits(problem: Problem, solution: Solution, laws: Sequence[Losses]) -> list[Limit]:
+    """Return every guard, each bound of weights that binds, and the runs' region if it binds."""
+    terms, weights, excess = problem.terms, solution.weights, problem.excess(solution.weights)
+    broken = np.array([Problem(law, terms, problem.support).excess(weights) for law in laws])
+    found = []
+    for index, guard in enumerate(terms.guards):
+        price = float(solution.guard_prices[index])
+        kept = float((broken[:, index] <= FEASIBLE).mean()) if len(laws) else None
+        binds = price > NEGLIGIBLE_PRICE
+        found.append(
+            Limit(guard.kind, guard.about, guard.limit, guard.limit + float(excess[index]), binds, price, kept)
+        )
+    for index, bound in enumerate(terms.bounds):
+        share = float(weights[index])
+        if bound.low > problem.support.low[index] and (price := float(solution.low_prices[index])) > NEGLIGIBLE_PRICE:
+            found.append(Limit("least_share", bound.domain, bound.low, share, True, price))
+        if (
+            bound.high < problem.support.high[index]
+            and (price := float(solution.high_prices[index])) > NEGLIGIBLE_PRICE
+        ):
+            if bound.high_from == "epochs":
+                per, price = bound.shares_per_epoch, price * bound.shares_per_epoch
+                found.append(Limit("epochs", bound.domain, bound.high / per, share / per, True, price))
+            else:
+                found.append(Limit("largest_share", bound.domain, bound.high, share, True, price))
+    return [*found, *_runs_limit(problem, solution)]
+
+
+def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
+    """Return the region of the runs as a limit, if it binds; its price is per unit of distance."""
+    bounds = problem.terms.bounds
+    at_low = solution.low_prices[[bound.low <= low for bound, low in zip(bounds, problem.support.low, strict=True)]]
+    at_high = solution.high_prices[
+        [bound.high >= high for bound, high in zip(bounds, problem.support.high, strict=True)]
+    ]
+    if max(solution.support_price, at_low.max(initial=0.0), at_high.max(initial=0.0)) <= NEGLIGIBLE_PRICE:
+        return []
+    distance = float(np.sqrt(problem.support.excess(solution.weights) + 1))
+    return [Limit("runs", "", 1.0, distance, True, 2 * solution.support_price)]
+
+
+def _most(problem: Problem, found: Found, cheap: dict[str, MixturePrediction], level: float, *, guarded: bool) -> Gain:
+    """Return what the optimum gains over the best reference that the runs cover; each resample has its own optimum."""
+    best = found.optimum if guarded else found.free
+    covered = {name: each for name, each in cheap.items() if each.inside and (each.keeps_guards or not guarded)}
+    name = min(covered or cheap, key=lambda each: cheap[each].average.value)
+    reference = np.array([cheap[name].weights[domain] for domain in problem.terms.domains])
+    each_best = found.resampled if guarded else found.free_resampled
+    gains = [
+        float(problem.terms.average @ (law.losses(reference) - law.losses(own.weights)))
+        for law, own in zip(found.laws, each_best, strict=True)
+        if own is not None
+    ]
+    return Gain(name, interval(cheap[name].average.value - best.value, np.array(gains), level))
+
+
+def _spread(domains: Sequence[str], recommended: Array, optima: Array, level: float) -> dict[str, Interval]:
+    return {name: interval(recommended[index], optima[:, index], level) for index, name in enumerate(domains)}
+
+
+def _regret(problem: Problem, found: Found, level: float) -> Interval | None:
+    """Return what the recommended weights lack to each resample's own optimum, nats: the mean, and quantiles."""
+    lacks = [
+        float(problem.terms.average @ (law.losses(found.recommended.weights) - law.losses(own.weights)))
+        for law, own in zip(found.laws, found.resampled, strict=True)
+        if own is not None
+    ]
+    return interval(float(np.mean(lacks)), np.array(lacks), level) if lacks else None
+
+
+def _indistinguishable(predict: Predictions, recommended: Array, references: dict[str, Array]) -> list[str]:
+    """Return the references whose difference to the recommended weights has an interval with 0 in it."""
+    own, names = predict.all_losses(recommended) @ predict.problem.terms.average, []
+    for name, weights in references.items():
+        gap = predict.interval(predict.all_losses(weights) @ predict.problem.terms.average - own)
+        if gap.low is not None and gap.high is not None and gap.low <= 0 <= gap.high:
+            names.append(name)
+    return names

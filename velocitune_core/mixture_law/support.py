@@ -1,0 +1,98 @@
+"""Where runs say something about mixtures: the region of weights in which a law's optimum is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Table = Any  # a DataFrame, or a mapping, or a list of mappings; pandas is not required
+THINNEST = 1e-3  # of the mean variance, in directions in which the runs do not differ
+
+
+@dataclass(frozen=True)
+class Support:
+    """An ellipsoid around the mean of the runs, as far as the outermost run, and each domain's range in the runs.
+
+    Distances are Mahalanobis' in the weights themselves, so the region is convex. That is the leverage of a linear
+    regression: inside, no mixture is further from the runs than the runs are (Cook, 1977; Brooks et al., 1988).
+    """
+
+    low: Array  # (K,) least weight of each domain in the runs
+    high: Array  # (K,) largest
+    centre: Array  # (K,)
+    precision: Array  # (K, K), scaled so that the outermost run has distance 1
+
+    @classmethod
+    def around(cls, weights: ArrayLike) -> Support:
+        """Return the region that runs of these weights (R, K) cover."""
+        runs = np.asarray(weights, dtype=float)
+        centre = runs.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(runs.T, bias=True).reshape(runs.shape[1], -1))
+        least = max(THINNEST * values.mean(), 1e-12)
+        precision = (vectors / np.maximum(values, least)) @ vectors.T
+        off = runs - centre
+        outermost = max(float(np.einsum("rk,kl,rl->r", off, precision, off).max()), 1e-12)
+        return cls(runs.min(axis=0), runs.max(axis=0), centre, precision / outermost)
+
+    @classmethod
+    def everywhere(cls, domains: int) -> Support:
+        """Return the whole simplex: no limit."""
+        centre = np.full(domains, 1 / domains)
+        return cls(np.zeros(domains), np.ones(domains), centre, np.zeros((domains, domains)))
+
+    def distance(self, weights: ArrayLike) -> Array:
+        """Return how far mixtures (..., K) are out: at most 1 inside the region."""
+        weights = np.asarray(weights, dtype=float)
+        off = weights - self.centre
+        far = np.sqrt(np.maximum(np.einsum("...k,kl,...l->...", off, self.precision, off), 0.0))
+        room = np.maximum(np.minimum(self.centre - self.low, self.high - self.centre), 1e-9)
+        beyond = np.maximum(self.low - weights, weights - self.high) / room  # above 0 outside a domain's range
+        return np.maximum(far, np.where(beyond.max(axis=-1) > 1e-6, 1 + beyond.max(axis=-1), 0.0))
+
+    def excess(self, weights: Array) -> float:
+        """Return the squared distance of one mixture (K,) minus 1, for the ellipsoid alone."""
+        off = weights - self.centre
+        return float(off @ self.precision @ off) - 1.0
+
+    def excess_gradient(self, weights: Array) -> Array:
+        """Return the gradient (K,) of `excess`."""
+        return 2.0 * self.precision @ (weights - self.centre)
+
+
+def support_of(support: Support | Table | None, domains: Sequence[str], runs: Array) -> Support:
+    """Return the region of some runs' weights: a `Support`, a table by name, or None for the law's own runs (R, K)."""
+    if support is None:
+        return Support.around(runs)
+    if isinstance(support, Support):
+        return support
+    return Support.around(weights_by_name(support, domains))
+
+
+def weights_by_name(table: Table, domains: Sequence[str]) -> Array:
+    """Return weights (R, K) in the order of `domains`, normalised.
+
+    Args:
+        table: a DataFrame with a column per domain, {domain: (R,)}, or a list of {domain: weight}; a domain that a
+            run of a list does not name has weight 0 there.
+
+    Raises ValueError for names that differ, negative weights, and runs without weight.
+    """
+    if isinstance(table, Sequence):
+        names = sorted({name for run in table for name in run})
+        columns = {name: [float(run.get(name, 0.0)) for run in table] for name in names}
+    else:
+        columns = {str(name): table[name] for name in list(getattr(table, "columns", table))}
+    if unknown := sorted(set(columns) - set(domains)):
+        raise ValueError(f"weights of runs name {', '.join(unknown)}; domains are {', '.join(sorted(domains))}")
+    if not isinstance(table, Sequence) and (missing := sorted(set(domains) - set(columns))):
+        raise ValueError(f"weights of runs leave out {', '.join(missing)}; give every domain a column")
+    rows = max((len(column) for column in columns.values()), default=0)
+    weights = np.array([np.asarray(columns.get(name, np.zeros(rows)), dtype=float) for name in domains]).T
+    if weights.size == 0 or not np.isfinite(weights).all() or (weights < 0).any() or (weights.sum(axis=1) <= 0).any():
+        raise ValueError("weights of runs must be numbers of at least 0, and each run needs one above 0")
+    return weights / weights.sum(axis=1, keepdims=True)

@@ -1,0 +1,65 @@
+"""Weights of the runs of a swarm: drawn from keys of names, so that a larger swarm contains the smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+from velocitune_core.mixture.permutation import key, words
+from velocitune_core.mixture_law.objective import ObjectiveError
+
+Array = NDArray[np.float64]
+CONCENTRATION = 2.5  # α of a domain with a mean share, of the Dirichlet distribution
+
+
+def design_swarm(
+    initial_weights: Mapping[str, float], *, runs: int, seed: int = 0, min_share: float = 0.01
+) -> list[dict[str, float]]:
+    """Return the domain weights of each run of a swarm; they sum to 1, and none is below `min_share`.
+
+    Drawn from a Dirichlet distribution around √(w₀ · uniform), which lies between shares by size and equal shares. What
+    a run gives a domain before normalisation depends on the seed, the number of the run and the domain's name. So more
+    runs leave the first ones as they are, and the order of names does not matter. A further domain changes all
+    weights; runs made without it stay usable, as runs in which its weight is 0.
+
+    Args:
+        initial_weights: w₀ by domain; a domain of weight 0 takes part with `min_share` and little more.
+        runs: how many.
+        seed: of the draws.
+        min_share: least weight of every domain.
+
+    Raises ObjectiveError for weights, a number of runs, or a least share with which there is no swarm.
+    """
+    names = sorted(initial_weights)
+    initial = np.array([float(initial_weights[name]) for name in names])
+    _check(initial, initial_weights, runs, min_share)
+    centre = np.sqrt(initial / initial.sum())
+    alphas = np.maximum(CONCENTRATION * len(names) * centre / centre.sum(), 1e-3)
+    draws = np.column_stack([gammaincinv(a, _uniform(seed, name, runs)) for a, name in zip(alphas, names, strict=True)])
+    shares = min_share + (1 - len(names) * min_share) * draws / draws.sum(axis=1, keepdims=True)
+    return [{name: float(run[names.index(name)]) for name in initial_weights} for run in shares]
+
+
+def _uniform(seed: int, name: str, runs: int) -> Array:
+    """Return a number in (0, 1) for each run (R,), which seed, name and the number of the run decide."""
+    drawn = words(key(seed, name, "swarm"), np.arange(runs)) >> np.uint64(11)
+    return (drawn.astype(float) + 0.5) * 2.0**-53
+
+
+def _check(initial: Array, given: Mapping[str, float], runs: int, min_share: float) -> None:
+    count, problems = len(initial), []
+    if count < 2:
+        problems.append(f"initial_weights name {count} domains; a mixture has at least two")
+    elif not np.isfinite(initial).all() or (initial < 0).any() or not initial.sum() > 0:
+        problems.append(f"initial_weights are {dict(given)}; they are at least 0, and one of them is above 0")
+    if runs < 1:
+        problems.append(f"runs is {runs}; a swarm has at least one")
+    if not 0 <= min_share * count < 1:
+        problems.append(
+            f"min_share is {min_share} for {count} domains; it must be at least 0 and below {1 / max(count, 1):.4g}"
+        )
+    if problems:
+        raise ObjectiveError("\n".join(problems))

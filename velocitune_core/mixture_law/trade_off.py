@@ -1,0 +1,86 @@
+"""The trade-off curve: what the average can be, as one guard is loosened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from velocitune_core.mixture_law.constrained import solve
+from velocitune_core.mixture_law.feasibility import feasible_start
+from velocitune_core.mixture_law.guarded_problem import Law, Problem, Terms
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.optimise import starts
+from velocitune_core.mixture_law.support import Support, Table, support_of
+
+SETS, FORGETTING = "worse_than_static", "forgetting"
+
+
+@dataclass(frozen=True)
+class TradeOffPoint:
+    """The best mixture at one limit of a guard. Nats per token; differences are to static training."""
+
+    limit: float
+    weights: dict[str, float]
+    average: float
+    differences: dict[str, float]  # of every average, by name; empty without initial weights
+    price: float  # nats of the average per nat of the guard
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the point as plain dictionaries and numbers, for JSON."""
+        return asdict(self)
+
+
+def trade_off(
+    law: Law, objective: Objective, guard: str, limits: Sequence[float], *, support: Support | Table | None = None
+) -> list[TradeOffPoint]:
+    """Return the best mixture for each limit of a guard; limits that no mixture keeps are left out.
+
+    Args:
+        law, objective, support: as for `optimise_mixture`; the objective's other guards stay.
+        guard: "worse_than_static" (of all sets), "forgetting" (of the retained sets), or an average: how much it may be
+            worse than under static training.
+        limits: of the guard, nats.
+
+    Raises ObjectiveError for an unknown guard, and for an objective that contradicts itself.
+    """
+    region, points = support_of(support, law.domains, law.runs.weights), []
+    near = None
+    for limit in sorted(limits, reverse=True):
+        terms = Terms.of(_with(objective, guard, float(limit)), law.domains, law.sets)
+        problem = Problem(law, terms, region)
+        try:
+            start = feasible_start(problem)
+        except ObjectiveError:
+            break  # a tighter limit is not kept either
+        found = solve(
+            problem, [*([near] if near is not None else []), *starts(problem, start, law.convex)], convex=law.convex
+        )
+        near = found.weights
+        losses, static = law.losses(near), None if terms.static is None else law.losses(terms.static)
+        shares = {
+            name: np.array(list(objective.average_shares(name, law.domains, law.sets).values()))
+            for name in objective.average_names()
+        }
+        about = guard if guard not in {SETS, FORGETTING} else None
+        of_guard = [g.kind == "average" and g.about == about if about else g.kind != "average" for g in terms.guards]
+        points.append(
+            TradeOffPoint(
+                limit=float(limit),
+                weights=dict(zip(law.domains, map(float, near), strict=True)),
+                average=found.value,
+                differences={} if static is None else {k: float(v @ (losses - static)) for k, v in shares.items()},
+                price=float(found.guard_prices[np.array(of_guard, dtype=bool)].sum()),
+            )
+        )
+    return points[::-1]
+
+
+def _with(objective: Objective, guard: str, limit: float) -> Objective:
+    if guard == SETS:
+        return replace(objective, worse_than_static=limit)
+    if guard == FORGETTING:
+        return replace(objective, forgetting=limit)
+    return replace(objective, averages_worse_than_static={**objective.averages_worse_than_static, guard: limit})
