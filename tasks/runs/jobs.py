@@ -81,7 +81,7 @@ def proxy_jobs(params: Params, manifest: Manifest, model_sha256: str | None = No
     for seed in params.proxies.seeds:
         for fraction in params.proxies.fractions:
             training = params.training.model_copy(update={"seed": seed})
-            job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
+            job = pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
             steps = share_of_steps(training, sizes, job.initial_domain_weights, fraction, total)
             jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
@@ -104,7 +104,7 @@ def training_job(
     Raises ConfigError for initial losses that were measured in another precision.
     """
     check_measured_in(params.training, {paths.INITIAL: initial.precision})
-    job = _pipeline_job(params, manifest, "training", params.training, model_sha256)
+    job = pipeline_job(params, manifest, "training", params.training, model_sha256)
     strategy = complete_strategy(params.strategy, manifest, initial, targets.losses())
     return job.model_copy(update={"strategy": strategy})
 
@@ -126,7 +126,7 @@ def compared_job(
     assert params.compare is not None
     run = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})
-    job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
+    job = pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
     losses = ablated_targets(run.targets, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
     strategy = complete_strategy(named, manifest, initial, losses)
@@ -192,9 +192,10 @@ def sub_sampled(job: TrainJob, fraction: float, steps: int, evaluate_every: int)
     return job.model_copy(update=changes | {"save_model": False, "save_dtype": "auto"})
 
 
-def _pipeline_job(
+def pipeline_job(
     params: Params, manifest: Manifest, name: str, training: Training, model_sha256: str | None
 ) -> TrainJob:
+    """Return a static run of the whole mixture and budget, from which all others are derived."""
     steps = pipeline_steps(params, manifest)
     check_warmups(params, steps)
     return TrainJob(

@@ -38,14 +38,19 @@ def shape_of(config: PreTrainedConfig) -> ModelShape:
 
 
 def price_of(job: TrainJob, result: TrainResult, manifest: Manifest) -> WeightsRun:
-    """Return what a finished run cost; its operations are computed as `python -m flows.plan` does without a probe."""
+    """Return what a finished run cost."""
+    folder, seconds = run_folder(job).name, result.seconds.total
+    return WeightsRun(
+        name=job.name, folder=folder, tokens=result.tokens, flops=flops_of(job, manifest), seconds=seconds
+    )
+
+
+def flops_of(job: TrainJob, manifest: Manifest) -> float:
+    """Return the floating-point operations of a run, evaluations included, as a plan computes them without a probe."""
     held_out = sum(domain.held_out.sequences for domain in manifest.domains.values())
     run = planned_run(job, manifest.sequence_length, held_out, reference=job.reference is not None)
     (cost,) = estimate_cost([Stage(job.name, (run,))], _shape_of_folder(job.model), [None])
-    folder = run_folder(job).name
-    return WeightsRun(
-        name=job.name, folder=folder, tokens=result.tokens, flops=cost.flops, seconds=result.seconds.total
-    )
+    return cost.flops
 
 
 @lru_cache(maxsize=4)

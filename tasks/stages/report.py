@@ -67,7 +67,7 @@ def reported_runs(params: Params) -> list[PublishedRun]:
     params = params.model_copy(update={"training": training})
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
     found = StartingWeights.read(paths.WEIGHTS)
-    before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.runs]
+    before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.own_runs]
     proxies = [PublishedRun(each.name, run_folder(each)) for each in proxy_jobs(params, manifest)]
     job = starting_from(job, params.strategy.name, found)
     return [*proxies, *before, PublishedRun(job.name, run_folder(job))]

@@ -28,7 +28,8 @@ def stated_objective(wanted: WantedMixture, retained: Sequence[str], **known: An
         retained: sets that are retained if the settings name none.
         known: fields that the settings do not have, such as initial losses.
     """
-    return Objective(**{**wanted.model_dump(), "retained": wanted.retained or list(retained)}, **known)
+    given: dict[str, Any] = wanted.model_dump() | ({"retained": list(retained)} if wanted.retained is None else {})
+    return Objective(**given, **known)
 
 
 def planned_problems(params: Params) -> list[str]:

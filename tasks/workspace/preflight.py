@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import planned_problems
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
+from tasks.workspace.planned_settings import planned_problems
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary

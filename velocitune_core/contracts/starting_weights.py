@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from velocitune_core.contracts.contract import Contract, Part
+from velocitune_core.contracts.losses import Losses
 
 
 class WeightsRun(Part):
@@ -17,15 +18,46 @@ class WeightsRun(Part):
     tokens: int
     flops: Annotated[float, Field(ge=0)]  # of training and evaluation, computed from the model's shape
     seconds: float
+    shared: bool = False  # the stage `proxies` made it, and needs it too
+
+
+class SwarmRun(WeightsRun):
+    """A run of a swarm: the domain weights that it trained under, and the losses that it ended with."""
+
+    fraction: float  # of data and budget
+    seed: int
+    domain_weights: dict[str, float]  # shares of the tokens that it was trained on
+    losses: Losses  # by held-out set
+
+
+class Worth(Part):
+    """What a plan gains, and what static training would gain from as many operations; nats of the average."""
+
+    gain: FiniteFloat  # predicted, over static training
+    share: float  # of the main run's operations, that all runs of the swarm took
+    static_gain: FiniteFloat | None  # of static training continued for them, by the targets' laws; None: no laws
+    pays_from: float | None  # main run in multiples of the swarm, from which on the plan gains more; None: unknown
+
+
+class Planned(Part):
+    """How weights were planned."""
+
+    fraction: float  # of data and budget: size of the runs that the law was fitted to
+    model: str | None  # folder of the sibling that was trained; None: the model itself
+    runs: list[SwarmRun]
+    law: dict[str, Any]  # name, and evidence by set: velocitune_core.mixture_law.law.SetEvidence
+    plan: dict[str, Any]  # velocitune_core.mixture_law.mixture_plan.MixturePlan
+    worth: Worth
 
 
 class StartingWeights(Contract):
     """results/weights.json"""
 
     strategy: str  # that params.yaml names
-    found_by: Literal["initial", "search"]  # initial: w_0 as configured
+    found_by: Literal["initial", "search", "planned"]  # initial: w_0 as configured
     domain_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
-    runs: list[WeightsRun] = Field(default_factory=list)  # in the order in which they were made
+    search: list[WeightsRun] = Field(default_factory=list)  # its runs, in the order in which they were made
+    planned: Planned | None = None
 
     @property
     def held(self) -> bool:
@@ -33,16 +65,11 @@ class StartingWeights(Contract):
         return self.found_by != "initial"
 
     @property
-    def tokens(self) -> int:
-        """Tokens that all runs trained on."""
-        return sum(run.tokens for run in self.runs)
+    def runs(self) -> list[WeightsRun]:
+        """All runs that the weights come from."""
+        return [*self.search, *(self.planned.runs if self.planned else [])]
 
     @property
-    def flops(self) -> float:
-        """Floating-point operations of all runs."""
-        return sum(run.flops for run in self.runs)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all runs together, as if one had followed the other."""
-        return sum(run.seconds for run in self.runs)
+    def own_runs(self) -> list[WeightsRun]:
+        """The runs that were made for nothing else."""
+        return [run for run in self.runs if not run.shared]

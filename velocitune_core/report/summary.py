@@ -142,8 +142,8 @@ def summary_metrics(report: ReportData) -> dict[str, Any]:
         "tokens_per_second": train.tokens_per_second,
         "proxy_tokens_share": sum(proxy.tokens for proxy in report.proxies) / train.tokens if train.tokens else 0.0,
     }
-    if report.weights is not None and report.weights.runs and train.tokens:
-        metrics["weights_tokens_share"] = report.weights.tokens / train.tokens
+    if report.weights is not None and report.weights.own_runs and train.tokens:
+        metrics["weights_tokens_share"] = sum(run.tokens for run in report.weights.own_runs) / train.tokens
     if shortfalls:
         metrics["worst_shortfall"] = max(shortfalls)
     return metrics

@@ -53,8 +53,10 @@ def cost_rows(
     if proxies:
         tokens = sum(proxy.tokens for proxy in proxies)
         rows.append(CostRow(_runs("proxies", len(proxies)), sum(proxy.seconds for proxy in proxies), tokens, False))
-    if weights is not None and weights.runs:
-        rows.append(CostRow(_runs("search", len(weights.runs)), weights.seconds, weights.tokens, False))
+    if weights is not None and (runs := weights.own_runs):
+        name = "swarm" if weights.planned else "search"
+        seconds, tokens = sum(run.seconds for run in runs), sum(run.tokens for run in runs)
+        rows.append(CostRow(_runs(name, len(runs)), seconds, tokens, False))
     spent = train.seconds
     evaluated = sum(initial.tokens.values()) * len(train.points) if initial is not None else None
     return [

@@ -1,0 +1,106 @@
+"""Plan domain weights from a swarm of short runs: law of the losses, optimum of an objective, what it is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from velocitune_core.contracts import Law, Planned, SwarmRun, Targets, Worth
+from velocitune_core.mixture_law.break_even import pays_from
+from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
+from velocitune_core.mixture_law.mixture_plan import MixturePlan
+from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.optimise import optimise_mixture
+
+SMALLEST_WEIGHT = 1e-9  # what the optimiser leaves of a weight at its bound of 0
+
+
+def plan_weights(
+    runs: Sequence[SwarmRun],
+    objective: Objective,
+    targets: Targets,
+    *,
+    law: LawName,
+    bootstrap: int,
+    main_flops: float,
+    token_budget: int,
+    model: str | None = None,
+) -> tuple[dict[str, float], Planned]:
+    """Return the weights that are best for an objective, and the evidence for them.
+
+    The law is fitted to the largest runs, and its differences to static training are taken to hold at the full budget.
+
+    Args:
+        runs: of the swarm.
+        targets: whose laws say what static training gains from more tokens.
+        law: its form.
+        bootstrap: resamples of the runs.
+        main_flops: operations of the main run.
+        token_budget: of the main run.
+        model: folder of the sibling that was trained.
+
+    Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
+    """
+    fraction = max(run.fraction for run in runs)
+    largest = _different([run for run in runs if run.fraction == fraction])
+    weights = {name: [run.domain_weights[name] for run in largest] for name in largest[0].domain_weights}
+    losses = {name: [run.losses[name] for run in largest] for name in largest[0].losses}
+    fitted = fit_mixture_law(weights, losses, law=law, bootstrap=bootstrap)
+    plan = optimise_mixture(fitted, objective)
+    found = {name: weight if weight > SMALLEST_WEIGHT else 0.0 for name, weight in plan.weights.items()}
+    total = sum(found.values())
+    evidence = Planned(
+        fraction=fraction,
+        model=model,
+        runs=list(runs),
+        law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
+        plan=_as_json(plan.as_dict()),
+        worth=worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget),
+    )
+    return {name: found[name] / total for name in objective.initial_weights or found}, evidence
+
+
+def worth_of(
+    plan: MixturePlan,
+    law: MixtureLaw,
+    objective: Objective,
+    runs: Sequence[SwarmRun],
+    targets: Targets,
+    *,
+    main_flops: float,
+    token_budget: int,
+) -> Worth:
+    """Return what a plan gains beside what static training would gain from the operations of its swarm.
+
+    Static training is continued by the scaling laws behind the targets, whose tokens are those of the whole mixture.
+    """
+    gain = -plan.mixtures["recommended"].differences[plan.average].value
+    share = sum(run.flops for run in runs) / main_flops
+    shares = objective.average_shares(plan.average, law.domains, law.sets)
+    laws = _laws(targets)
+    if any(weight and name not in laws for name, weight in shares.items()):
+        return Worth(gain=gain, share=share, static_gain=None, pays_from=None)
+    extra = share * token_budget
+
+    def average(tokens: float) -> float:
+        return sum(weight * float(laws[name].predict(tokens)) for name, weight in shares.items() if weight)
+
+    static_gain = average(token_budget) - average(token_budget + extra)
+    return Worth(gain=gain, share=share, static_gain=static_gain, pays_from=pays_from(average, gain, extra))
+
+
+def _different(runs: Sequence[SwarmRun]) -> list[SwarmRun]:
+    """Return the runs without those that took the very batches of another: short runs have few whole sequences."""
+    found = {(*run.domain_weights.values(), *run.losses.values()): run for run in reversed(runs)}
+    return [run for run in runs if run in found.values()]
+
+
+def _as_json(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree as it will be read from its file: with lists in place of tuples."""
+    return json.loads(json.dumps(tree))
+
+
+def _laws(targets: Targets) -> dict[str, Law]:
+    return {name: each.evidence.law for name, each in targets.domains.items() if each.evidence is not None}
