@@ -28,9 +28,11 @@ CORE = {
     "velocity": "",
     "mixture": "",
     "scaling_law": "",
+    "mixture_law": "mixture",
     "contracts": "config files",
     "strategies": "velocity",
     "targets": "config contracts scaling_law",
+    "planned_weights": "contracts mixture_law",
     "data": "config contracts files",
     "model": "config files",
     "parallel": "",
@@ -56,7 +58,18 @@ TASKS = {
     "cleanup": "planning runs stages transfer workspace",
 }
 TEMPORARY: set[tuple[str, str]] = set()
-METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "config", "contracts", "files")
+METHOD = (
+    "velocity",
+    "mixture",
+    "targets",
+    "strategies",
+    "scaling_law",
+    "mixture_law",
+    "planned_weights",
+    "config",
+    "contracts",
+    "files",
+)
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched
 
 FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml
@@ -73,7 +86,10 @@ RUNS_THAT_DECIDE = {
     f"tasks.runs.{module}" for module in ("budget", "evaluation_jobs", "jobs", "launch", "resolved_precision")
 }
 # The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
-BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.runs.jobs
+BORROWED = {  # through tasks.runs: `jobs`, and `swarm`
+    "report": {"velocitune_core.mixture"},
+    "weights": {"velocitune_core.planned_weights"},
+}
 
 
 def modules(package: str) -> list[str]:

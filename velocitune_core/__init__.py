@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from velocitune_core.mixture import DomainSampler
+    from velocitune_core.mixture_law import fit_mixture_law
     from velocitune_core.scaling_law import fit_chinchilla, fit_scaling_law
     from velocitune_core.strategies import make_strategy
     from velocitune_core.velocity import learning_velocity, update_weights
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DomainSampler",
     "fit_chinchilla",
+    "fit_mixture_law",
     "fit_scaling_law",
     "learning_velocity",
     "make_strategy",
@@ -25,6 +27,7 @@ __all__ = [
 _MODULES = {
     "DomainSampler": "mixture",
     "fit_chinchilla": "scaling_law",
+    "fit_mixture_law": "mixture_law",
     "fit_scaling_law": "scaling_law",
     "learning_velocity": "velocity",
     "make_strategy": "strategies",

@@ -1,0 +1,216 @@
+"""A fitted law of the losses over domain weights, and how to fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from velocitune_core.mixture_law.cross_validation import held_out_losses, mean_of_others, training_counts
+from velocitune_core.mixture_law.evidence import (
+    Identified,
+    Parameter,
+    SetEvidence,
+    identified,
+    rank_correlation,
+    set_flags,
+)
+from velocitune_core.mixture_law.fit_batch import Array
+from velocitune_core.mixture_law.fit_sets import FORMS, Form, SetFitter
+from velocitune_core.mixture_law.table import MixtureLawError, RunTable, read_runs, read_weights
+
+LawName = Literal["transfer", "loglinear", "bimix", "auto"]
+LEVEL = 0.95  # of the intervals of parameters
+
+
+@dataclass(frozen=True)
+class MixtureLaw:
+    """Losses of I held-out sets as functions of the weights of K domains, fitted to the runs of one swarm.
+
+    Weights given as arrays are (..., K) in the order of `domains`, losses (..., I) in the order of `sets`.
+    """
+
+    name: str  # transfer | loglinear | bimix
+    domains: tuple[str, ...]  # K, sorted
+    sets: tuple[str, ...]  # I, sorted
+    runs: RunTable  # what the law was fitted to
+    evidence: dict[str, SetEvidence]  # by set; empty for the law of a resample
+    cross_validated: Array = field(repr=False)  # (R, I) each run's losses by the law fitted without its fold
+    theta: Array = field(repr=False)  # (I, P) parameters, as the form of the law reads them
+    samples: Array = field(repr=False)  # (B, I, P) parameters of the resamples
+    noise: Array = field(repr=False)  # (I,) standard deviation of a run around the law, nats per token
+    spare: Array = field(repr=False)  # (I,) degrees of freedom of the noise
+    form: Form = field(repr=False)
+
+    @property
+    def convex(self) -> bool:
+        """Return whether the losses are convex in the weights on the simplex."""
+        return self.form.convex
+
+    @property
+    def resamples(self) -> int:
+        """Return the number of bootstrap resamples; 0 without a bootstrap."""
+        return len(self.samples)
+
+    def losses(self, weights: ArrayLike) -> Array:
+        """Return losses (..., I) in nats per token for weights (..., K)."""
+        return self.form.losses(self.theta, np.asarray(weights, dtype=float))
+
+    def jacobian(self, weights: ArrayLike) -> Array:
+        """Return the derivatives of the losses by the weights (..., I, K) for weights (..., K)."""
+        return self.form.slopes(self.theta, np.asarray(weights, dtype=float))
+
+    def resampled(self, index: int) -> MixtureLaw:
+        """Return the law of one bootstrap resample, without evidence of its own."""
+        return replace(self, theta=self.samples[index], samples=self.samples[:0], evidence={})
+
+    def resampled_losses(self, weights: ArrayLike) -> Array:
+        """Return the losses of all resamples (B, ..., I) for weights (..., K)."""
+        weights = np.asarray(weights, dtype=float)
+        resamples, sets, parameters = self.samples.shape
+        flat = self.form.losses(self.samples.reshape(-1, parameters), weights)  # (..., B·I)
+        return np.moveaxis(flat.reshape(*weights.shape[:-1], resamples, sets), -2, 0)
+
+    def predict(self, weights: object) -> dict[str, Array]:
+        """Return the losses by set for weights by domain: a DataFrame or {domain: (M,) or a number}."""
+        found = self.losses(read_weights(self.domains, weights))
+        return {name: found[..., each] for each, name in enumerate(self.sets)}
+
+    def interval(self, weights: object, level: float = 0.95, *, seed: int = 0) -> dict[str, tuple[Array, Array]]:
+        """Return by set the percentile interval of a new run's losses, its noise included, for weights by domain.
+
+        Raises MixtureLawError without a bootstrap.
+        """
+        if not self.resamples:
+            raise MixtureLawError("interval: the law has no bootstrap; fit it with bootstrap=200")
+        drawn = self.resampled_losses(read_weights(self.domains, weights))
+        random = np.random.default_rng(seed)
+        scale = self.noise * np.sqrt(self.spare / random.chisquare(self.spare, (self.resamples, len(self.sets))))
+        shape = (self.resamples, *[1] * (drawn.ndim - 2), len(self.sets))
+        drawn = drawn + scale.reshape(shape) * random.standard_normal(drawn.shape)
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return {name: (low[..., each], high[..., each]) for each, name in enumerate(self.sets)}
+
+    def extrapolates(self, weights: ArrayLike) -> np.ndarray:
+        """Return (...) whether weights (..., K) lie outside what the runs cover.
+
+        Outside is a weight beyond the range of the runs, or a mixture farther from their mean than every run is, in the
+        metric of their covariance (Mahalanobis).
+        """
+        weights, runs = np.asarray(weights, dtype=float), self.runs.weights
+        beyond = (weights < runs.min(axis=0) - 1e-9) | (weights > runs.max(axis=0) + 1e-9)
+        metric = np.linalg.pinv(np.cov(runs.T), rcond=1e-9, hermitian=True)
+        distances = [
+            np.einsum("...k,kl,...l->...", each, metric, each)
+            for each in (weights - runs.mean(axis=0), runs - runs.mean(axis=0))
+        ]
+        return beyond.any(axis=-1) | (distances[0] > distances[1].max() * (1 + 1e-9))
+
+
+def fit_mixture_law(
+    weights: object, losses: object, *, law: LawName = "transfer", bootstrap: int = 0, seed: int = 0
+) -> MixtureLaw:
+    """Fit a law of every held-out set's loss to the domain weights of a swarm of runs.
+
+    The bootstrap resamples residuals: the law's own losses, and the residuals of one run for all sets together,
+    enlarged by what the parameters took from them. Runs cannot be resampled: of 24 a draw holds 15 different ones.
+
+    Args:
+        weights: DataFrame with a column per domain or {domain: (R,)}; shares that sum to 1 in every run.
+        losses: DataFrame with a column per held-out set or {set: (R,)}; nats per token. Rows are joined by index labels
+            when both are DataFrames, else by position.
+        law: `transfer`, `loglinear`, `bimix`, or `auto`: the one with the smallest cross-validated error.
+        bootstrap: resamples for intervals; 0 for none.
+        seed: of the resampling.
+
+    Raises MixtureLawError for an unknown law and for all that is wrong with the table (`read_runs`).
+    """
+    if law not in {*FORMS, "auto"}:
+        raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them")
+    table = read_runs(weights, losses)
+    fits = [_Fit(table, name) for name in (FORMS if law == "auto" else [law])]
+    best = min(fits, key=lambda fit: fit.relative_error)
+    return best.law(bootstrap, np.random.default_rng(seed))
+
+
+class _Fit:
+    """One law fitted to the runs, with what is known of it."""
+
+    def __init__(self, table: RunTable, name: str) -> None:
+        self.table, self.name = table, name
+        scale = table.losses.std(axis=0)
+        self.fitter = SetFitter(FORMS[name](len(table.domains)), table.weights, np.where(scale > 1e-12, scale, 0.0))
+        own = [table.domains.index(each) if each in table.domains else None for each in table.sets]
+        self.theta = self.fitter.fit(table.losses, own)
+        counts = training_counts(table)
+        self.predicted, _ = held_out_losses(self.fitter, self.theta, table.losses, counts)
+        self.errors = np.abs(self.predicted - table.losses).mean(axis=0)
+        self.rms_errors = np.sqrt(((self.predicted - table.losses) ** 2).mean(axis=0))
+        self.baseline_errors = np.abs(mean_of_others(table.losses, counts) - table.losses).mean(axis=0)
+
+    @property
+    def relative_error(self) -> float:
+        """Return the cross-validated error relative to that of the mean, averaged over the sets that runs move."""
+        moving = self.fitter.scale > 0
+        return float((self.errors[moving] / self.baseline_errors[moving]).mean()) if moving.any() else 0.0
+
+    def law(self, bootstrap: int, random: np.random.Generator) -> MixtureLaw:
+        """Return the law with its evidence."""
+        table, form = self.table, self.fitter.form
+        fitted = form.losses(self.theta, table.weights)
+        known = identified(form, self.theta, table, self.fitter.scale, self.rms_errors)
+        spare = np.maximum(len(table.runs) - known.spent, 1.0)
+        residuals = table.losses - fitted
+        noise = np.sqrt((residuals**2).sum(axis=0) / spare)
+        samples = np.empty((0, *self.theta.shape))
+        if bootstrap:
+            enlarged = residuals * np.sqrt(len(table.runs) / spare)
+            drawn = fitted + enlarged[random.integers(len(table.runs), size=(bootstrap, len(table.runs)))]
+            samples = self.fitter.refit(drawn, np.ones((bootstrap, len(table.runs))), self.theta)
+        return MixtureLaw(
+            name=self.name,
+            domains=table.domains,
+            sets=table.sets,
+            runs=table,
+            evidence=self._evidence(known, noise, samples),
+            cross_validated=self.predicted,
+            theta=self.theta,
+            samples=samples,
+            noise=noise,
+            spare=spare,
+            form=form,
+        )
+
+    def _evidence(self, known: Identified, noise: Array, samples: Array) -> dict[str, SetEvidence]:
+        found = {}
+        for each, name in enumerate(self.table.sets):
+            error, baseline = float(self.errors[each]), float(self.baseline_errors[each])
+            found[name] = SetEvidence(
+                error=error,
+                baseline_error=baseline,
+                rank_correlation=rank_correlation(self.predicted[:, each], self.table.losses[:, each]),
+                noise=float(noise[each]),
+                parameters=self._parameters(each, known, samples),
+                flags=set_flags(self.table, error, baseline),
+            )
+        return found
+
+    def _parameters(self, each: int, known: Identified, samples: Array) -> dict[str, Parameter]:
+        form, domains = self.fitter.form, self.table.domains
+        values, drawn = form.named(self.theta[each], domains), form.named(samples[:, each], domains)
+        determined: Mapping[str, bool] = {
+            f"a[{domain}]": bool(known.known[each, index]) for index, domain in enumerate(domains)
+        }
+        found = {}
+        for name, value in values.items():
+            low, high = np.quantile(drawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(samples) else (None, None)
+            found[name] = Parameter(
+                float(value),
+                None if low is None else float(low),
+                None if high is None else float(high),
+                determined.get(name, True),
+            )
+        return found
