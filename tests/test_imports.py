@@ -89,6 +89,7 @@ RUNS_THAT_DECIDE = {
 BORROWED = {  # through tasks.runs: `jobs`, and `swarm`
     "report": {"velocitune_core.mixture"},
     "weights": {"velocitune_core.planned_weights"},
+    "compare": {"velocitune_core.planned_weights"},
 }
 
 

@@ -25,6 +25,7 @@ from velocitune_core.plan.cost import (
 )
 from velocitune_core.plan.memory import BFLOAT16_BYTES, Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 from velocitune_core.plan.resident import UNMEASURED, resident_bytes
+from velocitune_core.strategies import PLANNED
 
 ALONE, TOGETHER = "one process", "side by side"
 
@@ -200,7 +201,8 @@ def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | N
     if stage.name == "compare" and settings_of_comparison(params) != params:
         name = TOGETHER
     main = params.resources.processes
-    several = {"weights": main, "train": main, "proxies": params.proxies.processes}.get(stage.name, 1)
+    finds = params.proxies.processes if params.strategy.name == PLANNED else main
+    several = {"weights": finds, "train": main, "proxies": params.proxies.processes}.get(stage.name, 1)
     if several > 1:
         name = _several(several)
     return probes[name].speed if name in probes else None

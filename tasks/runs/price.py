@@ -49,12 +49,13 @@ def flops_of(job: TrainJob, manifest: Manifest) -> float:
     """Return the floating-point operations of a run, evaluations included, as a plan computes them without a probe."""
     held_out = sum(domain.held_out.sequences for domain in manifest.domains.values())
     run = planned_run(job, manifest.sequence_length, held_out, reference=job.reference is not None)
-    (cost,) = estimate_cost([Stage(job.name, (run,))], _shape_of_folder(job.model), [None])
+    (cost,) = estimate_cost([Stage(job.name, (run,))], shape_of_folder(job.model), [None])
     return cost.flops
 
 
 @lru_cache(maxsize=4)
-def _shape_of_folder(model: str) -> ModelShape:
+def shape_of_folder(model: str) -> ModelShape:
+    """Return sizes of the model in a folder."""
     from transformers import AutoConfig
 
     return shape_of(AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True))

@@ -17,7 +17,11 @@ from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.io import model_digest
 from velocitune_core.planned_weights import plan_weights
+from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
+
+SWARM = "swarm-"  # names of its runs begin with this
+SIBLING_SWARM = f"{SWARM}of-"  # and so if they train a sibling of the model
 
 
 def swarm_jobs(
@@ -64,8 +68,18 @@ def _proxies(params: Params, manifest: Manifest, model_sha256: str | None) -> di
 
 
 def _name(model: str | None, fraction: float, seed: int, number: int) -> str:
-    sibling = "" if model is None else re.sub(r"[^A-Za-z0-9]+", "_", Path(model).name) + "-"
-    return f"swarm-{sibling}{fraction:g}-seed-{seed}-{number:02d}".replace(".", "_")
+    start = SWARM if model is None else SIBLING_SWARM + re.sub(r"[^A-Za-z0-9]+", "_", Path(model).name) + "-"
+    return f"{start}{fraction:g}-seed-{seed}-{number:02d}".replace(".", "_")
+
+
+def is_proxy(job: TrainJob) -> bool:
+    """Return whether a run of a swarm is one of the proxies."""
+    return not job.name.startswith(SWARM)
+
+
+def is_of_sibling(job: TrainJob) -> bool:
+    """Return whether a run of a swarm trains a smaller sibling of the model."""
+    return job.name.startswith(SIBLING_SWARM)
 
 
 def swarm_run(job: TrainJob, result: TrainResult, manifest: Manifest) -> SwarmRun:
@@ -77,7 +91,7 @@ def swarm_run(job: TrainJob, result: TrainResult, manifest: Manifest) -> SwarmRu
     trained = sum(result.tokens_per_domain.values())
     return SwarmRun(
         **price_of(job, result, manifest).model_dump(exclude={"shared"}),
-        shared=not job.name.startswith("swarm-"),
+        shared=is_proxy(job),
         fraction=job.fraction,
         seed=job.training.seed,
         domain_weights={name: result.tokens_per_domain[name] / trained for name in job.domains},
@@ -129,4 +143,4 @@ def planned_weights(
         token_budget=token_budget(params, manifest),
         model=mixture.swarm.model,
     )
-    return StartingWeights(strategy=params.strategy.name, found_by="planned", domain_weights=weights, planned=planned)
+    return StartingWeights(strategy=PLANNED, found_by="planned", domain_weights=weights, planned=planned)

@@ -20,6 +20,7 @@ from velocitune_core.train.job import Job, TrainJob, differences, read_job
 from velocitune_core.training_code import changed_files, code_of, code_of_all, read_code
 
 logger = logging.getLogger(__name__)
+MAIN = "training"  # name of the main run; a folder lacks it if its weights are planned from the folder's runs
 LEFT_THERE = shutil.ignore_patterns("checkpoints", "run.lock", "holder.json", "*.tmp")  # of a run folder
 
 
@@ -103,8 +104,8 @@ def _steps_of_stage(stage: str, graph: Graph) -> list[str]:
         "initial": [step.name for step in graph.steps if step.name == stage],
         "proxies": proxies,
         "targets": [step.name for step in graph.steps if step.name == stage],
-        "weights": others[:-1],  # the main run comes last
-        "train": others[-1:],
+        "weights": [name for name in others if name != MAIN],
+        "train": [MAIN],
         "compare": others,
     }.get(stage, [])
 

@@ -20,6 +20,7 @@ from velocitune_core.job_folder.contents import JOBS, JobFolder, RunStep, Step, 
 from velocitune_core.job_folder.results import Results
 from velocitune_core.model.io import UNTRAINED
 from velocitune_core.plan.memory import memory_of
+from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.training_code import code_of_all
 
@@ -52,6 +53,16 @@ def check_destination(to: Path) -> None:
     """Raise ConfigError for a folder that holds something."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"--to: {to} is not empty; name a new folder")
+
+
+def check_can_leave(params: Params, compare: bool) -> None:
+    """Raise ConfigError for a comparison with planned labels: what they train under is found here, after its runs."""
+    labels = [label for label, run in params.compare.runs.items() if run.strategy == PLANNED] if params.compare else []
+    if compare and labels:
+        raise ConfigError(
+            f"compare.runs.{labels[0]}: the weights of planned are found in this workspace, from runs that a folder of "
+            "jobs would bring back; leave the label out, or compare here"
+        )
 
 
 def folder_contents(params: Params, graph: Graph, goal: str) -> Contents:

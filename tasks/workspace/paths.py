@@ -29,4 +29,5 @@ TRAINED_MODEL = Path("models/trained")
 REPORT = Path("report")
 COMPARISON = Path("results/comparison.json")
 COMPARISON_REPORT = Path("comparison/report")
+PLANS = Path("plans")  # in it: weights of planned labels, by label
 METRICS = Path("metrics.json")

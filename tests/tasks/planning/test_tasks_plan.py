@@ -138,6 +138,26 @@ def test_a_search_and_its_reference_are_counted(settings: dict[str, Any]) -> Non
 
 
 @pytest.mark.usefixtures("workspace")
+def test_a_swarm_is_counted_without_the_static_run_that_is_a_proxy(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    write_config("models/small", SEVEN_BILLION | {"num_hidden_layers": 2})
+    settings["training"]["token_budget"] = 64_000
+    settings["strategy"] = {"name": "planned", "options": {}}
+    plan = plan_of(settings)
+    stages = {stage.name: (stage.runs, price) for stage, price in zip(plan.stages, plan.prices, strict=True)}
+    runs, own = stages["weights"]
+    assert [run.steps for run in runs] == [12] * 9  # 2(2 + 3) runs of a fifth of 62 steps
+    assert [run.steps for run in stages["train"][0]] == [62]
+    settings["mixture"]["swarm"] = {"model": "models/small"}  # which no proxy trains
+    small = plan_of(settings)
+    (price,) = [price for stage, price in zip(small.stages, small.prices, strict=True) if stage.name == "weights"]
+    assert price.flops / 10 / (own.flops / 9) == pytest.approx(0.099, abs=0.001)  # 2 of 32 layers, embedding and head
+    settings["compare"] = {"runs": {"static": {"strategy": "static"}, "planned": {"strategy": "planned"}}}
+    compared = plan_of(settings, compare=True).stages[-1].runs
+    assert [run.name for run in compared].count("planned-seed-1") == 1 and len(compared) == 10 + 2 * 3
+
+
+@pytest.mark.usefixtures("workspace")
 def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any]) -> None:
     write_inputs(Path("made"))
     settings["model"]["path"] = "made/model"
