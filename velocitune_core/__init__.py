@@ -10,27 +10,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from velocitune_core.mixture import DomainSampler
-    from velocitune_core.mixture_law import fit_mixture_law
+    from velocitune_core.mixture_law import Objective, design_swarm, fit_mixture_law, optimise_mixture
     from velocitune_core.scaling_law import fit_chinchilla, fit_scaling_law
     from velocitune_core.strategies import make_strategy
     from velocitune_core.velocity import learning_velocity, update_weights
 
 __all__ = [
     "DomainSampler",
+    "Objective",
+    "design_swarm",
     "fit_chinchilla",
     "fit_mixture_law",
     "fit_scaling_law",
     "learning_velocity",
     "make_strategy",
+    "optimise_mixture",
     "update_weights",
 ]
 _MODULES = {
     "DomainSampler": "mixture",
+    "Objective": "mixture_law",
+    "design_swarm": "mixture_law",
     "fit_chinchilla": "scaling_law",
     "fit_mixture_law": "mixture_law",
     "fit_scaling_law": "scaling_law",
     "learning_velocity": "velocity",
     "make_strategy": "strategies",
+    "optimise_mixture": "mixture_law",
     "update_weights": "velocity",
 }
 

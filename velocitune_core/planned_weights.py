@@ -13,6 +13,7 @@ from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.optimise import optimise_mixture
+from velocitune_core.mixture_law.plan_sentences import explain
 
 SMALLEST_WEIGHT = 1e-9  # what the optimiser leaves of a weight at its bound of 0
 
@@ -51,13 +52,15 @@ def plan_weights(
     plan = optimise_mixture(fitted, objective)
     found = {name: weight if weight > SMALLEST_WEIGHT else 0.0 for name, weight in plan.weights.items()}
     total = sum(found.values())
+    worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
     evidence = Planned(
         fraction=fraction,
         model=model,
         runs=list(runs),
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
-        worth=worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget),
+        worth=worth,
+        explanation=[*explain(plan), *worth_in_words(worth, len(runs))],
     )
     return {name: found[name] / total for name in objective.initial_weights or found}, evidence
 
@@ -89,6 +92,22 @@ def worth_of(
 
     static_gain = average(token_budget) - average(token_budget + extra)
     return Worth(gain=gain, share=share, static_gain=static_gain, pays_from=pays_from(average, gain, extra))
+
+
+def worth_in_words(worth: Worth, runs: int) -> list[str]:
+    """Return sentences on the price of a plan, and on what static training would gain for it."""
+    found = [f"The {runs} runs took {worth.share:.3g} of the operations of the main run."]
+    if worth.static_gain is not None:
+        found.append(
+            f"Static training continued for them would gain {worth.static_gain:.3f} nats by the laws of the targets, "
+            f"the plan is predicted to gain {worth.gain:.3f}."
+        )
+    if worth.pays_from is not None:
+        found.append(
+            f"If that gain is the same at every size, the plan pays for a main run from {worth.pays_from:.2g} times "
+            "the operations of these runs on."
+        )
+    return found
 
 
 def _different(runs: Sequence[SwarmRun]) -> list[SwarmRun]:

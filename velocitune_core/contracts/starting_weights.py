@@ -48,6 +48,7 @@ class Planned(Part):
     law: dict[str, Any]  # name, and evidence by set: velocitune_core.mixture_law.law.SetEvidence
     plan: dict[str, Any]  # velocitune_core.mixture_law.mixture_plan.MixturePlan
     worth: Worth
+    explanation: list[str]  # sentences, the most important first
 
 
 class StartingWeights(Contract):

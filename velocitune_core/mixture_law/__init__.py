@@ -1,4 +1,4 @@
-"""Laws of held-out losses over domain weights, fitted to a swarm of runs. Names are imported on first use."""
+"""Laws of held-out losses over domain weights, and the best mixture under them. Names are imported on first use."""
 
 from __future__ import annotations
 
@@ -8,25 +8,51 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from velocitune_core.mixture_law.evidence import Parameter, SetEvidence
     from velocitune_core.mixture_law.law import MixtureLaw, fit_mixture_law
+    from velocitune_core.mixture_law.mixture_plan import MixturePlan
+    from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+    from velocitune_core.mixture_law.optimise import optimise_mixture
+    from velocitune_core.mixture_law.plan_sentences import explain
+    from velocitune_core.mixture_law.rounds import next_round
+    from velocitune_core.mixture_law.support import Support
+    from velocitune_core.mixture_law.swarm_design import design_swarm
     from velocitune_core.mixture_law.table import MixtureLawError, RunTable, enough_runs
+    from velocitune_core.mixture_law.trade_off import trade_off
 
 __all__ = [
     "MixtureLaw",
     "MixtureLawError",
+    "MixturePlan",
+    "Objective",
+    "ObjectiveError",
     "Parameter",
     "RunTable",
     "SetEvidence",
+    "Support",
+    "design_swarm",
     "enough_runs",
+    "explain",
     "fit_mixture_law",
+    "next_round",
+    "optimise_mixture",
+    "trade_off",
 ]
 _MODULES = {
     "MixtureLaw": "law",
     "MixtureLawError": "table",
+    "MixturePlan": "mixture_plan",
+    "Objective": "objective",
+    "ObjectiveError": "objective",
     "Parameter": "evidence",
     "RunTable": "table",
     "SetEvidence": "evidence",
+    "Support": "support",
+    "design_swarm": "swarm_design",
     "enough_runs": "table",
+    "explain": "plan_sentences",
     "fit_mixture_law": "law",
+    "next_round": "rounds",
+    "optimise_mixture": "optimise",
+    "trade_off": "trade_off",
 }
 
 

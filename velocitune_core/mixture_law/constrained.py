@@ -170,7 +170,7 @@ def certified(problem: Problem, weights: Array) -> Solution:
     rest = rest[edge.shape[1] :]
     low_prices, high_prices = np.zeros(k), np.zeros(k)
     low_prices[low], high_prices[high] = rest[: len(low)], rest[len(low) : len(low) + len(high)]
-    size = np.linalg.norm(gradient - gradient.mean())
+    size = np.linalg.norm(gradient)
     return Solution(
         weights=weights,
         value=problem.value(weights),
@@ -179,5 +179,5 @@ def certified(problem: Problem, weights: Array) -> Solution:
         low_prices=low_prices,
         high_prices=high_prices,
         support_price=support_price,
-        residual=float(left / size) if size > 1e-9 else 0.0,
+        residual=float(left / size) if size > 0 else 0.0,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.share_bounds import ShareBounds, by_name, share_bounds
-from velocitune_core.mixture_law.support import Support
+from velocitune_core.mixture_law.support import Support, Table, support_of
 
 Array = NDArray[np.float64]
 Kind = Literal["set", "average", "forgetting"]
@@ -43,6 +43,11 @@ class Law(Losses, Protocol):
     """A fitted law, as optimisation uses it; `MixtureLaw` is one."""
 
     @property
+    def name(self) -> str:
+        """Which law it is."""
+        ...
+
+    @property
     def domains(self) -> tuple[str, ...]:
         """Names of the K domains."""
         ...
@@ -69,6 +74,10 @@ class Law(Losses, Protocol):
 
     def resampled(self, index: int) -> Losses:
         """Return the law of one resample."""
+        ...
+
+    def interval(self, weights: object, level: float = 0.95) -> dict[str, tuple[Array, Array]]:
+        """Return by set the interval of a new run's losses, for weights by domain."""
         ...
 
     def resampled_losses(self, weights: Array) -> Array:
@@ -147,6 +156,13 @@ class Problem:
     law: Losses
     terms: Terms
     support: Support
+
+    @classmethod
+    def of(cls, law: Law, objective: Objective, support: Support | Table | None) -> Problem:
+        """Return the problem of a fitted law; the support reaches as far as w₀. Raises ObjectiveError."""
+        terms = Terms.of(objective, law.domains, law.sets)
+        region = support_of(support, law.domains, law.runs.weights)
+        return cls(law, terms, region if terms.static is None else region.reaching(terms.static))
 
     @cached_property
     def low(self) -> Array:

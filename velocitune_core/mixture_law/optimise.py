@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.constrained import Solution, solve
 from velocitune_core.mixture_law.feasibility import feasible_start
-from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem, Terms
+from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.plan_evidence import Found, assemble
 from velocitune_core.mixture_law.references import TEMPERATURES
-from velocitune_core.mixture_law.support import Support, Table, support_of
+from velocitune_core.mixture_law.support import Support, Table
 
 Array = NDArray[np.float64]
 RANDOM_STARTS = 8  # of a law that is not convex
@@ -46,17 +46,15 @@ def optimise_mixture(
 
     Raises ObjectiveError for an objective that contradicts itself or the law, and for guards that no mixture keeps.
     """
-    terms = Terms.of(objective, law.domains, law.sets)
+    problem = Problem.of(law, objective, support)
     count = law.resamples if bootstrap is None else bootstrap
     if not 0 <= count <= law.resamples:
         raise ObjectiveError(
             f"bootstrap is {count}, but the law has {law.resamples} resamples; fit it with bootstrap={count}"
         )
-    problem = Problem(law, terms, support_of(support, law.domains, law.runs.weights))
     laws = tuple(law.resampled(index) for index in range(count))
-    return assemble(
-        problem, find(problem, laws, convex=law.convex), objective, temperatures=tuple(temperatures), level=level
-    )
+    found = find(problem, laws, convex=law.convex)
+    return assemble(law, problem, found, objective, temperatures=tuple(temperatures), level=level)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution
-from velocitune_core.mixture_law.guarded_problem import Losses, Problem
+from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
@@ -32,13 +32,13 @@ class Found:
 
 
 def assemble(
-    problem: Problem, found: Found, objective: Objective, *, temperatures: Sequence[float], level: float
+    law: Law, problem: Problem, found: Found, objective: Objective, *, temperatures: Sequence[float], level: float
 ) -> MixturePlan:
     """Return the plan of a solved problem."""
     terms = problem.terms
     references = reference_mixtures(terms.static, len(terms.domains), temperatures)
     baseline = STATIC if terms.static is not None else UNIFORM
-    predict = Predictions(problem, found.laws, objective, references[baseline], level)
+    predict = Predictions(law, problem, found.laws, objective, references[baseline], level)
     mixtures = {
         "recommended": predict.of(found.recommended.weights),
         "optimum": predict.of(found.optimum.weights),
@@ -49,7 +49,7 @@ def assemble(
     cheap = {name: mixtures[name] for name in references}
     recommended = found.recommended.weights
     return MixturePlan(
-        law=getattr(problem.law, "name", ""),
+        law=law.name,
         average=objective.average_name,
         baseline=baseline,
         weights=predict.named(recommended),
@@ -61,9 +61,9 @@ def assemble(
         optima=[predict.named(each) for each in optima],
         spread=_spread(terms.domains, recommended, optima, level),
         regret=_regret(problem, found, level),
-        indistinguishable=_indistinguishable(predict, recommended, references) if found.laws else [],
+        indistinguishable=_indistinguishable(predict, recommended, cheap) if found.laws else [],
         infeasible_resamples=sum(each is None for each in found.resampled),
-        proven=found.optimum.proven and getattr(problem.law, "convex", False),
+        proven=found.optimum.proven and law.convex,
         level=level,
     )
 
@@ -72,9 +72,9 @@ class Predictions:
     """Predict mixtures under a law and its resamples, as differences to a baseline mixture too."""
 
     def __init__(
-        self, problem: Problem, laws: Sequence[Losses], objective: Objective, baseline: Array, level: float
+        self, law: Law, problem: Problem, laws: Sequence[Losses], objective: Objective, baseline: Array, level: float
     ) -> None:
-        self.problem, self.laws, self.baseline, self.level = problem, laws, baseline, level
+        self.law, self.problem, self.laws, self.baseline, self.level = law, problem, laws, baseline, level
         terms = problem.terms
         self.averages = {
             name: np.array(list(objective.average_shares(name, terms.domains, terms.sets).values()))
@@ -87,7 +87,7 @@ class Predictions:
 
     def all_losses(self, weights: Array) -> Array:
         """Return losses (1 + B, I) under the law and its resamples."""
-        return np.array([law.losses(weights) for law in (self.problem.law, *self.laws)])
+        return np.array([law.losses(weights) for law in (self.law, *self.laws)])
 
     def interval(self, values: Array) -> Interval:
         """Return the interval of values (1 + B,), of which the first is the law's."""
@@ -96,12 +96,16 @@ class Predictions:
     def of(self, weights: Array) -> MixturePrediction:
         """Return all predictions for one mixture (K,)."""
         terms, losses = self.problem.terms, self.all_losses(weights)
+        of_runs = self.law.interval(self.named(weights), self.level) if self.laws else {}
         differences = losses - self.all_losses(self.baseline)
         low, high = (np.array([getattr(bound, side) for bound in terms.bounds]) for side in ("low", "high"))
         kept = bool((weights >= low - ACTIVE_SHARE).all() and (weights <= high + ACTIVE_SHARE).all())
         return MixturePrediction(
             weights=self.named(weights),
-            losses={name: self.interval(losses[:, index]) for index, name in enumerate(terms.sets)},
+            losses={
+                name: Interval(float(losses[0, index]), *(float(end) for end in of_runs.get(name, ())))
+                for index, name in enumerate(terms.sets)
+            },
             average=self.interval(losses @ terms.average),
             differences={name: self.interval(differences @ shares) for name, shares in self.averages.items()},
             set_differences={name: self.interval(differences[:, index]) for index, name in enumerate(terms.sets)},
@@ -155,8 +159,9 @@ def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
     ]
     if max(solution.support_price, at_low.max(initial=0.0), at_high.max(initial=0.0)) <= NEGLIGIBLE_PRICE:
         return []
-    distance = float(np.sqrt(problem.support.excess(solution.weights) + 1))
-    return [Limit("runs", "", 1.0, distance, True, 2 * solution.support_price)]
+    support = problem.support
+    distance = float(np.sqrt(support.excess(solution.weights) + support.reach**2))
+    return [Limit("runs", "", support.reach, distance, True, 2 * support.reach * solution.support_price)]
 
 
 def _most(problem: Problem, found: Found, cheap: dict[str, MixturePrediction], level: float, *, guarded: bool) -> Gain:
@@ -188,11 +193,12 @@ def _regret(problem: Problem, found: Found, level: float) -> Interval | None:
     return interval(float(np.mean(lacks)), np.array(lacks), level) if lacks else None
 
 
-def _indistinguishable(predict: Predictions, recommended: Array, references: dict[str, Array]) -> list[str]:
-    """Return the references whose difference to the recommended weights has an interval with 0 in it."""
+def _indistinguishable(predict: Predictions, recommended: Array, cheap: dict[str, MixturePrediction]) -> list[str]:
+    """Return the references that keep the guards and may be as good: the interval of the difference holds 0."""
     own, names = predict.all_losses(recommended) @ predict.problem.terms.average, []
-    for name, weights in references.items():
+    for name, reference in cheap.items():
+        weights = np.array([reference.weights[domain] for domain in predict.problem.terms.domains])
         gap = predict.interval(predict.all_losses(weights) @ predict.problem.terms.average - own)
-        if gap.low is not None and gap.high is not None and gap.low <= 0 <= gap.high:
+        if gap.low is not None and gap.high is not None and reference.keeps_guards and gap.low <= 0 <= gap.high:
             names.append(name)
     return names

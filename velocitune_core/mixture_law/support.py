@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,24 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 Table = Any  # a DataFrame, or a mapping, or a list of mappings; pandas is not required
+REACH = 0.7  # of the outermost run's distance: further out the optimum is optimistic (benchmarks/trust_region.py)
 THINNEST = 1e-3  # of the mean variance, in directions in which the runs do not differ
 
 
 @dataclass(frozen=True)
 class Support:
-    """An ellipsoid around the mean of the runs, as far as the outermost run, and each domain's range in the runs.
+    """The part of the simplex that runs cover, and the smaller part in which an optimum is searched.
 
-    Distances are Mahalanobis' in the weights themselves, so the region is convex. That is the leverage of a linear
-    regression: inside, no mixture is further from the runs than the runs are (Cook, 1977; Brooks et al., 1988).
+    Distance is Mahalanobis' in the weights, from the mean of the runs, in units of the outermost run's: the leverage of
+    a linear regression. Runs cover what is no further out than they are, within each domain's range in the runs. An
+    optimum keeps to `reach` of that distance. Both regions are convex.
     """
 
     low: Array  # (K,) least weight of each domain in the runs
     high: Array  # (K,) largest
     centre: Array  # (K,)
     precision: Array  # (K, K), scaled so that the outermost run has distance 1
+    reach: float = REACH
 
     @classmethod
     def around(cls, weights: ArrayLike) -> Support:
@@ -45,8 +48,22 @@ class Support:
         centre = np.full(domains, 1 / domains)
         return cls(np.zeros(domains), np.ones(domains), centre, np.zeros((domains, domains)))
 
+    def reaching(self, mixture: Array) -> Support:
+        """Return the region with a reach as far as a mixture (K,), if the runs cover it and it lies beyond the reach.
+
+        Initial weights are always to be had, so no optimum may be worse because they lie at the edge of the runs.
+        """
+        if not self.distance(mixture) <= 1 + 1e-9 or self.excess(mixture) <= 0:
+            return self
+        return replace(self, reach=float(np.sqrt(self.excess(mixture) + self.reach**2)))
+
+    def reordered(self, order: ArrayLike) -> Support:
+        """Return the same region for domains in another order, given as indices (K,)."""
+        o = np.asarray(order)
+        return Support(self.low[o], self.high[o], self.centre[o], self.precision[np.ix_(o, o)], self.reach)
+
     def distance(self, weights: ArrayLike) -> Array:
-        """Return how far mixtures (..., K) are out: at most 1 inside the region."""
+        """Return how far out mixtures (..., K) are: at most 1 for those that the runs cover."""
         weights = np.asarray(weights, dtype=float)
         off = weights - self.centre
         far = np.sqrt(np.maximum(np.einsum("...k,kl,...l->...", off, self.precision, off), 0.0))
@@ -55,9 +72,9 @@ class Support:
         return np.maximum(far, np.where(beyond.max(axis=-1) > 1e-6, 1 + beyond.max(axis=-1), 0.0))
 
     def excess(self, weights: Array) -> float:
-        """Return the squared distance of one mixture (K,) minus 1, for the ellipsoid alone."""
+        """Return the squared distance of one mixture (K,) minus that of the reach, ranges aside."""
         off = weights - self.centre
-        return float(off @ self.precision @ off) - 1.0
+        return float(off @ self.precision @ off) - self.reach**2
 
     def excess_gradient(self, weights: Array) -> Array:
         """Return the gradient (K,) of `excess`."""

@@ -12,7 +12,9 @@ from velocitune_core.mixture.permutation import key, words
 from velocitune_core.mixture_law.objective import ObjectiveError
 
 Array = NDArray[np.float64]
-CONCENTRATION = 2.5  # α of a domain with a mean share, of the Dirichlet distribution
+CONCENTRATION = 1.5  # α of a domain with a mean share, of the Dirichlet distribution (benchmarks/swarm_design.py)
+DECIMALS = 6
+CANDIDATES = 8  # drawn for each run; the one farthest from all earlier runs is taken
 
 
 def design_swarm(
@@ -20,10 +22,11 @@ def design_swarm(
 ) -> list[dict[str, float]]:
     """Return the domain weights of each run of a swarm; they sum to 1, and none is below `min_share`.
 
-    Drawn from a Dirichlet distribution around √(w₀ · uniform), which lies between shares by size and equal shares. What
-    a run gives a domain before normalisation depends on the seed, the number of the run and the domain's name. So more
-    runs leave the first ones as they are, and the order of names does not matter. A further domain changes all
-    weights; runs made without it stay usable, as runs in which its weight is 0.
+    Candidates are drawn from a Dirichlet distribution around √(w₀ · uniform), which lies between shares by size and
+    equal shares. What a candidate gives a domain before normalisation depends on the seed, the number of the candidate
+    and the domain's name. Each run is the one of its candidates that is farthest from w₀ and from all earlier runs
+    (Mitchell, 1991; distances between √w). So more runs leave the first ones as they are, and the order of names does
+    not matter. A further domain changes all weights; runs made without it stay usable: its weight is 0 in them.
 
     Args:
         initial_weights: w₀ by domain; a domain of weight 0 takes part with `min_share` and little more.
@@ -38,14 +41,42 @@ def design_swarm(
     _check(initial, initial_weights, runs, min_share)
     centre = np.sqrt(initial / initial.sum())
     alphas = np.maximum(CONCENTRATION * len(names) * centre / centre.sum(), 1e-3)
-    draws = np.column_stack([gammaincinv(a, _uniform(seed, name, runs)) for a, name in zip(alphas, names, strict=True)])
+    count = runs * CANDIDATES
+    draws = np.column_stack(
+        [gammaincinv(a, _uniform(seed, name, count)) for a, name in zip(alphas, names, strict=True)]
+    )
     shares = min_share + (1 - len(names) * min_share) * draws / draws.sum(axis=1, keepdims=True)
-    return [{name: float(run[names.index(name)]) for name in initial_weights} for run in shares]
+    chosen = _rounded(_spread_out(shares.reshape(runs, CANDIDATES, len(names)), centre), min_share)
+    return [{name: float(run[names.index(name)]) for name in initial_weights} for run in chosen]
 
 
-def _uniform(seed: int, name: str, runs: int) -> Array:
-    """Return a number in (0, 1) for each run (R,), which seed, name and the number of the run decide."""
-    drawn = words(key(seed, name, "swarm"), np.arange(runs)) >> np.uint64(11)
+def _spread_out(candidates: Array, first: Array) -> Array:
+    """Return one candidate for each run (R, K), of candidates (R, C, K): the farthest from the runs before it.
+
+    Args:
+        first: (K,) √w of a mixture that is always among the runs.
+    """
+    chosen, roots = [], [first]
+    for own in candidates:
+        distances = np.linalg.norm(np.sqrt(own)[:, None] - np.array(roots), axis=-1).min(axis=1)  # (C,)
+        chosen.append(own[distances.argmax()])
+        roots.append(np.sqrt(chosen[-1]))
+    return np.array(chosen)
+
+
+def _rounded(shares: Array, least: float) -> Array:
+    """Round weights (R, K), so that no rounding error of a library decides what a run is."""
+    rounded = np.maximum(shares.round(DECIMALS), least)
+    largest = rounded.argmax(axis=1)
+    rows = np.arange(len(rounded))
+    rounded[rows, largest] = 0.0
+    rounded[rows, largest] = (1 - rounded.sum(axis=1)).round(DECIMALS + 6)
+    return rounded
+
+
+def _uniform(seed: int, name: str, count: int) -> Array:
+    """Return a number in (0, 1) for each candidate (count,), which seed, name and its number decide."""
+    drawn = words(key(seed, name, "swarm"), np.arange(count)) >> np.uint64(11)
     return (drawn.astype(float) + 0.5) * 2.0**-53
 
 

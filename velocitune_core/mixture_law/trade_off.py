@@ -10,10 +10,10 @@ import numpy as np
 
 from velocitune_core.mixture_law.constrained import solve
 from velocitune_core.mixture_law.feasibility import feasible_start
-from velocitune_core.mixture_law.guarded_problem import Law, Problem, Terms
+from velocitune_core.mixture_law.guarded_problem import Law, Problem
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import starts
-from velocitune_core.mixture_law.support import Support, Table, support_of
+from velocitune_core.mixture_law.support import Support, Table
 
 SETS, FORGETTING = "worse_than_static", "forgetting"
 
@@ -46,11 +46,10 @@ def trade_off(
 
     Raises ObjectiveError for an unknown guard, and for an objective that contradicts itself.
     """
-    region, points = support_of(support, law.domains, law.runs.weights), []
-    near = None
+    points, near = [], None
     for limit in sorted(limits, reverse=True):
-        terms = Terms.of(_with(objective, guard, float(limit)), law.domains, law.sets)
-        problem = Problem(law, terms, region)
+        problem = Problem.of(law, _with(objective, guard, float(limit)), support)
+        terms = problem.terms
         try:
             start = feasible_start(problem)
         except ObjectiveError:

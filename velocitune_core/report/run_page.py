@@ -85,6 +85,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
         drawn,
         report=report,
         key_figures=key_figures(report),
+        plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -47,3 +47,35 @@ class KnownLaw:
 
     def resampled_losses(self, weights: Array) -> Array:
         return np.array([law.losses(weights) for law in self.others])
+
+    def interval(self, weights: dict[str, float], level: float = 0.95) -> dict[str, tuple[float, float]]:
+        drawn = self.resampled_losses(np.array([weights[name] for name in self.domains]))
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return {name: (float(low[index]), float(high[index])) for index, name in enumerate(self.sets)}
+
+    def reordered(self, order: Array) -> KnownLaw:
+        """The same law with its domains in another order; the sets stay."""
+        names = tuple(self.domains[index] for index in order)
+        return replace(self, domains=names, a=self.a[:, order], run_weights=self.run_weights[:, order])
+
+
+def known_law(size: int, *, seed: int) -> KnownLaw:
+    """A law of `size` domains, each of them a set, and 4 · size + 4 runs."""
+    random, names = np.random.default_rng(seed), tuple("abcdefg"[:size])
+    return KnownLaw(
+        names,
+        names,
+        e=np.full(size, 2.0),
+        b=np.linspace(1, 2, size),
+        c=np.full(size, 0.05),
+        beta=np.linspace(0.3, 0.5, size),
+        a=np.eye(size) + 0.1 * random.random((size, size)),
+        run_weights=random.dirichlet(np.full(size, 3.0), 4 * size + 4),
+    )
+
+
+def resampled_law(size: int, *, resamples: int, noise: float) -> KnownLaw:
+    """A known law with resamples whose exchange rates differ by this much, in their logarithm."""
+    law, random = known_law(size, seed=1), np.random.default_rng(2)
+    others = [replace(law, a=law.a * np.exp(noise * random.normal(size=law.a.shape))) for _ in range(resamples)]
+    return replace(law, others=tuple(others))

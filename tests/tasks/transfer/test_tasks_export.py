@@ -85,7 +85,7 @@ def test_a_planned_run_follows_once_its_weights_are_planned_from_the_swarm(fresh
     assert [step.name for step in first.steps][-4:] == ["targets", *swarm]  # the static run is a proxy
     jobs = [first.jobs[name] for name in ("proxy-0_2-seed-1", *swarm)]
     runs = [swarm_run_of(job) for job in jobs]
-    plan = {"fraction": 0.2, "model": None, "runs": runs, "law": {}, "plan": {}, "worth": WORTH}
+    plan = {"fraction": 0.2, "model": None, "runs": runs, "law": {}, "plan": {}, "worth": WORTH, "explanation": []}
     weights = {"code": 0.25, "law": 0.75}
     found = {"strategy": "planned", "found_by": "planned", "domain_weights": weights, "planned": plan}
     StartingWeights.model_validate(found).write(paths.WEIGHTS)

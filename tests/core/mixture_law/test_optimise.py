@@ -1,0 +1,238 @@
+"""Optima that are worked out by hand, proven ones, and properties of every plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from known_law import KnownLaw, known_law, resampled_law
+
+from velocitune_core.mixture_law.mixture_plan import MixturePlan
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.optimise import optimise_mixture
+from velocitune_core.mixture_law.plan_sentences import explain
+from velocitune_core.mixture_law.support import Support
+from velocitune_core.mixture_law.trade_off import trade_off
+
+ANYWHERE = replace(Support.everywhere(2), low=np.full(2, 0.01))
+# 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
+PAIR = KnownLaw(("a", "b"), ("a", "b"), np.zeros(2), np.array([4.0, 1.0]), np.zeros(2), np.ones(2), np.eye(2))
+HALVES = {"a": 0.5, "b": 0.5}
+SEVEN = dict(zip("abcdefg", (0.33, 0.20, 0.13, 0.13, 0.07, 0.07, 0.07), strict=True))
+
+
+def optimum(law: KnownLaw, objective: Objective, support: Support | None = None) -> MixturePlan:
+    return optimise_mixture(law, objective, support=support)
+
+
+def test_two_domains_by_hand() -> None:
+    plan = optimum(PAIR, Objective(initial_weights=HALVES), ANYWHERE)
+    assert plan.weights == pytest.approx({"a": 2 / 3, "b": 1 / 3}, abs=1e-6)
+    assert plan.mixtures["recommended"].average.value == pytest.approx((6 + 3) / 2)
+    assert plan.mixtures["static"].average.value == pytest.approx((8 + 2) / 2)
+    assert plan.most.gain.value == pytest.approx(0.5)  # equal shares at every temperature
+    assert plan.proven
+
+
+def test_a_guard_by_hand_and_what_it_costs() -> None:
+    # b may be 2.5 at most, so w₂ = 0.4: the mean is (4/0.6 + 2.5)/2 and falls by ½(4/w₁² − 1/w₂²)·w₂² = 7/18 per nat.
+    plan = optimum(PAIR, Objective(initial_weights=HALVES, worse_than_static={"b": 0.5}), ANYWHERE)
+    assert plan.weights == pytest.approx({"a": 0.6, "b": 0.4}, abs=1e-6)
+    (limit,) = plan.limits
+    assert limit.binds and limit.about == "b" and limit.reached == pytest.approx(0.5)
+    assert limit.price == pytest.approx(7 / 18, rel=1e-4)
+    assert plan.mixtures["without guards"].weights == pytest.approx({"a": 2 / 3, "b": 1 / 3}, abs=1e-6)
+
+
+def test_bounds_of_weights_and_their_prices_by_hand() -> None:
+    # w₁ ≤ 0.6: the derivative of the mean there is ½(1/0.16 − 4/0.36) = −2.4306 per unit of weight
+    most = optimum(PAIR, Objective(initial_weights=HALVES, largest_share={"a": 0.6}), ANYWHERE)
+    assert [(limit.kind, limit.about) for limit in most.limits] == [("largest_share", "a")]
+    assert most.limits[0].price == pytest.approx(2.43056, rel=1e-4)
+    # the same as 1.2 epochs of half of the budget: 0.5 of weight per epoch
+    tokens = {"a": 500.0, "b": 1e9}
+    epochs = Objective(initial_weights=HALVES, epochs=1.2, domain_tokens=tokens, token_budget=1000)
+    (limit,) = optimum(PAIR, epochs, ANYWHERE).limits
+    assert (limit.kind, limit.about, limit.limit) == ("epochs", "a", pytest.approx(1.2))
+    assert limit.price == pytest.approx(0.5 * 2.43056, rel=1e-4)
+    (limit,) = optimum(PAIR, Objective(initial_weights=HALVES, least_share={"b": 0.4}), ANYWHERE).limits
+    assert (limit.kind, limit.price) == ("least_share", pytest.approx(2.43056, rel=1e-4))
+
+
+def test_forgetting_is_measured_from_the_initial_model() -> None:
+    kept = {"forgetting": 0.1, "retained": ("b",), "initial_losses": {"b": 2.4}}
+    plan = optimum(PAIR, Objective(initial_weights=HALVES, **kept), ANYWHERE)
+    assert plan.mixtures["recommended"].losses["b"].value == pytest.approx(2.5)
+    assert [limit.kind for limit in plan.limits] == ["forgetting"]
+
+
+def test_a_target_set_that_is_no_training_domain() -> None:
+    target = replace(PAIR, sets=("a", "target"))
+    plan = optimum(target, Objective(average={"target": 2.0}), replace(ANYWHERE, low=np.array([0.25, 0.25])))
+    assert plan.weights == pytest.approx({"a": 0.25, "b": 0.75}, abs=1e-6)
+    assert plan.baseline == "uniform" and plan.average == "shares"
+
+
+def test_three_domains_agree_with_a_fine_grid() -> None:
+    law = known_law(3, seed=3)
+    objective = Objective(
+        initial_weights={"a": 0.6, "b": 0.3, "c": 0.1},
+        averages_worse_than_static={"by_size": 0.0},
+        worse_than_static={"b": 0.02},
+        least_share=0.05,
+    )
+    steps = np.arange(0, 401) / 400
+    grid = np.array([(x, y, 1 - x - y) for x in steps for y in steps if x >= 0.05 and y >= 0.05 and x + y <= 0.95])
+    losses, static = law.losses(grid), law.losses(np.array([0.6, 0.3, 0.1]))
+    kept = ((losses - static) @ [0.6, 0.3, 0.1] <= 0) & (losses[:, 1] <= static[1] + 0.02)
+    region = Support.around(law.run_weights)
+    kept &= [region.excess(each) <= 0 for each in grid]
+    kept &= ((grid >= region.low) & (grid <= region.high)).all(axis=1)
+    best = losses[kept].mean(axis=1).min()
+    plan = optimum(law, objective)
+    assert best - 2e-4 < plan.mixtures["recommended"].average.value <= best + 1e-9
+    assert plan.mixtures["recommended"].keeps_guards and plan.mixtures["recommended"].inside
+
+
+def test_prices_are_what_finite_differences_say() -> None:
+    law, step = known_law(7, seed=1), 1e-4
+    objective = Objective(
+        initial_weights=SEVEN, averages_worse_than_static={"by_size": -0.03}, worse_than_static={"a": 0.06, "b": 0.08}
+    )
+    plan = optimum(law, objective)
+    binding = [limit for limit in plan.limits if limit.kind in {"set", "average"} and limit.binds]
+    assert len(binding) >= 2
+    for limit in binding:
+        values = []
+        for sign in (-1, 1):
+            moved = limit.limit + sign * step
+            if limit.kind == "average":
+                other = replace(objective, averages_worse_than_static={"by_size": moved})
+            else:
+                other = replace(objective, worse_than_static={**objective.worse_than_static, limit.about: moved})
+            values.append(optimum(law, other).mixtures["optimum"].average.value)
+        assert limit.price == pytest.approx((values[0] - values[1]) / (2 * step), rel=0.02, abs=1e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(2, 6), limit=st.floats(0, 0.1))
+def test_properties_of_every_plan(seed: int, size: int, limit: float) -> None:
+    law = known_law(size, seed=seed)
+    random = np.random.default_rng(seed)
+    initial = dict(zip(law.domains, random.dirichlet(np.full(size, 5.0)), strict=True))
+    objective = Objective(initial_weights=initial, worse_than_static=limit)
+    region = Support.around(np.vstack([law.run_weights, list(initial.values())]))
+    plan = optimum(law, objective, region)
+    weights = np.array(list(plan.weights.values()))
+    assert weights.min() >= 0 and weights.sum() == pytest.approx(1, abs=1e-9)
+    assert plan.mixtures["recommended"].inside and plan.mixtures["recommended"].keeps_guards
+    assert plan.mixtures["recommended"].differences["macro"].value <= 1e-7  # static training keeps the guards too
+    tighter = optimum(law, replace(objective, worse_than_static=limit / 2), region)
+    assert tighter.mixtures["recommended"].average.value >= plan.mixtures["recommended"].average.value - 1e-7
+    order = random.permutation(size)
+    swapped = optimum(
+        law.reordered(order),
+        replace(objective, initial_weights=dict(reversed(initial.items()))),
+        region.reordered(order),
+    )
+    assert swapped.weights == pytest.approx(plan.weights, abs=2e-3)
+    assert swapped.mixtures["recommended"].average.value == pytest.approx(
+        plan.mixtures["recommended"].average.value, abs=1e-7
+    )
+
+
+def test_guards_that_nothing_keeps_are_named_with_the_least_limit_that_would_do() -> None:
+    with pytest.raises(ObjectiveError, match=r"of b: .* -1\.6 nats; the least limit that would do is -0\.98") as alone:
+        optimum(PAIR, Objective(initial_weights=HALVES, worse_than_static={"a": 5.0, "b": -1.6}), ANYWHERE)
+    assert "of a" not in str(alone.value)
+    # a = 8 − 1 wants w₁ ≥ 4/7, so b is 7/3 at best: 1/3 above static; b = 2.1 wants w₂ ≥ 0.47619, a is 4/0.5238 − 8
+    both = Objective(initial_weights=HALVES, worse_than_static={"a": -1.0, "b": 0.1})
+    with pytest.raises(ObjectiveError, match="at once") as together:
+        optimum(PAIR, both, ANYWHERE)
+    assert "of a: beside the other guards -1 nats; the least limit that would do is -0.3636" in str(together.value)
+    assert "of b: beside the other guards +0.1 nats; the least limit that would do is 0.3334" in str(together.value)
+    assert optimum(PAIR, replace(both, worse_than_static={"a": -1.0, "b": 0.3334}), ANYWHERE).weights["a"] > 0.57
+
+
+def test_bounds_outside_what_the_runs_cover_are_named() -> None:
+    region = Support.around(np.array([[0.4, 0.6], [0.6, 0.4], [0.5, 0.5]]))
+    with pytest.raises(ObjectiveError, match=r"least_share of a is 0.7; the runs go up to 0.6"):
+        optimum(PAIR, Objective(least_share={"a": 0.7}), region)
+    with pytest.raises(ObjectiveError, match=r"largest_share keeps a below 0.2; the runs begin at 0.4"):
+        optimum(PAIR, Objective(largest_share={"a": 0.2}), region)
+
+
+def test_resamples_give_a_set_of_optima_and_weights_that_are_good_in_all() -> None:
+    law = resampled_law(5, resamples=12, noise=0.3)
+    initial = dict(zip(law.domains, (0.4, 0.3, 0.1, 0.1, 0.1), strict=True))
+    plan = optimum(law, Objective(initial_weights=initial))
+    optima = np.array([list(each.values()) for each in plan.optima])
+
+    def mean_regret(weights: dict[str, float]) -> float:
+        own = np.mean([each.losses(w).mean() for each, w in zip(law.others, optima, strict=True)])
+        return float(law.resampled_losses(np.array(list(weights.values()))).mean() - own)
+
+    assert plan.regret is not None and plan.regret.value == pytest.approx(mean_regret(plan.weights))
+    others = [*plan.optima, plan.mixtures["optimum"].weights, dict(zip(law.domains, optima.mean(axis=0), strict=True))]
+    assert all(mean_regret(plan.weights) <= mean_regret(other) + 1e-7 for other in others)
+    gain = plan.most.gain
+    assert gain.low is not None and gain.high is not None and gain.low <= gain.high
+    with pytest.raises(ObjectiveError, match="bootstrap is 13, but the law has 12 resamples"):
+        optimise_mixture(law, Objective(), bootstrap=13)
+    json.loads(json.dumps(plan.as_dict(), allow_nan=False))
+
+
+def test_what_the_law_cannot_tell_apart_is_said() -> None:
+    law = resampled_law(4, resamples=10, noise=0.6)
+    static = optimum(law, Objective()).weights  # as good as it gets
+    plan = optimum(law, Objective(initial_weights=static))
+    assert "static" in plan.indistinguishable
+    sentences = explain(plan)
+    assert sentences[0].startswith(
+        "No mixture that the runs cover is predicted to be better than static by more than 0.0"
+    )
+    assert any(sentence.startswith("The law cannot tell the recommended weights from") for sentence in sentences)
+
+
+def test_a_plan_in_sentences() -> None:
+    objective = Objective(initial_weights=HALVES, worse_than_static={"b": 0.5})
+    first, second, third, fourth = explain(optimum(PAIR, objective, ANYWHERE))
+    assert first == (
+        "No mixture that the runs cover and that keeps the guards is predicted to be better than static by more than "
+        "0.417 nats of the average 'macro'."
+    )
+    assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro -0.417")
+    assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain about 0.0039")
+    assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
+
+
+def test_a_law_that_is_not_convex_is_searched_from_several_starts() -> None:
+    class Humps(KnownLaw):
+        def losses(self, weights: np.ndarray) -> np.ndarray:  # least at w₁ = 0.9; a second valley at w₁ = 0.1
+            x = weights[..., 0]
+            return np.stack([np.minimum((x - 0.1) ** 2 + 0.01, (x - 0.9) ** 2)] * 2, axis=-1)
+
+        def jacobian(self, weights: np.ndarray) -> np.ndarray:
+            x = weights[..., 0]
+            slope = 2 * np.where((x - 0.1) ** 2 + 0.01 < (x - 0.9) ** 2, x - 0.1, x - 0.9)
+            return np.stack([np.stack([slope, np.zeros_like(x)], axis=-1)] * 2, axis=-2)
+
+    law = Humps(*(getattr(PAIR, name) for name in ("domains", "sets", "e", "b", "c", "beta", "a")), convex=False)
+    low = replace(ANYWHERE, centre=np.array([0.2, 0.8]))
+    plan = optimum(law, Objective(), low)
+    assert plan.weights["a"] == pytest.approx(0.9, abs=1e-4)
+    assert not plan.proven
+
+
+def test_the_trade_off_curve_falls_and_its_slope_is_the_price() -> None:
+    objective = Objective(initial_weights=HALVES)
+    points = trade_off(PAIR, objective, "worse_than_static", [0.5, -9.0, 0.1, 0.3, 2.0], support=ANYWHERE)
+    assert [point.limit for point in points] == [0.1, 0.3, 0.5, 2.0]  # −9 is kept by no mixture
+    averages = np.array([point.average for point in points])
+    assert (np.diff(averages) < 0).all() and averages[-1] == pytest.approx(4.5)
+    assert [point.price for point in points[2:]] == pytest.approx([7 / 18, 0.0], rel=1e-4)
+    assert points[2].differences["macro"] == pytest.approx((4 / 0.6 + 2.5) / 2 - 5)

@@ -1,0 +1,77 @@
+"""Say a plan in a few sentences: first what any mixture could gain, then what is recommended, and what it costs."""
+
+from __future__ import annotations
+
+from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan
+
+FIELDS = {"set": "against static", "average": "against static", "forgetting": "against the initial model"}
+
+
+def explain(plan: MixturePlan) -> list[str]:
+    """Return sentences about a plan, the most important first; differences are in nats per token, less is better."""
+    found = [_most(plan.most, plan), _recommended(plan)]
+    if plan.indistinguishable:
+        found.append(f"The law cannot tell the recommended weights from {_list(plan.indistinguishable)}.")
+    found += [_limit(limit, plan) for limit in plan.limits if limit.binds]
+    if any(limit.kind != "runs" for limit in plan.limits):
+        free = plan.mixtures["without guards"].differences[plan.average]
+        found.append(f"Without guards and bounds the best mixture is at {_nats(free)} to {plan.baseline}.")
+    if plan.regret is not None and plan.regret.high is not None:
+        found.append(
+            f"Over {len(plan.optima)} resamples of the runs the recommended weights miss the best possible by "
+            f"{plan.regret.value:.4f} on average and by {plan.regret.high:.4f} at most in {_percent(plan)} of them."
+        )
+    if plan.infeasible_resamples:
+        found.append(f"In {plan.infeasible_resamples} resamples no mixture keeps all guards.")
+    return found
+
+
+def _most(gain: Gain, plan: MixturePlan) -> str:
+    guarded = " and that keeps the guards" if any(limit.kind != "runs" for limit in plan.limits) else ""
+    at_most = gain.gain.value if gain.gain.high is None else max(gain.gain.high, gain.gain.value)
+    sure = "" if gain.gain.high is None else f" ({_percent(plan)} of the resamples)"
+    return (
+        f"No mixture that the runs cover{guarded} is predicted to be better than {gain.reference} by more than "
+        f"{max(at_most, 0.0):.3f} nats of the average '{plan.average}'{sure}."
+    )
+
+
+def _recommended(plan: MixturePlan) -> str:
+    recommended = plan.mixtures["recommended"]
+    weights = ", ".join(f"{name} {weight:.3f}" for name, weight in plan.weights.items())
+    differences = ", ".join(f"{name} {_nats(each)}" for name, each in recommended.differences.items())
+    outside = "" if recommended.inside else " They lie outside what the runs cover."
+    return f"Recommended: {weights}. Predicted differences to {plan.baseline}: {differences}.{outside}"
+
+
+def _limit(limit: Limit, plan: MixturePlan) -> str:
+    if limit.kind in FIELDS:
+        kept = "" if limit.kept_in is None else f"; it is kept in {limit.kept_in:.0%} of the resamples"
+        return (
+            f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 more would gain "
+            f"about {0.01 * limit.price:.4f} of '{plan.average}'{kept}."
+        )
+    if limit.kind == "runs":
+        return (
+            "The recommended weights lie at the edge of what the runs cover: runs beyond it may show a better mixture."
+        )
+    if limit.kind == "epochs":
+        repeated = f"{limit.about} may be repeated {limit.limit:.3g} times, which binds"
+        return f"{repeated}: 0.1 epochs more would gain about {0.1 * limit.price:.4f}."
+    name = limit.kind.replace("_", " ")
+    gains = f"0.01 of weight would gain about {0.01 * limit.price:.4f}"
+    return f"The {name} of {limit.about} ({limit.limit:.4g}) binds: {gains}."
+
+
+def _nats(each: Interval) -> str:
+    if each.low is None or each.high is None:
+        return f"{each.value:+.3f}"
+    return f"{each.value:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
+
+
+def _percent(plan: MixturePlan) -> str:
+    return f"{50 + 50 * plan.level:.4g} %"
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
