@@ -23,6 +23,17 @@ settings.load_profile("busy machine")
 LONGEST_FIRST = ("flows", "faults", "tasks")  # so that no worker is left with the longest file at the end
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--costs", action="store_true", help="show processor time, and programs that load transformers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("costs"):
+        from costs import Costs
+
+        config.pluginmanager.register(Costs())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         wing = item.path.relative_to(Path(__file__).parent).parts[0]

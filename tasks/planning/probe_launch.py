@@ -72,38 +72,15 @@ def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
     shape, setting = what_fits(inputs.shape, setting, copies)
     whole = shape is inputs.shape
     threads = threads_per_process(params.resources, setting.processes)
-    micro = None if setting.batch_sequences == setting.processes * setting.micro_batch_sequences else True
-    execution = params.execution.model_copy(
-        update={"micro_batch_sequences": setting.micro_batch_sequences if micro else None}
-    )
     with tempfile.TemporaryDirectory() as folder:
-        probe = Probe(
-            model=_model_folder(params, Path(folder), None if whole else shape.layers),
-            training=_shortened(params.training, setting),
-            execution=execution,
-            sequence_length=setting.sequence_length,
-            vocabulary_size=inputs.shape.vocabulary_size,
-            document_start=inputs.manifest.documents.attention_start,
-            evaluation_sequences=setting.evaluation_sequences,
-            steps=MAX_STEPS,
-            seconds=MAX_STEP_SECONDS,
-            saves=checkpoint_bytes(shape) <= MAX_CHECKPOINT_BYTES,
-            threads=threads,
-        )
+        model = _model_folder(params, Path(folder), None if whole else shape.layers)
+        probe = _probe_of(params, inputs, shape, setting, model, threads)
         started, results = _run(probe, [Path(folder) / str(number) for number in range(copies)], setting.processes)
-    step = median(each.step for each in results) / probe.training.batch_sequences
-    checkpoints = [each.checkpoint for each in results if each.checkpoint is not None]
-    speed = Speed(
-        start=median(each.ready for each in results) - started,
-        step_per_sequence=step,
-        evaluation_per_sequence=median(each.evaluation for each in results)
-        / (setting.evaluation_sequences * setting.processes),
-        checkpoint=median(checkpoints) if checkpoints else None,
-    )
+    speed = _speed_of(results, probe, setting.processes, started)
     first = results[0]
     return Probed(
         speed=speed if whole else None,
-        step_seconds=step * params.training.batch_sequences,
+        step_seconds=speed.step_per_sequence * params.training.batch_sequences,
         steps=min(each.steps for each in results),
         copies=copies,
         processes=setting.processes,
@@ -112,6 +89,36 @@ def probe_run(params: Params, inputs: Inputs, setting: Setting) -> Probed:
         device=_device_name(),
         calibration=calibrated(shape, setting, first),
         resident=resident_of(shape, setting, first, copied=probe.saves) if first.libraries_bytes else None,
+    )
+
+
+def _probe_of(params: Params, inputs: Inputs, shape: ModelShape, setting: Setting, model: str, threads: int) -> Probe:
+    """Return what each process is to run, of the model in folder `model`."""
+    micro = setting.micro_batch_sequences
+    whole_batch = setting.batch_sequences == setting.processes * micro
+    return Probe(
+        model=model,
+        training=_shortened(params.training, setting),
+        execution=params.execution.model_copy(update={"micro_batch_sequences": None if whole_batch else micro}),
+        sequence_length=setting.sequence_length,
+        vocabulary_size=inputs.shape.vocabulary_size,
+        document_start=inputs.manifest.documents.attention_start,
+        evaluation_sequences=setting.evaluation_sequences,
+        steps=MAX_STEPS,
+        seconds=MAX_STEP_SECONDS,
+        saves=checkpoint_bytes(shape) <= MAX_CHECKPOINT_BYTES,
+        threads=threads,
+    )
+
+
+def _speed_of(results: list[ProbeResult], probe: Probe, processes: int, started: float) -> Speed:
+    """Return the medians over probes that were started at `started`, in seconds since 1970."""
+    checkpoints = [each.checkpoint for each in results if each.checkpoint is not None]
+    return Speed(
+        start=median(each.ready for each in results) - started,
+        step_per_sequence=median(each.step for each in results) / probe.training.batch_sequences,
+        evaluation_per_sequence=median(each.evaluation for each in results) / (probe.evaluation_sequences * processes),
+        checkpoint=median(checkpoints) if checkpoints else None,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tasks.views.watcher import Watcher
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.parallel.environment import without_process_group
+from velocitune_core.preload.start import Process, start_process
 from velocitune_core.train.events import read_events_from
 
 logger = logging.getLogger(__name__)
@@ -44,16 +44,17 @@ def run_program(
 ) -> int:
     """Run the job in `folder` to its end, pass its events to the watchers, and return the exit status.
 
+    A single process is forked from one that has imported the libraries, where that is possible.
+
     If this is interrupted, the program has `shutdown_seconds` to save before it is killed.
     """
-    program = ["-m", "velocitune_core.train", str(folder / "job.json")]
+    program = ["velocitune_core.train", str(folder / "job.json")]
     if any(argument.startswith("--nnodes") for argument in launcher):
-        join = " ".join(["python", *launcher, *program])
+        join = " ".join(["python", *launcher, "-m", *program])
         logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
-    command = [sys.executable, *launcher, *program, "--parent", str(os.getpid())]
-    environment = environment_of(device)
-    with (folder / "log.txt").open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    program += ["--parent", str(os.getpid())]
+    with (folder / "log.txt").open("ab") as log:
+        process = start_process(program, environment_of(device), log, launcher)
     try:
         offset = 0
         while True:
@@ -90,7 +91,7 @@ def follow(events: Path, offset: int, watchers: Sequence[Watcher]) -> int:
     return offset
 
 
-def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _stop(process: Process, seconds: float) -> None:
     """Leave no orphan: terminate a process that still runs, which saves, and kill it if it does not end."""
     if process.poll() is not None:
         return

@@ -29,7 +29,7 @@ def checked_params(comparing: bool = False, packing: bool = False) -> Params:
 
     Args:
         comparing: check the section `compare`, too.
-        packing: check the tokenizer, too; it takes seconds to load, and packed data do not need it.
+        packing: check the tokenizer and the attention mask, too; that takes seconds, and packed data do not need it.
 
     Raises ConfigError with every problem that can be found before work starts.
     """
@@ -113,6 +113,7 @@ def _fit_of_data(params: Params, packing: bool) -> Fit:
 
 def _fit_of_tokenizer(params: Params) -> list[Fit]:
     from velocitune_core.data.borders import BorderError, document_borders, largest_id
+    from velocitune_core.model.documents import document_mask_problem
     from velocitune_core.model.tokenizer import load_tokenizer
 
     path = params.model.path
@@ -125,6 +126,8 @@ def _fit_of_tokenizer(params: Params) -> list[Fit]:
         document_borders(tokenizer, params.data)
     except BorderError as error:
         found.append(Fit(problems=str(error).splitlines()))
+    if params.data.document_mask and (problem := document_mask_problem(path)):
+        found.append(Fit(problems=[problem]))
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from faults import train_here, warnings
 from tiny import job
 
@@ -24,6 +26,7 @@ def kill(event: Event) -> None:
         raise Killed
 
 
+SETTINGS = {"execution__checkpoint_every_steps": 2, "total_steps": 8}
 OTHER_EXECUTION: dict[str, Any] = {  # a value for every field that the tiny job does not have
     "micro_batch_sequences": 2,
     "evaluation_micro_batch_sequences": 3,
@@ -38,18 +41,23 @@ OTHER_EXECUTION: dict[str, Any] = {  # a value for every field that the tiny job
 }
 
 
+@pytest.fixture(scope="module")
+def unbroken(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """The losses of a run that nothing happened to."""
+    return losses(train_here(job(tiny_inputs, tmp_path_factory.mktemp("unbroken"), **SETTINGS)))
+
+
 def test_every_execution_setting_is_tried() -> None:
     assert OTHER_EXECUTION.keys() == Execution.model_fields.keys()
 
 
 @pytest.mark.parametrize("field", Execution.model_fields)
 def test_a_killed_run_resumes_under_any_other_execution(
-    tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+    tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbroken: dict[int, float], field: str
 ) -> None:
-    if field == "compile":  # whether layers are compiled is looked at; compiling them takes a C++ compiler and minutes
-        monkeypatch.setattr("torch.nn.Module.compile", lambda module: None)
-    tree = job(tiny_inputs, tmp_path / "run", execution__checkpoint_every_steps=2, total_steps=8)
-    unbroken = train_here({**tree, "output": str(tmp_path / "unbroken")})
+    # graphs are made, and run without a C++ compiler and half a minute
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    tree = job(tiny_inputs, tmp_path / "run", **SETTINGS)
     with pytest.raises(Killed):
         train_here(tree, kill)
     assert tree["execution"].get(field, Execution.model_fields[field].default) != OTHER_EXECUTION[field]
@@ -57,7 +65,7 @@ def test_a_killed_run_resumes_under_any_other_execution(
     resumed = train_here(tree)
     (started,) = [event for event in resumed if isinstance(event, Started)]
     assert started.resumed_from is not None and started.resumed_from >= 4 and warnings(resumed) == []
-    assert losses(resumed)[8] == pytest.approx(losses(unbroken)[8], abs=1e-5)
+    assert losses(resumed)[8] == pytest.approx(unbroken[8], abs=1e-5)
 
 
 def losses(logged: list[Event]) -> dict[int, float]:
@@ -83,10 +91,9 @@ CHANGES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_changed_recipe_is_refused_with_what_differs(
     tiny_inputs: Path, tmp_path: Path, changes: dict[str, Any], lines: list[str]
 ) -> None:
-    settings = {"execution__checkpoint_every_steps": 2, "total_steps": 8}
     with pytest.raises(Killed):
-        train_here(job(tiny_inputs, tmp_path / "run", **settings), kill)
-    changed = job(tiny_inputs, tmp_path / "run", **settings | changes)
+        train_here(job(tiny_inputs, tmp_path / "run", **SETTINGS), kill)
+    changed = job(tiny_inputs, tmp_path / "run", **SETTINGS | changes)
     with pytest.raises(ValueError, match="belongs to another recipe") as refused:
         train_here(changed)
     for line in lines:

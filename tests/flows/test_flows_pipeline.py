@@ -1,7 +1,8 @@
 """The whole pipeline in miniature, on text that every Python installation has: no network, no embedded data.
 
-The tests follow each other through one workspace: the pipeline makes everything, `dvc repro` finds nothing to do, a
-changed parameter goes through `dvc repro`, and then the pipeline finds nothing to do.
+The tests follow each other through one workspace: the pipeline makes everything as a process of its own, `dvc repro`
+finds nothing to do, and a changed parameter goes through the pipeline. `.ci/end-to-end` shows the rest of the agreement
+of both doors: `dvc repro` makes everything, and a deployment finds nothing to do.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
@@ -32,12 +34,14 @@ from velocitune_core.train.job import TrainJob
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 ORDER = ["base", "prepare", "initial", "proxies", "targets", "train", "report"]
-PROXIES = ["proxy-0_2-seed-1", "proxy-0_4-seed-1", "proxy-0_6-seed-1", "proxy-0_8-seed-1"]
+PROXIES = {0.2: "proxy-0_2-seed-1", 0.4: "proxy-0_4-seed-1", 0.8: "proxy-0_8-seed-1"}
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return make_workspace(tmp_path_factory.mktemp("workspace"))
+    made = make_workspace(tmp_path_factory.mktemp("workspace"))
+    made.write_params(made.params() | {"proxies": {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2}})
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +106,8 @@ def test_results_keep_their_contracts(workspace: Workspace) -> None:
     assert set(Targets.read(results / "targets.json").domains) == domains
     train = TrainResult.read(results / "train.json")
     assert set(train.final) == domains and train.strategy == "velocitune"
-    assert sorted(path.stem for path in (results / "proxies").iterdir()) == PROXIES
-    proxies = [ProxyResult.read(results / "proxies" / f"{name}.json") for name in PROXIES]
-    assert [proxy.fraction for proxy in proxies] == [0.2, 0.4, 0.6, 0.8]
+    proxies = {path.stem: ProxyResult.read(path) for path in (results / "proxies").iterdir()}
+    assert {name: proxy.fraction for name, proxy in proxies.items()} == {name: size for size, name in PROXIES.items()}
     metrics = json.loads((workspace.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert metrics
 
@@ -128,7 +131,7 @@ def test_mlflow_shows_every_training_under_one_parent(workspace: Workspace) -> N
     assert len(parents) == 1
     assert parents[0].info.status == "FINISHED" and parents[0].data.params["strategy.name"] == "velocitune"
     children = {run.data.tags["velocitune.name"]: run for run in runs if PARENT_TAG in run.data.tags}
-    assert sorted(children) == sorted([*PROXIES, "base", "training"]) and len(runs) == len(children) + 1
+    assert sorted(children) == sorted([*PROXIES.values(), "base", "training"]) and len(runs) == len(children) + 1
     for child in children.values():
         assert child.data.tags[PARENT_TAG] == parents[0].info.run_id and child.info.status == "FINISHED"
     expected: dict[str, list[tuple[int, int, float]]] = {}
@@ -148,41 +151,36 @@ def test_dvc_repro_after_the_pipeline_does_nothing(workspace: Workspace) -> None
     assert "Running stage" not in said and "up to date" in said
 
 
-@pytest.mark.usefixtures("first_run")
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_a_changed_option_of_the_strategy_concerns_train_and_report_only(workspace: Workspace) -> None:
     tree = workspace.params()
     tree["strategy"]["options"]["step_size"] = 0.5
     workspace.write_params(tree)
     assert stale(workspace) == {"train"}  # and then what depends on what it makes
-    said = workspace.run("dvc", "repro")
-    assert [name for name in ORDER if f"Running stage '{address(name)}'" in said] == ["train", "report"]
+    said = workspace.run_here("flows.pipeline")
+    assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == ["train", "report"]
     assert stale(workspace) == set()
     _, runs = mlflow_runs(workspace)
     parent = next(run for run in runs if run.data.params.get("strategy.options.step_size") == "0.5")
     children = {run.data.tags["velocitune.name"] for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id}
-    assert children == {*PROXIES, "training"}  # proxies of the other configuration, which this one shares
-
-
-@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
-def test_the_pipeline_after_dvc_repro_skips_everything(workspace: Workspace) -> None:
-    said = workspace.run_here("flows.pipeline")
-    assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == []
+    assert children == {*PROXIES.values(), "training"}  # proxies of the other configuration, which this one shares
 
 
 @pytest.mark.usefixtures("first_run")
 def test_edited_code_of_the_core_makes_results_stale_for_dvc_and_for_runs(workspace: Workspace) -> None:
     strategy = workspace.folder / "velocitune_core/strategies/velocitune.py"
-    before, everything = strategy.read_text(), {"training", *PROXIES}
-    assert finished_runs(workspace) == everything
+    before, everything = strategy.read_text(), {"training", *PROXIES.values()}
+    asked = workspace.start_code(FINISHED_RUNS)
+    assert finished_runs(asked) == everything
     try:
         strategy.write_text(before + "\n# a comment\n")
-        assert stale(workspace) == {"train"} and finished_runs(workspace) == everything
+        assert stale(workspace) == {"train"} and finished_runs(asked) == everything
         strategy.write_text(before + "\nAN_EDIT = 1\n")
-        assert stale(workspace) == {"train"}
-        assert finished_runs(workspace) == set(PROXIES)  # not the run under that strategy
+        assert finished_runs(asked) == set(PROXIES.values())  # not the run under that strategy
     finally:
         strategy.write_text(before)
-    assert finished_runs(workspace) == everything and stale(workspace) == set()
+    assert finished_runs(asked) == everything and stale(workspace) == set()
+    asked.communicate()
 
 
 @pytest.mark.usefixtures("first_run")
@@ -228,7 +226,8 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
     said = workspace.run_here("flows.proxies", status=1)
     assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a scaling law needs" in said
     assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
-    assert sorted(path.stem for path in (workspace.folder / "results/proxies").iterdir()) == PROXIES  # as they were
+    left = {path.stem for path in (workspace.folder / "results/proxies").iterdir()}
+    assert left == set(PROXIES.values())  # as they were
 
     obstacles[0.55].unlink()
     said = workspace.run_here("flows.proxies")
@@ -237,13 +236,6 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
     targets = Targets.read(workspace.folder / "results/targets.json")
     assert targets.missing_proxies == ["proxy-0_35-seed-1"]
     assert all("missing_proxies" in domain.flags for domain in targets.domains.values())
-
-    obstacles[0.35].unlink()
-    said = workspace.run_here("flows.proxies")
-    assert said.count("finished before") == 3
-    assert all((folder / "result.json").exists() for folder in folders.values())
-    workspace.run_here("flows.targets")
-    assert Targets.read(workspace.folder / "results/targets.json").missing_proxies == []
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
@@ -254,19 +246,18 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["downstream"] = {"instances": 5}
     runs = {
         "static": {"strategy": "static"},
-        "uniform": {"strategy": "uniform"},
         "velocitune": {"strategy": "velocitune", "options": {"gap_policy": "hold"}},
         "constant": {"strategy": "static", "weights_of": "velocitune"},
         "doremi": {"strategy": "doremi"},
         "mine": {"strategy": "mine:Alternating"},
     }
-    tree["compare"] = {"seeds": [1], "frontier": ["static", "uniform"], "runs": runs}
-    tree["proxies"] = {"fractions": [0.2, 0.4, 0.6, 0.8], "seeds": [1], "evaluations": 2, "retries": 0}
+    tree["compare"] = {"seeds": [1], "frontier": ["static"], "runs": runs}
+    tree["proxies"] = {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2, "retries": 0}
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
     said = workspace.run_here("flows.pipeline", "--compare")
-    assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
+    assert "Strategies compared" in said and "5 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == runs.keys()
@@ -278,21 +269,19 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     page = (workspace.folder / "comparison/report/index.html").read_text()
     assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
-    gone = next((workspace.folder / "runs").glob("uniform-seed-1-*"))
+    gone = next((workspace.folder / "runs").glob("mine-seed-1-*"))
     shutil.rmtree(gone)
     gone.mkdir()
     (gone / "model").touch()  # a file where the model must go
     said = workspace.run_here("flows.compare", status=1)
     assert gone.name in said
     before, kept = reached(comparison), reached(Comparison.read(workspace.folder / "results/comparison.json"))
-    assert before.keys() - kept.keys() == {"uniform"}
+    assert before.keys() - kept.keys() == {"mine"}
 
     (gone / "model").unlink()
     said = workspace.run_here("flows.compare")
-    assert "6 runs, 3 of them finished before" in said  # of the four that depend on no other run
+    assert "5 runs, 2 of them finished before" in said  # of the three that depend on no other run
     assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
-    workspace.run("dvc", "commit", "--force", "comparison/dvc.yaml:compare")
-    assert "Running stage" not in workspace.run("dvc", "repro", "comparison/dvc.yaml")
 
 
 def reached(comparison: Comparison) -> dict[str, dict[str, float]]:
@@ -315,12 +304,16 @@ def proxy_jobs_of(workspace: Workspace) -> list[TrainJob]:
         return proxy_jobs(load_params(Path("params.yaml")), Manifest.read(Path("prepared/manifest.json")))
 
 
-def finished_runs(workspace: Workspace) -> set[str]:
+def finished_runs(process: subprocess.Popen[str]) -> set[str]:
     """Names of the training and the proxies that have a result of the workspace's code."""
-    return set(workspace.run_code(FINISHED_RUNS).split())
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return set(process.stdout.readline().split())
 
 
 FINISHED_RUNS = """
+import sys
 from pathlib import Path
 from tasks.workspace import paths
 from tasks.runs.jobs import proxy_jobs, training_job
@@ -329,18 +322,15 @@ from velocitune_core.config import load_params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets
 params, manifest = load_params(Path("params.yaml")), Manifest.read(paths.MANIFEST)
 training = training_job(params, manifest, InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS))
-print(*(job.name for job in [training, *proxy_jobs(params, manifest)] if finished_result(job)))
+for _ in sys.stdin:
+    print(*(job.name for job in [training, *proxy_jobs(params, manifest)] if finished_result(job)), flush=True)
 """
 
 
 def stale(workspace: Workspace) -> set[str]:
     """Stages that the report needs and whose inputs or outputs differ from when they ran."""
-    return set(json.loads(workspace.run("dvc", "status", "--json", "--with-deps", "report")))
-
-
-def address(name: str) -> str:
-    """How DVC names a stage."""
-    return f"inputs/dvc.yaml:{name}" if name in {"corpus", "base"} else name
+    with contextlib.chdir(workspace.folder), Repo() as repo:
+        return set(repo.status(targets=["report"], with_deps=True))
 
 
 def mlflow_runs(workspace: Workspace) -> tuple[Any, list[Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny import rows
+from tiny import LENGTH, VOCABULARY, rows
 
 from velocitune_core.checkpoint.store import load_checkpoint, save_checkpoint
 from velocitune_core.config import Execution, Training
@@ -45,14 +45,28 @@ def train(learner: Learner, steps: range, ranks: Ranks) -> list[float]:
     return figures
 
 
+def evaluated_with_logits(learner: Learner, ranks: Ranks) -> tuple[float, torch.Tensor]:
+    """The held-out loss, and the logits that it is made of: of this rank's rows, (own rows, LENGTH − 1, VOCABULARY)."""
+    products: list[torch.Tensor] = []
+    head: Any = learner._loss._head  # its scale and cap, which the loss applies after the output matrix
+    matrix = learner._model.get_output_embeddings()
+    hook = matrix.register_forward_hook(lambda module, given, output: products.append(output.detach().float()))
+    loss = learner.evaluate(HELD_OUT, 4)["code"]
+    hook.remove()
+    own = len(HELD_OUT["code"][ranks.rank :: ranks.world_size])
+    return loss, head.logits(torch.cat(products)).view(-1, LENGTH - 1, VOCABULARY)[:own]
+
+
 def life(folder: Path, output: Path, precision: str, ranks: Ranks) -> dict[str, Any]:
     learner = learner_of(folder, precision, ranks)
     found: dict[str, Any] = {"untrained": learner.evaluate(HELD_OUT, 4)["code"]}
     begun = train(learner, range(SAVED_AFTER), ranks)
     checkpoint = save_checkpoint(output / "checkpoints", SAVED_AFTER, learner.state(), {}, keep=1, ranks=ranks)
     found["curve"] = begun + train(learner, range(SAVED_AFTER, STEPS), ranks)
-    found["trained"] = learner.evaluate(HELD_OUT, 4)["code"]
+    found["trained"], logits = evaluated_with_logits(learner, ranks)
     learner.save(output / "model")
+    if ranks.is_main:
+        np.save(output / "logits.npy", logits.numpy())
     resumed = learner_of(folder, precision, ranks)
     resumed.load_state(load_checkpoint(checkpoint, ranks))
     found["resumed curve"] = begun + train(resumed, range(SAVED_AFTER, STEPS), ranks)

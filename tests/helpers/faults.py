@@ -37,8 +37,6 @@ def train_here(tree: dict[str, Any], act: Callable[[Event], None] = lambda event
         trainer.run()
     except Exception as error:
         error.said = said  # type: ignore[attr-defined]
-        if trainer.writer.busy:  # a process waits for it as it ends
-            trainer.writer.outcome()
         raise
     return said
 

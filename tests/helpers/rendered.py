@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from html.parser import HTMLParser
 
 from matplotlib.figure import Figure
@@ -10,8 +9,8 @@ from matplotlib.text import Text
 
 
 def words(figure: Figure) -> str:
-    """Return all visible text of a figure, after drawing it."""
-    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    """Return all visible text of a figure, with its labels laid out."""
+    figure.draw_without_rendering()
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
 
 

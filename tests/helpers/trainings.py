@@ -92,11 +92,12 @@ def signal_at(
     tree: dict[str, Any],
     kind: type[events.EventBase] = events.Stepped,
     ranks: int = ALONE,
+    **environment: str,
 ) -> Run:
     """Train, and signal every rank as soon as this attempt has logged an event of that kind at `step` or later."""
     file = Path(tree["output"]) / "events.jsonl"
     offset = file.stat().st_size if file.exists() else 0
-    process = start(tree, ranks)
+    process = start(tree, ranks, **environment)
 
     def logged() -> bool:
         assert process.poll() is None, f"ended before step {step} was seen: {process.communicate(1)[1]}"

@@ -91,10 +91,10 @@ class Workspace:
         assert ended == status, output[-6000:]
         return output
 
-    def run_code(self, code: str) -> str:
-        """What a few lines print that use the workspace's own code."""
+    def start_code(self, code: str) -> subprocess.Popen[str]:
+        """A few lines that use the workspace's own code, with pipes to them and from them."""
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
+        return subprocess.Popen(command, cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def params(self) -> dict[str, Any]:
         return yaml.safe_load((self.folder / "params.yaml").read_text())

@@ -82,19 +82,6 @@ def save_checkpoint(
     """
     path = folder / _name(step)
     temporary = folder / f".{path.name}.tmp"
-    mine = temporary / _part_name(ranks.rank)
-
-    def begin() -> None:
-        if problem is not None:
-            raise problem
-        if not ranks.is_main:
-            return
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-
-    def write_part() -> bytes:
-        _write_part(mine, tensors, ranks)
-        return bytes.fromhex(file_sha256(mine))
 
     def complete(digests: Mapping[str, str]) -> None:
         content = {"step": step, "files": digests, "state_sha256": _state_digest(step, state), "state": state}
@@ -103,11 +90,8 @@ def save_checkpoint(
         _prune(folder, step, keep, keep_through_step, corrupt)
 
     try:
-        together(begin, ranks, over_checkpoint_group=True)
-        digest = together(write_part, ranks, over_checkpoint_group=True)
-        assert digest is not None
-        parts = gather(digest, len(digest), ranks, over_checkpoint_group=True)
-        digests = {_part_name(rank): each.hex() for rank, each in enumerate(parts)}
+        together(lambda: _make_folder(temporary, problem, ranks), ranks, over_checkpoint_group=True)
+        digests = _write_parts(temporary, tensors, ranks)
         together((lambda: complete(digests)) if ranks.is_main else None, ranks, over_checkpoint_group=True)
     except PhaseError as error:
         if ranks.is_main:
@@ -178,6 +162,29 @@ def read_tensors(checkpoint: Checkpoint, into: dict[str, Tensor], ranks: Ranks =
         together(read, ranks)
     except PhaseError as error:
         raise CheckpointError(checkpoint.path, f"{checkpoint.path}: its tensors do not fit this run: {error}") from None
+
+
+def _make_folder(temporary: Path, problem: Exception | None, ranks: Ranks) -> None:
+    """Make the folder that a checkpoint is written in, unless this rank has nothing to save: raise why, then."""
+    if problem is not None:
+        raise problem
+    if ranks.is_main:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+
+
+def _write_parts(temporary: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, str]:
+    """Write every rank's part; return the hash of each by the name of its file. Raises PhaseError on all ranks."""
+
+    def write() -> bytes:
+        mine = temporary / _part_name(ranks.rank)
+        _write_part(mine, tensors, ranks)
+        return bytes.fromhex(file_sha256(mine))
+
+    digest = together(write, ranks, over_checkpoint_group=True)
+    assert digest is not None
+    parts = gather(digest, len(digest), ranks, over_checkpoint_group=True)
+    return {_part_name(rank): each.hex() for rank, each in enumerate(parts)}
 
 
 def _write_part(file: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from velocitune_core.evaluation.scored_rows import ScoredRow, own, own_nats
 from velocitune_core.parallel.ranks import Ranks, to_device
 
 
@@ -30,19 +31,15 @@ def evaluate(
     batch size, nor on a smaller last batch, nor on the number of ranks.
     """
     names = list(held_out)
-    rows = [(number, row) for number, name in enumerate(names) for row in held_out[name]]
-    mine = rows[ranks.rank :: ranks.world_size]
-    longest = -(-len(rows) // ranks.world_size)
+    rows = [(number, ScoredRow(row, len(row) - 1)) for number, name in enumerate(names) for row in held_out[name]]
     nats = torch.zeros(len(names), dtype=torch.float64, device=ranks.device)
     was_training = loss.training
     loss.eval()
-    for start in range(0, longest, batch_sequences):
-        batch = mine[start : start + batch_sequences]
-        # Sharded parameters are gathered by all ranks in every pass: a rank without rows left repeats one, uncounted.
-        stacked = np.stack([row for _, row in batch or rows[:1]]).astype(np.int64)
-        sums = loss(to_device(torch.from_numpy(stacked), ranks.device)).double().sum(dim=1)
-        owners = to_device(torch.tensor([number for number, _ in batch], dtype=torch.long), ranks.device)
-        nats.index_add_(0, owners, sums[: len(batch)])
+    at_once = batch_sequences * ranks.world_size
+    for start in range(0, len(rows), at_once):
+        batch = rows[start : start + at_once]
+        owners = torch.tensor([number for number, _ in own(batch, ranks)], dtype=torch.long)
+        nats.index_add_(0, to_device(owners, ranks.device), own_nats(loss, [row for _, row in batch], ranks))
     loss.train(was_training)
     totals = ranks.all_reduce(nats).tolist()
     tokens = [rows.shape[0] * (rows.shape[1] - 1) for rows in held_out.values()]

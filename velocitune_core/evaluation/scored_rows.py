@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from velocitune_core.parallel.ranks import Ranks, to_device
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,30 @@ def row_nats(loss: nn.Module, rows: Sequence[ScoredRow], ranks: Ranks) -> list[f
     A row's value depends on the other rows and on the ranks in its rounding alone: padding is not seen by a causal
     model, and of each value all ranks but one add zero.
     """
-    mine = rows[ranks.rank :: ranks.world_size]
+    nats = torch.zeros(len(rows), dtype=torch.float64, device=ranks.device)
+    nats[ranks.rank :: ranks.world_size] = own_nats(loss, rows, ranks)
+    return ranks.all_reduce(nats).tolist()
+
+
+def own(rows: Sequence[T], ranks: Ranks) -> Sequence[T]:
+    """Return the rows of one pass that this rank measures: every `world_size`-th."""
+    return rows[ranks.rank :: ranks.world_size]
+
+
+@torch.no_grad()
+def own_nats(loss: nn.Module, rows: Sequence[ScoredRow], ranks: Ranks) -> Tensor:
+    """Return −log p of the scored tokens of this rank's `own` rows in nats, (own rows,), float64 on its device.
+
+    One forward pass; every rank must call with the same rows.
+    """
+    mine = own(rows, ranks)
     # Sharded parameters are gathered by all ranks in every pass: a rank without rows repeats one, uncounted.
     padded, scored = _padded(mine or rows[:1])
-    losses = loss(to_device(padded, ranks.device)).double()  # (batch, length − 1)
-    sums = torch.where(to_device(scored, ranks.device), losses, 0.0).sum(dim=1)
-    nats = torch.zeros(len(rows), dtype=torch.float64, device=ranks.device)
-    nats[ranks.rank :: ranks.world_size] = sums[: len(mine)]
-    return ranks.all_reduce(nats).tolist()
+    next_token_loss: Any = loss
+    losses = loss(
+        to_device(padded, ranks.device), packed=next_token_loss.packed(padded)
+    ).double()  # (batch, length − 1)
+    return torch.where(to_device(scored, ranks.device), losses, 0.0).sum(dim=1)[: len(mine)]
 
 
 def _padded(rows: Sequence[ScoredRow]) -> tuple[Tensor, Tensor]:

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 from uuid import uuid4
 
 from velocitune_core.files import write_text
 from velocitune_core.job_folder.contents import RunStep
 from velocitune_core.job_folder.machine import Device, environment_of
 from velocitune_core.job_folder.progress import RunProgress
+from velocitune_core.preload.start import start_process
 from velocitune_core.train.job import Job
 from velocitune_core.train.outcome import End, end_of, message_of
 from velocitune_core.training_code import record_code
 
 SECONDS_TO_SAVE = 60.0  # after SIGTERM
 LOG_LINES_SHOWN = 15
-
-
-def start_process(program: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start `python -m` of a module with its arguments."""
-    command = [sys.executable, "-m", *program]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
 class Running:

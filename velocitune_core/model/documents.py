@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from velocitune_core.model.folder import ModelError
+from velocitune_core.model.miniature import miniature
 
 if TYPE_CHECKING:
     from velocitune_core.model.loss import NextTokenLoss
@@ -26,6 +29,51 @@ def document_positions(sequences: Tensor, document_start: int) -> Tensor:
     places = torch.arange(sequences.shape[1], device=sequences.device).expand_as(sequences)
     firsts = torch.where(sequences == document_start, places, 0).cummax(dim=1).values
     return places - firsts
+
+
+@contextmanager
+def masks_without_waiting(*, packed: bool) -> Iterator[None]:
+    """Tell transformers whether rows hold several documents, in place of letting it read their positions.
+
+    In every forward pass `find_packed_sequence_indices` asks whether positions start again in any row, with or without
+    a document mask, and the host waits there for the device. Inside this context no value is read: rows get
+    a mask if `packed`, and none otherwise. Compiled code never asks.
+    """
+    from transformers import masking_utils
+
+    if torch.compiler.is_compiling():
+        yield
+        return
+    asking = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = _document_numbers if packed else lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = asking
+
+
+def _document_numbers(position_ids: Tensor) -> Tensor:
+    """Return the number of each token's document in its row, (batch, length): positions go up by 1 inside of one."""
+    steps = torch.diff(position_ids, prepend=position_ids[:, :1] - 1, dim=-1)
+    return (steps != 1).cumsum(-1)
+
+
+def document_mask_problem(path: str) -> str | None:
+    """Return why the attention of a folder's model cannot be kept inside a document, tried on a miniature of it.
+
+    None for a model that can be masked, and for one of which no miniature can be made: loading it will tell.
+    """
+    from velocitune_core.model.loss import NextTokenLoss
+
+    if (model := miniature(path)) is None:
+        return None
+    try:
+        check_document_mask(NextTokenLoss(model, document_start=0), 0, torch.device("cpu"))
+    except ModelError as error:
+        return str(error)
+    except Exception:  # an architecture that cannot be this small
+        return None
+    return None
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from velocitune_core.config import LOGITS_AT_ONCE
-from velocitune_core.model.documents import document_positions
+from velocitune_core.model.documents import document_positions, masks_without_waiting
 from velocitune_core.model.head import LinearHead, linear_head
 
 if TYPE_CHECKING:
@@ -44,11 +44,22 @@ class NextTokenLoss(nn.Module):
         self._logits_at_once = logits_at_once
         self._head_nats = torch.compile(_head_nats) if compile_head else _head_nats  # fused: no logits in float32
         self._head = linear_head(model)
+        body: Any = model.base_model  # which would look for padding in every batch, and the host wait for the device
+        body.warn_if_padding_and_no_attention_mask = lambda *_: None
         self.train(model.training)
 
-    def forward(self, sequences: Tensor) -> Tensor:
-        """Return the loss of each prediction in nats, (batch, length − 1), for token ids (batch, length)."""
-        nats = self._flat_nats(sequences, sequences[:, 1:].flatten())
+    def packed(self, rows: Tensor) -> bool:
+        """Return whether rows, which must be on the host, need a mask: whether one of them holds several documents."""
+        return self.document_start is not None and bool((rows[:, 1:].numpy() == self.document_start).any())
+
+    def forward(self, sequences: Tensor, packed: bool | None = None) -> Tensor:
+        """Return the loss of each prediction in nats, (batch, length − 1), for token ids (batch, length).
+
+        Args:
+            packed: what `packed` says of these rows; None makes a mask where documents may begin.
+        """
+        with masks_without_waiting(packed=self.document_start is not None if packed is None else packed):
+            nats = self._flat_nats(sequences, sequences[:, 1:].flatten())
         return nats.view(len(sequences), -1).clone()  # FSDP2 hooks the output, and warns of one that is a view
 
     def _flat_nats(self, sequences: Tensor, targets: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ _CAPTIONS = {  # figure → title, how to read it
 
 def report_figures(report: ReportData) -> list[ReportFigure]:
     """Draw the figures in the order of the page; those with a panel or row per domain show at most DOMAINS_DRAWN."""
-    train, initial, proxies, few = report.train, report.initial, report.proxies, most_moved(report)
+    train, initial, proxies, few = report.train, report.initial, report.proxies, most_moved(report, DOMAINS_DRAWN)
     drawn = {
         "loss_per_domain": training.loss_per_domain(few.train, few.initial, few.targets),
         "weights_over_time": training.weights_over_time(train, report.initial_domain_weights),
@@ -116,7 +116,7 @@ def _cost_cells(report: ReportData) -> list[dict[str, object]]:
     return [*before, cells("training run, total", train.seconds.total, train.tokens, False), *parts]
 
 
-def most_moved(report: ReportData, at_most: int = DOMAINS_DRAWN) -> ReportData:
+def most_moved(report: ReportData, at_most: int) -> ReportData:
     """Return the report of the `at_most` domains whose weight changed most."""
     if len(report.manifest.domains) <= at_most:
         return report

@@ -138,25 +138,10 @@ def fit_scaling_law(
     unknown law.
     """
     sizes, losses = _check("tokens", tokens, losses)
-    if law == "anchored":
-        shape = Anchored(np.log(sizes), _checked_initial(initial_loss))
-    elif law == "chinchilla":
-        shape = Powers(np.log(sizes)[None])
-    else:
-        raise ScalingLawError(f"law {law!r} is none of chinchilla, anchored; choose one of them")
+    shape = _shape(law, sizes, initial_loss)
     y = np.log(losses)
     theta, objective, at_bound = _fit(shape, shape.starts(y), y)
-    spare = len(y) - PARAMETERS
-    fitted = shape.curve(theta[None])[0][0]
-    noise = float(np.sqrt(((fitted - y) ** 2).sum() / spare)) if spare else None
-    if bootstrap and noise is not None:
-        random = np.random.default_rng(seed)
-        scale = np.minimum(noise * np.sqrt(spare / random.chisquare(spare, size=bootstrap)), MOST_NOISE)
-        drawn = fitted + scale[:, None] * random.standard_normal((bootstrap, len(y)))
-        samples = shape.natural(_refit(shape, theta, drawn, random))
-        deviations = scale * random.standard_normal(bootstrap)
-    else:
-        samples, deviations = _none(4), np.empty(0)
+    noise, samples, deviations = _resampled(shape, theta, y, bootstrap, seed)
     e, b, beta, shift = (float(each) for each in shape.natural(theta[None])[0])
     return ScalingLawFit(e, b, beta, objective, at_bound, law, shift, noise, samples, deviations)
 
@@ -197,6 +182,36 @@ def _fit(shape: Powers | Anchored, starts: Array, y: Array) -> tuple[Array, floa
     minima = minimise_huber(shape.curve, starts, y, *shape.bounds)
     theta = minima.theta[minima.best]
     return theta, float(minima.objective[minima.best]), bool(np.isclose(theta, shape.bounds, atol=1e-6).any())
+
+
+def _shape(law: str, sizes: Array, initial_loss: float | None) -> Powers | Anchored:
+    """Return the law's curve over token counts (P,)."""
+    if law == "anchored":
+        return Anchored(np.log(sizes), _checked_initial(initial_loss))
+    if law == "chinchilla":
+        return Powers(np.log(sizes)[None])
+    raise ScalingLawError(f"law {law!r} is none of chinchilla, anchored; choose one of them")
+
+
+def _resampled(
+    shape: Powers | Anchored, theta: Array, y: Array, bootstrap: int, seed: int
+) -> tuple[float | None, Array, Array]:
+    """Return the noise of log losses y (P,) around a law θ, and as ScalingLawFit has them `samples` and `deviations`.
+
+    See `fit_scaling_law` for how the parametric bootstrap draws them.
+    """
+    spare = len(y) - PARAMETERS
+    if not spare:
+        return None, _none(4), np.empty(0)
+    fitted = shape.curve(theta[None])[0][0]
+    noise = float(np.sqrt(((fitted - y) ** 2).sum() / spare))
+    if not bootstrap:
+        return noise, _none(4), np.empty(0)
+    random = np.random.default_rng(seed)
+    scale = np.minimum(noise * np.sqrt(spare / random.chisquare(spare, size=bootstrap)), MOST_NOISE)
+    drawn = fitted + scale[:, None] * random.standard_normal((bootstrap, len(y)))
+    samples = shape.natural(_refit(shape, theta, drawn, random))
+    return noise, samples, scale * random.standard_normal(bootstrap)
 
 
 def _refit(shape: Powers | Anchored, theta: Array, drawn: Array, random: np.random.Generator) -> Array:

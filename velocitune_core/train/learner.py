@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +108,9 @@ class Learner:
             len(transformer_layers(self._model)),
             work,
         )
-        self._training_loss = compiled_loss(self._loss) if self.compilation.whole_loss else self._loss
+        self._training_loss: Callable[..., Tensor] = self._loss
+        if self.compilation.whole_loss:  # which makes the mask of every batch: a hint would compile it twice
+            self._training_loss = compiled_loss(self._loss)
         self._gathering = Gathering(self._loss, self._gathers_per_step())
         self._reference = None if reference is None else self._load_reference(reference)
         self._optimizer = build_optimizer(self._model, settings.optimizer)
@@ -130,15 +132,16 @@ class Learner:
         sums = torch.zeros(3, domain_count, dtype=torch.float64, device=device)
         sums[0].index_add_(0, owners, torch.ones(len(owners), dtype=torch.float64, device=device))
         parts = to_device(sequences, device).split(micro)
-        for number, (part, owner) in enumerate(zip(parts, owners.split(micro), strict=True), start=1):
-            self._gathering.before_micro_batch(last=number == len(parts))
-            tokens = self._training_loss(part)
+        packed = [self._loss.packed(part) for part in sequences.split(micro)]
+        for number, (part, owner) in enumerate(zip(parts, owners.split(micro), strict=True)):
+            self._gathering.before_micro_batch(last=number == len(parts) - 1)
+            tokens = self._training_loss(part, **({} if self.compilation.whole_loss else {"packed": packed[number]}))
             nats = tokens.sum(dim=1)
             # FSDP averages gradients over the ranks, and the sum is wanted.
             (nats.sum() * (self._ranks.world_size / predictions)).backward()
             sums[1].index_add_(0, owner, nats.detach().double())
             if self._reference is not None:
-                sums[2].index_add_(0, owner, self._excess(part, tokens.detach()).double())
+                sums[2].index_add_(0, owner, self._excess(part, packed[number], tokens.detach()).double())
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._settings.optimizer.gradient_clip)
         full_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         # One transfer brings all figures of the step to the host: the only time that a step waits for the GPU.
@@ -153,10 +156,10 @@ class Learner:
         )
 
     @torch.no_grad()
-    def _excess(self, sequences: Tensor, nats: Tensor) -> Tensor:
+    def _excess(self, sequences: Tensor, packed: bool, nats: Tensor) -> Tensor:
         """Return Σ over tokens of max(ℓ − ℓ_reference, 0) of each sequence, (batch,); `nats` is (batch, length − 1)."""
         assert self._reference is not None
-        return (nats - self._reference(sequences)).clamp(min=0).sum(dim=1)
+        return (nats - self._reference(sequences, packed=packed)).clamp(min=0).sum(dim=1)
 
     def apply(self, learning_rate: float) -> None:
         """Take one optimizer step with the gradients computed last, and discard them."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import stat
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -71,7 +72,17 @@ def retry_standard_streams() -> None:
     sys.stderr.flush()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            setattr(sys, name, retried_text(descriptor))
+            before, stream = getattr(sys, name), retried_text(descriptor)
+            setattr(sys, name, stream)
+            _redirect_handlers(before, stream)
+
+
+def _redirect_handlers(before: TextIO, stream: TextIO) -> None:
+    """Make loggers of libraries that were imported earlier write to a stream in place of the one they took then."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        for handler in getattr(logger, "handlers", ()):  # a name without a logger has none
+            if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                handler.setStream(stream)
 
 
 def open_to_append(path: Path) -> int:

@@ -1,8 +1,9 @@
-"""Exit statuses of the training program, and when it stops before the last step."""
+"""Exit statuses of the training program, and why it stops before the last step."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 
 FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
@@ -10,6 +11,10 @@ FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try ag
 
 class Interrupted(Exception):
     """The run stopped on request; started again, it resumes there."""
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot continue."""
 
 
 class StopRequest:
@@ -25,9 +30,11 @@ class StopRequest:
 
     def __init__(self, parent: int | None) -> None:
         self._launcher = parent
-        # Under torchrun, which is the parent then, the launcher is the grandparent.
-        started_for_another = parent is not None or "TORCHELASTIC_RUN_ID" in os.environ
-        self._parent = os.getppid() if started_for_another else None
+        # Under torchrun, which is the parent then, the launcher is the grandparent. A process that this one was forked
+        # from is its parent too, but may end before it.
+        is_started_by_it = parent == os.getppid() or "TORCHELASTIC_RUN_ID" in os.environ
+        self._parent = os.getppid() if is_started_by_it else None
+        self._launchers_end = None if parent is None else _end_of(parent)
         self._signalled = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
@@ -41,6 +48,8 @@ class StopRequest:
     def _launcher_has_exited(self) -> bool:
         if self._launcher is None or self._launcher == self._parent:
             return False
+        if self._launchers_end is not None:
+            return bool(self._launchers_end.poll(0))
         try:
             os.kill(self._launcher, 0)  # signal 0 only tests whether the process exists
         except (ProcessLookupError, PermissionError):  # or another user's process has its id now
@@ -49,3 +58,17 @@ class StopRequest:
 
     def _handle(self, number: int, frame: object) -> None:
         self._signalled = True
+
+
+def _end_of(pid: int) -> select.poll | None:
+    """Return what polls whether a process has ended, also while its parent has not asked how.
+
+    None if it has ended already, or the system has no descriptors of processes.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+    end = select.poll()
+    end.register(descriptor, select.POLLIN)
+    return end

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.checkpoint.background import CheckpointWriter
-from velocitune_core.checkpoint.store import Checkpoint, CorruptError, SaveError, load_latest
 from velocitune_core.config import Precision
 from velocitune_core.contracts import Timings, TrainResult
 from velocitune_core.parallel.agreement import PhaseError, together
@@ -26,16 +23,12 @@ from velocitune_core.train.compilation import Work
 from velocitune_core.train.history import History
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.learner import BatchLoss, Learner, finite
-from velocitune_core.train.resume import check_recipe
-from velocitune_core.train.schedule import decay_start, learning_rate_factor
-from velocitune_core.train.stop import Interrupted
+from velocitune_core.train.saving import RunState, Saving
+from velocitune_core.train.schedule import learning_rate_factor
+from velocitune_core.train.stop import Interrupted, TrainingError
 from velocitune_core.train.timer import Timer
 
 MAX_NONFINITE_STEPS = 3  # in a row; then the run fails, and its newest checkpoint is before them
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot continue."""
 
 
 class Trainer:
@@ -71,17 +64,11 @@ class Trainer:
         self.learner = Learner(
             job.model, self._settings, self._execution, ranks, job.reference, job.document_start, work
         )
-        schedule = self._settings.schedule
-        self._stable_steps = decay_start(schedule, job.total_steps) if schedule.kind == "wsd" else None
-        self.writer = CheckpointWriter(
-            self._checkpoints, self._execution.checkpoints_kept, ranks, keep_through_step=self._stable_steps
-        )
-        self.step = 0
-        self.resumed = 0
-        self._first_step = 0  # of this attempt
-        self._nonfinite = 0
-        self._stopped_domains: list[str] = []
         self.trajectory = History(list(job.domains), self.strategy.weights)
+        self._state = RunState(self.learner, self.batches, self.strategy, self.trajectory, self.clock)
+        self._saving = Saving(job, ranks, self._state, self._emit)
+        self._first_step = 0  # of this attempt
+        self._stopped_domains: list[str] = []
 
     def run(self) -> TrainResult:
         """Train to the last step and return the result, which is also written to result.json.
@@ -92,7 +79,7 @@ class Trainer:
         try:
             return self._run()
         finally:
-            self.writer.close()  # before another process may enter the folder, and the ranks part
+            self._saving.close()  # before another process may enter the folder, and the ranks part
 
     def _run(self) -> TrainResult:
         self._begin()
@@ -104,15 +91,20 @@ class Trainer:
                 losses = self._evaluate()
                 if self.step < self.job.total_steps:
                     self._reweight(losses)
-            stopping, written = self.ranks.count_true(self.should_stop(), self.writer.done)
+            stopping, written = self.ranks.count_true(self.should_stop(), self._saving.written)
             if written == self.ranks.world_size:
-                self._settle_checkpoint()
-            if stopping or (self._checkpoint_is_due and not self._nonfinite):
-                self._checkpoint()
+                self._saving.settle()
+            if stopping or (self._saving.due and not self._state.nonfinite):
+                self._saving.start()
             if stopping:
-                saved = "saved" if self._settle_checkpoint() else "not saved"
+                saved = "saved" if self._saving.settle() else "not saved"
                 raise Interrupted(f"{self.job.name} stopped after step {self.step} of {self.job.total_steps}; {saved}")
         return self._finish()
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far, over all attempts."""
+        return self._state.step
 
     @property
     def tokens(self) -> int:
@@ -120,9 +112,9 @@ class Trainer:
         return self.step * self.batches.tokens_per_step
 
     def _begin(self) -> None:
-        checkpoint, problems = load_latest(self._checkpoints, self.ranks)
-        self.writer.corrupt = [each.path for each in problems if isinstance(each, CorruptError)]
-        changed = [] if checkpoint is None else self._restore(checkpoint)
+        resumed, warnings = self._saving.resume(accept_changes=self._accept_changes)
+        if resumed:
+            self._first_step, self._stopped_domains = self.step, self.batches.exhausted
         self._emit(
             events.Started(
                 step=self.step,
@@ -136,13 +128,13 @@ class Trainer:
                 compilation=self.learner.compilation.reason,
                 device=str(self.ranks.device),
                 world_size=self.ranks.world_size,
-                resumed_from=self.step if checkpoint is not None else None,
+                resumed_from=self.step if resumed else None,
             )
         )
-        if checkpoint is None:
+        if not resumed:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*map(str, problems), *changed, *self.strategy.warnings, *self.learner.warnings]:
+        for warning in [*warnings, *self.strategy.warnings, *self.learner.warnings]:
             self._warn(warning)
 
     def _train_step(self) -> BatchLoss:
@@ -154,10 +146,10 @@ class Trainer:
             batch = self.learner.gradients(sequences, ours, len(self.job.domains))
             if batch.finite:
                 self.learner.apply(self._learning_rate(self.step))
-                self._nonfinite = 0
+                self._state.nonfinite = 0
             else:
                 self._skip_step(batch, domains)
-        self.step += 1
+        self._state.step += 1
         self.trajectory.add_step(weights)
         if batch.finite:
             self._observe_batch(batch, domains)
@@ -178,16 +170,16 @@ class Trainer:
     def _skip_step(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
         """Warn of a batch without finite gradients. Raises TrainingError after too many in a row."""
         self.learner.discard_gradients()
-        self._nonfinite += 1
+        self._state.nonfinite += 1
         names = sorted({list(self.job.domains)[number] for number in domains})
         self._warn(
             f"step {self.step + 1}: loss {batch.loss}, gradient norm {batch.gradient_norm}: not applied; its batch was "
             f"from {names}"
         )
-        if self._nonfinite >= MAX_NONFINITE_STEPS:
+        if self._state.nonfinite >= MAX_NONFINITE_STEPS:
             raise TrainingError(
-                f"{self._nonfinite} steps in a row without a finite loss, the last one step {self.step + 1}; "
-                f"the last good checkpoint is in {self._checkpoints}; lower training.optimizer.learning_rate"
+                f"{self._state.nonfinite} steps in a row without a finite loss, the last one step {self.step + 1}; "
+                f"the last good checkpoint is in {self.job.output}/checkpoints; lower training.optimizer.learning_rate"
             )
 
     def _learning_rate(self, step: int) -> float:
@@ -231,56 +223,8 @@ class Trainer:
             )
         )
 
-    def _checkpoint(self) -> None:
-        """Start writing a checkpoint, once the one before is written."""
-        self._settle_checkpoint()
-        with self.clock("checkpointing"):
-            self.writer.start(self.step, self.learner.state(), self._state())
-
-    def _settle_checkpoint(self) -> bool:
-        """Wait for the checkpoint that is being written, if any, log its outcome, and return whether it was written."""
-        if not self.writer.busy:
-            return False
-        try:
-            with self.clock("checkpointing"):
-                saved = self.writer.outcome()
-        except SaveError as error:
-            if self._execution.on_save_failure == "stop":
-                raise TrainingError(f"execution.on_save_failure is stop: {error}") from None
-            self._warn(f"{error}; the run continues without it")
-        else:
-            self._emit(events.Checkpointed(step=saved.step, path=saved.path.name, seconds=saved.seconds))
-            return True
-        return False
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "recipe": self.job.recipe(),
-            "sampler": self.batches.state_dict(),
-            "strategy": self.strategy.state_dict(),
-            "seconds": self.clock.seconds,
-            "total_seconds": self.clock.total,
-            "resumed": self.resumed,
-            "nonfinite": self._nonfinite,
-            "trajectory": self.trajectory.state_dict(),
-        }
-
-    def _restore(self, checkpoint: Checkpoint) -> list[str]:
-        """Resume from a checkpoint; return what to log of a different recipe."""
-        state = checkpoint.state
-        changed = check_recipe(checkpoint, self.job, accept_changes=self._accept_changes)
-        self.learner.load_state(checkpoint)
-        self.batches.load_state_dict(state["sampler"])
-        self.strategy.load_state_dict(state["strategy"])
-        self.clock.resume(state["seconds"], state["total_seconds"])
-        self._first_step = checkpoint.step
-        self.step, self.resumed, self._nonfinite = checkpoint.step, state["resumed"] + 1, state["nonfinite"]
-        self.trajectory.load_state_dict(state["trajectory"])
-        self._stopped_domains = self.batches.exhausted
-        return changed
-
     def _finish(self) -> TrainResult:
-        self._settle_checkpoint()
+        self._saving.settle()
         if not self.trajectory.evaluated_at(self.step):
             self._evaluate()
         if not self.trajectory.evaluated_at(self.step):
@@ -324,22 +268,13 @@ class Trainer:
             epochs_per_domain=self.batches.epochs,
             tokens_per_second=self.tokens / (seconds.training + seconds.sampling),
             seconds=seconds,
-            resumed=self.resumed,
+            resumed=self._state.resumed,
         )
 
     @property
     def _precision(self) -> Precision:
         assert self._settings.precision != "auto", "refused by TrainJob"
         return self._settings.precision
-
-    @property
-    def _checkpoint_is_due(self) -> bool:
-        """At the configured steps, and where a WSD schedule begins to decay: a larger budget goes on from there."""
-        return self._due(self._execution.checkpoint_every_steps) or self.step == self._stable_steps
-
-    @property
-    def _checkpoints(self) -> Path:
-        return Path(self.job.output) / "checkpoints"
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0

@@ -22,7 +22,10 @@ class BigramLoss(nn.Module):
         [[0.5, 0.25, 0.125, 0.125], [0.25] * 4, [0.125, 0.125, 0.25, 0.5], [0.0625, 0.0625, 0.125, 0.75]]
     )
 
-    def forward(self, sequences: torch.Tensor) -> torch.Tensor:
+    def packed(self, rows: torch.Tensor) -> bool:
+        return False
+
+    def forward(self, sequences: torch.Tensor, packed: bool) -> torch.Tensor:
         return -self.table.log()[sequences[:, :-1], sequences[:, 1:]]
 
 

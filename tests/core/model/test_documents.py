@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForCausalLM as Models
 from transformers import (
+    AutoConfig,
     BloomConfig,
     Gemma2Config,
     GPT2Config,
@@ -23,12 +23,19 @@ from transformers import (
     PreTrainedModel,
     Qwen3Config,
 )
+from transformers import AutoModelForCausalLM as Models
 
 from velocitune_core.config import Execution, Training
-from velocitune_core.model.documents import check_document_mask, document_positions
+from velocitune_core.model.documents import (
+    check_document_mask,
+    document_mask_problem,
+    document_positions,
+    masks_without_waiting,
+)
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import save_model
 from velocitune_core.model.loss import NextTokenLoss
+from velocitune_core.model.miniature import miniature
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.ranks import SINGLE_RANK, leave_ranks
 from velocitune_core.train.learner import Learner
@@ -116,6 +123,19 @@ def test_a_document_has_the_losses_that_it_has_alone(name: str, attention: str |
     assert (across - expected)[[0, 2, 3]].abs().max() > 0.1
 
 
+@pytest.mark.parametrize("name", SHAPES)
+@torch.no_grad()
+def test_hidden_states_are_bit_for_bit_those_with_transformers_own_look_at_positions(name: str) -> None:
+    loss = NextTokenLoss(build(SHAPES[name]), document_start=START)
+    for rows, several in ((ROWS, True), (ROWS[1:2], False)):
+        assert loss.packed(rows) is several
+        inputs = {"input_ids": rows, "position_ids": document_positions(rows, START), "use_cache": False}
+        expected = loss.model.base_model(**inputs).last_hidden_state
+        with masks_without_waiting(packed=several):
+            assert torch.equal(loss.model.base_model(**inputs).last_hidden_state, expected)
+    assert not NextTokenLoss(loss.model).packed(ROWS)
+
+
 def test_training_and_evaluation_give_those_losses(folder: Path) -> None:
     model = Models.from_pretrained(folder).eval()
     rows = list(zip(ROWS, LENGTHS, strict=True))
@@ -148,3 +168,23 @@ def test_a_model_that_cannot_be_masked_is_refused_with_field_and_fix(
     with pytest.raises(ModelError, match=rf"data\.document_mask: true, .* a {name} model .*; set it to false"):
         learner(tmp_path / "model", START)
     learner(tmp_path / "model", None)
+
+
+@pytest.mark.parametrize("kind", ["bloom", "mpt", "gpt_oss", "opt", "mamba", "falcon"])
+def test_a_configuration_shows_that_its_model_cannot_be_masked(kind: str, tmp_path: Path) -> None:
+    """Whatever its size: these are the published ones, of up to 20 billion parameters."""
+    AutoConfig.for_model(kind).save_pretrained(tmp_path)
+    problem = document_mask_problem(str(tmp_path))
+    assert problem is not None and problem.startswith("data.document_mask: true,") and f" a {kind} model " in problem
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma3_text", "mistral", "mixtral", "phi3", "deepseek_v3"])
+def test_a_configuration_whose_model_can_be_masked_is_accepted(kind: str, tmp_path: Path) -> None:
+    AutoConfig.for_model(kind).save_pretrained(tmp_path)
+    assert miniature(str(tmp_path)) is not None
+    assert document_mask_problem(str(tmp_path)) is None
+
+
+def test_a_configuration_that_cannot_be_made_small_is_left_to_the_loading_of_its_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no-such"}')
+    assert document_mask_problem(str(tmp_path)) is None

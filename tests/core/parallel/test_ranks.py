@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from forked import ForkedRun
 from tiny import LENGTH, VOCABULARY, llama
 from torch.distributed.tensor import DTensor
-from trainings import ENVIRONMENT
 
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import transformer_layers
@@ -47,14 +45,12 @@ os.write(1, b"done\\n")  # at once
 """
 
 
-@pytest.mark.slow
 def test_collectives_of_two_ranks(tmp_path: Path) -> None:
-    script = tmp_path / "two_ranks.py"
-    script.write_text(TWO_RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["done", "done"]
+    (tmp_path / "two_ranks.py").write_text(TWO_RANKS)
+    run = ForkedRun([], 2, {"PYTHONPATH": str(tmp_path)}, program="two_ranks")
+    _, said = run.communicate(120)
+    assert run.returncode == 0, said
+    assert said.count("done") == 2
 
 
 def test_collectives_of_a_single_rank() -> None:

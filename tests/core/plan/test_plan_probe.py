@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import ForkedRun
 from tiny import LENGTH, VOCABULARY, job
 
 from velocitune_core.parallel.ranks import SINGLE_RANK
@@ -17,8 +16,6 @@ from velocitune_core.plan.cost import ModelShape, flops_per_token
 from velocitune_core.plan.memory import Setting
 from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeResult, _timed, measure
 from velocitune_core.train.job import TrainJob
-
-PROJECT = Path(__file__).parents[3]
 
 
 def probe(inputs: Path, **changes: object) -> Probe:
@@ -86,12 +83,12 @@ def test_the_first_call_is_not_timed() -> None:
     assert max(seconds) < 0.15
 
 
-@pytest.mark.slow
 def test_the_program_writes_result_beside_its_settings(tiny_inputs: Path, tmp_path: Path) -> None:
     settings = tmp_path / "probe.json"
     settings.write_text(probe(tiny_inputs, steps=2).model_dump_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "velocitune_core.plan.probe", str(settings)]
-    subprocess.run(command, check=True, cwd=PROJECT, timeout=120)
+    run = ForkedRun([str(settings)], program="velocitune_core.plan.probe")
+    _, said = run.communicate(120)
+    assert run.returncode == 0, said
     result = ProbeResult.model_validate_json((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result.steps == 2
 

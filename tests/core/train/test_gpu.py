@@ -35,7 +35,6 @@ def test_a_gpu_learns_what_a_cpu_learns(tiny_inputs: Path, tmp_path: Path, preci
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_step_waits_for_the_gpu_once(tiny_inputs: Path, precision: str, checkpointing: bool) -> None:
-    """Beside once per forward pass, where transformers looks whether positions restart."""
     import torch
 
     from velocitune_core.parallel.ranks import Ranks
@@ -57,4 +56,4 @@ def test_a_step_waits_for_the_gpu_once(tiny_inputs: Path, precision: str, checkp
         torch.cuda.set_sync_debug_mode("warn")
         step()
         torch.cuda.set_sync_debug_mode("default")
-    assert sum("called a synchronizing" in str(each.message) for each in caught) <= 1 + passes
+    assert sum("called a synchronizing" in str(each.message) for each in caught) <= 1

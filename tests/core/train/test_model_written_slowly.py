@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
-from trainings import ENVIRONMENT, TORCHRUN
+from forked import ForkedRun
 
 SLOW_DISK = """
 import sys, time
@@ -48,9 +47,8 @@ except RuntimeError:
 
 @pytest.mark.slow
 def test_the_other_rank_waits_for_the_model(tiny_inputs: Path, tmp_path: Path) -> None:
-    script = tmp_path / "slow_disk.py"
-    script.write_text(SLOW_DISK)
-    command = [*TORCHRUN, str(script), str(tiny_inputs / "model"), str(tmp_path / "trained")]
-    run = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert run.stdout.count("done") == 2, run.stderr  # two ranks may share a line
-    assert "timed out" in run.stdout
+    (tmp_path / "slow_disk.py").write_text(SLOW_DISK)
+    arguments = [str(tiny_inputs / "model"), str(tmp_path / "trained")]
+    _, said = ForkedRun(arguments, 2, {"PYTHONPATH": str(tmp_path)}, program="slow_disk").communicate(120)
+    assert said.count("done") == 2, said  # two ranks may share a line
+    assert "timed out" in said

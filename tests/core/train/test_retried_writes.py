@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -96,3 +97,19 @@ def test_the_stream_is_what_libraries_expect_of_a_standard_stream(tmp_path: Path
     stream.close()
     os.close(descriptor)  # closing the stream left it open
     assert path.read_text() == "bytes\ntext \\udcff\nab\n"
+
+
+def test_what_libraries_log_follows_the_standard_stream(tmp_path: Path) -> None:
+    """In a forked run they were imported, and took the stream that was there, before it is replaced."""
+    code = """if True:
+        import logging, sys
+        from velocitune_core.train.retried_writes import retry_standard_streams
+        library = logging.getLogger("library")
+        library.addHandler(logging.StreamHandler())
+        retry_standard_streams()
+        library.warning("deprecated")
+        assert library.handlers[0].stream is sys.stderr
+    """
+    with (tmp_path / "log.txt").open("wb") as log:
+        subprocess.run([sys.executable, "-c", code], stderr=log, check=True, timeout=60)
+    assert (tmp_path / "log.txt").read_text() == "deprecated\n"

@@ -30,11 +30,15 @@ def test_a_signal_requests_a_stop_and_does_not_end_the_process(number: signal.Si
 
 
 def test_a_launcher_that_is_not_the_parent_is_watched_by_its_process_id() -> None:
-    """As under torchrun, which stands between."""
+    """As under torchrun, which stands between, and in a process forked from a preloaded one."""
     launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     request = StopRequest(launcher.pid)
     assert not request()
-    launcher.communicate(b"\n")
+    assert launcher.stdin is not None
+    launcher.stdin.close()
+    os.waitid(os.P_PID, launcher.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays in the list of processes
+    assert request()
+    launcher.wait()
     assert request()
 
 

@@ -1,4 +1,7 @@
-"""Runs over a real Ray cluster of two nodes: the resources they reserve, where they run, and what they write."""
+"""Runs over a real Ray cluster of two nodes: the resources they reserve, where they run, and what they write.
+
+One driver does all: two short runs, then two that do not end before it is killed.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ from prefect.futures import wait
 from tasks.runs.executors import fan_out
 from tasks.stages.proxies import train_proxy
 from velocitune_core.config import load_params
+from velocitune_core.files import write_text
 from velocitune_core.train.job import TrainJob
 
 @task
@@ -40,9 +44,9 @@ def place(number):
     return ray.get_runtime_context().get_node_id(), os.getcwd(), os.environ["PREFECT_API_URL"]
 
 @flow
-def fan():
+def fan(names):
     params = load_params(Path("params.yaml"))
-    jobs = [TrainJob.model_validate(tree, strict=False) for tree in json.load(open("jobs.json"))]
+    jobs = [TrainJob.model_validate_json(Path(f"{name}.json").read_text(), strict=False) for name in names]
     with fan_out(params) as runner:
         places = runner.map(place, {"number": [1, 2]})
         proxies = runner.map(train_proxy, {"job": jobs, "params": unmapped(params)})
@@ -50,10 +54,12 @@ def fan():
         results = [future.result() for future in proxies]
         found = [future.result() for future in places]
     report = {"places": found, "proxies": [result.model_dump(exclude={"seconds"}) for result in results]}
-    json.dump(report, open("report.json", "w"))
+    write_text(Path("report.json"), json.dumps(report))
 
-fan()
+fan(["short-1", "short-2"])
+fan(["long-1", "long-2"])
 """
+LONG = {"total_steps": 200_000, "execution__checkpoint_every_steps": 20}
 
 
 @pytest.mark.parametrize(
@@ -95,69 +101,79 @@ def cluster() -> Iterator[str]:
     made.shutdown()
 
 
-@pytest.fixture
-def fan(workspace: Path, tiny_inputs: Path, settings: dict[str, Any], cluster: str) -> Callable[..., subprocess.Popen]:
-    """Start two runs of a new workspace over the cluster; both may run on this one machine at once."""
-
-    def start(**changes: Any) -> subprocess.Popen[str]:
-        folder = workspace / "ray"
-        folder.mkdir()
-        settings["proxies"]["runner"] = "ray"
-        settings["resources"] = {"threads": 1, "runs_per_device": 2}
-        (folder / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
-        (folder / "jobs.json").write_text(json.dumps(two_jobs(tiny_inputs, folder, **changes)))
-        environment = {
-            **os.environ,
-            "RAY_ADDRESS": cluster,
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "CUDA_VISIBLE_DEVICES": "",
-        }
-        command = [sys.executable, "-c", DRIVER]
-        return subprocess.Popen(
-            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+@pytest.fixture(scope="module")
+def driver(
+    tmp_path_factory: pytest.TempPathFactory, tiny_inputs: Path, cluster: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Two and two runs of a workspace over the cluster; both may run on this one machine at once."""
+    folder = tmp_path_factory.mktemp("ray")
+    domains = {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in ("code", "general")}
+    settings = {
+        "domains": domains,
+        "data": {"path": "data/raw"},
+        "model": {"path": "models/mine"},
+        "training": {"optimizer": {"learning_rate": 0.001}},
+        "proxies": {"runner": "ray"},
+        "resources": {"threads": 1, "runs_per_device": 2},
+    }
+    (folder / "params.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    for seed in (1, 2):
+        for kind, changes in {"short": {}, "long": LONG}.items():
+            tree = short_job(tiny_inputs, seed, **changes)
+            (folder / f"{kind}-{seed}.json").write_text(json.dumps(tree))
+    environment = {
+        **os.environ,
+        "RAY_ADDRESS": cluster,
+        "PYTHONPATH": str(ROOT),
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    with (folder / "driver.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
+    yield process
+    process.kill()
+    process.wait()
 
-    return start
+
+@pytest.fixture(scope="module")
+def folder(driver: subprocess.Popen[bytes]) -> Path:
+    """Where the driver works."""
+    return Path(psutil.Process(driver.pid).cwd())
 
 
-def two_jobs(inputs: Path, folder: Path, **changes: Any) -> list[dict[str, Any]]:
-    return [
-        tiny_job(inputs, folder, name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
-        for seed in (1, 2)
-    ]
+def short_job(inputs: Path, seed: int, **changes: Any) -> dict[str, Any]:
+    return tiny_job(inputs, Path(), name=f"proxy-{seed}", training__seed=seed, **changes) | {"output": ""}
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_program")
 def test_over_two_nodes_the_proxies_are_those_of_one_machine(
-    fan: Callable[..., subprocess.Popen[str]], workspace: Path, tiny_inputs: Path
+    driver: subprocess.Popen[bytes], folder: Path, workspace: Path, tiny_inputs: Path
 ) -> None:
-    process = fan()
-    output, _ = process.communicate(timeout=SECONDS_FOR_ANYTHING)
-    assert process.returncode == 0, output
-    report = json.loads((workspace / "ray" / "report.json").read_text())
+    wait_for((folder / "report.json").exists, driver, folder / "driver.log")
+    report = json.loads((folder / "report.json").read_text())
     nodes, folders, servers = zip(*report["places"], strict=True)
     assert len(set(nodes)) == 2, "one run on each of the two nodes"
-    assert set(folders) == {str(workspace / "ray")} and len(set(servers)) == 1
-    for tree, proxy in zip(two_jobs(tiny_inputs, workspace), report["proxies"], strict=True):
-        here = run_training(TrainJob.model_validate(tree, strict=False), Resources(threads=1))
+    assert set(folders) == {str(folder)} and len(set(servers)) == 1
+    for seed, proxy in zip((1, 2), report["proxies"], strict=True):
+        job = TrainJob.model_validate(short_job(tiny_inputs, seed), strict=False)
+        here = run_training(job, Resources(threads=1))
         assert (proxy["points"][-1]["losses"], proxy["tokens"]) == (here.final, here.tokens)
 
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_run_behind_and_its_checkpoints(
-    fan: Callable[..., subprocess.Popen[str]], workspace: Path
+    driver: subprocess.Popen[bytes], folder: Path
 ) -> None:
-    process = fan(total_steps=200_000, execution__checkpoint_every_steps=20)
-    runs = workspace / "ray" / "runs"
-    wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, process)
-    (server,) = psutil.Process(process.pid).children()  # of Prefect, which outlives a killed process
-    process.kill()
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    """Last in this file."""
+    runs = folder / "runs"
+    wait_for(lambda: len(list(runs.glob("*/checkpoints/step-*"))) > 1, driver, folder / "driver.log")
+    (server,) = psutil.Process(driver.pid).children()  # of Prefect, which outlives a killed process
+    driver.kill()
+    driver.wait()
     server.terminate()
     wait_for(lambda: not trainings(runs))
     assert len(list(runs.glob("*/checkpoints/step-*"))) > 1
@@ -179,9 +195,11 @@ def _folder(process: psutil.Process) -> Path | None:
         return None
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+def wait_for(
+    condition: Callable[[], object], process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+) -> None:
     deadline = time.monotonic() + SECONDS_FOR_ANYTHING
     while not condition():
-        assert process is None or process.poll() is None, process.communicate()[0]
+        assert process is None or process.poll() is None, log and log.read_text()[-6000:]
         assert time.monotonic() < deadline, f"nothing after {SECONDS_FOR_ANYTHING} s"
         time.sleep(0.2)

@@ -30,6 +30,7 @@ from tasks.runs.launch import (
 from tasks.workspace import paths
 from velocitune_core.checkpoint.store import load_latest
 from velocitune_core.config import ConfigError, Resources
+from velocitune_core.preload.start import _SERVERS
 from velocitune_core.train.events import Checkpointed, Event, Finished, Started, Stepped, read_events
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.outcome import write_outcome
@@ -81,10 +82,19 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def preloaded(pid: int) -> list[int]:
+    """Processes from which this one has its runs forked."""
+    return [child for child in children(pid) if "fork_server.py" in command_of(child)]
+
+
 def running_ranks(pid: int) -> list[int]:
     """Not the server that forks the runs of other tests, which names the program too."""
-    program = "-m\0velocitune_core.train\0"
-    return [child for child in children(pid) if program in Path(f"/proc/{child}/cmdline").read_text()]
+    own = [*children(pid), *(run for server in preloaded(pid) for run in children(server))]
+    return [child for child in own if "-m\0velocitune_core.train\0" in command_of(child)]
 
 
 def alive(pid: int) -> bool:
@@ -125,7 +135,9 @@ def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_job: Callable[..., TrainJob]) -> None:
+def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
+    make_job: Callable[..., TrainJob],
+) -> None:
     job = make_job(total_steps=300, **LONG)
     killed: list[int] = []
 
@@ -138,7 +150,15 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
         run_training(job, ONE_THREAD, [Listener(kill_after_a_save)])
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
-    listener = Listener()
+
+    def kill_the_preloaded_process(event: Event) -> None:
+        if isinstance(event, Started) and event.resumed_from is not None:
+            servers.extend(preloaded(os.getpid()))
+            for server in servers:
+                os.kill(server, signal.SIGKILL)
+
+    servers: list[int] = []
+    listener = Listener(kill_the_preloaded_process)
     execution = job.execution.model_copy(update={"checkpoints_kept": 5, "evaluation_micro_batch_sequences": 3})
     otherwise = job.model_copy(update={"execution": execution})  # another way of computing the same run
     result = run_training(otherwise, ONE_THREAD, [listener])
@@ -146,9 +166,27 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(make_j
     resumed_from = [event.resumed_from for event in listener.events if isinstance(event, Started)]
     assert resumed_from[0] is None and len(resumed_from) == 2
     assert resumed_from[1] is not None and resumed_from[1] >= 20
-    assert (result.steps, result.resumed) == (300, 1)
+    assert (result.steps, result.resumed) == (300, 1) and servers
     logged = [event.step for event in timeline(listener.events) if isinstance(event, Stepped)]
     assert logged == list(range(5, 301, 5))  # each once
+
+
+@pytest.mark.slow
+def test_a_forked_run_is_bit_for_bit_one_that_is_started_by_itself(
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, seen = make_job(), []
+    for switch in ("1", "0"):
+        monkeypatch.setenv("VELOCITUNE_PRELOAD", switch)
+        result = run_training(job, ONE_THREAD)
+        events = read_events(run_folder(job) / "events.jsonl")
+        losses = [event.loss for event in events if isinstance(event, Stepped)]
+        model = (run_folder(job) / "model/model.safetensors").read_bytes()
+        seen.append((losses, result.final, result.domain_weights, model, bool(preloaded(os.getpid()))))
+        (run_folder(job)).rename(switch)
+        _SERVERS.close()
+    assert seen[0][:-1] == seen[1][:-1]
+    assert [forked for *_, forked in seen] == [True, False]
 
 
 @pytest.mark.usefixtures("forked_program")
@@ -255,8 +293,8 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     assert (result.steps, result.resumed) == (60, 1)
 
 
-@pytest.mark.slow
-def test_two_ranks_under_torchrun_are_refused(make_job: Callable[..., TrainJob]) -> None:
+@pytest.mark.usefixtures("forked_program")
+def test_two_ranks_are_refused(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(TrainingRefusedError, match="6 is not a multiple of 2 processes times"):
         run_training(make_job(execution__micro_batch_sequences=2), Resources(threads=1, processes=2), spread=True)
 

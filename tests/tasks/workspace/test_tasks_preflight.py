@@ -155,6 +155,21 @@ def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(va
     checked_params(packing=True)
 
 
+def test_a_model_that_cannot_be_masked_is_refused_with_the_other_problems(valid: Tree) -> None:
+    from transformers import BloomConfig
+
+    shutil.rmtree("models/mine")
+    make_gpt2(Path("models/mine"), embeddings=320)  # the tokenizer of it
+    BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=200).save_pretrained("models/mine")
+    valid["data"] |= {"sequence_length": 16, "document_start": "<|pad|>", "document_mask": True}
+    write(valid)
+    with pytest.raises(ConfigError) as refused:
+        checked_params(packing=True)
+    _, vocabulary, mask = (line.strip() for line in str(refused.value).splitlines())
+    assert "token ids up to 256" in vocabulary
+    assert re.fullmatch(r"data\.document_mask: true, .* a bloom model inside a document; set it to false", mask)
+
+
 def test_more_rotary_positions_than_the_model_has_seen_are_warned_of(
     valid: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,1 @@
+"""Runs of the training program that are forked from a process which has imported torch and transformers already."""
