@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 
-SMALLEST_WEIGHT = 1e-9  # what the optimiser leaves of a weight at its bound of 0
+DECIMALS = 4  # of planned weights: their last digits would make another run of the training on another machine
 
 
 def plan_weights(
@@ -50,8 +50,6 @@ def plan_weights(
     losses = {name: [run.losses[name] for run in largest] for name in largest[0].losses}
     fitted = fit_mixture_law(weights, losses, law=law, bootstrap=bootstrap)
     plan = optimise_mixture(fitted, objective)
-    found = {name: weight if weight > SMALLEST_WEIGHT else 0.0 for name, weight in plan.weights.items()}
-    total = sum(found.values())
     worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
     evidence = Planned(
         fraction=fraction,
@@ -62,7 +60,15 @@ def plan_weights(
         worth=worth,
         explanation=[*explain(plan), *worth_in_words(worth, len(runs))],
     )
-    return {name: found[name] / total for name in objective.initial_weights or found}, evidence
+    return rounded({name: plan.weights[name] for name in objective.initial_weights or plan.weights}), evidence
+
+
+def rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return weights of few decimals that sum to 1; the largest takes what rounding leaves."""
+    found = {name: round(max(weight, 0.0), DECIMALS) for name, weight in weights.items()}
+    largest = max(found, key=lambda name: found[name])
+    rest = sum(weight for name, weight in found.items() if name != largest)
+    return found | {largest: round(1 - rest, DECIMALS)}
 
 
 def worth_of(
