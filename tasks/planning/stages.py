@@ -11,7 +11,7 @@ from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
-from tasks.runs.price import shape_of_folder
+from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
 from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
@@ -19,6 +19,7 @@ from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import CompareRun, Params, StrategyConfig
 from velocitune_core.contracts import StartingWeights, TrainResult
+from velocitune_core.model.build import llama_config
 from velocitune_core.model.io import model_digest
 from velocitune_core.plan.cost import Run, Stage, flops_per_token, planned_run
 from velocitune_core.strategies import PLANNED, strategy_class
@@ -35,14 +36,18 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
 
     def runs(jobs: list[TrainJob]) -> tuple[Run, ...]:
         planned = [planned_run(job, length, held_out, reference=job.reference is not None) for job in jobs]
-        return tuple(replace(run, work=_work(job, inputs)) for run, job in zip(planned, jobs, strict=True))
+        work = [sibling_work(params, inputs, Path(job.model)) if is_of_sibling(job) else None for job in jobs]
+        return tuple(replace(run, work=each or 1.0) for run, each in zip(planned, work, strict=True))
 
     stages = []
     if is_base(params):
         domains = stand_ins_of_base(params)
         job = base_job(params, Path(), domains, Path(), UNHASHED)
         held_out_of_base = sum(domain.held_out.sequences for domain in domains.values())
-        stages.append(Stage("base", (planned_run(job, length, held_out_of_base),)))
+        base = planned_run(job, length, held_out_of_base)
+        work = sibling_work(params, inputs, paths.SIBLING_MODEL)
+        siblings = () if work is None else (replace(base, name="sibling", work=work),)
+        stages.append(Stage("base", (base, *siblings)))
     initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out)
     stages.append(Stage("initial", (initial,)))
     stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
@@ -74,12 +79,19 @@ def _swarm(
     return [job for job in jobs if not is_proxy(job)]
 
 
-def _work(job: TrainJob, inputs: Inputs) -> float:
-    """Return the operations per token of a run's model over those of the pipeline's: 1 but for a sibling."""
-    if not (is_of_sibling(job) and (Path(job.model) / "config.json").exists()):
-        return 1.0
+def sibling_work(params: Params, inputs: Inputs, model: Path) -> float | None:
+    """Return the operations per token of a sibling over those of the pipeline's model; None if there is no sibling."""
     length = inputs.manifest.sequence_length
-    return flops_per_token(shape_of_folder(job.model), length) / flops_per_token(inputs.shape, length)
+    if is_base(params) and model == paths.SIBLING_MODEL:
+        assert params.base is not None
+        if params.base.sibling is None:
+            return None
+        shape = shape_of(llama_config(params.base.sibling, length, inputs.shape.vocabulary_size))
+    elif (model / "config.json").exists():
+        shape = shape_of_folder(str(model))
+    else:
+        return None
+    return flops_per_token(shape, length) / flops_per_token(inputs.shape, length)
 
 
 def needed_jobs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> list[TrainJob]:

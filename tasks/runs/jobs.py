@@ -45,8 +45,9 @@ def base_job(
     folder: Path,
     model_sha256: str | None = None,
     document_start: int | None = None,
+    name: str = "base",
 ) -> TrainJob:
-    """Return the job of the embedded base model, trained on its domains in shares of their size.
+    """Return the job of the embedded base model, or of its sibling, trained on its domains in shares of their size.
 
     Args:
         model_sha256: here and below, of the model's parameters; None to hash the folder.
@@ -57,7 +58,7 @@ def base_job(
     steps = steps_for(params.base.training, sizes, params.data.sequence_length)
     check_warmup("base.training", params.base.training, {"the base": steps})
     return TrainJob(
-        name="base",
+        name=name,
         output="",
         model=str(model),
         model_sha256=model_digest(model) if model_sha256 is None else model_sha256,

@@ -56,7 +56,13 @@ def check_destination(to: Path) -> None:
 
 
 def check_can_leave(params: Params, compare: bool) -> None:
-    """Raise ConfigError for a comparison with planned labels: what they train under is found here, after its runs."""
+    """Raise ConfigError for runs that no folder can hold.
+
+    What the planned labels of a comparison train under is found here, after its runs. A sibling is trained here.
+    """
+    model = params.mixture.swarm.model if params.strategy.name == PLANNED else None
+    if model is not None and not (Path(model) / "config.json").exists():
+        raise ConfigError(f"mixture.swarm.model: {model} is not there yet; run `python -m flows.base` first")
     labels = [label for label, run in params.compare.runs.items() if run.strategy == PLANNED] if params.compare else []
     if compare and labels:
         raise ConfigError(

@@ -16,6 +16,7 @@ ARCHIVE_LIST = Path("inputs/archives.txt")
 ARCHIVES = Path("archives")
 EMBEDDED = Path("data/embedded")
 BASE_MODEL = Path("models/base")
+SIBLING_MODEL = BASE_MODEL / "sibling"  # a smaller model beside it, if base.sibling describes one
 
 PREPARED = Path("prepared")
 MANIFEST = PREPARED / "manifest.json"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from tasks.workspace import paths
 from velocitune_core.config import Mixture, Params, Swarm, WantedMixture
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
+from velocitune_core.model.folder import check_model_folder
 from velocitune_core.strategies import PLANNED
 
 
@@ -63,4 +66,12 @@ def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
         design_swarm(initial, runs=swarm_size(mixture.swarm, len(names)), min_share=mixture.swarm.min_share)
     except ObjectiveError as error:
         problems += [f"mixture.swarm: {line}" for line in str(error).splitlines()]
-    return problems
+    return problems + _sibling_problems(params, mixture.swarm.model)
+
+
+def _sibling_problems(params: Params, model: str | None) -> list[str]:
+    if model is None or Path(model) != paths.SIBLING_MODEL:
+        return [] if model is None else [f"mixture.swarm.model: {each}" for each in check_model_folder(model)]
+    if Path(params.model.path) != paths.BASE_MODEL or params.base is None or params.base.sibling is None:
+        return [f"mixture.swarm.model: {model} is made by the stage `base` if base.sibling has its shape; set that"]
+    return []

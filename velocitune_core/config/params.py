@@ -63,22 +63,28 @@ class Model(Section):
     save_dtype: SaveDtype = added_field("auto")  # of the trained model's weights; training itself keeps float32
 
 
-class Base(Section):
-    """The embedded base model: tokenizer and Llama trained from scratch on some of the domains."""
+class Shape(Section):
+    """The shape of a Llama."""
 
-    domains: Annotated[list[Name], Field(min_length=1)] | None = None  # None: all; each with all the text it has
-    vocabulary_size: Annotated[int, Field(ge=300)] = 2048
     hidden_size: Positive = 160
     intermediate_size: Positive = 432
     layers: Positive = 4
     heads: Positive = 5
-    training: Training
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             raise ValueError(f"hidden_size {self.hidden_size} is not an even multiple of heads {self.heads}")
         return self
+
+
+class Base(Shape):
+    """The embedded base model: tokenizer and Llama trained from scratch on some of the domains."""
+
+    domains: Annotated[list[Name], Field(min_length=1)] | None = None  # None: all; each with all the text it has
+    vocabulary_size: Annotated[int, Field(ge=300)] = 2048
+    training: Training
+    sibling: Shape | None = added_field(None)  # a smaller model, trained in the same way, for swarms
 
 
 class Proxies(Section):

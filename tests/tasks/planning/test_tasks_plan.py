@@ -152,6 +152,18 @@ def test_a_swarm_is_counted_without_the_static_run_that_is_a_proxy(settings: dic
     small = plan_of(settings)
     (price,) = [price for stage, price in zip(small.stages, small.prices, strict=True) if stage.name == "weights"]
     assert price.flops / 10 / (own.flops / 9) == pytest.approx(0.099, abs=0.001)  # 2 of 32 layers, embedding and head
+    settings["model"]["path"] = "models/base"
+    shape = {"hidden_size": 48, "intermediate_size": 128, "layers": 2, "heads": 3}
+    settings["base"] = {
+        "vocabulary_size": 1024,
+        **shape | {"hidden_size": 96, "intermediate_size": 256, "layers": 4},
+        "sibling": shape,
+        "training": settings["training"],
+    }
+    settings["mixture"]["swarm"] = {"model": "models/base/sibling"}
+    embedded = {stage.name: stage.runs for stage in plan_of(settings).stages}
+    assert [run.work for run in embedded["base"]] == [1.0, pytest.approx(0.19, abs=0.02)]  # a fifth
+    assert {run.work for run in embedded["weights"]} == {embedded["base"][1].work}
     settings["compare"] = {"runs": {"static": {"strategy": "static"}, "planned": {"strategy": "planned"}}}
     compared = plan_of(settings, compare=True).stages[-1].runs
     assert [run.name for run in compared].count("planned-seed-1") == 1 and len(compared) == 10 + 2 * 3
