@@ -109,7 +109,7 @@ def checkpoint_lines(steps: int) -> list[str]:
     return [
         f"a checkpoint: {saved / 1e9:.1f} GB, {seconds:.0f} s at {DISK_BYTES_PER_SECOND / 1e9:.0f} GB/s ({shares} of "
         f"the time, if training waited for it); each process copies {saved / DEVICES / 1e9:.1f} GB of it",
-        f"starting: 8 processes of a machine read {8 * model_bytes(LLAMA_7B) / 1e9:,.0f} GB",
+        f"starting and ending: the main process holds the model in host memory, {model_bytes(LLAMA_7B) / 1e9:,.0f} GB",
         f"packed tokens: {TOKENS * token_bytes(LLAMA_7B.vocabulary_size) / 1e9:,.0f} GB",
     ]
 

@@ -5,9 +5,9 @@ rows are kept in `--out`/rows.json, so a run that was cut short goes on with the
 exits with 1 if a check failed. `--miniature` runs every row on any machine, in small, to test the script itself.
 
 Parts: `checks` (GPU against CPU, bfloat16 by FSDP2 of one rank against float32 without FSDP2, resume), `speed` (tokens
-per second, model FLOPs utilisation and peak memory of 135 M and 1.2 B parameters) and `overhead` (what reweighting adds
-to a run). Utilisation is 6·N + 12·L·H·Q·T FLOPs per token (see velocitune_core.plan) over the card's dense bfloat16
-peak.
+per second, model FLOPs utilisation and peak memory of 135 M and 1.2 B parameters, attention inside documents and across
+them, and how often a step waits for the GPU) and `overhead` (what reweighting adds to a run). Utilisation is
+6·N + 12·L·H·Q·T FLOPs per token (see velocitune_core.plan) over the card's dense bfloat16 peak.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ PROJECT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))  # not installed
 sys.path.insert(0, str(PROJECT))
 PEAK_TFLOPS = 989.0  # dense bfloat16 of an H100 or H200 SXM, by its maker
-SPEED = [  # model, compile, activation checkpointing, sequences per forward pass
-    ("135M", "never", False, 16),
-    ("135M", "always", False, 16),
-    ("135M", "always", True, 16),
-    ("1B", "never", False, 4),
-    ("1B", "always", False, 4),
-    ("1B", "always", True, 16),
+SPEED = [  # model, compile, activation checkpointing, sequences per forward pass, document mask
+    ("135M", "never", False, 16, False),
+    ("135M", "never", False, 16, True),
+    ("135M", "always", False, 16, False),
+    ("135M", "always", False, 16, True),
+    ("135M", "always", True, 16, False),
+    ("1B", "never", False, 4, False),
+    ("1B", "always", False, 4, False),
+    ("1B", "always", True, 16, False),
 ]
+DOCUMENT_START, DOCUMENTS = 1, 4  # token that documents begin with, and how many there are in a sequence
 CHECKS = {  # name: largest difference allowed, nats per token
     "float32: GPU against CPU": 1e-4,
     "bfloat16 against float32, GPU": 1e-2,
@@ -66,13 +69,13 @@ CHECK_STEPS = 60
 
 def check(scratch: Path, miniature: bool) -> list[dict[str, Any]]:
     """Compare the curves of several runs of one model on one text."""
-    length, steps = (32, 24) if miniature else (256, CHECK_STEPS)
-    write_model(scratch / "model", SHAPES["check"], length)
+    length, batch, steps = (16, 4, 24) if miniature else (256, 16, CHECK_STEPS)
+    write_model(scratch / "model", SHAPES["miniature" if miniature else "check"], length)
     domains = write_domains(scratch, length, sequences=200, vocabulary=VOCABULARY)
 
     def curve(name: str, *, gpu: bool = True, how: Callable[..., Path] = run, **changes: Any) -> np.ndarray:
         every = {"checkpoint_every_steps": 8 if miniature else CHECKPOINT_STEPS}
-        job = write_job(scratch / name, scratch / "model", domains, steps, 16, **(every | changes))
+        job = write_job(scratch / name, scratch / "model", domains, steps, batch, **(every | changes))
         return losses(how(job) if how is killed_and_resumed else how(job, gpu=gpu))
 
     single, half = {"precision": "float32"}, {"precision": "bfloat16"}
@@ -83,7 +86,7 @@ def check(scratch: Path, miniature: bool) -> list[dict[str, Any]]:
         (gpu16, curve("cpu16", gpu=False, **half)),
         (gpu32, curve("compiled", **single, compile="always")),
         (gpu32, curve("checkpointing", **single, activation_checkpointing=True)),
-        (gpu32, curve("accumulated", **single, micro_batch_sequences=4)),
+        (gpu32, curve("accumulated", **single, micro_batch_sequences=batch // 4)),
         (gpu32, curve("resumed32", how=killed_and_resumed, **single)),
         (gpu16, curve("resumed16", how=killed_and_resumed, **half)),
     ]
@@ -97,31 +100,43 @@ def check(scratch: Path, miniature: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointing: bool, micro: int) -> dict[str, Any]:
+def speed(
+    scratch: Path, miniature: bool, name: str, compile_: str, checkpointing: bool, micro: int, masked: bool
+) -> dict[str, Any]:
     """Time the steps of a Learner: batches of 32 × 2,048 tokens, forward, backward and AdamW."""
     import torch
+    from gpu_waits import waits
 
     from velocitune_core.config import Execution, Optimizer, Training
-    from velocitune_core.parallel.ranks import join_ranks
+    from velocitune_core.parallel.ranks import join_ranks, leave_ranks
     from velocitune_core.train.learner import Learner
 
     batch, length, steps = (4, 32, 2) if miniature else (32, 2048, 8)
-    shape = SHAPES["check"] if miniature else SHAPES[name]
+    shape = SHAPES["miniature" if miniature else name]
     write_model(scratch / "model", shape, length)
     settings = Training(batch_sequences=batch, optimizer=Optimizer(learning_rate=1e-4), precision="bfloat16")
     execution = Execution(
         micro_batch_sequences=min(micro, batch), compile=compile_, activation_checkpointing=checkpointing
     )
     ranks = join_ranks()
-    learner = Learner(str(scratch / "model"), settings, execution, ranks)
+    document_start = DOCUMENT_START if masked else None
+    learner = Learner(str(scratch / "model"), settings, execution, ranks, document_start=document_start)
     random = np.random.default_rng(0)
     domains = np.arange(batch) % DOMAINS
 
-    def step() -> float:
-        sequences = torch.from_numpy(random.integers(shape.get("vocab_size", VOCABULARY), size=(batch, length)))
-        begun = time.perf_counter()
+    def batch_of_tokens() -> torch.Tensor:
+        tokens = random.integers(2, shape.get("vocab_size", VOCABULARY), size=(batch, length))
+        tokens[:, :: length // DOCUMENTS] = DOCUMENT_START
+        return torch.from_numpy(tokens)
+
+    def take(sequences: torch.Tensor) -> None:
         learner.gradients(sequences, domains, DOMAINS)
         learner.apply(1e-4)
+
+    def step() -> float:
+        sequences = batch_of_tokens()
+        begun = time.perf_counter()
+        take(sequences)
         if ranks.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - begun
@@ -129,19 +144,25 @@ def speed(scratch: Path, miniature: bool, name: str, compile_: str, checkpointin
     first = step()
     step()
     seconds = statistics.median(step() for _ in range(steps))
+    places = waits(lambda: take(batch_of_tokens()), ranks.device)
     attention = 12 * shape["num_hidden_layers"] * shape["hidden_size"] * length
     flops = (6 * learner.parameters + attention) * batch * length / seconds
     gpu = ranks.device.type == "cuda"
+    leave_ranks()
     return {
         "model": name,
         "parameters": learner.parameters,
         "compile": compile_ == "always",
         "checkpointing": checkpointing,
         "micro-batch": min(micro, batch),
+        "document mask": masked,
         "tokens/s": batch * length / seconds,
         "MFU": flops / (PEAK_TFLOPS * 1e12),
         "peak GB": torch.cuda.max_memory_allocated() / 1e9 if gpu else 0.0,
         "first step, s": first,
+        "waits": sum(places.values()),
+        "of them in transformers": sum(count for place, count in places.items() if "/transformers/" in place),
+        "places": places,
     }
 
 
@@ -165,7 +186,7 @@ def matrix_product(miniature: bool) -> dict[str, Any]:
 def overhead(scratch: Path, miniature: bool) -> dict[str, Any]:
     """A whole run of the training program with seven domains: what is not steps, by what it was."""
     length, batch, steps = (32, 4, 16) if miniature else (2048, 32, 96)
-    shape = SHAPES["check"] if miniature else SHAPES["135M"]
+    shape = SHAPES["miniature" if miniature else "135M"]
     write_model(scratch / "model", shape, length)
     domains = write_domains(scratch, length, 200, VOCABULARY)
     settings = {"checkpoint_every_steps": 32, "compile": "auto", "precision": "bfloat16", "micro_batch_sequences": 16}
@@ -220,7 +241,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             else str(value)
         )
 
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "places"))
     lines = [names, *[[cell(row.get(name, "")) for name in names] for row in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
@@ -259,6 +280,9 @@ def main() -> int:
         if measured:
             print(f"\n{part}\n{table(measured[0] if part == 'checks' else measured)}")
     failed = [row["check"] for row in done.get("checks", []) if not row["passed"]]
+    failed += [key for key, row in done.items() if "waits" in row and row["waits"] - row["of them in transformers"] > 1]
+    if failed:
+        print(f"failed: {', '.join(failed)}")
     return 1 if failed or (len(done) < len(rows_wanted()) and not arguments.part) else 0
 
 

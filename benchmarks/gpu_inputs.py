@@ -18,6 +18,7 @@ CHECKPOINT_STEPS = 20
 DOMAINS, HELD_OUT = 7, 10  # held-out sequences per domain, as in params.yaml
 VOCABULARY = 512  # of the checks' synthetic text
 SHAPES: dict[str, dict[str, int]] = {
+    "miniature": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
     "check": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4},
     "135M": {
         "vocab_size": 49_152,

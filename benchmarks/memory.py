@@ -1,9 +1,10 @@
 """Memory that a plan predicts against the resident size of real runs: `python benchmarks/memory.py`.
 
-Llamas of three sizes, each with and without activation checkpointing. What is predicted comes from a probe of a smaller
-run, with half the layers and half the micro-batch, extrapolated as `python -m flows.plan` does. What is measured is the
-peak resident size (getrusage's ru_maxrss) of the training program, started as a process for a few steps with
-evaluations, checkpoints in the background and the trained model's folder at the end. Prints a table, writes JSON.
+Llamas of three sizes, each with and without activation checkpointing, sharded over two gloo processes with either way
+of gathering, and compiled. What is predicted comes from a probe of a smaller run, with half the layers and half the
+micro-batch, extrapolated as `python -m flows.plan` does. What is measured is the peak resident size (getrusage's
+ru_maxrss) of the training program, started for a few steps with evaluations, checkpoints in the background and the
+trained model's folder at the end; of two processes, the larger one's. Prints a table, writes JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -75,11 +77,34 @@ SIZES = (
 
 
 @dataclass(frozen=True)
+class How:
+    """How the run of a size is computed."""
+
+    checkpointing: bool = False
+    processes: int = 1
+    gather: Literal["auto", "layer", "step"] = "auto"
+    compile: Literal["never", "always"] = "never"
+
+    def described(self) -> str:
+        parts = ["checkpointing"] * self.checkpointing + ["compiled"] * (self.compile == "always")
+        return ", ".join([*parts, *([f"{self.processes} processes, per {self.gather}"] if self.processes > 1 else [])])
+
+
+HOW = (
+    How(),
+    How(checkpointing=True),
+    How(processes=2, gather="layer"),
+    How(processes=2, gather="step"),
+    How(compile="always"),
+)
+
+
+@dataclass(frozen=True)
 class Row:
     size: str
     parameters: int
     micro_batch_sequences: int
-    activation_checkpointing: bool
+    how: How
     tensors: int  # bytes, as all others: peak of live tensors and the copy, predicted
     predicted: int
     measured: int
@@ -93,20 +118,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("memory.json"), help="where to write all figures")
     parser.add_argument("--sizes", nargs="+", default=[size.name for size in SIZES])
+    parser.add_argument("--only", default="", help="rows whose description contains this")
     arguments = parser.parse_args()
     rows = []
     for size in SIZES:
         if size.name in arguments.sizes:
-            for checkpointing in (False, True):
-                with tempfile.TemporaryDirectory() as folder:
-                    rows.append(row_of(size, checkpointing, Path(folder)))
-                    print(rows[-1], file=sys.stderr, flush=True)  # each takes up to a minute
-    table = Table("model", "micro-batch", "checkpointing", "tensors, MB", "predicted, MB", "measured, MB", "error")
+            for how in HOW:
+                if arguments.only in how.described():
+                    with tempfile.TemporaryDirectory() as folder:
+                        rows.append(row_of(size, how, Path(folder)))
+                        print(rows[-1], file=sys.stderr, flush=True)  # each takes up to a minute
+    table = Table("model", "micro-batch", "how", "tensors, MB", "predicted, MB", "measured, MB", "error")
     for row in rows:
         table.add_row(
             f"{row.parameters / 1e6:.1f} M",
             f"{row.micro_batch_sequences} × {LENGTH}",
-            "yes" if row.activation_checkpointing else "no",
+            row.how.described(),
             *(f"{each / 1e6:,.0f}" for each in (row.tensors, row.predicted, row.measured)),
             f"{row.error:+.1%}",
         )
@@ -117,18 +144,28 @@ def main() -> None:
     sys.exit(worst > LIMIT)
 
 
-def row_of(size: Size, checkpointing: bool, folder: Path) -> Row:
+def row_of(size: Size, how: How, folder: Path) -> Row:
     """Probe a smaller run, predict, run the real one."""
-    micro = size.batch // 2
+    micro = size.batch // 2 // how.processes
     execution = Execution(
         micro_batch_sequences=micro,
         evaluation_micro_batch_sequences=4,
-        activation_checkpointing=checkpointing,
+        activation_checkpointing=how.checkpointing,
+        gather=how.gather,
+        compile=how.compile,
         checkpoint_every_steps=2,
         log_every_steps=1,
     )
     training = Training(batch_sequences=size.batch, optimizer=Optimizer(learning_rate=1e-3), precision="float32")
-    setting = Setting(LENGTH, size.batch, micro, 4, activation_checkpointing=checkpointing)
+    setting = Setting(
+        LENGTH,
+        size.batch,
+        micro,
+        4,
+        how.processes,
+        activation_checkpointing=how.checkpointing,
+        gather_per_step=how.gather == "step",
+    )
     write_model(size.base(size.layers), folder / "whole")
     write_model(size.base(size.layers // 2), folder / "half")
     half = replace(setting, batch_sequences=size.batch // 2, micro_batch_sequences=micro // 2)
@@ -140,10 +177,10 @@ def row_of(size: Size, checkpointing: bool, folder: Path) -> Row:
         size.name,
         shape.parameters,
         micro,
-        checkpointing,
+        how,
         memory.peak + memory.copy,
         resident_bytes(resident_of(few, half, result, copied=True), known, setting),
-        measured(training, execution, folder),
+        measured(training, execution, how.processes, folder),
     )
 
 
@@ -175,12 +212,12 @@ def probed(setting: Setting, training: Training, execution: Execution, folder: P
     )
     path = folder / "probe" / "probe.json"
     path.write_text(probe.model_dump_json())
-    run("velocitune_core.plan.probe", path)
+    run("velocitune_core.plan.probe", path, setting.processes)
     return ProbeResult.model_validate_json((path.parent / "result.json").read_text())
 
 
-def measured(training: Training, execution: Execution, folder: Path) -> int:
-    """Return the peak resident bytes of the training program."""
+def measured(training: Training, execution: Execution, processes: int, folder: Path) -> int:
+    """Return the peak resident bytes of the training program, of the largest of its processes."""
     domains = {}
     for number in range(DOMAINS):
         files = []
@@ -210,15 +247,17 @@ def measured(training: Training, execution: Execution, folder: Path) -> int:
     )
     path = folder / "job.json"
     path.write_text(job.model_dump_json())
-    return run("velocitune_core.train", path)
+    return run("velocitune_core.train", path, processes)
 
 
-def run(module: str, argument: Path) -> int:
+def run(module: str, argument: Path, processes: int) -> int:
     """Run a program to its end; return its peak resident bytes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    command = [sys.executable, "-m", *(torchrun if processes > 1 else []), module, str(argument)]
     with (argument.parent / "log.txt").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", module, argument], env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        _, status, usage = os.wait4(process.pid, 0)  # the largest of the process and of those that it waited for
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit((argument.parent / "log.txt").read_text()[-2000:])

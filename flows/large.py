@@ -1,6 +1,7 @@
 """The inputs of the large mixture, in a workspace of its own: packages → documents, a GGUF → a model.
 
-`make large` runs this and then the comparison. `--medium` makes those of the medium mixture, which trains its own base.
+`make large` runs this and then the comparison. `--medium` makes those of the medium mixture, which trains its own base;
+`-S KEY=VALUE` changes a setting of either, as `python -m flows.pipeline` does.
 """
 
 from prefect import flow, unmapped
@@ -17,16 +18,17 @@ from tasks.recipes.debian_npm import (
     write_large_documents,
 )
 from tasks.recipes.gguf import convert_model
-from tasks.recipes.large_command import ARCHIVE_LIST, run_large, write_settings
+from tasks.recipes.large_command import ARCHIVE_LIST, MODEL_LIST, run_large, write_settings
 from tasks.stages.corpus import fetch_archives, write_documents
 from tasks.workspace import paths
 
 
 @flow(name="large inputs")
-def large(medium: bool = False) -> None:
-    write_settings(medium)
+def large(medium: bool, settings: str) -> None:
+    write_settings(settings)
     fetch_archives(ARCHIVE_LIST, paths.ARCHIVES)
     if not medium:
+        fetch_archives(MODEL_LIST, paths.ARCHIVES)
         convert_model(paths.ARCHIVES)
     write_documents.map(["general"], unmapped(paths.ARCHIVES), unmapped(DOCUMENTS)).result()
     for package in DEBIAN_PACKAGES:  # one by one, to spare the mirror

@@ -28,6 +28,8 @@ from velocitune_core.plan.resident import UNMEASURED, resident_bytes
 from velocitune_core.strategies import PLANNED
 
 ALONE, TOGETHER = "one process", "side by side"
+COMPILED_ON_GPU = "four runs on a GPU took 0.67 to 1.02 of it"  # docs/PERFORMANCE.md
+COMPILED_ON_CPU = "a run on a CPU took 0.74 of it"  # docs/SCALING.md
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         probes=probes,
         documents=inputs.manifest.documents.described(),
         finished=finished,
-        assumptions=[*inputs.assumptions, *untimed],
+        assumptions=[*inputs.assumptions, *untimed, *_compiled(params, device_bytes, probes)],
     )
 
 
@@ -168,7 +170,9 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
     probes, untimed = {}, _busy()
     for name, (settings, processes) in wanted.items():
         try:
-            found = probe_run(settings, inputs, setting_of(params.training, settings, processes))
+            setting = setting_of(params.training, settings, processes)
+            per_step = _gathers_per_step(settings, inputs.shape, setting, None)
+            found = probe_run(settings, inputs, replace(setting, gather_per_step=per_step))
             probes[name] = found
             if found.speed is None:
                 untimed.append(
@@ -178,6 +182,18 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
         except NotProbedError as error:
             untimed.append(f"no times of {name}: {error}")
     return probes, untimed
+
+
+def _compiled(params: Params, device_bytes: int | None, probes: Mapping[str, Probed]) -> list[str]:
+    """Say how memory of compiled runs differs, where it was not measured; probes on a GPU compile as the runs do."""
+    if params.execution.compile == "never":
+        return []
+    found = None
+    if device_bytes is not None or gpu_count():
+        found = None if gpu_count() and probes else COMPILED_ON_GPU
+    elif params.execution.compile == "auto":  # which does not compile so few steps as a probe's
+        found = COMPILED_ON_CPU
+    return [f"memory is that of uncompiled code; compiled, {found}"] if found else []
 
 
 def _several(processes: int) -> str:

@@ -96,10 +96,16 @@ def _probe_of(params: Params, inputs: Inputs, shape: ModelShape, setting: Settin
     """Return what each process is to run, of the model in folder `model`."""
     micro = setting.micro_batch_sequences
     whole_batch = setting.batch_sequences == setting.processes * micro
+    execution = params.execution.model_copy(
+        update={
+            "micro_batch_sequences": None if whole_batch else micro,
+            "gather": "step" if setting.gather_per_step else "layer",  # auto may decide otherwise for fewer layers
+        }
+    )
     return Probe(
         model=model,
         training=_shortened(params.training, setting),
-        execution=params.execution.model_copy(update={"micro_batch_sequences": None if whole_batch else micro}),
+        execution=execution,
         sequence_length=setting.sequence_length,
         vocabulary_size=inputs.shape.vocabulary_size,
         document_start=inputs.manifest.documents.attention_start,

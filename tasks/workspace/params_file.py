@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import yaml as pyyaml
@@ -105,13 +106,13 @@ def override_params(overrides: Mapping[str, Any]) -> None:
         write_text(paths.PARAMS, overridden_text(overrides))
 
 
-def overridden_text(overrides: Mapping[str, Any]) -> str:
-    """What params.yaml says under overrides. Raises ConfigError if that is not valid any more."""
+def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS) -> str:
+    """What a file of settings says under overrides. Raises ConfigError if that is not valid any more."""
     yaml = YAML()
     yaml.width = 120
     yaml.preserve_quotes = True
     yaml.representer.add_representer(type(None), _write_null)
-    tree = yaml.load(paths.PARAMS)
+    tree = yaml.load(settings)
     for key, value in overrides.items():
         *sections, last = key.split(".")
         place = tree

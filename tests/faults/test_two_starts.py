@@ -15,7 +15,7 @@ from trainings import TOGETHER, end, start, wait_for
 
 from velocitune_core.checkpoint.store import step_of
 from velocitune_core.train.events import Checkpointed, Started, read_events
-from velocitune_core.train.outcome import read_outcome
+from velocitune_core.train.outcome import end_of, read_outcome
 
 pytestmark = pytest.mark.slow
 
@@ -75,11 +75,11 @@ def test_the_second_goes_on_from_the_newest_checkpoint_of_a_first_that_is_killed
 def test_the_second_can_be_stopped_while_it_waits(tiny_inputs: Path, tmp_path: Path) -> None:
     tree = job(tiny_inputs, tmp_path / "run", **SAVE_OFTEN)
     first = halted_inside_a_step(tree)
-    second = start(tree, TOGETHER)
+    second = start(tree | {"start_id": "second"}, TOGETHER)
     waits(second, first)
     second.send_signal(signal.SIGTERM)
     run = end(second, tree)
-    assert run.returncode == 75
+    assert run.returncode == 75 and end_of(run.output, "second", status=1) == "stopped"  # as under torchrun
     assert "tiny stopped while it waited for" in run.stderr
     first.send_signal(signal.SIGCONT)
     run = end(first, tree)

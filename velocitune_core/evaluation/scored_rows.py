@@ -57,9 +57,8 @@ def own_nats(loss: nn.Module, rows: Sequence[ScoredRow], ranks: Ranks) -> Tensor
     # Sharded parameters are gathered by all ranks in every pass: a rank without rows repeats one, uncounted.
     padded, scored = _padded(mine or rows[:1])
     next_token_loss: Any = loss
-    losses = loss(
-        to_device(padded, ranks.device), packed=next_token_loss.packed(padded)
-    ).double()  # (batch, length − 1)
+    packed = next_token_loss.packed(padded)
+    losses = loss(to_device(padded, ranks.device), packed=packed).double()  # (batch, length − 1)
     return torch.where(to_device(scored, ranks.device), losses, 0.0).sum(dim=1)[: len(mine)]
 
 

@@ -15,7 +15,7 @@ def calibrated(shape: ModelShape, setting: Setting, result: ProbeResult) -> Cali
     small = max(1, setting.micro_batch_sequences // SMALLER)
     accumulating = replace(setting, micro_batch_sequences=small, batch_sequences=2 * small * setting.processes)
     memory = memory_of(shape, accumulating)
-    fixed = memory.gradients + memory.gathered + memory.cast_parameters
+    fixed = memory.gradients + (memory.whole or memory.gathered) + memory.cast_parameters
     recomputes = setting.activation_checkpointing
     return Calibration(
         step_flops=result.step_flops - flops_per_token(shape, setting.sequence_length, recomputes=recomputes),

@@ -13,7 +13,7 @@ from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.events import EventFile, Listener
 from velocitune_core.train.job import Job
-from velocitune_core.train.outcome import FILE, End, has_finished, write_outcome
+from velocitune_core.train.outcome import FILE, End, has_finished, write_outcome, write_stop_while_waiting
 from velocitune_core.train.progress_bar import ProgressBar
 from velocitune_core.train.run_lock import SECONDS_BETWEEN_TRIES, RunLock
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, Interrupted
@@ -28,6 +28,8 @@ def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_
         with _run_folder(job, ranks, should_stop):
             return _attempt(job, ranks, should_stop, accept_changes)
     except Interrupted as stop:  # while it waited: the folder, with its outcome, is another process's
+        if ranks.is_main:
+            write_stop_while_waiting(job, str(stop))
         sys.stderr.write(f"{stop}\n")
         return STOPPED
 

@@ -1,6 +1,7 @@
 """How an attempt ended: outcome.json in the run folder.
 
-An exit status says less: `torchrun` turns each that is not 0 into 1.
+An exit status says less: `torchrun` turns each that is not 0 into 1. A start that was stopped while it waited for the
+folder has a file of its own there, outcome-<id of the start>.json.
 """
 
 from __future__ import annotations
@@ -37,26 +38,52 @@ def write_outcome(job: Job, ended: End, message: str = "") -> None:
     leaves nothing behind.
     """
     folder = Path(job.output)
-    outcome = Outcome(ended=ended, message=message, start_id=job.start_id, recipe=job.fingerprint())
     earlier = read_outcome(folder)
     if not folder.is_dir() or (earlier is not None and job.start_id and earlier.start_id == job.start_id):
         return
+    _write(folder / FILE, job, ended, message)
+
+
+def write_stop_while_waiting(job: Job, message: str) -> None:
+    """Write that this start was stopped before it held the folder, to a file of its own: FILE is the holder's.
+
+    Without the id of a start nobody could find it, and nothing is written.
+    """
+    if job.start_id:
+        _write(_file_of(Path(job.output), job.start_id), job, "stopped", message)
+
+
+def _write(file: Path, job: Job, ended: End, message: str) -> None:
+    outcome = Outcome(ended=ended, message=message, start_id=job.start_id, recipe=job.fingerprint())
     with suppress(OSError):  # the exit status says what it can
-        write_text(folder / FILE, outcome.model_dump_json(indent=1))
+        write_text(file, outcome.model_dump_json(indent=1))
 
 
 def read_outcome(folder: Path) -> Outcome | None:
     """Return how the last attempt in a run folder ended; None while one runs, or if it was killed."""
+    return _read(folder / FILE)
+
+
+def _read(file: Path) -> Outcome | None:
     try:
-        return Outcome.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
+        return Outcome.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
         return None
 
 
+def _file_of(folder: Path, start_id: str) -> Path:
+    return folder / f"outcome-{start_id}.json"
+
+
+def _outcome_of(folder: Path, start_id: str) -> Outcome | None:
+    """Return what a start of a run wrote about its end, as the holder of the folder or while it waited for it."""
+    found = (_read(folder / FILE), _read(_file_of(folder, start_id)))
+    return next((each for each in found if each is not None and each.start_id == start_id), None)
+
+
 def end_of(folder: Path, start_id: str, status: int) -> End:
     """Return how a start of a run ended: as it wrote, or, if it wrote nothing, as its exit status says."""
-    outcome = read_outcome(folder)
-    if outcome is not None and outcome.start_id == start_id:
+    if (outcome := _outcome_of(folder, start_id)) is not None:
         return outcome.ended
     ends: dict[int, End] = {FINISHED: "finished", STOPPED: "stopped", REFUSED: "refused"}
     return ends.get(status, "failed")
@@ -64,8 +91,8 @@ def end_of(folder: Path, start_id: str, status: int) -> End:
 
 def message_of(folder: Path, start_id: str) -> str:
     """Return what a start of a run wrote about its end; empty if it wrote nothing."""
-    outcome = read_outcome(folder)
-    return outcome.message if outcome is not None and outcome.start_id == start_id else ""
+    outcome = _outcome_of(folder, start_id)
+    return "" if outcome is None else outcome.message
 
 
 def has_finished(job: Job) -> bool:

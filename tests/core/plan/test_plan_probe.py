@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tiny import LENGTH, VOCABULARY, job
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.plan.calibrate import calibrated
 from velocitune_core.plan.cost import ModelShape, flops_per_token
-from velocitune_core.plan.memory import Setting
+from velocitune_core.plan.memory import Setting, memory_of
 from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeResult, _timed, measure
 from velocitune_core.train.job import TrainJob
 
@@ -55,6 +56,17 @@ def test_a_single_rank_counts_the_bytes_and_operations_of_a_learner(tiny_inputs:
     assert small.step_flops == pytest.approx(flops_per_token(shape, LENGTH), rel=0.05)
     assert small.evaluation_flops == pytest.approx(small.step_flops / 3, rel=0.05)
     assert calibrated(shape, setting, small).activations == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_gathered_parameters_are_not_taken_for_activations(per_step: bool) -> None:
+    """Of two processes: a probe that found just what the arithmetic says changes nothing."""
+    shape = ModelShape(6_224, 2, 16, 32, 2, 2, 8, VOCABULARY, tied=True)
+    setting = Setting(LENGTH, 16, 4, 3, processes=2, gather_per_step=per_step)
+    expected = memory_of(shape, replace(setting, micro_batch_sequences=1, batch_sequences=4))
+    peaks = {"ready": 0.0, "step": 1.0, "steps": 1, "evaluation": 1.0, "checkpoint": None, "libraries_bytes": 1}
+    found = ProbeResult(**peaks, peaks=[], tensor_bytes=expected.step, step_flops=1.0, evaluation_flops=1.0)
+    assert calibrated(shape, setting, found).activations == pytest.approx(1)
 
 
 def test_no_step_starts_after_the_time_limit(tiny_inputs: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from velocitune_core.checkpoint.store import save_checkpoint
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.train.attempt import run_attempt
 from velocitune_core.train.job import read_job
-from velocitune_core.train.outcome import FILE, has_finished, read_outcome, write_outcome
+from velocitune_core.train.outcome import FILE, end_of, has_finished, message_of, read_outcome, write_outcome
 from velocitune_core.train.run_lock import RunLock
 from velocitune_core.train.trainer import TrainingError
 
@@ -72,6 +72,9 @@ def test_a_stop_while_waiting_leaves_the_outcome_to_the_holder(
     assert run_attempt(waiting.model_copy(update={"start_id": "second"}), SINGLE_RANK, lambda: True) == 75
     outcome = read_outcome(tmp_path / "run")
     assert outcome is not None and outcome.ended == "finished"
+    assert end_of(tmp_path / "run", "second", status=1) == "stopped"  # torchrun turns 75 into 1
+    assert "stopped while it waited for" in message_of(tmp_path / "run", "second")
+    assert end_of(tmp_path / "run", "third", status=1) == "failed"
     (tmp_path / "run" / FILE).unlink()
     assert run_attempt(waiting, SINGLE_RANK, lambda: True) == 75
     assert read_outcome(tmp_path / "run") is None

@@ -72,6 +72,21 @@ def test_cost_needs_only_the_configuration_of_a_model(settings: dict[str, Any]) 
 
 
 @pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize(
+    ("compile_", "size", "said"), [("auto", 10**10, "on a GPU"), ("auto", None, "on a CPU"), ("never", 10**10, None)]
+)
+def test_a_plan_says_how_far_compiled_runs_are_from_its_memory(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, compile_: str, size: int | None, said: str | None
+) -> None:
+    monkeypatch.setattr("tasks.planning.build.gpu_count", lambda: 0)
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000
+    settings["execution"]["compile"] = compile_
+    lines = [line for line in plan_of(settings, device_bytes=size).assumptions if "uncompiled" in line]
+    assert len(lines) == (said is not None) and all(str(said) in line for line in lines)
+
+
+@pytest.mark.usefixtures("workspace")
 def test_evaluations_are_those_of_the_training_loop(settings: dict[str, Any]) -> None:
     write_config("models/mine", SEVEN_BILLION)
     settings["training"]["token_budget"] = 64_000  # 62 steps, evaluated every 5 and at the end

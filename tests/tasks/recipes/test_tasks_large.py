@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tasks.recipes.debian_npm import MANDOC, PACKAGES, FetchError, check_programs, fetch_debian, render_man_pages
-from tasks.recipes.large_command import WORKSPACE, check_workspace, write_settings
+from tasks.recipes.large_command import WORKSPACE, check_workspace, settings_text, write_settings
+from velocitune_core.config import ConfigError, load_params
 
 PROJECT = Path(__file__).parents[3]
 NEEDS_CONVERTER = pytest.mark.skipif(
@@ -26,11 +27,18 @@ MAN_PAGE = ".Dd January 1, 2020\n.Dt HAIL 1\n.Os\n.Sh NAME\n.Nm hail\n.Nd greet 
 
 def test_settings_of_the_workspace_are_those_of_the_recipe(workspace: Path) -> None:
     Path("params.yaml").write_text("mine")
-    write_settings.fn()
+    write_settings.fn(settings_text(medium=False, overrides={}))
     assert Path("params.yaml").read_text() == (PROJECT / "large/params.yaml").read_text()
     assert PROJECT / "large/workspace" == WORKSPACE
-    write_settings.fn(medium=True)
-    assert Path("params.yaml").read_text() == (PROJECT / "large/medium.yaml").read_text()
+    assert settings_text(medium=True, overrides={}) == (PROJECT / "large/medium.yaml").read_text()
+
+
+def test_settings_of_the_recipe_can_be_changed_on_the_command_line(workspace: Path) -> None:
+    write_settings.fn(settings_text(medium=True, overrides={"base.layers": 2, "compare.seeds": [1]}))
+    changed = load_params(Path("params.yaml"))
+    assert changed.base is not None and changed.base.layers == 2 and changed.compare.seeds == [1]
+    with pytest.raises(ConfigError, match="layerz"):
+        settings_text(medium=True, overrides={"base.layerz": 2})
 
 
 def test_the_project_itself_is_refused_as_a_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
