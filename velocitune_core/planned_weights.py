@@ -118,8 +118,10 @@ def worth_in_words(worth: Worth, runs: int) -> list[str]:
 
 def _different(runs: Sequence[SwarmRun]) -> list[SwarmRun]:
     """Return the runs without those that took the very batches of another: short runs have few whole sequences."""
-    found = {(*run.domain_weights.values(), *run.losses.values()): run for run in reversed(runs)}
-    return [run for run in runs if run in found.values()]
+    found: dict[tuple[float, ...], SwarmRun] = {}
+    for run in runs:
+        found.setdefault((*run.domain_weights.values(), *run.losses.values()), run)
+    return list(found.values())
 
 
 def _as_json(tree: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def present_runs(params: Params) -> Present:
     if not paths.MANIFEST.exists():
         return Present(undecided=None)
     manifest = Manifest.read(paths.MANIFEST)
-    if list(manifest.domains) != list(params.domains) or manifest.sequence_length != params.data.sequence_length:
+    if list(manifest.domains) != params.training_domains or manifest.sequence_length != params.data.sequence_length:
         return Present(undecided=None)
     present, undecided = Present(), _planned_runs(params)
     for graph in _graphs(params, manifest):

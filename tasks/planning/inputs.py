@@ -97,12 +97,16 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
     assumptions = []
     if paths.MANIFEST.exists():
         manifest = Manifest.read(paths.MANIFEST)
-        if list(manifest.domains) == list(params.domains) and manifest.sequence_length == params.data.sequence_length:
+        if (
+            list(manifest.domains) == params.training_domains
+            and manifest.sequence_length == params.data.sequence_length
+        ):
             documents = manifest.documents.model_copy(update={"mask": params.data.document_mask})
             return manifest.model_copy(update={"documents": documents}), assumptions
         assumptions.append(f"{paths.MANIFEST} has other domains or another sequence length, and is not used")
     domains, problems = {}, []
-    for name, domain in params.domains.items():
+    for name in params.training_domains:
+        domain = params.domains[name]
         tokens, reason = _tokens(params, domain)
         if not tokens:
             problems.append(f"  domains.{name}: {reason}")
@@ -141,7 +145,7 @@ def _tokens(params: Params, domain: Domain) -> tuple[int, str]:
     if found:
         return found, f"from its files at {BYTES_PER_TOKEN} bytes per token, less what is held out"
     if budget is not None:
-        return budget // len(params.domains), "an even share of training.token_budget"
+        return budget // len(params.training_domains), "an even share of training.token_budget"
     return 0, "its size is unknown; set max_tokens or training.token_budget, or run the stage `prepare`"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.runs.budget import check_warmup, check_warmups, pipeline_steps, share_of_steps, sizes_of, steps_for
+from tasks.runs.evaluation_jobs import held_out_files
 from tasks.runs.resolved_precision import check_measured_in, with_precision
 from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
@@ -35,7 +36,7 @@ def base_domains(params: Params) -> list[str]:
     """Return the domains that the embedded base is trained on, in the order of params.yaml."""
     assert params.base is not None
     chosen = params.base.domains
-    return [name for name in params.domains if chosen is None or name in chosen]
+    return [name for name in params.training_domains if chosen is None or name in chosen]
 
 
 def base_job(
@@ -205,6 +206,7 @@ def pipeline_job(
         model=params.model.path,
         model_sha256=model_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
+        measured=held_out_files(manifest.measured),
         document_start=manifest.documents.attention_start,
         initial_domain_weights=initial_domain_weights(params, manifest),
         total_steps=steps,

@@ -95,7 +95,7 @@ def swarm_run(job: TrainJob, result: TrainResult, manifest: Manifest) -> SwarmRu
         fraction=job.fraction,
         seed=job.training.seed,
         domain_weights={name: result.tokens_per_domain[name] / trained for name in job.domains},
-        losses=result.final,
+        losses=result.final | result.measured,
     )
 
 
@@ -114,11 +114,11 @@ def objective_of(
         mixture.objective,
         [name for name, loss in initial.losses.items() if name in goals and goals[name] >= loss],
         initial_weights=start,
-        initial_losses=initial.losses,
+        initial_losses=initial.losses | initial.measured,
         domain_tokens={name: float(domain.train.tokens) for name, domain in manifest.domains.items()},
         token_budget=float(token_budget(params, manifest)),
     )
-    if problems := objective.problems(list(start), list(initial.losses)):
+    if problems := objective.problems(list(start), [*initial.losses, *initial.measured]):
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  mixture.{problem}" for problem in problems))
     return objective
 

@@ -11,7 +11,7 @@ from velocitune_core.config import Mixture, Params, Swarm, WantedMixture
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.folder import check_model_folder
-from velocitune_core.strategies import PLANNED
+from velocitune_core.strategies import PLANNED, check_strategy
 
 
 def mixture_of(params: Params, options: Mapping[str, Any]) -> Mixture:
@@ -55,13 +55,18 @@ def planned_problems(params: Params) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:
+    """Return the problems of a strategy's settings; those of a plan are `planned_problems`."""
+    return check_strategy(strategy, {} if strategy == PLANNED else options, params.training_domains)
+
+
 def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
-    names = list(params.domains)
+    names, sets = params.training_domains, list(params.domains)
     even = dict.fromkeys(names, 1 / len(names))
     initial = mixture.initial_domain_weights or even
-    known = {"initial_losses": dict.fromkeys(names, 1.0), "domain_tokens": even, "token_budget": 1e-9}
-    objective = stated_objective(mixture.objective, names, initial_weights=initial, **known)
-    problems = [f"mixture.{each}" for each in objective.problems(names, names)]
+    known = {"initial_losses": dict.fromkeys(sets, 1.0), "domain_tokens": even, "token_budget": 1e-9}
+    objective = stated_objective(mixture.objective, sets, initial_weights=initial, **known)
+    problems = [f"mixture.{each}" for each in objective.problems(names, sets)]
     try:
         design_swarm(initial, runs=swarm_size(mixture.swarm, len(names)), min_share=mixture.swarm.min_share)
     except ObjectiveError as error:

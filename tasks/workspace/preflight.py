@@ -12,14 +12,14 @@ import yaml
 
 from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
-from tasks.workspace.planned_settings import planned_problems
+from tasks.workspace.planned_settings import planned_problems, strategy_problems
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
 from velocitune_core.model.folder import ModelError, check_model_folder
 from velocitune_core.model.trainable import check_trainable
 from velocitune_core.recipes.embedded import EMBEDDED
-from velocitune_core.strategies import PLANNED, check_strategy, strategy_modules
+from velocitune_core.strategies import check_strategy, strategy_modules
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +95,10 @@ def _base_problems(params: Params) -> list[str]:
         return [
             f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
         ]
-    if unknown := sorted(set(params.base.domains or []) - set(params.domains)):
-        return [f"base.domains: {unknown} are no domains; choose from {sorted(params.domains)}, or null for all"]
+    if unknown := sorted(set(params.base.domains or []) - set(params.training_domains)):
+        return [
+            f"base.domains: {unknown} are no domains; choose from {sorted(params.training_domains)}, or null for all"
+        ]
     return []
 
 
@@ -132,12 +134,7 @@ def _fit_of_tokenizer(params: Params) -> list[Fit]:
 
 
 def _strategy_problems(params: Params) -> list[str]:
-    return _problems_of(params.strategy.name, params.strategy.options, params)
-
-
-def _problems_of(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:
-    own = {} if strategy == PLANNED else options  # a plan's are checked with the mixture
-    return check_strategy(strategy, own, list(params.domains))
+    return strategy_problems(params.strategy.name, params.strategy.options, params)
 
 
 def _comparison_problems(params: Params) -> list[str]:
@@ -147,10 +144,10 @@ def _comparison_problems(params: Params) -> list[str]:
     problems = [
         f"compare.runs.{label}: {problem}"
         for label, compared in params.compare.runs.items()
-        for problem in _problems_of(compared.strategy, compared.options, params)
+        for problem in strategy_problems(compared.strategy, compared.options, params)
     ]
-    if unknown := sorted(set(params.compare.retained or []) - set(params.domains)):
-        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.domains)}")
+    if unknown := sorted(set(params.compare.retained or []) - set(params.training_domains)):
+        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}")
     return problems
 
 

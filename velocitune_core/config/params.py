@@ -44,6 +44,15 @@ class Source(Section):
 class Domain(Section):
     source: Source
     max_tokens: Positive | None = None  # of the training split; None takes everything
+    measure_only: bool = added_field(False)  # a held-out set without training text: all its documents are held out
+
+    @model_validator(mode="after")
+    def _measured_sets_have_no_training_text(self) -> Self:
+        if self.measure_only and self.max_tokens is not None:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} limits training text, and measure_only leaves none; drop one"
+            )
+        return self
 
 
 class Data(Section):
@@ -185,6 +194,11 @@ class Params(Section):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
 
+    @property
+    def training_domains(self) -> list[str]:
+        """The domains that the mixture consists of, in the order of params.yaml."""
+        return [name for name, domain in self.domains.items() if not domain.measure_only]
+
     def recipe(self) -> dict[str, Any]:
         """Return the settings that decide results, as a JSON-ready tree."""
         how: dict[str, Any] = {"execution": True, "resources": True, "tracking": True, "proxies": HOW_PROXIES_RUN}
@@ -217,10 +231,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:
-        weights = self.mixture.initial_domain_weights
-        if weights is not None and set(weights) != set(self.domains):
+        weights, domains = self.mixture.initial_domain_weights, self.training_domains
+        if not domains:
+            raise ValueError("domains: all of them are measure_only; leave it out of those to train on")
+        if weights is not None and set(weights) != set(domains):
             raise ValueError(
-                f"mixture.initial_domain_weights names {sorted(weights)}, domains are {sorted(self.domains)}; "
+                f"mixture.initial_domain_weights names {sorted(weights)}, domains are {sorted(domains)}; "
                 "give each of them one"
             )
         return self

@@ -171,10 +171,19 @@ def key_figures(report: ReportData) -> dict[str, str]:
         mean: f"{before:.3f} → {after:.3f} nats per token ({change} %)",
         "largest gains": listed([_change(row) for row in gained]) if gained and len(rows) > 1 else "",
         "worse than the base model": listed([_change(row) for row in worse]) if worse else "no domain",
+        "only measured": listed(_only_measured(report)) if train.measured else "",
         "flagged targets": "; ".join(flagged),
         "evaluation and reweighting": f"{percent(metrics['evaluation_share'])} of the run's wall time",
     }
     return {label: text for label, text in figures.items() if text}
+
+
+def _only_measured(report: ReportData) -> list[str]:
+    before, after = report.initial.measured, report.train.measured
+    return [
+        f"{name} ({before[name]:.3f} → {loss:.3f})" if name in before else f"{name} ({loss:.3f})"
+        for name, loss in after.items()
+    ]
 
 
 def _change(row: dict[str, Any]) -> str:

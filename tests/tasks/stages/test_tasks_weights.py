@@ -13,7 +13,7 @@ from tasks.runs.launch import TrainingFailedError, TrainingStoppedError
 from tasks.stages.weights import SwarmFailedError, finished_runs, swarm_of, train_swarm_run, write_weights
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Mixture, Params, StrategyConfig
-from velocitune_core.contracts import Manifest, StartingWeights, TrainResult
+from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, TrainResult
 
 pytestmark = pytest.mark.usefixtures("forked_program")
 
@@ -62,13 +62,17 @@ def planned(params: Params, **objective: Any) -> Params:
 def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    manifest.model_copy(update={"measured": {"target": manifest.domains["law"]}}).write(paths.MANIFEST)
+    initial.model_copy(update={"measured": {"target": 4.2}}).write(paths.INITIAL)  # a set without training text
     macro = planned(params)
     swarm = [(job, train_swarm_run.fn(job, macro)) for job in swarm_of(macro)]
     found = write_weights.fn(macro, swarm)
     assert found == StartingWeights.read(paths.WEIGHTS)
     assert (found.found_by, found.strategy, found.held) == ("planned", "planned", True)
     assert list(found.domain_weights) == ["code", "law"] and sum(found.domain_weights.values()) == pytest.approx(1)
-    assert found.planned is not None and set(found.planned.law["evidence"]) == {"code", "law"}
+    assert found.planned is not None and set(found.planned.law["evidence"]) == {"code", "law", "target"}
+    assert all(run.losses["target"] == pytest.approx(run.losses["law"]) for run in found.planned.runs)  # the same rows
     assert found.planned.plan["baseline"] == "static" and len(found.planned.plan["optima"]) == 10
     first, *others = found.planned.runs
     assert (first.name, first.shared) == ("proxy-0_8-seed-1", True)  # the static run of this size
@@ -77,7 +81,7 @@ def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
     assert found.planned.worth.share == pytest.approx(6 * 0.8, rel=0.05)
 
     monkeypatch.setattr("tasks.runs.launch.run_program", never)
-    code = planned(params, average={"code": 1.0}, least_share={"code": 0.5})
+    code = planned(params, average={"target": 1.0}, least_share={"code": 0.5})
     other = write_weights.fn(code, [(job, train_swarm_run.fn(job, code)) for job in swarm_of(code)])
     assert other.planned is not None and other.planned.plan["average"] == "shares"
     assert other.domain_weights["code"] >= 0.5 > found.domain_weights["code"]
