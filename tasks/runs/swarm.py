@@ -13,9 +13,11 @@ from tasks.workspace import paths
 from tasks.workspace.planned_settings import stated_objective, swarm_size
 from velocitune_core.config import ConfigError, Mixture, Params
 from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, SwarmRun, Targets, TrainResult
+from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.io import model_digest
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.planned_weights import plan_weights
 from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
@@ -44,6 +46,7 @@ def swarm_jobs(
     start = initial_domain_weights(params, manifest)
     model = {"model": settings.model, "model_sha256": sibling_sha256}
     if settings.model is not None and sibling_sha256 is None:
+        _check_tokenizer(settings.model, manifest)
         model["model_sha256"] = model_digest(Path(settings.model))
     proxies = {} if settings.model is not None else _proxies(params, manifest, model_sha256)
     jobs = []
@@ -61,6 +64,15 @@ def swarm_jobs(
                 changes = {"initial_domain_weights": weights} | ({} if settings.model is None else model)
                 jobs.append(sub_sampled(job.model_copy(update=changes), fraction, steps, steps))
     return jobs
+
+
+def _check_tokenizer(model: str, manifest: Manifest) -> None:
+    """Raise ConfigError for a sibling whose tokenizer is not the one that the text was packed with."""
+    if tokenizer_digest(load_tokenizer(model)) != manifest.tokenizer_sha256:
+        raise ConfigError(
+            f"mixture.swarm.model: the tokenizer of {model} is not that of the packed text; name a sibling that shares "
+            "the tokenizer of model.path"
+        )
 
 
 def _proxies(params: Params, manifest: Manifest, model_sha256: str | None) -> dict[tuple[float, int], TrainJob]:
