@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from velocitune_core.mixture_law.budget import at_full_budget, effect_size
     from velocitune_core.mixture_law.evidence import Parameter, SetEvidence
     from velocitune_core.mixture_law.law import MixtureLaw, fit_mixture_law
     from velocitune_core.mixture_law.mixture_plan import MixturePlan
@@ -28,7 +29,9 @@ __all__ = [
     "RunTable",
     "SetEvidence",
     "Support",
+    "at_full_budget",
     "design_swarm",
+    "effect_size",
     "enough_runs",
     "explain",
     "fit_mixture_law",
@@ -46,7 +49,9 @@ _MODULES = {
     "RunTable": "table",
     "SetEvidence": "evidence",
     "Support": "support",
+    "at_full_budget": "budget",
     "design_swarm": "swarm_design",
+    "effect_size": "budget",
     "enough_runs": "table",
     "explain": "plan_sentences",
     "fit_mixture_law": "law",

@@ -43,6 +43,8 @@ class SetFitter:
     def refit(self, losses: Array, counts: Array, theta: Array) -> Array:
         """Return θ (N, I, P) for losses (N, R, I) and counts (N, R), starting from θ (I, P) of all runs."""
         found = np.tile(theta, (len(losses), 1, 1))
+        if not len(losses):
+            return found
         moving = np.flatnonzero(self.scale > 0)
         if isinstance(self.form, BiMix):
             for each in moving:

@@ -156,6 +156,7 @@ class Problem:
     law: Losses
     terms: Terms
     support: Support
+    guarding: Losses | None = None  # the law that guards are read from; None: the same
 
     @classmethod
     def of(cls, law: Law, objective: Objective, support: Support | Table | None) -> Problem:
@@ -182,7 +183,9 @@ class Problem:
     def _most(self) -> Array:
         """What each guarded value may be at most (G,), nats."""
         guards = self.terms.guards
-        static = np.zeros(len(self.terms.sets)) if self.terms.static is None else self.law.losses(self.terms.static)
+        static = (
+            np.zeros(len(self.terms.sets)) if self.terms.static is None else self._guarding.losses(self.terms.static)
+        )
         return np.array([(g.shares @ static if g.initial is None else g.initial) + g.limit for g in guards])
 
     def value(self, weights: Array) -> float:
@@ -195,8 +198,12 @@ class Problem:
 
     def excess(self, weights: Array) -> Array:
         """Return by how many nats each guard is broken (G,); negative: room."""
-        return self._guard_shares @ self.law.losses(weights) - self._most
+        return self._guard_shares @ self._guarding.losses(weights) - self._most
 
     def excess_jacobian(self, weights: Array) -> Array:
         """Return the derivatives of `excess` (G, K)."""
-        return self._guard_shares @ self.law.jacobian(weights)
+        return self._guard_shares @ self._guarding.jacobian(weights)
+
+    @property
+    def _guarding(self) -> Losses:
+        return self.law if self.guarding is None else self.guarding

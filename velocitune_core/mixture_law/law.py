@@ -20,6 +20,7 @@ from velocitune_core.mixture_law.evidence import (
 )
 from velocitune_core.mixture_law.fit_batch import Array
 from velocitune_core.mixture_law.fit_sets import FORMS, Form, SetFitter
+from velocitune_core.mixture_law.residual import LEAST_RUNS, ProcessFit, ResidualProcess, fit_process
 from velocitune_core.mixture_law.table import MixtureLawError, RunTable, read_runs, read_weights
 
 LawName = Literal["transfer", "loglinear", "bimix", "auto"]
@@ -44,11 +45,15 @@ class MixtureLaw:
     noise: Array = field(repr=False)  # (I,) standard deviation of a run around the law, nats per token
     spare: Array = field(repr=False)  # (I,) degrees of freedom of the noise
     form: Form = field(repr=False)
+    residual: ResidualProcess | None = field(default=None, repr=False)  # what the form of the law leaves over
+    scale: float = field(default=1.0, repr=False)  # factor of the losses, and what is added to them: a law moved to
+    shift: Array = field(default_factory=lambda: np.zeros(1), repr=False)  # (I,) another budget (budget.py)
+    shift_samples: Array = field(default_factory=lambda: np.zeros((1, 1)), repr=False)  # (B, I) of resamples
 
     @property
     def convex(self) -> bool:
         """Return whether the losses are convex in the weights on the simplex."""
-        return self.form.convex
+        return self.form.convex and self.residual is None
 
     @property
     def resamples(self) -> int:
@@ -57,22 +62,39 @@ class MixtureLaw:
 
     def losses(self, weights: ArrayLike) -> Array:
         """Return losses (..., I) in nats per token for weights (..., K)."""
-        return self.form.losses(self.theta, np.asarray(weights, dtype=float))
+        weights = np.asarray(weights, dtype=float)
+        found = self.form.losses(self.theta, weights)
+        if self.residual is not None:
+            found = found + self.residual.losses(weights)
+        return self.scale * found + self.shift
 
     def jacobian(self, weights: ArrayLike) -> Array:
         """Return the derivatives of the losses by the weights (..., I, K) for weights (..., K)."""
-        return self.form.slopes(self.theta, np.asarray(weights, dtype=float))
+        weights = np.asarray(weights, dtype=float)
+        found = self.form.slopes(self.theta, weights)
+        return self.scale * (found if self.residual is None else found + self.residual.slopes(weights))
 
     def resampled(self, index: int) -> MixtureLaw:
         """Return the law of one bootstrap resample, without evidence of its own."""
-        return replace(self, theta=self.samples[index], samples=self.samples[:0], evidence={})
+        return replace(
+            self,
+            theta=self.samples[index],
+            samples=self.samples[:0],
+            evidence={},
+            residual=None if self.residual is None else self.residual.resampled(index),
+            shift=self.shift_samples[index % len(self.shift_samples)],
+        )
 
     def resampled_losses(self, weights: ArrayLike) -> Array:
         """Return the losses of all resamples (B, ..., I) for weights (..., K)."""
         weights = np.asarray(weights, dtype=float)
         resamples, sets, parameters = self.samples.shape
         flat = self.form.losses(self.samples.reshape(-1, parameters), weights)  # (..., B·I)
-        return np.moveaxis(flat.reshape(*weights.shape[:-1], resamples, sets), -2, 0)
+        found = np.moveaxis(flat.reshape(*weights.shape[:-1], resamples, sets), -2, 0)
+        if self.residual is not None:
+            found = found + self.residual.resampled_losses(weights)
+        shift = self.shift_samples.reshape(-1, *[1] * (found.ndim - 2), self.shift_samples.shape[-1])
+        return self.scale * found + shift
 
     def predict(self, weights: object) -> dict[str, Array]:
         """Return the losses by set for weights by domain: a DataFrame or {domain: (M,) or a number}."""
@@ -111,7 +133,13 @@ class MixtureLaw:
 
 
 def fit_mixture_law(
-    weights: object, losses: object, *, law: LawName = "transfer", bootstrap: int = 0, seed: int = 0
+    weights: object,
+    losses: object,
+    *,
+    law: LawName = "transfer",
+    bootstrap: int = 0,
+    seed: int = 0,
+    residual: bool = False,
 ) -> MixtureLaw:
     """Fit a law of every held-out set's loss to the domain weights of a swarm of runs.
 
@@ -125,6 +153,8 @@ def fit_mixture_law(
         law: `transfer`, `loglinear`, `bimix`, or `auto`: the one with the smallest cross-validated error.
         bootstrap: resamples for intervals; 0 for none.
         seed: of the resampling.
+        residual: with over 100 runs, add a Gaussian process on the residuals to every set where it predicts runs that
+            were left out better than the law alone. Such a law is not convex.
 
     Raises MixtureLawError for an unknown law and for all that is wrong with the table (`read_runs`).
     """
@@ -133,6 +163,8 @@ def fit_mixture_law(
     table = read_runs(weights, losses)
     fits = [_Fit(table, name) for name in (FORMS if law == "auto" else [law])]
     best = min(fits, key=lambda fit: fit.relative_error)
+    if residual and len(table.runs) >= LEAST_RUNS:
+        best.add_process()
     return best.law(bootstrap, np.random.default_rng(seed))
 
 
@@ -145,11 +177,20 @@ class _Fit:
         self.fitter = SetFitter(FORMS[name](len(table.domains)), table.weights, np.where(scale > 1e-12, scale, 0.0))
         own = [table.domains.index(each) if each in table.domains else None for each in table.sets]
         self.theta = self.fitter.fit(table.losses, own)
-        counts = training_counts(table)
-        self.predicted, _ = held_out_losses(self.fitter, self.theta, table.losses, counts)
-        self.errors = np.abs(self.predicted - table.losses).mean(axis=0)
-        self.rms_errors = np.sqrt(((self.predicted - table.losses) ** 2).mean(axis=0))
-        self.baseline_errors = np.abs(mean_of_others(table.losses, counts) - table.losses).mean(axis=0)
+        self.counts = training_counts(table)
+        self.predicted, self.folds = held_out_losses(self.fitter, self.theta, table.losses, self.counts)
+        self.baseline_errors = np.abs(mean_of_others(table.losses, self.counts) - table.losses).mean(axis=0)
+        self.process: ProcessFit | None = None
+
+    @property
+    def errors(self) -> Array:
+        """Return the mean absolute cross-validated error (I,)."""
+        return np.abs(self.predicted - self.table.losses).mean(axis=0)
+
+    @property
+    def rms_errors(self) -> Array:
+        """Return the root mean square cross-validated error (I,)."""
+        return np.sqrt(((self.predicted - self.table.losses) ** 2).mean(axis=0))
 
     @property
     def relative_error(self) -> float:
@@ -157,19 +198,30 @@ class _Fit:
         moving = self.fitter.scale > 0
         return float((self.errors[moving] / self.baseline_errors[moving]).mean()) if moving.any() else 0.0
 
+    def add_process(self) -> None:
+        """Add a process on the residuals to the sets where it is of use."""
+        table, form = self.table, self.fitter.form
+        residuals = table.losses - form.losses(self.theta, table.weights)
+        of_folds = np.stack([table.losses - form.losses(theta, table.weights) for theta in self.folds])
+        process = fit_process(table.weights, residuals, self.counts, of_folds)
+        if process.kept.any():
+            self.process = process
+            self.predicted = self.predicted + process.held_out
+
     def law(self, bootstrap: int, random: np.random.Generator) -> MixtureLaw:
         """Return the law with its evidence."""
         table, form = self.table, self.fitter.form
-        fitted = form.losses(self.theta, table.weights)
         known = identified(form, self.theta, table, self.fitter.scale, self.rms_errors)
         spare = np.maximum(len(table.runs) - known.spent, 1.0)
+        fitted = form.losses(self.theta, table.weights)
         residuals = table.losses - fitted
-        noise = np.sqrt((residuals**2).sum(axis=0) / spare)
-        samples = np.empty((0, *self.theta.shape))
-        if bootstrap:
-            enlarged = residuals * np.sqrt(len(table.runs) / spare)
-            drawn = fitted + enlarged[random.integers(len(table.runs), size=(bootstrap, len(table.runs)))]
-            samples = self.fitter.refit(drawn, np.ones((bootstrap, len(table.runs))), self.theta)
+        errors = residuals * np.sqrt(len(table.runs) / spare)  # enlarged by what the parameters took from them
+        if self.process is not None:  # the process takes too much of its own residuals
+            fitted = fitted + self.process.process(residuals, np.empty((0, *residuals.shape))).losses(table.weights)
+            errors = np.where(self.process.kept, table.losses - self.predicted, errors)
+        drawn = fitted + errors[random.integers(len(errors), size=(bootstrap, len(errors)))]  # (B, R, I)
+        samples = self.fitter.refit(drawn, np.ones((bootstrap, len(errors))), self.theta)
+        noise = np.sqrt((errors**2).mean(axis=0))
         return MixtureLaw(
             name=self.name,
             domains=table.domains,
@@ -182,7 +234,15 @@ class _Fit:
             noise=noise,
             spare=spare,
             form=form,
+            residual=self._residual(residuals, drawn, samples),
         )
+
+    def _residual(self, residuals: Array, drawn: Array, samples: Array) -> ResidualProcess | None:
+        if self.process is None:
+            return None
+        form, weights = self.fitter.form, self.table.weights
+        left = [losses - form.losses(theta, weights) for losses, theta in zip(drawn, samples, strict=True)]
+        return self.process.process(residuals, np.array(left).reshape(drawn.shape))
 
     def _evidence(self, known: Identified, noise: Array, samples: Array) -> dict[str, SetEvidence]:
         found = {}
@@ -195,6 +255,7 @@ class _Fit:
                 noise=float(noise[each]),
                 parameters=self._parameters(each, known, samples),
                 flags=set_flags(self.table, error, baseline),
+                residual_process=self.process is not None and bool(self.process.kept[each]),
             )
         return found
 

@@ -75,7 +75,7 @@ class MixturePlan:
     most_without_guards: Gain
     optima: list[dict[str, float]]  # of the resamples
     spread: dict[str, Interval]  # of each weight over the optima; value: the recommended one
-    regret: Interval | None  # of the recommended weights over the resamples: mean, and quantiles; None without
+    regret: Interval | None  # of the recommended weights to the optima of resamples: mean, and quantiles
     indistinguishable: list[str]  # references that keep the guards, and may be as good as what is recommended
     infeasible_resamples: int  # in which no mixture keeps the guards; they are left out of `optima`
     proven: bool  # whether the optimality conditions hold at the optimum of a convex law

@@ -32,8 +32,8 @@ def optimise_mixture(
 ) -> MixturePlan:
     """Return the weights with the least predicted average that keep the objective's guards, and the evidence.
 
-    With resamples, the recommended weights are the optimum of the mean of the resampled laws: of all mixtures that the
-    runs cover they have the least mean regret over the resamples.
+    With resamples, the recommended weights minimise the mean of the resampled laws: of all mixtures inside the region
+    that keep the guards under the law itself, they have the least mean regret over the resamples.
 
     Args:
         law: a fitted law.
@@ -86,9 +86,8 @@ def find(problem: Problem, laws: Sequence[Losses], *, convex: bool) -> Found:
     ]
     recommended_problem, recommended = problem, optimum
     if laws:
-        mean = Problem(MeanLaw(tuple(laws)), problem.terms, problem.support)
-        if (found := _resampled(mean, optimum, convex)) is not None:
-            recommended_problem, recommended = mean, found
+        recommended_problem = Problem(MeanLaw(tuple(laws)), problem.terms, problem.support, guarding=problem.law)
+        recommended = solve(recommended_problem, [optimum.weights, start], convex=convex)
     return Found(tuple(laws), optimum, recommended, recommended_problem, free, resampled, free_resampled)
 
 

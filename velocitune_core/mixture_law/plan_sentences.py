@@ -10,6 +10,10 @@ FIELDS = {"set": "against static", "average": "against static", "forgetting": "a
 def explain(plan: MixturePlan) -> list[str]:
     """Return sentences about a plan, the most important first; differences are in nats per token, less is better."""
     found = [_most(plan.most, plan), _recommended(plan)]
+    if not plan.mixtures[plan.baseline].inside:
+        found.append(
+            f"The runs do not cover {plan.baseline} weights, so differences to them are extrapolated: run them too."
+        )
     if plan.indistinguishable:
         found.append(f"The law cannot tell the recommended weights from {_list(plan.indistinguishable)}.")
     found += [_limit(limit, plan) for limit in plan.limits if limit.binds]

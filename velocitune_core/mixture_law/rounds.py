@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from velocitune_core.mixture_law.guarded_problem import Law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.swarm_design import design_swarm, rounded
 
 Array = NDArray[np.float64]
-LEAST_NOISE = 1e-3  # nats: what two runs of one mixture differ by at least
+NOISE = 0.01  # nats: by how much the loss of a run deviates from a law
+POOL, POOL_SEED = 64, 1_000_003  # the seed is none that a swarm has
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,14 @@ def next_round(
     *,
     runs: int,
     tolerance: float,
-    noise: float = LEAST_NOISE,
-    min_share: float = 0.0,
+    noise: float = NOISE,
+    min_share: float = 0.01,
 ) -> Round:
     """Decide whether a plan is settled; if not, return the weights of further runs.
 
-    Candidates are the optima of the resamples. Each next run is the candidate that lowers the variance of the average
-    at all of them most, given the runs chosen before, if the resamples are taken as draws of a Gaussian process
-    (greedy A-optimal design).
+    Candidates are the optima of the resamples, and mixtures all over the simplex. Each next run is the candidate whose
+    losses would lower the variance of the average at the optima most, given the runs chosen before, if the resamples
+    are taken as draws of a Gaussian process for each set (greedy A-optimal design).
 
     Args:
         law: with resamples.
@@ -48,7 +50,7 @@ def next_round(
         objective: of the plan.
         runs: how many to choose at most.
         tolerance: the set of optima is tight enough when the regret of the recommended weights is at most this.
-        noise: standard deviation of a run's average loss.
+        noise: standard deviation of a run's loss of a set.
         min_share: least weight of every domain in the further runs.
 
     Raises ObjectiveError without resamples.
@@ -61,31 +63,47 @@ def next_round(
     if plan.regret.high <= tolerance:
         return Round(True, plan.regret.high, spread, [], [])
     shares = np.array(list(objective.average_shares(plan.average, law.domains, law.sets).values()))
-    candidates = min_share + (1 - optima.shape[1] * min_share) * optima
-    predicted = law.resampled_losses(candidates) @ shares  # (B, candidates)
-    relative = predicted - (law.resampled_losses(recommended) @ shares)[:, None]
-    chosen, gains = _most_telling(relative, runs, noise)
-    weights = [dict(zip(law.domains, map(float, candidates[index]), strict=True)) for index in chosen]
+    candidates = np.vstack([min_share + (1 - optima.shape[1] * min_share) * optima, _pool(law, objective, min_share)])
+    to_know = law.resampled_losses(optima) - law.resampled_losses(recommended)[:, None]  # (B, M, I)
+    chosen, gains = _most_telling(to_know * shares, law.resampled_losses(candidates) * shares, shares * noise, runs)
+    weights = [dict(zip(law.domains, each, strict=True)) for each in rounded(candidates[chosen], min_share).tolist()]
     return Round(False, plan.regret.high, spread, weights, gains)
 
 
-def _most_telling(predicted: Array, runs: int, noise: float) -> tuple[list[int], list[float]]:
-    """Return the candidates whose measurement lowers the variance at all of them most, and the fall in mean deviation.
+def _pool(law: Law, objective: Objective, min_share: float) -> Array:
+    """Return mixtures all over the simplex (POOL, K): what they teach may say more than the optima themselves."""
+    initial = objective.initial_shares() or dict.fromkeys(law.domains, 1.0)
+    drawn = design_swarm(initial, runs=POOL, seed=POOL_SEED, min_share=min_share)
+    return np.array([[run[name] for name in law.domains] for run in drawn])
+
+
+def _most_telling(to_know: Array, measured: Array, noise: Array, runs: int) -> tuple[list[int], list[float]]:
+    """Return the candidates whose measurement lowers the variance at the optima most, and the fall in mean deviation.
 
     Args:
-        predicted: (B, M) of B resamples at M candidates.
+        to_know: (B, M, I) weighted losses of the optima, to those of the recommended mixture, under B resamples.
+        measured: (B, C, I) weighted losses of the candidates.
+        noise: (I,) of a measurement, weighted.
     """
-    off = predicted - predicted.mean(axis=0)
-    covariance = off.T @ off / max(len(off) - 1, 1)  # (M, M)
+    count = to_know.shape[1]
+    off = np.concatenate([to_know, measured], axis=1)
+    off = off - off.mean(axis=0)
+    covariance = np.einsum("bmi,bni->imn", off, off) / max(len(off) - 1, 1)  # (I, M + C, M + C), sets on their own
     chosen: list[int] = []
     gains: list[float] = []
-    for _ in range(min(runs, len(covariance))):
-        falls = (covariance**2).sum(axis=0) / (np.diag(covariance) + noise**2)
+    for _ in range(min(runs, measured.shape[1])):
+        spread = covariance.diagonal(axis1=1, axis2=2)[:, count:] + (noise**2)[:, None] + 1e-300  # (I, C)
+        falls = ((covariance[:, :count, count:] ** 2).sum(axis=1) / spread).sum(axis=0)
         falls[chosen] = -1.0
         best = int(falls.argmax())
-        before = np.sqrt(np.maximum(np.diag(covariance), 0.0)).mean()
-        column = covariance[:, best]
-        covariance = covariance - np.outer(column, column) / (covariance[best, best] + noise**2)
+        before = _deviation(covariance, count)
+        column = covariance[:, :, count + best]
+        covariance = covariance - column[:, :, None] * column[:, None] / spread[:, best, None, None]
         chosen.append(best)
-        gains.append(float(before - np.sqrt(np.maximum(np.diag(covariance), 0.0)).mean()))
+        gains.append(before - _deviation(covariance, count))
     return chosen, gains
+
+
+def _deviation(covariance: Array, count: int) -> float:
+    """Return the mean over the optima of the standard deviation of their average."""
+    return float(np.sqrt(np.maximum(covariance.diagonal(axis1=1, axis2=2)[:, :count].sum(axis=0), 0.0)).mean())

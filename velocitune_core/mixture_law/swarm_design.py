@@ -46,7 +46,7 @@ def design_swarm(
         [gammaincinv(a, _uniform(seed, name, count)) for a, name in zip(alphas, names, strict=True)]
     )
     shares = min_share + (1 - len(names) * min_share) * draws / draws.sum(axis=1, keepdims=True)
-    chosen = _rounded(_spread_out(shares.reshape(runs, CANDIDATES, len(names)), centre), min_share)
+    chosen = rounded(_spread_out(shares.reshape(runs, CANDIDATES, len(names)), centre), min_share)
     return [{name: float(run[names.index(name)]) for name in initial_weights} for run in chosen]
 
 
@@ -64,14 +64,13 @@ def _spread_out(candidates: Array, first: Array) -> Array:
     return np.array(chosen)
 
 
-def _rounded(shares: Array, least: float) -> Array:
+def rounded(shares: Array, least: float) -> Array:
     """Round weights (R, K), so that no rounding error of a library decides what a run is."""
-    rounded = np.maximum(shares.round(DECIMALS), least)
-    largest = rounded.argmax(axis=1)
-    rows = np.arange(len(rounded))
-    rounded[rows, largest] = 0.0
-    rounded[rows, largest] = (1 - rounded.sum(axis=1)).round(DECIMALS + 6)
-    return rounded
+    found = np.maximum(shares.round(DECIMALS), least)
+    rows, largest = np.arange(len(found)), found.argmax(axis=1)
+    found[rows, largest] = 0.0
+    found[rows, largest] = (1 - found.sum(axis=1)).round(DECIMALS + 6)
+    return found
 
 
 def _uniform(seed: int, name: str, count: int) -> Array:

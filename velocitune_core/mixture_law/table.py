@@ -121,7 +121,8 @@ def _columns(what: str, table: Any) -> tuple[tuple[str, ...], Array, list[Hashab
     """Return names sorted, values (R, names) and row labels; without labels in a mapping."""
     labels = None
     if hasattr(table, "columns"):
-        keys, labels = list(table.columns), list(table.index)
+        keys, index = list(table.columns), getattr(table, "index", None)
+        labels = None if index is None else list(index)  # polars has none
     elif isinstance(table, Mapping):
         keys = list(table)
     else:

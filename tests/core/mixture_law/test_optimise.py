@@ -179,6 +179,10 @@ def test_resamples_give_a_set_of_optima_and_weights_that_are_good_in_all() -> No
     assert plan.regret is not None and plan.regret.value == pytest.approx(mean_regret(plan.weights))
     others = [*plan.optima, plan.mixtures["optimum"].weights, dict(zip(law.domains, optima.mean(axis=0), strict=True))]
     assert all(mean_regret(plan.weights) <= mean_regret(other) + 1e-7 for other in others)
+    guarded = optimum(law, Objective(initial_weights=initial, worse_than_static=0.05))
+    assert guarded.mixtures[
+        "recommended"
+    ].keeps_guards  # under the law itself, not only under the mean of its resamples
     gain = plan.most.gain
     assert gain.low is not None and gain.high is not None and gain.low <= gain.high
     with pytest.raises(ObjectiveError, match="bootstrap is 13, but the law has 12 resamples"):
@@ -196,6 +200,9 @@ def test_what_the_law_cannot_tell_apart_is_said() -> None:
         "No mixture that the runs cover is predicted to be better than static by more than 0.0"
     )
     assert any(sentence.startswith("The law cannot tell the recommended weights from") for sentence in sentences)
+    most = max(static, key=lambda name: static[name])
+    bounded = optimum(law, Objective(initial_weights=static, largest_share={most: static[most] - 0.01}))
+    assert "static" not in bounded.indistinguishable  # it breaks the bound
 
 
 def test_a_plan_in_sentences() -> None:
@@ -208,6 +215,14 @@ def test_a_plan_in_sentences() -> None:
     assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro -0.417")
     assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain about 0.0039")
     assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
+
+
+def test_initial_weights_that_no_run_is_near_are_said_to_be_extrapolated() -> None:
+    far = optimum(known_law(3, seed=3), Objective(initial_weights={"a": 0.98, "b": 0.01, "c": 0.01}))
+    assert not far.mixtures["static"].inside
+    assert "The runs do not cover static weights, so differences to them are extrapolated: run them too." in explain(
+        far
+    )
 
 
 def test_a_law_that_is_not_convex_is_searched_from_several_starts() -> None:
