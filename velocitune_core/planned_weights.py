@@ -9,6 +9,7 @@ from typing import Any
 
 from velocitune_core.contracts import Law, Planned, SwarmRun, Targets, Worth
 from velocitune_core.mixture_law.break_even import pays_from
+from velocitune_core.mixture_law.budget import at_full_budget
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective
@@ -31,11 +32,13 @@ def plan_weights(
 ) -> tuple[dict[str, float], Planned]:
     """Return the weights that are best for an objective, and the evidence for them.
 
-    The law is fitted to the largest runs, and its differences to static training are taken to hold at the full budget.
+    The law is fitted to the largest runs. Its differences to static training are taken to hold at the full budget,
+    where static training reaches the targets; intervals contain what differences change by between the largest sizes.
 
     Args:
         runs: of the swarm.
-        targets: whose laws say what static training gains from more tokens.
+        objective: with initial weights.
+        targets: what static training reaches, and by their laws, what it gains from more tokens.
         law: its form.
         bootstrap: resamples of the runs.
         main_flops: operations of the main run.
@@ -44,12 +47,12 @@ def plan_weights(
 
     Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
     """
-    fraction = max(run.fraction for run in runs)
-    largest = _different([run for run in runs if run.fraction == fraction])
-    weights = {name: [run.domain_weights[name] for run in largest] for name in largest[0].domain_weights}
-    losses = {name: [run.losses[name] for run in largest] for name in largest[0].losses}
-    fitted = fit_mixture_law(weights, losses, law=law, bootstrap=bootstrap)
-    plan = optimise_mixture(fitted, objective)
+    *_, fraction = sizes = sorted({run.fraction for run in runs})
+    fitted = _law_at(fraction, runs, law, bootstrap)
+    earlier = _law_at(sizes[-2], runs, law) if len(sizes) > 1 else None
+    start = objective.initial_weights or {}
+    known = {name: float(loss) for name, loss in fitted.predict(start).items()} | targets.losses()
+    plan = optimise_mixture(at_full_budget(fitted, start, known, earlier=earlier), objective)
     worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
     evidence = Planned(
         fraction=fraction,
@@ -60,7 +63,7 @@ def plan_weights(
         worth=worth,
         explanation=[*explain(plan), *worth_in_words(worth, len(runs))],
     )
-    return rounded({name: plan.weights[name] for name in objective.initial_weights or plan.weights}), evidence
+    return rounded({name: plan.weights[name] for name in start}), evidence
 
 
 def rounded(weights: Mapping[str, float]) -> dict[str, float]:
@@ -114,6 +117,14 @@ def worth_in_words(worth: Worth, runs: int) -> list[str]:
             "the operations of these runs on."
         )
     return found
+
+
+def _law_at(fraction: float, runs: Sequence[SwarmRun], law: LawName, bootstrap: int = 0) -> MixtureLaw:
+    """Return a law of the runs of one size."""
+    chosen = _different([run for run in runs if run.fraction == fraction])
+    weights = {name: [run.domain_weights[name] for run in chosen] for name in chosen[0].domain_weights}
+    losses = {name: [run.losses[name] for run in chosen] for name in chosen[0].losses}
+    return fit_mixture_law(weights, losses, law=law, bootstrap=bootstrap)
 
 
 def _different(runs: Sequence[SwarmRun]) -> list[SwarmRun]:

@@ -86,6 +86,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
         report=report,
         key_figures=key_figures(report),
         plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
+        predictions=predictions_reached(report),
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
@@ -94,6 +95,21 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
         evaluation_share=percent(evaluation_share(report.train)),
         proxy_tokens_share=percent(proxy_tokens / report.train.tokens) if proxy_tokens and report.train.tokens else "",
     )
+
+
+def predictions_reached(report: ReportData) -> list[dict[str, str]]:
+    """Return a row per held-out set: the loss that a plan predicted, its interval, and what was reached; or nothing."""
+    if report.weights is None or report.weights.planned is None:
+        return []
+    reached, rows = report.train.final | report.train.measured, []
+    for name, loss in report.weights.planned.plan["mixtures"]["recommended"]["losses"].items():
+        low, high = loss["low"], loss["high"]
+        known = low is not None and high is not None
+        inside = "" if not known else "yes" if low <= reached[name] <= high else "no"
+        interval = f"{low:.3f} … {high:.3f}" if known else "–"
+        cells = {"held-out set": name, "predicted": f"{loss['value']:.3f}", "interval": interval}
+        rows.append(cells | {"reached": f"{reached[name]:.3f}", "inside": inside})
+    return rows
 
 
 def _cost_cells(report: ReportData) -> list[dict[str, object]]:
