@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.runs.budget import pipeline_steps, share_of_steps, sizes_of, token_budget
+from tasks.runs.budget import check_warmup, pipeline_steps, share_of_steps, sizes_of, token_budget
 from tasks.runs.jobs import initial_domain_weights, pipeline_job, proxy_jobs, sub_sampled
 from tasks.runs.price import flops_of, price_of
 from tasks.workspace import paths
@@ -41,6 +41,9 @@ def swarm_jobs(
     Args:
         model_sha256: of the model's parameters; None to hash the folder.
         sibling_sha256: the same of the folder that `mixture.swarm.model` names.
+
+    Raises ConfigError for a fraction that gives no step or ends within the warm-up, and for a sibling of another
+    tokenizer.
     """
     settings, total, sizes = mixture.swarm, pipeline_steps(params, manifest), sizes_of(manifest)
     start = initial_domain_weights(params, manifest)
@@ -48,6 +51,8 @@ def swarm_jobs(
     if settings.model is not None and sibling_sha256 is None:
         _check_tokenizer(settings.model, manifest)
         model["model_sha256"] = model_digest(Path(settings.model))
+    if settings.model is None and model_sha256 is None:
+        model_sha256 = model_digest(Path(params.model.path))  # once for all
     proxies = {} if settings.model is not None else _proxies(params, manifest, model_sha256)
     jobs = []
     for seed in settings.seeds:
@@ -61,6 +66,7 @@ def swarm_jobs(
                 name = _name(settings.model, fraction, seed, number)
                 job = pipeline_job(params, manifest, name, training, model_sha256 if settings.model is None else "")
                 steps = share_of_steps(training, sizes, weights, fraction, total)
+                check_warmup("training", training, {f"the swarm of {fraction:g}": steps})
                 changes = {"initial_domain_weights": weights} | ({} if settings.model is None else model)
                 jobs.append(sub_sampled(job.model_copy(update=changes), fraction, steps, steps))
     return jobs

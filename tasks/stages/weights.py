@@ -88,9 +88,11 @@ def write_weights(params: Params, swarm: Finished = ()) -> StartingWeights:
     if swarm:
         mixture = mixture_of(params, params.strategy.options)
         found = planned_weights(params, mixture, manifest, initial, targets, swarm)
+        found.write(paths.WEIGHTS)
+        Tracker(params).log_artifact(paths.WEIGHTS)
     else:
         found = _searched_weights(params, manifest, training_job(params, manifest, initial, targets))
-    found.write(paths.WEIGHTS)
+        found.write(paths.WEIGHTS)
     return found
 
 

@@ -67,6 +67,12 @@ def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
     known = {"initial_losses": dict.fromkeys(sets, 1.0), "domain_tokens": even, "token_budget": 1e-9}
     objective = stated_objective(mixture.objective, sets, initial_weights=initial, **known)
     problems = [f"mixture.{each}" for each in objective.problems(names, sets)]
+    count = swarm_size(mixture.swarm, len(names)) * len(mixture.swarm.seeds)
+    if count <= len(names):
+        problems.append(
+            f"mixture.swarm.runs: {count} runs are too few for a law of {len(names)} domains; at least "
+            f"{len(names) + 1}, better {2 * (len(names) + 3)}"
+        )
     try:
         design_swarm(initial, runs=swarm_size(mixture.swarm, len(names)), min_share=mixture.swarm.min_share)
     except ObjectiveError as error:
