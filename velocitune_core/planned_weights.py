@@ -105,7 +105,7 @@ def worth_of(
 
 def worth_in_words(worth: Worth, runs: int) -> list[str]:
     """Return sentences on the price of a plan, and on what static training would gain for it."""
-    found = [f"The {runs} runs took {worth.share:.3g} of the operations of the main run."]
+    found = [f"The {runs} runs took {worth.share:.3g} times the operations of the main run."]
     if worth.static_gain is not None:
         found.append(
             f"Static training continued for them would gain {worth.static_gain:.3f} nats by the laws of the targets, "

@@ -41,7 +41,7 @@ def test_the_best_macro_average_of_equal_laws_is_equal_shares(runs: list[SwarmRu
     assert [losses[name]["value"] for name in STATIC] == pytest.approx([3.0] * 3)  # the targets, at the full budget
     assert planned.fraction == 0.25 and len(planned.runs) == 13
     said = " ".join(planned.explanation)
-    assert "No mixture that the runs cover" in said and "took 3.25 of the operations of the main run" in said
+    assert "No mixture that the runs cover" in said and "took 3.25 times the operations of the main run" in said
 
 
 def test_differences_that_change_with_the_size_of_the_runs_widen_the_intervals(runs: list[SwarmRun]) -> None:
