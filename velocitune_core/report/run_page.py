@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from velocitune_core.contracts import LossPoint, TrainResult
-from velocitune_core.report.figures import cost, targets, training
+from velocitune_core.report.figures import cost, plan, targets, training
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.summary import (
     FLAG_MEANINGS,
@@ -52,6 +52,11 @@ _CAPTIONS = {  # figure → title, how to read it
         "A bar longer than its outline is a domain whose text was repeated; a shorter one is a domain whose text was "
         "not all used.",
     ),
+    "plan": (
+        "Planned weights, and their outcome",
+        "Lines on the left are the ranges of the weights over resamples of the runs: a long one is a weight that the "
+        "runs do not determine, or that matters little. On the right a diamond should lie on its line, the interval.",
+    ),
     "cost": (
         "Time and tokens spent",
         "The blue bars add up to the wall time of the run; the orange ones are work before it.",
@@ -71,6 +76,9 @@ def report_figures(report: ReportData) -> list[ReportFigure]:
         "tokens_and_epochs": cost.tokens_and_epochs(few.train, few.manifest),
         "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial, report.weights),
     }
+    if report.weights is not None and (planned := report.weights.planned) is not None:
+        reached = train.final | train.measured
+        drawn["plan"] = plan.plan_and_outcome(planned, report.initial_domain_weights, reached)
     return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
 
 

@@ -141,6 +141,11 @@ def test_a_plan_is_on_the_page_with_what_was_predicted_and_reached() -> None:
     assert rows.keys() == static.keys()
     assert (rows["code"]["reached"], rows["code"]["inside"]) == ("3.300", "no")  # 3 nats were the static loss
     assert 3 < float(rows["code"]["predicted"]) < 3.5  # under less weight
+    (figure,) = [each.figure for each in report_figures(report) if each.name == "plan"]
+    weights, outcome = figure.axes
+    assert len(weights.lines) == len(outcome.lines) == 3 * 7  # a line, a dot and a diamond per row
+    assert {float(line.get_xdata()[0]) for line in outcome.lines} >= {row[3] for row in samples.SEVEN.values()}
+    assert "diamond: initial" in words(figure) and "diamond: reached" in words(figure)
     text = render_report(report, [])
     assert "The plan of the mixture" in text and "No mixture that the runs cover" in text
     assert "swarm (20 runs)" in text
