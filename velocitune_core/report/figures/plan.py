@@ -35,7 +35,8 @@ def plan_and_outcome(
     colours = domain_colours([*spread, *losses])
     rows = max(len(spread), len(losses))
     figure = Figure(figsize=(WIDTH_INCHES, rows_height(rows) + 0.6), layout="constrained", facecolor="white")
-    figure.suptitle("Planned weights, and their outcome", x=0.01, ha="left", fontsize=TITLE_POINTS, color=INK)
+    title = "Planned weights, and their outcome"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     weights, outcome = figure.subplots(1, 2)
     _draw(weights, spread, initial_domain_weights, colours)
     _draw(outcome, losses, reached, colours)
