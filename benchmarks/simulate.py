@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from simulation import Array, Candidate, Settings, World, draw_world, frontier_distance, simulate
 
-from velocitune_core.strategies import PRESETS, REGISTRY, StrategyError
+from velocitune_core.strategies import PLANNED, PRESETS, REGISTRY, StrategyError
 
 FRONTIER = (1.0, 1.5, 2.0, 3.0, np.inf)
 CONTROL_TEMPERATURE = 2.4  # between two points of the frontier, so its distance is the error of the frontier
@@ -86,7 +86,7 @@ def candidates(arguments: argparse.Namespace) -> list[Candidate]:
         Candidate(f"temperature T={each:g}", "temperature", {"temperature": each})
         for each in (1.5, 2.0, CONTROL_TEMPERATURE, 3.0, np.inf)
     ]
-    names = arguments.strategies or [*REGISTRY, *PRESETS]
+    names = arguments.strategies or [*REGISTRY, *sorted(set(PRESETS) - {PLANNED})]
     if unused := sorted(set(own) - set(names)):
         raise StrategyError(f"--set names {unused}, not among {names}")
     rows: list[Candidate] = []

@@ -2,7 +2,7 @@
 
 from prefect import flow, unmapped
 
-from tasks.stages.base import build_untrained, pack_base, train_base
+from tasks.stages.base import build_untrained, has_sibling, pack_base, train_base, train_sibling
 from tasks.stages.prepare import read_through
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
@@ -15,6 +15,8 @@ def base() -> None:
     build_untrained(params)
     domains = pack_base(params)
     train_base(params, domains)
+    if has_sibling(params):
+        train_sibling(params, domains)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.runs.devices import parallel_runs
 from tasks.stages.compare import (
+    compared_swarms,
     comparison_settings,
     finished_before,
     parent_of,
+    plan_compared,
     publish_comparison,
     runs_in_order,
     side_by_side,
@@ -19,6 +21,7 @@ from tasks.stages.compare import (
     write_comparison,
 )
 from tasks.stages.downstream import sample_questions
+from tasks.stages.weights import train_swarm_run
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 
@@ -30,17 +33,26 @@ def compare() -> None:
     get_run_logger().info("%d runs, %d of them finished before", len(order), finished_before(params))
     questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
-    futures = {}
+    train_short = train_swarm_run.with_options(retries=params.proxies.retries)
+    swarms, futures, short, plans = compared_swarms(params), {}, {}, {}
     with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
+        for label, jobs in swarms.items():
+            for job in jobs:
+                if job.folder_name not in short:  # labels may share runs
+                    short[job.folder_name] = runner.submit(train_short, {"job": job, "params": params})
+            results = [short[job.folder_name] for job in jobs]
+            given = {"params": params, "label": label, "jobs": jobs, "results": results}
+            plans[label] = runner.submit(plan_compared, given)
         for label, seed in order:
             start = parent_of(params, label)
             parent = futures[start, seed] if start else None
-            given = {"params": params, "label": label, "seed": seed, "parent": parent, "questions": questions}
-            futures[label, seed] = runner.submit(train, given)
+            given = {"params": params, "label": label, "seed": seed, "parent": parent, "plan": plans.get(label)}
+            futures[label, seed] = runner.submit(train, given | {"questions": questions})
         wait(list(futures.values()))
     runs = [future.result() for future in futures.values() if future.state.is_completed()]
     if any(run.label == settings.baseline for run in runs):  # their results are shown even if others failed
-        publish_comparison(params, write_comparison(params, runs))
+        made = {label: plan.result() for label, plan in plans.items() if plan.state.is_completed()}
+        publish_comparison(params, write_comparison(params, runs, made))
     for future in futures.values():
         future.result()
 

@@ -21,7 +21,7 @@ from tasks.workspace.params_file import params_snapshot
 from tasks.workspace.preflight import checked_params
 
 HERE = {each.name: each for each in (corpus, prepare, targets)}  # stages that train and measure nothing
-LAST = ("train", "report", "compare")
+LAST = ("weights", "train", "report", "compare")
 
 
 @flow(name="jobs")

@@ -1,6 +1,7 @@
 """The flow `velocitune`: every stage in order, except those that DVC reports as up to date.
 
-The paper's figure, read from top to bottom: corpus → base → prepare → initial → proxies → targets → train → report.
+The paper's figure, read from top to bottom: corpus → base → prepare → initial → proxies → targets → weights →
+train → report.
 """
 
 from typing import Any, Literal
@@ -16,16 +17,16 @@ from flows.proxies import proxies
 from flows.report import report, show_results
 from flows.targets import targets
 from flows.train import train
+from flows.weights import weights
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import exclusive
 from tasks.workspace.params_file import params_snapshot
 from tasks.workspace.stage_cli import run_pipeline, settle_params
 
-STAGES = {each.name: each for each in (corpus, base, prepare, initial, proxies, targets, train, report, compare)}
-
-
-STAGES_WITH_RUNS = {"base", "initial", "proxies", "train", "compare"}
+IN_ORDER = (corpus, base, prepare, initial, proxies, targets, weights, train, report, compare)
+STAGES = {each.name: each for each in IN_ORDER}
+STAGES_WITH_RUNS = {"base", "initial", "proxies", "weights", "train", "compare"}
 
 
 @flow(name="velocitune")

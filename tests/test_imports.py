@@ -32,6 +32,7 @@ CORE = {
     "contracts": "config files",
     "strategies": "velocity",
     "targets": "config contracts scaling_law",
+    "planned_weights": "contracts mixture_law",
     "data": "config contracts files",
     "model": "config files",
     "parallel": "",
@@ -58,24 +59,39 @@ TASKS = {
     "cleanup": "planning runs stages transfer workspace",
 }
 TEMPORARY: set[tuple[str, str]] = set()
-METHOD = ("velocity", "mixture", "targets", "strategies", "scaling_law", "mixture_law", "config", "contracts", "files")
+METHOD = (
+    "velocity",
+    "mixture",
+    "targets",
+    "strategies",
+    "scaling_law",
+    "mixture_law",
+    "planned_weights",
+    "config",
+    "contracts",
+    "files",
+)
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched
 
 FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml
-STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "train", "report", "compare")
+STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "weights", "train", "report", "compare")
 # These start the training program, which no import shows: to train, or to evaluate.
-TRAININGS = ("base", "proxies", "train", "compare")
+TRAININGS = ("base", "proxies", "weights", "train", "compare")
 EVALUATIONS = ("initial",)
 
 ALL_STRATEGIES = {address.partition(":")[0] for address in REGISTRY.values()}  # no import shows these
 STATIC = {"velocitune_core.strategies.static"}
-STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC, "train": ALL_STRATEGIES, "compare": ALL_STRATEGIES}
+STRATEGIES_RUN = {"base": STATIC, "proxies": STATIC} | dict.fromkeys(("weights", "train", "compare"), ALL_STRATEGIES)
 # What decides results in tasks/runs: jobs and how they run, token budget, precision.
 RUNS_THAT_DECIDE = {
     f"tasks.runs.{module}" for module in ("budget", "evaluation_jobs", "jobs", "launch", "resolved_precision")
 }
 # The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
-BORROWED = {"report": {"velocitune_core.mixture"}}  # through `initial_weights` of tasks.runs.jobs
+BORROWED = {  # through tasks.runs: `jobs`, and `swarm`
+    "report": {"velocitune_core.mixture"},
+    "weights": {"velocitune_core.planned_weights"},
+    "compare": {"velocitune_core.planned_weights"},
+}
 
 
 def modules(package: str) -> list[str]:

@@ -104,7 +104,8 @@ def reachable(arrows: set[tuple[str, str]], start: str) -> set[str]:
 def test_the_picture_of_the_architecture_is_the_table_of_imports() -> None:
     (picture,) = re.findall(r"```mermaid\n(.*?)```", (PROJECT / "docs/ARCHITECTURE.md").read_text(), flags=re.DOTALL)
     drawn = set(re.findall(r"^    (?:\w+\[)?(\w+)\]? --> (\w+)$", picture, flags=re.MULTILINE))
-    boxes = dict.fromkeys(("velocity", "mixture", "mixture_law", "targets", "scaling_law", "strategies"), "method")
+    method = ("velocity", "mixture", "mixture_law", "targets", "planned_weights", "scaling_law", "strategies")
+    boxes = dict.fromkeys(method, "method")
     table = {
         (boxes.get(wing, wing), boxes.get(below, below))
         for wings in (CORE, TASKS)

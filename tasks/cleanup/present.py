@@ -16,6 +16,7 @@ from velocitune_core.contracts import ContractError, DomainManifest, InitialLoss
 from velocitune_core.data.packing.domain import FinishedPacking
 from velocitune_core.job_folder.contents import RunStep
 from velocitune_core.job_folder.results import Results
+from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import Job
 
 
@@ -41,9 +42,9 @@ def present_runs(params: Params) -> Present:
     if not paths.MANIFEST.exists():
         return Present(undecided=None)
     manifest = Manifest.read(paths.MANIFEST)
-    if list(manifest.domains) != list(params.domains) or manifest.sequence_length != params.data.sequence_length:
+    if list(manifest.domains) != params.training_domains or manifest.sequence_length != params.data.sequence_length:
         return Present(undecided=None)
-    present, undecided = Present(), set[str]()
+    present, undecided = Present(), _planned_runs(params)
     for graph in _graphs(params, manifest):
         results = Results(Path(), graph.steps, graph.jobs)
         for step in graph.steps:
@@ -55,6 +56,15 @@ def present_runs(params: Params) -> Present:
     if is_base(params) and _packed_base(params) is None:
         undecided.add("base")
     return Present(present.jobs, undecided)
+
+
+def _planned_runs(params: Params) -> set[str]:
+    """Return the names of the runs whose weights are planned."""
+    names = {"training"} if params.strategy.name == PLANNED else set()
+    if params.compare is not None:
+        labels = [label for label, run in params.compare.runs.items() if run.strategy == PLANNED]
+        names |= {f"{label}-seed-{seed}" for label in labels for seed in params.compare.seeds}
+    return names
 
 
 def _job_of(step: RunStep, results: Results) -> Job | None:

@@ -25,6 +25,7 @@ from velocitune_core.plan.cost import (
 )
 from velocitune_core.plan.memory import BFLOAT16_BYTES, Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 from velocitune_core.plan.resident import UNMEASURED, resident_bytes
+from velocitune_core.strategies import PLANNED
 
 ALONE, TOGETHER = "one process", "side by side"
 COMPILED_ON_GPU = "four runs on a GPU took 0.67 to 1.02 of it"  # docs/PERFORMANCE.md
@@ -129,7 +130,7 @@ def _footprints(
     for name, processes in counts.items():
         if name == "proxies" and counts[last.name] == processes:
             continue
-        reference = name != "proxies" and any(run.reference for run in last.runs)
+        reference = name != "proxies" and any(run.reference for stage in stages for run in stage.runs)
         setting = setting_of(params.training, params, processes, reference)
         fit = None
         if device_bytes is not None or gpu_count():
@@ -215,7 +216,9 @@ def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | N
     name = ALONE
     if stage.name == "compare" and settings_of_comparison(params) != params:
         name = TOGETHER
-    several = {"train": params.resources.processes, "proxies": params.proxies.processes}.get(stage.name, 1)
+    main = params.resources.processes
+    finds = params.proxies.processes if params.strategy.name == PLANNED else main
+    several = {"weights": finds, "train": main, "proxies": params.proxies.processes}.get(stage.name, 1)
     if several > 1:
         name = _several(several)
     return probes[name].speed if name in probes else None

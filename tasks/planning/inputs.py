@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tasks.runs.jobs import base_domains
+from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Domain, Params
@@ -14,7 +15,6 @@ from velocitune_core.contracts import Border, DocumentBorders, DomainManifest, I
 from velocitune_core.data.borders import document_borders
 from velocitune_core.model.build import END_OF_TEXT, llama_config
 from velocitune_core.model.folder import ModelError
-from velocitune_core.model.modules import count_parameters
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.plan.cost import ModelShape
 
@@ -83,28 +83,6 @@ def read_model_config(params: Params) -> PreTrainedConfig:
         ) from None
 
 
-def shape_of(config: PreTrainedConfig) -> ModelShape:
-    """Return sizes of a model; parameters are counted on torch's meta device, which allocates none."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        parameters = count_parameters(AutoModelForCausalLM.from_config(config))
-    text: Any = config.get_text_config()
-    heads = text.num_attention_heads
-    return ModelShape(
-        parameters=parameters,
-        layers=text.num_hidden_layers,
-        hidden_size=text.hidden_size,
-        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        heads=heads,
-        key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
-        vocabulary_size=text.vocab_size,
-        tied=bool(text.tie_word_embeddings),
-    )
-
-
 def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
     """Return manifests of the base's own packed domains: without `max_tokens`, which limits only the mixture."""
     domains = {name: params.domains[name] for name in base_domains(params)}
@@ -119,12 +97,16 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
     assumptions = []
     if paths.MANIFEST.exists():
         manifest = Manifest.read(paths.MANIFEST)
-        if list(manifest.domains) == list(params.domains) and manifest.sequence_length == params.data.sequence_length:
+        if (
+            list(manifest.domains) == params.training_domains
+            and manifest.sequence_length == params.data.sequence_length
+        ):
             documents = manifest.documents.model_copy(update={"mask": params.data.document_mask})
             return manifest.model_copy(update={"documents": documents}), assumptions
         assumptions.append(f"{paths.MANIFEST} has other domains or another sequence length, and is not used")
     domains, problems = {}, []
-    for name, domain in params.domains.items():
+    for name in params.training_domains:
+        domain = params.domains[name]
         tokens, reason = _tokens(params, domain)
         if not tokens:
             problems.append(f"  domains.{name}: {reason}")
@@ -163,7 +145,7 @@ def _tokens(params: Params, domain: Domain) -> tuple[int, str]:
     if found:
         return found, f"from its files at {BYTES_PER_TOKEN} bytes per token, less what is held out"
     if budget is not None:
-        return budget // len(params.domains), "an even share of training.token_budget"
+        return budget // len(params.training_domains), "an even share of training.token_budget"
     return 0, "its size is unknown; set max_tokens or training.token_budget, or run the stage `prepare`"
 
 

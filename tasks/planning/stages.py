@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
+from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
-from velocitune_core.config import Params
-from velocitune_core.contracts import TrainResult
+from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
+from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of
+from velocitune_core.config import CompareRun, Params, StrategyConfig
+from velocitune_core.contracts import StartingWeights, TrainResult
+from velocitune_core.model.build import llama_config
 from velocitune_core.model.io import model_digest
-from velocitune_core.plan.cost import Run, Stage, planned_run
-from velocitune_core.strategies import strategy_class
+from velocitune_core.plan.cost import Run, Stage, flops_per_token, planned_run
+from velocitune_core.strategies import PLANNED, strategy_class
 from velocitune_core.train.job import TrainJob
 
 UNHASHED = ""  # in place of the hash of a model's parameters, on which no cost depends
@@ -29,25 +35,63 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     at_once = parallel_runs(params.resources)
 
     def runs(jobs: list[TrainJob]) -> tuple[Run, ...]:
-        return tuple(planned_run(job, length, held_out, reference=job.reference is not None) for job in jobs)
+        planned = [planned_run(job, length, held_out, reference=job.reference is not None) for job in jobs]
+        work = [sibling_work(params, inputs, Path(job.model)) if is_of_sibling(job) else None for job in jobs]
+        return tuple(replace(run, work=each or 1.0) for run, each in zip(planned, work, strict=True))
 
     stages = []
     if is_base(params):
         domains = stand_ins_of_base(params)
         job = base_job(params, Path(), domains, Path(), UNHASHED)
         held_out_of_base = sum(domain.held_out.sequences for domain in domains.values())
-        stages.append(Stage("base", (planned_run(job, length, held_out_of_base),)))
+        base = planned_run(job, length, held_out_of_base)
+        work = sibling_work(params, inputs, paths.SIBLING_MODEL)
+        siblings = () if work is None else (replace(base, name="sibling", work=work),)
+        stages.append(Stage("base", (base, *siblings)))
     initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out)
     stages.append(Stage("initial", (initial,)))
     stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
     if not compare:
         job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, UNHASHED)
-        return [*stages, Stage("train", runs(needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))))], 0
+        *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
+        if search:
+            stages.append(Stage("weights", runs(search)))
+        if swarm := _swarm(params, inputs, params.strategy):
+            stages.append(Stage("weights", runs(swarm), at_once))
+        return [*stages, Stage("train", runs([last]))], 0
     jobs, finished = _compared_jobs(params, inputs)
     return [
         *stages,
         Stage("compare", runs(jobs), parallel_runs(settings_of_comparison(params).resources)),
     ], finished
+
+
+def _swarm(
+    params: Params, inputs: Inputs, strategy: StrategyConfig | CompareRun, digest: str = UNHASHED
+) -> list[TrainJob]:
+    """Return the runs of a planned strategy's swarm, without those that are proxies."""
+    name = strategy.name if isinstance(strategy, StrategyConfig) else strategy.strategy
+    if name != PLANNED:
+        return []
+    mixture = mixture_of(params, strategy.options)
+    sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
+    jobs = swarm_jobs(params, inputs.manifest, mixture, digest, sibling)
+    return [job for job in jobs if not is_proxy(job)]
+
+
+def sibling_work(params: Params, inputs: Inputs, model: Path) -> float | None:
+    """Return the operations per token of a sibling over those of the pipeline's model; None if there is no sibling."""
+    length = inputs.manifest.sequence_length
+    if is_base(params) and model == paths.SIBLING_MODEL:
+        assert params.base is not None
+        if params.base.sibling is None:
+            return None
+        shape = shape_of(llama_config(params.base.sibling, length, inputs.shape.vocabulary_size))
+    elif (model / "config.json").exists():
+        shape = shape_of_folder(str(model))
+    else:
+        return None
+    return flops_per_token(shape, length) / flops_per_token(inputs.shape, length)
 
 
 def needed_jobs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> list[TrainJob]:
@@ -79,6 +123,10 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
     def job_of(label: str, seed: int) -> TrainJob:
         return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
 
+    for run in settings.runs.values():
+        swarm = _swarm(params, inputs, run, digest)
+        needed |= {job.folder_name: job for job in swarm}
+        done |= {job.folder_name: result for job in swarm if (result := finished_result(job)) is not None}
     for label, seed in runs_in_order(params):
         job, reference = job_of(label, seed), job_of(settings.baseline, seed)
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
@@ -88,6 +136,11 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
             if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
+        if settings.runs[label].strategy == PLANNED:
+            if (found := planned_before(label)) is None:
+                needed[job.name] = job
+                continue
+            job = with_weights(job, job.name, found)
         needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
         done |= finished_runs(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
@@ -114,5 +167,14 @@ class _MissingError(Exception):
 
 def _digest(params: Params) -> str:
     """Return the hash of the model's parameters, by which the folders of finished runs are named, if there are any."""
-    folder = Path(params.model.path)
-    return model_digest(folder) if (folder / "config.json").exists() else UNHASHED
+    return _digest_of(params.model.path)
+
+
+def _digest_of(model: str) -> str:
+    return model_digest(Path(model)) if (Path(model) / "config.json").exists() else UNHASHED
+
+
+def planned_before(label: str) -> dict[str, float] | None:
+    """Return the weights that the last comparison planned for a label; None if it planned none."""
+    file = paths.COMPARISON_REPORT / paths.PLANS / f"{label}.json"
+    return StartingWeights.read(file).domain_weights if file.exists() else None

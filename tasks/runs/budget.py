@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from tasks.workspace.planned_settings import mixture_of
 from velocitune_core import mixture
 from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
 from velocitune_core.mixture import domain_limits
-from velocitune_core.strategies import search_share
+from velocitune_core.strategies import PLANNED, search_share
 from velocitune_core.train.schedule import longest_warmup
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,9 @@ def check_warmups(params: Params, steps: int) -> None:
     runs = {f"the proxies of {fraction:g}": part_of(steps, fraction) for fraction in params.proxies.fractions}
     if share := params.strategy.search or search_share(params.strategy.name):
         runs["the search"] = part_of(steps, share)
+    if params.strategy.name == PLANNED:
+        fractions = mixture_of(params, params.strategy.options).swarm.fractions
+        runs |= {f"the swarm of {fraction:g}": part_of(steps, fraction) for fraction in fractions}
     check_warmup("training", params.training, {**runs, "the training": steps})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
 from velocitune_core.config import Params
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.evaluation.evaluation_job import EvaluationJob, HeldOutFile, QuestionsFile
 from velocitune_core.files import file_sha256
 from velocitune_core.model.io import model_digest
@@ -19,25 +20,29 @@ TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.jinja")
 def held_out_job(
     params: Params, manifest: Manifest, name: str, model: Path, model_sha256: str | None = None
 ) -> EvaluationJob:
-    """Return the evaluation of a model on the held-out set of every domain, in the arithmetic of the training.
+    """Return the evaluation of a model on all held-out sets, in the arithmetic of the training.
 
     Args:
         model_sha256: of the model's parameters; None to hash the folder.
     """
-    files = {name: domain.held_out for name, domain in manifest.domains.items()}
     return EvaluationJob(
         name=name,
         output="",
         model=str(model),
         model_sha256=model_digest(model) if model_sha256 is None else model_sha256,
-        held_out={
-            name: HeldOutFile(path=str(paths.PREPARED / split.file), sha256=split.sha256)
-            for name, split in files.items()
-        },
+        held_out=held_out_files({**manifest.domains, **manifest.measured}),
         document_start=manifest.documents.attention_start,
         precision=resolve_precision(params.training),
         execution=params.execution,
     )
+
+
+def held_out_files(domains: Mapping[str, DomainManifest]) -> dict[str, HeldOutFile]:
+    """Return the held-out file of each domain or set."""
+    splits = {name: domain.held_out for name, domain in domains.items()}
+    return {
+        name: HeldOutFile(path=str(paths.PREPARED / each.file), sha256=each.sha256) for name, each in splits.items()
+    }
 
 
 def questions_job(params: Params, questions: Path, name: str, model: Path) -> EvaluationJob:

@@ -6,12 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tasks.runs.budget import check_warmup, check_warmups, pipeline_steps, share_of_steps, sizes_of, steps_for
+from tasks.runs.evaluation_jobs import held_out_files
 from tasks.runs.resolved_precision import check_measured_in, with_precision
 from tasks.runs.strategy_options import ablated_targets, complete_strategy
 from tasks.workspace import paths
 from velocitune_core import mixture
 from velocitune_core.config import Evaluation, Params, StrategyConfig, Training
-from velocitune_core.contracts import DomainFiles, DomainManifest, InitialLosses, Manifest, Targets
+from velocitune_core.contracts import (
+    ContractError,
+    DomainFiles,
+    DomainManifest,
+    InitialLosses,
+    Manifest,
+    StartingWeights,
+    Targets,
+)
 from velocitune_core.model.io import model_digest
 from velocitune_core.train.job import TrainJob
 
@@ -27,7 +36,7 @@ def base_domains(params: Params) -> list[str]:
     """Return the domains that the embedded base is trained on, in the order of params.yaml."""
     assert params.base is not None
     chosen = params.base.domains
-    return [name for name in params.domains if chosen is None or name in chosen]
+    return [name for name in params.training_domains if chosen is None or name in chosen]
 
 
 def base_job(
@@ -37,8 +46,9 @@ def base_job(
     folder: Path,
     model_sha256: str | None = None,
     document_start: int | None = None,
+    name: str = "base",
 ) -> TrainJob:
-    """Return the job of the embedded base model, trained on its domains in shares of their size.
+    """Return the job of the embedded base model, or of its sibling, trained on its domains in shares of their size.
 
     Args:
         model_sha256: here and below, of the model's parameters; None to hash the folder.
@@ -49,7 +59,7 @@ def base_job(
     steps = steps_for(params.base.training, sizes, params.data.sequence_length)
     check_warmup("base.training", params.base.training, {"the base": steps})
     return TrainJob(
-        name="base",
+        name=name,
         output="",
         model=str(model),
         model_sha256=model_digest(model) if model_sha256 is None else model_sha256,
@@ -73,7 +83,7 @@ def proxy_jobs(params: Params, manifest: Manifest, model_sha256: str | None = No
     for seed in params.proxies.seeds:
         for fraction in params.proxies.fractions:
             training = params.training.model_copy(update={"seed": seed})
-            job = _pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
+            job = pipeline_job(params, manifest, proxy_name(fraction, seed), training, model_sha256)
             steps = share_of_steps(training, sizes, job.initial_domain_weights, fraction, total)
             jobs.append(sub_sampled(job, fraction, steps, -(-steps // params.proxies.evaluations)))
     return jobs
@@ -96,7 +106,7 @@ def training_job(
     Raises ConfigError for initial losses that were measured in another precision.
     """
     check_measured_in(params.training, {paths.INITIAL: initial.precision})
-    job = _pipeline_job(params, manifest, "training", params.training, model_sha256)
+    job = pipeline_job(params, manifest, "training", params.training, model_sha256)
     strategy = complete_strategy(params.strategy, manifest, initial, targets.losses())
     return job.model_copy(update={"strategy": strategy})
 
@@ -118,7 +128,7 @@ def compared_job(
     assert params.compare is not None
     run = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})
-    job = _pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
+    job = pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
     losses = ablated_targets(run.targets, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
     strategy = complete_strategy(named, manifest, initial, losses)
@@ -133,6 +143,27 @@ def with_weights(job: TrainJob, name: str, weights: Mapping[str, float]) -> Trai
     """Return the same run under constant domain weights that another run found."""
     changes = {"name": name, "initial_domain_weights": dict(weights), "strategy": STATIC, "reference": None}
     return job.model_copy(update=changes)
+
+
+def starting_from(job: TrainJob, strategy: str, found: StartingWeights) -> TrainJob:
+    """Return the main run under the weights that the stage `weights` found for it.
+
+    Args:
+        strategy: that params.yaml names.
+
+    Raises ContractError for weights of another strategy, of other domains, or that w_0 has changed since.
+    """
+    initial, weights = job.initial_domain_weights, found.domain_weights
+    problem = None
+    if found.strategy != strategy:
+        problem = f"are of the strategy {found.strategy!r}, not of {strategy!r}"
+    elif set(weights) != set(initial):
+        problem = f"are of {sorted(weights)}, and the domains are {sorted(initial)}"
+    elif not found.held and weights != initial:
+        problem = "are not the initial domain weights of params.yaml"
+    if problem:
+        raise ContractError(f"{paths.WEIGHTS}: its weights {problem}; run the stage `weights` again")
+    return with_weights(job, job.name, found.domain_weights) if found.held else job
 
 
 def reference_job(job: TrainJob) -> TrainJob:
@@ -163,9 +194,10 @@ def sub_sampled(job: TrainJob, fraction: float, steps: int, evaluate_every: int)
     return job.model_copy(update=changes | {"save_model": False, "save_dtype": "auto"})
 
 
-def _pipeline_job(
+def pipeline_job(
     params: Params, manifest: Manifest, name: str, training: Training, model_sha256: str | None
 ) -> TrainJob:
+    """Return a static run of the whole mixture and budget, from which all others are derived."""
     steps = pipeline_steps(params, manifest)
     check_warmups(params, steps)
     return TrainJob(
@@ -174,6 +206,7 @@ def _pipeline_job(
         model=params.model.path,
         model_sha256=model_digest(Path(params.model.path)) if model_sha256 is None else model_sha256,
         domains={name: _files(domain, paths.PREPARED) for name, domain in manifest.domains.items()},
+        measured=held_out_files(manifest.measured),
         document_start=manifest.documents.attention_start,
         initial_domain_weights=initial_domain_weights(params, manifest),
         total_steps=steps,

@@ -19,16 +19,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Search:
-    """What the search for domain weights cost; nothing without a search."""
+    """The runs of a search for domain weights, in order, and their results; none without a search."""
 
-    tokens: int = 0
-    seconds: float = 0.0
+    jobs: tuple[TrainJob, ...] = ()
+    results: tuple[TrainResult, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all of them trained on."""
+        return sum(each.tokens for each in self.results)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all of them together."""
+        return sum(each.seconds.total for each in self.results)
 
 
 def find_weights(
     job: TrainJob, reference: TrainJob, sizes: Mapping[str, int], run: Callable[[TrainJob], TrainResult]
 ) -> tuple[TrainJob, Search]:
-    """Run the search of a job, and return the job under the domain weights found and what the search cost.
+    """Run the search of a job, and return the job under the domain weights found and the search's runs.
 
     The weights are the mean over the search, held constant. A job without a search is returned as it is.
 
@@ -42,7 +52,9 @@ def find_weights(
     before = [reference] if strategy_class(job.strategy.name).needs_reference else []
     if (earlier := _search_of_an_unfinished_run(job, before, sizes)) is not None:
         return earlier
-    return _outcome(job, [run(each) for each in before] + [run(_with_reference(search_job(job, sizes), before))])
+    results = [run(each) for each in before]
+    search = _with_reference(search_job(job, sizes), before)
+    return _outcome(job, Search((*before, search), (*results, run(search))))
 
 
 def _with_reference(search: TrainJob, before: list[TrainJob]) -> TrainJob:
@@ -52,10 +64,9 @@ def _with_reference(search: TrainJob, before: list[TrainJob]) -> TrainJob:
     return search.model_copy(update={"reference": str(folder), "reference_sha256": model_digest(folder)})
 
 
-def _outcome(job: TrainJob, results: list[TrainResult]) -> tuple[TrainJob, Search]:
-    """Return the job under the weights of the last result, and what all of them cost."""
-    spent = Search(sum(each.tokens for each in results), sum(each.seconds.total for each in results))
-    return with_weights(job, job.name, results[-1].mean_domain_weights), spent
+def _outcome(job: TrainJob, search: Search) -> tuple[TrainJob, Search]:
+    """Return the job under the weights of the last run."""
+    return with_weights(job, job.name, search.results[-1].mean_domain_weights), search
 
 
 def _search_of_an_unfinished_run(
@@ -72,7 +83,8 @@ def _search_of_an_unfinished_run(
     folders.append(run_folder(search))
     if not (folders[-1] / "result.json").exists() or all(finished_result(each) for each in (*before, search)):
         return None  # not run yet, or to be taken as it is
-    found, spent = _outcome(job, [TrainResult.read(folder / "result.json") for folder in folders])
+    results = tuple(TrainResult.read(folder / "result.json") for folder in folders)
+    found, spent = _outcome(job, Search((*before, search), results))
     folder = run_folder(found)
     if (folder / "result.json").exists() or not any((folder / "checkpoints").glob("step-*")):
         return None

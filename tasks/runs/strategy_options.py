@@ -8,7 +8,7 @@ from hashlib import sha256
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, StrategyConfig
 from velocitune_core.contracts import InitialLosses, Manifest
-from velocitune_core.strategies import measured_options, resolve_preset, search_share
+from velocitune_core.strategies import PLANNED, measured_options, resolve_preset, search_share
 
 
 def complete_strategy(
@@ -21,6 +21,8 @@ def complete_strategy(
 
     Raises ConfigError naming domains that lack a target.
     """
+    if strategy.name == PLANNED:  # its options say how the plan is made; the run holds the weights of the plan
+        return StrategyConfig(name=resolve_preset(PLANNED, {})[0])
     measured: dict[str, Mapping[str, float]] = {
         "initial_loss": initial.losses,
         "target_loss": targets,

@@ -29,7 +29,7 @@ from velocitune_core.model.tokenizer import load_tokenizer
 
 CHARACTERS_PER_TOKEN = 4  # of English text; assumed where there is no tokenizer yet
 SCRATCH = paths.RUNS / "base-inputs"
-UNTRAINED, PACKED = SCRATCH / "untrained", SCRATCH / "packed"
+UNTRAINED, UNTRAINED_SIBLING, PACKED = SCRATCH / "untrained", SCRATCH / "untrained-sibling", SCRATCH / "packed"
 
 
 @task(name="build untrained model")
@@ -59,12 +59,33 @@ def pack_base(params: Params) -> dict[str, DomainManifest]:
 @task(name="train base")
 def train_base(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
     """Train the base model and write it to models/base."""
-    borders = document_borders(load_tokenizer(str(UNTRAINED)), params.data)
-    job = base_job(params, UNTRAINED, domains, PACKED, document_start=borders.attention_start)
+    return _train(params, domains, "base", UNTRAINED, paths.BASE_MODEL)
+
+
+@task(name="train sibling")
+def train_sibling(params: Params, domains: dict[str, DomainManifest]) -> TrainResult:
+    """Train a smaller model with the tokenizer, text and settings of the base, and write it to models/base/sibling."""
+    base, tokenizer = _base(params), load_tokenizer(str(UNTRAINED))
+    assert base.sibling is not None
+    model = build_llama(base.sibling, tokenizer, params.data.sequence_length, base.training.seed)
+    save_untrained(model, tokenizer, base.training.seed, UNTRAINED_SIBLING)
+    return _train(params, domains, "sibling", UNTRAINED_SIBLING, paths.SIBLING_MODEL)
+
+
+def has_sibling(params: Params) -> bool:
+    """Return whether the settings describe a sibling of the base."""
+    return _base(params).sibling is not None
+
+
+def _train(
+    params: Params, domains: dict[str, DomainManifest], name: str, untrained: Path, destination: Path
+) -> TrainResult:
+    borders = document_borders(load_tokenizer(str(untrained)), params.data)
+    job = base_job(params, untrained, domains, PACKED, document_start=borders.attention_start, name=name)
     tracker = Tracker(params)
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), tracker.child(job.name, run_folder(job))]
     result = run_training(job, params.resources, watchers)
-    with replacing(paths.BASE_MODEL) as temporary:
+    with replacing(destination) as temporary:
         shutil.copytree(run_folder(job) / "model", temporary)
     return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect import task
@@ -15,6 +15,7 @@ from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
+from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
 from tasks.views.mlflow_runs import Tracker
@@ -22,14 +23,24 @@ from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
-from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, Questions, Targets, TrainResult
+from velocitune_core.contracts import (
+    ComparedRun,
+    Comparison,
+    InitialLosses,
+    Manifest,
+    Questions,
+    StartingWeights,
+    Targets,
+    TrainResult,
+)
 from velocitune_core.files import replacing
 from velocitune_core.report.comparison_page import comparison_figures, render_comparison
 from velocitune_core.report.html import save_png
-from velocitune_core.strategies import measured_options, strategy_class
+from velocitune_core.strategies import PLANNED, measured_options, strategy_class
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
@@ -70,13 +81,46 @@ def runs_in_order(params: Params) -> list[tuple[str, int]]:
     return [(label, seed) for seed in settings.seeds for label in labels]
 
 
+def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
+    """Return the runs that the plan of each planned label is made from; all seeds of the label share them.
+
+    Raises ConfigError for an objective that contradicts itself, before any run.
+    """
+    manifest, initial, targets = _measured()
+    swarms = {}
+    for label, run in comparison_settings(params).runs.items():
+        if run.strategy == PLANNED:
+            mixture = mixture_of(params, run.options)
+            objective_of(params, mixture, manifest, initial, targets)
+            swarms[label] = swarm_jobs(params, manifest, mixture)
+    return swarms
+
+
+@task(task_run_name="plan of {label}")
+def plan_compared(
+    params: Params, label: str, jobs: Sequence[TrainJob], results: Sequence[TrainResult]
+) -> StartingWeights:
+    """Return the weights that a planned label holds under every seed."""
+    mixture = mixture_of(params, comparison_settings(params).runs[label].options)
+    return planned_weights(params, mixture, *_measured(), list(zip(jobs, results, strict=True)))
+
+
 @task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
 def train_compared(
-    params: Params, label: str, seed: int, parent: ComparedRun | None, questions: Questions | None
+    params: Params,
+    label: str,
+    seed: int,
+    parent: ComparedRun | None,
+    plan: StartingWeights | None,
+    questions: Questions | None,
 ) -> ComparedRun:
-    """Run one label under one seed, or take its finished run; then evaluate it downstream if questions are given."""
-    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    targets, settings = Targets.read(paths.TARGETS), comparison_settings(params)
+    """Run one label under one seed, or take its finished run; then evaluate it downstream if questions are given.
+
+    Args:
+        parent: run whose weights or model this one takes.
+        plan: of a planned label.
+    """
+    (manifest, initial, targets), settings = _measured(), comparison_settings(params)
 
     def job_of(name: str) -> TrainJob:
         return compared_job(params, manifest, initial, targets, name, seed)
@@ -92,19 +136,29 @@ def train_compared(
         assert parent is not None
         uses_targets = parent.uses_targets
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
-        search = Search(parent.result.tokens, parent.result.seconds.total)
+        search = Search(results=(parent.result,))
+    elif plan is not None:
+        job = with_weights(job, job.name, plan.domain_weights)
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result = run(job)
+    search_tokens, search_seconds = search.tokens, search.seconds
+    if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
+        search_tokens = round(plan.planned.worth.share * result.tokens)
+        search_seconds = sum(each.seconds for each in plan.runs)
     return ComparedRun(
         label=label,
         seed=seed,
         result=result,
-        search_tokens=search.tokens,
-        search_seconds=search.seconds,
+        search_tokens=search_tokens,
+        search_seconds=search_seconds,
         uses_targets=uses_targets,
         downstream=_downstream(run_folder(job) / "model", questions, params, f"{job.name}-downstream"),
     )
+
+
+def _measured() -> tuple[Manifest, InitialLosses, Targets]:
+    return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)
 
 
 def _downstream(model: Path, questions: Questions | None, params: Params, name: str) -> dict[str, float]:
@@ -113,8 +167,11 @@ def _downstream(model: Path, questions: Questions | None, params: Params, name: 
 
 
 @task(name="write comparison")
-def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
-    """Write results/comparison.json, and comparison/report with one page and its figures.
+def write_comparison(params: Params, runs: Sequence[ComparedRun], plans: Mapping[str, StartingWeights]) -> Comparison:
+    """Write results/comparison.json, and comparison/report with one page, its figures, and the plans.
+
+    Args:
+        plans: by label.
 
     Raises ContractError for runs that cannot be compared.
     """
@@ -138,6 +195,8 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun]) -> Comparison:
     figures = comparison_figures(comparison)
     with replacing(paths.COMPARISON_REPORT) as folder:
         (folder / "figures").mkdir(parents=True)
+        for label, plan in plans.items():
+            plan.write(folder / paths.PLANS / f"{label}.json")
         for each in figures:
             save_png(each.figure, folder / "figures" / f"{each.name}.png")
         (folder / "index.html").write_text(render_comparison(comparison, figures), encoding="utf-8")

@@ -159,8 +159,8 @@ def run_downstream(downstream: Callable[[list[Path]], object], arguments: Sequen
 def _documents(params: Params) -> Iterator[str]:
     """Yield every text that a model of this workspace may have been trained on, and the held-out ones."""
     packed = Manifest.read(paths.MANIFEST).domains if paths.MANIFEST.exists() else {}
-    for name, domain in params.domains.items():
-        malformed = MalformedRows(params.data.max_malformed_rows)
+    for name in params.training_domains:
+        domain, malformed = params.domains[name], MalformedRows(params.data.max_malformed_rows)
         known = packed.get(name)
         revision = None if known is None else known.revision
         documents = read_documents(domain.source, Path(params.data.path), malformed, revision)

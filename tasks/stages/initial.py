@@ -25,6 +25,6 @@ def evaluate_base(params: Params, manifest: Manifest) -> InitialLosses:
     job = held_out_job(params, manifest, "initial", Path(params.model.path))
     resources = params.resources.model_copy(update={"nodes": 1})
     result = run_evaluation(job, resources, [TerminalWatcher(), PrefectWatcher(job.name)], spread=True)
-    initial = InitialLosses.of(result)
+    initial = InitialLosses.of(result, manifest.measured)
     initial.write(paths.INITIAL)
     return initial

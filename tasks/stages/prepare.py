@@ -78,7 +78,8 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
         vocabulary_size=len(tokenizer),
         tokenizer_sha256=tokenizer_digest(tokenizer),
         documents=document_borders(tokenizer, params.data),
-        domains=domains,
+        domains={name: domains[name] for name in params.training_domains},
+        measured={name: each for name, each in domains.items() if name not in params.training_domains},
     )
     manifest.write(paths.MANIFEST)
     shutil.rmtree(paths.PACKING)

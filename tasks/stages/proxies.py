@@ -17,7 +17,7 @@ from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from velocitune_core.config import FEWEST_PROXIES, Params, Proxies
-from velocitune_core.contracts import ProxyResult
+from velocitune_core.contracts import ProxyResult, TrainResult
 from velocitune_core.files import replacing
 from velocitune_core.train.job import TrainJob
 
@@ -33,13 +33,17 @@ class ProxiesFailedError(RuntimeError):
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
 def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
     """Run a proxy, or take the result of a finished run of the same recipe."""
+    return ProxyResult.of(run_small(job, params), job.fraction, job.training.seed)
+
+
+def run_small(job: TrainJob, params: Params) -> TrainResult:
+    """Run a job in as many processes as proxies have, or take its finished result, and show it in all views."""
     tracker = Tracker(params)
     tags = {"velocitune.fraction": f"{job.fraction:g}", "velocitune.seed": str(job.training.seed)}
     child = tracker.child(job.name, run_folder(job), tags)
     resources = params.resources.model_copy(update={"processes": params.proxies.processes, "nodes": 1})
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
-    result = run_training(job, resources, watchers, spread=True)
-    return ProxyResult.of(result, job.fraction, job.training.seed)
+    return run_training(job, resources, watchers, spread=True)
 
 
 def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import yaml
 from prefect import task
 
-from tasks.runs.budget import sizes_of
-from tasks.runs.jobs import initial_domain_weights, proxy_jobs, reference_job, training_job
+from tasks.runs.jobs import initial_domain_weights, proxy_jobs, starting_from, training_job
 from tasks.runs.run_folder import run_folder
-from tasks.runs.search import find_weights
 from tasks.stages.proxies import read_proxies
 from tasks.views.publish import PublishedRun
 from tasks.workspace import paths
 from velocitune_core.config import Params
-from velocitune_core.contracts import ContractError, InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
 from velocitune_core.files import replacing, write_text
 from velocitune_core.report.html import save_png
 from velocitune_core.report.run_page import render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
-
-if TYPE_CHECKING:
-    from velocitune_core.train.job import TrainJob
 
 
 def read_results(params: Params) -> ReportData:
@@ -39,6 +32,7 @@ def read_results(params: Params) -> ReportData:
         proxies=tuple(read_proxies()),
         targets=Targets.read(paths.TARGETS),
         train=TrainResult.read(paths.TRAIN),
+        weights=StartingWeights.read(paths.WEIGHTS),
         initial_domain_weights=initial_domain_weights(params, manifest),
         config=yaml.safe_dump(params.shown(), sort_keys=False, allow_unicode=True),
         extras={
@@ -67,17 +61,13 @@ def write_report(params: Params) -> None:
 
 
 def reported_runs(params: Params) -> list[PublishedRun]:
-    """Return the runs that the results come from: proxies, then a search for domain weights, then the training."""
+    """Return the runs that the results come from: proxies, those that found domain weights, and the training."""
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     training = params.training.model_copy(update={"precision": initial.precision})  # `auto` may differ on this machine
     params = params.model_copy(update={"training": training})
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
-    before: list[TrainJob] = []
-
-    def finished(needed: TrainJob) -> TrainResult:
-        before.append(needed)
-        return TrainResult.read(run_folder(needed) / "result.json")
-
-    with suppress(ContractError):  # `make clean` has removed the folder of a search
-        job, _ = find_weights(job, reference_job(job), sizes_of(manifest), finished)
-    return [PublishedRun(each.name, run_folder(each)) for each in [*proxy_jobs(params, manifest), *before, job]]
+    found = StartingWeights.read(paths.WEIGHTS)
+    before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.own_runs]
+    proxies = [PublishedRun(each.name, run_folder(each)) for each in proxy_jobs(params, manifest)]
+    job = starting_from(job, params.strategy.name, found)
+    return [*proxies, *before, PublishedRun(job.name, run_folder(job))]

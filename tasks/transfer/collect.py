@@ -20,6 +20,7 @@ from velocitune_core.train.job import Job, TrainJob, differences, read_job
 from velocitune_core.training_code import changed_files, code_of, code_of_all, read_code
 
 logger = logging.getLogger(__name__)
+MAIN = "training"  # name of the main run; a folder lacks it if its weights are planned from the folder's runs
 LEFT_THERE = shutil.ignore_patterns("checkpoints", "run.lock", "holder.json", "*.tmp")  # of a run folder
 
 
@@ -97,17 +98,16 @@ def _steps_of_stage(stage: str, graph: Graph) -> list[str]:
     runs = [step.name for step in graph.steps if isinstance(step, TrainStep)]
     proxies = [name for step in graph.steps if isinstance(step, TargetsStep) for name in step.proxies]
     base = [step.name for step in graph.steps if isinstance(step, TrainStep) and step.publish is not None]
-    match stage:
-        case "base":
-            return base
-        case "initial" | "targets":
-            return [step.name for step in graph.steps if step.name == stage]
-        case "proxies":
-            return proxies
-        case "train" | "compare":
-            return [name for name in runs if name not in {*proxies, *base}]
-        case _:
-            return []
+    others = [name for name in runs if name not in {*proxies, *base}]
+    return {
+        "base": base,
+        "initial": [step.name for step in graph.steps if step.name == stage],
+        "proxies": proxies,
+        "targets": [step.name for step in graph.steps if step.name == stage],
+        "weights": [name for name in others if name != MAIN],
+        "train": [MAIN],
+        "compare": others,
+    }.get(stage, [])
 
 
 def _changed_steps(theirs: Graph, ours: Graph) -> Iterator[str]:

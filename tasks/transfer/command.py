@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks.transfer.collect import read_folder
-from tasks.transfer.export import check_destination
+from tasks.transfer.export import check_can_leave, check_destination
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import command_line, parse, run_flow
 
@@ -23,7 +23,7 @@ def run_jobs(jobs: Callable[[bool, Path], object], arguments: Sequence[str] | No
     given = parse(parser, arguments)
 
     def check() -> None:
-        checked_params(given.compare)
+        check_can_leave(checked_params(given.compare), given.compare)
         check_destination(given.to)
 
     run_flow(lambda: jobs(given.compare, given.to), check)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.planning.build import setting_of
-from tasks.planning.inputs import read_model_config, shape_of
+from tasks.planning.inputs import read_model_config
+from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import with_precision
 from tasks.runs.run_folder import is_finished, run_folder
 from tasks.transfer.steps import INITIAL, TARGETS, Graph, job_file
@@ -19,6 +20,7 @@ from velocitune_core.job_folder.contents import JOBS, JobFolder, RunStep, Step, 
 from velocitune_core.job_folder.results import Results
 from velocitune_core.model.io import UNTRAINED
 from velocitune_core.plan.memory import memory_of
+from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.training_code import code_of_all
 
@@ -51,6 +53,22 @@ def check_destination(to: Path) -> None:
     """Raise ConfigError for a folder that holds something."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"--to: {to} is not empty; name a new folder")
+
+
+def check_can_leave(params: Params, compare: bool) -> None:
+    """Raise ConfigError for runs that no folder can hold.
+
+    What the planned labels of a comparison train under is found here, after its runs. A sibling is trained here.
+    """
+    model = params.mixture.swarm.model if params.strategy.name == PLANNED else None
+    if model is not None and not (Path(model) / "config.json").exists():
+        raise ConfigError(f"mixture.swarm.model: {model} is not there yet; run `python -m flows.base` first")
+    labels = [label for label, run in params.compare.runs.items() if run.strategy == PLANNED] if params.compare else []
+    if compare and labels:
+        raise ConfigError(
+            f"compare.runs.{labels[0]}: the weights of planned are found in this workspace, from runs that a folder of "
+            "jobs would bring back; leave the label out, or compare here"
+        )
 
 
 def folder_contents(params: Params, graph: Graph, goal: str) -> Contents:

@@ -6,23 +6,26 @@ of the jobs, and a `Fill` names the step that finds it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.runs.budget import sizes_of, token_budget
 from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.runs.strategy_options import random_factors
+from tasks.runs.swarm import swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import ConfigError, Params
-from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, StartingWeights, Targets
 from velocitune_core.job_folder.contents import Fill, InitialStep, Step, TargetsStep, TrainStep
 from velocitune_core.model.io import model_digest
-from velocitune_core.strategies import strategy_class
+from velocitune_core.strategies import PLANNED, strategy_class
 from velocitune_core.train.job import Job, TrainJob
 
 INITIAL, TARGETS = "initial", "targets"  # names of steps, and of the stages that they belong to
@@ -101,6 +104,11 @@ def _add_targets(graph: Graph, params: Params, known: Known, digest: str, of_bas
 def _main_run(graph: Graph, params: Params, known: Known, digest: str, of_base: list[Fill]) -> None:
     initial, targets = _measured(params, known)
     job = training_job(params, known.manifest, initial, targets, digest)
+    if params.strategy.name == PLANNED:
+        swarm = _add_swarm(graph, params, known, params.strategy.options, digest, of_base)
+        if (weights := plan_of(swarm, paths.WEIGHTS)) is not None:
+            graph.add(with_weights(job, job.name, weights), of_base, keeps_model=True)
+        return
     losses = {"initial_loss": Fill(field="initial_loss", step=INITIAL)}
     losses["target_loss"] = Fill(field="target_loss", step=TARGETS)
     fills = losses if known.measured is None else {}
@@ -115,6 +123,12 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
         run = settings.runs[label]
         job = compared_job(params, known.manifest, initial, targets, label, seed, digest)
         keeps = settings.downstream or (searching and label == settings.baseline)
+        if run.strategy == PLANNED:
+            swarm = _add_swarm(graph, params, known, run.options, digest, of_base)
+            plan = plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{label}.json")
+            if plan is not None:
+                graph.add(with_weights(job, job.name, plan), of_base, keeps_model=keeps)
+            continue
         if run.weights_of is not None:
             weights = Fill(field="initial_domain_weights", step=f"{run.weights_of}-seed-{seed}")
             held = with_weights(job, job.name, job.initial_domain_weights)
@@ -130,6 +144,31 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
                 fills["target_loss"] = Fill(field="target_loss", step=INITIAL, factors=factors)
         baseline = compared_job(params, known.manifest, initial, targets, settings.baseline, seed, digest)
         _add_with_search(graph, job, baseline, sizes, fills, of_base, keeps_model=keeps)
+
+
+def _add_swarm(
+    graph: Graph, params: Params, known: Known, options: Mapping[str, Any], digest: str, of_base: list[Fill]
+) -> list[TrainJob]:
+    """Add the runs of a swarm, and return their jobs."""
+    mixture = mixture_of(params, options)
+    sibling = mixture.swarm.model
+    there = sibling is not None and (Path(sibling) / "config.json").exists()
+    jobs = swarm_jobs(params, known.manifest, mixture, digest, None if there else UNKNOWN)
+    for job in jobs:
+        graph.add(job, of_base if sibling is None else [])
+    return jobs
+
+
+def plan_of(swarm: Sequence[TrainJob], file: Path) -> dict[str, float] | None:
+    """Return the weights that were planned from a swarm; None if none were.
+
+    Args:
+        file: of the weights, if they were planned.
+    """
+    if not file.exists() or (planned := StartingWeights.read(file).planned) is None:
+        return None
+    same = {run.folder for run in planned.runs} == {job.folder_name for job in swarm}
+    return StartingWeights.read(file).domain_weights if same else None
 
 
 def _add_with_search(

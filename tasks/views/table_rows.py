@@ -1,4 +1,4 @@
-"""The tables of the stages `prepare` and `targets`, in Prefect's UI and on the terminal."""
+"""The tables of the stages `prepare`, `targets` and `weights`, in Prefect's UI and on the terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.views.prefect_artifacts import publish_table
-from tasks.views.terminal import print_table
-from velocitune_core.contracts import Manifest, Targets
+from tasks.views.terminal import print_lines, print_table
+from velocitune_core.contracts import Manifest, Planned, StartingWeights, Targets
 
 
 def show_mixture(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> None:
@@ -22,6 +22,18 @@ def show_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
     rows = target_rows(targets, initial_losses)
     publish_table("targets", "Target losses in nats per token, with their evidence", rows)
     print_table("Targets", rows)
+
+
+def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:
+    """Show the domain weights that the training starts from; of a plan, predictions, what binds, and the price too."""
+    rows = weights_rows(found, initial_domain_weights)
+    publish_table("weights", "Domain weights that the training starts from", rows)
+    print_table("Weights", rows)
+    if found.planned is not None:
+        rows = prediction_rows(found.planned)
+        publish_table("predictions", "Differences to static training that a plan predicts, nats per token", rows)
+        print_table("Predicted differences to static training, nats per token", rows)
+        print_lines(found.planned.explanation)
 
 
 def mixture_rows(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -61,3 +73,31 @@ def target_rows(targets: Targets, initial_losses: Mapping[str, float]) -> list[d
             }
         )
     return rows
+
+
+def weights_rows(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return a row per domain: initial weight and the one that the training starts from; of a plan, its optima too."""
+    how = "holds" if found.held else "starts from"
+    rows = [
+        {"domain": name, "initial weight": round(initial_domain_weights[name], 4), how: round(weight, 4)}
+        for name, weight in found.domain_weights.items()
+    ]
+    spread = found.planned.plan["spread"] if found.planned is not None else {}
+    return [row | ({"over resamples": _range(spread[row["domain"]])} if spread else {}) for row in rows]
+
+
+def prediction_rows(planned: Planned) -> list[dict[str, Any]]:
+    """Return a row per average and held-out set: the predicted difference to static training, for some mixtures."""
+    mixtures = {name: each for name, each in planned.plan["mixtures"].items() if name not in {"static", "optimum"}}
+    recommended = mixtures["recommended"]
+    return [
+        {"of": name, "interval": _range(recommended[kind][name])}
+        | {mixture: f"{each[kind][name]['value']:+.3f}" for mixture, each in mixtures.items()}
+        for kind in ("differences", "set_differences")
+        for name in recommended[kind]
+    ]
+
+
+def _range(interval: Mapping[str, float | None]) -> str:
+    low, high = interval["low"], interval["high"]
+    return "" if low is None or high is None else f"{low:.3f} … {high:.3f}"

@@ -32,6 +32,13 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines on standard error."""
+    console = Console(stderr=True, highlight=False)
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
 class TerminalWatcher:
     """A progress bar of a run, with the time left, which is estimated from the events since the bar was made."""
 

@@ -60,7 +60,7 @@ def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
 def _strategies_of(stage: str) -> list[str]:
     """Return the names of the strategies that a stage runs, apart from the static one."""
     tree = params_tree()
-    if stage == "train":
+    if stage in {"weights", "train"}:
         return [(tree.get("strategy") or {}).get("name", "")]
     if stage == "compare":
         return [run.get("strategy", "") for run in (tree.get("compare") or {}).get("runs", {}).values()]

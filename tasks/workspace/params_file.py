@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import strategy_problems
 from velocitune_core.config import ConfigError, Params, load_params_from, parse_params
 from velocitune_core.files import write_text
-from velocitune_core.strategies import check_strategy
 
 
 class ParamsChangedError(ValueError):
@@ -126,7 +126,7 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
     yaml.dump(tree, text)
     try:
         params = parse_params(pyyaml.safe_load(text.getvalue()), "overrides")
-        if problems := check_strategy(params.strategy.name, params.strategy.options, list(params.domains)):
+        if problems := strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None

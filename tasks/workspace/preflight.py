@@ -12,6 +12,7 @@ import yaml
 
 from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
+from tasks.workspace.planned_settings import planned_problems, strategy_problems
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.data.sources import check_source
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
@@ -38,7 +39,7 @@ def checked_params(comparing: bool = False, packing: bool = False) -> Params:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
-    problems += _strategy_problems(params)
+    problems += [*_strategy_problems(params), *planned_problems(params)]
     fit = _fit_of_data(params, packing)
     problems += fit.problems
     if comparing:
@@ -61,7 +62,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
         params = parse_params(yaml.safe_load(overridden_text(overrides)))
     else:
         params = read_params()
-    problems = [*_base_problems(params), *_strategy_problems(params)]
+    problems = [*_base_problems(params), *_strategy_problems(params), *planned_problems(params)]
     _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
     return params
 
@@ -94,8 +95,10 @@ def _base_problems(params: Params) -> list[str]:
         return [
             f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
         ]
-    if unknown := sorted(set(params.base.domains or []) - set(params.domains)):
-        return [f"base.domains: {unknown} are no domains; choose from {sorted(params.domains)}, or null for all"]
+    if unknown := sorted(set(params.base.domains or []) - set(params.training_domains)):
+        return [
+            f"base.domains: {unknown} are no domains; choose from {sorted(params.training_domains)}, or null for all"
+        ]
     return []
 
 
@@ -131,7 +134,7 @@ def _fit_of_tokenizer(params: Params) -> list[Fit]:
 
 
 def _strategy_problems(params: Params) -> list[str]:
-    return check_strategy(params.strategy.name, params.strategy.options, list(params.domains))
+    return strategy_problems(params.strategy.name, params.strategy.options, params)
 
 
 def _comparison_problems(params: Params) -> list[str]:
@@ -141,10 +144,10 @@ def _comparison_problems(params: Params) -> list[str]:
     problems = [
         f"compare.runs.{label}: {problem}"
         for label, compared in params.compare.runs.items()
-        for problem in check_strategy(compared.strategy, compared.options, list(params.domains))
+        for problem in strategy_problems(compared.strategy, compared.options, params)
     ]
-    if unknown := sorted(set(params.compare.retained or []) - set(params.domains)):
-        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.domains)}")
+    if unknown := sorted(set(params.compare.retained or []) - set(params.training_domains)):
+        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}")
     return problems
 
 
@@ -196,7 +199,7 @@ def _warn_of_unwatched_sources(params: Params) -> None:
 
 
 def _warn_of_unwatched_strategies(params: Params, comparing: bool) -> None:
-    stages = {params.strategy.name: "train"}
+    stages = {params.strategy.name: "train" if params.strategy.search is None else "weights"}
     if comparing and params.compare is not None:
         stages = {run.strategy: "comparison/dvc.yaml:compare" for run in params.compare.runs.values()}
     for name, stage in stages.items():

@@ -27,13 +27,21 @@ from tasks.runs.run_folder import run_folder
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG
 from tasks.views.mlflow_watcher import metrics_of
 from velocitune_core.config import load_params
-from velocitune_core.contracts import Comparison, InitialLosses, Manifest, ProxyResult, Targets, TrainResult
+from velocitune_core.contracts import (
+    Comparison,
+    InitialLosses,
+    Manifest,
+    ProxyResult,
+    StartingWeights,
+    Targets,
+    TrainResult,
+)
 from velocitune_core.train.events import read_events
 from velocitune_core.train.job import TrainJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
-ORDER = ["base", "prepare", "initial", "proxies", "targets", "train", "report"]
+ORDER = ["base", "prepare", "initial", "proxies", "targets", "weights", "train", "report"]
 PROXIES = {0.2: "proxy-0_2-seed-1", 0.4: "proxy-0_4-seed-1", 0.8: "proxy-0_8-seed-1"}
 
 
@@ -152,13 +160,13 @@ def test_dvc_repro_after_the_pipeline_does_nothing(workspace: Workspace) -> None
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
-def test_a_changed_option_of_the_strategy_concerns_train_and_report_only(workspace: Workspace) -> None:
+def test_a_changed_option_of_the_strategy_concerns_weights_train_and_report_only(workspace: Workspace) -> None:
     tree = workspace.params()
     tree["strategy"]["options"]["step_size"] = 0.5
     workspace.write_params(tree)
-    assert stale(workspace) == {"train"}  # and then what depends on what it makes
+    assert stale(workspace) == {"weights", "train"}  # and then what depends on what it makes
     said = workspace.run_here("flows.pipeline")
-    assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == ["train", "report"]
+    assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == ["weights", "train", "report"]
     assert stale(workspace) == set()
     _, runs = mlflow_runs(workspace)
     parent = next(run for run in runs if run.data.params.get("strategy.options.step_size") == "0.5")
@@ -174,7 +182,7 @@ def test_edited_code_of_the_core_makes_results_stale_for_dvc_and_for_runs(worksp
     assert finished_runs(asked) == everything
     try:
         strategy.write_text(before + "\n# a comment\n")
-        assert stale(workspace) == {"train"} and finished_runs(asked) == everything
+        assert stale(workspace) == {"weights", "train"} and finished_runs(asked) == everything
         strategy.write_text(before + "\nAN_EDIT = 1\n")
         assert finished_runs(asked) == set(PROXIES.values())  # not the run under that strategy
     finally:
@@ -240,16 +248,18 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> None:
-    """Two passes of DoReMi, a strategy of one's own and constant weights of another run."""
+    """Two passes of DoReMi, a strategy of one's own, constant weights of another run, and planned ones."""
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
     tree = workspace.params()
     tree["downstream"] = {"instances": 5}
+    swarm = {"runs": 6, "fractions": [0.2], "bootstrap": 10}
     runs = {
         "static": {"strategy": "static"},
         "velocitune": {"strategy": "velocitune", "options": {"gap_policy": "hold"}},
         "constant": {"strategy": "static", "weights_of": "velocitune"},
         "doremi": {"strategy": "doremi"},
         "mine": {"strategy": "mine:Alternating"},
+        "planned": {"strategy": "planned", "options": {"swarm": swarm}},
     }
     tree["compare"] = {"seeds": [1], "frontier": ["static"], "runs": runs}
     tree["proxies"] = {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2, "retries": 0}
@@ -257,7 +267,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
     said = workspace.run_here("flows.pipeline", "--compare")
-    assert "Strategies compared" in said and "5 runs, 0 of them finished before" in said
+    assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == runs.keys()
@@ -266,6 +276,10 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     )
     assert by_label["doremi"].search_tokens == 2 * by_label["static"].result.tokens
     assert by_label["velocitune"].uses_targets and not by_label["mine"].uses_targets
+    plan = StartingWeights.read(workspace.folder / "comparison/report/plans/planned.json")
+    assert plan.planned is not None and len(plan.planned.runs) == 6
+    assert by_label["planned"].result.mean_domain_weights == pytest.approx(plan.domain_weights)
+    assert by_label["planned"].search_tokens == pytest.approx(sum(run.tokens for run in plan.runs), rel=0.1)
     page = (workspace.folder / "comparison/report/index.html").read_text()
     assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
@@ -280,8 +294,14 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
 
     (gone / "model").unlink()
     said = workspace.run_here("flows.compare")
-    assert "5 runs, 2 of them finished before" in said  # of the three that depend on no other run
+    assert "6 runs, 2 of them finished before" in said  # of the three that depend on no other run
     assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
+
+    workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
+    said = workspace.run_here("flows.weights")  # from the runs of the comparison
+    assert said.count("finished before") == 6 and "predicted to be better than" in said
+    found = StartingWeights.read(workspace.folder / "results/weights.json")
+    assert found.domain_weights == plan.domain_weights
 
 
 def reached(comparison: Comparison) -> dict[str, dict[str, float]]:

@@ -12,10 +12,12 @@ from velocitune_core.contracts import (
     Manifest,
     ProxyResult,
     Split,
+    StartingWeights,
     Targets,
     Timings,
     TrainResult,
     WeightPoint,
+    WeightsRun,
 )
 from velocitune_core.report.summary import ReportData
 
@@ -128,6 +130,13 @@ def _law(row: tuple[float, float, float, float]) -> Law:
     """Falls by 0.35 nats from an eighth of the budget to the target at all of it."""
     scale = 0.35 / ((BUDGET / 8) ** -0.4 - BUDGET**-0.4)
     return Law(E=row[2] - scale * BUDGET**-0.4, B=scale, beta=0.4)
+
+
+def weights(domains: Domains = SEVEN) -> StartingWeights:
+    """Weights that a search of the whole budget found."""
+    run = WeightsRun(name="training-search", folder="training-search-0", tokens=BUDGET, flops=1.5e13, seconds=190.0)
+    shares = dict.fromkeys(domains, 1 / len(domains))
+    return StartingWeights(strategy="velocitune", found_by="search", domain_weights=shares, search=[run])
 
 
 def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainResult:

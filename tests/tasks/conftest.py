@@ -52,6 +52,9 @@ class NoTracker:
     def __init__(self, params: object) -> None:
         pass
 
+    def log_artifact(self, *_: object) -> None:
+        pass
+
     def child(self, *_: object) -> Watcher:
         from tasks.views.mlflow_watcher import RunWatcher
 

@@ -20,11 +20,11 @@ from velocitune_core.config.params import (
     Data,
     Domain,
     Downstream,
-    Mixture,
     Model,
     Params,
     Proxies,
     Resources,
+    Shape,
     Source,
     Targets,
     Tracking,
@@ -45,6 +45,7 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
+from velocitune_core.config.wanted_mixture import Mixture, Swarm, WantedMixture
 
 __all__ = [
     "FEWEST_PROXIES",
@@ -75,11 +76,14 @@ __all__ = [
     "SaveDtype",
     "Schedule",
     "Section",
+    "Shape",
     "Source",
     "StrategyConfig",
+    "Swarm",
     "Targets",
     "Tracking",
     "Training",
+    "WantedMixture",
     "added_field",
     "describe_problems",
     "load_params",

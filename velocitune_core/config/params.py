@@ -24,6 +24,7 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
+from velocitune_core.config.wanted_mixture import Mixture
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
@@ -43,6 +44,15 @@ class Source(Section):
 class Domain(Section):
     source: Source
     max_tokens: Positive | None = None  # of the training split; None takes everything
+    measure_only: bool = added_field(False)  # a held-out set without training text: all its documents are held out
+
+    @model_validator(mode="after")
+    def _measured_sets_have_no_training_text(self) -> Self:
+        if self.measure_only and self.max_tokens is not None:
+            raise ValueError(
+                f"max_tokens {self.max_tokens} limits training text, and measure_only leaves none; drop one"
+            )
+        return self
 
 
 class Data(Section):
@@ -57,38 +67,33 @@ class Data(Section):
     document_mask: bool = False  # attention stays inside a document, and positions start again with each
 
 
-class Mixture(Section):
-    initial_domain_weights: dict[Name, Annotated[float, Field(ge=0)]] | None = None  # w_0; None: shares of the tokens
-
-    @field_validator("initial_domain_weights")
-    @classmethod
-    def _sums_to_one(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
-        if weights is not None and abs(sum(weights.values()) - 1.0) > 1e-3:
-            raise ValueError(f"weights sum to {sum(weights.values()):.4f}; make them sum to 1")
-        return weights
-
-
 class Model(Section):
     path: str = Field(min_length=1)  # a transformers folder
     save_dtype: SaveDtype = added_field("auto")  # of the trained model's weights; training itself keeps float32
 
 
-class Base(Section):
-    """The embedded base model: tokenizer and Llama trained from scratch on some of the domains."""
+class Shape(Section):
+    """The shape of a Llama."""
 
-    domains: Annotated[list[Name], Field(min_length=1)] | None = None  # None: all; each with all the text it has
-    vocabulary_size: Annotated[int, Field(ge=300)] = 2048
     hidden_size: Positive = 160
     intermediate_size: Positive = 432
     layers: Positive = 4
     heads: Positive = 5
-    training: Training
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             raise ValueError(f"hidden_size {self.hidden_size} is not an even multiple of heads {self.heads}")
         return self
+
+
+class Base(Shape):
+    """The embedded base model: tokenizer and Llama trained from scratch on some of the domains."""
+
+    domains: Annotated[list[Name], Field(min_length=1)] | None = None  # None: all; each with all the text it has
+    vocabulary_size: Annotated[int, Field(ge=300)] = 2048
+    training: Training
+    sibling: Shape | None = added_field(None)  # a smaller model, trained in the same way, for swarms
 
 
 class Proxies(Section):
@@ -189,6 +194,11 @@ class Params(Section):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
 
+    @property
+    def training_domains(self) -> list[str]:
+        """The domains that the mixture consists of, in the order of params.yaml."""
+        return [name for name, domain in self.domains.items() if not domain.measure_only]
+
     def recipe(self) -> dict[str, Any]:
         """Return the settings that decide results, as a JSON-ready tree."""
         how: dict[str, Any] = {"execution": True, "resources": True, "tracking": True, "proxies": HOW_PROXIES_RUN}
@@ -221,10 +231,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:
-        weights = self.mixture.initial_domain_weights
-        if weights is not None and set(weights) != set(self.domains):
+        weights, domains = self.mixture.initial_domain_weights, self.training_domains
+        if not domains:
+            raise ValueError("domains: all of them are measure_only; leave it out of those to train on")
+        if weights is not None and set(weights) != set(domains):
             raise ValueError(
-                f"mixture.initial_domain_weights names {sorted(weights)}, domains are {sorted(self.domains)}; "
+                f"mixture.initial_domain_weights names {sorted(weights)}, domains are {sorted(domains)}; "
                 "give each of them one"
             )
         return self

@@ -73,6 +73,7 @@ class Manifest(Contract):
     tokenizer_sha256: str
     documents: DocumentBorders = DocumentBorders()
     domains: dict[str, DomainManifest]
+    measured: dict[str, DomainManifest] = Field(default={})  # sets without training text
 
 
 class DomainFiles(Part):

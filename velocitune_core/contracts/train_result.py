@@ -42,6 +42,7 @@ class TrainResult(Contract):
     tokens: int
     parameters: int
     final: Losses
+    measured: Losses = Field(default={})  # at the end, of sets without training text
     points: list[LossPoint]
     domain_weights: list[WeightPoint]  # initial weights, then one point per update
     mean_domain_weights: dict[str, float]  # mean over all steps of the weights that batches were sampled with

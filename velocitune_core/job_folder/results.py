@@ -76,7 +76,9 @@ class Results:
 
     def initial_losses(self, name: str) -> InitialLosses:
         """Return what the finished evaluation of the base model measured."""
-        return InitialLosses.of(EvaluationResult.read(self._finished_folder(name) / "result.json"))
+        trainings = [job for job in self._jobs.values() if isinstance(job, TrainJob)]
+        only_measured = {each for job in trainings for each in job.measured}
+        return InitialLosses.of(EvaluationResult.read(self._finished_folder(name) / "result.json"), only_measured)
 
     def fit_targets(self, step: TargetsStep) -> None:
         """Write the target losses, once initial losses and proxies are finished."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from velocitune_core.config import Base
+from velocitune_core.config import Shape
 from velocitune_core.files import write_text
 from velocitune_core.model.io import UNTRAINED, save_model
 
@@ -38,17 +38,19 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
     )
 
 
-def llama_config(base: Base, sequence_length: int, vocabulary_size: int, end_of_text: int | None = None) -> LlamaConfig:
+def llama_config(
+    shape: Shape, sequence_length: int, vocabulary_size: int, end_of_text: int | None = None
+) -> LlamaConfig:
     """Return the configuration of a Llama of the configured shape; without the id of END_OF_TEXT, its shape alone."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
         vocab_size=vocabulary_size,
-        hidden_size=base.hidden_size,
-        intermediate_size=base.intermediate_size,
-        num_hidden_layers=base.layers,
-        num_attention_heads=base.heads,
-        num_key_value_heads=base.heads,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=sequence_length,
         tie_word_embeddings=True,
         bos_token_id=end_of_text,
@@ -56,7 +58,7 @@ def llama_config(base: Base, sequence_length: int, vocabulary_size: int, end_of_
     )
 
 
-def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length: int, seed: int) -> PreTrainedModel:
+def build_llama(shape: Shape, tokenizer: PreTrainedTokenizerFast, sequence_length: int, seed: int) -> PreTrainedModel:
     """Build a Llama of the configured shape with random parameters and tied embeddings.
 
     Leaves torch's global generator as it was.
@@ -66,7 +68,7 @@ def build_llama(base: Base, tokenizer: PreTrainedTokenizerFast, sequence_length:
 
     end_of_text = tokenizer.eos_token_id
     assert isinstance(end_of_text, int)
-    config = llama_config(base, sequence_length, len(tokenizer), end_of_text)
+    config = llama_config(shape, sequence_length, len(tokenizer), end_of_text)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)

@@ -69,6 +69,7 @@ class Run:
     reference: bool = False  # a reference model evaluates every batch
     recomputes: bool = False  # activation checkpointing
     saves_model: bool = False
+    work: float = 1.0  # operations per token, over those of the model that the plan is of
 
     @property
     def tokens(self) -> int:
@@ -181,12 +182,9 @@ def total_cost(costs: Iterable[Cost]) -> Cost:
 def run_seconds(run: Run, speed: Speed) -> float:
     """Return the seconds of one run. A reference model adds a forward pass, a third of a step."""
     passes = 1 + (1 / PASSES_OF_A_STEP if run.reference else 0)
-    return (
-        speed.start
-        + run.steps * run.batch_sequences * speed.step_per_sequence * passes
-        + run.evaluations * run.evaluated_sequences * speed.evaluation_per_sequence
-        + run.checkpoints * (speed.checkpoint or 0.0)
-    )
+    training = run.steps * run.batch_sequences * speed.step_per_sequence * passes
+    evaluation = run.evaluations * run.evaluated_sequences * speed.evaluation_per_sequence
+    return speed.start + run.work * (training + evaluation) + run.checkpoints * (speed.checkpoint or 0.0)
 
 
 def with_layers(shape: ModelShape, layers: int) -> ModelShape:
@@ -231,8 +229,8 @@ def _cost_of(stage: Stage, shape: ModelShape, speed: Speed | None) -> Cost:
     for run in stage.runs:
         forward = forward_flops_per_token(shape, run.sequence_length)
         step = flops_per_token(shape, run.sequence_length, recomputes=run.recomputes)
-        training += run.tokens * (step + (forward if run.reference else 0))
-        evaluation += run.evaluated_tokens * forward
+        training += run.work * run.tokens * (step + (forward if run.reference else 0))
+        evaluation += run.work * run.evaluated_tokens * forward
     return Cost(
         tokens=sum(run.tokens for run in stage.runs),
         steps=sum(run.steps for run in stage.runs),

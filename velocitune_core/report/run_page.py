@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from velocitune_core.contracts import LossPoint, TrainResult
-from velocitune_core.report.figures import cost, targets, training
+from velocitune_core.report.figures import cost, plan, targets, training
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.summary import (
     FLAG_MEANINGS,
@@ -52,6 +52,11 @@ _CAPTIONS = {  # figure → title, how to read it
         "A bar longer than its outline is a domain whose text was repeated; a shorter one is a domain whose text was "
         "not all used.",
     ),
+    "plan": (
+        "Planned weights, and their outcome",
+        "Lines on the left are the ranges of the weights over resamples of the runs: a long one is a weight that the "
+        "runs do not determine, or that matters little. On the right a diamond should lie on its line, the interval.",
+    ),
     "cost": (
         "Time and tokens spent",
         "The blue bars add up to the wall time of the run; the orange ones are work before it.",
@@ -69,8 +74,11 @@ def report_figures(report: ReportData) -> list[ReportFigure]:
         "laws": targets.laws(few.targets, few.proxies, few.train.final),
         "predicted_against_reached": targets.predicted_against_reached(few.targets, few.train),
         "tokens_and_epochs": cost.tokens_and_epochs(few.train, few.manifest),
-        "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial),
+        "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial, report.weights),
     }
+    if report.weights is not None and (planned := report.weights.planned) is not None:
+        reached = train.final | train.measured
+        drawn["plan"] = plan.plan_and_outcome(planned, report.initial_domain_weights, reached)
     return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
 
 
@@ -85,6 +93,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
         drawn,
         report=report,
         key_figures=key_figures(report),
+        plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
+        predictions=predictions_reached(report),
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
@@ -95,9 +105,25 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
     )
 
 
+def predictions_reached(report: ReportData) -> list[dict[str, str]]:
+    """Return a row per held-out set: the loss that a plan predicted, its interval, and what was reached; or nothing."""
+    if report.weights is None or report.weights.planned is None:
+        return []
+    reached, rows = report.train.final | report.train.measured, []
+    for name, loss in report.weights.planned.plan["mixtures"]["recommended"]["losses"].items():
+        low, high = loss["low"], loss["high"]
+        known = low is not None and high is not None
+        inside = "" if not known else "yes" if low <= reached[name] <= high else "no"
+        interval = f"{low:.3f} … {high:.3f}" if known else "–"
+        cells = {"held-out set": name, "predicted": f"{loss['value']:.3f}", "interval": interval}
+        rows.append(cells | {"reached": f"{reached[name]:.3f}", "inside": inside})
+    return rows
+
+
 def _cost_cells(report: ReportData) -> list[dict[str, object]]:
     """Return the rows of the cost table; those with `part` are parts of the training run."""
-    train, rows = report.train, cost.cost_rows(report.train, report.proxies, report.base, report.initial)
+    train = report.train
+    rows = cost.cost_rows(train, report.proxies, report.base, report.initial, report.weights)
 
     def cells(name: str, seconds: float, tokens: int | None, part: bool) -> dict[str, object]:
         return {

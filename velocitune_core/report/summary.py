@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from velocitune_core.contracts import ContractError, InitialLosses, Manifest, ProxyResult, Targets, TrainResult
+from velocitune_core.contracts import (
+    ContractError,
+    InitialLosses,
+    Manifest,
+    ProxyResult,
+    StartingWeights,
+    Targets,
+    TrainResult,
+)
 from velocitune_core.style.text import listed, percent, signed, tokens_text
 
 FLAG_MEANINGS = {
@@ -33,6 +41,7 @@ class ReportData:
     train: TrainResult
     initial_domain_weights: Mapping[str, float]  # w_0
     config: str  # YAML text
+    weights: StartingWeights | None = None  # that the training started from; None: not known
     base: TrainResult | None = None  # run that made the base model, if the pipeline did
     extras: Mapping[str, str] = field(default_factory=dict)  # shown with the configuration, e.g. versions
 
@@ -133,6 +142,8 @@ def summary_metrics(report: ReportData) -> dict[str, Any]:
         "tokens_per_second": train.tokens_per_second,
         "proxy_tokens_share": sum(proxy.tokens for proxy in report.proxies) / train.tokens if train.tokens else 0.0,
     }
+    if report.weights is not None and report.weights.own_runs and train.tokens:
+        metrics["weights_tokens_share"] = sum(run.tokens for run in report.weights.own_runs) / train.tokens
     if shortfalls:
         metrics["worst_shortfall"] = max(shortfalls)
     return metrics
@@ -160,10 +171,19 @@ def key_figures(report: ReportData) -> dict[str, str]:
         mean: f"{before:.3f} → {after:.3f} nats per token ({change} %)",
         "largest gains": listed([_change(row) for row in gained]) if gained and len(rows) > 1 else "",
         "worse than the base model": listed([_change(row) for row in worse]) if worse else "no domain",
+        "only measured": listed(_only_measured(report)) if train.measured else "",
         "flagged targets": "; ".join(flagged),
         "evaluation and reweighting": f"{percent(metrics['evaluation_share'])} of the run's wall time",
     }
     return {label: text for label, text in figures.items() if text}
+
+
+def _only_measured(report: ReportData) -> list[str]:
+    before, after = report.initial.measured, report.train.measured
+    return [
+        f"{name} ({before[name]:.3f} → {loss:.3f})" if name in before else f"{name} ({loss:.3f})"
+        for name, loss in after.items()
+    ]
 
 
 def _change(row: dict[str, Any]) -> str:

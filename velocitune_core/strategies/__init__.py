@@ -7,7 +7,7 @@ from velocitune_core.strategies.base import (
     Strategy,
     StrategyError,
 )
-from velocitune_core.strategies.presets import PRESETS
+from velocitune_core.strategies.presets import PLANNED, PRESETS
 from velocitune_core.strategies.registry import (
     REGISTRY,
     check_strategy,
@@ -22,6 +22,7 @@ from velocitune_core.strategies.registry import (
 
 __all__ = [
     "MEASURED",
+    "PLANNED",
     "PRESETS",
     "REGISTRY",
     "BatchObservation",

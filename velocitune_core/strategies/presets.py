@@ -16,6 +16,7 @@ class Preset:
     search: float | None  # share of the token budget; None: no search, the strategy updates weights in the main run
 
 
+PLANNED = "planned"
 PRESETS = {
     "recommended": Preset(
         "velocitune",
@@ -28,4 +29,5 @@ PRESETS = {
         },
         search=1.0,
     ),
+    PLANNED: Preset("static", {}, search=None),  # the stage `weights` finds what it holds, from a swarm of short runs
 }

@@ -30,7 +30,7 @@ from velocitune_core.config import (
     micro_batch_problem,
 )
 from velocitune_core.contracts import DomainFiles
-from velocitune_core.evaluation.evaluation_job import KEY_LENGTH, EvaluationJob
+from velocitune_core.evaluation.evaluation_job import KEY_LENGTH, EvaluationJob, HeldOutFile
 
 NOT_RECIPE = (
     "name",
@@ -51,6 +51,7 @@ class TrainJob(Section):
     model: str  # transformers folder to start from
     model_sha256: str = ""  # of its parameters, so that another model under the same path is another recipe
     domains: dict[Name, DomainFiles] = Field(min_length=1)
+    measured: dict[Name, HeldOutFile] = added_field({})  # sets without training text, measured at the end
     initial_domain_weights: dict[Name, float]  # w_0
     document_start: Annotated[int, Field(ge=0)] | None = None  # token id; attention stays inside documents; None: not
     fraction: Fraction = 1.0  # share of every domain that may be drawn
@@ -92,6 +93,8 @@ class TrainJob(Section):
         for domain in self.domains.values():
             yield Path(domain.train), domain.train_sha256
             yield Path(domain.held_out), domain.held_out_sha256
+        for file in self.measured.values():
+            yield Path(file.path), file.sha256
 
     def recipe(self) -> dict[str, Any]:
         """Return all that decides the result, as a JSON-ready tree."""

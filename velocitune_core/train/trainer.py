@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from velocitune_core.config import Precision
 from velocitune_core.contracts import Timings, TrainResult
+from velocitune_core.data.dataset import load_split
 from velocitune_core.parallel.agreement import PhaseError, together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
@@ -236,7 +237,7 @@ class Trainer:
                     warnings = self.learner.save(Path(self.job.output) / "model", self.job.save_dtype)
             for warning in warnings:
                 self._warn(warning)
-            result = self._result()
+            result = self._result(self._measured())
             together((lambda: self._write_result(result)) if self.ranks.is_main else None, self.ranks)
         except PhaseError as error:
             raise TrainingError(
@@ -250,7 +251,15 @@ class Trainer:
         self._emit(events.Finished(step=self.step, seconds=result.seconds.total))
         result.write(Path(self.job.output) / "result.json")
 
-    def _result(self) -> TrainResult:
+    def _measured(self) -> dict[str, float]:
+        """Return the losses of the sets without training text."""
+        if not self.job.measured:
+            return {}
+        held_out = {name: load_split(Path(file.path)) for name, file in self.job.measured.items()}
+        with self.clock("evaluation"):
+            return self.learner.evaluate(held_out, self._execution.evaluation_micro_batch_sequences)
+
+    def _result(self, measured: dict[str, float]) -> TrainResult:
         seconds = Timings(**self.clock.seconds, total=self.clock.total)
         return TrainResult(
             name=self.job.name,
@@ -261,6 +270,7 @@ class Trainer:
             tokens=self.tokens,
             parameters=self.learner.parameters,
             final=self.trajectory.points[-1].losses,
+            measured=measured,
             points=self.trajectory.points,
             domain_weights=self.trajectory.weights,
             mean_domain_weights=self.trajectory.mean_weights,

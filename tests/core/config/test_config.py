@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 import yaml
 
-from velocitune_core.config import HOW_PROXIES_RUN, RENAMED, ConfigError, Mixture, Params, load_params, parse_params
+from velocitune_core.config import (
+    HOW_PROXIES_RUN,
+    RENAMED,
+    ConfigError,
+    Mixture,
+    Params,
+    Swarm,
+    WantedMixture,
+    load_params,
+    parse_params,
+)
 
 ROOT = Path(__file__).parents[3]
 SOURCE = {"type": "jsonl", "path": "x.jsonl"}
@@ -113,6 +123,29 @@ def test_a_warmup_and_a_decay_longer_than_the_run() -> None:
 def test_weights_that_name_other_domains() -> None:
     (problem,) = problems(mixture={"initial_domain_weights": {"code": 0.5, "law": 0.5}})
     assert "mixture.initial_domain_weights names ['code', 'law'], domains are ['code', 'papers']" in problem
+
+
+def test_sets_that_are_only_measured() -> None:
+    code, papers = {"source": SOURCE}, {"source": SOURCE, "measure_only": True}
+    weights = {"initial_domain_weights": {"code": 1.0}}
+    params = parse_params({**SMALLEST, "domains": {"code": code, "papers": papers}, "mixture": weights})
+    assert params.training_domains == ["code"]
+    (problem,) = problems(domains={"code": code, "papers": papers | {"max_tokens": 9}})
+    assert "domains.papers: max_tokens 9 limits training text, and measure_only leaves none" in problem
+    (problem,) = problems(domains={"papers": papers})
+    assert "domains: all of them are measure_only" in problem
+
+
+def test_options_of_a_plan_change_the_mixture() -> None:
+    mixture = Mixture(swarm=Swarm(runs=8))
+    changed = mixture.changed({"swarm": {"min_share": 0.1}, "objective": {"average": {"code": 1.0}}})
+    assert changed.swarm == Swarm(runs=8, min_share=0.1)
+    assert changed.objective == WantedMixture(average={"code": 1.0})
+    with pytest.raises(ValueError, match=r"no option \['runs'\]"):
+        mixture.changed({"runs": 3})
+    with pytest.raises(ValueError, match=r"(?s)swarm.fractions: \[0.4, 0.2\] must be .*swarm.sise: unknown key"):
+        mixture.changed({"swarm": {"fractions": [0.4, 0.2], "sise": 3}})
+    assert Mixture().model_dump() == {"initial_domain_weights": None}  # old settings stay what they are
 
 
 def test_weights_may_be_rounded() -> None:

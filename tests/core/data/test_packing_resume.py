@@ -190,6 +190,14 @@ def test_another_source_starts_over(interrupted: Packing, tmp_path: Path) -> Non
     assert changed.progress[0].resumed_at is None
 
 
+def test_all_documents_of_a_measured_set_are_held_out(raw: Path, tmp_path: Path, whole: Packing) -> None:
+    packing = Packing(raw, tmp_path / "code", held_out_sequences=10_000)
+    packing.domain = packing.domain.model_copy(update={"measure_only": True})
+    packed = packing.run()
+    assert (packed.train.sequences, packed.train.documents) == (0, 0)
+    assert packed.held_out.documents == whole.run().train.documents + whole.run().held_out.documents
+
+
 def test_another_tokenizer_starts_over(interrupted: Packing) -> None:
     tokenizer = make_tokenizer(eos_token="<|end|>")
     tokenizer.add_tokens(["domain"])

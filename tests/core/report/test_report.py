@@ -6,11 +6,12 @@ import re
 
 import pytest
 import result_samples as samples
+from planned_samples import planned
 from rendered import Page, words
 
 from velocitune_core.contracts import ContractError, Timings
 from velocitune_core.report import run_page
-from velocitune_core.report.run_page import most_moved, render_report, report_figures
+from velocitune_core.report.run_page import most_moved, predictions_reached, render_report, report_figures
 from velocitune_core.report.summary import formatted_rows, key_figures, result_rows, summary_metrics
 
 
@@ -131,6 +132,24 @@ def test_the_page_is_self_contained() -> None:
     assert html.count('<tr class="worse">') == 1
     order = [html.index(f"<h2>{title}") for title in ("Result", "Figures", "Cost", "Configuration")]
     assert order == sorted(order)
+
+
+def test_a_plan_is_on_the_page_with_what_was_predicted_and_reached() -> None:
+    static = {name: row[0] for name, row in samples.SEVEN.items()}
+    report = samples.report_data(weights=planned(static))
+    rows = {row["held-out set"]: row for row in predictions_reached(report)}
+    assert rows.keys() == static.keys()
+    assert (rows["code"]["reached"], rows["code"]["inside"]) == ("3.300", "no")  # 3 nats were the static loss
+    assert 3 < float(rows["code"]["predicted"]) < 3.5  # under less weight
+    (figure,) = [each.figure for each in report_figures(report) if each.name == "plan"]
+    weights, outcome = figure.axes
+    assert len(weights.lines) == len(outcome.lines) == 3 * 7  # a line, a dot and a diamond per row
+    assert {float(line.get_xdata()[0]) for line in outcome.lines} >= {row[3] for row in samples.SEVEN.values()}
+    assert "diamond: initial" in words(figure) and "diamond: reached" in words(figure)
+    text = render_report(report, [])
+    assert "The plan of the mixture" in text and "No mixture that the runs cover" in text
+    assert "swarm (20 runs)" in text
+    assert predictions_reached(samples.report_data(weights=samples.weights())) == []
 
 
 def test_html_in_results_is_escaped() -> None:

@@ -93,6 +93,17 @@ def test_a_run_whose_recipe_waits_for_a_result_stays(here: Path) -> None:
     assert states()[folder].state == "perhaps of the present settings"
 
 
+def test_the_runs_of_a_plan_and_the_run_that_waits_for_it_stay(here: Path) -> None:
+    plan = {"strategy__name": "planned", "strategy__options": {"swarm": {"runs": 4}}}
+    ours = jobs(**plan)
+    assert [name for name in ours if name.startswith("swarm")] == [f"swarm-0_2-seed-1-0{n}" for n in (1, 2, 3)]
+    swarm = put(ours["swarm-0_2-seed-1-03"])
+    main_run = put(ours["static-seed-1"].model_copy(update={"name": "training"}))
+    found = {each.path: each.state for each in found_runs(present_runs(settings(**plan)))}
+    assert found == {swarm: "of the present settings", main_run: "perhaps of the present settings"}
+    assert states()[swarm].state == "of other settings"
+
+
 def test_nothing_but_replaced_runs_go_before_the_data_are_packed(here: Path) -> None:
     other = put(jobs(training__optimizer={"learning_rate": 0.02})["static-seed-1"])
     replaced = put(jobs()["static-seed-1"], under=REPLACED)

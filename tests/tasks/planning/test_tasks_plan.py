@@ -143,14 +143,45 @@ def test_a_search_and_its_reference_are_counted(settings: dict[str, Any]) -> Non
     write_config("models/mine", SEVEN_BILLION)
     settings["training"]["token_budget"] = 64_000
     settings["strategy"] = {"name": "doremi", "options": {}}
-    runs = plan_of(settings).stages[-1].runs
-    assert [(run.name, run.steps, run.reference) for run in runs] == [
-        ("training-reference", 62, False),
-        ("training-search", 62, True),
-        ("training", 62, False),
-    ]
+    found = {stage.name: stage.runs for stage in plan_of(settings).stages[-2:]}
+    assert {name: [(run.name, run.steps, run.reference) for run in runs] for name, runs in found.items()} == {
+        "weights": [("training-reference", 62, False), ("training-search", 62, True)],
+        "train": [("training", 62, False)],
+    }
     settings["strategy"] = {"name": "recommended", "options": {}, "search": 0.5}
-    assert [run.steps for run in plan_of(settings).stages[-1].runs] == [31, 62]
+    assert [[run.steps for run in stage.runs] for stage in plan_of(settings).stages[-2:]] == [[31], [62]]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_swarm_is_counted_without_the_static_run_that_is_a_proxy(settings: dict[str, Any]) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    write_config("models/small", SEVEN_BILLION | {"num_hidden_layers": 2})
+    settings["training"]["token_budget"] = 64_000
+    settings["strategy"] = {"name": "planned", "options": {}}
+    plan = plan_of(settings)
+    stages = {stage.name: (stage.runs, price) for stage, price in zip(plan.stages, plan.prices, strict=True)}
+    runs, own = stages["weights"]
+    assert [run.steps for run in runs] == [12] * 9  # 2(2 + 3) runs of a fifth of 62 steps
+    assert [run.steps for run in stages["train"][0]] == [62]
+    settings["mixture"]["swarm"] = {"model": "models/small"}  # which no proxy trains
+    small = plan_of(settings)
+    (price,) = [price for stage, price in zip(small.stages, small.prices, strict=True) if stage.name == "weights"]
+    assert price.flops / 10 / (own.flops / 9) == pytest.approx(0.099, abs=0.001)  # 2 of 32 layers, embedding and head
+    settings["model"]["path"] = "models/base"
+    shape = {"hidden_size": 48, "intermediate_size": 128, "layers": 2, "heads": 3}
+    settings["base"] = {
+        "vocabulary_size": 1024,
+        **shape | {"hidden_size": 96, "intermediate_size": 256, "layers": 4},
+        "sibling": shape,
+        "training": settings["training"],
+    }
+    settings["mixture"]["swarm"] = {"model": "models/base/sibling"}
+    embedded = {stage.name: stage.runs for stage in plan_of(settings).stages}
+    assert [run.work for run in embedded["base"]] == [1.0, pytest.approx(0.19, abs=0.02)]  # a fifth
+    assert {run.work for run in embedded["weights"]} == {embedded["base"][1].work}
+    settings["compare"] = {"runs": {"static": {"strategy": "static"}, "planned": {"strategy": "planned"}}}
+    compared = plan_of(settings, compare=True).stages[-1].runs
+    assert [run.name for run in compared].count("planned-seed-1") == 1 and len(compared) == 10 + 2 * 3
 
 
 @pytest.mark.usefixtures("workspace")

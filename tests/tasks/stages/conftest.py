@@ -11,7 +11,7 @@ import pytest
 
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
-from velocitune_core.contracts import DomainManifest, Manifest, Split
+from velocitune_core.contracts import DomainManifest, DomainTarget, InitialLosses, Manifest, Split, Targets
 from velocitune_core.files import file_sha256
 
 
@@ -36,3 +36,14 @@ def prepared(workspace: Path, settings: dict[str, Any], tiny_inputs: Path) -> tu
     settings["training"]["token_budget"] = 2560
     settings["resources"] = {"threads": 1}
     return parse_params(settings), manifest
+
+
+@pytest.fixture
+def measured(prepared: tuple[Params, Manifest]) -> Params:
+    """Settings of a workspace in which all stages up to `targets` have run, without files of proxies."""
+    InitialLosses(
+        precision="float32", losses={"code": 4.2, "law": 4.2}, tokens={"code": 135, "law": 135}, seconds=1.0
+    ).write(paths.INITIAL)
+    targets = {"code": DomainTarget(target=2.0), "law": DomainTarget(target=3.0)}
+    Targets(domains=targets, token_budget=2560).write(paths.TARGETS)
+    return prepared[0]

@@ -13,7 +13,15 @@ from safetensors.numpy import load_file
 from tasks.runs.jobs import base_job
 from tasks.runs.launch import TrainingFailedError
 from tasks.runs.run_folder import run_folder
-from tasks.stages.base import PACKED, UNTRAINED, build_untrained, pack_base, train_base
+from tasks.stages.base import (
+    PACKED,
+    UNTRAINED,
+    build_untrained,
+    has_sibling,
+    pack_base,
+    train_base,
+    train_sibling,
+)
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.data.splits import document_digest, is_held_out
@@ -86,6 +94,20 @@ def test_the_trained_base_replaces_the_one_before(params: Params) -> None:
     before, after = (load_file(folder / "model.safetensors") for folder in (UNTRAINED, paths.BASE_MODEL))
     assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
     assert load_tokenizer(str(paths.BASE_MODEL)).get_vocab() == load_tokenizer(str(UNTRAINED)).get_vocab()
+
+
+@pytest.mark.usefixtures("forked_program")
+def test_a_sibling_is_a_smaller_model_beside_the_base_with_its_tokenizer(params: Params) -> None:
+    assert not has_sibling(params)
+    tree = params.model_dump()
+    tree["base"]["sibling"] = {"hidden_size": 8, "intermediate_size": 16, "layers": 1, "heads": 2}
+    changed = parse_params(tree)
+    build_untrained.fn(changed)
+    packed = pack_base.fn(changed)
+    assert has_sibling(changed) and train_sibling.fn(changed, packed).steps == 5
+    config = json.loads((paths.SIBLING_MODEL / "config.json").read_text())
+    assert (config["hidden_size"], config["vocab_size"]) == (8, len(load_tokenizer(str(UNTRAINED))))
+    assert load_tokenizer(str(paths.SIBLING_MODEL)).get_vocab() == load_tokenizer(str(UNTRAINED)).get_vocab()
 
 
 @pytest.mark.usefixtures("forked_program")

@@ -34,6 +34,7 @@ def results(workspace: Path) -> Path:
     samples.manifest().model_copy(update={"documents": borders}).write(paths.MANIFEST)
     samples.initial().write(paths.INITIAL)
     samples.targets().write(paths.TARGETS)
+    samples.weights().write(paths.WEIGHTS)
     samples.train().write(paths.TRAIN)
     for proxy in samples.proxies():
         proxy.write(paths.PROXIES / f"{proxy.name}.json")
@@ -59,6 +60,7 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
     assert "start &lt;bos&gt;, end none, attention across documents" in page
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
+    assert metrics["weights_tokens_share"] == 1.0 and "search (1 run)" in page
 
 
 def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> None:
@@ -71,12 +73,14 @@ def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> N
     assert not paths.METRICS.exists()
 
 
-def test_the_results_come_from_the_proxies_and_the_training(results: Path, params: Params, tiny_inputs: Path) -> None:
+def test_the_results_come_from_the_proxies_the_search_and_the_training(
+    results: Path, params: Params, tiny_inputs: Path
+) -> None:
     params = params.model_copy(update={"model": params.model.model_copy(update={"path": str(tiny_inputs / "model")})})
     runs = reported_runs(params)
     proxies = proxy_jobs(params, samples.manifest())
-    assert [run.name for run in runs] == [*(job.name for job in proxies), "training"]
-    assert runs[0].folder == run_folder(proxies[0])
+    assert [run.name for run in runs] == [*(job.name for job in proxies), "training-search", "training"]
+    assert (runs[0].folder, runs[-2].folder) == (run_folder(proxies[0]), paths.RUNS / "training-search-0")
 
 
 def test_a_report_on_another_machine_finds_the_runs_of_its_results(
@@ -87,12 +91,3 @@ def test_a_report_on_another_machine_finds_the_runs_of_its_results(
     expected = reported_runs(params.model_copy(update={"training": set_to["float32"]}))
     monkeypatch.setattr("velocitune_core.train.precision.uses_bfloat16", lambda precision, device: True)
     assert reported_runs(params.model_copy(update={"training": set_to["auto"]})) == expected
-
-
-def test_a_search_is_among_the_runs_even_if_its_folder_is_gone(
-    results: Path, params: Params, tiny_inputs: Path
-) -> None:
-    model = params.model.model_copy(update={"path": str(tiny_inputs / "model")})
-    strategy = params.strategy.model_copy(update={"name": "recommended", "options": {}})
-    runs = reported_runs(params.model_copy(update={"model": model, "strategy": strategy}))
-    assert [run.name for run in runs][-2:] == ["training-search", "training"]

@@ -1,4 +1,4 @@
-"""The stage `train`: its files come from one finished run, and a search is run before."""
+"""The stage `train`: its files come from one finished run, under the weights that the stage `weights` found."""
 
 from __future__ import annotations
 
@@ -8,32 +8,30 @@ from typing import Any
 
 import pytest
 
-from tasks.runs.jobs import training_job
+from tasks.runs.jobs import initial_domain_weights, training_job
 from tasks.runs.launch import TrainingFailedError
 from tasks.runs.run_folder import run_folder
 from tasks.stages.train import train_model
 from tasks.workspace import paths
 from velocitune_core.config import Params, StrategyConfig
-from velocitune_core.contracts import DomainTarget, InitialLosses, Manifest, Targets, TrainResult
+from velocitune_core.contracts import ContractError, InitialLosses, Manifest, StartingWeights, Targets, TrainResult
 from velocitune_core.model.io import model_digest
 
 pytestmark = pytest.mark.usefixtures("forked_program")
 
 
 @pytest.fixture
-def params(prepared: tuple[Params, Manifest], no_views: Callable[[str], None]) -> Params:
+def params(measured: Params, no_views: Callable[[str], None]) -> Params:
     """The stages before have run."""
     no_views("tasks.stages.train")
-    InitialLosses(
-        precision="float32", losses={"code": 4.2, "law": 4.2}, tokens={"code": 135, "law": 135}, seconds=1.0
-    ).write(paths.INITIAL)
-    targets = {"code": DomainTarget(target=2.0), "law": DomainTarget(target=3.0)}
-    Targets(domains=targets, token_budget=2560).write(paths.TARGETS)
-    return prepared[0]
+    weights(measured).write(paths.WEIGHTS)
+    return measured
 
 
-def under(params: Params, strategy: str, **options: Any) -> Params:
-    return params.model_copy(update={"strategy": StrategyConfig(name=strategy, options=options)})
+def weights(params: Params, **changes: Any) -> StartingWeights:
+    start = initial_domain_weights(params, Manifest.read(paths.MANIFEST))
+    found = {"strategy": params.strategy.name, "found_by": "initial", "domain_weights": start}
+    return StartingWeights.model_validate(found | changes)
 
 
 def folder_of(params: Params) -> Path:
@@ -56,19 +54,35 @@ def test_result_events_and_model_are_those_of_the_run(params: Params) -> None:
     assert [path.name for path in paths.RUNS.iterdir()] == [folder.name]
 
 
-def test_weights_are_found_in_a_search_and_then_held(params: Params) -> None:
-    result = train_model.fn(under(params, "doremi"))
-    names = sorted(path.name.rpartition("-")[0] for path in paths.RUNS.iterdir() if path.is_dir())
-    assert len(names) == 3 and "training" in names  # the reference model, the search, and the run under its weights
-    (search,) = [path for path in paths.RUNS.iterdir() if "search" in path.name]
-    found = TrainResult.read(search / "result.json").mean_domain_weights
+def test_weights_that_were_found_are_held(params: Params) -> None:
+    found = {"code": 0.3, "law": 0.7}
+    weights(params, found_by="search", domain_weights=found).write(paths.WEIGHTS)
+    result = train_model.fn(params)
     assert result.strategy == "static"
     assert [point.weights for point in result.domain_weights] == [pytest.approx(found)] * len(result.domain_weights)
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"strategy": "doremi"}, "of the strategy 'doremi', not of 'velocitune'"),
+        (
+            {"domain_weights": {"code": 0.5, "cli": 0.5}},
+            r"are of \['cli', 'code'\], and the domains are \['code', 'law'\]",
+        ),
+        ({"domain_weights": {"code": 0.25, "law": 0.75}}, "not the initial domain weights"),
+    ],
+)
+def test_weights_of_other_settings_are_refused(params: Params, changes: dict[str, Any], problem: str) -> None:
+    weights(params, **changes).write(paths.WEIGHTS)
+    with pytest.raises(ContractError, match=rf"{problem}.*run the stage `weights` again"):
+        train_model.fn(params)
+
+
 def test_a_run_that_fails_leaves_the_results_before(params: Params) -> None:
     before = train_model.fn(params)
-    other = under(params, "static")
+    other = params.model_copy(update={"strategy": StrategyConfig(name="static")})
+    weights(other).write(paths.WEIGHTS)
     folder = folder_of(other)
     folder.mkdir(parents=True)
     (folder / "model").touch()  # a file where the model must go

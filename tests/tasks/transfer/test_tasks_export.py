@@ -6,19 +6,23 @@ import logging
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from journeys import RUNS, settings
 
-from tasks.planning.inputs import read_model_config, shape_of
+from tasks.planning.inputs import read_model_config
+from tasks.runs.price import shape_of
 from tasks.stages.base import UNTRAINED
-from tasks.transfer.export import Contents, check_destination, folder_contents, write_folder
+from tasks.transfer.collect import missing_runs
+from tasks.transfer.export import Contents, check_can_leave, check_destination, folder_contents, write_folder
 from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, load_params
-from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, Targets
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, StartingWeights, Targets
 from velocitune_core.job_folder.contents import JOBS, JobFolder, TrainStep, needs_of
-from velocitune_core.train.job import TrainJob
+from velocitune_core.job_folder.results import Results
+from velocitune_core.train.job import Job, TrainJob
 
 PROJECT = Path(__file__).parents[3]
 Usage = namedtuple("Usage", "total used free")
@@ -71,6 +75,40 @@ def test_the_main_run_brings_its_search_and_its_reference(fresh: Path, strategy:
     assert [step.name for step in last if isinstance(step, TrainStep) and step.keeps_model] == [
         name for name in runs if not name.endswith("search")
     ]
+
+
+def test_a_planned_run_follows_once_its_weights_are_planned_from_the_swarm(fresh: Path) -> None:
+    params = settings(strategy__name="planned", strategy__options={"swarm": {"runs": 4}})
+    known = Known(Manifest.read(paths.MANIFEST), None, None)
+    first = steps_of(params, known, compare=False)
+    swarm = [f"swarm-0_2-seed-1-0{number}" for number in (1, 2, 3)]
+    assert [step.name for step in first.steps][-4:] == ["targets", *swarm]  # the static run is a proxy
+    jobs = [first.jobs[name] for name in ("proxy-0_2-seed-1", *swarm)]
+    runs = [swarm_run_of(job) for job in jobs]
+    plan = {"fraction": 0.2, "model": None, "runs": runs, "law": {}, "plan": {}, "worth": WORTH, "explanation": []}
+    weights = {"code": 0.25, "law": 0.75}
+    found = {"strategy": "planned", "found_by": "planned", "domain_weights": weights, "planned": plan}
+    StartingWeights.model_validate(found).write(paths.WEIGHTS)
+    second = steps_of(params, known, compare=False)
+    main = second.jobs["training"]
+    assert isinstance(main, TrainJob) and main.initial_domain_weights == weights
+    del runs[-1]
+    StartingWeights.model_validate(found).write(paths.WEIGHTS)  # planned from another swarm
+    assert "training" not in steps_of(params, known, compare=False).jobs
+    graph = Graph(first.steps, first.jobs)
+    assert missing_runs("train", graph, Results(Path(), graph.steps, graph.jobs)) == ["training"]
+    compared = settings(compare__runs={"static": {"strategy": "static"}, "planned": {"strategy": "planned"}})
+    with pytest.raises(ConfigError, match=r"compare\.runs\.planned: .*leave the label out"):
+        check_can_leave(compared, compare=True)
+    check_can_leave(compared, compare=False)
+
+
+WORTH = {"gain": 0.0, "share": 1.0, "static_gain": None, "pays_from": None}
+
+
+def swarm_run_of(job: Job) -> dict[str, Any]:
+    price = {"name": job.name, "folder": job.folder_name, "tokens": 512, "flops": 1e9, "seconds": 1.0}
+    return price | {"fraction": 0.2, "seed": 1, "domain_weights": {"code": 0.5, "law": 0.5}, "losses": {}}
 
 
 def test_measured_losses_and_targets_are_written_into_the_jobs(fresh: Path) -> None:

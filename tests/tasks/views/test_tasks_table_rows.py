@@ -6,9 +6,10 @@ import logging
 
 import pytest
 import result_samples as samples
+from planned_samples import planned
 
 from tasks.views.prefect_artifacts import publish_table
-from tasks.views.table_rows import mixture_rows, target_rows
+from tasks.views.table_rows import mixture_rows, prediction_rows, target_rows, weights_rows
 from tasks.views.terminal import print_table
 from velocitune_core.contracts import DomainTarget, Targets
 
@@ -42,6 +43,19 @@ def test_a_target_given_by_hand_has_no_evidence() -> None:
     targets = Targets(domains={"code": DomainTarget(target=3.0)})
     (row,) = target_rows(targets, {"code": 4.0})
     assert (row["law"], row["points"], row["interval"], row["flags"]) == ("given by hand", 0, "", "")
+
+
+def test_the_weights_of_a_plan_are_shown_with_their_spread_and_what_is_predicted() -> None:
+    static = {"code": 0.6, "law": 0.3, "general": 0.1}
+    found = planned(static)
+    assert found.planned is not None
+    rows = {row["domain"]: row for row in weights_rows(found, static)}
+    assert rows["code"].keys() == {"domain", "initial weight", "holds", "over resamples"}
+    assert (rows["code"]["initial weight"], rows["code"]["holds"]) == (0.6, found.domain_weights["code"])
+    predictions = {row["of"]: row for row in prediction_rows(found.planned)}
+    assert predictions.keys() == {"macro", "by_size", *static}
+    assert float(predictions["macro"]["recommended"]) < float(predictions["macro"]["T = 1.5"]) < 0
+    assert float(predictions["code"]["recommended"]) > 0 and " … " in predictions["code"]["interval"]
 
 
 def test_a_table_is_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:

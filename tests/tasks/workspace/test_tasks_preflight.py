@@ -113,6 +113,23 @@ def test_a_wrong_option_of_the_strategy_is_reported(valid: Tree) -> None:
     assert len(found := problems(valid)) == 1 and "hope" in found[0]
 
 
+def test_all_that_is_wrong_with_a_plan_is_reported_at_once(valid: Tree) -> None:
+    valid["strategy"] = {"name": "planned", "search": 0.5}
+    valid["mixture"] |= {
+        "objective": {"average": "micro", "least_share": 0.2, "retained": ["nothing"]},
+        "swarm": {"runs": 2, "min_share": 0.9, "model": "models/base/sibling"},
+    }
+    found = problems(valid)
+    assert [line.partition(": ")[0] for line in found if line.startswith("strategy")] == ["strategy.search"]
+    assert any("mixture.objective.average 'micro' is not known" in line for line in found)
+    assert any("mixture.objective.retained names nothing" in line for line in found)
+    assert any("mixture.swarm.runs: 2 runs are too few for a law of 2 domains; at least 3" in line for line in found)
+    assert any("mixture.swarm: min_share is 0.9" in line for line in found)
+    assert any("mixture.swarm.model: models/base/sibling is made by the stage `base`" in line for line in found)
+    valid["strategy"] = {"name": "planned", "options": {"swarm": {"runs": 0}}}
+    assert "strategy.options: swarm.runs: " in "".join(problems(valid))
+
+
 def test_wrong_fields_are_reported_together(valid: Tree) -> None:
     valid["training"]["batch_sequences"] = 0
     valid["colour"] = "blue"

@@ -11,7 +11,7 @@ import tokenizers
 from velocitune_core.config import Data, Domain
 from velocitune_core.contracts import Contract, ContractError, DomainManifest
 from velocitune_core.data.borders import document_borders
-from velocitune_core.data.packing.packer import SHARD_TOKENS, Watcher, pack_domain
+from velocitune_core.data.packing.packer import ALL_HELD_OUT, SHARD_TOKENS, Watcher, pack_domain
 from velocitune_core.data.readers import hub_revision
 from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents, source_files
 from velocitune_core.data.tokenize import Tokenizer, tokenizer_digest
@@ -44,6 +44,8 @@ def pack_source(
     that its revision names at present, which the manifest records, and no further than is needed for `max_tokens`.
     Raises PackingError and SourceError.
     """
+    if domain.measure_only:
+        data = data.model_copy(update={"held_out_fraction": ALL_HELD_OUT})
     remote = is_on_hub(domain.source, Path(data.path))
     revision = hub_revision(domain.source) if remote else None
     key = packing_key(name, domain, tokenizer, data, revision)

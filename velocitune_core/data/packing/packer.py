@@ -25,6 +25,7 @@ from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Token
 from velocitune_core.files import file_sha256, replacing
 
 SHARD_TOKENS = 10_000_000  # between two saved states: at most this much work is repeated after a kill
+ALL_HELD_OUT = 1.0  # data.held_out_fraction of a set without training text
 
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 1 << 20
@@ -174,7 +175,7 @@ class _Packer:
         counts = self.counts
         if not counts["read"]:
             return f"domain {self.name!r} is empty: its source has no documents"
-        if self.writer.sequences and self.held_out.offered:
+        if (self.writer.sequences or self.data.held_out_fraction == ALL_HELD_OUT) and self.held_out.offered:
             return None
         return (
             f"domain {self.name!r} is too small for one training and one held-out sequence of "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from velocitune_core.contracts import InitialLosses, Manifest, ProxyResult, TrainResult
+from velocitune_core.contracts import InitialLosses, Manifest, ProxyResult, StartingWeights, TrainResult
 from velocitune_core.style.figure import (
     INK,
     MUTED,
@@ -39,6 +39,7 @@ def cost_rows(
     proxies: Sequence[ProxyResult] = (),
     base: TrainResult | None = None,
     initial: InitialLosses | None = None,
+    weights: StartingWeights | None = None,
 ) -> list[CostRow]:
     """Return seconds and tokens of each kind of work; the rows in the training run add up to its wall time.
 
@@ -50,9 +51,12 @@ def cost_rows(
     if initial is not None:
         rows.append(CostRow("initial losses", initial.seconds, sum(initial.tokens.values()), False))
     if proxies:
-        name = f"proxies ({len(proxies)} run{'s' if len(proxies) > 1 else ''})"
         tokens = sum(proxy.tokens for proxy in proxies)
-        rows.append(CostRow(name, sum(proxy.seconds for proxy in proxies), tokens, False))
+        rows.append(CostRow(_runs("proxies", len(proxies)), sum(proxy.seconds for proxy in proxies), tokens, False))
+    if weights is not None and (runs := weights.own_runs):
+        name = "swarm" if weights.planned else "search"
+        seconds, tokens = sum(run.seconds for run in runs), sum(run.tokens for run in runs)
+        rows.append(CostRow(_runs(name, len(runs)), seconds, tokens, False))
     spent = train.seconds
     evaluated = sum(initial.tokens.values()) * len(train.points) if initial is not None else None
     return [
@@ -65,14 +69,19 @@ def cost_rows(
     ]
 
 
+def _runs(name: str, count: int) -> str:
+    return f"{name} ({count} run{'s' if count > 1 else ''})"
+
+
 def time_and_tokens_spent(
     train: TrainResult,
     proxies: Sequence[ProxyResult] = (),
     base: TrainResult | None = None,
     initial: InitialLosses | None = None,
+    weights: StartingWeights | None = None,
 ) -> Figure:
     """Draw seconds and tokens by kind of work as horizontal bars (see `cost_rows`)."""
-    rows = cost_rows(train, proxies, base, initial)
+    rows = cost_rows(train, proxies, base, initial, weights)
     figure = Figure(figsize=(WIDTH_INCHES, rows_height(len(rows)) + 0.2), layout="constrained", facecolor="white")
     figure.suptitle("Time and tokens spent", x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     seconds, tokens = figure.subplots(1, 2, sharey=True)

@@ -1,0 +1,61 @@
+"""What finished runs cost: tokens, floating-point operations, seconds."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tasks.runs.run_folder import run_folder
+from velocitune_core.contracts import Manifest, TrainResult, WeightsRun
+from velocitune_core.model.modules import count_parameters
+from velocitune_core.plan.cost import ModelShape, Stage, estimate_cost, planned_run
+from velocitune_core.train.job import TrainJob
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+def shape_of(config: PreTrainedConfig) -> ModelShape:
+    """Return sizes of a model; parameters are counted on torch's meta device, which allocates none."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        parameters = count_parameters(AutoModelForCausalLM.from_config(config))
+    text: Any = config.get_text_config()
+    heads = text.num_attention_heads
+    return ModelShape(
+        parameters=parameters,
+        layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        intermediate_size=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        heads=heads,
+        key_value_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        vocabulary_size=text.vocab_size,
+        tied=bool(text.tie_word_embeddings),
+    )
+
+
+def price_of(job: TrainJob, result: TrainResult, manifest: Manifest) -> WeightsRun:
+    """Return what a finished run cost."""
+    folder, seconds = run_folder(job).name, result.seconds.total
+    return WeightsRun(
+        name=job.name, folder=folder, tokens=result.tokens, flops=flops_of(job, manifest), seconds=seconds
+    )
+
+
+def flops_of(job: TrainJob, manifest: Manifest) -> float:
+    """Return the floating-point operations of a run, evaluations included, as a plan computes them without a probe."""
+    held_out = sum(domain.held_out.sequences for domain in manifest.domains.values())
+    run = planned_run(job, manifest.sequence_length, held_out, reference=job.reference is not None)
+    (cost,) = estimate_cost([Stage(job.name, (run,))], shape_of_folder(job.model), [None])
+    return cost.flops
+
+
+@lru_cache(maxsize=4)
+def shape_of_folder(model: str) -> ModelShape:
+    """Return sizes of the model in a folder."""
+    from transformers import AutoConfig
+
+    return shape_of(AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True))

@@ -1,0 +1,88 @@
+"""The settings of the strategy `planned`: what is wrong with them, and the objective that they state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.workspace import paths
+from velocitune_core.config import Mixture, Params, Swarm, WantedMixture
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.swarm_design import design_swarm
+from velocitune_core.model.folder import check_model_folder
+from velocitune_core.strategies import PLANNED, check_strategy
+
+
+def mixture_of(params: Params, options: Mapping[str, Any]) -> Mixture:
+    """Return the section `mixture` under the options of a planned strategy. Raises ValueError as `Mixture.changed`."""
+    return params.mixture.changed(options) if options else params.mixture
+
+
+def swarm_size(swarm: Swarm, domains: int) -> int:
+    """Return the runs of a swarm under each seed and fraction."""
+    return 2 * (domains + 3) if swarm.runs is None else swarm.runs
+
+
+def stated_objective(wanted: WantedMixture, retained: Sequence[str], **known: Any) -> Objective:
+    """Return an objective of the settings.
+
+    Args:
+        retained: sets that are retained if the settings name none.
+        known: fields that the settings do not have, such as initial losses.
+    """
+    given: dict[str, Any] = wanted.model_dump() | ({"retained": list(retained)} if wanted.retained is None else {})
+    return Objective(**given, **known)
+
+
+def planned_problems(params: Params) -> list[str]:
+    """Return what is wrong with the objective, and with every plan that is to be made; without what runs measure."""
+    plans = {"strategy": params.strategy} if params.strategy.name == PLANNED else {}
+    if params.compare is not None:
+        plans |= {f"compare.runs.{label}": run for label, run in params.compare.runs.items() if run.strategy == PLANNED}
+    if not plans:
+        return [] if params.mixture == Mixture() else _mixture_problems(params, params.mixture)
+    problems = []
+    for where, plan in plans.items():
+        if plan.search is not None:
+            problems.append(f"{where}.search: planned finds its weights in a swarm of runs; set search to null")
+        try:
+            mixture = mixture_of(params, plan.options)
+        except ValueError as error:
+            problems.append(f"{where}.options: {error}")
+            continue
+        problems += [f"{where}: {each}" if plan.options else each for each in _mixture_problems(params, mixture)]
+    return list(dict.fromkeys(problems))
+
+
+def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:
+    """Return the problems of a strategy's settings; those of a plan are `planned_problems`."""
+    return check_strategy(strategy, {} if strategy == PLANNED else options, params.training_domains)
+
+
+def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
+    names, sets = params.training_domains, list(params.domains)
+    even = dict.fromkeys(names, 1 / len(names))
+    initial = mixture.initial_domain_weights or even
+    known = {"initial_losses": dict.fromkeys(sets, 1.0), "domain_tokens": even, "token_budget": 1e-9}
+    objective = stated_objective(mixture.objective, sets, initial_weights=initial, **known)
+    problems = [f"mixture.{each}" for each in objective.problems(names, sets)]
+    count = swarm_size(mixture.swarm, len(names)) * len(mixture.swarm.seeds)
+    if count <= len(names):
+        problems.append(
+            f"mixture.swarm.runs: {count} runs are too few for a law of {len(names)} domains; at least "
+            f"{len(names) + 1}, better {2 * (len(names) + 3)}"
+        )
+    try:
+        design_swarm(initial, runs=swarm_size(mixture.swarm, len(names)), min_share=mixture.swarm.min_share)
+    except ObjectiveError as error:
+        problems += [f"mixture.swarm: {line}" for line in str(error).splitlines()]
+    return problems + _sibling_problems(params, mixture.swarm.model)
+
+
+def _sibling_problems(params: Params, model: str | None) -> list[str]:
+    if model is None or Path(model) != paths.SIBLING_MODEL:
+        return [] if model is None else [f"mixture.swarm.model: {each}" for each in check_model_folder(model)]
+    if Path(params.model.path) != paths.BASE_MODEL or params.base is None or params.base.sibling is None:
+        return [f"mixture.swarm.model: {model} is made by the stage `base` if base.sibling has its shape; set that"]
+    return []

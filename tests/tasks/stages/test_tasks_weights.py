@@ -1,0 +1,111 @@
+"""The stage `weights`: which weights the training starts from, and what finding them cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect.states import Completed, Failed, State
+
+from tasks.runs.jobs import initial_domain_weights
+from tasks.runs.launch import TrainingFailedError, TrainingStoppedError
+from tasks.stages.weights import SwarmFailedError, finished_runs, swarm_of, train_swarm_run, write_weights
+from tasks.workspace import paths
+from velocitune_core.config import ConfigError, Mixture, Params, StrategyConfig
+from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, TrainResult
+
+pytestmark = pytest.mark.usefixtures("forked_program")
+
+
+@pytest.fixture
+def params(measured: Params, no_views: Callable[[str], None]) -> Params:
+    no_views("tasks.stages.weights")
+    no_views("tasks.stages.proxies")
+    return measured
+
+
+def under(params: Params, strategy: str, **options: Any) -> Params:
+    return params.model_copy(update={"strategy": StrategyConfig(name=strategy, options=options)})
+
+
+def test_a_strategy_without_a_search_starts_from_the_initial_weights_at_no_cost(params: Params) -> None:
+    found = write_weights.fn(params)
+    assert found.domain_weights == initial_domain_weights(params, Manifest.read(paths.MANIFEST))
+    assert (found.found_by, found.strategy, found.held) == ("initial", "velocitune", False)
+    assert found.runs == [] and found.planned is None
+    assert StartingWeights.read(paths.WEIGHTS) == found
+    assert not paths.RUNS.exists()
+
+
+def test_a_search_finds_weights_and_its_runs_are_priced(params: Params) -> None:
+    found = write_weights.fn(under(params, "doremi"))
+    assert (found.found_by, found.held) == ("search", True)
+    assert [run.name for run in found.runs] == ["training-reference", "training-search"]
+    results = [TrainResult.read(paths.RUNS / run.folder / "result.json") for run in found.runs]
+    assert found.domain_weights == results[-1].mean_domain_weights
+    assert [run.tokens for run in found.runs] == [result.tokens for result in results] == [2560, 2560]
+    reference, search = found.runs  # 6·N and more per token; a reference evaluates every batch of the search, too
+    assert 6 * results[0].parameters * 2560 < reference.flops < search.flops
+    assert write_weights.fn(under(params, "doremi")) == found  # from the finished runs
+    assert sorted(path.name for path in paths.RUNS.iterdir()) == sorted(run.folder for run in found.runs)
+
+
+def planned(params: Params, **objective: Any) -> Params:
+    """Six runs of eight steps; the static one is the proxy of that size."""
+    mixture = {"objective": objective, "swarm": {"runs": 6, "fractions": [0.8], "bootstrap": 10}}
+    changed = params.model_copy(update={"mixture": Mixture.model_validate(mixture)})
+    return under(changed, "planned")
+
+
+@pytest.mark.slow
+def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    manifest.model_copy(update={"measured": {"target": manifest.domains["law"]}}).write(paths.MANIFEST)
+    initial.model_copy(update={"measured": {"target": 4.2}}).write(paths.INITIAL)  # a set without training text
+    macro = planned(params)
+    swarm = [(job, train_swarm_run.fn(job, macro)) for job in swarm_of(macro)]
+    found = write_weights.fn(macro, swarm)
+    assert found == StartingWeights.read(paths.WEIGHTS)
+    assert (found.found_by, found.strategy, found.held) == ("planned", "planned", True)
+    assert list(found.domain_weights) == ["code", "law"] and sum(found.domain_weights.values()) == pytest.approx(1)
+    assert found.planned is not None and set(found.planned.law["evidence"]) == {"code", "law", "target"}
+    assert all(run.losses["target"] == pytest.approx(run.losses["law"]) for run in found.planned.runs)  # the same rows
+    assert found.planned.plan["baseline"] == "static" and len(found.planned.plan["optima"]) == 10
+    first, *others = found.planned.runs
+    assert (first.name, first.shared) == ("proxy-0_8-seed-1", True)  # the static run of this size
+    assert [run.name for run in found.own_runs] == [run.name for run in others]
+    assert [run.name for run in others] == [f"swarm-0_8-seed-1-{number:02d}" for number in range(1, 6)]
+    assert found.planned.worth.share == pytest.approx(6 * 0.8, rel=0.05)
+
+    monkeypatch.setattr("tasks.runs.launch.run_program", never)
+    code = planned(params, average={"target": 1.0}, least_share={"code": 0.5})
+    other = write_weights.fn(code, [(job, train_swarm_run.fn(job, code)) for job in swarm_of(code)])
+    assert other.planned is not None and other.planned.plan["average"] == "shares"
+    assert other.domain_weights["code"] >= 0.5 > found.domain_weights["code"]
+
+
+def never(*_: object) -> int:
+    raise AssertionError("a run is started")
+
+
+def test_a_plan_from_too_few_runs_is_refused_and_missing_ones_are_named(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = swarm_of(planned(params))
+    results = [TrainResult.model_construct(name=job.name) for job in jobs]
+    failed = Failed(data=TrainingFailedError("ended with status 1"))
+    states: list[State] = [*(Completed(data=result) for result in results[:3]), failed, failed, failed]
+    assert [job.name for job, _ in finished_runs(jobs, states)] == [job.name for job in jobs[:3]]
+    assert "swarm-0_8-seed-1-03, swarm-0_8-seed-1-04, swarm-0_8-seed-1-05 failed" in caplog.text
+    with pytest.raises(SwarmFailedError, match="law of 2 domains needs at least 3 runs, not 2"):
+        finished_runs(jobs, [*states[:2], *[failed] * 4])
+    with pytest.raises(TrainingStoppedError):
+        finished_runs(jobs, [*states[:5], Failed(data=TrainingStoppedError("ended with status 75"))])
+
+
+def test_an_objective_that_contradicts_what_was_measured_is_refused_before_any_run(params: Params) -> None:
+    with pytest.raises(ConfigError, match=r"mixture\.objective\.epochs fills 0\.\d+ of the run"):
+        swarm_of(planned(params, epochs=0.01))

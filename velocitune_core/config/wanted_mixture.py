@@ -1,0 +1,88 @@
+"""Settings of the mixture: the initial domain weights, what is wanted of it, and the runs that a plan is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from velocitune_core.config.base import Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.compared_runs import distinct_seeds
+from velocitune_core.config.run import added_field
+
+Shares = dict[Name, Annotated[float, Field(ge=0)]]
+Limits = float | dict[Name, float]  # one for all, or by name
+
+
+class WantedMixture(Section):
+    """The average to minimise, and guards that the mixture keeps; nats per token. Less is better.
+
+    Static training is training under the initial domain weights.
+    """
+
+    average: Literal["macro", "by_size"] | Name | Shares = "macro"  # mean over sets; or a name in `averages`, or shares
+    averages: dict[Name, Shares] = Field(default={})  # further ones by name, as relative shares by set
+    over: list[Name] | None = None  # sets that "macro" averages; None: all
+    worse_than_static: Limits | None = None  # nats that a set may be worse than under static training
+    averages_worse_than_static: dict[Name, float] = Field(default={})  # the same for averages
+    forgetting: Limits | None = None  # nats that a retained set may be worse than under the base model
+    retained: list[Name] | None = None  # sets that a number as `forgetting` is for; None: those without a gap to close
+    epochs: Limits | None = None  # that a domain may be repeated at most
+    least_share: Limits | None = None  # bounds of a domain's weight
+    largest_share: Limits | None = None
+
+
+class Swarm(Section):
+    """Short static runs under different domain weights, from which `planned` learns what the weights do."""
+
+    runs: Positive | None = None  # under each seed, one of them static; None: 2(K + 3) for K domains
+    fractions: list[Fraction] = Field(default=[0.2])  # of data and budget
+    seeds: list[int] = Field(default=[1])  # each draws mixtures of its own
+    model: str | None = None  # folder of a smaller sibling of the model; None: the model itself
+    min_share: Annotated[float, Field(ge=0, lt=1)] = 0.01  # least weight of every domain
+    law: Literal["transfer", "loglinear", "bimix", "auto"] = "transfer"
+    bootstrap: Annotated[int, Field(ge=0)] = 100  # resamples of the runs, each with an optimum of its own
+
+    @field_validator("fractions")
+    @classmethod
+    def _increasing(cls, fractions: list[float]) -> list[float]:
+        if not fractions or any(b <= a for a, b in pairwise(fractions)):
+            raise ValueError(f"{fractions} must be one or more, and increase within (0, 1]")
+        return fractions
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        return distinct_seeds(seeds)
+
+
+class Mixture(Section):
+    initial_domain_weights: Shares | None = None  # w_0; None: shares of the tokens
+    objective: WantedMixture = added_field(WantedMixture())
+    swarm: Swarm = added_field(Swarm())
+
+    @field_validator("initial_domain_weights")
+    @classmethod
+    def _sums_to_one(cls, weights: dict[str, float] | None) -> dict[str, float] | None:
+        if weights is not None and abs(sum(weights.values()) - 1.0) > 1e-3:
+            raise ValueError(f"weights sum to {sum(weights.values()):.4f}; make them sum to 1")
+        return weights
+
+    def changed(self, options: Mapping[str, Any]) -> Mixture:
+        """Return the mixture under the options of a planned strategy: other keys of `objective` and of `swarm`.
+
+        Raises ValueError with every problem of the options.
+        """
+        if unknown := sorted(set(options) - {"objective", "swarm"}):
+            raise ValueError(f"planned has no option {unknown}; it has ['objective', 'swarm'], with keys of `mixture`")
+        tree = self.model_dump()
+        for section, keys in options.items():
+            if not isinstance(keys, Mapping):
+                raise ValueError(f"option {section} is {keys!r}; give keys of mixture.{section}")
+            tree[section] = getattr(self, section).model_dump() | dict(keys)
+        try:
+            return Mixture.model_validate(tree)
+        except ValidationError as error:
+            raise ValueError(describe_problems(error).strip()) from None

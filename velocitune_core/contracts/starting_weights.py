@@ -1,0 +1,76 @@
+"""The domain weights that the training starts from, how they were found, and what that cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, FiniteFloat
+
+from velocitune_core.contracts.contract import Contract, Part
+from velocitune_core.contracts.losses import Losses
+
+
+class WeightsRun(Part):
+    """A run that was made to find domain weights."""
+
+    name: str
+    folder: str  # in `runs/`
+    tokens: int
+    flops: Annotated[float, Field(ge=0)]  # of training and evaluation, computed from the model's shape
+    seconds: float
+    shared: bool = False  # the stage `proxies` made it, and needs it too
+
+
+class SwarmRun(WeightsRun):
+    """A run of a swarm: the domain weights that it trained under, and the losses that it ended with."""
+
+    fraction: float  # of data and budget
+    seed: int
+    domain_weights: dict[str, float]  # shares of the tokens that it was trained on
+    losses: Losses  # by held-out set
+
+
+class Worth(Part):
+    """What a plan gains, and what static training would gain from as many operations; nats of the average."""
+
+    gain: FiniteFloat  # predicted, over static training
+    share: float  # of the main run's operations, that all runs of the swarm took
+    static_gain: FiniteFloat | None  # of static training continued for them, by the targets' laws; None: no laws
+    pays_from: float | None  # main run in multiples of the swarm, from which on the plan gains more; None: unknown
+
+
+class Planned(Part):
+    """How weights were planned."""
+
+    fraction: float  # of data and budget: size of the runs that the law was fitted to
+    model: str | None  # folder of the sibling that was trained; None: the model itself
+    runs: list[SwarmRun]
+    law: dict[str, Any]  # name, and evidence by set: velocitune_core.mixture_law.law.SetEvidence
+    plan: dict[str, Any]  # velocitune_core.mixture_law.mixture_plan.MixturePlan
+    worth: Worth
+    explanation: list[str]  # sentences, the most important first
+
+
+class StartingWeights(Contract):
+    """results/weights.json"""
+
+    strategy: str  # that params.yaml names
+    found_by: Literal["initial", "search", "planned"]  # initial: w_0 as configured
+    domain_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
+    search: list[WeightsRun] = Field(default_factory=list)  # its runs, in the order in which they were made
+    planned: Planned | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the training holds the weights constant, as it does with all that were found by runs."""
+        return self.found_by != "initial"
+
+    @property
+    def runs(self) -> list[WeightsRun]:
+        """All runs that the weights come from."""
+        return [*self.search, *(self.planned.runs if self.planned else [])]
+
+    @property
+    def own_runs(self) -> list[WeightsRun]:
+        """The runs that were made for nothing else."""
+        return [run for run in self.runs if not run.shared]
