@@ -263,7 +263,7 @@ def test_public_names_are_no_modules() -> None:
 
 
 def test_any_mixture_is_predicted_as_those_of_a_plan() -> None:
-    law, objective = resampled_law(3, resamples=4, noise=0.1), Objective(initial_weights=dict(a=0.5, b=0.3, c=0.2))
+    law, objective = resampled_law(3, resamples=4, noise=0.1), Objective(initial_weights={"a": 0.5, "b": 0.3, "c": 0.2})
     plan = optimise_mixture(law, objective)
     doubled = {name: 2 * weight for name, weight in reversed(plan.weights.items())}  # normalised, joined by name
     found, expected = predict_mixture(law, objective, doubled), plan.mixtures["recommended"]
