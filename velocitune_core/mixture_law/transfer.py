@@ -26,6 +26,7 @@ class Transfer:
     """θ = (log E, log B, log β, log a_1 … log a_K)."""
 
     name = "transfer"
+    longest_step = 2.0
     convex = True  # in the weights, for B ≥ 0 and β > 0: a power below zero of a linear form
 
     def __init__(self, domains: int) -> None:

@@ -8,12 +8,12 @@ from typing import get_args
 import numpy as np
 import pytest
 from drawn_swarm import DrawnSwarm, draw_swarm
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, least_squares
 
 from velocitune_core.mixture_law import MixtureLaw, MixtureLawError, fit_mixture_law
 from velocitune_core.mixture_law.cross_validation import training_counts
 from velocitune_core.mixture_law.evidence import rank_correlation
-from velocitune_core.mixture_law.fit_batch import Problem, minimise
+from velocitune_core.mixture_law.fit_batch import Problem, _solved, minimise
 from velocitune_core.mixture_law.fit_sets import FORMS
 from velocitune_core.mixture_law.law import LawName
 from velocitune_core.mixture_law.table import read_runs
@@ -119,6 +119,23 @@ def test_auto_takes_the_law_with_the_smallest_cross_validated_error() -> None:
         for name, fit in fits.items()
     }
     assert fitted(swarm, law="auto").name == min(relative, key=relative.__getitem__) == "transfer"
+
+
+def test_loglinear_follows_a_domain_of_which_a_small_share_teaches_all() -> None:
+    """As RegMix' dm_mathematics, t = −484; the yardstick is scipy's least squares without prior or bounds."""
+    random = np.random.default_rng(30)
+    weights = random.dirichlet(np.full(4, 0.5), size=80)
+    exponents = np.array([0.3, 0.5, 0.1, -400.0])
+    losses = 2 + np.exp(weights @ exponents) + 0.005 * random.standard_normal(80)
+
+    def misses(theta: np.ndarray) -> np.ndarray:
+        return np.exp(theta[0]) + np.exp(weights @ theta[1:]) - losses
+
+    best = least_squares(misses, [0.5, 0, 0, 0, -10]).x
+    law = fit_mixture_law(dict(zip("abcd", weights.T, strict=True)), {"d": losses}, law="loglinear")
+    at = random.dirichlet(np.full(4, 0.5), size=200)
+    assert best[4] < -300 and law.theta[0, 4] < -200
+    assert law.losses(at)[:, 0] == pytest.approx(np.exp(best[0]) + np.exp(at @ best[1:]), abs=0.03)
 
 
 def test_bimix_takes_the_domain_of_the_sets_name_or_the_one_that_explains_it_best() -> None:
@@ -258,6 +275,27 @@ def test_the_optimiser_ends_at_a_minimum_within_the_bounds() -> None:
     slopes = residuals / np.sqrt(1 + (residuals / 0.1) ** 2)
     assert np.abs([slopes[0].sum(), slopes[0] @ x]).max() < 1e-5
     assert ended.theta[1, 1] == -1.0 and abs(slopes[1].sum()) < 1e-5
+
+
+def test_a_step_with_more_parameters_than_runs_solves_the_same_equations() -> None:
+    random = np.random.default_rng(31)
+    jacobian, weights = random.normal(size=(2, 12, 5)), random.random((2, 5))
+    held = random.random((2, 12)) < 0.2
+    prior, gradient = np.where(held, 1.0, 1e-3), np.where(held, 0.0, random.normal(size=(2, 12)))
+    found = _solved(jacobian, weights, prior, np.full((2, 1), 0.01), gradient, held)
+    for each in range(2):
+        rows = jacobian[each] * ~held[each][:, None]
+        matrix = (rows * weights[each]) @ rows.T + np.diag(prior[each])
+        matrix += np.diag(0.01 * np.diag(matrix) + 1.1e-8)
+        assert matrix @ found[each] == pytest.approx(gradient[each], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_thousand_domains_take_seconds_and_little_memory() -> None:
+    begin = time.process_time()
+    law = fitted(draw_swarm(32, runs=40, domains=1000, sets=1))
+    assert time.process_time() - begin < 20
+    assert np.isfinite(law.losses(law.runs.weights)).all()
 
 
 def test_rank_correlation_is_spearmans() -> None:
