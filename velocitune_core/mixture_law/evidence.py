@@ -35,7 +35,7 @@ class SetEvidence:
     rank_correlation: float | None  # Spearman's, of cross-validated and measured losses; None: all equal
     noise: float  # standard deviation of a run around the law
     parameters: dict[str, Parameter]
-    flags: tuple[str, ...] = ()  # `too_few_runs`, `not_identified`
+    flags: tuple[str, ...] = ()  # `too_few_runs`, `not_identified`, `measured_only`
     residual_process: bool = False  # whether a residual process is part of the law of this set
 
     @property
@@ -52,11 +52,16 @@ class Identified:
     known: NDArray[np.bool_]  # (I, K) exchange rates that the runs determine
 
 
-def set_flags(table: RunTable, error: float, baseline_error: float) -> tuple[str, ...]:
-    """Return the flags of one set."""
+def set_flags(table: RunTable, name: str, error: float, baseline_error: float) -> tuple[str, ...]:
+    """Return the flags of one set; one that no domain is named after has no training text of its own."""
     moving = int((np.ptp(table.weights, axis=0) > 0).sum())
     few = len(np.unique(table.mixtures)) < enough_runs(moving)
-    return ("too_few_runs",) * few + ("not_identified",) * (not error < baseline_error)
+    flags = {
+        "too_few_runs": few,
+        "not_identified": not error < baseline_error,
+        "measured_only": name not in table.domains,
+    }
+    return tuple(flag for flag, holds in flags.items() if holds)
 
 
 def rank_correlation(predicted: Array, reached: Array) -> float | None:

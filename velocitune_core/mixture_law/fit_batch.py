@@ -157,7 +157,7 @@ def _solved(
         diagonal += prior
         diagonal *= 1 + damping
         diagonal += least
-        return np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+        return np.asarray(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], dtype=float)
     roots = jacobian * np.where(held[:, :, None], 0.0, np.sqrt(weights)[:, None])  # (S, P, R)
     diagonal = prior * (1 + damping) + damping * (roots**2).sum(axis=2) + least
     scaled = roots / diagonal[:, :, None]

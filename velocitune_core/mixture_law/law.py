@@ -21,6 +21,7 @@ from velocitune_core.mixture_law.evidence import (
 from velocitune_core.mixture_law.fit_batch import Array
 from velocitune_core.mixture_law.fit_sets import FORMS, Form, SetFitter
 from velocitune_core.mixture_law.residual import LEAST_RUNS, ProcessFit, ResidualProcess, fit_process
+from velocitune_core.mixture_law.support import Support
 from velocitune_core.mixture_law.table import MixtureLawError, RunTable, read_runs, read_weights
 
 LawName = Literal["transfer", "loglinear", "bimix", "auto"]
@@ -62,7 +63,7 @@ class MixtureLaw:
 
     def losses(self, weights: ArrayLike) -> Array:
         """Return losses (..., I) in nats per token for weights (..., K)."""
-        weights = np.asarray(weights, dtype=float)
+        weights = self._read(weights)
         found = self.form.losses(self.theta, weights)
         if self.residual is not None:
             found = found + self.residual.losses(weights)
@@ -70,7 +71,7 @@ class MixtureLaw:
 
     def jacobian(self, weights: ArrayLike) -> Array:
         """Return the derivatives of the losses by the weights (..., I, K) for weights (..., K)."""
-        weights = np.asarray(weights, dtype=float)
+        weights = self._read(weights)
         found = self.form.slopes(self.theta, weights)
         return self.scale * (found if self.residual is None else found + self.residual.slopes(weights))
 
@@ -87,7 +88,7 @@ class MixtureLaw:
 
     def resampled_losses(self, weights: ArrayLike) -> Array:
         """Return the losses of all resamples (B, ..., I) for weights (..., K)."""
-        weights = np.asarray(weights, dtype=float)
+        weights = self._read(weights)
         resamples, sets, parameters = self.samples.shape
         flat = self.form.losses(self.samples.reshape(-1, parameters), weights)  # (..., B·I)
         found = np.moveaxis(flat.reshape(*weights.shape[:-1], resamples, sets), -2, 0)
@@ -104,8 +105,10 @@ class MixtureLaw:
     def interval(self, weights: object, level: float = 0.95, *, seed: int = 0) -> dict[str, tuple[Array, Array]]:
         """Return by set the percentile interval of a new run's losses, its noise included, for weights by domain.
 
-        Raises MixtureLawError without a bootstrap.
+        Raises MixtureLawError without a bootstrap, and for a level that is not between 0 and 1.
         """
+        if not 0 < level < 1:
+            raise MixtureLawError(f"interval: level {level} is not between 0 and 1; give 0.95 for 95 %")
         if not self.resamples:
             raise MixtureLawError("interval: the law has no bootstrap; fit it with bootstrap=200")
         drawn = self.resampled_losses(read_weights(self.domains, weights))
@@ -121,19 +124,21 @@ class MixtureLaw:
         return spread * random.standard_normal(shape)
 
     def extrapolates(self, weights: ArrayLike) -> np.ndarray:
-        """Return (...) whether weights (..., K) lie outside what the runs cover.
+        """Return (...) whether weights (..., K) lie outside what the runs cover (`Support`)."""
+        return Support.around(self.runs.weights).distance(self._read(weights)) > 1 + 1e-9
 
-        Outside is a weight beyond the range of the runs, or a mixture farther from their mean than every run is, in the
-        metric of their covariance (Mahalanobis).
+    def _read(self, weights: ArrayLike) -> Array:
+        """Return weights (..., K) as an array.
+
+        Raises MixtureLawError for another number of domains.
         """
-        weights, runs = np.asarray(weights, dtype=float), self.runs.weights
-        beyond = (weights < runs.min(axis=0) - 1e-9) | (weights > runs.max(axis=0) + 1e-9)
-        metric = np.linalg.pinv(np.cov(runs.T), rcond=1e-9, hermitian=True)
-        distances = [
-            np.einsum("...k,kl,...l->...", each, metric, each)
-            for each in (weights - runs.mean(axis=0), runs - runs.mean(axis=0))
-        ]
-        return beyond.any(axis=-1) | (distances[0] > distances[1].max() * (1 + 1e-9))
+        found = np.asarray(weights, dtype=float)
+        if found.shape[-1:] != (len(self.domains),):
+            raise MixtureLawError(
+                f"weights have the shape {found.shape}; the last axis must be the {len(self.domains)} domains of the "
+                f"law in the order of law.domains, or use predict({{domain: weight}})"
+            )
+        return found
 
 
 def fit_mixture_law(
@@ -160,10 +165,12 @@ def fit_mixture_law(
         residual: with over 100 runs, add a Gaussian process on the residuals to every set where it predicts runs that
             were left out better than the law alone. Such a law is not convex.
 
-    Raises MixtureLawError for an unknown law and for all that is wrong with the table (`read_runs`).
+    Raises MixtureLawError for an unknown law, a negative bootstrap and for all that is wrong with the table (`read_runs`).
     """
     if law not in {*FORMS, "auto"}:
         raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them")
+    if bootstrap < 0:
+        raise MixtureLawError(f"bootstrap {bootstrap} is negative; give the number of resamples, 0 for none")
     table = read_runs(weights, losses)
     fits = [_Fit(table, name) for name in (FORMS if law == "auto" else [law])]
     best = min(fits, key=lambda fit: fit.relative_error)
@@ -258,7 +265,7 @@ class _Fit:
                 rank_correlation=rank_correlation(self.predicted[:, each], self.table.losses[:, each]),
                 noise=float(noise[each]),
                 parameters=self._parameters(each, known, samples),
-                flags=set_flags(self.table, error, baseline),
+                flags=set_flags(self.table, name, error, baseline),
                 residual_process=self.process is not None and bool(self.process.kept[each]),
             )
         return found

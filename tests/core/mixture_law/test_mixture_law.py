@@ -198,7 +198,8 @@ def test_flags_say_what_a_law_cannot_know() -> None:
     losses["still"] = np.full(15, 2.5)
     law = fit_mixture_law(weights, losses, bootstrap=3)
     assert law.evidence["domain0"].flags == ("too_few_runs",)  # 15 < 2 · (5 + 3)
-    assert law.evidence["chance"].flags == law.evidence["still"].flags == ("too_few_runs", "not_identified")
+    unknown = ("too_few_runs", "not_identified", "measured_only")  # no domain is called so
+    assert law.evidence["chance"].flags == law.evidence["still"].flags == unknown
     at = dict.fromkeys(law.domains, 0.2)
     assert law.predict(at)["still"] == pytest.approx(2.5)
     assert law.interval(at)["still"] == pytest.approx((2.5, 2.5))
@@ -217,6 +218,27 @@ def test_mixtures_beyond_the_runs_are_extrapolated() -> None:
     inside, outside = law.runs.weights.mean(axis=0), np.array([0.96, 0.01, 0.01, 0.01, 0.01])
     assert law.extrapolates(np.stack([inside, outside])).tolist() == [False, True]
     assert not law.extrapolates(law.runs.weights).any()
+
+
+def test_runs_of_a_tied_pair_do_not_cover_mixtures_that_untie_it() -> None:
+    swarm = draw_swarm(15)
+    swarm.weights[:, 4] = swarm.weights[:, 3]  # two domains that always have the same weight
+    swarm.weights[:] /= swarm.weights.sum(axis=1, keepdims=True)
+    law = fitted(swarm)
+    untied = law.runs.weights.mean(axis=0) + np.array([0, 0, 0, 0.05, -0.05])
+    assert (untied > law.runs.weights.min(axis=0)).all() and (untied < law.runs.weights.max(axis=0)).all()
+    assert law.extrapolates(untied)
+
+
+def test_what_a_law_cannot_read_is_refused() -> None:
+    law = fitted(draw_swarm(11), bootstrap=2)
+    for read in (law.losses, law.jacobian, law.resampled_losses, law.extrapolates):
+        with pytest.raises(MixtureLawError, match=r"shape \(2,\); the last axis must be the 5 domains"):
+            read([0.5, 0.5])
+    with pytest.raises(MixtureLawError, match="level 2 is not between 0 and 1"):
+        law.interval(dict.fromkeys(law.domains, 0.2), level=2)
+    with pytest.raises(MixtureLawError, match="bootstrap -1 is negative"):
+        fitted(draw_swarm(11), bootstrap=-1)
 
 
 @pytest.mark.parametrize("mixtures", [12, 40])  # left out one by one, and in ten folds
