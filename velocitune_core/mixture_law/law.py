@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -165,7 +164,7 @@ def fit_mixture_law(
         residual: with over 100 runs, add a Gaussian process on the residuals to every set where it predicts runs that
             were left out better than the law alone. Such a law is not convex.
 
-    Raises MixtureLawError for an unknown law, a negative bootstrap and for all that is wrong with the table (`read_runs`).
+    Raises MixtureLawError for an unknown law, a negative bootstrap and all that is wrong with the table (`read_runs`).
     """
     if law not in {*FORMS, "auto"}:
         raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them")
@@ -273,16 +272,10 @@ class _Fit:
     def _parameters(self, each: int, known: Identified, samples: Array) -> dict[str, Parameter]:
         form, domains = self.fitter.form, self.table.domains
         values, drawn = form.named(self.theta[each], domains), form.named(samples[:, each], domains)
-        determined: Mapping[str, bool] = {
-            f"a[{domain}]": bool(known.known[each, index]) for index, domain in enumerate(domains)
-        }
         found = {}
-        for name, value in values.items():
-            low, high = np.quantile(drawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(samples) else (None, None)
-            found[name] = Parameter(
-                float(value),
-                None if low is None else float(low),
-                None if high is None else float(high),
-                determined.get(name, True),
-            )
+        for (name, value), determined in zip(values.items(), known.known[each], strict=True):
+            low = high = None
+            if determined and len(samples):
+                low, high = (float(end) for end in np.quantile(drawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+            found[name] = Parameter(float(value), low, high, bool(determined))
         return found

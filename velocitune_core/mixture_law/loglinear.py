@@ -45,6 +45,15 @@ class LogLinear:
         """Return derivatives by the weights (..., I, K) for θ (I, P) and weights (..., K)."""
         return np.exp(weights @ theta[:, 1:].T)[..., None] * theta[:, 1:]
 
+    def natural_jacobian(self, theta: Array, weights: Array) -> Array:
+        """Return derivatives (P, R) by E and t, for θ (P,) and weights (R, K)."""
+        return np.vstack([np.ones(len(weights)), np.exp(weights @ theta[1:]) * weights.T])
+
+    def slope_derivatives(self, theta: Array, mean: Array) -> Array:
+        """Return derivatives (K, P) of the slopes at a mixture (K,) by the same parameters, for θ (P,)."""
+        by_exponents = np.exp(mean @ theta[1:]) * (np.eye(len(mean)) + np.outer(theta[1:], mean))
+        return np.column_stack([np.zeros(len(mean)), by_exponents])
+
     def prior(self, theta: Array) -> tuple[Array, Array, Array]:
         """Return value (S,), gradient and curvature (S, P) for losses of unit variance."""
         above = np.maximum(theta[:, 1:] - theta[:, :1], 0.0)

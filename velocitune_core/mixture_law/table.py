@@ -102,12 +102,11 @@ def read_weights(domains: Sequence[str], weights: object) -> Array:
             f"weights: domains missing {missing}, unknown {unknown}; the law has {list(domains)}; give a weight of each"
         )
     numbers = [name for name, each in weights.items() if np.ndim(each) == 0] if isinstance(weights, Mapping) else []
-    if scalar := bool(numbers):
-        if len(numbers) < len(given):
-            raise MixtureLawError(
-                f"weights: {_some(numbers)} are numbers and the others lists; give a number, or a list of one length, "
-                "for every domain"
-            )
+    if numbers and len(numbers) < len(given):
+        raise MixtureLawError(
+            f"weights: {_some(numbers)} are numbers and the others lists; give a number, or a list of one length, "
+            "for every domain"
+        )
     rows = {name: np.atleast_1d(each) for name, each in weights.items()} if isinstance(weights, Mapping) else weights
     names, shares, _ = _columns("weights", rows)
     runs = tuple(str(row) for row in range(len(shares)))
@@ -117,7 +116,7 @@ def read_weights(domains: Sequence[str], weights: object) -> Array:
     if (wrong := np.abs(total - 1) > ROUNDING * len(names)).any():
         raise MixtureLawError(f"weights: rows {_some(np.flatnonzero(wrong))} sum to {total[wrong][:SHOWN]}, not to 1")
     shares = (shares / total[:, None])[:, [names.index(domain) for domain in domains]]
-    return shares[0] if scalar else shares
+    return shares[0] if numbers else shares
 
 
 def normalised(shares: Array, runs: Sequence[str]) -> tuple[Array, list[str]]:
