@@ -85,7 +85,7 @@ def identified(form: Form, theta: Array, table: RunTable, scale: Array, errors: 
 
     All standard errors are those with all other parameters free and without the prior; the noise is that of the
     cross-validation. A domain's parameter is known if what the domain teaches, the change of the loss at the mean
-    mixture as its weight grows at the cost of all others, has a standard error of at most a tenth of what the best
+    mixture as its weight grows at the cost of all others that runs move, has a standard error of at most a tenth of what the best
     teacher of the set does. E is known to a tenth of what is left to learn at the mean mixture, B and β to a tenth.
     """
     sets, parameters = theta.shape
@@ -111,7 +111,8 @@ def _known(form: Form, theta: Array, weights: Array, trust: Array, variance: flo
     information = (jacobian * trust) @ jacobian.T
     tiny = TINY * np.diag(information).max()
     covariance = variance * np.linalg.inv(information + tiny * np.eye(len(information)))
-    against_others = np.eye(len(mean)) - mean
+    others = np.where(np.ptp(weights, axis=0) > 1e-9, mean, 0.0)  # what the runs move
+    against_others = np.eye(len(mean)) - others / max(others.sum(), 1e-9)
     taught = against_others @ form.slopes(theta[None], mean)[0]
     derivatives = against_others @ form.slope_derivatives(theta, mean)[:, used]
     errors = np.full(len(theta), np.inf)

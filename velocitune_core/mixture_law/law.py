@@ -151,8 +151,8 @@ def fit_mixture_law(
 ) -> MixtureLaw:
     """Fit a law of every held-out set's loss to the domain weights of a swarm of runs.
 
-    The bootstrap resamples residuals: the law's own losses, and the residuals of one run for all sets together,
-    enlarged by what the parameters took from them. Runs cannot be resampled: of 24 a draw holds 15 different ones.
+    The bootstrap resamples residuals: to the law's own losses it adds those of one run for all sets together, each by
+    the law fitted without that run. Runs cannot be resampled: of 24 a draw holds 15 different ones.
 
     Args:
         weights: DataFrame with a column per domain or {domain: (R,)}; shares that sum to 1 in every run.
@@ -225,13 +225,15 @@ class _Fit:
         spare = np.maximum(len(table.runs) - known.spent, 1.0)
         fitted = form.losses(self.theta, table.weights)
         residuals = table.losses - fitted
-        errors = residuals * np.sqrt(len(table.runs) / spare)  # enlarged by what the parameters took from them
+        enlarged = residuals * np.sqrt(len(table.runs) / spare)  # by what the parameters took from them
+        left_out = table.losses - self.predicted
         if self.process is not None:  # the process takes too much of its own residuals
             fitted = fitted + self.process.process(residuals, np.empty((0, *residuals.shape))).losses(table.weights)
-            errors = np.where(self.process.kept, table.losses - self.predicted, errors)
-        drawn = fitted + errors[random.integers(len(errors), size=(bootstrap, len(errors)))]  # (B, R, I)
-        samples = self.fitter.refit(drawn, np.ones((bootstrap, len(errors))), self.theta)
-        noise = np.sqrt((errors**2).mean(axis=0))
+            enlarged = np.where(self.process.kept, left_out, enlarged)
+        noise = np.sqrt((enlarged**2).mean(axis=0))
+        rows = random.integers(len(left_out), size=(bootstrap, len(left_out)))
+        drawn = fitted + left_out[rows]  # (B, R, I)
+        samples = self.fitter.refit(drawn, np.ones(rows.shape), self.theta)
         return MixtureLaw(
             name=self.name,
             domains=table.domains,

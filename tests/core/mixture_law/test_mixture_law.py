@@ -191,6 +191,47 @@ def test_a_rate_is_known_only_where_runs_move_its_weight() -> None:
     assert any("domain4" in note and "not known" in note for note in law.runs.notes)
 
 
+def test_parameters_that_the_runs_do_not_determine_are_not_known_and_have_no_interval() -> None:
+    """E hangs on β, and B on the common factor of the rates: no swarm of this size determines them."""
+    for seed in range(3):
+        law = fitted(draw_swarm(seed), bootstrap=3)
+        for evidence in law.evidence.values():
+            for name in ("E", "B", "beta"):
+                assert not evidence.parameters[name].known
+                assert evidence.parameters[name].low is evidence.parameters[name].high is None
+            assert any(evidence.known_rates.values())
+
+
+def test_what_loglinear_and_bimix_cannot_know_is_said_too() -> None:
+    swarm = draw_swarm(12, runs=40, noise=0.001)
+    swarm.weights[:, 4] = 0.0
+    swarm.weights[:] *= 0.9 / swarm.weights.sum(axis=1, keepdims=True)
+    swarm.weights[:, 4] = 0.1  # in every run
+    columns = swarm.columns[0], dict(zip(swarm.columns[1], swarm.truth(swarm.weights).T, strict=True))
+    loglinear = fit_mixture_law(*columns, law="loglinear", bootstrap=3).evidence["domain0"].parameters
+    assert [name for name in loglinear if name.startswith("t[") and not loglinear[name].known] == ["t[domain4]"]
+    assert loglinear["t[domain4]"].low is None and loglinear["t[domain0]"].low is not None
+    bimix = fit_mixture_law(*columns, law="bimix", bootstrap=3).evidence["domain0"].known_rates
+    assert bimix == {f"domain{each}": each == 0 for each in range(5)}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_derivatives_of_the_delta_method_are_those_of_the_law(name: str) -> None:
+    """By E, log B, log β and rates: the chain rule from the parameters of the fit."""
+    random, form = np.random.default_rng(33), FORMS[name](4)
+    theta, weights = random.uniform(-0.5, 0.8, form.bounds.shape[1]), random.dirichlet(np.ones(4), size=6)
+    by_natural = np.ones_like(theta)  # derivative of the natural parameter by that of the fit
+    by_natural[0] = np.exp(theta[0])
+    if name != "loglinear":
+        by_natural[3:] = np.exp(theta[3:])
+    _, jacobian = form.curve(theta[None], weights)
+    assert form.natural_jacobian(theta, weights) * by_natural[:, None] == pytest.approx(jacobian[0], rel=1e-9)
+    step = 1e-6 * np.eye(len(theta))
+    slopes = [(form.slopes((theta + h)[None], weights[0]) - form.slopes((theta - h)[None], weights[0])) for h in step]
+    numeric = np.stack([each[0] / 2e-6 for each in slopes], axis=-1)
+    assert form.slope_derivatives(theta, weights[0]) * by_natural == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+
+
 def test_flags_say_what_a_law_cannot_know() -> None:
     swarm = draw_swarm(13, runs=15)
     weights, losses = swarm.columns
