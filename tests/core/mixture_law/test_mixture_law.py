@@ -150,10 +150,10 @@ def test_bimix_takes_the_domain_of_the_sets_name_or_the_one_that_explains_it_bes
 
 
 def test_intervals_cover_the_truth_and_new_runs() -> None:
-    """At 95 %, over sets, mixtures and swarms: measured 93 % of true losses and 95 % of new runs at 24 runs."""
+    """At 95 %, over sets, mixtures and swarms of 16 runs: measured 94 % of true losses and of new runs."""
     truth, runs = [], []
     for seed in range(6):
-        swarm = draw_swarm(20 + seed, noise=0.008)
+        swarm = draw_swarm(20 + seed, runs=16, noise=0.008)
         law = fitted(swarm, bootstrap=60, seed=seed)
         weights = new_mixtures(seed, 5)
         low, high = np.quantile(law.resampled_losses(weights), [0.025, 0.975], axis=0)
@@ -163,8 +163,8 @@ def test_intervals_cover_the_truth_and_new_runs() -> None:
         new = true + 0.008 * np.random.default_rng(seed).standard_normal(true.shape)
         for each, (bottom, top) in enumerate(intervals.values()):
             runs.append((bottom <= new[:, each]) & (new[:, each] <= top))
-    assert 0.85 <= np.mean(truth) <= 0.99
-    assert 0.88 <= np.mean(runs) <= 0.99
+    assert 0.90 <= np.mean(truth) <= 0.98
+    assert 0.91 <= np.mean(runs) <= 0.98
 
 
 def test_resamples_are_laws_and_their_losses_those_of_all_at_once() -> None:
