@@ -86,7 +86,8 @@ def identified(form: Form, theta: Array, table: RunTable, scale: Array, errors: 
     All standard errors are those with all other parameters free and without the prior; the noise is that of the
     cross-validation. A domain's parameter is known if what the domain teaches has a standard error of at most a tenth
     of what the best teacher of the set does: the change of the loss at the mean mixture as its weight grows at the cost
-    of all others that runs move. E is known to a tenth of what is left to learn at the mean mixture, B and β to a tenth.
+    of all others that runs move. E is known to a tenth of what is left to learn at the mean mixture, B and β to a tenth
+    of their own.
     """
     sets, parameters = theta.shape
     leverage = np.zeros((len(table.runs), sets))
