@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def at_full_budget(
     positive, or laws of unlike columns.
     """
     at = read_weights(law.domains, initial_weights)
-    if not (np.isfinite(effect) and effect > 0):
+    if not (isinstance(effect, Real) and np.isfinite(effect) and effect > 0):
         raise MixtureLawError(f"effect {effect} must be positive and finite; 1 keeps the differences of the swarm")
     levels = np.zeros(len(law.sets)) if static_losses is None else _levels(law, static_losses)
     drifted = law if earlier is None else replace(law, samples=_drifted(law, _change(law, earlier, at), at))
@@ -103,10 +104,10 @@ def effect_size(law: MixtureLaw, weights: object, losses: Mapping[str, object]) 
 def _levels(law: MixtureLaw, static_losses: Mapping[str, float]) -> Array:
     if missing := sorted(set(law.sets) - set(static_losses)):
         raise MixtureLawError(f"static_losses: sets {missing} are missing; give the loss of every set of the law")
-    levels = np.array([float(static_losses[name]) for name in law.sets])
-    if wrong := [name for name, level in zip(law.sets, levels, strict=True) if not np.isfinite(level)]:
+    given = [static_losses[name] for name in law.sets]
+    if wrong := [n for n, x in zip(law.sets, given, strict=True) if not (isinstance(x, Real) and np.isfinite(x))]:
         raise MixtureLawError(f"static_losses: those of {wrong} are no numbers; give the loss in nats per token")
-    return levels
+    return np.array(given, dtype=float)
 
 
 def _change(law: MixtureLaw, earlier: MixtureLaw, at: Array) -> Array:

@@ -47,6 +47,13 @@ def _types(objective: Objective) -> Iterator[str]:
         yield f"objective.token_budget is {objective.token_budget!r}; give a number of tokens"
     if not isinstance(objective.average, (str, Mapping)):
         yield f"objective.average is {objective.average!r}; use 'macro', 'by_size', the name of one, or shares by set"
+    for name in ("over", "retained"):
+        value = getattr(objective, name)
+        if not isinstance(value, Sequence) and not (name == "over" and value is None):
+            yield f"objective.{name} is {value!r}; give a list of sets"
+    if not isinstance(objective.averages, Mapping):
+        yield f"objective.averages is {objective.averages!r}; give {{name: {{set: share}}}}"
+        return
     own = {"average": objective.average} if isinstance(objective.average, Mapping) else {}
     for where, shares in {**own, **{f"averages.{name}": of for name, of in objective.averages.items()}}.items():
         if not isinstance(shares, Mapping) or not all(is_number(share) for share in shares.values()):

@@ -55,8 +55,6 @@ def optimise_mixture(
         raise ObjectiveError(
             f"bootstrap is {count}, but the law has {law.resamples} resamples; fit it with bootstrap={count}"
         )
-    if not 0 < level < 1:
-        raise ObjectiveError(f"level is {level}; it is a share between 0 and 1: 0.95 for 95 %")
     chosen = tuple(temperatures)
     if wrong := [t for t in chosen if not (isinstance(t, (int, float)) and 0 < t < np.inf)]:
         raise ObjectiveError(f"temperatures hold {wrong}; they are numbers above 0: 1 is static, larger is more equal")

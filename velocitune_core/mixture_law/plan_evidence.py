@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
-from velocitune_core.mixture_law.objective import BY_SIZE, Objective
+from velocitune_core.mixture_law.objective import BY_SIZE, Objective, ObjectiveError
 from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
 
 Array = NDArray[np.float64]
@@ -93,6 +93,8 @@ class Predictions:
     """Predict mixtures under a law and its resamples, as differences to a baseline mixture too."""
 
     def __init__(self, law: Law, problem: Problem, resamples: int, baseline: Array, level: float) -> None:
+        if not 0 < level < 1:
+            raise ObjectiveError(f"level is {level}; it is a share between 0 and 1: 0.95 for 95 %")
         self.law, self.problem, self.resamples, self.baseline, self.level = law, problem, resamples, baseline, level
 
     def named(self, weights: Array) -> dict[str, float]:

@@ -42,6 +42,7 @@ def design_swarm(
     initial = np.array([float(initial_weights[name]) for name in names])
     centre = np.sqrt(initial / initial.sum())
     alphas = np.maximum(CONCENTRATION * len(names) * centre / centre.sum(), 1e-3)
+    runs = int(runs)
     count = runs * CANDIDATES
     draws = np.column_stack(
         [gammaincinv(a, _uniform(seed, name, count)) for a, name in zip(alphas, names, strict=True)]
