@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from mixture_data import Array, Swarm, embedded
 from rich.table import Table
 
 from velocitune_core.mixture_law import MixtureLaw, at_full_budget, effect_size, fit_mixture_law
 from velocitune_core.mixture_law.law import LawName
 
-Array = NDArray[np.float64]
+RESAMPLES = 200
 CALIBRATIONS, CALIBRATING_RUNS = 20, (3, 6)  # random draws of so many runs of the model itself
-
-
-@dataclass(frozen=True)
-class Swarm:
-    """Runs of one kind."""
-
-    domains: list[str]
-    weights: Array  # (R, K)
-    losses: Array  # (R, K)
-    names: list[str]
-    seeds: list[int]
-
-    def law(self, law: LawName = "transfer", *, bootstrap: int = 0) -> MixtureLaw:
-        """Return a law fitted to these runs."""
-        return fit_mixture_law(self.columns(self.weights), self.columns(self.losses), law=law, bootstrap=bootstrap)
-
-    def columns(self, values: Array) -> dict[str, Array]:
-        """Return values (R, K) by domain."""
-        return dict(zip(self.domains, values.T, strict=True))
-
-    def with_run(self, weights: Array, losses: Array) -> Swarm:
-        """Return these runs and one more."""
-        added = np.vstack([self.weights, weights]), np.vstack([self.losses, losses])
-        return Swarm(self.domains, *added, [*self.names, "static"], [*self.seeds, 0])
 
 
 @dataclass(frozen=True)
@@ -51,22 +26,18 @@ class Full:
     initial: Array  # (K,) w₀
 
 
-def read(path: Path) -> tuple[dict[str, Swarm], Full, dict[float, Array]]:
+def law_of(swarm: Swarm, law: LawName = "transfer", *, bootstrap: int = 0) -> MixtureLaw:
+    """Return a law fitted to some runs."""
+    return fit_mixture_law(*swarm.columns(), law=law, bootstrap=bootstrap)
+
+
+def read(folder: Path) -> tuple[dict[str, Swarm], Full, dict[float, Array]]:
     """Return the swarms by kind, the full runs, and the static proxies' losses by fraction."""
-    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-    domains = sorted(runs[0]["weights"])
-
-    def swarm(chosen: list[dict]) -> Swarm:
-        weights = np.array([[run["weights"][domain] for domain in domains] for run in chosen])
-        losses = np.array([[run["losses"][domain] for domain in domains] for run in chosen])
-        names, seeds = [run["name"] for run in chosen], [run["seed"] for run in chosen]
-        return Swarm(domains, weights / weights.sum(axis=1, keepdims=True), losses, names, seeds)
-
     kinds = {"own ¼": "swarm-0_25", "own 1/10": "swarm-0_1", "sibling ¼": "sib-0_25"}
-    swarms = {kind: swarm([run for run in runs if run["name"].startswith(name)]) for kind, name in kinds.items()}
-    proxies = [run for run in runs if run["name"].startswith("proxy")]
-    static = {run["fraction"]: np.array([run["losses"][domain] for domain in domains]) for run in proxies}
-    return swarms, _full(swarm([run for run in runs if run["fraction"] == 1]), swarm(proxies).weights[0]), static
+    proxies = embedded(folder, "proxy")
+    static = dict(zip(proxies.fractions, proxies.losses, strict=True))
+    swarms = {kind: embedded(folder, prefix) for kind, prefix in kinds.items()}
+    return swarms, _full(embedded(folder, "full"), proxies.weights[0]), static
 
 
 def _full(runs: Swarm, initial: Array) -> Full:
@@ -94,18 +65,18 @@ def static_at(static: dict[float, Array], fraction: float) -> Array:
     return np.array([np.interp(np.log(fraction), np.log(fractions), each) for each in losses])
 
 
-def full_budget_table(path: Path) -> list[Table]:
+def full_budget_table(folder: Path) -> list[Table]:
     """Return the misses of each rule over the full mixtures, and what cross-validation says of the swarms' laws."""
-    swarms, full, static = read(path)
+    swarms, full, static = read(folder)
     own, tenth, sibling = swarms.values()
     anchored = own.with_run(full.initial, static_at(static, 0.25))
     predicted = {
-        "own ¼": differences(own.law(), full),
-        "own ¼ with the static run": differences(anchored.law(), full),
-        "own ¼ with the static run, loglinear": differences(anchored.law("loglinear"), full),
-        "own 1/10": differences(tenth.law(), full),
-        "own, linear in log D through 1/10 and ¼": _extrapolated(own.law(), tenth.law(), full),
-        "sibling ¼": differences(sibling.law(), full),
+        "own ¼": differences(law_of(own), full),
+        "own ¼ with the static run": differences(law_of(anchored), full),
+        "own ¼ with the static run, loglinear": differences(law_of(anchored, "loglinear"), full),
+        "own 1/10": differences(law_of(tenth), full),
+        "own, linear in log D through 1/10 and ¼": _extrapolated(law_of(own), law_of(tenth), full),
+        "sibling ¼": differences(law_of(sibling), full),
     }
     predicted["mean of own ¼ and sibling ¼"] = (predicted["own ¼"] + predicted["sibling ¼"]) / 2
     table = Table(title=f"Difference to static at the full budget, {len(full.names)} mixtures: miss in nats")
@@ -119,7 +90,33 @@ def full_budget_table(path: Path) -> list[Table]:
         )
     for name in ("own ¼", "sibling ¼"):
         table.add_row(f"{name} · factor of the other full mixtures", *_misses(_by_factor(predicted[name], full), full))
-    return [table, _cross_validation(swarms, full)]
+    return [table, coverage(swarms, full), _cross_validation(swarms, full)]
+
+
+def coverage(swarms: dict[str, Swarm], full: Full) -> Table:
+    """Return how many reached differences lie within 95 % intervals, with and without the drift between fractions."""
+    own, tenth, _ = swarms.values()
+    law, initial = law_of(own, bootstrap=RESAMPLES), dict(zip(own.domains, full.initial, strict=True))
+    averages = {
+        "per set": np.eye(len(own.sets)),
+        "macro": np.full((1, len(own.sets)), 1 / len(own.sets)),
+        "by size": full.initial[None],
+    }
+    table = Table(title="Differences to static at the full budget within intervals of 95 %: share (mean width in nats)")
+    for column in ("interval", *averages):
+        table.add_column(column)
+    for drift, earlier in (("¼ alone", None), ("with the drift since 1/10", law_of(tenth))):
+        moved = at_full_budget(law, initial, earlier=earlier)
+        drawn = moved.resampled_losses(full.weights)
+        for what, values in (("expected", drawn), ("of a run", drawn + moved.run_noise(drawn.shape))):
+            cells = [_covered(values @ shares.T, full.differences @ shares.T) for shares in averages.values()]
+            table.add_row(f"{drift}, {what}", *cells)
+    return table
+
+
+def _covered(drawn: Array, reached: Array) -> str:
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return f"{((low <= reached) & (reached <= high)).mean():.2f} ({(high - low).mean():.3f})"
 
 
 def _extrapolated(law: MixtureLaw, earlier: MixtureLaw, full: Full) -> Array:
@@ -138,11 +135,11 @@ def _by_factor(predicted: Array, full: Full) -> Array:
 
 
 def _calibrated(swarms: dict[str, Swarm], full: Full, runs: int) -> list[str]:
-    own, law = swarms["own ¼"], swarms["sibling ¼"].law()
+    own, law = swarms["own ¼"], law_of(swarms["sibling ¼"])
     misses = []
     for seed in range(CALIBRATIONS):
         rows = np.random.default_rng(seed).permutation(len(own.weights))[:runs]
-        effect = effect_size(law, own.columns(own.weights[rows]), own.columns(own.losses[rows]))
+        effect = effect_size(law, *own.part(rows).columns())
         misses.append(_numbers(differences(law, full, effect=effect), full))
     return [f"{each:.4f}" for each in np.mean(misses, axis=0)]
 
@@ -164,10 +161,10 @@ def _cross_validation(swarms: dict[str, Swarm], full: Full) -> Table:
     names: tuple[LawName, ...] = ("transfer", "loglinear", "bimix")
     for kind, swarm in swarms.items():
         for name in names:
-            misses = swarm.law(name).cross_validated - swarm.losses
+            misses = law_of(swarm, name).cross_validated - swarm.losses
             errors = [np.abs(each).mean() for each in (misses, misses.mean(axis=1), misses @ full.initial)]
             table.add_row(kind, name, *(f"{error:.4f}" for error in errors))
-    tenth, law = swarms["own 1/10"].law(), swarms["own ¼"].law()
+    tenth, law = law_of(swarms["own 1/10"]), law_of(swarms["own ¼"])
     weights = swarms["own ¼"].weights
     change = [each.losses(weights) - each.losses(full.initial) for each in (law, tenth)]
     misses = change[1] - change[0]

@@ -19,18 +19,27 @@ Array = NDArray[np.float64]
 
 
 class Swarm(NamedTuple):
-    """Runs of one budget; domains and sets are in the order of their names."""
+    """Runs of one kind; domains and sets are in the order of their names."""
 
     domains: tuple[str, ...]
     sets: tuple[str, ...]
     weights: Array  # (R, K)
     losses: Array  # (R, I)
     names: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
+    fractions: tuple[float, ...] = ()  # of the budget
 
     def part(self, rows: Array | slice | list[int]) -> Swarm:
         """Return some of the runs."""
-        names = tuple(np.array(self.names)[rows].tolist())
-        return Swarm(self.domains, self.sets, self.weights[rows], self.losses[rows], names)
+        names, seeds, fractions = (
+            tuple(np.array(each)[rows].tolist()) if each else () for each in (self.names, self.seeds, self.fractions)
+        )
+        return Swarm(self.domains, self.sets, self.weights[rows], self.losses[rows], names, seeds, fractions)
+
+    def with_run(self, weights: Array, losses: Array) -> Swarm:
+        """Return these runs and one more."""
+        added = np.vstack([self.weights, weights]), np.vstack([self.losses, losses])
+        return Swarm(self.domains, self.sets, *added, (*self.names, "added"))
 
     def columns(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return weights by domain and losses by set."""
@@ -47,7 +56,8 @@ def embedded(folder: Path, prefix: str) -> Swarm:
     names = tuple(sorted(content["initial"]))
     weights = np.array([[run["weights"][name] for name in names] for run in runs])
     losses = np.array([[run["losses"][name] for name in names] for run in runs])
-    return Swarm(names, names, weights / weights.sum(axis=1, keepdims=True), losses, tuple(run["name"] for run in runs))
+    labels, seeds, fractions = (tuple(run[field] for run in runs) for field in ("name", "seed", "fraction"))
+    return Swarm(names, names, weights / weights.sum(axis=1, keepdims=True), losses, labels, seeds, fractions)
 
 
 def regmix(folder: Path, part: str) -> Swarm:

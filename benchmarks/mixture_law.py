@@ -1,25 +1,19 @@
 """Measure the laws of the mixture: error on mixtures that were left out, and on runs of the full budget.
 
-`python benchmarks/mixture_law.py --data DIR` reads from DIR, whichever is there:
-
-- the RegMix runs of 1 M parameters (github.com/sail-sg/regmix, folder `data`: `train_mixture_1m.csv`,
-  `train_pile_loss_1m.csv`, `test_mixture_1m.csv`, `test_pile_loss_1m.csv`; MIT, not included here);
-- `embedded-swarm.json`, runs of the embedded default: `{"runs": [{name, seed, fraction, weights, losses}]}` with names
-  `swarm-0_25-N`, `swarm-0_1-N`, `sib-0_25-N` (a smaller sibling), `proxy-F-seed-N` (static), and full runs.
+`python benchmarks/mixture_law.py --data DIR` reads what is there of RegMix's runs of 1 M parameters and of
+`embedded-swarm.json`; benchmarks/mixture_data.py says which files those are.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from full_budget import full_budget_table
-from numpy.typing import NDArray
+from mixture_data import Array, Swarm, regmix
 from rich.console import Console
 from rich.table import Table
 
@@ -27,64 +21,27 @@ from velocitune_core.mixture_law import fit_mixture_law
 from velocitune_core.mixture_law.evidence import rank_correlation
 from velocitune_core.mixture_law.law import LawName
 
-Array = NDArray[np.float64]
-Predictor = Callable[["Runs", Array, Array], Array]  # runs, indices of those fitted, weights (M, K) → losses (M, I)
+Predictor = Callable[[Swarm, Array, Array], Array]  # runs, indices of those fitted, weights (M, K) → losses (M, I)
 SIZES, SEEDS = (32, 64, 128, 256, 512), 5
-PREFIXES = ("train_the_pile_", "metric/the_pile_")
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Weights and losses by column name, rows in the order of their index."""
-
-    domains: list[str]
-    sets: list[str]
-    weights: Array  # (R, K), every row sums to 1
-    losses: Array  # (R, I)
-
-
-def read_columns(path: Path) -> tuple[list[str], Array]:
-    """Return short names and values of a RegMix file, rows sorted by `index`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    values = np.array(rows, dtype=float)
-    values = values[values[:, header.index("index")].argsort()]
-    columns = [column for column in header if column != "index"]
-    names = [name.removesuffix("_val_loss") for name in columns]
-    for prefix in PREFIXES:
-        names = [name.removeprefix(prefix) for name in names]
-    return names, values[:, [header.index(column) for column in columns]]
-
-
-def read_regmix(folder: Path, split: str) -> Runs:
-    """Return the runs of one split."""
-    domains, weights = read_columns(folder / f"{split}_mixture_1m.csv")
-    sets, losses = read_columns(folder / f"{split}_pile_loss_1m.csv")
-    return Runs(domains, sets, weights / weights.sum(axis=1, keepdims=True), losses)
 
 
 def by_law(law: LawName, *, residual: bool = False) -> Predictor:
     """Return the predictor of one of the project's laws."""
 
-    def predict(runs: Runs, rows: Array, weights: Array) -> Array:
-        fit = fit_mixture_law(
-            dict(zip(runs.domains, runs.weights[rows].T, strict=True)),
-            dict(zip(runs.sets, runs.losses[rows].T, strict=True)),
-            law=law,
-            residual=residual,
-        )
+    def predict(runs: Swarm, rows: Array, weights: Array) -> Array:
+        fit = fit_mixture_law(*runs.part(rows).columns(), law=law, residual=residual)
         found = fit.predict(dict(zip(runs.domains, weights.T, strict=True)))
         return np.stack([found[name] for name in runs.sets], axis=1)
 
     return predict
 
 
-def regression(runs: Runs, rows: Array, weights: Array) -> Array:
+def regression(runs: Swarm, rows: Array, weights: Array) -> Array:
     """Predict by ordinary least squares in the weights, which sum to 1, so that the constant is among them."""
     return weights @ np.linalg.lstsq(runs.weights[rows], runs.losses[rows], rcond=None)[0]
 
 
-def lightgbm(runs: Runs, rows: Array, weights: Array) -> Array:
+def lightgbm(runs: Swarm, rows: Array, weights: Array) -> Array:
     """Predict with RegMix's own model: a gradient-boosted tree per set, its published settings."""
     import lightgbm as trees
 
@@ -117,7 +74,7 @@ def predictors() -> dict[str, Predictor | None]:
 
 def regmix_table(folder: Path, sizes: tuple[int, ...]) -> Table:
     """Return mean squared error, rank correlation and time by predictor and number of runs."""
-    training, test = read_regmix(folder, "train"), read_regmix(folder, "test")
+    training, test = regmix(folder, "train"), regmix(folder, "test")
     assert training.domains == test.domains and training.sets == test.sets
     table = Table(
         title=f"RegMix, {len(test.weights)} test mixtures, {len(test.sets)} sets: mean squared error "
@@ -132,7 +89,7 @@ def regmix_table(folder: Path, sizes: tuple[int, ...]) -> Table:
     return table
 
 
-def _cell(predict: Predictor, training: Runs, test: Runs, size: int) -> str:
+def _cell(predict: Predictor, training: Swarm, test: Swarm, size: int) -> str:
     errors, ranks, begin = [], [], time.process_time()
     whole = size >= len(training.weights)
     for seed in range(1 if whole else SEEDS):
@@ -155,13 +112,12 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(width=200)
     found = False
-    for folder in (options.data, options.data / "regmix"):
-        if (folder / "train_mixture_1m.csv").is_file():
-            found = True
-            console.print(regmix_table(folder, tuple(options.sizes)))
+    if (options.data / "regmix" / "train_mixture_1m.csv").is_file():
+        found = True
+        console.print(regmix_table(options.data, tuple(options.sizes)))
     if (options.data / "embedded-swarm.json").is_file():
         found = True
-        for table in full_budget_table(options.data / "embedded-swarm.json"):
+        for table in full_budget_table(options.data):
             console.print(table)
     if not found:
         parser.error(f"{options.data} holds neither RegMix's files nor embedded-swarm.json; see --help")

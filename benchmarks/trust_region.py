@@ -98,6 +98,12 @@ class Blend:
         return self.law.jacobian(weights @ self.runs) @ self.runs.T
 
 
+def everywhere(domains: int) -> Support:
+    """Return the whole simplex: no limit."""
+    centre = np.full(domains, 1 / domains)
+    return Support(np.zeros(domains), np.ones(domains), centre, np.zeros((domains, domains)))
+
+
 def within(region: Support | Ball) -> Solver:
     def best(law: Losses, terms: Terms) -> Array | None:
         problem = Problem(law, terms, region)  # pyrefly: ignore
@@ -115,8 +121,8 @@ def within_hull(runs: Array) -> Solver:
         guards = tuple(replace(guard, initial=float(guard.shares @ static)) for guard in terms.guards)
         names = tuple(map(str, range(len(runs))))
         bounds = tuple(ShareBounds(name, 0.0, 1.0, "", 0.0) for name in names)
-        blended = Terms(names, terms.sets, terms.average, guards, bounds, None)
-        found = within(Support.everywhere(len(runs)))(Blend(law, runs), blended)
+        blended = replace(terms, domains=names, guards=guards, bounds=bounds, static=None)
+        found = within(everywhere(len(runs)))(Blend(law, runs), blended)
         return None if found is None else found @ runs
 
     return best
@@ -125,8 +131,8 @@ def within_hull(runs: Array) -> Solver:
 def regions(runs: Array) -> Iterator[tuple[str, Solver]]:
     support, k = Support.around(runs), runs.shape[1]
     wide = replace(support, low=np.zeros(k), high=np.ones(k))
-    yield "none", within(Support.everywhere(k))
-    yield "range of each domain", within(replace(Support.everywhere(k), low=support.low, high=support.high))
+    yield "none", within(everywhere(k))
+    yield "range of each domain", within(replace(everywhere(k), low=support.low, high=support.high))
     yield "KL ball", within(kl_ball(runs, 1.0))
     yield "KL ball, half", within(kl_ball(runs, 0.5))
     yield "log-ratio ellipsoid", within(log_ratio_ball(runs, 1.0))
@@ -140,7 +146,7 @@ def regions(runs: Array) -> Iterator[tuple[str, Solver]]:
 def chosen(law: Law, terms: Terms, solver: Solver) -> Iterator[tuple[str, Array]]:
     """Yield the mixture of each rule; those that no rule finds are left out."""
     laws = [law.resampled(index) for index in range(law.resamples)]
-    found = {"optimum of the law": solver(law, terms), "least mean regret": solver(MeanLaw(tuple(laws)), terms)}
+    found = {"optimum of the law": solver(law, terms), "least mean regret": solver(MeanLaw(law, tuple(laws)), terms)}
     optima = [(each, best) for each in laws if (best := solver(each, terms)) is not None]
     if optima:
         mean = found["mean of optima"] = np.mean([best for _, best in optima], axis=0)

@@ -8,12 +8,24 @@ full loss is that of static training, from its own law over tokens, plus the dif
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from numbers import Real
 
 import numpy as np
 
+from velocitune_core.mixture_law.fit_sets import SetFitter
 from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.table import Array, MixtureLawError, read_weights
+
+DRIFT_SEED = 0
+
+
+@dataclass(frozen=True)
+class MovedLaw(MixtureLaw):
+    """A law at another budget than its runs'."""
+
+    of_differences: bool = False  # it predicts differences to static training, not losses
+    drift_drawn: bool = False  # its resamples contain how differences change with the budget
 
 
 def at_full_budget(
@@ -23,10 +35,12 @@ def at_full_budget(
     *,
     effect: float = 1.0,
     earlier: MixtureLaw | None = None,
-) -> MixtureLaw:
+) -> MovedLaw:
     """Return the law moved to the full budget: static loss + effect · (L(w) − L(w₀)).
 
-    Its intervals contain how much differences change with the budget, if a law of an earlier fraction says it.
+    With a law of an earlier fraction, the resamples are those of runs whose differences to w₀ drift from fraction to
+    full budget as far as they did between the fractions. So everything that is read from resamples contains the drift:
+    intervals of losses and differences, `kept_in`, regret.
 
     Args:
         law: fitted to a swarm at a fraction of the budget.
@@ -36,33 +50,29 @@ def at_full_budget(
         effect: how much larger differences are than in the swarm: 1, or `effect_size` for a swarm of a sibling.
         earlier: law of a swarm at a smaller fraction, with the same domains and sets.
 
-    Raises MixtureLawError for missing sets or domains, an effect that is not positive, or laws of unlike columns.
+    Raises MixtureLawError for missing sets or domains, static losses that are no numbers, an effect that is not
+    positive, or laws of unlike columns.
     """
     at = read_weights(law.domains, initial_weights)
-    if not (np.isfinite(effect) and effect > 0):
+    if not (isinstance(effect, Real) and np.isfinite(effect) and effect > 0):
         raise MixtureLawError(f"effect {effect} must be positive and finite; 1 keeps the differences of the swarm")
-    if static_losses is not None and (missing := sorted(set(law.sets) - set(static_losses))):
-        raise MixtureLawError(f"static_losses: sets {missing} are missing; give the loss of every set of the law")
-    levels = np.array([0.0 if static_losses is None else static_losses[name] for name in law.sets])
-    drift = np.zeros(len(law.sets)) if earlier is None else budget_drift(law, earlier, at)
-    return replace(
-        law,
+    levels = np.zeros(len(law.sets)) if static_losses is None else _levels(law, static_losses)
+    drifted = law if earlier is None else replace(law, samples=_drifted(law, _change(law, earlier, at), at))
+    moved = replace(
+        drifted,
         scale=effect * law.scale,
         shift=levels - effect * (law.losses(at) - law.shift),
-        shift_samples=levels - effect * (law.resampled_losses(at) - law.shift_samples),
-        noise=np.sqrt((effect * law.noise) ** 2 + drift**2),
+        shift_samples=levels - effect * (drifted.resampled_losses(at) - law.shift_samples),
+        noise=effect * law.noise,
     )
+    known = earlier is not None or (isinstance(law, MovedLaw) and law.drift_drawn)
+    parts = {each.name: getattr(moved, each.name) for each in fields(MixtureLaw)}
+    return MovedLaw(**parts, of_differences=static_losses is None, drift_drawn=known)
 
 
 def budget_drift(law: MixtureLaw, earlier: MixtureLaw, initial_weights: Array) -> Array:
     """Return how much differences to w₀ (K,) change from an earlier fraction, (I,): root mean square over the runs."""
-    if (law.domains, law.sets) != (earlier.domains, earlier.sets):
-        raise MixtureLawError(
-            f"earlier: its domains {earlier.domains} and sets {earlier.sets} are not those of the law, {law.domains} "
-            f"and {law.sets}; fit both to the same columns"
-        )
-    now, before = (each.losses(law.runs.weights) - each.losses(initial_weights) for each in (law, earlier))
-    return np.sqrt(((now - before) ** 2).mean(axis=0))
+    return np.sqrt((_change(law, earlier, initial_weights) ** 2).mean(axis=0))
 
 
 def effect_size(law: MixtureLaw, weights: object, losses: Mapping[str, object]) -> float:
@@ -73,11 +83,69 @@ def effect_size(law: MixtureLaw, weights: object, losses: Mapping[str, object]) 
         weights, losses: a few runs of the model itself, as for `fit_mixture_law`, at the swarm's fraction; two or more.
 
     The factor is one for all sets: least squares of centred losses on centred predictions.
+
+    Raises MixtureLawError for sets that are missing, fewer than two runs, and runs that the law predicts alike.
     """
+    if missing := sorted(set(law.sets) - set(losses)):
+        raise MixtureLawError(f"effect_size: losses of {missing} are missing; give every set of the law")
     predicted = law.predict(weights)
     reached = {name: np.atleast_1d(np.asarray(losses[name], dtype=float)) for name in law.sets}
     if any(len(reached[name]) < 2 or reached[name].shape != predicted[name].shape for name in law.sets):
         raise MixtureLawError("effect_size: give two runs or more, each with all weights and all losses")
+    if wrong := [name for name in law.sets if not np.isfinite(reached[name]).all()]:
+        raise MixtureLawError(f"effect_size: losses of {wrong} are no numbers; leave these runs out")
     centred = np.concatenate([predicted[name] - predicted[name].mean() for name in law.sets])
     target = np.concatenate([reached[name] - reached[name].mean() for name in law.sets])
+    if not np.abs(centred).max() > 1e-9:
+        raise MixtureLawError("effect_size: the law predicts the same losses for all runs; give runs of other weights")
     return float(centred @ target / (centred @ centred))
+
+
+def _levels(law: MixtureLaw, static_losses: Mapping[str, float]) -> Array:
+    if missing := sorted(set(law.sets) - set(static_losses)):
+        raise MixtureLawError(f"static_losses: sets {missing} are missing; give the loss of every set of the law")
+    given = [static_losses[name] for name in law.sets]
+    if wrong := [n for n, x in zip(law.sets, given, strict=True) if not (isinstance(x, Real) and np.isfinite(x))]:
+        raise MixtureLawError(f"static_losses: those of {wrong} are no numbers; give the loss in nats per token")
+    return np.array(given, dtype=float)
+
+
+def _change(law: MixtureLaw, earlier: MixtureLaw, at: Array) -> Array:
+    """Return by how much differences to a mixture (K,) changed from an earlier law, at the runs: (R, I) nats."""
+    if (law.domains, law.sets) != (earlier.domains, earlier.sets):
+        raise MixtureLawError(
+            f"earlier: its domains {earlier.domains} and sets {earlier.sets} are not those of the law, {law.domains} "
+            f"and {law.sets}; fit both to the same columns"
+        )
+    now, before = (each.losses(law.runs.weights) - each.losses(at) for each in (law, earlier))
+    return now - before
+
+
+def _drifted(law: MixtureLaw, change: Array, at: Array) -> Array:
+    """Return the parameters of the resamples (B, I, P), each refitted to its own losses and a drift.
+
+    A drift is linear in w − w₀, with the covariance between sets, and the size over the runs, of the change (R, I)
+    that was seen. That is one draw of k directions, hence Student's t. Draws come in pairs of opposite sign, so that
+    drift moves no recommendation.
+    """
+    if not law.resamples:
+        return law.samples
+    runs, count, random = law.runs.weights, law.resamples, np.random.default_rng(DRIFT_SEED)
+    off = runs - at
+    sets = _root(change.T @ change / len(runs))
+    domains = _root(np.asarray(np.linalg.pinv(off.T @ off / len(runs)), dtype=float))
+    k = max(np.linalg.matrix_rank(off, tol=1e-6), 1)
+    half = (count + 1) // 2
+    drawn = random.standard_normal((half, len(sets), len(domains))) / np.sqrt(random.chisquare(k, (half, 1, 1)))
+    slopes = np.stack([drawn, -drawn], axis=1).reshape(-1, *drawn.shape[1:])[:count]
+    drift = off @ domains @ np.swapaxes(sets @ slopes, 1, 2)  # (B, R, I)
+    own = np.stack([law.form.losses(theta, runs) for theta in law.samples])
+    spread = law.runs.losses.std(axis=0)
+    fitter = SetFitter(law.form, runs, np.where(spread > 1e-12, spread, 0.0))
+    return fitter.refit(own + drift / law.scale, np.ones((count, len(runs))), law.theta)
+
+
+def _root(matrix: Array) -> Array:
+    """Return A with A·Aᵀ = matrix, which is symmetric and positive semi-definite."""
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.sqrt(np.maximum(values, 0.0))

@@ -34,6 +34,7 @@ class Solution:
     high_prices: Array  # (K,)
     support_price: float  # nats per unit of squared distance
     residual: float  # of the optimality conditions, relative to the gradient
+    given: str = ""  # name of the mixture at hand that it is; "" for one that was searched
 
     @property
     def feasible(self) -> bool:
@@ -100,7 +101,7 @@ def least_violation(problem: Problem, start: Array, guards: Array, hard: Array |
 
 def inside_bounds(problem: Problem) -> Array | None:
     """Return a mixture within bounds and support, the nearest one to the runs' centre; None if there is none."""
-    if problem.low.sum() > 1 + 1e-9 or problem.high.sum() < 1 - 1e-9 or (problem.low > problem.high + 1e-12).any():
+    if not problem.has_room:
         return None
     centre = np.clip(problem.support.centre, problem.low, problem.high)
     result = minimize(

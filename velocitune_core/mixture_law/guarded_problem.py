@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.share_bounds import ShareBounds, by_name, share_bounds
 from velocitune_core.mixture_law.support import Support, Table, support_of
 
@@ -68,6 +68,11 @@ class Law(Losses, Protocol):
         ...
 
     @property
+    def noise(self) -> Array:
+        """Standard deviation (I,) of a run around the law, nats."""
+        ...
+
+    @property
     def resamples(self) -> int:
         """How many laws of resampled runs there are, B."""
         ...
@@ -107,7 +112,7 @@ class Terms:
 
     domains: tuple[str, ...]
     sets: tuple[str, ...]
-    average: Array  # (I,) shares that are minimised
+    averages: dict[str, Array]  # (I,) shares of each known average, the minimised one first
     guards: tuple[Guard, ...]
     bounds: tuple[ShareBounds, ...]  # of each domain
     static: Array | None  # (K,) w₀
@@ -117,29 +122,34 @@ class Terms:
         """Check an objective against the names and return its terms. Raises ObjectiveError."""
         objective.check(domains, sets)
         initial = objective.initial_shares()
+        averages = {
+            name: np.array(list(objective.average_shares(name, domains, sets).values()))
+            for name in objective.average_names()
+        }
         return cls(
             domains=tuple(domains),
             sets=tuple(sets),
-            average=_shares(objective, objective.average_name, domains, sets),
-            guards=tuple(_guards(objective, domains, sets)),
+            averages=averages,
+            guards=tuple(_guards(objective, sets, averages)),
             bounds=tuple(share_bounds(objective, domains)),
             static=None if initial is None else np.array([initial[name] for name in domains]),
         )
 
+    @property
+    def average(self) -> Array:
+        """The shares (I,) that are minimised."""
+        return next(iter(self.averages.values()))
+
     def without_guards(self) -> Terms:
         """Return the same average without guards and bounds."""
         free = tuple(ShareBounds(name, 0.0, 1.0, "", 0.0) for name in self.domains)
-        return Terms(self.domains, self.sets, self.average, (), free, self.static)
+        return replace(self, guards=(), bounds=free)
 
 
-def _shares(objective: Objective, name: str, domains: Sequence[str], sets: Sequence[str]) -> Array:
-    return np.array(list(objective.average_shares(name, domains, sets).values()))
-
-
-def _guards(objective: Objective, domains: Sequence[str], sets: Sequence[str]) -> list[Guard]:
+def _guards(objective: Objective, sets: Sequence[str], averages: Mapping[str, Array]) -> list[Guard]:
     unit = dict(zip(sets, np.eye(len(sets)), strict=True))
     guards = [
-        Guard("average", name, _shares(objective, name, domains, sets), float(limit))
+        Guard("average", name, averages[name], float(limit))
         for name, limit in objective.averages_worse_than_static.items()
     ]
     for name, limit in by_name(objective.worse_than_static, sets).items():
@@ -160,8 +170,16 @@ class Problem:
 
     @classmethod
     def of(cls, law: Law, objective: Objective, support: Support | Table | None) -> Problem:
-        """Return the problem of a fitted law; the support reaches as far as w₀. Raises ObjectiveError."""
+        """Return the problem of a fitted law; the support reaches as far as w₀.
+
+        Raises ObjectiveError, also for `forgetting` under a law that predicts no losses.
+        """
         terms = Terms.of(objective, law.domains, law.sets)
+        if getattr(law, "of_differences", False) and any(guard.kind == "forgetting" for guard in terms.guards):
+            raise ObjectiveError(
+                f"objective.forgetting is {objective.forgetting}, but the law predicts differences to static training "
+                "and no losses; give at_full_budget the static_losses of the full budget"
+            )
         region = support_of(support, law.domains, law.runs.weights)
         return cls(law, terms, region if terms.static is None else region.reaching(terms.static))
 
@@ -174,6 +192,13 @@ class Problem:
     def high(self) -> Array:
         """Largest weight (K,)."""
         return np.minimum([bound.high for bound in self.terms.bounds], self.support.high)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the bounds leave a mixture, the ellipsoid of the runs aside."""
+        return bool(
+            (self.low <= self.high + 1e-12).all() and self.low.sum() <= 1 + 1e-9 and self.high.sum() >= 1 - 1e-9
+        )
 
     @cached_property
     def _guard_shares(self) -> Array:
@@ -197,8 +222,8 @@ class Problem:
         return self.terms.average @ self.law.jacobian(weights)
 
     def excess(self, weights: Array) -> Array:
-        """Return by how many nats each guard is broken (G,); negative: room."""
-        return self._guard_shares @ self._guarding.losses(weights) - self._most
+        """Return by how many nats mixtures (..., K) break each guard (..., G); negative: room."""
+        return self._guarding.losses(weights) @ self._guard_shares.T - self._most
 
     def excess_jacobian(self, weights: Array) -> Array:
         """Return the derivatives of `excess` (G, K)."""

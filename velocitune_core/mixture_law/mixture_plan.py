@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from velocitune_core.mixture_law.support import COVERED
 
 LimitKind = Literal["set", "average", "forgetting", "least_share", "largest_share", "epochs", "runs"]
 
@@ -32,7 +34,7 @@ class MixturePrediction:
     @property
     def inside(self) -> bool:
         """Whether the runs cover the mixture, so that its prediction can be believed."""
-        return self.distance <= 1 + 1e-6
+        return self.distance <= COVERED
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Limit:
     """
 
     kind: LimitKind
-    about: str  # a set, an average or a domain; "" for what the runs cover
+    about: str  # a set, an average or a domain; of `runs`: a domain at the edge of its range, "" for the distance
     limit: float  # nats, share, epochs, or distance
     reached: float  # the same quantity at the recommended weights
     binds: bool
@@ -71,8 +73,8 @@ class MixturePlan:
     rule: str  # by which they were chosen
     mixtures: dict[str, MixturePrediction]  # "recommended", "optimum", "without guards", and the references
     limits: list[Limit]
-    most: Gain  # among mixtures that keep the guards
-    most_without_guards: Gain
+    most: Gain | None  # among mixtures that keep the guards; None: no reference that the runs cover keeps them
+    most_without_guards: Gain | None
     optima: list[dict[str, float]]  # of the resamples
     spread: dict[str, Interval]  # of each weight over the optima; value: the recommended one
     regret: Interval | None  # of the recommended weights to the optima of resamples: mean, and quantiles
@@ -80,6 +82,8 @@ class MixturePlan:
     infeasible_resamples: int  # in which no mixture keeps the guards; they are left out of `optima`
     proven: bool  # whether the optimality conditions hold at the optimum of a convex law
     level: float  # of intervals
+    given: str = ""  # name of the mixture at hand that is recommended, because no optimum is better
+    notes: list[str] = field(default_factory=list)  # what the numbers leave out, in sentences
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain dictionaries, lists, strings and numbers, for JSON."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from velocitune_core.mixture_law.share_bounds import by_name, epoch_caps, share_bounds
@@ -16,9 +17,47 @@ SUM_TOLERANCE = 0.01  # of weights that are written with two or three decimals
 
 def problems_of(objective: Objective, domains: Sequence[str], sets: Sequence[str]) -> list[str]:
     """Return every contradiction in an objective, and of it to the domains and sets of a law."""
+    if unreadable := list(_types(objective)):
+        return unreadable
     found = [*_values(objective), *_names(objective, domains, sets), *_averages(objective, domains, sets)]
     found += [*_static(objective), *_forgetting(objective, sets)]
     return found or [*_epochs(objective, domains), *_shares(objective, domains)]
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number; a text that reads like one is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _types(objective: Objective) -> Iterator[str]:
+    """Fields and numbers of another type, which no other check could read."""
+    either = ("worse_than_static", "forgetting", "epochs", "least_share", "largest_share")
+    named = ("initial_weights", "sizes", "averages_worse_than_static", "initial_losses", "domain_tokens")
+    for name in (*either, *named):
+        value = getattr(objective, name)
+        if isinstance(value, Mapping):
+            for key, number in value.items():
+                if not is_number(number):
+                    yield f"objective.{name} of {key} is {number!r}; give a number, or leave {key} out"
+        elif value is not None and not (name in either and is_number(value)):
+            given = f"objective.{name} is {value!r}" if is_number(value) or isinstance(value, str) else ""
+            given = given or f"objective.{name} is of type {type(value).__name__}"
+            yield f"{given}; give {'a number or ' if name in either else ''}{{name: number}}"
+    if objective.token_budget is not None and not is_number(objective.token_budget):
+        yield f"objective.token_budget is {objective.token_budget!r}; give a number of tokens"
+    if not isinstance(objective.average, (str, Mapping)):
+        yield f"objective.average is {objective.average!r}; use 'macro', 'by_size', the name of one, or shares by set"
+    for name in ("over", "retained"):
+        value = getattr(objective, name)
+        if not isinstance(value, Sequence) and not (name == "over" and value is None):
+            yield f"objective.{name} is {value!r}; give a list of sets"
+    if not isinstance(objective.averages, Mapping):
+        yield f"objective.averages is {objective.averages!r}; give {{name: {{set: share}}}}"
+        return
+    own = {"average": objective.average} if isinstance(objective.average, Mapping) else {}
+    for where, shares in {**own, **{f"averages.{name}": of for name, of in objective.averages.items()}}.items():
+        if not isinstance(shares, Mapping) or not all(is_number(share) for share in shares.values()):
+            yield f"objective.{where} is {shares!r}; give {{set: share}}, with numbers as shares"
 
 
 def _values(objective: Objective) -> Iterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.constrained import Solution, solve
 from velocitune_core.mixture_law.feasibility import feasible_start
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
@@ -33,7 +34,8 @@ def optimise_mixture(
     """Return the weights with the least predicted average that keep the objective's guards, and the evidence.
 
     With resamples, the recommended weights minimise the mean of the resampled laws: of all mixtures inside the region
-    that keep the guards under the law itself, they have the least mean regret over the resamples.
+    that keep the guards under the law itself, they have the least mean regret over the resamples. A reference or a
+    measured run that the runs cover beyond the region is recommended in their place if it is predicted to be better.
 
     Args:
         law: a fitted law.
@@ -44,7 +46,8 @@ def optimise_mixture(
         temperatures: T of the reference mixtures w ∝ w₀^(1/T).
         level: of the intervals.
 
-    Raises ObjectiveError for an objective that contradicts itself or the law, and for guards that no mixture keeps.
+    Raises ObjectiveError for an objective that contradicts itself or the law, for guards that no mixture keeps, and for
+    options that are out of range.
     """
     problem = Problem.of(law, objective, support)
     count = law.resamples if bootstrap is None else bootstrap
@@ -52,55 +55,78 @@ def optimise_mixture(
         raise ObjectiveError(
             f"bootstrap is {count}, but the law has {law.resamples} resamples; fit it with bootstrap={count}"
         )
-    laws = tuple(law.resampled(index) for index in range(count))
-    found = find(problem, laws, convex=law.convex)
-    return assemble(law, problem, found, objective, temperatures=tuple(temperatures), level=level)
+    chosen = tuple(temperatures)
+    if wrong := [t for t in chosen if not (isinstance(t, (int, float)) and 0 < t < np.inf)]:
+        raise ObjectiveError(f"temperatures hold {wrong}; they are numbers above 0: 1 is static, larger is more equal")
+    found = find(problem, law, count, AtHand.of(problem, law.runs.weights, chosen))
+    return assemble(law, problem, found, objective, temperatures=chosen, level=level)
 
 
 @dataclass(frozen=True)
 class MeanLaw:
-    """The mean of several laws' losses: its optimum has the least mean regret over them."""
+    """The mean of a law's resamples: its optimum has the least mean regret over them."""
 
-    laws: tuple[Losses, ...]
+    law: Law
+    laws: tuple[Losses, ...]  # its first resamples
 
     def losses(self, weights: Array) -> Array:
         """Return the mean losses (..., I)."""
-        return np.mean([law.losses(weights) for law in self.laws], axis=0)
+        return self.law.resampled_losses(weights)[: len(self.laws)].mean(axis=0)
 
     def jacobian(self, weights: Array) -> Array:
         """Return their derivatives (..., I, K)."""
         return np.mean([law.jacobian(weights) for law in self.laws], axis=0)
 
 
-def find(problem: Problem, laws: Sequence[Losses], *, convex: bool) -> Found:
-    """Return the optimum of a problem, those of its resampled laws, and the recommended weights."""
-    start = feasible_start(problem)
-    optimum = solve(problem, starts(problem, start, convex), convex=convex)
-    free = solve(
-        Problem(problem.law, problem.terms.without_guards(), problem.support), [optimum.weights, start], convex=convex
+def find(problem: Problem, law: Law, count: int, at_hand: AtHand) -> Found:
+    """Return the optimum of a problem, those of its first `count` resampled laws, and the recommended weights."""
+    convex = law.convex
+    try:
+        begin = [feasible_start(problem)]
+    except ObjectiveError:
+        if at_hand.best(problem) is None:
+            raise
+        begin = []  # only further out
+    near = starts(problem, begin[0], convex) if begin else []
+    optimum = at_hand.or_better(problem, near, convex=convex)
+    unguarded = problem.terms.without_guards()
+    free = at_hand.or_better(
+        Problem(law, unguarded, problem.support), [optimum.weights, *begin, problem.support.centre], convex=convex
     )
-    resampled = [_resampled(Problem(each, problem.terms, problem.support), optimum, convex) for each in laws]
-    free_resampled = [
-        solve(Problem(each, problem.terms.without_guards(), problem.support), [free.weights], convex=convex)
-        for each in laws
-    ]
+    laws = tuple(law.resampled(index) for index in range(count))
     recommended_problem, recommended = problem, optimum
     if laws:
-        recommended_problem = Problem(MeanLaw(tuple(laws)), problem.terms, problem.support, guarding=problem.law)
-        recommended = solve(recommended_problem, [optimum.weights, start], convex=convex)
-    return Found(tuple(laws), optimum, recommended, recommended_problem, free, resampled, free_resampled)
+        recommended_problem = Problem(MeanLaw(law, laws), problem.terms, problem.support, guarding=law)
+        from_law = [optimum.weights, *begin] if begin else []
+        recommended = at_hand.or_better(recommended_problem, from_law, convex=convex)
+    return Found(
+        laws=laws,
+        optimum=optimum,
+        recommended=recommended,
+        recommended_problem=recommended_problem,
+        free=free,
+        resampled=[
+            _resampled(Problem(each, problem.terms, problem.support), optimum, at_hand, convex) for each in laws
+        ],
+        free_resampled=[
+            at_hand.or_better(Problem(each, unguarded, problem.support), [free.weights], convex=convex) for each in laws
+        ],
+    )
 
 
-def _resampled(problem: Problem, near: Solution, convex: bool) -> Solution | None:
+def _resampled(problem: Problem, near: Solution, at_hand: AtHand, convex: bool) -> Solution | None:
     """Return the optimum under another law, searched from one nearby; None if no mixture keeps the guards."""
+    given = at_hand.best(problem)
+    if not problem.has_room:
+        return given
     found = solve(problem, [near.weights], convex=convex)
     if found.feasible and (found.proven or not convex):
-        return found
+        return at_hand.better(found, given)
     try:
         start = feasible_start(problem)
     except ObjectiveError:
-        return None
-    return solve(problem, [start, near.weights], convex=convex)
+        return given
+    return at_hand.better(solve(problem, [start, near.weights], convex=convex), given)
 
 
 def starts(problem: Problem, start: Array, convex: bool) -> list[Array]:

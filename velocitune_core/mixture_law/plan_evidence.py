@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
-from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.objective import BY_SIZE, Objective, ObjectiveError
 from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def assemble(
     terms = problem.terms
     references = reference_mixtures(terms.static, len(terms.domains), temperatures)
     baseline = STATIC if terms.static is not None else UNIFORM
-    predict = Predictions(law, problem, found.laws, objective, references[baseline], level)
+    predict = Predictions(law, problem, len(found.laws), references[baseline], level)
     mixtures = {
         "recommended": predict.of(found.recommended.weights),
         "optimum": predict.of(found.optimum.weights),
@@ -53,7 +53,7 @@ def assemble(
         average=objective.average_name,
         baseline=baseline,
         weights=predict.named(recommended),
-        rule="least mean regret over the resamples" if found.laws else "optimum of the law, which has no resamples",
+        rule=_rule(found),
         mixtures=mixtures,
         limits=limits(found.recommended_problem, found.recommended, found.laws),
         most=_most(problem, found, cheap, level, guarded=True),
@@ -65,21 +65,37 @@ def assemble(
         infeasible_resamples=sum(each is None for each in found.resampled),
         proven=found.optimum.proven and law.convex,
         level=level,
+        given=found.recommended.given,
+        notes=_notes(law, problem),
     )
+
+
+def _rule(found: Found) -> str:
+    if found.recommended.given:
+        return f"{found.recommended.given}, predicted to be better than any mixture within the reach of an optimum"
+    return "least mean regret over the resamples" if found.laws else "optimum of the law, which has no resamples"
+
+
+def _notes(law: Law, problem: Problem) -> list[str]:
+    """Return sentences on what the numbers of a plan leave out."""
+    terms, notes = problem.terms, []
+    if BY_SIZE in terms.averages and (without := [name for name in terms.domains if name not in terms.sets]):
+        notes.append(f"'{BY_SIZE}' leaves out {', '.join(without)}: no held-out set has the name.")
+    if not getattr(law, "drift_drawn", True):
+        notes.append(
+            "How much differences change from the swarm's budget to the full one is not in these intervals: a swarm "
+            "at a second, smaller fraction would say it."
+        )
+    return notes
 
 
 class Predictions:
     """Predict mixtures under a law and its resamples, as differences to a baseline mixture too."""
 
-    def __init__(
-        self, law: Law, problem: Problem, laws: Sequence[Losses], objective: Objective, baseline: Array, level: float
-    ) -> None:
-        self.law, self.problem, self.laws, self.baseline, self.level = law, problem, laws, baseline, level
-        terms = problem.terms
-        self.averages = {
-            name: np.array(list(objective.average_shares(name, terms.domains, terms.sets).values()))
-            for name in objective.average_names()
-        }
+    def __init__(self, law: Law, problem: Problem, resamples: int, baseline: Array, level: float) -> None:
+        if not 0 < level < 1:
+            raise ObjectiveError(f"level is {level}; it is a share between 0 and 1: 0.95 for 95 %")
+        self.law, self.problem, self.resamples, self.baseline, self.level = law, problem, resamples, baseline, level
 
     def named(self, weights: Array) -> dict[str, float]:
         """Return weights (K,) by domain."""
@@ -87,7 +103,8 @@ class Predictions:
 
     def all_losses(self, weights: Array) -> Array:
         """Return losses (1 + B, I) under the law and its resamples."""
-        return np.array([law.losses(weights) for law in (self.law, *self.laws)])
+        own = self.law.losses(weights)[None]
+        return np.concatenate([own, self.law.resampled_losses(weights)[: self.resamples]]) if self.resamples else own
 
     def interval(self, values: Array) -> Interval:
         """Return the interval of values (1 + B,), of which the first is the law's."""
@@ -96,7 +113,7 @@ class Predictions:
     def of(self, weights: Array) -> MixturePrediction:
         """Return all predictions for one mixture (K,)."""
         terms, losses = self.problem.terms, self.all_losses(weights)
-        of_runs = self.law.interval(self.named(weights), self.level) if self.laws else {}
+        of_runs = self.law.interval(self.named(weights), self.level) if self.resamples else {}
         differences = losses - self.all_losses(self.baseline)
         low, high = (np.array([getattr(bound, side) for bound in terms.bounds]) for side in ("low", "high"))
         kept = bool((weights >= low - ACTIVE_SHARE).all() and (weights <= high + ACTIVE_SHARE).all())
@@ -107,7 +124,7 @@ class Predictions:
                 for index, name in enumerate(terms.sets)
             },
             average=self.interval(losses @ terms.average),
-            differences={name: self.interval(differences @ shares) for name, shares in self.averages.items()},
+            differences={name: self.interval(differences @ shares) for name, shares in terms.averages.items()},
             set_differences={name: self.interval(differences[:, index]) for index, name in enumerate(terms.sets)},
             distance=float(self.problem.support.distance(weights)),
             keeps_guards=kept and bool((self.problem.excess(weights) <= 10 * FEASIBLE).all()),
@@ -151,24 +168,37 @@ def limits(problem: Problem, solution: Solution, laws: Sequence[Losses]) -> list
 
 
 def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
-    """Return the region of the runs as a limit, if it binds; its price is per unit of distance."""
-    bounds = problem.terms.bounds
-    at_low = solution.low_prices[[bound.low <= low for bound, low in zip(bounds, problem.support.low, strict=True)]]
-    at_high = solution.high_prices[
-        [bound.high >= high for bound, high in zip(bounds, problem.support.high, strict=True)]
-    ]
-    if max(solution.support_price, at_low.max(initial=0.0), at_high.max(initial=0.0)) <= NEGLIGIBLE_PRICE:
-        return []
-    support = problem.support
-    distance = float(np.sqrt(support.excess(solution.weights) + support.reach**2))
-    return [Limit("runs", "", support.reach, distance, True, 2 * support.reach * solution.support_price)]
+    """Return what of the runs' region binds: the distance, at a price per unit of it, and edges of domains' ranges.
+
+    Weights of 0 and 1 are the edge of the simplex: no run could lie beyond them.
+    """
+    support, found = problem.support, []
+    if solution.support_price > NEGLIGIBLE_PRICE:
+        distance = float(np.sqrt(support.excess(solution.weights) + support.reach**2))
+        found.append(Limit("runs", "", support.reach, distance, True, 2 * support.reach * solution.support_price))
+    for index, bound in enumerate(problem.terms.bounds):
+        low, high = float(support.low[index]), float(support.high[index])
+        for edge, of_runs, price in (
+            (low, bound.low <= low and low > ACTIVE_SHARE, float(solution.low_prices[index])),
+            (high, bound.high >= high and high < 1 - ACTIVE_SHARE, float(solution.high_prices[index])),
+        ):
+            if of_runs and price > NEGLIGIBLE_PRICE:
+                found.append(Limit("runs", bound.domain, edge, float(solution.weights[index]), True, price))
+    return found
 
 
-def _most(problem: Problem, found: Found, cheap: dict[str, MixturePrediction], level: float, *, guarded: bool) -> Gain:
-    """Return what the optimum gains over the best reference that the runs cover; each resample has its own optimum."""
+def _most(
+    problem: Problem, found: Found, cheap: dict[str, MixturePrediction], level: float, *, guarded: bool
+) -> Gain | None:
+    """Return what the optimum gains over the best reference that the runs cover; each resample has its own optimum.
+
+    Covered references are among the mixtures that an optimum is chosen from, so no gain is negative.
+    """
     best = found.optimum if guarded else found.free
-    covered = {name: each for name, each in cheap.items() if each.inside and (each.keeps_guards or not guarded)}
-    name = min(covered or cheap, key=lambda each: cheap[each].average.value)
+    covered = [name for name, each in cheap.items() if each.inside and (each.keeps_guards or not guarded)]
+    if not covered:
+        return None
+    name = min(covered, key=lambda each: cheap[each].average.value)
     reference = np.array([cheap[name].weights[domain] for domain in problem.terms.domains])
     each_best = found.resampled if guarded else found.free_resampled
     gains = [

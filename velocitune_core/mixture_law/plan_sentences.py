@@ -27,16 +27,20 @@ def explain(plan: MixturePlan) -> list[str]:
         )
     if plan.infeasible_resamples:
         found.append(f"In {plan.infeasible_resamples} resamples no mixture keeps all guards.")
-    return found
+    return [*found, *plan.notes]
 
 
-def _most(gain: Gain, plan: MixturePlan) -> str:
-    guarded = " and that keeps the guards" if any(limit.kind != "runs" for limit in plan.limits) else ""
+def _most(gain: Gain | None, plan: MixturePlan) -> str:
+    guards = any(limit.kind != "runs" for limit in plan.limits)
+    if gain is None:
+        kept = " that keeps the guards" if guards else ""
+        return f"The runs cover no reference mixture{kept}, so no cheap mixture stands beside the recommended one."
+    guarded = " and that keeps the guards" if guards else ""
     at_most = gain.gain.value if gain.gain.high is None else max(gain.gain.high, gain.gain.value)
     sure = "" if gain.gain.high is None else f" ({_percent(plan)} of the resamples)"
     return (
         f"No mixture that the runs cover{guarded} is predicted to be better than {gain.reference} by more than "
-        f"{max(at_most, 0.0):.3f} nats of the average '{plan.average}'{sure}."
+        f"{round(at_most, 3) + 0.0:.3f} nats of the average '{plan.average}'{sure}."
     )
 
 
@@ -44,8 +48,8 @@ def _recommended(plan: MixturePlan) -> str:
     recommended = plan.mixtures["recommended"]
     weights = ", ".join(f"{name} {weight:.3f}" for name, weight in plan.weights.items())
     differences = ", ".join(f"{name} {_nats(each)}" for name, each in recommended.differences.items())
-    outside = "" if recommended.inside else " They lie outside what the runs cover."
-    return f"Recommended: {weights}. Predicted differences to {plan.baseline}: {differences}.{outside}"
+    rule = f" These are {plan.rule}." if plan.given else ""
+    return f"Recommended: {weights}. Predicted differences to {plan.baseline}: {differences}.{rule}"
 
 
 def _limit(limit: Limit, plan: MixturePlan) -> str:
@@ -54,6 +58,11 @@ def _limit(limit: Limit, plan: MixturePlan) -> str:
         return (
             f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 more would gain "
             f"about {0.01 * limit.price:.4f} of '{plan.average}'{kept}."
+        )
+    if limit.kind == "runs" and limit.about:
+        return (
+            f"The weight of {limit.about} lies at the edge of its range in the runs ({limit.limit:.3g}): 0.01 beyond "
+            f"it is predicted to gain about {0.01 * limit.price:.4f}; runs there would show it."
         )
     if limit.kind == "runs":
         return (

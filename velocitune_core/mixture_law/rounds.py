@@ -13,7 +13,6 @@ from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm, rounded
 
 Array = NDArray[np.float64]
-NOISE = 0.01  # nats: by how much the loss of a run deviates from a law
 POOL, POOL_SEED = 64, 1_000_003  # the seed is none that a swarm has
 
 
@@ -35,7 +34,7 @@ def next_round(
     *,
     runs: int,
     tolerance: float,
-    noise: float = NOISE,
+    noise: float | None = None,
     min_share: float = 0.01,
 ) -> Round:
     """Decide whether a plan is settled; if not, return the weights of further runs.
@@ -50,7 +49,7 @@ def next_round(
         objective: of the plan.
         runs: how many to choose at most.
         tolerance: the set of optima is tight enough when the regret of the recommended weights is at most this.
-        noise: standard deviation of a run's loss of a set.
+        noise: standard deviation of a run's loss of a set; None: what the law found of each set.
         min_share: least weight of every domain in the further runs.
 
     Raises ObjectiveError without resamples.
@@ -65,7 +64,8 @@ def next_round(
     shares = np.array(list(objective.average_shares(plan.average, law.domains, law.sets).values()))
     candidates = np.vstack([min_share + (1 - optima.shape[1] * min_share) * optima, _pool(law, objective, min_share)])
     to_know = law.resampled_losses(optima) - law.resampled_losses(recommended)[:, None]  # (B, M, I)
-    chosen, gains = _most_telling(to_know * shares, law.resampled_losses(candidates) * shares, shares * noise, runs)
+    deviation = shares * (law.noise if noise is None else noise)
+    chosen, gains = _most_telling(to_know * shares, law.resampled_losses(candidates) * shares, deviation, runs)
     weights = [dict(zip(law.domains, each, strict=True)) for each in rounded(candidates[chosen], min_share).tolist()]
     return Round(False, plan.regret.high, spread, weights, gains)
 

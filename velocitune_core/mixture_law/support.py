@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from velocitune_core.mixture_law.table import MixtureLawError, read_weights
+
 Array = NDArray[np.float64]
 Table = Any  # a DataFrame, or a mapping, or a list of mappings; pandas is not required
 REACH = 0.7  # of the outermost run's distance: further out the optimum is optimistic (benchmarks/trust_region.py)
+COVERED = 1 + 1e-6  # the largest distance of what runs cover, with rounding
 THINNEST = 1e-3  # of the mean variance, in directions in which the runs do not differ
 
 
@@ -42,12 +45,6 @@ class Support:
         outermost = max(float(np.einsum("rk,kl,rl->r", off, precision, off).max()), 1e-12)
         return cls(runs.min(axis=0), runs.max(axis=0), centre, precision / outermost)
 
-    @classmethod
-    def everywhere(cls, domains: int) -> Support:
-        """Return the whole simplex: no limit."""
-        centre = np.full(domains, 1 / domains)
-        return cls(np.zeros(domains), np.ones(domains), centre, np.zeros((domains, domains)))
-
     def reaching(self, mixture: Array) -> Support:
         """Return the region with a reach as far as a mixture (K,), if the runs cover it and it lies beyond the reach.
 
@@ -56,11 +53,6 @@ class Support:
         if not self.distance(mixture) <= 1 + 1e-9 or self.excess(mixture) <= 0:
             return self
         return replace(self, reach=float(np.sqrt(self.excess(mixture) + self.reach**2)))
-
-    def reordered(self, order: ArrayLike) -> Support:
-        """Return the same region for domains in another order, given as indices (K,)."""
-        o = np.asarray(order)
-        return Support(self.low[o], self.high[o], self.centre[o], self.precision[np.ix_(o, o)], self.reach)
 
     def distance(self, weights: ArrayLike) -> Array:
         """Return how far out mixtures (..., K) are: at most 1 for those that the runs cover."""
@@ -91,25 +83,20 @@ def support_of(support: Support | Table | None, domains: Sequence[str], runs: Ar
 
 
 def weights_by_name(table: Table, domains: Sequence[str]) -> Array:
-    """Return weights (R, K) in the order of `domains`, normalised.
+    """Return weights (R, K) in the order of `domains`.
 
     Args:
         table: a DataFrame with a column per domain, {domain: (R,)}, or a list of {domain: weight}; a domain that a
             run of a list does not name has weight 0 there.
 
-    Raises ValueError for names that differ, negative weights, and runs without weight.
+    Raises MixtureLawError for anything else, names that differ, and weights that are no shares.
     """
-    if isinstance(table, Sequence):
-        names = sorted({name for run in table for name in run})
-        columns = {name: [float(run.get(name, 0.0)) for run in table] for name in names}
-    else:
-        columns = {str(name): table[name] for name in list(getattr(table, "columns", table))}
-    if unknown := sorted(set(columns) - set(domains)):
-        raise ValueError(f"weights of runs name {', '.join(unknown)}; domains are {', '.join(sorted(domains))}")
-    if not isinstance(table, Sequence) and (missing := sorted(set(domains) - set(columns))):
-        raise ValueError(f"weights of runs leave out {', '.join(missing)}; give every domain a column")
-    rows = max((len(column) for column in columns.values()), default=0)
-    weights = np.array([np.asarray(columns.get(name, np.zeros(rows)), dtype=float) for name in domains]).T
-    if weights.size == 0 or not np.isfinite(weights).all() or (weights < 0).any() or (weights.sum(axis=1) <= 0).any():
-        raise ValueError("weights of runs must be numbers of at least 0, and each run needs one above 0")
-    return weights / weights.sum(axis=1, keepdims=True)
+    if isinstance(table, Sequence) and table and all(isinstance(run, Mapping) for run in table):
+        names = {name for run in table for name in run} | set(domains)
+        table = {name: [run.get(name, 0.0) for run in table] for name in sorted(names)}
+    elif not (isinstance(table, Mapping) or hasattr(table, "columns")):
+        kind = "an empty list" if isinstance(table, list) and not table else f"a {type(table).__name__} without names"
+        raise MixtureLawError(
+            f"support is {kind}; give a DataFrame, {{domain: weights}} or a list of {{domain: weight}}"
+        )
+    return np.atleast_2d(read_weights(domains, table))

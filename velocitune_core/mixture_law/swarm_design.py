@@ -10,6 +10,7 @@ from scipy.special import gammaincinv
 
 from velocitune_core.mixture.permutation import key, words
 from velocitune_core.mixture_law.objective import ObjectiveError
+from velocitune_core.mixture_law.objective_checks import is_number
 
 Array = NDArray[np.float64]
 CONCENTRATION = 1.5  # α of a domain with a mean share, of the Dirichlet distribution (benchmarks/swarm_design.py)
@@ -36,11 +37,12 @@ def design_swarm(
 
     Raises ObjectiveError for weights, a number of runs, or a least share with which there is no swarm.
     """
+    _check(initial_weights, runs, min_share)
     names = sorted(initial_weights)
     initial = np.array([float(initial_weights[name]) for name in names])
-    _check(initial, initial_weights, runs, min_share)
     centre = np.sqrt(initial / initial.sum())
     alphas = np.maximum(CONCENTRATION * len(names) * centre / centre.sum(), 1e-3)
+    runs = int(runs)
     count = runs * CANDIDATES
     draws = np.column_stack(
         [gammaincinv(a, _uniform(seed, name, count)) for a, name in zip(alphas, names, strict=True)]
@@ -79,15 +81,17 @@ def _uniform(seed: int, name: str, count: int) -> Array:
     return (drawn.astype(float) + 0.5) * 2.0**-53
 
 
-def _check(initial: Array, given: Mapping[str, float], runs: int, min_share: float) -> None:
-    count, problems = len(initial), []
-    if count < 2:
+def _check(given: Mapping[str, float], runs: int, min_share: float) -> None:
+    count, problems = len(given), []
+    if texts := [name for name, weight in given.items() if not is_number(weight)]:
+        problems.append(f"initial_weights of {texts[0]} is {given[texts[0]]!r}; give a number")
+    elif count < 2:
         problems.append(f"initial_weights name {count} domains; a mixture has at least two")
-    elif not np.isfinite(initial).all() or (initial < 0).any() or not initial.sum() > 0:
+    elif any(not 0 <= weight < np.inf for weight in given.values()) or not sum(given.values()) > 0:
         problems.append(f"initial_weights are {dict(given)}; they are at least 0, and one of them is above 0")
-    if runs < 1:
-        problems.append(f"runs is {runs}; a swarm has at least one")
-    if not 0 <= min_share * count < 1:
+    if not (is_number(runs) and float(runs).is_integer() and runs >= 1):
+        problems.append(f"runs is {runs!r}; a swarm has a whole number of runs, at least one")
+    if not (is_number(min_share) and 0 <= min_share * count < 1):
         problems.append(
             f"min_share is {min_share} for {count} domains; it must be at least 0 and below {1 / max(count, 1):.4g}"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from velocitune_core.mixture_law.constrained import solve
+from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.feasibility import feasible_start
 from velocitune_core.mixture_law.guarded_problem import Law, Problem
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
@@ -50,19 +50,17 @@ def trade_off(
     for limit in sorted(limits, reverse=True):
         problem = Problem.of(law, _with(objective, guard, float(limit)), support)
         terms = problem.terms
+        at_hand = AtHand.of(problem, law.runs.weights)
         try:
-            start = feasible_start(problem)
+            begin = starts(problem, feasible_start(problem), law.convex)
         except ObjectiveError:
-            break  # a tighter limit is not kept either
-        found = solve(
-            problem, [*([near] if near is not None else []), *starts(problem, start, law.convex)], convex=law.convex
-        )
+            if at_hand.best(problem) is None:
+                break  # a tighter limit is not kept either
+            begin = []
+        before = [near] if near is not None and begin else []
+        found = at_hand.or_better(problem, [*before, *begin], convex=law.convex)
         near = found.weights
         losses, static = law.losses(near), None if terms.static is None else law.losses(terms.static)
-        shares = {
-            name: np.array(list(objective.average_shares(name, law.domains, law.sets).values()))
-            for name in objective.average_names()
-        }
         about = guard if guard not in {SETS, FORGETTING} else None
         of_guard = [g.kind == "average" and g.about == about if about else g.kind != "average" for g in terms.guards]
         points.append(
@@ -70,7 +68,9 @@ def trade_off(
                 limit=float(limit),
                 weights=dict(zip(law.domains, map(float, near), strict=True)),
                 average=found.value,
-                differences={} if static is None else {k: float(v @ (losses - static)) for k, v in shares.items()},
+                differences={}
+                if static is None
+                else {k: float(v @ (losses - static)) for k, v in terms.averages.items()},
                 price=float(found.guard_prices[np.array(of_guard, dtype=bool)].sum()),
             )
         )

@@ -38,5 +38,4 @@ def predict_mixture(
     if not np.isfinite(shares).all() or (shares < 0).any() or shares.sum() <= 0:
         raise ValueError("weights must be numbers of at least 0, and one of them above 0")
     baseline = np.full(count, 1 / count) if problem.terms.static is None else problem.terms.static
-    laws = tuple(law.resampled(index) for index in range(law.resamples))
-    return Predictions(law, problem, laws, objective, baseline, level).of(shares / shares.sum())
+    return Predictions(law, problem, law.resamples, baseline, level).of(shares / shares.sum())

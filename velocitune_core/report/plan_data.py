@@ -62,9 +62,7 @@ def page_data(
         "law": _law(law),
         "level": plan.level,
         "average": plan.average,
-        "averages": {
-            name: list(objective.average_shares(name, domains, law.sets).values()) for name in objective.average_names()
-        },
+        "averages": {name: shares.tolist() for name, shares in problem.terms.averages.items()},
         "baseline": {"name": plan.baseline, "weights": row(plan.mixtures[plan.baseline].weights)},
         "mixtures": [{"name": name, "weights": row(each.weights)} for name, each in plan.mixtures.items()],
         "optima": [row(each) for each in plan.optima],

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 
+from velocitune_core.mixture_law.support import Support
+
 Array = NDArray[np.float64]
 
 
@@ -35,6 +37,10 @@ class KnownLaw:
     def runs(self) -> SimpleNamespace:
         return SimpleNamespace(domains=self.domains, sets=self.sets, weights=self.run_weights)
 
+    @property
+    def noise(self) -> Array:
+        return np.full(len(self.sets), 0.01)
+
     def resampled(self, index: int) -> KnownLaw:
         return self.others[index]
 
@@ -57,6 +63,12 @@ class KnownLaw:
         """The same law with its domains in another order; the sets stay."""
         names = tuple(self.domains[index] for index in order)
         return replace(self, domains=names, a=self.a[:, order], run_weights=self.run_weights[:, order])
+
+
+def everywhere(domains: int) -> Support:
+    """Return the whole simplex: no limit."""
+    centre = np.full(domains, 1 / domains)
+    return Support(np.zeros(domains), np.ones(domains), centre, np.zeros((domains, domains)))
 
 
 def known_law(size: int, *, seed: int) -> KnownLaw:

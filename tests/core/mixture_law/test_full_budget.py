@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from drawn_swarm import draw_swarm
 
-from velocitune_core.mixture_law import MixtureLawError, at_full_budget, effect_size, fit_mixture_law
+from velocitune_core.mixture_law import (
+    MixtureLaw,
+    MixtureLawError,
+    Objective,
+    ObjectiveError,
+    at_full_budget,
+    effect_size,
+    explain,
+    fit_mixture_law,
+    optimise_mixture,
+)
+from velocitune_core.mixture_law.budget import budget_drift
+from velocitune_core.mixture_law.mixture_plan import Interval
 
 UNIFORM = dict.fromkeys((f"domain{number}" for number in range(5)), 0.2)
 STATIC = {"domain0": 1.5, "domain1": 2.0, "domain2": 2.5}
@@ -26,19 +38,52 @@ def test_the_losses_are_those_of_static_training_plus_the_differences() -> None:
     assert again.losses(at) == pytest.approx(moved.losses(at) - moved.losses(static))
 
 
-def test_an_earlier_fraction_widens_the_intervals_by_what_changed() -> None:
+@pytest.fixture(scope="module")
+def shrunk() -> tuple[MixtureLaw, MixtureLaw]:
+    """A law, and one of an earlier fraction where weights did half."""
     swarm = draw_swarm(1, noise=0.001)
-    law = fit_mixture_law(*swarm.columns, bootstrap=30)
     weights, losses = swarm.columns
     static = swarm.truth(np.full(5, 0.2))
-    shrunk = {name: static[each] + 0.8 * (losses[name] - static[each]) for each, name in enumerate(losses)}
-    earlier = fit_mixture_law(weights, shrunk)
-    moved = at_full_budget(law, UNIFORM, earlier=earlier)
-    differences = law.losses(law.runs.weights) - law.losses(np.full(5, 0.2))
-    drift = np.sqrt(((0.2 * differences) ** 2).mean(axis=0))
-    assert moved.noise == pytest.approx(np.sqrt(law.noise**2 + drift**2), rel=0.1)
-    widths = [np.subtract(*each.interval(UNIFORM)["domain0"][::-1]) for each in (law, moved)]
-    assert widths[1] > widths[0]
+    half = {name: static[each] + 0.5 * (losses[name] - static[each]) for each, name in enumerate(losses)}
+    return fit_mixture_law(weights, losses, bootstrap=60), fit_mixture_law(weights, half)
+
+
+def test_resamples_drift_as_much_as_differences_did_from_an_earlier_fraction(
+    shrunk: tuple[MixtureLaw, MixtureLaw],
+) -> None:
+    law, earlier = shrunk
+    moved, still = at_full_budget(law, UNIFORM, earlier=earlier), at_full_budget(law, UNIFORM)
+    runs, at = law.runs.weights, np.full(5, 0.2)
+    assert moved.resampled_losses(at) == pytest.approx(np.zeros((60, 3)))  # none at the initial weights
+    drawn = np.sqrt(((moved.resampled_losses(runs) - still.resampled_losses(runs)) ** 2).mean(axis=(0, 1)))
+    assert drawn / 2**0.5 == pytest.approx(budget_drift(law, earlier, at), rel=0.3)  # t of 4 directions: variance 2
+    centre = np.median(moved.resampled_losses(runs), axis=0)
+    assert centre == pytest.approx(law.losses(runs) - law.losses(at), abs=0.1)  # drawn to either side
+
+
+def test_all_that_a_plan_says_of_differences_contains_the_drift(shrunk: tuple[MixtureLaw, MixtureLaw]) -> None:
+    law, earlier = shrunk
+    objective = Objective(initial_weights=UNIFORM, worse_than_static={"domain1": 0.01})
+    sure, honest = (optimise_mixture(at_full_budget(law, UNIFORM, earlier=each), objective) for each in (None, earlier))
+
+    def width(each: Interval | None) -> float:
+        assert each is not None and each.low is not None and each.high is not None
+        return each.high - each.low
+
+    for name in ("set_differences", "differences"):
+        one, other = (getattr(plan.mixtures["recommended"], name) for plan in (sure, honest))
+        assert all(width(other[key]) > 3 * width(one[key]) for key in one)
+    assert sure.regret is not None and honest.regret is not None and honest.regret.value > 3 * sure.regret.value
+    notes = [[line for line in explain(plan) if "from the swarm's budget" in line] for plan in (sure, honest)]
+    assert len(notes[0]) == 1 and not notes[1]
+
+
+def test_forgetting_cannot_be_guarded_under_a_law_of_differences(shrunk: tuple[MixtureLaw, MixtureLaw]) -> None:
+    objective = Objective(initial_weights=UNIFORM, forgetting=0.0, retained=["domain0"], initial_losses={"domain0": 3})
+    with pytest.raises(ObjectiveError, match=r"forgetting is 0.0, but the law predicts differences .* static_losses"):
+        optimise_mixture(at_full_budget(shrunk[0], UNIFORM), objective, bootstrap=0)
+    plan = optimise_mixture(at_full_budget(shrunk[0], UNIFORM, STATIC), objective, bootstrap=0)
+    assert plan.limits[0].reached < 0
 
 
 def test_runs_of_the_model_itself_say_how_much_larger_its_effects_are() -> None:
@@ -62,3 +107,9 @@ def test_what_cannot_be_moved_is_refused() -> None:
         at_full_budget(law, UNIFORM, earlier=fit_mixture_law(*draw_swarm(3, sets=2).columns))
     with pytest.raises(MixtureLawError, match="two runs or more"):
         effect_size(law, {name: [0.2] for name in UNIFORM}, {name: [2.0] for name in STATIC})
+    with pytest.raises(MixtureLawError, match=r"static_losses: those of \['domain1'\] are no numbers"):
+        at_full_budget(law, UNIFORM, STATIC | {"domain1": np.nan})
+    with pytest.raises(MixtureLawError, match=r"losses of \['domain0', 'domain1', 'domain2'\] are missing"):
+        effect_size(law, {name: [0.2, 0.2] for name in UNIFORM}, {})
+    with pytest.raises(MixtureLawError, match="predicts the same losses for all runs"):
+        effect_size(law, {name: [0.2, 0.2] for name in UNIFORM}, {name: [2.0, 2.1] for name in STATIC})

@@ -15,6 +15,13 @@ STATIC = {"code": 0.5, "law": 0.3, "web": 0.2}
 PAGES = {"code": 300.0, "law": 200.0, "web": 100.0}
 
 WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"worse_than_static": "0.1"}, "objective.worse_than_static is '0.1'; give a number or {name: number}"),
+    ({"least_share": {"code": None}}, "objective.least_share of code is None; give a number, or leave code out"),
+    ({"initial_weights": [0.5, 0.3, 0.2]}, "objective.initial_weights is of type list; give {name: number}"),
+    ({"average": None}, "objective.average is None; use 'macro', 'by_size', the name of one, or shares by set"),
+    ({"average": {"code": "1"}}, "objective.average is {'code': '1'}; give {set: share}, with numbers as shares"),
+    ({"over": 3}, "objective.over is 3; give a list of sets"),
+    ({"token_budget": "1e9"}, "objective.token_budget is '1e9'; give a number of tokens"),
     ({"average": "macros"}, "objective.average 'macros' is not known; use by_size, macro, or shares by set"),
     ({"average": {"cod": 1.0}}, "objective.average names cod; sets are code, law, target"),
     (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_law import KnownLaw, known_law, resampled_law
+from known_law import KnownLaw, everywhere, known_law, resampled_law
 
 from velocitune_core import mixture_law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
@@ -21,7 +24,7 @@ from velocitune_core.mixture_law.support import Support
 from velocitune_core.mixture_law.trade_off_curve import trade_off
 from velocitune_core.mixture_law.what_if import predict_mixture
 
-ANYWHERE = replace(Support.everywhere(2), low=np.full(2, 0.01))
+ANYWHERE = replace(everywhere(2), low=np.full(2, 0.01))
 # 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
 PAIR = KnownLaw(("a", "b"), ("a", "b"), np.zeros(2), np.array([4.0, 1.0]), np.zeros(2), np.ones(2), np.eye(2))
 HALVES = {"a": 0.5, "b": 0.5}
@@ -37,7 +40,7 @@ def test_two_domains_by_hand() -> None:
     assert plan.weights == pytest.approx({"a": 2 / 3, "b": 1 / 3}, abs=1e-6)
     assert plan.mixtures["recommended"].average.value == pytest.approx((6 + 3) / 2)
     assert plan.mixtures["static"].average.value == pytest.approx((8 + 2) / 2)
-    assert plan.most.gain.value == pytest.approx(0.5)  # equal shares at every temperature
+    assert plan.most is not None and plan.most.gain.value == pytest.approx(0.5)  # equal shares at every temperature
     assert plan.proven
 
 
@@ -140,7 +143,7 @@ def test_properties_of_every_plan(seed: int, size: int, limit: float) -> None:
     swapped = optimum(
         law.reordered(order),
         replace(objective, initial_weights=dict(reversed(initial.items()))),
-        region.reordered(order),
+        Support.around(np.vstack([law.run_weights, list(initial.values())])[:, order]),
     )
     assert swapped.weights == pytest.approx(plan.weights, abs=2e-3)
     assert swapped.mixtures["recommended"].average.value == pytest.approx(
@@ -186,6 +189,7 @@ def test_resamples_give_a_set_of_optima_and_weights_that_are_good_in_all() -> No
     assert guarded.mixtures[
         "recommended"
     ].keeps_guards  # under the law itself, not only under the mean of its resamples
+    assert plan.most is not None
     gain = plan.most.gain
     assert gain.low is not None and gain.high is not None and gain.low <= gain.high
     with pytest.raises(ObjectiveError, match="bootstrap is 13, but the law has 12 resamples"):
@@ -256,10 +260,71 @@ def test_the_trade_off_curve_falls_and_its_slope_is_the_price() -> None:
     assert points[2].differences["macro"] == pytest.approx((4 / 0.6 + 2.5) / 2 - 5)
 
 
-def test_public_names_are_no_modules() -> None:
+def test_what_is_recommended_is_no_worse_than_references_and_runs_that_are_covered() -> None:
+    # 4/w₁ and 1/w₂: the best reference, T = 2 of (0.8, 0.2), is at the optimum w₁ = 2/3, which is out of the reach
+    runs = np.array([[0.2, 0.8], [0.3, 0.7], [0.5, 0.5], [0.7, 0.3]])
+    law, objective = replace(PAIR, run_weights=runs), Objective(initial_weights={"a": 0.8, "b": 0.2})
+    plan = optimum(law, objective)
+    assert plan.given == "T = 2" and plan.weights["a"] == pytest.approx(2 / 3)
+    assert plan.most is not None and plan.most.gain.value == 0
+    assert any("These are T = 2, predicted to be better" in line for line in explain(plan))
+    assert trade_off(law, objective, "macro", [0.0])[0].weights == pytest.approx(plan.weights)
+    measured = optimise_mixture(law, objective, temperatures=())
+    assert measured.given == "one of the runs" and measured.weights["a"] == 0.7
+    # a guard that only mixtures out of the reach keep: a = 4/0.65 at most
+    only = optimum(law, Objective(initial_weights={"a": 0.65, "b": 0.35}, worse_than_static={"a": -0.4}))
+    assert only.given == "one of the runs" and only.mixtures["recommended"].keeps_guards
+
+
+def test_no_reference_is_compared_with_that_breaks_the_guards() -> None:
+    # b may be 1.45, so w₂ ≥ 0.69: static and its temperatures break it
+    guards = Objective(initial_weights=HALVES, worse_than_static={"b": -0.55})
+    plan = optimum(PAIR, guards, ANYWHERE)
+    assert plan.most is None and plan.most_without_guards is not None
+    assert explain(plan)[0].startswith("The runs cover no reference mixture that keeps the guards")
+
+
+def test_edges_of_ranges_have_names_and_prices_and_the_simplex_is_no_edge() -> None:
+    # w₁ ≤ 0.6 by the runs, where the mean falls by 2.4306 per unit of weight; w₂ ≥ 0.4 says the same
+    plan = optimum(PAIR, Objective(), replace(ANYWHERE, high=np.array([0.6, 1.0])))
+    (limit,) = plan.limits
+    assert (limit.kind, limit.about, limit.limit) == ("runs", "a", 0.6)
+    assert limit.price == pytest.approx(2.43056, rel=1e-4)
+    assert any("The weight of a lies at the edge of its range in the runs (0.6)" in line for line in explain(plan))
+    free = replace(PAIR, a=np.array([[1.0, 0.0], [1.0, 0.0]]), c=np.ones(2))  # b teaches nothing
+    corner = optimum(free, Objective(), everywhere(2))
+    assert corner.weights["b"] == pytest.approx(0, abs=1e-6) and not corner.limits
+
+
+def test_what_an_average_leaves_out_is_said() -> None:
+    plan = optimum(replace(PAIR, sets=("a", "target")), Objective(initial_weights=HALVES), ANYWHERE)
+    assert "'by_size' leaves out b: no held-out set has the name." in explain(plan)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperatures": [0, 1]}, r"temperatures hold \[0\]; they are numbers above 0"),
+        ({"level": 95}, "level is 95; it is a share between 0 and 1"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ObjectiveError, match=message):
+        optimise_mixture(PAIR, Objective(), support=ANYWHERE, **options)
+
+
+def test_public_names_are_imported_in_a_fresh_interpreter_and_are_no_modules() -> None:
     """A module named like a function of the wing would take its place once it is imported."""
+    wing = "velocitune_core.mixture_law"
+    code = f"""
+import types, {wing} as wing
+for name in wing.__all__:
+    exec(f"from {wing} import {{name}} as found")
+    assert not isinstance(found, types.ModuleType), name
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
     for name in mixture_law.__all__:
-        assert not importlib.util.find_spec(f"velocitune_core.mixture_law.{name}"), name
+        assert not importlib.util.find_spec(f"{wing}.{name}"), name
 
 
 def test_any_mixture_is_predicted_as_those_of_a_plan() -> None:

@@ -15,6 +15,7 @@ from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.rounds import next_round
 from velocitune_core.mixture_law.support import Support, weights_by_name
 from velocitune_core.mixture_law.swarm_design import design_swarm
+from velocitune_core.mixture_law.table import MixtureLawError
 
 INITIAL = {"code": 0.5, "law": 0.3, "web": 0.2}
 
@@ -71,7 +72,9 @@ def test_runs_made_without_a_domain_stay_usable() -> None:
         ({"code": 1.0}, {}, "name 1 domains; a mixture has at least two"),
         ({"code": 1.0, "law": -0.1}, {}, "they are at least 0"),
         ({"code": 0.0, "law": 0.0}, {}, "one of them is above 0"),
-        (INITIAL, {"runs": 0}, "runs is 0; a swarm has at least one"),
+        (INITIAL, {"runs": 0}, "runs is 0; a swarm has a whole number of runs, at least one"),
+        (INITIAL, {"runs": 2.5}, "runs is 2.5; a swarm has a whole number of runs"),
+        ({**INITIAL, "web": "0.2"}, {}, "initial_weights of web is '0.2'; give a number"),
         (INITIAL, {"min_share": 0.34}, "min_share is 0.34 for 3 domains; it must be at least 0 and below 0.3333"),
     ],
 )
@@ -101,15 +104,17 @@ def test_a_domain_that_no_run_varies_is_not_moved() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"code": [0.5], "law": [0.5]}, "leave out web"),
-        ({"code": [0.5], "law": [0.2], "web": [0.2], "blogs": [0.1]}, "name blogs; domains are code, law, web"),
-        ({"code": [0.0], "law": [0.0], "web": [0.0]}, "each run needs one above 0"),
-        ({"code": [np.nan], "law": [0.5], "web": [0.5]}, "must be numbers"),
-        ([], "each run needs one above 0"),
+        ({"code": [0.5], "law": [0.5]}, "domains missing .'web'."),
+        ({"code": [0.5], "law": [0.2], "web": [0.2], "blogs": [0.1]}, "unknown .'blogs'."),
+        ({"code": [0.0], "law": [0.0], "web": [0.0]}, "not to 1"),
+        ({"code": [np.nan], "law": [0.5], "web": [0.5]}, "must be finite"),
+        ([], "support is an empty list; give a DataFrame"),
+        (np.array([[0.5, 0.3, 0.2]]), "support is a ndarray without names; give a DataFrame"),
+        ([[0.5, 0.3, 0.2]], "support is a list without names; give a DataFrame"),
     ],
 )
 def test_weights_of_runs_that_cannot_be_read(table: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MixtureLawError, match=message):
         weights_by_name(table, ["code", "law", "web"])
 
 

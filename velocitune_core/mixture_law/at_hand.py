@@ -1,0 +1,76 @@
+"""Mixtures that are at hand, references and measured runs: what is recommended must not be worse than they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution, solve
+from velocitune_core.mixture_law.guarded_problem import Problem
+from velocitune_core.mixture_law.references import TEMPERATURES, reference_mixtures
+from velocitune_core.mixture_law.support import COVERED
+
+Array = NDArray[np.float64]
+NO_BETTER = 1e-7  # nats
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """References and runs that the runs cover: further out than an optimum may lie, but not made up by the law."""
+
+    names: tuple[str, ...]
+    weights: Array  # (C, K)
+
+    @classmethod
+    def of(cls, problem: Problem, runs: Array, temperatures: Iterable[float] = TEMPERATURES) -> AtHand:
+        """Return those of a problem whose law was fitted to runs (R, K)."""
+        domains = len(problem.terms.domains)
+        references = reference_mixtures(problem.terms.static, domains, temperatures)
+        runs = np.reshape(runs, (-1, domains))
+        names = [*references, *["one of the runs"] * len(runs)]
+        weights = np.vstack([*references.values(), runs])
+        covered = problem.support.distance(weights) <= COVERED
+        return cls(tuple(name for name, inside in zip(names, covered, strict=True) if inside), weights[covered])
+
+    def best(self, problem: Problem) -> Solution | None:
+        """Return the best of them that keeps bounds and guards; None if none does. Nothing has a price there."""
+        low, high = (np.array([getattr(bound, side) for bound in problem.terms.bounds]) for side in ("low", "high"))
+        kept = ((self.weights >= low - ACTIVE_SHARE) & (self.weights <= high + ACTIVE_SHARE)).all(axis=1)
+        kept &= (problem.excess(self.weights) <= FEASIBLE).all(axis=1)
+        if not kept.any():
+            return None
+        values = np.where(kept, problem.law.losses(self.weights) @ problem.terms.average, np.inf)
+        index = int(values.argmin())
+        none = np.zeros(self.weights.shape[1])
+        return Solution(
+            weights=self.weights[index],
+            value=float(values[index]),
+            violation=0.0,
+            guard_prices=np.zeros(len(problem.terms.guards)),
+            low_prices=none,
+            high_prices=none,
+            support_price=0.0,
+            residual=1.0,
+            given=self.names[index],
+        )
+
+    def or_better(self, problem: Problem, starts: Sequence[Array], *, convex: bool) -> Solution:
+        """Return the optimum found from the starts (K,), or what is at hand if that is better or keeps more guards.
+
+        Without starts, one of the mixtures at hand must keep all guards.
+        """
+        given = self.best(problem)
+        if not len(starts):
+            assert given is not None, "without a start, a mixture at hand must keep the guards"
+            return given
+        return self.better(solve(problem, starts, convex=convex), given)
+
+    @staticmethod
+    def better(found: Solution, given: Solution | None) -> Solution:
+        """Return the better of an optimum and a mixture at hand."""
+        if given is not None and (not found.feasible or given.value < found.value - NO_BETTER):
+            return given
+        return found
