@@ -1,7 +1,8 @@
 """How an attempt ended: outcome.json in the run folder.
 
 An exit status says less: `torchrun` turns each that is not 0 into 1. A start that was stopped while it waited for the
-folder, or whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes.
+folder, or whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes
+in it.
 """
 
 from __future__ import annotations
