@@ -191,7 +191,7 @@ def _compiled(params: Params, device_bytes: int | None, probes: Mapping[str, Pro
     found = None
     if device_bytes is not None or gpu_count():
         found = None if gpu_count() and probes else COMPILED_ON_GPU
-    elif params.execution.compile == "auto":  # which does not compile so few steps as a probe's
+    elif params.execution.compile == "auto" or not probes:  # it does not compile so few steps as a probe's
         found = COMPILED_ON_CPU
     return [f"memory is that of uncompiled code; compiled, {found}"] if found else []
 

@@ -98,7 +98,7 @@ def run_job(job: Job, resources: Resources, watchers: Sequence[Watcher] = (), *,
     finally:
         for watcher in watchers:
             watcher.close()
-    if (ended := end_of(folder, start_id, status)) != "finished":
+    if (ended := end_of(folder, start_id, status, job.fingerprint())) != "finished":
         raise failure(folder, start_id, ended, status)
     discard_checkpoints(folder, job)
     return folder

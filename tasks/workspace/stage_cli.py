@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -165,23 +166,28 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
 
 
 def stop_children_on_interrupt() -> None:
-    """Make Ctrl-C end the command at once: runs save and stop, then all child processes end.
+    """Make Ctrl-C end the command at once: no run starts any more, runs save and stop, all child processes end.
 
     (Prefect would wait minutes for its temporary server, which the same Ctrl-C has ended.)
     """
 
-    def stop(*_: object) -> None:
-        import psutil
+    import psutil  # not in the handler, which may come in the middle of an import
 
+    from velocitune_core.preload.start import end_runs, stop_runs
+
+    def stop(*_: object) -> None:
         sys.stderr.write("\ninterrupted: runs save and stop; give the same command again to resume them\n")
-        children = psutil.Process().children(recursive=True)
+        deadline = time.monotonic() + _shutdown_seconds()
+        preloaded = stop_runs()
+        children = [each for each in psutil.Process().children(recursive=True) if each.pid not in preloaded]
         for child in children:
             with suppress(psutil.NoSuchProcess):
                 child.terminate()
-        alive = psutil.wait_procs(children, timeout=_shutdown_seconds())[1]
+        alive = psutil.wait_procs(children, timeout=deadline - time.monotonic())[1]
         for child in alive:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+        end_runs(deadline - time.monotonic())
         os._exit(INTERRUPTED)  # not sys.exit, which would wait for threads that wait for the server
 
     signal.signal(signal.SIGINT, stop)

@@ -31,6 +31,7 @@ class Running:
 
     def __init__(self, step: RunStep, job: Job, folder: Path, device: Device, threads: int) -> None:
         self.step, self.device, self._folder, self._start_id = step, device, folder, uuid4().hex
+        self._recipe = job.fingerprint()
         self.progress = RunProgress(folder / "events.jsonl")
         folder.mkdir(parents=True, exist_ok=True)
         start = {"output": str(folder), "threads": threads, "start_id": self._start_id}
@@ -44,7 +45,7 @@ class Running:
         """Read its events; return how a process that has ended did."""
         status = self._process.poll()  # before reading, so that the last events are read after the end
         self.progress.read()
-        return None if status is None else end_of(self._folder, self._start_id, status)
+        return None if status is None else end_of(self._folder, self._start_id, status, self._recipe)
 
     def why(self) -> str:
         """Return what it wrote about its end, after a colon; empty if it wrote nothing."""

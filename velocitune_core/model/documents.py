@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +18,9 @@ from velocitune_core.model.miniature import miniature
 if TYPE_CHECKING:
     from velocitune_core.model.loss import NextTokenLoss
 
+logger = logging.getLogger(__name__)
+_PACKED: ContextVar[bool | None] = ContextVar("_PACKED", default=None)  # None: look at the positions
+_LOOK = "find_packed_sequence_indices"  # of transformers.masking_utils, which promises no names
 _ROUNDING = 1e-5  # nats
 _SHARE = 0.25  # of what an earlier document changes without the mask: a mixture of experts rounds as all its tokens do
 
@@ -37,19 +43,37 @@ def masks_without_waiting(*, packed: bool) -> Iterator[None]:
 
     In every forward pass `find_packed_sequence_indices` asks whether positions start again in any row, with or without
     a document mask, and the host waits there for the device. Inside this context no value is read: rows get
-    a mask if `packed`, and none otherwise. Compiled code never asks.
+    a mask if `packed`, and none otherwise. Compiled code never asks. It holds for forward passes of this thread.
     """
-    from transformers import masking_utils
-
     if torch.compiler.is_compiling():
         yield
         return
-    asking = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = _document_numbers if packed else lambda position_ids: None
+    _let_transformers_be_told()
+    before = _PACKED.set(packed)
     try:
         yield
     finally:
-        masking_utils.find_packed_sequence_indices = asking
+        _PACKED.reset(before)
+
+
+@lru_cache
+def _let_transformers_be_told() -> None:
+    """Put a function in the place of transformers' own, once, that looks at positions only if `_PACKED` is not set."""
+    from transformers import masking_utils
+
+    look = getattr(masking_utils, _LOOK, None)
+    if look is None:
+        logger.warning("this version of transformers has no masking_utils.%s: a step may wait for the device", _LOOK)
+        return
+
+    @wraps(look)
+    def told(position_ids: Tensor) -> Tensor | None:
+        packed = None if torch.compiler.is_compiling() else _PACKED.get()
+        if packed is None:
+            return look(position_ids)
+        return _document_numbers(position_ids) if packed else None
+
+    setattr(masking_utils, _LOOK, told)
 
 
 def _document_numbers(position_ids: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ It is executed as a file, and imports libraries alone: a run imports the modules
 it starts, as one that is started by itself. It ends as soon as the process that started it has, and after
 SECONDS_IDLE without a run.
 
-A request is a message on a socket: module, arguments, folder and environment as JSON, with two open files, the log and
-a socket. On that, this program reports the run's process id, with a descriptor of the process, and later its exit
-status.
+A request is a message on a socket: module, arguments, folder, environment and what a child of the sender would inherit
+as JSON, with two open files, the log and a socket. On that, this program reports the run's process id, with a
+descriptor of the process, and later its exit status.
 
 Arguments: the number of that socket, the libraries separated by commas, and room for the command of a run in `ps`.
 """
@@ -18,12 +18,14 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,10 @@ class Request:
     arguments: list[str]
     folder: str
     environment: dict[str, str]
+    umask: int
+    affinity: list[int]  # cores
+    niceness: int
+    limits: dict[str, list[int]]  # by the number of the resource: soft, hard
     log: int
 
 
@@ -76,6 +82,10 @@ class Server:
         message, descriptors = _received(self._channel)
         if not message:
             os._exit(0)  # the process that started this one has ended
+        if len(descriptors) < 2:  # this process may open no more files; closing them says that there is no run
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return None
         log, number = descriptors
         reports = socket.socket(fileno=number)
         try:
@@ -89,7 +99,13 @@ class Server:
             self._close()
             return Request(**json.loads(message), log=log)
         os.close(log)
-        process = os.pidfd_open(pid)
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:  # this process may open no more files
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            reports.close()
+            return None
         self._runs[process] = pid, reports
         self._poll.register(process, select.POLLIN)
         try:
@@ -168,6 +184,9 @@ def become(request: Request, mask: set[Any]) -> None:
         os.dup2(request.log, stream)
     os.close(request.log)
     os.write(2, printed)
+    inherit(request)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()  # else every run would draw the same numbers from the shared generator
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)
@@ -179,6 +198,18 @@ def become(request: Request, mask: set[Any]) -> None:
     show_in_ps(sys.orig_argv)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+
+
+def inherit(request: Request) -> None:
+    """Take over what a child of the sender would have inherited, as far as the system allows."""
+    os.umask(request.umask)
+    with suppress(OSError):
+        os.sched_setaffinity(0, request.affinity)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, request.niceness)
+    for number, (soft, hard) in request.limits.items():
+        with suppress(OSError, ValueError):
+            resource.setrlimit(int(number), (soft, hard))
 
 
 def show_in_ps(command: list[str]) -> None:

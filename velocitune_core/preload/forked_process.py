@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 logger = logging.getLogger(__name__)
 PROGRAM = Path(__file__).with_name("fork_server.py")
@@ -32,6 +35,7 @@ SECONDS_TO_FORK = 30.0
 SECONDS_FOR_STATUS = 10.0
 UNKNOWN_STATUS = 1
 LINES_SHOWN = 5
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 class PreloadError(RuntimeError):
@@ -42,7 +46,7 @@ class ForkedProcess:
     """A run, with the part of `subprocess.Popen`'s interface that launchers use.
 
     It is no child of this process. Its exit status comes from the process that it was forked from, and is
-    UNKNOWN_STATUS if that one was killed before.
+    UNKNOWN_STATUS if that one was killed before. Threads may share it.
 
     Args:
         pid: its process id.
@@ -54,17 +58,17 @@ class ForkedProcess:
         self.pid = pid
         self.returncode: int | None = None
         self._process, self._reports = process, reports
-        self._end = select.poll()
-        self._end.register(process, select.POLLIN)
+        self._lock = threading.RLock()  # a signal may come while its own thread holds it, and the handler ask too
+        weakref.finalize(self, os.close, process)  # not before: another thread may wait on it
         reports.settimeout(SECONDS_FOR_STATUS)
 
     def poll(self) -> int | None:
         """Return the exit status, minus the signal that ended it; None while it runs."""
-        if self.returncode is None and self._has_ended(0):
-            self.returncode = self._status()
-            self._reports.close()
-            os.close(self._process)
-        return self.returncode
+        with self._lock:
+            if self.returncode is None and self._has_ended(0):
+                self.returncode = self._status()
+                self._reports.close()
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end and return the exit status. Raises subprocess.TimeoutExpired after so many seconds."""
@@ -91,7 +95,9 @@ class ForkedProcess:
                 return
 
     def _has_ended(self, seconds: float | None) -> bool:
-        return bool(self._end.poll(None if seconds is None else 1000 * seconds))
+        end = select.poll()  # one that threads share refuses the second
+        end.register(self._process, select.POLLIN)
+        return bool(end.poll(None if seconds is None else 1000 * max(0.0, seconds)))
 
     def _status(self) -> int:
         try:
@@ -101,6 +107,18 @@ class ForkedProcess:
             pass
         logger.warning("process %d: its exit status is lost with the process that it was forked from", self.pid)
         return UNKNOWN_STATUS
+
+
+def _inherited() -> dict[str, Any]:
+    """Return what a child process would inherit from this thread, as it is now."""
+    status = Path("/proc/thread-self/status").read_text()  # os.umask would change it for all threads
+    umask = next(line for line in status.splitlines() if line.startswith("Umask:"))
+    return {
+        "umask": int(umask.split()[1], 8),
+        "affinity": sorted(os.sched_getaffinity(0)),
+        "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+        "limits": {number: resource.getrlimit(number) for number in LIMITS},
+    }
 
 
 class ForkServer:
@@ -125,6 +143,8 @@ class ForkServer:
                 stdout=self._output,
                 stderr=self._output,
             )
+        self._runs: list[ForkedProcess] = []
+        self.is_stuck = False  # it did not answer in time
         self._channel.settimeout(SECONDS_TO_PRELOAD)
         try:
             self._wait_until_ready()
@@ -142,6 +162,11 @@ class ForkServer:
         """Whether it has not ended."""
         return self._process.poll() is None
 
+    def has_runs(self) -> bool:
+        """Whether the exit status of a run is still to come from it."""
+        self._runs = [run for run in self._runs if run.returncode is None]
+        return bool(self._runs)
+
     def fork(self, program: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> ForkedProcess | None:
         """Fork a run in the current folder; None if this cannot be done.
 
@@ -151,7 +176,11 @@ class ForkServer:
         """
         module, *arguments = program
         request = {"module": module, "arguments": arguments, "folder": str(Path.cwd()), "environment": {**environment}}
-        reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request |= _inherited()
+        try:
+            reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:  # this process may open no more files
+            return None
         reports.settimeout(SECONDS_TO_FORK)
         try:
             with theirs:
@@ -159,16 +188,19 @@ class ForkServer:
             message, descriptors, _, _ = socket.recv_fds(reports, 64, 1)
         except OSError as error:  # it is killed or stopped, or the request is too long
             reports.close()
-            if isinstance(error, TimeoutError):
-                self.close()
+            self.is_stuck = isinstance(error, TimeoutError)
             return None
         except BaseException:
             reports.close()
             raise
-        if not message:
+        if not descriptors:
             reports.close()
+            if message:  # forked, but this process may open no more files
+                os.kill(int(message), signal.SIGKILL)
             return None
-        return ForkedProcess(int(message), descriptors[0], reports)
+        run = ForkedProcess(int(message), descriptors[0], reports)
+        self._runs.append(run)
+        return run
 
     def leave(self) -> None:
         """Give up this process's part in it, in a copy of the process that started it."""

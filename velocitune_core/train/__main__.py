@@ -40,12 +40,14 @@ def main() -> int:
 def train(path: Path, parent: int | None = None, accept_changes: bool = False) -> int:
     """Run the job of a file; return the exit status."""
     from velocitune_core.train.job import read_job  # slow imports wait until the arguments are known to be valid
+    from velocitune_core.train.outcome import write_refusal
     from velocitune_core.train.retried_writes import retry_standard_streams
 
     retry_standard_streams()
     try:
         job = read_job(path)
     except ValueError as error:
+        write_refusal(path, str(error))
         sys.stderr.write(f"{error}\n")
         return REFUSED
     os.environ.update(short_spin(os.environ))  # before torch, which brings libgomp

@@ -39,9 +39,9 @@ def _attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_cha
     try:
         if _is_finished(job, ranks):
             sys.stderr.write(f"{job.name} is finished: its result is in {job.output}\n" if ranks.is_main else "")
-            return FINISHED
-        with _listeners(job, ranks) as listeners:
-            _run(job, ranks, listeners, should_stop, accept_changes)
+        else:
+            with _listeners(job, ranks) as listeners:
+                _run(job, ranks, listeners, should_stop, accept_changes)
         write_outcome(job, "finished")
     except Interrupted as stop:
         return _end(job, "stopped", stop)

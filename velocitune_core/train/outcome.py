@@ -1,7 +1,8 @@
 """How an attempt ended: outcome.json in the run folder.
 
 An exit status says less: `torchrun` turns each that is not 0 into 1. A start that was stopped while it waited for the
-folder has a file of its own there, outcome-<id of the start>.json.
+folder, or whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes
+in it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ def write_outcome(job: Job, ended: End, message: str = "") -> None:
     if not folder.is_dir() or (earlier is not None and job.start_id and earlier.start_id == job.start_id):
         return
     _write(folder / FILE, job, ended, message)
+    if ended == "finished":  # which is how other starts of this folder end too
+        for file in folder.glob("outcome-*.json"):
+            with suppress(OSError):
+                file.unlink()
 
 
 def write_stop_while_waiting(job: Job, message: str) -> None:
@@ -51,6 +56,18 @@ def write_stop_while_waiting(job: Job, message: str) -> None:
     """
     if job.start_id:
         _write(_file_of(Path(job.output), job.start_id), job, "stopped", message)
+
+
+def write_refusal(job_file: Path, message: str) -> None:
+    """Write that a job file is refused which cannot be read, to a file of its start: under torchrun no status says so.
+
+    Nothing is written where the file does not even say which start it is for.
+    """
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        tree = json.loads(job_file.read_text(encoding="utf-8"))
+        outcome = Outcome(ended="refused", message=message, start_id=tree["start_id"], recipe="")
+        if outcome.start_id and Path(tree["output"]).is_dir():
+            write_text(_file_of(Path(tree["output"]), outcome.start_id), outcome.model_dump_json(indent=1))
 
 
 def _write(file: Path, job: Job, ended: End, message: str) -> None:
@@ -81,10 +98,16 @@ def _outcome_of(folder: Path, start_id: str) -> Outcome | None:
     return next((each for each in found if each is not None and each.start_id == start_id), None)
 
 
-def end_of(folder: Path, start_id: str, status: int) -> End:
-    """Return how a start of a run ended: as it wrote, or, if it wrote nothing, as its exit status says."""
+def end_of(folder: Path, start_id: str, status: int, recipe: str = "") -> End:
+    """Return how a start of a run ended: as it wrote, or, if it wrote nothing, as its exit status says.
+
+    Args:
+        recipe: fingerprint of its job, whose result in the folder counts for more than the status, which can be lost.
+    """
     if (outcome := _outcome_of(folder, start_id)) is not None:
         return outcome.ended
+    if recipe and _has_result(folder, recipe):
+        return "finished"
     ends: dict[int, End] = {FINISHED: "finished", STOPPED: "stopped", REFUSED: "refused"}
     return ends.get(status, "failed")
 
@@ -97,8 +120,12 @@ def message_of(folder: Path, start_id: str) -> str:
 
 def has_finished(job: Job) -> bool:
     """Return whether the job's folder holds the result of its recipe, however later attempts there ended."""
+    return _has_result(Path(job.output), job.fingerprint())
+
+
+def _has_result(folder: Path, recipe: str) -> bool:
     try:
-        result = json.loads((Path(job.output) / "result.json").read_text(encoding="utf-8"))
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(result, dict) and result.get("recipe") == job.fingerprint()
+    return isinstance(result, dict) and result.get("recipe") == recipe

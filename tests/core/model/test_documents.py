@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     Qwen3Config,
+    masking_utils,
 )
 from transformers import AutoModelForCausalLM as Models
 
 from velocitune_core.config import Execution, Training
+from velocitune_core.model import documents
 from velocitune_core.model.documents import (
     check_document_mask,
     document_mask_problem,
@@ -134,6 +137,32 @@ def test_hidden_states_are_bit_for_bit_those_with_transformers_own_look_at_posit
         with masks_without_waiting(packed=several):
             assert torch.equal(loss.model.base_model(**inputs).last_hidden_state, expected)
     assert not NextTokenLoss(loss.model).packed(ROWS)
+
+
+def test_what_rows_hold_is_told_for_the_forward_passes_of_one_thread() -> None:
+    one_document = torch.arange(4)[None]
+
+    def looked() -> bool:
+        return masking_utils.find_packed_sequence_indices(one_document) is None
+
+    with ThreadPoolExecutor(1) as other, masks_without_waiting(packed=True):
+        assert not looked() and other.submit(looked).result()
+        with masks_without_waiting(packed=False):
+            assert looked()
+        assert not looked()
+    assert looked()
+
+
+def test_without_that_function_transformers_masks_as_it_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delattr(masking_utils, "find_packed_sequence_indices")
+    documents._let_transformers_be_told.cache_clear()
+    for _ in range(2):
+        with masks_without_waiting(packed=True):
+            assert not hasattr(masking_utils, "find_packed_sequence_indices")
+    documents._let_transformers_be_told.cache_clear()
+    assert len(caplog.records) == 1 and "a step may wait for the device" in caplog.text
 
 
 def test_training_and_evaluation_give_those_losses(folder: Path) -> None:

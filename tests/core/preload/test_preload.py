@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +188,129 @@ def test_a_preloaded_process_that_is_stopped_costs_a_new_one(folder: Path, monke
     monkeypatch.setattr(forked_process, "SECONDS_TO_FORK", 0.5)
     os.kill(server.pid, signal.SIGSTOP)
     process = begin("0")
-    assert process.wait(60) == 0 and not server.is_running()
+    assert isinstance(process, ForkedProcess) and process.wait(60) == 0 and not server.is_running()
+
+
+def test_runs_of_a_process_that_is_stopped_report_how_they_end_once_it_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = begin("wait")
+    said()
+    (server,) = servers()
+    monkeypatch.setattr(forked_process, "SECONDS_TO_FORK", 0.3)
+    os.kill(server.pid, signal.SIGSTOP)
+    assert begin("0").wait(60) == 0
+    os.kill(server.pid, signal.SIGCONT)
+    running.terminate()
+    assert running.wait(60) == -signal.SIGTERM
+    assert begin("0").wait(60) == 0 and not server.is_running()
+
+
+def test_threads_may_ask_at_once_and_a_time_that_is_over_is_no_wait(folder: Path) -> None:
+    process = begin("wait")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(-1)
+    with ThreadPoolExecutor(3) as pool:
+        ends = [pool.submit(process.wait, seconds) for seconds in (30, 30, None)]
+        assert [process.poll() for _ in range(3)] == [None] * 3
+        process.kill()
+        assert [end.result() for end in ends] == [-signal.SIGKILL] * 3
+
+
+def test_a_run_inherits_from_the_launcher_as_it_is_now(folder: Path) -> None:
+    show = "import os, resource, sys; sys.stdout.write(repr([os.umask(0), os.sched_getaffinity(0), os.nice(0), "
+    Path("program.py").write_text(f"{show}resource.getrlimit(resource.RLIMIT_NOFILE)]))")
+    begin("0").wait(60)
+    if (copy := os.fork()) == 0:  # this process keeps its own
+        os.umask(0o27)
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.nice(3)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, 400))
+        expected = repr([0o27, os.sched_getaffinity(0), os.nice(0), (300, 400)])
+        (server,) = servers()
+        with Path("log.txt").open("wb") as log:
+            forked = server.fork(["program"], os.environ, log)
+        assert forked is not None
+        forked.wait(60)
+        os._exit(Path("log.txt").read_text() != "imported\n" + expected)
+    assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+
+
+def test_libraries_named_relative_to_the_folder_are_those_of_the_run(folder: Path) -> None:
+    for name in ("one", "other"):
+        Path(name).mkdir()
+        Path(name, "early.py").write_text(f"print('{name}', flush=True)")
+        Path(name, "program.py").write_text("import early")
+    for name in ("one", "other"):
+        os.chdir(folder / name)
+        assert begin("0", PYTHONPATH=".").wait(60) == 0
+        assert Path("log.txt").read_text().startswith(name)
+
+
+def test_runs_draw_numbers_of_their_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked_process, "LIBRARIES", ("numpy.random",))
+    Path("program.py").write_text("import numpy; print(numpy.random.rand())")
+    drawn = []
+    for _ in range(2):
+        assert begin().wait(60) == 0
+        drawn.append(Path("log.txt").read_text())
+    assert len(servers()) == 1 and drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("where", ["launcher", "server"])
+def test_where_no_more_files_may_be_open_a_run_is_started_by_itself_or_not_at_all(folder: Path, where: str) -> None:
+    """And never twice: every run that is started is known."""
+    Path("driver.py").write_text(CROWDED)
+    environment = {**os.environ, "PYTHONPATH": f"{PROJECT}:{os.environ['PYTHONPATH']}"}
+    command = [sys.executable, "driver.py", where]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    kinds, all_known, ends = done.stdout.splitlines()
+    assert kinds.startswith("ForkedProcess") and (where == "launcher" or "Popen" in kinds)
+    assert (all_known, ends) == ("True", "{None}")
+
+
+CROWDED = """
+import os, psutil, resource, socket, sys, time
+from pathlib import Path
+from velocitune_core.preload import forked_process, start
+forked_process.LIBRARIES = ("early",)
+Path("program.py").write_text("import signal; print('runs', flush=True); signal.pause()")
+runs, logs = [], []
+def begin(number):
+    logs.append(Path(f"log{number}.txt"))
+    with logs[-1].open("wb") as log:
+        runs.append(start.start_process(["program"], os.environ, log))
+begin(0)
+(server,) = start._SERVERS._servers.values()
+if sys.argv[1] == "server":
+    free = len(os.listdir(f"/proc/{server.pid}/fd"))
+    for number in range(1, 5):
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (free + number, 4096))
+        begin(number)
+else:
+    send = socket.send_fds
+    def send_and_crowd(channel, message, files):  # as another thread, which opens files meanwhile
+        send(channel, message, files)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(files), 4096))
+    socket.send_fds = send_and_crowd
+    try:
+        begin(1)
+    except OSError as error:
+        assert error.errno == 24, error
+        logs.pop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+print(*[type(run).__name__ for run in runs])
+deadline = time.monotonic() + 20
+def known():
+    return {each.pid for each in psutil.Process().children(recursive=True)} - {server.pid} == {run.pid for run in runs}
+while not (known() and all("runs" in log.read_text() for log in logs)) and time.monotonic() < deadline:
+    time.sleep(0.01)
+print(known())
+print({run.poll() for run in runs})
+for run in runs:
+    run.kill()
+"""
 
 
 DRIVER = """

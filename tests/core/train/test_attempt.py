@@ -14,6 +14,7 @@ from tiny import job, write_job
 from velocitune_core.checkpoint import background
 from velocitune_core.checkpoint.store import save_checkpoint
 from velocitune_core.parallel.ranks import SINGLE_RANK
+from velocitune_core.train.__main__ import train
 from velocitune_core.train.attempt import run_attempt
 from velocitune_core.train.job import read_job
 from velocitune_core.train.outcome import FILE, end_of, has_finished, message_of, read_outcome, write_outcome
@@ -54,12 +55,26 @@ def test_a_result_alone_marks_the_end_of_its_recipe(
     result, events = (folder / "result.json").read_bytes(), (folder / "events.jsonl").read_bytes()
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     (folder / FILE).unlink()  # killed just before it was written
-    assert run_attempt(finished, SINGLE_RANK, lambda: False) == 0
+    assert end_of(folder, "killed", 1, finished.fingerprint()) == "finished"  # with the process that it was forked from
+    assert end_of(folder, "killed", 1, other.fingerprint()) == "failed"
+    (folder / "outcome-waited.json").touch()
+    assert run_attempt(finished.model_copy(update={"start_id": "again"}), SINGLE_RANK, lambda: False) == 0
+    assert end_of(folder, "again", 1) == "finished" and not (folder / "outcome-waited.json").exists()
     write_outcome(other, "refused", "of another recipe")
     assert run_attempt(finished, SINGLE_RANK, lambda: False) == 0
     assert capsys.readouterr().err.count("tiny is finished: its result is in") == 2
     assert ((folder / "result.json").read_bytes(), (folder / "events.jsonl").read_bytes()) == (result, events)
     assert not has_finished(other)
+
+
+def test_a_job_file_that_cannot_be_read_is_refused_whatever_the_status_says(tiny_inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now", total_steps="many"))
+    assert train(path) == 2
+    assert end_of(tmp_path / "run", "now", status=1) == "refused"  # torchrun turns 2 into 1
+    assert "total_steps" in message_of(tmp_path / "run", "now")
+    path.write_text("{")
+    assert train(path) == 2
 
 
 def test_a_stop_while_waiting_leaves_the_outcome_to_the_holder(

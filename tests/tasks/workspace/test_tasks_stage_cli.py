@@ -25,11 +25,35 @@ from tasks.workspace.stage_cli import (
 )
 
 INTERRUPTIBLE = """
-import subprocess, sys, threading
+import os, signal, subprocess, sys, threading, time
+from pathlib import Path
 from tasks.workspace.stage_cli import stop_children_on_interrupt
+from velocitune_core.preload import forked_process, start
+forked_process.LIBRARIES = ("json",)
+Path("saving.py").write_text('''
+import os, signal, time
+def save(*_):
+    time.sleep(0.5)
+    print("saved", flush=True)
+    os._exit(75)
+signal.signal(signal.SIGTERM, save)
+print("runs", flush=True)
+while True: signal.pause()
+''')
 stop_children_on_interrupt()
 child = subprocess.Popen(["sleep", "600"])
-print(child.pid, flush=True)
+slot = threading.Lock()
+def run():
+    with slot, Path("log.txt").open("ab") as log:
+        process = start.start_process(["saving"], os.environ, log)
+        print(child.pid, process.pid, flush=True)
+        Path("status").write_text(str(process.wait()))
+for _ in range(2):  # the second one waits for the slot
+    threading.Thread(target=run).start()
+while not Path("log.txt").exists() or "runs" not in Path("log.txt").read_text(): time.sleep(0.01)
+(server,) = start._SERVERS._servers.values()
+if sys.argv[1:]: os.kill(server.pid, signal.SIGKILL)  # its runs have another parent then
+print(server.pid, flush=True)
 threading.Event().wait(600)
 """
 
@@ -93,16 +117,25 @@ def test_a_flow_is_checked_before_it_runs(workspace: Path) -> None:
     assert ran == ["check", "flow"]
 
 
-def test_an_interrupt_ends_all_children_and_names_how_to_resume(workspace: Path) -> None:
+@pytest.mark.parametrize("preloaded", ["preloaded", "killed"])
+def test_an_interrupt_ends_all_children_and_names_how_to_resume(workspace: Path, preloaded: str) -> None:
+    """Runs save first, one that waits for its turn does not start, and nothing waits for what runs are forked from."""
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTIBLE, *([preloaded] if preloaded == "killed" else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
-    child = int(process.stdout.readline())
+    pids = [*process.stdout.readline().split(), process.stdout.readline().strip()]
     process.send_signal(signal.SIGINT)
-    _, output = process.communicate(timeout=30)
-    assert process.returncode == 130 and "give the same command again" in output
-    assert not Path(f"/proc/{child}").exists()
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and "give the same command again" in errors
+    assert output == "" and Path("log.txt").read_text().splitlines() == ["runs", "saved"]
+    statuses = [Path(f"/proc/{pid}/stat") for pid in pids]
+    assert not [each for each in statuses if each.exists() and ") Z" not in each.read_text()]
+    if preloaded == "preloaded" and Path("status").exists():  # its thread may not have come to it
+        assert Path("status").read_text() == "75"
 
 
 @pytest.mark.slow
