@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from velocitune_core.contracts import Law, Planned, SwarmRun, Targets, Worth
 from velocitune_core.mixture_law.break_even import pays_from
@@ -47,15 +47,12 @@ def plan_weights(
 
     Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
     """
-    *_, fraction = sizes = sorted({run.fraction for run in runs})
-    fitted = _law_at(fraction, runs, law, bootstrap)
-    earlier = _law_at(sizes[-2], runs, law) if len(sizes) > 1 else None
+    fitted = largest_law(runs, law, bootstrap)
     start = objective.initial_weights or {}
-    known = {name: float(loss) for name, loss in fitted.predict(start).items()} | targets.losses()
-    plan = optimise_mixture(at_full_budget(fitted, start, known, earlier=earlier), objective)
+    plan = optimise_mixture(full_law(fitted, runs, start, targets), objective)
     worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
     evidence = Planned(
-        fraction=fraction,
+        fraction=max(run.fraction for run in runs),
         model=model,
         runs=list(runs),
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
@@ -64,6 +61,21 @@ def plan_weights(
         explanation=[*explain(plan), *worth_in_words(worth, len(runs))],
     )
     return rounded({name: plan.weights[name] for name in start}), evidence
+
+
+def largest_law(runs: Sequence[SwarmRun], law: LawName, bootstrap: int = 0) -> MixtureLaw:
+    """Return the law of the largest runs of a swarm. Raises MixtureLawError for runs that no law can be fitted to."""
+    return _law_at(max(run.fraction for run in runs), runs, law, bootstrap)
+
+
+def full_law(
+    fitted: MixtureLaw, runs: Sequence[SwarmRun], initial_weights: Mapping[str, float], targets: Targets
+) -> MixtureLaw:
+    """Return the law of the largest runs, moved to the full budget, where static training reaches the targets."""
+    smaller = sorted({run.fraction for run in runs})[:-1]
+    earlier = _law_at(smaller[-1], runs, cast("LawName", fitted.name)) if smaller else None
+    known = {name: float(loss) for name, loss in fitted.predict(initial_weights).items()} | targets.losses()
+    return at_full_budget(fitted, initial_weights, known, earlier=earlier)
 
 
 def rounded(weights: Mapping[str, float]) -> dict[str, float]:

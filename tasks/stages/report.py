@@ -9,15 +9,22 @@ from prefect import task
 
 from tasks.runs.jobs import initial_domain_weights, proxy_jobs, starting_from, training_job
 from tasks.runs.run_folder import run_folder
+from tasks.runs.swarm import objective_of
 from tasks.stages.proxies import read_proxies
 from tasks.views.publish import PublishedRun
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
 from velocitune_core.files import replacing, write_text
+from velocitune_core.mixture_law import optimise_mixture
+from velocitune_core.planned_weights import full_law, largest_law
 from velocitune_core.report.html import save_png
+from velocitune_core.report.plan_page import plan_page
 from velocitune_core.report.run_page import render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
+
+PLAN_PAGE = "plan.html"
 
 
 def read_results(params: Params) -> ReportData:
@@ -44,20 +51,33 @@ def read_results(params: Params) -> ReportData:
 
 @task(name="write report")
 def write_report(params: Params) -> None:
-    """Write report/index.html, report/figures/*.png and metrics.json.
+    """Write report/index.html, report/figures/*.png, metrics.json, and report/plan.html if weights were planned.
 
     The folder is replaced. Raises ContractError as `read_results` does, before anything is written.
     """
     data = read_results(params)
     drawn = report_figures(data)
-    page = render_report(data, drawn)
+    page, plan = render_report(data, drawn), _page_of_plan(params, data)
     with replacing(paths.REPORT) as folder:
         figures = folder / "figures"
         figures.mkdir(parents=True)
         for each in drawn:
             save_png(each.figure, figures / f"{each.name}.png")
         (folder / "index.html").write_text(page, encoding="utf-8")
+        if plan is not None:
+            (folder / PLAN_PAGE).write_text(plan, encoding="utf-8")
     write_text(paths.METRICS, json.dumps(summary_metrics(data), indent=2, allow_nan=False) + "\n")
+
+
+def _page_of_plan(params: Params, data: ReportData) -> str | None:
+    """Return the page that answers for any mixture, by the law of the plan, fitted again to the same runs."""
+    if data.weights is None or (planned := data.weights.planned) is None:
+        return None
+    mixture = mixture_of(params, params.strategy.options)
+    objective = objective_of(params, mixture, data.manifest, data.initial, data.targets)
+    fitted = largest_law(planned.runs, planned.law["name"], mixture.swarm.bootstrap)
+    law = full_law(fitted, planned.runs, data.initial_domain_weights, data.targets)
+    return plan_page(law, objective, optimise_mixture(law, objective))
 
 
 def reported_runs(params: Params) -> list[PublishedRun]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST_STEP = 2.0  # in any parameter: all are logarithms or of their size
 SLOW_STEPS = 3  # consecutive steps below the gain tolerance that end a fit
 LEAST_DAMPING, MOST_DAMPING = 1e-7, 1e7
 VALUES_PER_BLOCK = 32_768  # members × points per block: larger blocks do not fit in the processor's cache
+USUAL_PARAMETERS = 20  # with more of them the derivatives take more memory, and a block holds fewer members
 
 Array = NDArray[np.float64]
 Curve = Callable[[Array], tuple[Array, Array]]  # θ (S, P) → values (S, R), their derivatives (S, P, R)
@@ -34,6 +34,7 @@ class Problem:
     prior: Prior
     bounds: Array  # (2, P)
     delta: float  # residuals beyond it count linearly
+    longest_step: float = 2.0  # in any parameter, each a logarithm or of the size of one
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def minimise(
         most_steps: at most so many steps.
         gain: a few steps in succession that lower the objective by a smaller share end a member's fit.
     """
-    size = max(1, VALUES_PER_BLOCK // values.shape[1])
+    per_member = values.shape[1] * max(1.0, starts.shape[1] / USUAL_PARAMETERS)
+    size = max(1, int(VALUES_PER_BLOCK / per_member))
     blocks = [slice(first, first + size) for first in range(0, len(starts), size)]
     ended = [_minimise_block(problem, starts[at], values[at], counts[at], most_steps, gain) for at in blocks]
     return Ended(np.concatenate([each.theta for each in ended]), np.concatenate([each.objective for each in ended]))
@@ -128,20 +130,40 @@ def _minimise_block(
 
 
 def _step(batch: _Batch, problem: Problem) -> Array:
-    """Return the step (S, P): at most LONGEST_STEP in any parameter, zero where it would leave the bounds."""
+    """Return the step (S, P): at most the longest in any parameter, zero where it would leave the bounds."""
     low, high = problem.bounds
     weights = batch.counts / np.sqrt(1 + (batch.residuals / problem.delta) ** 2)
     gradient = (batch.jacobian @ (weights * batch.residuals)[:, :, None])[:, :, 0] + batch.prior_gradient
-    curvature = (batch.jacobian * weights[:, None]) @ batch.jacobian.transpose(0, 2, 1)  # (S, P, P)
     held = ((batch.theta <= low) & (gradient > 0)) | ((batch.theta >= high) & (gradient < 0))
-    curvature *= ~held[:, :, None] & ~held[:, None, :]
-    diagonal = np.einsum("spp->sp", curvature)  # a view
-    diagonal += np.where(held, 1.0, batch.prior_curvature)
-    diagonal *= 1 + batch.damping[:, None]
-    diagonal += 1e-9 + 1e-6 * batch.damping[:, None]  # a vanished term has no curvature
-    step = -np.linalg.solve(curvature, np.where(held, 0.0, gradient)[:, :, None])[:, :, 0]
+    prior, damping = np.where(held, 1.0, batch.prior_curvature), batch.damping[:, None]
+    step = -_solved(batch.jacobian, weights, prior, damping, np.where(held, 0.0, gradient), held)
     longest = np.abs(step).max(axis=1, keepdims=True)
-    return step * np.minimum(1.0, LONGEST_STEP / np.maximum(longest, LONGEST_STEP))
+    return step * np.minimum(1.0, problem.longest_step / np.maximum(longest, problem.longest_step))
+
+
+def _solved(
+    jacobian: Array, weights: Array, prior: Array, damping: Array, gradient: Array, held: NDArray[np.bool_]
+) -> Array:
+    """Return (H + damping · diag H)⁻¹ · gradient (S, P) with H = J W Jᵀ + diag(prior), held parameters left out.
+
+    With more parameters than points it is solved in the points, of which there are fewer (Woodbury's identity).
+    """
+    parameters, points = jacobian.shape[1:]
+    least = 1e-9 + 1e-6 * damping  # a vanished term has no curvature
+    if parameters <= points:
+        curvature = (jacobian * weights[:, None]) @ jacobian.transpose(0, 2, 1)  # (S, P, P)
+        curvature *= ~held[:, :, None] & ~held[:, None, :]
+        diagonal = np.einsum("spp->sp", curvature)  # a view
+        diagonal += prior
+        diagonal *= 1 + damping
+        diagonal += least
+        return np.asarray(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], dtype=float)
+    roots = jacobian * np.where(held[:, :, None], 0.0, np.sqrt(weights)[:, None])  # (S, P, R)
+    diagonal = prior * (1 + damping) + damping * (roots**2).sum(axis=2) + least
+    scaled = roots / diagonal[:, :, None]
+    inner = np.eye(points) + scaled.transpose(0, 2, 1) @ roots  # (S, R, R)
+    by_points = np.linalg.solve(inner, scaled.transpose(0, 2, 1) @ gradient[:, :, None])
+    return gradient / diagonal - (scaled @ by_points)[:, :, 0]
 
 
 def _advance(batch: _Batch, problem: Problem, gain: float) -> None:

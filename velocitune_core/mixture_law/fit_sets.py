@@ -97,7 +97,7 @@ class SetFitter:
 def _minimised(form: Form, weights: Array, values: Array, counts: Array, starts: Array) -> Array:
     """Return the best θ (M, P) of members with values and counts (M, R) and starts (M, n, P)."""
     members, many, parameters = starts.shape
-    problem = Problem(lambda theta: form.curve(theta, weights), form.prior, form.bounds, DELTA)
+    problem = Problem(lambda theta: form.curve(theta, weights), form.prior, form.bounds, DELTA, form.longest_step)
     if many > KEPT_STARTS:
         first = minimise(
             problem,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,6 +20,7 @@ from velocitune_core.mixture_law.evidence import (
 from velocitune_core.mixture_law.fit_batch import Array
 from velocitune_core.mixture_law.fit_sets import FORMS, Form, SetFitter
 from velocitune_core.mixture_law.residual import LEAST_RUNS, ProcessFit, ResidualProcess, fit_process
+from velocitune_core.mixture_law.support import Support
 from velocitune_core.mixture_law.table import MixtureLawError, RunTable, read_runs, read_weights
 
 LawName = Literal["transfer", "loglinear", "bimix", "auto"]
@@ -62,7 +62,7 @@ class MixtureLaw:
 
     def losses(self, weights: ArrayLike) -> Array:
         """Return losses (..., I) in nats per token for weights (..., K)."""
-        weights = np.asarray(weights, dtype=float)
+        weights = self._read(weights)
         found = self.form.losses(self.theta, weights)
         if self.residual is not None:
             found = found + self.residual.losses(weights)
@@ -70,7 +70,7 @@ class MixtureLaw:
 
     def jacobian(self, weights: ArrayLike) -> Array:
         """Return the derivatives of the losses by the weights (..., I, K) for weights (..., K)."""
-        weights = np.asarray(weights, dtype=float)
+        weights = self._read(weights)
         found = self.form.slopes(self.theta, weights)
         return self.scale * (found if self.residual is None else found + self.residual.slopes(weights))
 
@@ -87,7 +87,7 @@ class MixtureLaw:
 
     def resampled_losses(self, weights: ArrayLike) -> Array:
         """Return the losses of all resamples (B, ..., I) for weights (..., K)."""
-        weights = np.asarray(weights, dtype=float)
+        weights = self._read(weights)
         resamples, sets, parameters = self.samples.shape
         flat = self.form.losses(self.samples.reshape(-1, parameters), weights)  # (..., B·I)
         found = np.moveaxis(flat.reshape(*weights.shape[:-1], resamples, sets), -2, 0)
@@ -104,8 +104,10 @@ class MixtureLaw:
     def interval(self, weights: object, level: float = 0.95, *, seed: int = 0) -> dict[str, tuple[Array, Array]]:
         """Return by set the percentile interval of a new run's losses, its noise included, for weights by domain.
 
-        Raises MixtureLawError without a bootstrap.
+        Raises MixtureLawError without a bootstrap, and for a level that is not between 0 and 1.
         """
+        if not 0 < level < 1:
+            raise MixtureLawError(f"interval: level {level} is not between 0 and 1; give 0.95 for 95 %")
         if not self.resamples:
             raise MixtureLawError("interval: the law has no bootstrap; fit it with bootstrap=200")
         drawn = self.resampled_losses(read_weights(self.domains, weights))
@@ -121,19 +123,21 @@ class MixtureLaw:
         return spread * random.standard_normal(shape)
 
     def extrapolates(self, weights: ArrayLike) -> np.ndarray:
-        """Return (...) whether weights (..., K) lie outside what the runs cover.
+        """Return (...) whether weights (..., K) lie outside what the runs cover (`Support`)."""
+        return Support.around(self.runs.weights).distance(self._read(weights)) > 1 + 1e-9
 
-        Outside is a weight beyond the range of the runs, or a mixture farther from their mean than every run is, in the
-        metric of their covariance (Mahalanobis).
+    def _read(self, weights: ArrayLike) -> Array:
+        """Return weights (..., K) as an array.
+
+        Raises MixtureLawError for another number of domains.
         """
-        weights, runs = np.asarray(weights, dtype=float), self.runs.weights
-        beyond = (weights < runs.min(axis=0) - 1e-9) | (weights > runs.max(axis=0) + 1e-9)
-        metric = np.linalg.pinv(np.cov(runs.T), rcond=1e-9, hermitian=True)
-        distances = [
-            np.einsum("...k,kl,...l->...", each, metric, each)
-            for each in (weights - runs.mean(axis=0), runs - runs.mean(axis=0))
-        ]
-        return beyond.any(axis=-1) | (distances[0] > distances[1].max() * (1 + 1e-9))
+        found = np.asarray(weights, dtype=float)
+        if found.shape[-1:] != (len(self.domains),):
+            raise MixtureLawError(
+                f"weights have the shape {found.shape}; the last axis must be the {len(self.domains)} domains of the "
+                f"law in the order of law.domains, or use predict({{domain: weight}})"
+            )
+        return found
 
 
 def fit_mixture_law(
@@ -147,8 +151,8 @@ def fit_mixture_law(
 ) -> MixtureLaw:
     """Fit a law of every held-out set's loss to the domain weights of a swarm of runs.
 
-    The bootstrap resamples residuals: the law's own losses, and the residuals of one run for all sets together,
-    enlarged by what the parameters took from them. Runs cannot be resampled: of 24 a draw holds 15 different ones.
+    The bootstrap resamples residuals: to the law's own losses it adds those of one run for all sets together, each by
+    the law fitted without that run. Runs cannot be resampled: of 24 a draw holds 15 different ones.
 
     Args:
         weights: DataFrame with a column per domain or {domain: (R,)}; shares that sum to 1 in every run.
@@ -160,10 +164,12 @@ def fit_mixture_law(
         residual: with over 100 runs, add a Gaussian process on the residuals to every set where it predicts runs that
             were left out better than the law alone. Such a law is not convex.
 
-    Raises MixtureLawError for an unknown law and for all that is wrong with the table (`read_runs`).
+    Raises MixtureLawError for an unknown law, a negative bootstrap and all that is wrong with the table (`read_runs`).
     """
     if law not in {*FORMS, "auto"}:
         raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them")
+    if bootstrap < 0:
+        raise MixtureLawError(f"bootstrap {bootstrap} is negative; give the number of resamples, 0 for none")
     table = read_runs(weights, losses)
     fits = [_Fit(table, name) for name in (FORMS if law == "auto" else [law])]
     best = min(fits, key=lambda fit: fit.relative_error)
@@ -219,13 +225,15 @@ class _Fit:
         spare = np.maximum(len(table.runs) - known.spent, 1.0)
         fitted = form.losses(self.theta, table.weights)
         residuals = table.losses - fitted
-        errors = residuals * np.sqrt(len(table.runs) / spare)  # enlarged by what the parameters took from them
+        enlarged = residuals * np.sqrt(len(table.runs) / spare)  # by what the parameters took from them
+        left_out = table.losses - self.predicted
         if self.process is not None:  # the process takes too much of its own residuals
             fitted = fitted + self.process.process(residuals, np.empty((0, *residuals.shape))).losses(table.weights)
-            errors = np.where(self.process.kept, table.losses - self.predicted, errors)
-        drawn = fitted + errors[random.integers(len(errors), size=(bootstrap, len(errors)))]  # (B, R, I)
-        samples = self.fitter.refit(drawn, np.ones((bootstrap, len(errors))), self.theta)
-        noise = np.sqrt((errors**2).mean(axis=0))
+            enlarged = np.where(self.process.kept, left_out, enlarged)
+        noise = np.sqrt((enlarged**2).mean(axis=0))
+        rows = random.integers(len(left_out), size=(bootstrap, len(left_out)))
+        drawn = fitted + left_out[rows]  # (B, R, I)
+        samples = self.fitter.refit(drawn, np.ones(rows.shape), self.theta)
         return MixtureLaw(
             name=self.name,
             domains=table.domains,
@@ -258,7 +266,7 @@ class _Fit:
                 rank_correlation=rank_correlation(self.predicted[:, each], self.table.losses[:, each]),
                 noise=float(noise[each]),
                 parameters=self._parameters(each, known, samples),
-                flags=set_flags(self.table, error, baseline),
+                flags=set_flags(self.table, name, error, baseline),
                 residual_process=self.process is not None and bool(self.process.kept[each]),
             )
         return found
@@ -266,16 +274,10 @@ class _Fit:
     def _parameters(self, each: int, known: Identified, samples: Array) -> dict[str, Parameter]:
         form, domains = self.fitter.form, self.table.domains
         values, drawn = form.named(self.theta[each], domains), form.named(samples[:, each], domains)
-        determined: Mapping[str, bool] = {
-            f"a[{domain}]": bool(known.known[each, index]) for index, domain in enumerate(domains)
-        }
         found = {}
-        for name, value in values.items():
-            low, high = np.quantile(drawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(samples) else (None, None)
-            found[name] = Parameter(
-                float(value),
-                None if low is None else float(low),
-                None if high is None else float(high),
-                determined.get(name, True),
-            )
+        for (name, value), determined in zip(values.items(), known.known[each], strict=True):
+            low = high = None
+            if determined and len(samples):
+                low, high = (float(end) for end in np.quantile(drawn[name], [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+            found[name] = Parameter(float(value), low, high, bool(determined))
         return found

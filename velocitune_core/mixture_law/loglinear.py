@@ -1,6 +1,10 @@
 """The log-linear law of Data Mixing Laws and olmix: L_i(w) = e^{c_i} + e^{Σ_j t_ij w_j}.
 
 The constant b_i of e^{c + b + A·w} is in t: the weights sum to 1.
+
+A domain of which a small share teaches a set all has a very negative t, which is harmless: its term vanishes. A large
+t is not: few runs leave room for terms that grow without limit outside them. The prior therefore bears upwards only,
+on a domain alone that leaves more to learn than E: (t_j − c)² where t_j > c.
 """
 
 from __future__ import annotations
@@ -9,7 +13,8 @@ import numpy as np
 
 from velocitune_core.mixture_law.fit_batch import Array
 
-PRIOR = 1e-4  # curvature in every parameter, for losses of unit variance: weak
+PRIOR = 1e-6  # curvature in every parameter, for losses of unit variance: it only keeps them from drifting
+PRIOR_ABOVE = 1e-2  # curvature in t_j − c above 0
 SHARES = (0.3, 0.6, 0.9)  # of the smallest loss, for e^c
 
 
@@ -18,10 +23,11 @@ class LogLinear:
 
     name = "loglinear"
     convex = True
+    longest_step = 20.0  # t reaches −500 where a small share teaches all (RegMix: dm_mathematics)
 
     def __init__(self, domains: int) -> None:
         self.domains = domains
-        self.bounds = np.array([(-8.0, 8.0), *[(-40.0, 40.0)] * domains]).T
+        self.bounds = np.array([(-8.0, 8.0), *[(-1000.0, 40.0)] * domains]).T
 
     def curve(self, theta: Array, weights: Array) -> tuple[Array, Array]:
         """Return losses (S, R) and their derivatives (S, P, R) for θ (S, P) and weights (R, K)."""
@@ -39,9 +45,25 @@ class LogLinear:
         """Return derivatives by the weights (..., I, K) for θ (I, P) and weights (..., K)."""
         return np.exp(weights @ theta[:, 1:].T)[..., None] * theta[:, 1:]
 
+    def natural_jacobian(self, theta: Array, weights: Array) -> Array:
+        """Return derivatives (P, R) by E and t, for θ (P,) and weights (R, K)."""
+        return np.vstack([np.ones(len(weights)), np.exp(weights @ theta[1:]) * weights.T])
+
+    def slope_derivatives(self, theta: Array, mean: Array) -> Array:
+        """Return derivatives (K, P) of the slopes at a mixture (K,) by the same parameters, for θ (P,)."""
+        by_exponents = np.exp(mean @ theta[1:]) * (np.eye(len(mean)) + np.outer(theta[1:], mean))
+        return np.column_stack([np.zeros(len(mean)), by_exponents])
+
     def prior(self, theta: Array) -> tuple[Array, Array, Array]:
         """Return value (S,), gradient and curvature (S, P) for losses of unit variance."""
-        return PRIOR / 2 * (theta**2).sum(axis=1), PRIOR * theta, np.full_like(theta, PRIOR)
+        above = np.maximum(theta[:, 1:] - theta[:, :1], 0.0)
+        value = PRIOR / 2 * (theta**2).sum(axis=1) + PRIOR_ABOVE / 2 * (above**2).sum(axis=1)
+        gradient, curvature = PRIOR * theta, np.full_like(theta, PRIOR)
+        gradient[:, 0] -= PRIOR_ABOVE * above.sum(axis=1)
+        gradient[:, 1:] += PRIOR_ABOVE * above
+        curvature[:, 0] += PRIOR_ABOVE * (above > 0).sum(axis=1)
+        curvature[:, 1:] += PRIOR_ABOVE * (above > 0)
+        return value, gradient, curvature
 
     def starts(self, values: Array) -> Array:
         """Return starts (n, P) for losses (R,)."""

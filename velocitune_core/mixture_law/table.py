@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 LEAST_MIXTURES = 3  # a law of fewer would be a line through its points
 ROUNDING = 0.0005  # of a weight with three decimals
+SAME_MIXTURE = 0.0025  # total variation, a share of the tokens: what rounding and sampling do to the weights of one
 SAME_UNIT = 0.05  # rows whose sum differs from the others' by a larger share lack a domain
 SHOWN = 5  # rows named in a message
 
@@ -31,10 +33,21 @@ class RunTable:
     runs: tuple[str, ...]  # labels of the rows
     notes: tuple[str, ...] = ()  # what was changed or is remarkable
 
-    @property
+    @cached_property
     def mixtures(self) -> NDArray[np.intp]:
-        """Return the number of each run's mixture, (R,): runs of equal weights have the same."""
-        return np.unique(self.weights.round(12), axis=0, return_inverse=True)[1].ravel()
+        """Return the number of each run's mixture, (R,).
+
+        Runs have the same if the weights of both are within 0.0025 total variation of the first run that has it:
+        weights may be realised shares, which differ a little between two seeds of one mixture.
+        """
+        firsts: list[int] = []
+        found = np.empty(len(self.weights), dtype=np.intp)
+        for run, weights in enumerate(self.weights):
+            apart = np.abs(self.weights[firsts] - weights).sum(axis=1) / 2
+            found[run] = apart.argmin() if len(apart) and apart.min() <= SAME_MIXTURE else len(firsts)
+            if found[run] == len(firsts):
+                firsts.append(run)
+        return found
 
 
 def read_runs(weights: object, losses: object) -> RunTable:
@@ -57,6 +70,8 @@ def read_runs(weights: object, losses: object) -> RunTable:
         raise MixtureLawError(
             f"weights has {len(shares)} rows and losses {len(values)}; give one row of each per run, in the same order"
         )
+    if not len(shares):
+        raise MixtureLawError(f"weights and losses have no rows; a law needs at least {LEAST_MIXTURES} runs")
     named = labels if labels is not None else loss_labels
     runs = tuple(str(label) for label in (named if named is not None else range(len(shares))))
     problems = _bad_values("weights", domains, shares, runs, least=0.0)
@@ -76,14 +91,22 @@ def read_weights(domains: Sequence[str], weights: object) -> Array:
     """
     columns = weights if isinstance(weights, Mapping) else getattr(weights, "columns", None)
     if columns is None:
-        raise MixtureLawError(f"weights: {type(weights).__name__} has no names; give a DataFrame or {{domain: weight}}")
+        raise MixtureLawError(
+            f"weights: a {type(weights).__name__} is no table; give a DataFrame or {{domain: weight}} "
+            "(of a pandas Series: .to_dict())"
+        )
     given = [str(name) for name in columns]
     missing, unknown = sorted(set(domains) - set(given)), sorted(set(given) - set(domains))
     if missing or unknown:
         raise MixtureLawError(
             f"weights: domains missing {missing}, unknown {unknown}; the law has {list(domains)}; give a weight of each"
         )
-    scalar = isinstance(weights, Mapping) and all(np.ndim(each) == 0 for each in weights.values())
+    numbers = [name for name, each in weights.items() if np.ndim(each) == 0] if isinstance(weights, Mapping) else []
+    if numbers and len(numbers) < len(given):
+        raise MixtureLawError(
+            f"weights: {_some(numbers)} are numbers and the others lists; give a number, or a list of one length, "
+            "for every domain"
+        )
     rows = {name: np.atleast_1d(each) for name, each in weights.items()} if isinstance(weights, Mapping) else weights
     names, shares, _ = _columns("weights", rows)
     runs = tuple(str(row) for row in range(len(shares)))
@@ -93,7 +116,7 @@ def read_weights(domains: Sequence[str], weights: object) -> Array:
     if (wrong := np.abs(total - 1) > ROUNDING * len(names)).any():
         raise MixtureLawError(f"weights: rows {_some(np.flatnonzero(wrong))} sum to {total[wrong][:SHOWN]}, not to 1")
     shares = (shares / total[:, None])[:, [names.index(domain) for domain in domains]]
-    return shares[0] if scalar else shares
+    return shares[0] if numbers else shares
 
 
 def normalised(shares: Array, runs: Sequence[str]) -> tuple[Array, list[str]]:

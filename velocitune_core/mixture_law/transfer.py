@@ -26,6 +26,7 @@ class Transfer:
     """θ = (log E, log B, log β, log a_1 … log a_K)."""
 
     name = "transfer"
+    longest_step = 2.0
     convex = True  # in the weights, for B ≥ 0 and β > 0: a power below zero of a linear form
 
     def __init__(self, domains: int) -> None:
@@ -59,6 +60,27 @@ class Transfer:
         effective = 1 + weights @ rates.T
         steepness = -beta * np.exp(theta[:, 1]) * effective ** (-beta - 1)
         return steepness[..., None] * rates
+
+    def natural_jacobian(self, theta: Array, weights: Array) -> Array:
+        """Return derivatives (P, R) by E, log B, log β and the rates themselves, for θ (P,) and weights (R, K).
+
+        The logarithm of a rate that has vanished would say nothing.
+        """
+        rates, beta = np.exp(theta[SHAPE:]), np.exp(theta[2])
+        effective = 1 + weights @ rates
+        learnable = np.exp(theta[1]) * effective**-beta
+        steepness = -beta * learnable / effective  # (R,) by the effective tokens
+        shape = [np.ones_like(learnable), learnable, -beta * np.log(effective) * learnable]
+        return np.vstack([*shape, steepness * weights.T])
+
+    def slope_derivatives(self, theta: Array, mean: Array) -> Array:
+        """Return derivatives (K, P) of the slopes at a mixture (K,) by the same parameters, for θ (P,)."""
+        rates, beta = np.exp(theta[SHAPE:]), np.exp(theta[2])
+        effective = 1 + mean @ rates
+        steepness = -beta * np.exp(theta[1]) * effective ** (-beta - 1)
+        slopes = steepness * rates
+        by_rates = steepness * np.eye(len(rates)) - (beta + 1) / effective * np.outer(slopes, mean)
+        return np.column_stack([np.zeros_like(slopes), slopes, slopes * (1 - beta * np.log(effective)), by_rates])
 
     def prior(self, theta: Array) -> tuple[Array, Array, Array]:
         """Return value (S,), gradient and curvature (S, P) for losses of unit variance."""

@@ -22,6 +22,7 @@ from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.mixture_law.support import Support
 from velocitune_core.mixture_law.trade_off_curve import trade_off
+from velocitune_core.mixture_law.what_if import predict_mixture
 
 ANYWHERE = replace(everywhere(2), low=np.full(2, 0.01))
 # 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
@@ -324,3 +325,16 @@ for name in wing.__all__:
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in mixture_law.__all__:
         assert not importlib.util.find_spec(f"{wing}.{name}"), name
+
+
+def test_any_mixture_is_predicted_as_those_of_a_plan() -> None:
+    law, objective = resampled_law(3, resamples=4, noise=0.1), Objective(initial_weights={"a": 0.5, "b": 0.3, "c": 0.2})
+    plan = optimise_mixture(law, objective)
+    doubled = {name: 2 * weight for name, weight in reversed(plan.weights.items())}  # normalised, joined by name
+    found, expected = predict_mixture(law, objective, doubled), plan.mixtures["recommended"]
+    assert found.average.value == pytest.approx(expected.average.value, abs=1e-12)
+    assert found.losses["b"].high == pytest.approx(expected.losses["b"].high, abs=1e-12)
+    with pytest.raises(ValueError, match="domains are a, b, c; got a, b"):
+        predict_mixture(law, objective, {"a": 0.5, "b": 0.5})
+    with pytest.raises(ValueError, match="at least 0"):
+        predict_mixture(law, objective, {"a": 1.5, "b": -0.5, "c": 0.0})

@@ -98,6 +98,7 @@ def test_shapes_and_names_are_checked() -> None:
         ({**losses, "words": np.array(["a"] * 6)}, "is no number"),
         ({}, "no columns"),
         (np.ones((6, 2)), "no column names"),
+        ({name: values[:0] for name, values in losses.items()}, "6 rows and losses 0"),
     ):
         with pytest.raises(MixtureLawError, match=told):
             read_runs(weights, wrong)
@@ -107,6 +108,21 @@ def test_shapes_and_names_are_checked() -> None:
         read_runs(double, losses)
     with pytest.raises(MixtureLawError, match="'cubic' is none of transfer, loglinear, bimix, auto"):
         fit_mixture_law(weights, losses, law="cubic")
+
+
+def test_a_table_without_rows_is_refused() -> None:
+    empty: tuple[Columns, ...] = tuple({name: values[:0] for name, values in table.items()} for table in columns())
+    with pytest.raises(MixtureLawError, match="no rows; a law needs at least 3"):
+        read_runs(*empty)
+
+
+def test_realised_shares_of_one_mixture_are_one_mixture() -> None:
+    """Shares that sampling moved by 2e-4 are the same mixture; a percent from one domain to another is not."""
+    random, mixtures = np.random.default_rng(0), np.random.default_rng(1).dirichlet(np.full(7, 3.0), size=6)
+    shares = np.abs(np.repeat(mixtures, 3, axis=0) + 2e-4 * random.standard_normal((18, 7)))
+    shares = np.vstack([shares, mixtures[0] + np.array([0.01, -0.01, 0, 0, 0, 0, 0])])
+    table = read_runs(dict(zip("abcdefg", shares.T, strict=True)), {"a": 2 + random.random(19)})
+    assert table.mixtures.tolist() == [*np.repeat(np.arange(6), 3), 6]
 
 
 def test_rows_of_frames_are_joined_by_label() -> None:
@@ -141,7 +157,8 @@ def test_weights_to_predict_are_read_by_name() -> None:
         ({"a": 0.5, "b": 0.4, "c": 0.1}, r"unknown \['c'\]"),
         ({"a": 0.5, "b": 0.4}, "sum to .*, not to 1"),
         ({"a": np.nan, "b": 0.4}, "finite"),
-        ([0.5, 0.5], "has no names"),
+        ([0.5, 0.5], "a list is no table"),
+        ({"a": 0.5, "b": [0.5, 0.5]}, r"\['a'\] are numbers and the others lists"),
     ):
         with pytest.raises(MixtureLawError, match=told):
             read_weights(domains, wrong)

@@ -1,10 +1,12 @@
 """The report's files are written completely or not at all, and its runs are those of the stages."""
 
 import json
+from html import unescape
 from pathlib import Path
 
 import pytest
 import result_samples as samples
+from planned_samples import planned, targets
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
@@ -61,6 +63,20 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
     assert metrics["weights_tokens_share"] == 1.0 and "search (1 run)" in page
+
+
+def test_a_plan_has_a_page_that_answers_for_other_mixtures(results: Path, params: Params) -> None:
+    shares = {name: domain.train.tokens for name, domain in samples.manifest().domains.items()}
+    static = {name: tokens / sum(shares.values()) for name, tokens in shares.items()}
+    planned(static).write(paths.WEIGHTS)
+    targets(static).write(paths.TARGETS)
+    strategy = params.strategy.model_copy(update={"name": "planned", "options": {}})
+    swarm = params.mixture.swarm.model_copy(update={"bootstrap": 2})
+    mixture = params.mixture.model_copy(update={"swarm": swarm})
+    write_report.fn(params.model_copy(update={"strategy": strategy, "mixture": mixture}))
+    page = (paths.REPORT / "plan.html").read_text(encoding="utf-8")
+    assert planned(static).planned.explanation[0] in unescape(page)
+    assert 'href="plan.html"' in (paths.REPORT / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> None:
