@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_law import known_law, resampled_law
+from known_law import KnownLaw, known_law, resampled_law
 
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
@@ -118,6 +118,12 @@ def test_weights_of_runs_that_cannot_be_read(table: object, message: str) -> Non
         weights_by_name(table, ["code", "law", "web"])
 
 
+class Loud(KnownLaw):
+    @property
+    def noise(self) -> np.ndarray:
+        return np.full(len(self.sets), 0.3)
+
+
 def test_further_runs_are_where_optima_disagree() -> None:
     law, objective = resampled_law(4, resamples=16, noise=0.6), Objective()
     plan = optimise_mixture(law, objective)
@@ -126,6 +132,10 @@ def test_further_runs_are_where_optima_disagree() -> None:
     assert not further.settled and len(further.weights) == 3 and further.spread > 0
     assert all(sum(run.values()) == pytest.approx(1) for run in further.weights)
     assert further.gains == sorted(further.gains, reverse=True) and further.gains[-1] > 0
+    found = [next_round(law, plan, objective, runs=3, tolerance=0.0, noise=each) for each in (0.01, 0.3)]
+    assert further.gains == found[0].gains != found[1].gains  # the law's own noise, 0.01, if none is given
+    loud = Loud(**{each.name: getattr(law, each.name) for each in fields(law)})
+    assert next_round(loud, plan, objective, runs=3, tolerance=0.0).gains == found[1].gains
     settled = next_round(law, plan, objective, runs=3, tolerance=plan.regret.high)
     assert settled.settled and settled.weights == []
     bare = replace(law, others=())
