@@ -45,7 +45,7 @@ class Request:
     arguments: list[str]
     folder: str
     environment: dict[str, str]
-    umask: int
+    umask: int | None  # None where the system does not say
     affinity: list[int]  # cores
     niceness: int
     limits: dict[str, list[int]]  # by the number of the resource: soft, hard
@@ -202,7 +202,8 @@ def become(request: Request, mask: set[Any]) -> None:
 
 def inherit(request: Request) -> None:
     """Take over what a child of the sender would have inherited, as far as the system allows."""
-    os.umask(request.umask)
+    if request.umask is not None:
+        os.umask(request.umask)
     with suppress(OSError):
         os.sched_setaffinity(0, request.affinity)
     with suppress(OSError):

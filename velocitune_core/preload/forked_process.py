@@ -112,9 +112,9 @@ class ForkedProcess:
 def _inherited() -> dict[str, Any]:
     """Return what a child process would inherit from this thread, as it is now."""
     status = Path("/proc/thread-self/status").read_text()  # os.umask would change it for all threads
-    umask = next(line for line in status.splitlines() if line.startswith("Umask:"))
+    umask = next((int(line.split()[1], 8) for line in status.splitlines() if line.startswith("Umask:")), None)
     return {
-        "umask": int(umask.split()[1], 8),
+        "umask": umask,
         "affinity": sorted(os.sched_getaffinity(0)),
         "niceness": os.getpriority(os.PRIO_PROCESS, 0),
         "limits": {number: resource.getrlimit(number) for number in LIMITS},

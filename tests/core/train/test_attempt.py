@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from tiny import job, write_job
+from trainings import ENVIRONMENT, TORCHRUN
 
 from velocitune_core.checkpoint import background
 from velocitune_core.checkpoint.store import save_checkpoint
@@ -75,6 +77,15 @@ def test_a_job_file_that_cannot_be_read_is_refused_whatever_the_status_says(tiny
     assert "total_steps" in message_of(tmp_path / "run", "now")
     path.write_text("{")
     assert train(path) == 2
+
+
+@pytest.mark.slow
+def test_torchrun_turns_a_refusal_into_a_failure_and_the_folder_tells_it(tiny_inputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now", total_steps="many"))
+    command = [*TORCHRUN, "-m", "velocitune_core.train", str(path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 1 and end_of(tmp_path / "run", "now", done.returncode) == "refused"
 
 
 def test_a_stop_while_waiting_leaves_the_outcome_to_the_holder(

@@ -73,7 +73,8 @@ def test_cost_needs_only_the_configuration_of_a_model(settings: dict[str, Any]) 
 
 @pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize(
-    ("compile_", "size", "said"), [("auto", 10**10, "on a GPU"), ("auto", None, "on a CPU"), ("never", 10**10, None)]
+    ("compile_", "size", "said"),
+    [("auto", 10**10, "on a GPU"), ("auto", None, "on a CPU"), ("always", None, "on a CPU"), ("never", 10**10, None)],
 )
 def test_a_plan_says_how_far_compiled_runs_are_from_its_memory(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, compile_: str, size: int | None, said: str | None
