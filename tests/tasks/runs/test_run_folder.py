@@ -64,6 +64,7 @@ RECIPE: dict[str, Any] = {  # a value for every setting that the tiny job does n
     "strategy": STATIC,
     "reference": "other",
     "reference_sha256": "1",
+    "measured": {"target": {"path": "target.bin", "sha256": "1"}},
     "save_model": False,
     "training__batch_sequences": 12,
     "training__precision": "bfloat16",
