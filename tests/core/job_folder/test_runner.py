@@ -61,6 +61,7 @@ def results(folder: Path) -> dict[str, TrainResult]:
     return {(found := TrainResult.read(path)).name: found for path in files}
 
 
+@pytest.mark.slow
 def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, started: list[str]) -> None:
     assert run_all(folder) == FINISHED
     assert set(started) == set(ORDER) - {"targets"}

@@ -215,6 +215,7 @@ def assert_same_curves(ours: list[events.Stepped], theirs: list[events.Stepped])
     assert [each.gradient_norm for each in ours] == pytest.approx([each.gradient_norm for each in theirs], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_two_ranks_learn_the_same_as_one(bfloat16: Run, tiny_inputs: Path, tmp_path: Path) -> None:
     """The same casts at the same places: the loss of the first step, before any rounding adds up, is the same."""
     together = train(job(tiny_inputs, tmp_path / "run", **IN_BFLOAT16), TOGETHER)

@@ -189,6 +189,7 @@ def test_a_forked_run_is_bit_for_bit_one_that_is_started_by_itself(
     assert [forked for *_, forked in seen] == [True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_program")
 def test_a_job_that_cannot_work_is_refused_with_its_log(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(domains__code__train="nowhere/train.npy")

@@ -82,6 +82,7 @@ def test_the_base_is_packed_from_all_text_of_its_domains(params: Params) -> None
     assert (PACKED / packed["code"].train.file).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_program")
 def test_the_trained_base_replaces_the_one_before(params: Params) -> None:
     build_untrained.fn(params)

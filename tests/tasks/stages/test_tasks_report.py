@@ -43,6 +43,7 @@ def results(workspace: Path) -> Path:
     return workspace
 
 
+@pytest.mark.slow
 def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path, params: Params) -> None:
     figures = paths.REPORT / "figures"
     figures.mkdir(parents=True)
@@ -65,6 +66,7 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
     assert metrics["weights_tokens_share"] == 1.0 and "search (1 run)" in page
 
 
+@pytest.mark.slow
 def test_a_plan_has_a_page_that_answers_for_other_mixtures(results: Path, params: Params) -> None:
     shares = {name: domain.train.tokens for name, domain in samples.manifest().domains.items()}
     static = {name: tokens / sum(shares.values()) for name, tokens in shares.items()}

@@ -17,6 +17,7 @@ from velocitune_core.report.summary import summary_metrics
 from velocitune_core.train.events import Evaluated, EventFile
 
 
+@pytest.mark.slow
 def test_tables_files_metrics_and_missed_events_are_published(
     workspace: Path, mlflow_store: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
