@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"  # before Pref
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
 
+gc.disable()  # until all tests are collected: what their imports make stays, and searching it takes seconds
+
 LONGEST_FIRST = ("flows", "faults", "tasks")  # so that no worker is left with the longest file at the end
 
 
@@ -32,6 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from costs import Costs
 
         config.pluginmanager.register(Costs())
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,6 @@
 """What the training program imports: by the process that runs are forked from, once for all of them."""
 
+import gc
 import importlib
 
 MODULES = [
@@ -15,5 +16,8 @@ MODULES = [
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
 ]
+gc.disable()  # what is imported stays
 for module in MODULES:
     importlib.import_module(module)
+gc.freeze()
+gc.enable()
