@@ -9,6 +9,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def modules(package: str) -> list[str]:
     return [".".join(file.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__") for file in files]
 
 
+@cache
 def file_of(module: str) -> Path | None:
     """The project's file behind a module; None for anything that is not ours."""
     base = PROJECT.joinpath(*module.split("."))
@@ -111,7 +113,8 @@ def wing_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
-def imports(module: str, *, typing_too: bool = True) -> set[str]:
+@cache
+def imports(module: str, *, typing_too: bool = True) -> frozenset[str]:
     """What a module imports anywhere in it, functions included; `from a import b` gives both `a` and `a.b`."""
     file = file_of(module)
     assert file is not None, module
@@ -123,7 +126,7 @@ def imports(module: str, *, typing_too: bool = True) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{file}:{node.lineno}: a relative import"
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
 
 
 def walk(tree: ast.AST, typing_too: bool) -> Iterator[ast.AST]:
@@ -228,9 +231,13 @@ def test_the_identity_of_an_evaluation_covers_the_wings_that_evaluate() -> None:
     assert {wing_of(module) for module in run} - {""} == set(EVALUATION_WINGS)
 
 
+@cache
+def stages_of(file: str) -> dict[str, dict[str, list[str]]]:
+    return yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"]
+
+
 def stage(name: str) -> dict[str, list[str]]:
-    file = next((file for file, names in FILES.items() if name in names), "dvc.yaml")
-    return yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"][name]
+    return stages_of(next((file for file, names in FILES.items() if name in names), "dvc.yaml"))[name]
 
 
 def watched(name: str) -> set[str]:
@@ -274,7 +281,7 @@ def unit(module: str, name: str) -> str:
 def test_every_stage_is_looked_at() -> None:
     elsewhere = {name for names in FILES.values() for name in names}
     for file, names in {"dvc.yaml": set(STAGES) - elsewhere, **FILES}.items():
-        assert set(yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))["stages"]) == set(names)
+        assert set(stages_of(file)) == set(names)
 
 
 @pytest.mark.parametrize("name", STAGES)

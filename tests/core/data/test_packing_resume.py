@@ -22,7 +22,7 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import SHARD_TOKENS, Progress
 
 DOCUMENTS = 6000
-SHARD = 60_000  # tokens: about two batches of documents
+SHARD = 30_000  # tokens: about two batches of documents
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
@@ -64,7 +64,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["loss", "the domain", "weight", "ärger", "of", "x = 1\n"]
     with (folder / "code.jsonl").open("w", encoding="utf-8") as file:
         for number in range(DOCUMENTS):
-            text = f"document {number} " + " ".join(generator.choice(words, size=generator.integers(5, 60)))
+            text = f"document {number} " + " ".join(generator.choice(words, size=generator.integers(2, 28)))
             file.write(json.dumps({"text": text}) + "\n")
     return folder
 
@@ -135,6 +135,7 @@ def test_after_several_kills_the_bytes_are_the_same(packing: Packing, whole: Pac
     assert sorted(path.name for path in packing.folder.parent.iterdir()) == ["code", "code.json"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_a_random_moment(packing: Packing, whole: Packing) -> None:
     process = packing.start()
     assert process.stdout is not None

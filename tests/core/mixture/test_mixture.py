@@ -58,17 +58,17 @@ def test_permute_moves_most_positions_and_differs_by_key() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 40), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_counts_follow_the_weights(seed: int, count: int, batch_size: int, changing: bool) -> None:
     sampler = DomainSampler({f"d{i}": 1000 for i in range(count)}, seed=1, batch_size=batch_size)
     weights, owed = random_weights(seed, count), np.zeros(count)
-    for step in range(100):
+    for step in range(50):
         now = weights(step if changing else 0)
         domains, _ = sampler.next_batch(now)
         assert len(domains) == batch_size
         owed += batch_size * now
         assert np.max(np.abs(sampler.drawn - owed)) < 1.5  # at every step, not only at the end
-    assert sampler.drawn.sum() == 100 * batch_size
+    assert sampler.drawn.sum() == 50 * batch_size
 
 
 def test_a_small_weight_gets_its_share() -> None:
@@ -96,7 +96,7 @@ def test_a_batch_of_some_of_many_domains_is_no_run_of_neighbours() -> None:
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
-@pytest.mark.parametrize("step", [0, 20])
+@pytest.mark.parametrize("step", [0, 6])
 def test_batches_of_few_sequences_from_many_domains_are_samples_of_the_mixture(exponent: float, step: int) -> None:
     """1,000 domains in batches of 16: over seeds, a batch has the mixture's share of domains of every size."""
     weights = np.arange(1, 1001) ** exponent

@@ -73,6 +73,7 @@ class Doubled(nn.Module):
         return (values * 2).exp()
 
 
+@pytest.mark.slow
 def test_where_compiling_fails_the_run_goes_on_without() -> None:
     compiled, values = compiled_loss(Doubled()), torch.arange(4.0)
     with fresh_cache(), inductor_config.patch({"cpp.cxx": ("no-such-compiler",)}), warnings.catch_warnings():

@@ -226,6 +226,7 @@ def test_in_bfloat16_two_ranks_learn_the_same_as_one(bfloat16: Run, tiny_inputs:
     assert together.result.final == pytest.approx(bfloat16.result.final, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_a_run_resumes_with_another_number_of_ranks(
     bfloat16: Run, tiny_inputs: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +269,7 @@ def test_weights_follow_the_excess_over_a_reference_model(tiny_inputs: Path, tmp
     assert run.result.mean_domain_weights != pytest.approx({"code": 0.7, "general": 0.3}, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_strategy_sees_the_same_batch_losses_on_two_ranks_as_on_one(tiny_inputs: Path, tmp_path: Path) -> None:
     """Online data mixing follows the training loss of every batch, so its weights show which losses it received."""
     changes = {"strategy": {"name": "odm", "options": {}}, "total_steps": 8, "evaluation__every_steps": 2}
@@ -295,6 +297,7 @@ class Random(Strategy):
 """
 
 
+@pytest.mark.slow
 def test_ranks_sample_the_same_batches_under_a_strategy_of_random_weights(tiny_inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "random_strategy.py").write_text(RANDOM_STRATEGY)
     changes = {"strategy": {"name": "random_strategy:Random", "options": {}}, "total_steps": 12}

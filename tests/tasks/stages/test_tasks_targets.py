@@ -15,7 +15,7 @@ from velocitune_core.config import ConfigError, Targets, parse_params
 from velocitune_core.contracts import InitialLosses, LossPoint, ProxyResult
 from velocitune_core.targets import fit_targets
 
-DOMAINS, BUDGET = 12, 1_000_000
+DOMAINS, BUDGET = 6, 1_000_000
 NAMES = [f"domain-{number}" for number in range(DOMAINS)]
 
 
@@ -44,7 +44,7 @@ def proxies() -> list[ProxyResult]:
 
 def test_the_targets_are_those_of_one_core(capsys: pytest.CaptureFixture[str]) -> None:
     initial = InitialLosses(precision="float32", losses=dict.fromkeys(NAMES, 6.0), tokens={}, seconds=0)
-    settings = Targets(bootstrap=10)
+    settings = Targets(bootstrap=4)
     fitted = fit_targets(initial, proxies(), BUDGET, settings, map_domains=on_all_cores)
     assert fitted == fit_targets(initial, proxies(), BUDGET, settings)
     assert list(fitted.domains) == NAMES
