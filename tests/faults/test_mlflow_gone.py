@@ -54,7 +54,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     params = parse_params(SETTINGS | {"tracking": {"uri": address, "experiment": "faults"}})
-    tiny = TrainJob.model_validate(job(tiny_inputs, tmp_path / "unused", total_steps=600), strict=False)
+    tiny = TrainJob.model_validate(job(tiny_inputs, tmp_path / "unused", total_steps=300), strict=False)
 
     def server() -> AbstractContextManager[subprocess.Popen[bytes]]:
         store = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./mlartifacts"]
@@ -64,7 +64,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
     def train(*others: KillWhenTold) -> str:
         child = Tracker(params).child("training", run_folder(tiny))
         with caplog.at_level(logging.WARNING, logger="tasks.views.mlflow_runs"):
-            assert run_training(tiny, Resources(threads=1), [child, *others]).steps == 600
+            assert run_training(tiny, Resources(threads=1), [child, *others]).steps == 300
         return child.run_id
 
     with server() as doomed:
@@ -78,7 +78,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
         for event in read_events(run_folder(tiny) / "events.jsonl"):
             for key, value in metrics_of(event):
                 expected.setdefault(key, []).append((event.step, round(event.time * 1000), value))
-        assert len(expected["train/loss"]) == 600
+        assert len(expected["train/loss"]) == 300
         for key, points in expected.items():
             told = [(each.step, each.timestamp, each.value) for each in client.get_metric_history(run_id, key)]
             assert sorted(told) == sorted(points), key

@@ -71,7 +71,7 @@ def first_run(workspace: Workspace) -> tuple[str, str, int]:
         while not (lock.exists() and lock.read_text()) and pipeline.poll() is None:
             assert time.monotonic() < deadline, "the pipeline does not start"
             time.sleep(0.2)
-        refused = workspace.run("flows.prepare", status=2 if pipeline.poll() is None else 0)
+        refused = workspace.run_here("flows.prepare", status=2)
         return finished(pipeline), refused, pipeline.pid
     finally:
         pipeline.kill()
@@ -224,6 +224,7 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
 def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
     tree = workspace.params()
     tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "seeds": [1], "evaluations": 2, "retries": 1}
+    tree["training"]["token_budget"] = 40_000  # of 70,000
     tree["execution"] = {**tree.get("execution", {}), "on_save_failure": "stop"}
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}

@@ -69,17 +69,28 @@ def files(workspace: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
 
 
-def test_a_plan_for_machines_with_times(workspace: Path) -> None:
+def test_a_plan_for_machines_with_times(workspace: Path, ask: Callable[..., str]) -> None:
+    """Real steps are timed, two runs at once, and no file is left."""
     before = files(workspace)
-    plan = json.loads(ask_in_a_process(workspace, "--json", "-S", "resources.threads=1"))
+    two_at_once = ("-S", "resources.threads=1", "-S", "resources.runs_per_device=2")
+    plan = json.loads(ask_in_a_process(workspace, "--json", *two_at_once), parse_constant=pytest.fail)
     assert files(workspace) == before
     assert [stage["name"] for stage in plan["stages"]] == ["base", "initial", "proxies", "train"]
     # 60,000 / 64 / 16 = 58 steps of the base; 624 + 312 + 156 sequences make 68, and 0.2, 0.4, 0.6, 0.8 of them
     assert [price["steps"] for price in plan["prices"]] == [58, 0, 14 + 27 + 41 + 54, 68]
     # V·d + L·(4·d² + 3·d·i + 2·d) + d = 512·32 + 2·(4,096 + 6,144 + 64) + 32
     assert plan["shape"]["parameters"] == 37_024
-    assert all(price["seconds"] > 0 for price in plan["prices"])
-    assert plan["probes"]["one process"]["threads"] == 1
+    assert all(price["seconds"] > 0 for price in [*plan["prices"], plan["total"]])
+    (probed,) = plan["probes"].values()
+    assert (probed["copies"], probed["threads"], probed["processes"]) == (2, 1, 1)
+    assert probed["steps"] == 12 and 0 < probed["step_seconds"] < 10
+    speed = probed["speed"]
+    assert min(speed["start"], speed["step_per_sequence"], speed["evaluation_per_sequence"]) > 0
+    assert speed["checkpoint"] is not None
+    assert plan["footprints"][0]["resident"] > 300_000_000  # its libraries
+    assert plan["shape"]["measured"]["activations"] == pytest.approx(1, abs=0.2)
+    counted = json.loads(ask("--json", "--no-probe"))["prices"][-1]["training_flops"]
+    assert plan["prices"][-1]["training_flops"] == pytest.approx(counted, rel=0.1)
 
 
 def test_a_plan_for_people(workspace: Path, ask: Callable[..., str]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import shapes
@@ -250,28 +249,6 @@ def test_a_prepared_manifest_is_used_unless_the_settings_differ(settings: dict[s
     settings["data"]["sequence_length"] = 128
     other = read_inputs(parse_params(settings))
     assert other.manifest.sequence_length == 128 and any("is not used" in line for line in other.assumptions)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("workspace")
-def test_a_probe_times_real_steps_and_leaves_no_files(settings: dict[str, Any]) -> None:
-    write_inputs(Path("made"))
-    settings |= {"model": {"path": "made/model"}, "resources": {"threads": 1, "runs_per_device": 2}}
-    settings["data"]["sequence_length"] = 16
-    settings["training"]["token_budget"] = 16_000
-    before = files()
-    plan = plan_of(settings, probe=True)
-    (probed,) = plan.probes.values()
-    assert (probed.copies, probed.threads, probed.processes) == (2, 1, 1)
-    assert probed.steps == 12 and 0 < probed.step_seconds < 10
-    speed = probed.speed
-    assert min(speed.start, speed.step_per_sequence, speed.evaluation_per_sequence) > 0 and speed.checkpoint is not None
-    assert plan.total.seconds is not None and np.isfinite(plan.total.seconds)
-    assert files() == before
-    (footprint,) = plan.footprints
-    assert footprint.resident > 300_000_000  # its libraries
-    assert plan.shape.measured.activations == pytest.approx(1, abs=0.2)
-    assert plan.prices[-1].training_flops == pytest.approx(plan_of(settings).prices[-1].training_flops, rel=0.1)
 
 
 @pytest.mark.usefixtures("workspace")

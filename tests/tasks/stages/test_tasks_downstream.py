@@ -25,6 +25,7 @@ from tasks.stages.downstream import (
     check_models,
     downstream_rows,
     evaluate_downstream,
+    run_downstream,
     sample_questions,
     write_downstream,
 )
@@ -155,21 +156,26 @@ def test_a_domain_that_cannot_be_searched_is_an_error(params: Params) -> None:
         sample_questions.fn(params)
 
 
+@pytest.mark.usefixtures("params")
+def test_the_models_of_the_pipeline_are_the_default_and_are_looked_for_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        run_downstream(lambda models: pytest.fail("the flow began"), [])
+    assert refused.value.code == 2
+    said = capsys.readouterr().err
+    for folder in ("models/base", "models/trained"):
+        assert f"model folder: {folder!r} is not a folder" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.slow
-def test_the_command_line(params: Params) -> None:
+@pytest.mark.usefixtures("params")
+def test_the_command_line() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment["PYTHONPATH"] = str(PROJECT)
-
-    def run(*folders: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flows.downstream", *folders]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-
-    done = run("models/mine")
+    command = [sys.executable, "-m", "flows.downstream", "models/mine"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "sums/gold_bpb_5shot" in done.stderr and "models/mine" in done.stderr
     assert list(DownstreamResult.read(RESULT).models) == ["models/mine"]
-    refused = run()
-    assert refused.returncode == 2
-    for folder in ("models/base", "models/trained"):
-        assert f"model folder: {folder!r} is not a folder" in refused.stderr
-    assert "Traceback" not in refused.stderr
