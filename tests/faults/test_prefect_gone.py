@@ -105,7 +105,7 @@ def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("prefect")
     (folder / "prefect.toml").write_text((PROJECT / "prefect.toml").read_text())
     (folder / "flow.py").write_text(FLOW)
-    for name, steps in {"endless": 10**6, "short": 300}.items():
+    for name, steps in {"endless": 10**6, "short": 500}.items():
         changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": steps, "name": name}
         (folder / f"{name}.json").write_text(json.dumps(job(tiny_inputs, folder / "unused", **changes)))
     port = free_port()
@@ -141,7 +141,7 @@ def test_a_training_outlives_the_prefect_server(workspace: Workspace) -> None:
         command, cwd=workspace.folder, env=workspace.environment(), stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_for(lambda: workspace.trains("short"), 120)
+        wait_for(lambda: workspace.trains("short"), 120, every_seconds=0.01)
         (training,) = workspace.training_processes()
         training.suspend()  # however slow the kill is
         assert not (workspace.run_folder("short") / "result.json").exists()
@@ -151,6 +151,6 @@ def test_a_training_outlives_the_prefect_server(workspace: Workspace) -> None:
     finally:
         flow.kill()
     result = TrainResult.read(workspace.run_folder("short") / "result.json")
-    assert (result.steps, result.resumed) == (300, 0)
+    assert (result.steps, result.resumed) == (500, 0)
     assert "Prefect did not take the progress of short" in said
     assert workspace.training_processes() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.plan import main
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PROJECT = Path(__file__).parents[2]
+PROGRAM = str(PROJECT / "flows/plan.py")
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +31,18 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ask_in_a_process(workspace: Path, *arguments: str) -> str:
-    """What `python -m flows.plan` prints, as a user starts it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.plan", *arguments],
-        cwd=workspace,
-        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 @pytest.fixture
 def ask(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The same in this process, which has imported torch already; a refusal is what it says on standard error."""
+    """What `python -m flows.plan` prints, in this process, which has imported torch; a refusal is on standard error."""
     monkeypatch.chdir(workspace)
 
     def ask_here(*arguments: str, refused: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", ["flows.plan", *arguments])
         if not refused:
-            main(list(arguments))
+            runpy.run_path(PROGRAM, run_name="__main__")
             return capsys.readouterr().out
         with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
+            runpy.run_path(PROGRAM, run_name="__main__")
         assert stop.value.code == 2
         return capsys.readouterr().err
 
@@ -73,7 +57,7 @@ def test_a_plan_for_machines_with_times(workspace: Path, ask: Callable[..., str]
     """Real steps are timed, two runs at once, and no file is left."""
     before = files(workspace)
     two_at_once = ("-S", "resources.threads=1", "-S", "resources.runs_per_device=2")
-    plan = json.loads(ask_in_a_process(workspace, "--json", *two_at_once), parse_constant=pytest.fail)
+    plan = json.loads(ask("--json", *two_at_once), parse_constant=pytest.fail)
     assert files(workspace) == before
     assert [stage["name"] for stage in plan["stages"]] == ["base", "initial", "proxies", "train"]
     # 60,000 / 64 / 16 = 58 steps of the base; 624 + 312 + 156 sequences make 68, and 0.2, 0.4, 0.6, 0.8 of them
