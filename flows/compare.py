@@ -14,6 +14,7 @@ from tasks.stages.compare import (
     finished_before,
     parent_of,
     plan_compared,
+    plan_of_run,
     publish_comparison,
     runs_in_order,
     side_by_side,
@@ -36,22 +37,23 @@ def compare() -> None:
     train_short = train_swarm_run.with_options(retries=params.proxies.retries)
     swarms, futures, short, plans = compared_swarms(params), {}, {}, {}
     with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
-        for label, jobs in swarms.items():
+        for name, jobs in swarms.items():
             for job in jobs:
-                if job.folder_name not in short:  # labels may share runs
+                if job.folder_name not in short:  # plans may share runs
                     short[job.folder_name] = runner.submit(train_short, {"job": job, "params": params})
             results = [short[job.folder_name] for job in jobs]
-            given = {"params": params, "label": label, "jobs": jobs, "results": results}
-            plans[label] = runner.submit(plan_compared, given)
+            given = {"params": params, "name": name, "jobs": jobs, "results": results}
+            plans[name] = runner.submit(plan_compared, given)
         for label, seed in order:
             start = parent_of(params, label)
             parent = futures[start, seed] if start else None
-            given = {"params": params, "label": label, "seed": seed, "parent": parent, "plan": plans.get(label)}
+            plan = plans.get(plan_of_run(params, label, seed))
+            given = {"params": params, "label": label, "seed": seed, "parent": parent, "plan": plan}
             futures[label, seed] = runner.submit(train, given | {"questions": questions})
         wait(list(futures.values()))
     runs = [future.result() for future in futures.values() if future.state.is_completed()]
     if any(run.label == settings.baseline for run in runs):  # their results are shown even if others failed
-        made = {label: plan.result() for label, plan in plans.items() if plan.state.is_completed()}
+        made = {name: plan.result() for name, plan in plans.items() if plan.state.is_completed()}
         publish_comparison(params, write_comparison(params, runs, made))
     for future in futures.values():
         future.result()

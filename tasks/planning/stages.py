@@ -16,8 +16,8 @@ from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
 from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
-from velocitune_core.config import CompareRun, Params, StrategyConfig
+from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of, plan_name
+from velocitune_core.config import Mixture, Params
 from velocitune_core.contracts import StartingWeights, TrainResult
 from velocitune_core.model.build import llama_config
 from velocitune_core.model.io import model_digest
@@ -56,7 +56,8 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
         if search:
             stages.append(Stage("weights", runs(search)))
-        if swarm := _swarm(params, inputs, params.strategy):
+        if params.strategy.name == PLANNED:
+            swarm = _swarm(params, inputs, mixture_of(params, params.strategy.options))
             stages.append(Stage("weights", runs(swarm), at_once))
         return [*stages, Stage("train", runs([last]))], 0
     jobs, finished = _compared_jobs(params, inputs)
@@ -66,14 +67,8 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     ], finished
 
 
-def _swarm(
-    params: Params, inputs: Inputs, strategy: StrategyConfig | CompareRun, digest: str = UNHASHED
-) -> list[TrainJob]:
-    """Return the runs of a planned strategy's swarm, without those that are proxies."""
-    name = strategy.name if isinstance(strategy, StrategyConfig) else strategy.strategy
-    if name != PLANNED:
-        return []
-    mixture = mixture_of(params, strategy.options)
+def _swarm(params: Params, inputs: Inputs, mixture: Mixture, digest: str = UNHASHED) -> list[TrainJob]:
+    """Return the runs of a swarm, without those that are proxies."""
     sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
     jobs = swarm_jobs(params, inputs.manifest, mixture, digest, sibling)
     return [job for job in jobs if not is_proxy(job)]
@@ -123,8 +118,8 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
     def job_of(label: str, seed: int) -> TrainJob:
         return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
 
-    for run in settings.runs.values():
-        swarm = _swarm(params, inputs, run, digest)
+    for label, seed in compared_plans(params).values():
+        swarm = _swarm(params, inputs, compared_mixture(params, label, seed), digest)
         needed |= {job.folder_name: job for job in swarm}
         done |= {job.folder_name: result for job in swarm if (result := finished_result(job)) is not None}
     for label, seed in runs_in_order(params):
@@ -137,7 +132,7 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
                 needed[job.name] = job
                 continue
         if settings.runs[label].strategy == PLANNED:
-            if (found := planned_before(label)) is None:
+            if (found := planned_before(plan_name(params, label, seed))) is None:
                 needed[job.name] = job
                 continue
             job = with_weights(job, job.name, found)
@@ -174,7 +169,7 @@ def _digest_of(model: str) -> str:
     return model_digest(Path(model)) if (Path(model) / "config.json").exists() else UNHASHED
 
 
-def planned_before(label: str) -> dict[str, float] | None:
-    """Return the weights that the last comparison planned for a label; None if it planned none."""
-    file = paths.COMPARISON_REPORT / paths.PLANS / f"{label}.json"
+def planned_before(plan: str) -> dict[str, float] | None:
+    """Return the weights of a plan that the last comparison made, by its name; None if it made none."""
+    file = paths.COMPARISON_REPORT / paths.PLANS / f"{plan}.json"
     return StartingWeights.read(file).domain_weights if file.exists() else None

@@ -23,7 +23,7 @@ from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
+from tasks.workspace.planned_settings import compared_mixture, compared_plans, plan_name
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
@@ -40,7 +40,7 @@ from velocitune_core.contracts import (
 from velocitune_core.files import replacing
 from velocitune_core.report.comparison_page import comparison_figures, render_comparison
 from velocitune_core.report.html import save_png
-from velocitune_core.strategies import PLANNED, measured_options, strategy_class
+from velocitune_core.strategies import measured_options, strategy_class
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
@@ -82,27 +82,32 @@ def runs_in_order(params: Params) -> list[tuple[str, int]]:
 
 
 def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
-    """Return the runs that the plan of each planned label is made from; all seeds of the label share them.
+    """Return the runs that each plan is made from, by its name: of a planned label, or of each seed of one.
 
     Raises ConfigError for an objective that contradicts itself, before any run.
     """
     manifest, initial, targets = _measured()
     swarms = {}
-    for label, run in comparison_settings(params).runs.items():
-        if run.strategy == PLANNED:
-            mixture = mixture_of(params, run.options)
-            objective_of(params, mixture, manifest, initial, targets)
-            swarms[label] = swarm_jobs(params, manifest, mixture)
+    for name, (label, seed) in compared_plans(params).items():
+        mixture = compared_mixture(params, label, seed)
+        objective_of(params, mixture, manifest, initial, targets)
+        swarms[name] = swarm_jobs(params, manifest, mixture)
     return swarms
 
 
-@task(task_run_name="plan of {label}")
+@task(task_run_name="plan of {name}")
 def plan_compared(
-    params: Params, label: str, jobs: Sequence[TrainJob], results: Sequence[TrainResult]
+    params: Params, name: str, jobs: Sequence[TrainJob], results: Sequence[TrainResult]
 ) -> StartingWeights:
-    """Return the weights that a planned label holds under every seed."""
-    mixture = mixture_of(params, comparison_settings(params).runs[label].options)
+    """Return a plan of the comparison: the weights that a label holds under one seed, or under all of them."""
+    mixture = compared_mixture(params, *compared_plans(params)[name])
     return planned_weights(params, mixture, *_measured(), list(zip(jobs, results, strict=True)))
+
+
+def plan_of_run(params: Params, label: str, seed: int) -> str | None:
+    """Return the name of the plan that a run holds; None if it holds none."""
+    name = plan_name(params, label, seed)
+    return name if name in compared_plans(params) else None
 
 
 @task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
@@ -118,7 +123,7 @@ def train_compared(
 
     Args:
         parent: run whose weights or model this one takes.
-        plan: of a planned label.
+        plan: that a planned label holds under this seed.
     """
     (manifest, initial, targets), settings = _measured(), comparison_settings(params)
 
@@ -171,7 +176,7 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun], plans: Mapping
     """Write results/comparison.json, and comparison/report with one page, its figures, and the plans.
 
     Args:
-        plans: by label.
+        plans: by name.
 
     Raises ContractError for runs that cannot be compared.
     """
@@ -195,11 +200,11 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun], plans: Mapping
     figures = comparison_figures(comparison)
     with replacing(paths.COMPARISON_REPORT) as folder:
         (folder / "figures").mkdir(parents=True)
-        for label, plan in plans.items():
-            plan.write(folder / paths.PLANS / f"{label}.json")
+        for name, plan in plans.items():
+            plan.write(folder / paths.PLANS / f"{name}.json")
         for each in figures:
             save_png(each.figure, folder / "figures" / f"{each.name}.png")
-        (folder / "index.html").write_text(render_comparison(comparison, figures), encoding="utf-8")
+        (folder / "index.html").write_text(render_comparison(comparison, figures, plans), encoding="utf-8")
     return comparison
 
 

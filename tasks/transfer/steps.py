@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tasks.runs.budget import sizes_of, token_budget
 from tasks.runs.evaluation_jobs import held_out_job
@@ -20,8 +19,8 @@ from tasks.runs.swarm import swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
-from velocitune_core.config import ConfigError, Params
+from tasks.workspace.planned_settings import compared_mixture, mixture_of, plan_name
+from velocitune_core.config import ConfigError, Mixture, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, StartingWeights, Targets
 from velocitune_core.job_folder.contents import Fill, InitialStep, Step, TargetsStep, TrainStep
 from velocitune_core.model.io import model_digest
@@ -105,7 +104,7 @@ def _main_run(graph: Graph, params: Params, known: Known, digest: str, of_base: 
     initial, targets = _measured(params, known)
     job = training_job(params, known.manifest, initial, targets, digest)
     if params.strategy.name == PLANNED:
-        swarm = _add_swarm(graph, params, known, params.strategy.options, digest, of_base)
+        swarm = _add_swarm(graph, params, known, mixture_of(params, params.strategy.options), digest, of_base)
         if (weights := plan_of(swarm, paths.WEIGHTS)) is not None:
             graph.add(with_weights(job, job.name, weights), of_base, keeps_model=True)
         return
@@ -124,8 +123,8 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
         job = compared_job(params, known.manifest, initial, targets, label, seed, digest)
         keeps = settings.downstream or (searching and label == settings.baseline)
         if run.strategy == PLANNED:
-            swarm = _add_swarm(graph, params, known, run.options, digest, of_base)
-            plan = plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{label}.json")
+            swarm = _add_swarm(graph, params, known, compared_mixture(params, label, seed), digest, of_base)
+            plan = plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{plan_name(params, label, seed)}.json")
             if plan is not None:
                 graph.add(with_weights(job, job.name, plan), of_base, keeps_model=keeps)
             continue
@@ -147,10 +146,9 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
 
 
 def _add_swarm(
-    graph: Graph, params: Params, known: Known, options: Mapping[str, Any], digest: str, of_base: list[Fill]
+    graph: Graph, params: Params, known: Known, mixture: Mixture, digest: str, of_base: list[Fill]
 ) -> list[TrainJob]:
     """Add the runs of a swarm, and return their jobs."""
-    mixture = mixture_of(params, options)
     sibling = mixture.swarm.model
     there = sibling is not None and (Path(sibling) / "config.json").exists()
     jobs = swarm_jobs(params, known.manifest, mixture, digest, None if there else UNKNOWN)

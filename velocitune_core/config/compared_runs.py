@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from velocitune_core.config.base import Fraction, Name, Section
+from velocitune_core.config.run import added_field
 
 
 def distinct_seeds(seeds: list[int]) -> list[int]:
@@ -24,6 +25,7 @@ class CompareRun(Section):
     search: Fraction | None = None
     targets: Literal["fitted", "zero", "random"] = "fitted"  # the others are the paper's ablations
     weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed
+    swarm_per_seed: bool = added_field(False)  # of planned: every seed plans from a swarm that it draws and trains
 
 
 class Compare(Section):

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from tasks.runs.strategy_options import ablated_targets
-from tasks.stages.compare import parent_of, runs_in_order, side_by_side
-from velocitune_core.config import ConfigError, Params, parse_params
+from tasks.stages.compare import compared_swarms, parent_of, plan_of_run, runs_in_order, side_by_side
+from tasks.workspace.planned_settings import planned_problems
+from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
 
 PROJECT = Path(__file__).parents[3]
 
@@ -80,3 +81,44 @@ def test_targets_of_the_ablations() -> None:
     assert drawn[7] == ablated_targets("random", initial, fitted, 7) != drawn[8]
     assert all(0 <= each["a"] < 4 and 0 <= each["b"] < 6 for each in drawn)
     assert sum(each["a"] for each in drawn) / 200 == pytest.approx(2.0, abs=0.3)  # uniform below the initial loss
+
+
+def test_every_seed_of_a_label_may_plan_from_a_swarm_of_its_own(measured: Params) -> None:
+    """One swarm for all seeds of `planned`; under `own`, seed 2 draws and orders its runs by itself."""
+    runs = {
+        "static": {"strategy": "static"},
+        "planned": {"strategy": "planned"},
+        "own": {"strategy": "planned", "swarm_per_seed": True},
+    }
+    mixture = Mixture.model_validate({"swarm": {"runs": 4, "fractions": [0.8], "bootstrap": 0}})
+    compare = Compare.model_validate({"seeds": [1, 2], "runs": runs})
+    settings = measured.model_copy(update={"compare": compare, "mixture": mixture})
+    swarms = compared_swarms(settings)
+    assert [(name, [job.training.seed for job in jobs]) for name, jobs in swarms.items()] == [
+        ("planned", [1] * 4),
+        ("own-seed-1", [1] * 4),
+        ("own-seed-2", [2] * 4),
+    ]
+    folders = {name: [job.folder_name for job in jobs] for name, jobs in swarms.items()}
+    assert folders["own-seed-1"] == folders["planned"]  # seed 1 of mixture.swarm.seeds: trained once
+    assert not set(folders["own-seed-2"]) & set(folders["planned"])
+    weights = {name: [job.initial_domain_weights for job in jobs[1:]] for name, jobs in swarms.items()}
+    assert not any(each in weights["planned"] for each in weights["own-seed-2"])
+    held = {(label, seed): plan_of_run(settings, label, seed) for label in runs for seed in (1, 2)}
+    assert [held["static", 1], held["planned", 2], held["own", 2]] == [None, "planned", "own-seed-2"]
+
+
+def test_swarms_per_seed_that_cannot_be_are_refused() -> None:
+    runs = {"static": {"strategy": "static", "swarm_per_seed": True}, "a-seed-1": {"strategy": "static"}}
+    tree = {"seeds": [1], "runs": runs | {"a": {"strategy": "planned", "swarm_per_seed": True}}}
+    assert planned_problems(params(**tree)) == [
+        "compare.runs.static.swarm_per_seed: static makes no swarm; leave the key out, or set strategy to planned",
+        "compare.runs.a-seed-1: a plan of a has this name; give one of the two labels another name",
+    ]
+    few = {"strategy": "planned", "swarm_per_seed": True, "options": {"swarm": {"runs": 2, "seeds": [1, 2, 3]}}}
+    (problem,) = planned_problems(params(seeds=[1], runs={"static": {"strategy": "static"}, "few": few}))
+    assert "compare.runs.few: mixture.swarm.runs: 2 runs are too few for a law of 3 domains" in problem
+
+
+def test_settings_without_a_swarm_per_seed_are_written_as_before_the_key() -> None:
+    assert "swarm_per_seed" not in params().recipe()["compare"]["runs"]["static"]
