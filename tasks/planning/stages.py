@@ -11,6 +11,7 @@ from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
+from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
 from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
@@ -118,6 +119,10 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
     def job_of(label: str, seed: int) -> TrainJob:
         return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
 
+    for label in labels_with_own_targets(params):
+        proxies = own_proxy_jobs(params, label, inputs.manifest, digest)
+        needed |= {job.folder_name: job for job in proxies}
+        done |= {job.folder_name: result for job in proxies if (result := finished_result(job)) is not None}
     for label, seed in compared_plans(params).values():
         swarm = _swarm(params, inputs, compared_mixture(params, label, seed), digest)
         needed |= {job.folder_name: job for job in swarm}
@@ -131,6 +136,9 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
             if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
+        if settings.runs[label].own_targets is not None and settings.runs[label].strategy != PLANNED:
+            needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}  # for targets to be fitted
+            continue
         if settings.runs[label].strategy == PLANNED:
             if (found := planned_before(plan_name(params, label, seed))) is None:
                 needed[job.name] = job

@@ -122,6 +122,9 @@ def compared_job(
 ) -> TrainJob:
     """Return one run of the comparison: the pipeline's, under the strategy of that label and its own seed.
 
+    Args:
+        targets: of the label, if it has its own.
+
     Raises ConfigError for initial losses that were measured in another precision.
     """
     check_measured_in(params.training, {paths.INITIAL: initial.precision})
@@ -129,7 +132,8 @@ def compared_job(
     run = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})
     job = pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
-    losses = ablated_targets(run.targets, initial.losses, targets.losses(), seed)
+    kind = run.targets if isinstance(run.targets, str) else "fitted"
+    losses = ablated_targets(kind, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
     strategy = complete_strategy(named, manifest, initial, losses)
     runs_alike = len(params.compare.runs) * len(params.compare.seeds)

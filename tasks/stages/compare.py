@@ -13,6 +13,7 @@ from tasks.runs.budget import sizes_of
 from tasks.runs.devices import gpu_count
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
+from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
 from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
@@ -32,6 +33,7 @@ from velocitune_core.contracts import (
     Comparison,
     InitialLosses,
     Manifest,
+    ProxyResult,
     Questions,
     StartingWeights,
     Targets,
@@ -97,11 +99,41 @@ def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
 
 @task(task_run_name="plan of {name}")
 def plan_compared(
-    params: Params, name: str, jobs: Sequence[TrainJob], results: Sequence[TrainResult]
+    params: Params,
+    name: str,
+    jobs: Sequence[TrainJob],
+    results: Sequence[TrainResult],
+    own: OwnTargets | None = None,
 ) -> StartingWeights:
-    """Return a plan of the comparison: the weights that a label holds under one seed, or under all of them."""
+    """Return a plan of the comparison: the weights that a label holds under one seed, or under all of them.
+
+    Args:
+        own: targets of the label, if it has its own.
+    """
     mixture = compared_mixture(params, *compared_plans(params)[name])
-    return planned_weights(params, mixture, *_measured(), list(zip(jobs, results, strict=True)))
+    return planned_weights(params, mixture, *_measured(own), list(zip(jobs, results, strict=True)))
+
+
+def label_of_plan(params: Params, name: str) -> str:
+    """Return the label that holds a plan."""
+    return compared_plans(params)[name][0]
+
+
+def own_proxies(params: Params) -> dict[str, list[TrainJob]]:
+    """Return the proxies that only the targets of one label need, by label with targets of its own."""
+    manifest = Manifest.read(paths.MANIFEST)
+    return {label: own_proxy_jobs(params, label, manifest) for label in labels_with_own_targets(params)}
+
+
+@task(task_run_name="targets of {label}")
+def fit_compared_targets(params: Params, label: str, trained: Sequence[ProxyResult]) -> OwnTargets:
+    """Return the targets that a label has for itself.
+
+    Args:
+        trained: proxies that only these targets need.
+    """
+    manifest, initial, _ = _measured()
+    return fit_own_targets(params, label, manifest, initial, [*read_proxies(), *trained])
 
 
 def plan_of_run(params: Params, label: str, seed: int) -> str | None:
@@ -118,14 +150,16 @@ def train_compared(
     parent: ComparedRun | None,
     plan: StartingWeights | None,
     questions: Questions | None,
+    own: OwnTargets | None = None,
 ) -> ComparedRun:
     """Run one label under one seed, or take its finished run; then evaluate it downstream if questions are given.
 
     Args:
         parent: run whose weights or model this one takes.
         plan: that a planned label holds under this seed.
+        own: targets of the label, if it has its own.
     """
-    (manifest, initial, targets), settings = _measured(), comparison_settings(params)
+    (manifest, initial, targets), settings = _measured(own), comparison_settings(params)
 
     def job_of(name: str) -> TrainJob:
         return compared_job(params, manifest, initial, targets, name, seed)
@@ -136,10 +170,12 @@ def train_compared(
 
     compared, job = settings.runs[label], job_of(label)
     search = Search()
-    uses_targets = compared.targets == "fitted" and "target_loss" in measured_options(compared.strategy)
+    fitted = compared.targets == "fitted" or own is not None
+    uses_targets = fitted and "target_loss" in measured_options(compared.strategy)
+    proxies = (None, None) if own is None else (own.tokens, own.seconds)
     if compared.weights_of:
         assert parent is not None
-        uses_targets = parent.uses_targets
+        uses_targets, proxies = parent.uses_targets, (parent.proxy_tokens, parent.proxy_seconds)
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
         search = Search(results=(parent.result,))
     elif plan is not None:
@@ -158,12 +194,16 @@ def train_compared(
         search_tokens=search_tokens,
         search_seconds=search_seconds,
         uses_targets=uses_targets,
+        proxy_tokens=proxies[0],
+        proxy_seconds=proxies[1],
         downstream=_downstream(run_folder(job) / "model", questions, params, f"{job.name}-downstream"),
     )
 
 
-def _measured() -> tuple[Manifest, InitialLosses, Targets]:
-    return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)
+def _measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, Targets]:
+    """Return what runs are made from; the targets are those of a label if it has its own."""
+    targets = Targets.read(paths.TARGETS) if own is None else own.targets
+    return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), targets
 
 
 def _downstream(model: Path, questions: Questions | None, params: Params, name: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tasks.runs.budget import sizes_of, token_budget
 from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
+from tasks.runs.own_targets import own_proxy_jobs
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.runs.strategy_options import random_factors
 from tasks.runs.swarm import swarm_jobs
@@ -122,6 +123,11 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
         run = settings.runs[label]
         job = compared_job(params, known.manifest, initial, targets, label, seed, digest)
         keeps = settings.downstream or (searching and label == settings.baseline)
+        if run.own_targets is not None:  # fitted in the workspace, also from runs of this folder
+            for proxy in own_proxy_jobs(params, label, known.manifest, digest):
+                graph.add(proxy, of_base)
+            if run.strategy != PLANNED:
+                continue
         if run.strategy == PLANNED:
             swarm = _add_swarm(graph, params, known, compared_mixture(params, label, seed), digest, of_base)
             plan = plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{plan_name(params, label, seed)}.json")
@@ -129,6 +135,8 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
                 graph.add(with_weights(job, job.name, plan), of_base, keeps_model=keeps)
             continue
         if run.weights_of is not None:
+            if f"{run.weights_of}-seed-{seed}" not in graph.jobs:
+                continue  # its weights, or its targets, are found in the workspace
             weights = Fill(field="initial_domain_weights", step=f"{run.weights_of}-seed-{seed}")
             held = with_weights(job, job.name, job.initial_domain_weights)
             graph.add(held, [*of_base, weights], keeps_model=keeps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,21 @@ import pytest
 import yaml
 
 from tasks.runs.strategy_options import ablated_targets
-from tasks.stages.compare import compared_swarms, parent_of, plan_of_run, runs_in_order, side_by_side
+from tasks.stages.compare import (
+    compared_swarms,
+    fit_compared_targets,
+    own_proxies,
+    parent_of,
+    plan_of_run,
+    runs_in_order,
+    side_by_side,
+    train_compared,
+)
+from tasks.workspace import paths
 from tasks.workspace.planned_settings import planned_problems
 from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
+from velocitune_core.contracts import LossPoint, ProxyResult
+from velocitune_core.train.job import read_job
 
 PROJECT = Path(__file__).parents[3]
 
@@ -122,3 +135,51 @@ def test_swarms_per_seed_that_cannot_be_are_refused() -> None:
 
 def test_settings_without_a_swarm_per_seed_are_written_as_before_the_key() -> None:
     assert "swarm_per_seed" not in params().recipe()["compare"]["runs"]["static"]
+
+
+def one_proxy(fraction: float) -> dict[str, Any]:
+    return {"strategy": "velocitune", "targets": {"fractions": [fraction], "points": "intermediate"}}
+
+
+def proxy_of(fraction: float, token_budget: int = 2560) -> ProxyResult:
+    """A proxy of four measurements; `code` follows 2 + 8·D^−½, `law` 3 + 8·D^−½."""
+    tokens = round(fraction * token_budget)
+    measured = [tokens * part // 4 for part in (1, 2, 3, 4)]
+    points = [
+        LossPoint(step=part, tokens=at, losses={"code": 2 + 8 * at**-0.5, "law": 3 + 8 * at**-0.5})
+        for part, at in enumerate(measured, 1)
+    ]
+    name = f"proxy-{fraction:g}-seed-1".replace(".", "_")
+    common = {"name": name, "fraction": fraction, "seed": 1, "precision": "float32", "steps": 4, "tokens": tokens}
+    return ProxyResult.model_validate({**common, "points": points, "seconds": 1.0})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")
+def test_a_label_may_have_targets_from_one_proxy_and_pays_for_that_alone(
+    measured: Params, no_views: Callable[[str], None]
+) -> None:
+    no_views("tasks.stages.compare")
+    for fraction in measured.proxies.fractions:  # 0.2, 0.4 and 0.8 of the budget
+        proxy = proxy_of(fraction)
+        proxy.write(paths.PROXIES / f"{proxy.name}.json")
+    runs = {"static": {"strategy": "static"}, "shared": one_proxy(0.2), "own": one_proxy(0.3)}
+    held = {"strategy": "static", "weights_of": "shared"}
+    compare = Compare.model_validate({"seeds": [1], "runs": runs | {"held": held}})
+    params = measured.model_copy(update={"compare": compare})
+    trained = own_proxies(params)
+    assert {label: [job.name for job in jobs] for label, jobs in trained.items()} == {
+        "shared": [],
+        "own": ["proxy-0_3-seed-1"],
+    }
+    assert fit_compared_targets.fn(params, "own", [proxy_of(0.3)]).tokens == 768
+    own = fit_compared_targets.fn(params, "shared", [])
+    assert own.tokens == 512  # of 3,584 that all three took
+    reached = {"code": 2 + 8 * 2560**-0.5, "law": 3 + 8 * 2560**-0.5}
+    assert own.targets.losses() == pytest.approx(reached, abs=0.01)
+    found = train_compared.fn(params, "shared", 1, None, None, None, own)
+    assert (found.uses_targets, found.proxy_tokens, found.proxy_seconds) == (True, 512, 1.0)
+    (job,) = (read_job(path) for path in paths.RUNS.glob("shared-seed-1-*/job.json"))
+    assert job.strategy.options["target_loss"] == own.targets.losses()
+    again = train_compared.fn(params, "held", 1, found, None, None)
+    assert (again.uses_targets, again.proxy_tokens) == (True, 512)
