@@ -15,6 +15,7 @@ from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
 from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
+from tasks.runs.steering import can_start, planned_job
 from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of, plan_name
@@ -140,10 +141,11 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
             needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}  # for targets to be fitted
             continue
         if settings.runs[label].strategy == PLANNED:
-            if (found := planned_before(plan_name(params, label, seed))) is None:
+            found, options = planned_before(plan_name(params, label, seed)), settings.runs[label].options
+            if found is None or not can_start(found, options):
                 needed[job.name] = job
                 continue
-            job = with_weights(job, job.name, found)
+            job = planned_job(job, found, options, inputs.initial)
         needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
         done |= finished_runs(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
@@ -177,7 +179,7 @@ def _digest_of(model: str) -> str:
     return model_digest(Path(model)) if (Path(model) / "config.json").exists() else UNHASHED
 
 
-def planned_before(plan: str) -> dict[str, float] | None:
-    """Return the weights of a plan that the last comparison made, by its name; None if it made none."""
+def planned_before(plan: str) -> StartingWeights | None:
+    """Return a plan that the last comparison made, by its name; None if it made none."""
     file = paths.COMPARISON_REPORT / paths.PLANS / f"{plan}.json"
-    return StartingWeights.read(file).domain_weights if file.exists() else None
+    return StartingWeights.read(file) if file.exists() else None

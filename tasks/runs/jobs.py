@@ -163,11 +163,11 @@ def starting_from(job: TrainJob, strategy: str, found: StartingWeights) -> Train
         problem = f"are of the strategy {found.strategy!r}, not of {strategy!r}"
     elif set(weights) != set(initial):
         problem = f"are of {sorted(weights)}, and the domains are {sorted(initial)}"
-    elif not found.held and weights != initial:
+    elif found.found_by == "initial" and weights != initial:
         problem = "are not the initial domain weights of params.yaml"
     if problem:
         raise ContractError(f"{paths.WEIGHTS}: its weights {problem}; run the stage `weights` again")
-    return with_weights(job, job.name, found.domain_weights) if found.held else job
+    return job if found.found_by == "initial" else with_weights(job, job.name, found.domain_weights)
 
 
 def reference_job(job: TrainJob) -> TrainJob:

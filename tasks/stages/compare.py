@@ -16,6 +16,7 @@ from tasks.runs.launch import may_be_retried, run_training
 from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
+from tasks.runs.steering import planned_job, with_course
 from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
@@ -111,7 +112,11 @@ def plan_compared(
         own: targets of the label, if it has its own.
     """
     mixture = compared_mixture(params, *compared_plans(params)[name])
-    return planned_weights(params, mixture, *_measured(own), list(zip(jobs, results, strict=True)))
+    manifest, initial, targets = _measured(own)
+    finished = list(zip(jobs, results, strict=True))
+    found = planned_weights(params, mixture, manifest, initial, targets, finished)
+    options = comparison_settings(params).runs[label_of_plan(params, name)].options
+    return with_course(found, options, initial, _proxies(own))
 
 
 def label_of_plan(params: Params, name: str) -> str:
@@ -179,14 +184,17 @@ def train_compared(
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
         search = Search(results=(parent.result,))
     elif plan is not None:
-        job = with_weights(job, job.name, plan.domain_weights)
+        job, uses_targets = planned_job(job, plan, compared.options, initial), plan.steering is not None
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result = run(job)
     search_tokens, search_seconds = search.tokens, search.seconds
     if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
-        search_tokens = round(plan.planned.worth.share * result.tokens)
-        search_seconds = sum(each.seconds for each in plan.runs)
+        counted = {proxy.name for proxy in _proxies(own)} if uses_targets else set()
+        only = [each for each in plan.runs if each.name not in counted]
+        share = sum(each.flops for each in only) / sum(each.flops for each in plan.runs)
+        search_tokens = round(share * plan.planned.worth.share * result.tokens)
+        search_seconds = sum(each.seconds for each in only)
     return ComparedRun(
         label=label,
         seed=seed,
@@ -204,6 +212,10 @@ def _measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, T
     """Return what runs are made from; the targets are those of a label if it has its own."""
     targets = Targets.read(paths.TARGETS) if own is None else own.targets
     return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), targets
+
+
+def _proxies(own: OwnTargets | None) -> Sequence[ProxyResult]:
+    return read_proxies() if own is None else own.proxies
 
 
 def _downstream(model: Path, questions: Questions | None, params: Params, name: str) -> dict[str, float]:

@@ -11,12 +11,20 @@ from velocitune_core.config import CompareRun, Mixture, Params, Swarm, WantedMix
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.folder import check_model_folder
-from velocitune_core.strategies import PLANNED, check_strategy
+from velocitune_core.strategies import MEASURED, PLANNED, PLANNED_COURSE, check_strategy
 
 
 def mixture_of(params: Params, options: Mapping[str, Any]) -> Mixture:
     """Return the section `mixture` under the options of a planned strategy. Raises ValueError as `Mixture.changed`."""
     return params.mixture.changed(options) if options else params.mixture
+
+
+def steering_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the options of `planned_course` in `steer` of a planned strategy; None if its weights are held."""
+    steer = options.get("steer", False)
+    if isinstance(steer, Mapping):
+        return dict(steer)
+    return {} if steer else None
 
 
 def compared_mixture(params: Params, label: str, seed: int) -> Mixture:
@@ -86,10 +94,21 @@ def planned_problems(params: Params) -> list[str]:
         except ValueError as error:
             problems.append(f"{where}.options: {error}")
             continue
+        problems += [f"{where}.options.{each}" for each in _steering_problems(params, plan.options)]
         if isinstance(plan, CompareRun) and plan.swarm_per_seed:  # each plan is made from the runs of one seed
             mixture = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"seeds": [1]})})
         problems += [f"{where}: {each}" if plan.options else each for each in _mixture_problems(params, mixture)]
     return list(dict.fromkeys(problems))
+
+
+def _steering_problems(params: Params, options: Mapping[str, Any]) -> list[str]:
+    steer = options.get("steer", False)
+    if not isinstance(steer, bool | Mapping):
+        return [f"steer is {steer!r}; set true, or options of {PLANNED_COURSE} such as {{step_size: 1.0}}"]
+    if made := sorted({"course", *MEASURED} & set(steer if isinstance(steer, Mapping) else {})):
+        return [f"steer names {made}, which the plan gives; leave them out"]
+    given = steering_options(options) or {}
+    return [f"steer: {each}" for each in check_strategy(PLANNED_COURSE, given, params.training_domains)]
 
 
 def _plan_name_problems(params: Params) -> list[str]:

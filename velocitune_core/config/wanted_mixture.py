@@ -72,10 +72,14 @@ class Mixture(Section):
 
         Raises ValueError with every problem of the options.
         """
-        if unknown := sorted(set(options) - {"objective", "swarm"}):
-            raise ValueError(f"planned has no option {unknown}; it has ['objective', 'swarm'], with keys of `mixture`")
+        if unknown := sorted(set(options) - {"objective", "swarm", "steer"}):
+            raise ValueError(
+                f"planned has no option {unknown}; it has ['objective', 'swarm'], with keys of `mixture`, and 'steer'"
+            )
         tree = self.model_dump()
         for section, keys in options.items():
+            if section == "steer":  # how the run uses the plan
+                continue
             if not isinstance(keys, Mapping):
                 raise ValueError(f"option {section} is {keys!r}; give keys of mixture.{section}")
             tree[section] = getattr(self, section).model_dump() | dict(keys)
