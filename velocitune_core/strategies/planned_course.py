@@ -82,7 +82,7 @@ class PlannedCourse(Velocitune):
 
 def _interpolation(name: str, points: Sequence[Sequence[float]]) -> PchipInterpolator:
     try:
-        progress, share = np.array(points, dtype=float).T
+        progress, share = np.array(points, dtype=float).reshape(len(points), 2).T
     except (TypeError, ValueError):
         raise StrategyError(f"course of {name} {points!r} must be points of two numbers") from None
     ends = (progress[0], share[0], progress[-1], share[-1]) == (0, 1, 1, 0)
