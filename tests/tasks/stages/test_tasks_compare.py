@@ -15,11 +15,13 @@ from tasks.stages.compare import (
     fit_compared_targets,
     own_proxies,
     parent_of,
+    plan_compared,
     plan_of_run,
     runs_in_order,
     side_by_side,
     train_compared,
 )
+from tasks.stages.weights import train_swarm_run
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import planned_problems
 from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
@@ -183,3 +185,31 @@ def test_a_label_may_have_targets_from_one_proxy_and_pays_for_that_alone(
     assert job.strategy.options["target_loss"] == own.targets.losses()
     again = train_compared.fn(params, "held", 1, found, None, None)
     assert (again.uses_targets, again.proxy_tokens) == (True, 512)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")
+def test_a_planned_label_is_steered_along_the_course_of_its_own_proxy(
+    measured: Params, no_views: Callable[[str], None]
+) -> None:
+    no_views("tasks.stages.compare")
+    no_views("tasks.stages.proxies")
+    proxy = proxy_of(0.2)
+    proxy.write(paths.PROXIES / f"{proxy.name}.json")
+    swarm = {"runs": 4, "fractions": [0.2], "bootstrap": 0}
+    targets = one_proxy(0.2)["targets"]
+    steered = {"strategy": "planned", "swarm_per_seed": True, "targets": targets}
+    steered |= {"options": {"swarm": swarm, "steer": {"step_size": 30.0, "gap_policy": "freeze"}}}
+    compare = Compare.model_validate({"seeds": [1], "runs": {"static": {"strategy": "static"}, "steered": steered}})
+    params = measured.model_copy(update={"compare": compare})
+    own = fit_compared_targets.fn(params, "steered", [])
+    ((name, jobs),) = compared_swarms(params).items()
+    plan = plan_compared.fn(params, name, jobs, [train_swarm_run.fn(job, params) for job in jobs], own)
+    assert name == "steered-seed-1" and plan.planned is not None and plan.steering is not None
+    assert [progress for progress, _ in plan.steering.course["code"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    found = train_compared.fn(params, "steered", 1, None, plan, None, own)
+    first, *_, last = found.result.domain_weights
+    assert found.result.strategy == "planned_course"
+    assert first.weights == pytest.approx(plan.domain_weights) and last.weights != first.weights
+    assert (found.uses_targets, found.proxy_tokens) == (True, 512)
+    assert found.search_tokens == pytest.approx(sum(run.tokens for run in plan.own_runs), rel=0.1)  # without the proxy
