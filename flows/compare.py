@@ -3,6 +3,8 @@
 Only missing runs are trained. `python -m flows.pipeline --compare` brings the stages that it needs up to date first.
 """
 
+from typing import Any
+
 from prefect import flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -12,8 +14,12 @@ from tasks.stages.compare import (
     compared_swarms,
     comparison_settings,
     finished_before,
+    fit_compared_targets,
+    label_of_plan,
+    own_proxies,
     parent_of,
     plan_compared,
+    plan_of_run,
     publish_comparison,
     runs_in_order,
     side_by_side,
@@ -21,6 +27,7 @@ from tasks.stages.compare import (
     write_comparison,
 )
 from tasks.stages.downstream import sample_questions
+from tasks.stages.proxies import train_proxy
 from tasks.stages.weights import train_swarm_run
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
@@ -34,24 +41,32 @@ def compare() -> None:
     questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     train_short = train_swarm_run.with_options(retries=params.proxies.retries)
-    swarms, futures, short, plans = compared_swarms(params), {}, {}, {}
+    train_own = train_proxy.with_options(retries=params.proxies.retries)
+    swarms, alone, futures, short, plans, targets = compared_swarms(params), own_proxies(params), {}, {}, {}, {}
     with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
-        for label, jobs in swarms.items():
+
+        def started(train: Any, jobs: list[Any]) -> list[Any]:
             for job in jobs:
                 if job.folder_name not in short:  # labels may share runs
-                    short[job.folder_name] = runner.submit(train_short, {"job": job, "params": params})
-            results = [short[job.folder_name] for job in jobs]
-            given = {"params": params, "label": label, "jobs": jobs, "results": results}
-            plans[label] = runner.submit(plan_compared, given)
+                    short[job.folder_name] = runner.submit(train, {"job": job, "params": params})
+            return [short[job.folder_name] for job in jobs]
+
+        for label, jobs in alone.items():
+            given = {"params": params, "label": label, "trained": started(train_own, jobs)}
+            targets[label] = runner.submit(fit_compared_targets, given)
+        for name, jobs in swarms.items():
+            given = {"params": params, "name": name, "jobs": jobs, "results": started(train_short, jobs)}
+            plans[name] = runner.submit(plan_compared, given | {"own": targets.get(label_of_plan(params, name))})
         for label, seed in order:
             start = parent_of(params, label)
             parent = futures[start, seed] if start else None
-            given = {"params": params, "label": label, "seed": seed, "parent": parent, "plan": plans.get(label)}
-            futures[label, seed] = runner.submit(train, given | {"questions": questions})
+            plan = plans.get(plan_of_run(params, label, seed))
+            given = {"params": params, "label": label, "seed": seed, "parent": parent, "plan": plan}
+            futures[label, seed] = runner.submit(train, given | {"questions": questions, "own": targets.get(label)})
         wait(list(futures.values()))
     runs = [future.result() for future in futures.values() if future.state.is_completed()]
     if any(run.label == settings.baseline for run in runs):  # their results are shown even if others failed
-        made = {label: plan.result() for label, plan in plans.items() if plan.state.is_completed()}
+        made = {name: plan.result() for name, plan in plans.items() if plan.state.is_completed()}
         publish_comparison(params, write_comparison(params, runs, made))
     for future in futures.values():
         future.result()

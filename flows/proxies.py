@@ -22,7 +22,8 @@ def proxies() -> None:
     with fan_out(params) as runner:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
         wait(futures)
-    write_proxies(results_of([job.name for job in jobs], [future.state for future in futures]))
+    states = [future.state for future in futures]
+    write_proxies(results_of([job.name for job in jobs], states, params.fewest_proxies))
 
 
 if __name__ == "__main__":

@@ -88,10 +88,10 @@ RUNS_THAT_DECIDE = {
     f"tasks.runs.{module}" for module in ("budget", "evaluation_jobs", "jobs", "launch", "resolved_precision")
 }
 # The rest of tasks (`views`, `workspace`, …) is plumbing that changes no result.
-BORROWED = {  # through tasks.runs: `jobs`, and `swarm`
+BORROWED = {  # through tasks.runs: `jobs`, `swarm` and `own_targets`
     "report": {"velocitune_core.mixture"},
     "weights": {"velocitune_core.planned_weights"},
-    "compare": {"velocitune_core.planned_weights"},
+    "compare": {"velocitune_core.planned_weights", "velocitune_core.scaling_law", "velocitune_core.targets"},
 }
 
 

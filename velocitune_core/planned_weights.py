@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-from velocitune_core.contracts import Law, Planned, SwarmRun, Targets, Worth
+from velocitune_core.contracts import Law, Planned, ProxyResult, Steering, SwarmRun, Targets, Worth
 from velocitune_core.mixture_law.break_even import pays_from
 from velocitune_core.mixture_law.budget import at_full_budget
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
@@ -16,7 +16,7 @@ from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 
-DECIMALS = 4  # of planned weights: their last digits would make another run of the training on another machine
+DECIMALS = 4  # of planned weights and losses: the last digits would make another run on another machine
 
 
 def plan_weights(
@@ -84,6 +84,38 @@ def rounded(weights: Mapping[str, float]) -> dict[str, float]:
     largest = max(found, key=lambda name: found[name])
     rest = sum(weight for name, weight in found.items() if name != largest)
     return found | {largest: round(1 - rest, DECIMALS)}
+
+
+def steering_of(
+    planned: Planned, domains: Sequence[str], initial: Mapping[str, float], proxies: Sequence[ProxyResult]
+) -> Steering:
+    """Return the losses that are predicted for planned weights, and the course that leads there.
+
+    Static training and planned training take the same course, as shares of their own gaps: what the largest proxy still
+    had to go to its own last loss, at each measurement along it. A straight line where that proxy closed no gap.
+
+    Args:
+        domains: that are trained on.
+        initial: losses of the base model.
+        proxies: static runs.
+
+    Raises ValueError without proxies.
+    """
+    if not proxies:
+        raise ValueError("no proxy is there to take the course of a plan from; run the stage `proxies`")
+    longest = max(proxies, key=lambda proxy: proxy.tokens)
+    predicted = planned.plan["mixtures"]["recommended"]["losses"]
+    course = {}
+    for name in domains:
+        last = longest.final.losses[name]
+        gap = initial[name] - last
+        along = [point for point in longest.points if 0 < point.tokens < longest.tokens] if gap > 0 else []
+        shares = [min(max((point.losses[name] - last) / gap, 0.0), 1.0) for point in along]
+        points = [(point.tokens / longest.tokens, share) for point, share in zip(along, shares, strict=True)]
+        inner = [(round(progress, DECIMALS), round(share, DECIMALS)) for progress, share in points]
+        course[name] = [(0.0, 1.0), *inner, (1.0, 0.0)]
+    target_loss = {name: round(predicted[name]["value"], DECIMALS) for name in domains}
+    return Steering(target_loss=target_loss, course=course)
 
 
 def worth_of(

@@ -59,10 +59,12 @@ def present_runs(params: Params) -> Present:
 
 
 def _planned_runs(params: Params) -> set[str]:
-    """Return the names of the runs whose weights are planned."""
+    """Return the names of the runs whose weights are planned, or whose targets are fitted for them alone."""
     names = {"training"} if params.strategy.name == PLANNED else set()
     if params.compare is not None:
-        labels = [label for label, run in params.compare.runs.items() if run.strategy == PLANNED]
+        runs = params.compare.runs
+        labels = [label for label, run in runs.items() if run.strategy == PLANNED or run.own_targets is not None]
+        labels += [label for label, run in runs.items() if run.weights_of in labels]
         names |= {f"{label}-seed-{seed}" for label in labels for seed in params.compare.seeds}
     return names
 

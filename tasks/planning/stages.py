@@ -11,13 +11,15 @@ from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
+from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
 from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
+from tasks.runs.steering import can_start, planned_job
 from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
-from velocitune_core.config import CompareRun, Params, StrategyConfig
+from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of, plan_name
+from velocitune_core.config import Mixture, Params
 from velocitune_core.contracts import StartingWeights, TrainResult
 from velocitune_core.model.build import llama_config
 from velocitune_core.model.io import model_digest
@@ -56,7 +58,8 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
         if search:
             stages.append(Stage("weights", runs(search)))
-        if swarm := _swarm(params, inputs, params.strategy):
+        if params.strategy.name == PLANNED:
+            swarm = _swarm(params, inputs, mixture_of(params, params.strategy.options))
             stages.append(Stage("weights", runs(swarm), at_once))
         return [*stages, Stage("train", runs([last]))], 0
     jobs, finished = _compared_jobs(params, inputs)
@@ -66,14 +69,8 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     ], finished
 
 
-def _swarm(
-    params: Params, inputs: Inputs, strategy: StrategyConfig | CompareRun, digest: str = UNHASHED
-) -> list[TrainJob]:
-    """Return the runs of a planned strategy's swarm, without those that are proxies."""
-    name = strategy.name if isinstance(strategy, StrategyConfig) else strategy.strategy
-    if name != PLANNED:
-        return []
-    mixture = mixture_of(params, strategy.options)
+def _swarm(params: Params, inputs: Inputs, mixture: Mixture, digest: str = UNHASHED) -> list[TrainJob]:
+    """Return the runs of a swarm, without those that are proxies."""
     sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
     jobs = swarm_jobs(params, inputs.manifest, mixture, digest, sibling)
     return [job for job in jobs if not is_proxy(job)]
@@ -123,8 +120,12 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
     def job_of(label: str, seed: int) -> TrainJob:
         return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
 
-    for run in settings.runs.values():
-        swarm = _swarm(params, inputs, run, digest)
+    for label in labels_with_own_targets(params):
+        proxies = own_proxy_jobs(params, label, inputs.manifest, digest)
+        needed |= {job.folder_name: job for job in proxies}
+        done |= {job.folder_name: result for job in proxies if (result := finished_result(job)) is not None}
+    for label, seed in compared_plans(params).values():
+        swarm = _swarm(params, inputs, compared_mixture(params, label, seed), digest)
         needed |= {job.folder_name: job for job in swarm}
         done |= {job.folder_name: result for job in swarm if (result := finished_result(job)) is not None}
     for label, seed in runs_in_order(params):
@@ -136,11 +137,15 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
             if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
+        if settings.runs[label].own_targets is not None and settings.runs[label].strategy != PLANNED:
+            needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}  # for targets to be fitted
+            continue
         if settings.runs[label].strategy == PLANNED:
-            if (found := planned_before(label)) is None:
+            found, options = planned_before(plan_name(params, label, seed)), settings.runs[label].options
+            if found is None or not can_start(found, options):
                 needed[job.name] = job
                 continue
-            job = with_weights(job, job.name, found)
+            job = planned_job(job, found, options, inputs.initial)
         needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
         done |= finished_runs(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
@@ -174,7 +179,7 @@ def _digest_of(model: str) -> str:
     return model_digest(Path(model)) if (Path(model) / "config.json").exists() else UNHASHED
 
 
-def planned_before(label: str) -> dict[str, float] | None:
-    """Return the weights that the last comparison planned for a label; None if it planned none."""
-    file = paths.COMPARISON_REPORT / paths.PLANS / f"{label}.json"
-    return StartingWeights.read(file).domain_weights if file.exists() else None
+def planned_before(plan: str) -> StartingWeights | None:
+    """Return a plan that the last comparison made, by its name; None if it made none."""
+    file = paths.COMPARISON_REPORT / paths.PLANS / f"{plan}.json"
+    return StartingWeights.read(file) if file.exists() else None

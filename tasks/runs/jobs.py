@@ -122,6 +122,9 @@ def compared_job(
 ) -> TrainJob:
     """Return one run of the comparison: the pipeline's, under the strategy of that label and its own seed.
 
+    Args:
+        targets: of the label, if it has its own.
+
     Raises ConfigError for initial losses that were measured in another precision.
     """
     check_measured_in(params.training, {paths.INITIAL: initial.precision})
@@ -129,7 +132,8 @@ def compared_job(
     run = params.compare.runs[label]
     training = params.training.model_copy(update={"seed": seed})
     job = pipeline_job(params, manifest, f"{label}-seed-{seed}", training, model_sha256)
-    losses = ablated_targets(run.targets, initial.losses, targets.losses(), seed)
+    kind = run.targets if isinstance(run.targets, str) else "fitted"
+    losses = ablated_targets(kind, initial.losses, targets.losses(), seed)
     named = StrategyConfig(name=run.strategy, options=run.options, search=run.search)
     strategy = complete_strategy(named, manifest, initial, losses)
     runs_alike = len(params.compare.runs) * len(params.compare.seeds)
@@ -159,11 +163,11 @@ def starting_from(job: TrainJob, strategy: str, found: StartingWeights) -> Train
         problem = f"are of the strategy {found.strategy!r}, not of {strategy!r}"
     elif set(weights) != set(initial):
         problem = f"are of {sorted(weights)}, and the domains are {sorted(initial)}"
-    elif not found.held and weights != initial:
+    elif found.found_by == "initial" and weights != initial:
         problem = "are not the initial domain weights of params.yaml"
     if problem:
         raise ContractError(f"{paths.WEIGHTS}: its weights {problem}; run the stage `weights` again")
-    return with_weights(job, job.name, found.domain_weights) if found.held else job
+    return job if found.found_by == "initial" else with_weights(job, job.name, found.domain_weights)
 
 
 def reference_job(job: TrainJob) -> TrainJob:

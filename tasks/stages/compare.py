@@ -13,8 +13,10 @@ from tasks.runs.budget import sizes_of
 from tasks.runs.devices import gpu_count
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
+from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
+from tasks.runs.steering import planned_job, with_course
 from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
@@ -23,7 +25,7 @@ from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher, print_table
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
+from tasks.workspace.planned_settings import compared_mixture, compared_plans, plan_name
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Compare, ConfigError, Params
@@ -32,6 +34,7 @@ from velocitune_core.contracts import (
     Comparison,
     InitialLosses,
     Manifest,
+    ProxyResult,
     Questions,
     StartingWeights,
     Targets,
@@ -40,7 +43,7 @@ from velocitune_core.contracts import (
 from velocitune_core.files import replacing
 from velocitune_core.report.comparison_page import comparison_figures, render_comparison
 from velocitune_core.report.html import save_png
-from velocitune_core.strategies import PLANNED, measured_options, strategy_class
+from velocitune_core.strategies import measured_options, strategy_class
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
@@ -82,27 +85,66 @@ def runs_in_order(params: Params) -> list[tuple[str, int]]:
 
 
 def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
-    """Return the runs that the plan of each planned label is made from; all seeds of the label share them.
+    """Return the runs that each plan is made from, by its name: of a planned label, or of each seed of one.
 
     Raises ConfigError for an objective that contradicts itself, before any run.
     """
     manifest, initial, targets = _measured()
     swarms = {}
-    for label, run in comparison_settings(params).runs.items():
-        if run.strategy == PLANNED:
-            mixture = mixture_of(params, run.options)
-            objective_of(params, mixture, manifest, initial, targets)
-            swarms[label] = swarm_jobs(params, manifest, mixture)
+    for name, (label, seed) in compared_plans(params).items():
+        mixture = compared_mixture(params, label, seed)
+        objective_of(params, mixture, manifest, initial, targets)
+        swarms[name] = swarm_jobs(params, manifest, mixture)
     return swarms
 
 
-@task(task_run_name="plan of {label}")
+@task(task_run_name="plan of {name}")
 def plan_compared(
-    params: Params, label: str, jobs: Sequence[TrainJob], results: Sequence[TrainResult]
+    params: Params,
+    name: str,
+    jobs: Sequence[TrainJob],
+    results: Sequence[TrainResult],
+    own: OwnTargets | None = None,
 ) -> StartingWeights:
-    """Return the weights that a planned label holds under every seed."""
-    mixture = mixture_of(params, comparison_settings(params).runs[label].options)
-    return planned_weights(params, mixture, *_measured(), list(zip(jobs, results, strict=True)))
+    """Return a plan of the comparison: the weights that a label holds under one seed, or under all of them.
+
+    Args:
+        own: targets of the label, if it has its own.
+    """
+    mixture = compared_mixture(params, *compared_plans(params)[name])
+    manifest, initial, targets = _measured(own)
+    finished = list(zip(jobs, results, strict=True))
+    found = planned_weights(params, mixture, manifest, initial, targets, finished)
+    options = comparison_settings(params).runs[label_of_plan(params, name)].options
+    return with_course(found, options, initial, _proxies(own))
+
+
+def label_of_plan(params: Params, name: str) -> str:
+    """Return the label that holds a plan."""
+    return compared_plans(params)[name][0]
+
+
+def own_proxies(params: Params) -> dict[str, list[TrainJob]]:
+    """Return the proxies that only the targets of one label need, by label with targets of its own."""
+    manifest = Manifest.read(paths.MANIFEST)
+    return {label: own_proxy_jobs(params, label, manifest) for label in labels_with_own_targets(params)}
+
+
+@task(task_run_name="targets of {label}")
+def fit_compared_targets(params: Params, label: str, trained: Sequence[ProxyResult]) -> OwnTargets:
+    """Return the targets that a label has for itself.
+
+    Args:
+        trained: proxies that only these targets need.
+    """
+    manifest, initial, _ = _measured()
+    return fit_own_targets(params, label, manifest, initial, [*read_proxies(), *trained])
+
+
+def plan_of_run(params: Params, label: str, seed: int) -> str | None:
+    """Return the name of the plan that a run holds; None if it holds none."""
+    name = plan_name(params, label, seed)
+    return name if name in compared_plans(params) else None
 
 
 @task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
@@ -113,14 +155,16 @@ def train_compared(
     parent: ComparedRun | None,
     plan: StartingWeights | None,
     questions: Questions | None,
+    own: OwnTargets | None = None,
 ) -> ComparedRun:
     """Run one label under one seed, or take its finished run; then evaluate it downstream if questions are given.
 
     Args:
         parent: run whose weights or model this one takes.
-        plan: of a planned label.
+        plan: that a planned label holds under this seed.
+        own: targets of the label, if it has its own.
     """
-    (manifest, initial, targets), settings = _measured(), comparison_settings(params)
+    (manifest, initial, targets), settings = _measured(own), comparison_settings(params)
 
     def job_of(name: str) -> TrainJob:
         return compared_job(params, manifest, initial, targets, name, seed)
@@ -131,21 +175,26 @@ def train_compared(
 
     compared, job = settings.runs[label], job_of(label)
     search = Search()
-    uses_targets = compared.targets == "fitted" and "target_loss" in measured_options(compared.strategy)
+    fitted = compared.targets == "fitted" or own is not None
+    uses_targets = fitted and "target_loss" in measured_options(compared.strategy)
+    proxies = (None, None) if own is None else (own.tokens, own.seconds)
     if compared.weights_of:
         assert parent is not None
-        uses_targets = parent.uses_targets
+        uses_targets, proxies = parent.uses_targets, (parent.proxy_tokens, parent.proxy_seconds)
         job = with_weights(job, job.name, parent.result.mean_domain_weights)
         search = Search(results=(parent.result,))
     elif plan is not None:
-        job = with_weights(job, job.name, plan.domain_weights)
+        job, uses_targets = planned_job(job, plan, compared.options, initial), plan.steering is not None
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result = run(job)
     search_tokens, search_seconds = search.tokens, search.seconds
     if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
-        search_tokens = round(plan.planned.worth.share * result.tokens)
-        search_seconds = sum(each.seconds for each in plan.runs)
+        counted = {proxy.name for proxy in _proxies(own)} if uses_targets else set()
+        only = [each for each in plan.runs if each.name not in counted]
+        share = sum(each.flops for each in only) / sum(each.flops for each in plan.runs)
+        search_tokens = round(share * plan.planned.worth.share * result.tokens)
+        search_seconds = sum(each.seconds for each in only)
     return ComparedRun(
         label=label,
         seed=seed,
@@ -153,12 +202,20 @@ def train_compared(
         search_tokens=search_tokens,
         search_seconds=search_seconds,
         uses_targets=uses_targets,
+        proxy_tokens=proxies[0],
+        proxy_seconds=proxies[1],
         downstream=_downstream(run_folder(job) / "model", questions, params, f"{job.name}-downstream"),
     )
 
 
-def _measured() -> tuple[Manifest, InitialLosses, Targets]:
-    return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)
+def _measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, Targets]:
+    """Return what runs are made from; the targets are those of a label if it has its own."""
+    targets = Targets.read(paths.TARGETS) if own is None else own.targets
+    return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), targets
+
+
+def _proxies(own: OwnTargets | None) -> Sequence[ProxyResult]:
+    return read_proxies() if own is None else own.proxies
 
 
 def _downstream(model: Path, questions: Questions | None, params: Params, name: str) -> dict[str, float]:
@@ -171,7 +228,7 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun], plans: Mapping
     """Write results/comparison.json, and comparison/report with one page, its figures, and the plans.
 
     Args:
-        plans: by label.
+        plans: by name.
 
     Raises ContractError for runs that cannot be compared.
     """
@@ -195,11 +252,11 @@ def write_comparison(params: Params, runs: Sequence[ComparedRun], plans: Mapping
     figures = comparison_figures(comparison)
     with replacing(paths.COMPARISON_REPORT) as folder:
         (folder / "figures").mkdir(parents=True)
-        for label, plan in plans.items():
-            plan.write(folder / paths.PLANS / f"{label}.json")
+        for name, plan in plans.items():
+            plan.write(folder / paths.PLANS / f"{name}.json")
         for each in figures:
             save_png(each.figure, folder / "figures" / f"{each.name}.png")
-        (folder / "index.html").write_text(render_comparison(comparison, figures), encoding="utf-8")
+        (folder / "index.html").write_text(render_comparison(comparison, figures, plans), encoding="utf-8")
     return comparison
 
 

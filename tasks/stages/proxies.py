@@ -16,7 +16,7 @@ from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
-from velocitune_core.config import FEWEST_PROXIES, Params, Proxies
+from velocitune_core.config import Params, Proxies
 from velocitune_core.contracts import ProxyResult, TrainResult
 from velocitune_core.files import replacing
 from velocitune_core.train.job import TrainJob
@@ -46,11 +46,14 @@ def run_small(job: TrainJob, params: Params) -> TrainResult:
     return run_training(job, resources, watchers, spread=True)
 
 
-def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResult]:
+def results_of(names: Sequence[str], states: Sequence[State], fewest: int) -> list[ProxyResult]:
     """Return the results of the proxies that finished; those that failed after all retries are named in a warning.
 
-    Raises ProxiesFailedError from the first failure if fewer than three sizes are left, and TrainingStoppedError if a
-    proxy was stopped on request.
+    Args:
+        fewest: sizes that the targets need.
+
+    Raises ProxiesFailedError from the first failure if fewer sizes are left, and TrainingStoppedError if a proxy was
+    stopped on request.
     """
     results: list[ProxyResult] = []
     failed: dict[str, Any] = {}
@@ -65,9 +68,9 @@ def results_of(names: Sequence[str], states: Sequence[State]) -> list[ProxyResul
         if isinstance(failure, TrainingStoppedError):
             raise failure
     named, sizes = ", ".join(failed), len({result.fraction for result in results})
-    if sizes < FEWEST_PROXIES:
+    if sizes < fewest:
         raise ProxiesFailedError(
-            f"{named} failed, and a scaling law needs proxies of at least {FEWEST_PROXIES} sizes, not {sizes}; "
+            f"{named} failed, and the targets need proxies of {fewest} sizes at least, not {sizes}; "
             "fix the cause and run the stage again, which trains only these"
         ) from next(iter(failed.values()))
     logger.warning(

@@ -7,8 +7,9 @@ import json
 import yaml
 from prefect import task
 
-from tasks.runs.jobs import initial_domain_weights, proxy_jobs, starting_from, training_job
+from tasks.runs.jobs import initial_domain_weights, proxy_jobs, training_job
 from tasks.runs.run_folder import run_folder
+from tasks.runs.steering import main_job
 from tasks.runs.swarm import objective_of
 from tasks.stages.proxies import read_proxies
 from tasks.views.publish import PublishedRun
@@ -89,5 +90,5 @@ def reported_runs(params: Params) -> list[PublishedRun]:
     found = StartingWeights.read(paths.WEIGHTS)
     before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.own_runs]
     proxies = [PublishedRun(each.name, run_folder(each)) for each in proxy_jobs(params, manifest)]
-    job = starting_from(job, params.strategy.name, found)
+    job = main_job(job, params.strategy, found, initial)
     return [*proxies, *before, PublishedRun(job.name, run_folder(job))]

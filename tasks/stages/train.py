@@ -6,9 +6,10 @@ import shutil
 
 from prefect import task
 
-from tasks.runs.jobs import starting_from, training_job
+from tasks.runs.jobs import training_job
 from tasks.runs.launch import run_training
 from tasks.runs.run_folder import run_folder
+from tasks.runs.steering import main_job
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
@@ -24,11 +25,11 @@ from velocitune_core.train.timeline import timeline
 def train_model(params: Params) -> TrainResult:
     """Train under the configured strategy; write results/train.json, results/events.jsonl and models/trained.
 
-    Weights that the stage `weights` found are held constant.
+    Weights that the stage `weights` found are held constant, or are where a steered run starts.
     """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
-    job = starting_from(job, params.strategy.name, StartingWeights.read(paths.WEIGHTS))
+    job = main_job(job, params.strategy, StartingWeights.read(paths.WEIGHTS), initial)
     watchers = [TerminalWatcher(), PrefectWatcher(job.name), Tracker(params).child(job.name, run_folder(job))]
     result = run_training(job, params.resources, watchers, spread=True)
     folder = run_folder(job)

@@ -14,8 +14,9 @@ from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
 from tasks.runs.price import price_of
 from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
+from tasks.runs.steering import with_course
 from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
-from tasks.stages.proxies import SECONDS_BEFORE_RETRY, run_small
+from tasks.stages.proxies import SECONDS_BEFORE_RETRY, read_proxies, run_small
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
@@ -88,6 +89,7 @@ def write_weights(params: Params, swarm: Finished = ()) -> StartingWeights:
     if swarm:
         mixture = mixture_of(params, params.strategy.options)
         found = planned_weights(params, mixture, manifest, initial, targets, swarm)
+        found = with_course(found, params.strategy.options, initial, read_proxies())
         found.write(paths.WEIGHTS)
         Tracker(params).log_artifact(paths.WEIGHTS)
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tasks.planning.build import setting_of
 from tasks.planning.inputs import read_model_config
+from tasks.runs.own_targets import labels_with_own_targets
 from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import with_precision
 from tasks.runs.run_folder import is_finished, run_folder
@@ -58,12 +59,18 @@ def check_destination(to: Path) -> None:
 def check_can_leave(params: Params, compare: bool) -> None:
     """Raise ConfigError for runs that no folder can hold.
 
-    What the planned labels of a comparison train under is found here, after its runs. A sibling is trained here.
+    What the planned labels of a comparison train under is found here, after its runs, and so are the targets that a
+    label has for itself. A sibling is trained here.
     """
     model = params.mixture.swarm.model if params.strategy.name == PLANNED else None
     if model is not None and not (Path(model) / "config.json").exists():
         raise ConfigError(f"mixture.swarm.model: {model} is not there yet; run `python -m flows.base` first")
     labels = [label for label, run in params.compare.runs.items() if run.strategy == PLANNED] if params.compare else []
+    own = labels_with_own_targets(params)
+    if compare and own:
+        raise ConfigError(
+            f"compare.runs.{own[0]}: its own targets are fitted in this workspace; leave the label out, or compare here"
+        )
     if compare and labels:
         raise ConfigError(
             f"compare.runs.{labels[0]}: the weights of planned are found in this workspace, from runs that a folder of "

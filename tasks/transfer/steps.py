@@ -14,14 +14,16 @@ from typing import Any
 from tasks.runs.budget import sizes_of, token_budget
 from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
+from tasks.runs.own_targets import own_proxy_jobs
 from tasks.runs.resolved_precision import resolve_precision
+from tasks.runs.steering import can_start, planned_job
 from tasks.runs.strategy_options import random_factors
 from tasks.runs.swarm import swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
-from velocitune_core.config import ConfigError, Params
+from tasks.workspace.planned_settings import compared_mixture, mixture_of, plan_name
+from velocitune_core.config import ConfigError, Mixture, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, StartingWeights, Targets
 from velocitune_core.job_folder.contents import Fill, InitialStep, Step, TargetsStep, TrainStep
 from velocitune_core.model.io import model_digest
@@ -105,9 +107,9 @@ def _main_run(graph: Graph, params: Params, known: Known, digest: str, of_base: 
     initial, targets = _measured(params, known)
     job = training_job(params, known.manifest, initial, targets, digest)
     if params.strategy.name == PLANNED:
-        swarm = _add_swarm(graph, params, known, params.strategy.options, digest, of_base)
-        if (weights := plan_of(swarm, paths.WEIGHTS)) is not None:
-            graph.add(with_weights(job, job.name, weights), of_base, keeps_model=True)
+        swarm = _add_swarm(graph, params, known, mixture_of(params, params.strategy.options), digest, of_base)
+        if (plan := plan_of(swarm, paths.WEIGHTS, params.strategy.options)) is not None:
+            graph.add(planned_job(job, plan, params.strategy.options, initial), of_base, keeps_model=True)
         return
     losses = {"initial_loss": Fill(field="initial_loss", step=INITIAL)}
     losses["target_loss"] = Fill(field="target_loss", step=TARGETS)
@@ -123,13 +125,20 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
         run = settings.runs[label]
         job = compared_job(params, known.manifest, initial, targets, label, seed, digest)
         keeps = settings.downstream or (searching and label == settings.baseline)
+        if run.own_targets is not None:  # fitted in the workspace, also from runs of this folder
+            for proxy in own_proxy_jobs(params, label, known.manifest, digest):
+                graph.add(proxy, of_base)
+            if run.strategy != PLANNED:
+                continue
         if run.strategy == PLANNED:
-            swarm = _add_swarm(graph, params, known, run.options, digest, of_base)
-            plan = plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{label}.json")
-            if plan is not None:
-                graph.add(with_weights(job, job.name, plan), of_base, keeps_model=keeps)
+            swarm = _add_swarm(graph, params, known, compared_mixture(params, label, seed), digest, of_base)
+            file = paths.COMPARISON_REPORT / paths.PLANS / f"{plan_name(params, label, seed)}.json"
+            if (plan := plan_of(swarm, file, run.options)) is not None:
+                graph.add(planned_job(job, plan, run.options, initial), of_base, keeps_model=keeps)
             continue
         if run.weights_of is not None:
+            if f"{run.weights_of}-seed-{seed}" not in graph.jobs:
+                continue  # its weights, or its targets, are found in the workspace
             weights = Fill(field="initial_domain_weights", step=f"{run.weights_of}-seed-{seed}")
             held = with_weights(job, job.name, job.initial_domain_weights)
             graph.add(held, [*of_base, weights], keeps_model=keeps)
@@ -147,10 +156,9 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
 
 
 def _add_swarm(
-    graph: Graph, params: Params, known: Known, options: Mapping[str, Any], digest: str, of_base: list[Fill]
+    graph: Graph, params: Params, known: Known, mixture: Mixture, digest: str, of_base: list[Fill]
 ) -> list[TrainJob]:
     """Add the runs of a swarm, and return their jobs."""
-    mixture = mixture_of(params, options)
     sibling = mixture.swarm.model
     there = sibling is not None and (Path(sibling) / "config.json").exists()
     jobs = swarm_jobs(params, known.manifest, mixture, digest, None if there else UNKNOWN)
@@ -159,16 +167,17 @@ def _add_swarm(
     return jobs
 
 
-def plan_of(swarm: Sequence[TrainJob], file: Path) -> dict[str, float] | None:
-    """Return the weights that were planned from a swarm; None if none were.
+def plan_of(swarm: Sequence[TrainJob], file: Path, options: Mapping[str, Any]) -> StartingWeights | None:
+    """Return the plan that was made from a swarm; None if none was.
 
     Args:
-        file: of the weights, if they were planned.
+        file: of the plan, if there is one.
+        options: of `planned`.
     """
-    if not file.exists() or (planned := StartingWeights.read(file).planned) is None:
+    if not file.exists() or (planned := (found := StartingWeights.read(file)).planned) is None:
         return None
     same = {run.folder for run in planned.runs} == {job.folder_name for job in swarm}
-    return StartingWeights.read(file).domain_weights if same else None
+    return found if same and can_start(found, options) else None
 
 
 def _add_with_search(

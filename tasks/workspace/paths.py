@@ -30,5 +30,5 @@ TRAINED_MODEL = Path("models/trained")
 REPORT = Path("report")
 COMPARISON = Path("results/comparison.json")
 COMPARISON_REPORT = Path("comparison/report")
-PLANS = Path("plans")  # in it: weights of planned labels, by label
+PLANS = Path("plans")  # in it: weights of planned labels, one for all seeds or one for each
 METRICS = Path("metrics.json")

@@ -7,16 +7,58 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace import paths
-from velocitune_core.config import Mixture, Params, Swarm, WantedMixture
+from velocitune_core.config import CompareRun, Mixture, Params, Swarm, WantedMixture
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.folder import check_model_folder
-from velocitune_core.strategies import PLANNED, check_strategy
+from velocitune_core.strategies import MEASURED, PLANNED, PLANNED_COURSE, check_strategy
 
 
 def mixture_of(params: Params, options: Mapping[str, Any]) -> Mixture:
     """Return the section `mixture` under the options of a planned strategy. Raises ValueError as `Mixture.changed`."""
     return params.mixture.changed(options) if options else params.mixture
+
+
+def steering_options(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the options of `planned_course` in `steer` of a planned strategy; None if its weights are held."""
+    steer = options.get("steer", False)
+    if isinstance(steer, Mapping):
+        return dict(steer)
+    return {} if steer else None
+
+
+def compared_mixture(params: Params, label: str, seed: int) -> Mixture:
+    """Return the section `mixture` that a planned label of the comparison plans with under a seed.
+
+    With `swarm_per_seed`, that seed draws the mixtures of its swarm, and orders the data of the runs.
+    """
+    run = compared_label(params, label)
+    mixture = mixture_of(params, run.options)
+    if not run.swarm_per_seed:
+        return mixture
+    return mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"seeds": [seed]})})
+
+
+def plan_name(params: Params, label: str, seed: int) -> str:
+    """Return the name of the plan that a planned label holds under a seed: that of the label if all seeds share it."""
+    return f"{label}-seed-{seed}" if compared_label(params, label).swarm_per_seed else label
+
+
+def compared_plans(params: Params) -> dict[str, tuple[str, int]]:
+    """Return the plans of a comparison by name, each with its label and the first seed that it is for."""
+    assert params.compare is not None
+    found: dict[str, tuple[str, int]] = {}
+    for label, run in params.compare.runs.items():
+        if run.strategy == PLANNED:
+            for seed in params.compare.seeds:
+                found.setdefault(plan_name(params, label, seed), (label, seed))
+    return found
+
+
+def compared_label(params: Params, label: str) -> CompareRun:
+    """Return the settings of a label of the comparison."""
+    assert params.compare is not None
+    return params.compare.runs[label]
 
 
 def swarm_size(swarm: Swarm, domains: int) -> int:
@@ -38,11 +80,12 @@ def stated_objective(wanted: WantedMixture, retained: Sequence[str], **known: An
 def planned_problems(params: Params) -> list[str]:
     """Return what is wrong with the objective, and with every plan that is to be made; without what runs measure."""
     plans = {"strategy": params.strategy} if params.strategy.name == PLANNED else {}
+    problems = []
     if params.compare is not None:
         plans |= {f"compare.runs.{label}": run for label, run in params.compare.runs.items() if run.strategy == PLANNED}
+        problems += _plan_name_problems(params)
     if not plans:
-        return [] if params.mixture == Mixture() else _mixture_problems(params, params.mixture)
-    problems = []
+        return problems if params.mixture == Mixture() else problems + _mixture_problems(params, params.mixture)
     for where, plan in plans.items():
         if plan.search is not None:
             problems.append(f"{where}.search: planned finds its weights in a swarm of runs; set search to null")
@@ -51,8 +94,38 @@ def planned_problems(params: Params) -> list[str]:
         except ValueError as error:
             problems.append(f"{where}.options: {error}")
             continue
+        problems += [f"{where}.options.{each}" for each in _steering_problems(params, plan.options)]
+        if isinstance(plan, CompareRun) and plan.swarm_per_seed:  # each plan is made from the runs of one seed
+            mixture = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"seeds": [1]})})
         problems += [f"{where}: {each}" if plan.options else each for each in _mixture_problems(params, mixture)]
     return list(dict.fromkeys(problems))
+
+
+def _steering_problems(params: Params, options: Mapping[str, Any]) -> list[str]:
+    steer = options.get("steer", False)
+    if not isinstance(steer, bool | Mapping):
+        return [f"steer is {steer!r}; set true, or options of {PLANNED_COURSE} such as {{step_size: 1.0}}"]
+    if made := sorted({"course", *MEASURED} & set(steer if isinstance(steer, Mapping) else {})):
+        return [f"steer names {made}, which the plan gives; leave them out"]
+    given = steering_options(options) or {}
+    return [f"steer: {each}" for each in check_strategy(PLANNED_COURSE, given, params.training_domains)]
+
+
+def _plan_name_problems(params: Params) -> list[str]:
+    assert params.compare is not None
+    runs, seeds = params.compare.runs, params.compare.seeds
+    problems = [
+        f"compare.runs.{label}.swarm_per_seed: {run.strategy} makes no swarm; leave the key out, or set strategy to "
+        f"{PLANNED}"
+        for label, run in runs.items()
+        if run.swarm_per_seed and run.strategy != PLANNED
+    ]
+    return problems + [
+        f"compare.runs.{label}-seed-{seed}: a plan of {label} has this name; give one of the two labels another name"
+        for label, run in runs.items()
+        for seed in seeds
+        if run.swarm_per_seed and f"{label}-seed-{seed}" in runs
+    ]
 
 
 def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:

@@ -175,6 +175,12 @@ def test_intermediate_points_are_those_of_the_largest_proxy() -> None:
     assert fit(settings=settings) == fit(fractions=(0.8,), settings=settings)
 
 
+def test_one_proxy_gives_targets_of_the_full_budget() -> None:
+    """Measurements after 80,000 to 320,000 tokens, read at 1.6 M."""
+    targets = fit(fractions=(0.2,), settings=config.Targets(points="intermediate", bootstrap=0))
+    assert targets.losses() == pytest.approx({"code": code(BUDGET), "papers": papers(BUDGET)}, rel=1e-3)
+
+
 def test_flag_too_few_points() -> None:
     assert flags(code, fractions=(0.1, 0.2, 0.4)) == ["too_few_points"]
     assert (

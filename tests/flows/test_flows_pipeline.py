@@ -261,6 +261,12 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
         "doremi": {"strategy": "doremi"},
         "mine": {"strategy": "mine:Alternating"},
         "planned": {"strategy": "planned", "options": {"swarm": swarm}},
+        "steered": {
+            "strategy": "planned",
+            "options": {"swarm": swarm, "steer": {"step_size": 20.0}},
+            "swarm_per_seed": True,  # seed 1: the same runs
+            "targets": {"law": "anchored"},
+        },
     }
     tree["compare"] = {"seeds": [1], "frontier": ["static"], "runs": runs}
     tree["proxies"] = {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2, "retries": 0}
@@ -268,7 +274,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
     said = workspace.run_here("flows.pipeline", "--compare")
-    assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
+    assert "Strategies compared" in said and "7 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == runs.keys()
@@ -281,7 +287,12 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert plan.planned is not None and len(plan.planned.runs) == 6
     assert by_label["planned"].result.mean_domain_weights == pytest.approx(plan.domain_weights)
     assert by_label["planned"].search_tokens == pytest.approx(sum(run.tokens for run in plan.runs), rel=0.1)
+    steered = StartingWeights.read(workspace.folder / "comparison/report/plans/steered-seed-1.json")
+    course = by_label["steered"].result.domain_weights
+    assert course[0].weights == pytest.approx(steered.domain_weights) and course[-1].weights != course[0].weights
+    assert by_label["steered"].uses_targets and by_label["steered"].proxy_tokens == comparison.proxy_tokens
     page = (workspace.folder / "comparison/report/index.html").read_text()
+    assert "steered-seed-1" in page
     assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
     gone = next((workspace.folder / "runs").glob("mine-seed-1-*"))
@@ -295,7 +306,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
 
     (gone / "model").unlink()
     said = workspace.run_here("flows.compare")
-    assert "6 runs, 2 of them finished before" in said  # of the three that depend on no other run
+    assert "7 runs, 2 of them finished before" in said  # of the three that depend on no other run
     assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
 
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})

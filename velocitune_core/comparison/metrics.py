@@ -51,7 +51,9 @@ METRICS = {
         "first step from which weights stay within a total variation of 0.05 of the last",
     ),
     "repeated_tokens": Metric("repeated", "tokens", "tokens drawn beyond one epoch of their domain"),
-    "added_tokens": Metric("added tokens", "share", "tokens of proxies and search over the run's own"),
+    "added_tokens": Metric(
+        "added tokens", "share", "tokens of the proxies behind its targets, and of its search, over the run's own"
+    ),
     "added_seconds": Metric(
         "added time", "share", "time of proxies, search, evaluation and reweighting over the rest of the run's own"
     ),
@@ -116,7 +118,7 @@ def run_metrics(comparison: Comparison, run: ComparedRun) -> dict[str, float | N
     result, spent = run.result, run.result.seconds
     seen = result.tokens_per_domain
     own_seconds = spent.total - spent.evaluation - spent.reweighting
-    proxies = (comparison.proxy_tokens, comparison.proxy_seconds) if run.uses_targets else (0, 0.0)
+    proxies = proxy_cost(comparison, run)
     added_seconds = proxies[1] + run.search_seconds + spent.evaluation + spent.reweighting
     before = mean_loss(comparison.initial, retained(comparison))
     after = mean_loss(result.final, retained(comparison))
@@ -139,6 +141,14 @@ def run_metrics(comparison: Comparison, run: ComparedRun) -> dict[str, float | N
         "added_seconds": added_seconds / own_seconds if own_seconds > 0 else None,
         **{DOWNSTREAM + family: value for family, value in sorted(run.downstream.items())},
     }
+
+
+def proxy_cost(comparison: Comparison, run: ComparedRun) -> tuple[int, float]:
+    """Return tokens and seconds of the proxies behind a run's targets; zero for a run that uses none."""
+    if not run.uses_targets:
+        return 0, 0.0
+    tokens = comparison.proxy_tokens if run.proxy_tokens is None else run.proxy_tokens
+    return tokens, comparison.proxy_seconds if run.proxy_seconds is None else run.proxy_seconds
 
 
 def worst_shortfall(comparison: Comparison, losses: Mapping[str, float]) -> float | None:

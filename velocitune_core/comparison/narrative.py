@@ -20,6 +20,7 @@ def outcome(summary: ComparisonSummary) -> str:
         *_below_frontier(summary),
         _forgetting(summary),
         _cost(summary),
+        _own_targets(summary),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -133,6 +134,19 @@ def _cost(summary: ComparisonSummary) -> str:
         return ""
     tokens, seconds = zip(*(shares(each) for each in summary.contenders), strict=True)
     return f"Added to the run's own cost by the other strategies: {_range(tokens)} tokens and {_range(seconds)} time."
+
+
+def _own_targets(summary: ComparisonSummary) -> str:
+    """Return which strategies have targets from other proxies than the rest, and how many tokens these took."""
+    comparison = summary.comparison
+    tokens = {run.label: run.proxy_tokens for run in comparison.runs if run.uses_targets and run.proxy_tokens}
+    if not tokens:
+        return ""
+    own = listed([f"{label} ({tokens_text(count)} tokens)" for label, count in sorted(tokens.items())])
+    return (
+        f"Proxies are counted where targets are used: those of {own}, and for the other strategies with targets those "
+        f"of the pipeline ({tokens_text(comparison.proxy_tokens)} tokens)."
+    )
 
 
 def _range(shares: Sequence[float]) -> str:

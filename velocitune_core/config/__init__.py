@@ -9,10 +9,10 @@ from velocitune_core.config.base import (
     Section,
     describe_problems,
 )
-from velocitune_core.config.compared_runs import Compare, CompareRun
+from velocitune_core.config.compared_runs import Compare, CompareRun, OwnTargets
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.params import (
-    FEWEST_PROXIES,
+    FEWEST_POINTS,
     HOW_PROXIES_RUN,
     LOGITS_AT_ONCE,
     LOGITS_AT_ONCE_ON_GPU,
@@ -48,7 +48,7 @@ from velocitune_core.config.run import (
 from velocitune_core.config.wanted_mixture import Mixture, Swarm, WantedMixture
 
 __all__ = [
-    "FEWEST_PROXIES",
+    "FEWEST_POINTS",
     "HOW_PROXIES_RUN",
     "LOGITS_AT_ONCE",
     "LOGITS_AT_ONCE_ON_GPU",
@@ -68,6 +68,7 @@ __all__ = [
     "Model",
     "Name",
     "Optimizer",
+    "OwnTargets",
     "Params",
     "Positive",
     "Precision",

@@ -5,7 +5,6 @@ Every problem of a file is reported at once, each with the field, the value and 
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
-from velocitune_core.config.compared_runs import Compare, distinct_seeds
+from velocitune_core.config.compared_runs import Compare, LawPoints, TargetLaw, distinct_seeds, increasing
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import (
     Evaluation,
@@ -28,7 +27,7 @@ from velocitune_core.config.wanted_mixture import Mixture
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
-FEWEST_PROXIES = 3  # different sizes that a scaling law needs
+FEWEST_POINTS = 3  # of different size, that a scaling law needs
 
 
 class Source(Section):
@@ -112,14 +111,7 @@ class Proxies(Section):
     @field_validator("fractions")
     @classmethod
     def _increasing(cls, fractions: list[float]) -> list[float]:
-        problems = []
-        if len(fractions) < FEWEST_PROXIES:
-            problems.append(f"{fractions} are {len(fractions)} proxies; a scaling law needs at least three")
-        if any(b <= a for a, b in pairwise(fractions)):
-            problems.append(f"{fractions} must increase within (0, 1]")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return fractions
+        return increasing(fractions)
 
     @field_validator("seeds")
     @classmethod
@@ -128,8 +120,8 @@ class Proxies(Section):
 
 
 class Targets(Section):
-    law: Literal["chinchilla", "anchored", "auto"] = "chinchilla"  # auto: the smaller leave-the-largest-out error
-    points: Literal["final", "intermediate"] = "final"  # intermediate: the evaluations of the largest proxy
+    law: TargetLaw = "chinchilla"  # auto: the smaller leave-the-largest-out error
+    points: LawPoints = "final"  # intermediate: the evaluations of the largest proxy
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     interval: Annotated[float, Field(gt=0, lt=1)] = 0.95
     wide_interval: Annotated[float, Field(gt=0)] = 0.05  # flag an interval wider than this share of its target
@@ -199,6 +191,11 @@ class Params(Section):
         """The domains that the mixture consists of, in the order of params.yaml."""
         return [name for name, domain in self.domains.items() if not domain.measure_only]
 
+    @property
+    def fewest_proxies(self) -> int:
+        """The proxies of different size without which there are no targets."""
+        return FEWEST_POINTS if self.targets.points == "final" else 1
+
     def recipe(self) -> dict[str, Any]:
         """Return the settings that decide results, as a JSON-ready tree."""
         how: dict[str, Any] = {"execution": True, "resources": True, "tracking": True, "proxies": HOW_PROXIES_RUN}
@@ -230,6 +227,19 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _laws_have_points(self) -> Self:
+        fractions, points = self.proxies.fractions, self.targets.points
+        problems = [_points_problem("proxies.fractions", fractions, points, self.proxies.evaluations)]
+        for label, run in self.compare.runs.items() if self.compare is not None else ():
+            if (own := run.own_targets) is not None:
+                where = f"compare.runs.{label}.targets: fractions"
+                theirs = own.fractions or fractions, own.points or points
+                problems.append(_points_problem(where, *theirs, self.proxies.evaluations))
+        if any(problems):
+            raise ValueError("; ".join(filter(None, problems)))
+        return self
+
+    @model_validator(mode="after")
     def _weights_name_the_domains(self) -> Self:
         weights, domains = self.mixture.initial_domain_weights, self.training_domains
         if not domains:
@@ -240,6 +250,21 @@ class Params(Section):
                 "give each of them one"
             )
         return self
+
+
+def _points_problem(where: str, fractions: list[float], points: LawPoints, evaluations: int) -> str | None:
+    """Return what is wrong if a scaling law has too few points; `where` names the fractions."""
+    if points == "final" and len(fractions) < FEWEST_POINTS:
+        return (
+            f"{where} {fractions} are {len(fractions)} proxies; a scaling law needs at least three, or points "
+            "intermediate of the targets: the measurements along the largest proxy"
+        )
+    if points == "intermediate" and evaluations < FEWEST_POINTS:
+        return (
+            f"proxies.evaluations {evaluations} are too few for the law along a proxy that points intermediate of the "
+            f"targets means; set at least {FEWEST_POINTS}"
+        )
+    return None
 
 
 def parse_params(tree: Any, origin: str = "params.yaml") -> Params:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from velocitune_core.config.base import Fraction, Name, Positive, Section, describe_problems
-from velocitune_core.config.compared_runs import distinct_seeds
+from velocitune_core.config.compared_runs import distinct_seeds, increasing
 from velocitune_core.config.run import added_field
 
 Shares = dict[Name, Annotated[float, Field(ge=0)]]
@@ -48,9 +47,7 @@ class Swarm(Section):
     @field_validator("fractions")
     @classmethod
     def _increasing(cls, fractions: list[float]) -> list[float]:
-        if not fractions or any(b <= a for a, b in pairwise(fractions)):
-            raise ValueError(f"{fractions} must be one or more, and increase within (0, 1]")
-        return fractions
+        return increasing(fractions)
 
     @field_validator("seeds")
     @classmethod
@@ -75,10 +72,14 @@ class Mixture(Section):
 
         Raises ValueError with every problem of the options.
         """
-        if unknown := sorted(set(options) - {"objective", "swarm"}):
-            raise ValueError(f"planned has no option {unknown}; it has ['objective', 'swarm'], with keys of `mixture`")
+        if unknown := sorted(set(options) - {"objective", "swarm", "steer"}):
+            raise ValueError(
+                f"planned has no option {unknown}; it has ['objective', 'swarm'], with keys of `mixture`, and 'steer'"
+            )
         tree = self.model_dump()
         for section, keys in options.items():
+            if section == "steer":  # how the run uses the plan
+                continue
             if not isinstance(keys, Mapping):
                 raise ValueError(f"option {section} is {keys!r}; give keys of mixture.{section}")
             tree[section] = getattr(self, section).model_dump() | dict(keys)

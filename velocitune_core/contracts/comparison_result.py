@@ -18,6 +18,8 @@ class ComparedRun(Part):
     search_tokens: int = 0  # trained for this run alone before it: a reference model, a search for domain weights
     search_seconds: float = 0.0
     uses_targets: bool = False  # whether the cost of the proxies is part of its cost
+    proxy_tokens: int | None = None  # of the proxies of its own targets; None: those of the comparison
+    proxy_seconds: float | None = None
     downstream: dict[str, FiniteFloat] = Field(default_factory=dict)  # family of tasks → bits per byte
 
 

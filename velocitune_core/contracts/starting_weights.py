@@ -51,6 +51,13 @@ class Planned(Part):
     explanation: list[str]  # sentences, the most important first
 
 
+class Steering(Part):
+    """What the training under planned weights is steered along."""
+
+    target_loss: Losses  # by domain: predicted for these weights at the full budget
+    course: dict[str, list[tuple[float, float]]]  # by domain: share of the run, share of the gap that is then open
+
+
 class StartingWeights(Contract):
     """results/weights.json"""
 
@@ -59,11 +66,12 @@ class StartingWeights(Contract):
     domain_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
     search: list[WeightsRun] = Field(default_factory=list)  # its runs, in the order in which they were made
     planned: Planned | None = None
+    steering: Steering | None = None  # of a plan that the training does not hold, but starts from
 
     @property
     def held(self) -> bool:
-        """Whether the training holds the weights constant, as it does with all that were found by runs."""
-        return self.found_by != "initial"
+        """Whether the training holds the weights constant, as it does with what runs found unless it is steered."""
+        return self.found_by != "initial" and self.steering is None
 
     @property
     def runs(self) -> list[WeightsRun]:

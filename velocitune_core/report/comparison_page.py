@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from velocitune_core.comparison.figures import final, over_tokens
 from velocitune_core.comparison.metrics import METRICS, learnt, retained
 from velocitune_core.comparison.narrative import outcome
@@ -11,10 +13,11 @@ from velocitune_core.comparison.tables import (
     cost_rows,
     domain_rows,
     downstream_rows,
+    plan_rows,
     raw_rows,
     result_rows,
 )
-from velocitune_core.contracts import Comparison
+from velocitune_core.contracts import Comparison, StartingWeights
 from velocitune_core.report.html import ReportFigure, render_page
 
 _CAPTIONS = {  # figure → title, how to read it
@@ -72,8 +75,17 @@ def comparison_outcome(comparison: Comparison) -> str:
     return outcome(summarise(comparison))
 
 
-def render_comparison(comparison: Comparison, drawn: list[ReportFigure] | None = None) -> str:
-    """Return the page as HTML; `drawn` are the figures, if the caller has drawn them already."""
+def render_comparison(
+    comparison: Comparison,
+    drawn: list[ReportFigure] | None = None,
+    plans: Mapping[str, StartingWeights] | None = None,
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        drawn: the figures, if the caller has drawn them already.
+        plans: of planned labels, by name: of the label, or of the label and a seed.
+    """
     summary = summarise(comparison)
     verdicts = [{each and each.verdict for each in strategy.distances.values()} for strategy in summary.contenders]
     gains = {strategy.label for strategy, found in zip(summary.contenders, verdicts, strict=True) if "gain" in found}
@@ -90,6 +102,7 @@ def render_comparison(comparison: Comparison, drawn: list[ReportFigure] | None =
         gains=gains,
         outside=OUTSIDE if any(OUTSIDE in cell for row in result_rows(summary) for cell in row.values()) else "",
         costs=cost_rows(summary),
+        plans=plan_rows(plans or {}),
         downstream=downstream_rows(summary),
         by_domain=domain_rows(summary),
         raw=raw_rows(summary),

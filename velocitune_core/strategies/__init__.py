@@ -7,7 +7,7 @@ from velocitune_core.strategies.base import (
     Strategy,
     StrategyError,
 )
-from velocitune_core.strategies.presets import PLANNED, PRESETS
+from velocitune_core.strategies.presets import PLANNED, PLANNED_COURSE, PRESETS
 from velocitune_core.strategies.registry import (
     REGISTRY,
     check_strategy,
@@ -23,6 +23,7 @@ from velocitune_core.strategies.registry import (
 __all__ = [
     "MEASURED",
     "PLANNED",
+    "PLANNED_COURSE",
     "PRESETS",
     "REGISTRY",
     "BatchObservation",

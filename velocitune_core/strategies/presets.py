@@ -17,6 +17,7 @@ class Preset:
 
 
 PLANNED = "planned"
+PLANNED_COURSE = "planned_course"  # what steers a planned run
 PRESETS = {
     "recommended": Preset(
         "velocitune",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from velocitune_core.strategies.base import MEASURED, Strategy, StrategyError
-from velocitune_core.strategies.presets import PRESETS
+from velocitune_core.strategies.presets import PLANNED_COURSE, PRESETS
 
 REGISTRY: dict[str, str] = {  # name → module:Class, imported on use
     "static": "velocitune_core.strategies.static:Static",
@@ -20,6 +20,7 @@ REGISTRY: dict[str, str] = {  # name → module:Class, imported on use
     "dbl": "velocitune_core.strategies.dbl:DynamicBatchLoading",
     "doremi": "velocitune_core.strategies.doremi:DoReMi",
     "odm": "velocitune_core.strategies.odm:OnlineDataMixing",
+    PLANNED_COURSE: "velocitune_core.strategies.planned_course:PlannedCourse",
     "ado": "velocitune_core.strategies.ado:AdaptiveDataOptimization",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,12 @@ class Velocitune(Strategy):
 
     Raises StrategyError for invalid options, and under gap_policy "error" for domains without a gap.
     """
+
+    consequences: ClassVar[Mapping[GapPolicy, str]] = {  # of a domain without a gap
+        GapPolicy.FREEZE: "their velocity is 0 and their weight shrinks at every update",
+        GapPolicy.HOLD: "they keep their initial weight",
+        GapPolicy.RETAIN: "their weight grows as their loss rises above the initial loss",
+    }
 
     def __init__(
         self,
@@ -76,12 +82,16 @@ class Velocitune(Strategy):
         step_size = self._step_size
         if self._per_budget:
             step_size *= observation.steps_since_update / observation.total_steps
-        push = self.velocity * self._push
+        push = self._signal(self.velocity, observation) * self._push
         updated = update_weights(self.weights, push, step_size=step_size, smoothing=self._smoothing)
         if self._policy is GapPolicy.HOLD:
             updated = self._hold(updated)
         self.weights = updated
         return updated
+
+    def _signal(self, velocity: NDArray[np.float64], observation: Observation) -> NDArray[np.float64]:
+        """Return what weights follow, (K,): more to domains where it is larger."""
+        return velocity
 
     def _velocity(self, loss: NDArray[np.float64]) -> NDArray[np.float64]:
         velocity = learning_velocity(loss, self._initial_loss, self._target_loss)
@@ -120,9 +130,5 @@ class Velocitune(Strategy):
                 f"target not below initial loss: {facts}; set gap_policy to 'hold', 'retain' or 'freeze', or set a "
                 "lower target for the domain in targets.json"
             )
-        consequence = {
-            GapPolicy.FREEZE: "their velocity is 0 and their weight shrinks at every update",
-            GapPolicy.HOLD: "they keep their initial weight",
-            GapPolicy.RETAIN: "their weight grows as their loss rises above the initial loss",
-        }[self._policy]
+        consequence = self.consequences[self._policy]
         self.warnings.append(f"target not below initial loss: {facts}; gap policy {self._policy}: {consequence}")

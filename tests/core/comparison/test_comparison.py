@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.metrics import METRICS, labels, metric, run_metrics
+from velocitune_core.comparison.narrative import outcome
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, estimate, summarise
 from velocitune_core.contracts import Comparison, ContractError, Timings
 
@@ -46,6 +47,16 @@ def test_the_added_cost_of_a_run_without_targets_or_search_is_its_evaluations() 
     assert metrics["added_seconds"] == pytest.approx(0.25)  # 2 / 8
     without_time = run("static", 1, losses(3, 4.2, 5.1), seconds=Timings())
     assert run_metrics(comparison(without_time), without_time)["added_seconds"] is None
+
+
+def test_a_run_with_targets_of_its_own_pays_for_their_proxies() -> None:
+    one = run("one", 1, losses(3, 4, 5), uses_targets=True, proxy_tokens=200, proxy_seconds=1.0)
+    data = comparison(run("static", 1, losses(3, 4, 5)), run("all", 1, losses(3, 4, 5), uses_targets=True), one)
+    assert run_metrics(data, one)["added_tokens"] == pytest.approx(0.2)  # 200 / 1000, not 875
+    assert run_metrics(data, one)["added_seconds"] == pytest.approx(0.375)  # (1 + 1.5 + 0.5) / 8
+    said = outcome(summarise(data))
+    assert "those of one (200 tokens), and for the other strategies with targets those of the pipeline (875" in said
+    assert "of the pipeline" not in outcome(summarise(comparison(run("static", 1, losses(3, 4, 5)))))
 
 
 def test_speed_up_is_read_between_evaluations() -> None:

@@ -84,7 +84,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         "domains.../x.[key]": "'../x'",
         "evaluation.every_steps": "0",
         "mixture.initial_domain_weights": "weights sum to 0.9000; make them sum to 1",
-        "proxies.fractions": "[0.5, 0.25, 0.1] must increase within (0, 1]",
+        "proxies.fractions": "[0.5, 0.25, 0.1] must be one or more, and increase within (0, 1]",
         "training.batch_sequences": "16.0",
         "training.batch_size": "unknown key; remove it or check its spelling",
         "training.optimizer.learning_rate": "required",
@@ -99,8 +99,11 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("proxies", "problem"),
     [
-        ({"fractions": [0.1, 0.5]}, "proxies.fractions: [0.1, 0.5] are 2 proxies; a scaling law needs at least three"),
-        ({"fractions": [0.1, 0.5, 0.5]}, "proxies.fractions: [0.1, 0.5, 0.5] must increase within (0, 1]"),
+        ({"fractions": []}, "proxies.fractions: [] must be one or more, and increase within (0, 1]"),
+        (
+            {"fractions": [0.1, 0.5, 0.5]},
+            "proxies.fractions: [0.1, 0.5, 0.5] must be one or more, and increase within (0, 1]",
+        ),
         ({"fractions": [0.1, 0.5, 1.5]}, "proxies.fractions.2: Input should be less than or equal to 1 (got 1.5)"),
         ({"seeds": [1, 1]}, "proxies.seeds: [1, 1] must be one or more distinct seeds"),
         ({"seeds": []}, "proxies.seeds: [] must be one or more distinct seeds"),
@@ -108,6 +111,21 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
 )
 def test_proxies_that_give_no_law(proxies: dict, problem: str) -> None:
     assert problems(proxies=proxies) == [problem]
+
+
+def test_too_few_points_for_a_law_are_refused_wherever_targets_are_set() -> None:
+    (problem,) = problems(proxies={"fractions": [0.1, 0.5]})
+    assert "proxies.fractions [0.1, 0.5] are 2 proxies; a scaling law needs at least three" in problem
+    alone = {"proxies": {"fractions": [0.2]}, "targets": {"points": "intermediate"}}
+    assert parse_params({**SMALLEST, **alone}).fewest_proxies == 1
+    (problem,) = problems(**alone | {"proxies": {"fractions": [0.2], "evaluations": 2}})
+    assert "proxies.evaluations 2 are too few for the law along a proxy" in problem
+    runs = {"static": {"strategy": "static"}, "one": {"strategy": "velocitune", "targets": {"fractions": [0.2]}}}
+    (problem,) = problems(compare={"runs": runs})
+    assert "compare.runs.one.targets: fractions [0.2] are 1 proxies" in problem
+    runs["one"]["targets"] = {"fractions": [0.4, 0.2], "points": "last"}
+    lines = "; ".join(problems(compare={"runs": runs}))
+    assert "must be one or more, and increase" in lines and "Input should be 'final' or 'intermediate'" in lines
 
 
 def test_a_warmup_and_a_decay_longer_than_the_run() -> None:

@@ -7,6 +7,7 @@ import re
 import comparison_samples as samples
 import pytest
 from comparison_samples import comparison, losses, run
+from planned_samples import planned
 from rendered import Page, words
 
 from velocitune_core.comparison.figures import final, over_tokens
@@ -146,6 +147,16 @@ def test_the_page_is_self_contained() -> None:
     assert "Retained: general; learnt: code, papers." in shown
     assert "left of all mixtures in at least one seed" in shown
     assert "Downstream" not in shown
+
+
+def test_the_page_shows_the_plan_of_every_seed() -> None:
+    plan = planned({"code": 0.6, "papers": 0.3, "general": 0.1})
+    assert plan.planned is not None
+    html = render_comparison(gaining(), [], {"planned-seed-1": plan, "planned-seed-2": plan})
+    shown = " ".join(Page(html).text.split())
+    assert "Planned weights" in shown and shown.index("planned-seed-1") < shown.index("planned-seed-2")
+    assert shown.count(f"{plan.planned.worth.gain:.3f}12300.0 %") == 2  # cells: gain, 12 runs, of a quarter each
+    assert "Planned weights" not in render_comparison(gaining(), [])
 
 
 def test_html_in_labels_is_escaped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,23 @@ import pytest
 import yaml
 
 from tasks.runs.strategy_options import ablated_targets
-from tasks.stages.compare import parent_of, runs_in_order, side_by_side
-from velocitune_core.config import ConfigError, Params, parse_params
+from tasks.stages.compare import (
+    compared_swarms,
+    fit_compared_targets,
+    own_proxies,
+    parent_of,
+    plan_compared,
+    plan_of_run,
+    runs_in_order,
+    side_by_side,
+    train_compared,
+)
+from tasks.stages.weights import train_swarm_run
+from tasks.workspace import paths
+from tasks.workspace.planned_settings import planned_problems
+from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
+from velocitune_core.contracts import LossPoint, ProxyResult
+from velocitune_core.train.job import read_job
 
 PROJECT = Path(__file__).parents[3]
 
@@ -80,3 +96,120 @@ def test_targets_of_the_ablations() -> None:
     assert drawn[7] == ablated_targets("random", initial, fitted, 7) != drawn[8]
     assert all(0 <= each["a"] < 4 and 0 <= each["b"] < 6 for each in drawn)
     assert sum(each["a"] for each in drawn) / 200 == pytest.approx(2.0, abs=0.3)  # uniform below the initial loss
+
+
+def test_every_seed_of_a_label_may_plan_from_a_swarm_of_its_own(measured: Params) -> None:
+    """One swarm for all seeds of `planned`; under `own`, seed 2 draws and orders its runs by itself."""
+    runs = {
+        "static": {"strategy": "static"},
+        "planned": {"strategy": "planned"},
+        "own": {"strategy": "planned", "swarm_per_seed": True},
+    }
+    mixture = Mixture.model_validate({"swarm": {"runs": 4, "fractions": [0.8], "bootstrap": 0}})
+    compare = Compare.model_validate({"seeds": [1, 2], "runs": runs})
+    settings = measured.model_copy(update={"compare": compare, "mixture": mixture})
+    swarms = compared_swarms(settings)
+    assert [(name, [job.training.seed for job in jobs]) for name, jobs in swarms.items()] == [
+        ("planned", [1] * 4),
+        ("own-seed-1", [1] * 4),
+        ("own-seed-2", [2] * 4),
+    ]
+    folders = {name: [job.folder_name for job in jobs] for name, jobs in swarms.items()}
+    assert folders["own-seed-1"] == folders["planned"]  # seed 1 of mixture.swarm.seeds: trained once
+    assert not set(folders["own-seed-2"]) & set(folders["planned"])
+    weights = {name: [job.initial_domain_weights for job in jobs[1:]] for name, jobs in swarms.items()}
+    assert not any(each in weights["planned"] for each in weights["own-seed-2"])
+    held = {(label, seed): plan_of_run(settings, label, seed) for label in runs for seed in (1, 2)}
+    assert [held["static", 1], held["planned", 2], held["own", 2]] == [None, "planned", "own-seed-2"]
+
+
+def test_swarms_per_seed_that_cannot_be_are_refused() -> None:
+    runs = {"static": {"strategy": "static", "swarm_per_seed": True}, "a-seed-1": {"strategy": "static"}}
+    tree = {"seeds": [1], "runs": runs | {"a": {"strategy": "planned", "swarm_per_seed": True}}}
+    assert planned_problems(params(**tree)) == [
+        "compare.runs.static.swarm_per_seed: static makes no swarm; leave the key out, or set strategy to planned",
+        "compare.runs.a-seed-1: a plan of a has this name; give one of the two labels another name",
+    ]
+    few = {"strategy": "planned", "swarm_per_seed": True, "options": {"swarm": {"runs": 2, "seeds": [1, 2, 3]}}}
+    (problem,) = planned_problems(params(seeds=[1], runs={"static": {"strategy": "static"}, "few": few}))
+    assert "compare.runs.few: mixture.swarm.runs: 2 runs are too few for a law of 3 domains" in problem
+
+
+def test_settings_without_a_swarm_per_seed_are_written_as_before_the_key() -> None:
+    assert "swarm_per_seed" not in params().recipe()["compare"]["runs"]["static"]
+
+
+def one_proxy(fraction: float) -> dict[str, Any]:
+    return {"strategy": "velocitune", "targets": {"fractions": [fraction], "points": "intermediate"}}
+
+
+def proxy_of(fraction: float, token_budget: int = 2560) -> ProxyResult:
+    """A proxy of four measurements; `code` follows 2 + 8·D^−½, `law` 3 + 8·D^−½."""
+    tokens = round(fraction * token_budget)
+    measured = [tokens * part // 4 for part in (1, 2, 3, 4)]
+    points = [
+        LossPoint(step=part, tokens=at, losses={"code": 2 + 8 * at**-0.5, "law": 3 + 8 * at**-0.5})
+        for part, at in enumerate(measured, 1)
+    ]
+    name = f"proxy-{fraction:g}-seed-1".replace(".", "_")
+    common = {"name": name, "fraction": fraction, "seed": 1, "precision": "float32", "steps": 4, "tokens": tokens}
+    return ProxyResult.model_validate({**common, "points": points, "seconds": 1.0})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")
+def test_a_label_may_have_targets_from_one_proxy_and_pays_for_that_alone(
+    measured: Params, no_views: Callable[[str], None]
+) -> None:
+    no_views("tasks.stages.compare")
+    for fraction in measured.proxies.fractions:  # 0.2, 0.4 and 0.8 of the budget
+        proxy = proxy_of(fraction)
+        proxy.write(paths.PROXIES / f"{proxy.name}.json")
+    runs = {"static": {"strategy": "static"}, "shared": one_proxy(0.2), "own": one_proxy(0.3)}
+    held = {"strategy": "static", "weights_of": "shared"}
+    compare = Compare.model_validate({"seeds": [1], "runs": runs | {"held": held}})
+    params = measured.model_copy(update={"compare": compare})
+    trained = own_proxies(params)
+    assert {label: [job.name for job in jobs] for label, jobs in trained.items()} == {
+        "shared": [],
+        "own": ["proxy-0_3-seed-1"],
+    }
+    assert fit_compared_targets.fn(params, "own", [proxy_of(0.3)]).tokens == 768
+    own = fit_compared_targets.fn(params, "shared", [])
+    assert own.tokens == 512  # of 3,584 that all three took
+    reached = {"code": 2 + 8 * 2560**-0.5, "law": 3 + 8 * 2560**-0.5}
+    assert own.targets.losses() == pytest.approx(reached, abs=0.01)
+    found = train_compared.fn(params, "shared", 1, None, None, None, own)
+    assert (found.uses_targets, found.proxy_tokens, found.proxy_seconds) == (True, 512, 1.0)
+    (job,) = (read_job(path) for path in paths.RUNS.glob("shared-seed-1-*/job.json"))
+    assert job.strategy.options["target_loss"] == own.targets.losses()
+    again = train_compared.fn(params, "held", 1, found, None, None)
+    assert (again.uses_targets, again.proxy_tokens) == (True, 512)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")
+def test_a_planned_label_is_steered_along_the_course_of_its_own_proxy(
+    measured: Params, no_views: Callable[[str], None]
+) -> None:
+    no_views("tasks.stages.compare")
+    no_views("tasks.stages.proxies")
+    proxy = proxy_of(0.2)
+    proxy.write(paths.PROXIES / f"{proxy.name}.json")
+    swarm = {"runs": 4, "fractions": [0.2], "bootstrap": 0}
+    targets = one_proxy(0.2)["targets"]
+    steered = {"strategy": "planned", "swarm_per_seed": True, "targets": targets}
+    steered |= {"options": {"swarm": swarm, "steer": {"step_size": 30.0, "gap_policy": "freeze"}}}
+    compare = Compare.model_validate({"seeds": [1], "runs": {"static": {"strategy": "static"}, "steered": steered}})
+    params = measured.model_copy(update={"compare": compare})
+    own = fit_compared_targets.fn(params, "steered", [])
+    ((name, jobs),) = compared_swarms(params).items()
+    plan = plan_compared.fn(params, name, jobs, [train_swarm_run.fn(job, params) for job in jobs], own)
+    assert name == "steered-seed-1" and plan.planned is not None and plan.steering is not None
+    assert [progress for progress, _ in plan.steering.course["code"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    found = train_compared.fn(params, "steered", 1, None, plan, None, own)
+    first, *_, last = found.result.domain_weights
+    assert found.result.strategy == "planned_course"
+    assert first.weights == pytest.approx(plan.domain_weights) and last.weights != first.weights
+    assert (found.uses_targets, found.proxy_tokens) == (True, 512)
+    assert found.search_tokens == pytest.approx(sum(run.tokens for run in plan.own_runs), rel=0.1)  # without the proxy

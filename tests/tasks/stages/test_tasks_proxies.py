@@ -42,13 +42,13 @@ def done(name: str) -> State[ProxyResult]:
 
 
 def test_all_results_without_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    assert [result.name for result in results_of(NAMES, [done(name) for name in NAMES])] == NAMES
+    assert [result.name for result in results_of(NAMES, [done(name) for name in NAMES], 3)] == NAMES
     assert caplog.records == []
 
 
 def test_three_of_four_are_enough_and_the_fourth_is_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="tasks.stages.proxies"):
-        results = results_of(NAMES, [done(NAMES[0]), BROKEN, done(NAMES[2]), done(NAMES[3])])
+        results = results_of(NAMES, [done(NAMES[0]), BROKEN, done(NAMES[2]), done(NAMES[3])], 3)
     assert [result.name for result in results] == [NAMES[0], NAMES[2], NAMES[3]]
     assert "proxy-0_2-seed-1 failed after all retries" in caplog.text and "--single-item proxies" in caplog.text
     settings = Proxies(fractions=[0.1, 0.2, 0.4, 0.8])
@@ -59,20 +59,20 @@ def test_three_of_four_are_enough_and_the_fourth_is_named(caplog: pytest.LogCapt
 @pytest.mark.parametrize("lost", [BROKEN, Crashed(data=TrainingFailedError("ended with status 1"))])
 def test_two_sizes_are_refused_with_the_first_failure(lost: State[ProxyResult]) -> None:
     with pytest.raises(ProxiesFailedError, match=r"proxy-0_1-seed-1, proxy-0_8-seed-1 failed, .* not 2") as refused:
-        results_of(NAMES, [lost, done(NAMES[1]), done(NAMES[2]), BROKEN])
+        results_of(NAMES, [lost, done(NAMES[1]), done(NAMES[2]), BROKEN], 3)
     assert "ended with status 1" in str(refused.value.__cause__)
 
 
 def test_a_proxy_that_was_stopped_has_not_failed() -> None:
     stopped = Failed(data=TrainingStoppedError("ended with status 75"))
     with pytest.raises(TrainingStoppedError):
-        results_of(NAMES, [done(NAMES[0]), stopped, done(NAMES[2]), done(NAMES[3])])
+        results_of(NAMES, [done(NAMES[0]), stopped, done(NAMES[2]), done(NAMES[3])], 3)
 
 
 def test_other_seeds_of_a_size_are_no_other_size() -> None:
     names = ["proxy-0_1-seed-1", "proxy-0_1-seed-2", "proxy-0_2-seed-1", "proxy-0_4-seed-1"]
     with pytest.raises(ProxiesFailedError, match="not 2"):
-        results_of(names, [done(names[0]), done(names[1]), done(names[2]), BROKEN])
+        results_of(names, [done(names[0]), done(names[1]), done(names[2]), BROKEN], 3)
 
 
 @pytest.mark.usefixtures("workspace", "forked_program")

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
 from velocitune_core.comparison.frontier import Frontier
-from velocitune_core.comparison.metrics import domains, metric, runs_of
+from velocitune_core.comparison.metrics import domains, metric, proxy_cost, runs_of
 from velocitune_core.comparison.statistics import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
 from velocitune_core.contracts import ComparedRun
 from velocitune_core.style.figure import (
@@ -211,11 +211,10 @@ def added_cost(summary: ComparisonSummary) -> Figure:
 
 def _added(summary: ComparisonSummary, run: ComparedRun, unit: str) -> Sequence[float]:
     """Return shares of the run's own cost in the order of _COST_PARTS; they sum to added_tokens or added_seconds."""
-    comparison, result, spent = summary.comparison, run.result, run.result.seconds
+    proxies, result, spent = proxy_cost(summary.comparison, run), run.result, run.result.seconds
     if unit == "tokens":
-        parts, own = (comparison.proxy_tokens * run.uses_targets, run.search_tokens, 0, 0), float(result.tokens)
+        parts, own = (proxies[0], run.search_tokens, 0, 0), float(result.tokens)
     else:
-        proxies = comparison.proxy_seconds * run.uses_targets
-        parts = (proxies, run.search_seconds, spent.evaluation, spent.reweighting)
+        parts = (proxies[1], run.search_seconds, spent.evaluation, spent.reweighting)
         own = spent.total - spent.evaluation - spent.reweighting
     return [part / own if own > 0 else float("nan") for part in parts]
