@@ -1,7 +1,7 @@
 """The inputs of the large mixture, in a workspace of its own: packages → documents, a GGUF → a model.
 
-`make large` runs this and then the comparison. `--medium` and `--small` make those of smaller mixtures, which train a base
-of their own; `-S KEY=VALUE` changes a setting of any of them, as `python -m flows.pipeline` does.
+`make large` runs this and then the comparison. `--medium` and `--small` make those of smaller mixtures, which train
+their own base; `-S KEY=VALUE` changes a setting of any of them, as `python -m flows.pipeline` does.
 """
 
 from prefect import flow, unmapped

@@ -47,7 +47,7 @@ class Inputs:
 
 
 def needed_inputs(settings: str) -> Inputs:
-    """Return what settings need: their domains by what they are read from, and whether the model is the converted one."""
+    """Return what settings need: which domains from where, and whether the converted model."""
     params = load_params_from(settings.encode(), "settings of the mixture")
     archived = [name for name in params.domains if name in ARCHIVED]
     packaged = [name for name in params.domains if name in LARGE]
