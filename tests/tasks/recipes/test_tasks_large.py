@@ -9,9 +9,27 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tasks.recipes.debian_npm import MANDOC, PACKAGES, FetchError, check_programs, fetch_debian, render_man_pages
-from tasks.recipes.large_command import WORKSPACE, check_workspace, settings_text, write_settings
+from tasks.recipes.debian_npm import (
+    MANDOC,
+    PACKAGES,
+    FetchError,
+    check_programs,
+    debian_packages,
+    fetch_debian,
+    npm_packages,
+    render_man_pages,
+)
+from tasks.recipes.large_command import (
+    LARGEST,
+    MEDIUM,
+    SMALL,
+    check_workspace,
+    needed_inputs,
+    settings_text,
+    write_settings,
+)
 from velocitune_core.config import ConfigError, load_params
 
 PROJECT = Path(__file__).parents[3]
@@ -19,6 +37,10 @@ NEEDS_CONVERTER = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("gguf", "accelerate")),
     reason="needs gguf and accelerate: pip install -c constraints.txt -e '.[large]'",
 )
+OWN = [  # settings of the small mixture that may differ from the embedded default's
+    *(("data", "path"), ("base", "domains"), ("base", "sibling"), ("compare", "seeds"), ("compare", "retained")),
+    *(("compare", "runs"), ("resources", "runs_per_device"), ("resources", "threads"), ("tracking", "experiment")),
+]
 LLAMA_CPP_TOKENS = [  # of llama.cpp, for the same text and GGUF
     *("x", "Ġ=", "Ġ", "1", "2", "ĊĠĠĠĠ", "2", "0", "2", "3", "Ġitems", ",", "ĠĠ", "7", "Ġof", "Ġ", "1", "0", "Ċĉ", "3"),
 ]
@@ -27,18 +49,40 @@ MAN_PAGE = ".Dd January 1, 2020\n.Dt HAIL 1\n.Os\n.Sh NAME\n.Nm hail\n.Nd greet 
 
 def test_settings_of_the_workspace_are_those_of_the_recipe(workspace: Path) -> None:
     Path("params.yaml").write_text("mine")
-    write_settings.fn(settings_text(medium=False, overrides={}))
+    write_settings.fn(settings_text(LARGEST, overrides={}))
     assert Path("params.yaml").read_text() == (PROJECT / "large/params.yaml").read_text()
-    assert PROJECT / "large/workspace" == WORKSPACE
-    assert settings_text(medium=True, overrides={}) == (PROJECT / "large/medium.yaml").read_text()
+    assert LARGEST.workspace == PROJECT / "large/workspace"
+    assert settings_text(MEDIUM, overrides={}) == (PROJECT / "large/medium.yaml").read_text()
 
 
 def test_settings_of_the_recipe_can_be_changed_on_the_command_line(workspace: Path) -> None:
-    write_settings.fn(settings_text(medium=True, overrides={"base.layers": 2, "compare.seeds": [1]}))
+    write_settings.fn(settings_text(MEDIUM, overrides={"base.layers": 2, "compare.seeds": [1]}))
     changed = load_params(Path("params.yaml"))
     assert changed.base is not None and changed.base.layers == 2 and changed.compare.seeds == [1]
     with pytest.raises(ConfigError, match="layerz"):
-        settings_text(medium=True, overrides={"base.layerz": 2})
+        settings_text(MEDIUM, overrides={"base.layerz": 2})
+
+
+def test_only_what_the_settings_need_is_fetched() -> None:
+    small, largest = (needed_inputs(settings_text(mixture, overrides={})) for mixture in (SMALL, LARGEST))
+    assert small.from_archives == ["passages"] and not small.converted_model
+    assert debian_packages(small.from_packages)[:3] == [MANDOC, "dict-gcide", "metamath-databases"]
+    assert npm_packages(small.from_packages) == ["@withfig/autocomplete@2.692.3"]
+    left_out = set(debian_packages(largest.from_packages)) - set(debian_packages(small.from_packages))
+    assert left_out == {"linux-doc-6.1", "sagemath-doc"} and largest.converted_model
+
+
+def test_the_small_mixture_is_the_embedded_default_with_other_text() -> None:
+    """What was tuned on the embedded default is carried over as it is: sizes, model, training, evaluation, proxies."""
+    default, small = (yaml.safe_load((PROJECT / name).read_text()) for name in ("params.yaml", "large/small.yaml"))
+    caps = [[domain["max_tokens"] for domain in each.pop("domains").values()] for each in (default, small)]
+    assert caps[0] == caps[1]
+    runs = default["compare"]["runs"]
+    assert all(runs.get(label, run) == run for label, run in small["compare"]["runs"].items())
+    for each in (default, small):
+        for section, key in OWN:
+            del each[section][key]
+    assert small == default
 
 
 def test_the_project_itself_is_refused_as_a_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
