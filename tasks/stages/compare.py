@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prefect import task
+from prefect import task, unmapped
+from prefect.futures import wait
 
 from tasks.runs.budget import sizes_of
 from tasks.runs.devices import gpu_count
@@ -16,8 +17,10 @@ from tasks.runs.launch import may_be_retried, run_training
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
 from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
+from tasks.runs.swarm_rounds import Swarm
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
+from tasks.stages.weights import after_round, going_on, train_swarm_run
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
@@ -100,9 +103,15 @@ def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
 def plan_compared(
     params: Params, label: str, jobs: Sequence[TrainJob], results: Sequence[TrainResult]
 ) -> StartingWeights:
-    """Return the weights that a planned label holds under every seed."""
+    """Return the weights that a planned label holds under every seed, after the further rounds of its swarm."""
     mixture = mixture_of(params, comparison_settings(params).runs[label].options)
-    return planned_weights(params, mixture, *_measured(), list(zip(jobs, results, strict=True)))
+    swarm = going_on(params, Swarm(mixture, jobs).after_round(list(zip(jobs, results, strict=True))))
+    while swarm.waiting:
+        train = train_swarm_run.with_options(retries=params.proxies.retries)
+        futures = train.map(swarm.waiting, unmapped(params))
+        wait(list(futures))
+        swarm = after_round(params, swarm, [future.state for future in futures])
+    return planned_weights(params, mixture, *_measured(), swarm.finished, swarm.rounds)
 
 
 @task(task_run_name="{label}, seed {seed}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
@@ -145,7 +154,7 @@ def train_compared(
     search_tokens, search_seconds = search.tokens, search.seconds
     if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
         search_tokens = round(plan.planned.worth.share * result.tokens)
-        search_seconds = sum(each.seconds for each in plan.runs)
+        search_seconds = sum(each.seconds for each in plan.paid_runs)
     return ComparedRun(
         label=label,
         seed=seed,

@@ -16,7 +16,7 @@ from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.runs.strategy_options import random_factors
-from tasks.runs.swarm import swarm_jobs
+from tasks.runs.swarm import is_of_sibling, swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
@@ -149,25 +149,26 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
 def _add_swarm(
     graph: Graph, params: Params, known: Known, options: Mapping[str, Any], digest: str, of_base: list[Fill]
 ) -> list[TrainJob]:
-    """Add the runs of a swarm, and return their jobs."""
+    """Add the runs of a swarm, of its first round if it has several, and return their jobs."""
     mixture = mixture_of(params, options)
     sibling = mixture.swarm.model
     there = sibling is not None and (Path(sibling) / "config.json").exists()
     jobs = swarm_jobs(params, known.manifest, mixture, digest, None if there else UNKNOWN)
     for job in jobs:
-        graph.add(job, of_base if sibling is None else [])
+        graph.add(job, [] if is_of_sibling(job) else of_base)
     return jobs
 
 
 def plan_of(swarm: Sequence[TrainJob], file: Path) -> dict[str, float] | None:
-    """Return the weights that were planned from a swarm; None if none were.
+    """Return the weights that were planned from a swarm, and its further rounds if it had any; None if none were.
 
     Args:
         file: of the weights, if they were planned.
     """
     if not file.exists() or (planned := StartingWeights.read(file).planned) is None:
         return None
-    same = {run.folder for run in planned.runs} == {job.folder_name for job in swarm}
+    known, asked = {run.folder for run in planned.runs if run.use != "earlier"}, {job.folder_name for job in swarm}
+    same = asked <= known if planned.rounds else asked == known
     return StartingWeights.read(file).domain_weights if same else None
 
 

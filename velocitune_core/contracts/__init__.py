@@ -12,7 +12,7 @@ from velocitune_core.contracts.losses import Losses, LossPoint
 from velocitune_core.contracts.manifest import Border, DocumentBorders, DomainFiles, DomainManifest, Manifest, Split
 from velocitune_core.contracts.proxy_result import ProxyResult
 from velocitune_core.contracts.questions import Question, Questions, TaskQuestions
-from velocitune_core.contracts.starting_weights import Planned, StartingWeights, SwarmRun, WeightsRun, Worth
+from velocitune_core.contracts.starting_weights import Planned, StartingWeights, SwarmRound, SwarmRun, WeightsRun, Worth
 from velocitune_core.contracts.target_losses import DomainTarget, Evidence, Flag, Law, OtherLaw, Targets
 from velocitune_core.contracts.train_result import Timings, TrainResult, WeightPoint
 
@@ -46,6 +46,7 @@ __all__ = [
     "Questions",
     "Split",
     "StartingWeights",
+    "SwarmRound",
     "SwarmRun",
     "Targets",
     "TaskQuestions",
