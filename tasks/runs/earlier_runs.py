@@ -20,9 +20,8 @@ def earlier_runs(jobs: Sequence[TrainJob], manifest: Manifest) -> list[tuple[Tra
     """Return finished static runs of fewer domains that are otherwise like runs of a swarm, the oldest name first.
 
     Such a run has the same model, fraction, number of steps and settings as a run of the swarm, and the same text in
-    each of its domains. With another number of steps its losses would be those of another budget: 1 % more tokens move
-    a loss by about as much as half the noise of a run. Those runs are named in a warning, with the budget that would
-    have kept them.
+    each of its domains. With another number of steps its losses would be those of another budget (docs/PLANNING.md);
+    those runs are counted in a warning, with the budget that keeps theirs.
 
     Args:
         jobs: of the swarm.

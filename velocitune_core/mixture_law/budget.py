@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Real
 
 import numpy as np
+from scipy.special import ndtri
 
 from velocitune_core.mixture_law.fit_sets import SetFitter
 from velocitune_core.mixture_law.law import MixtureLaw
@@ -143,10 +144,10 @@ def _ratio(x: Array, y: Array) -> float:
 def _of_other_effects(law: MixtureLaw, error: float) -> Array:
     """Return the parameters of the resamples (B, I, P), each times a draw of the effect over the effect (1 ± error).
 
-    Draws come in pairs of opposite sign, so that they move no recommendation.
+    Draws are the quantiles of a normal distribution in random order: their mean is 0, so they move no recommendation.
     """
-    half = np.random.default_rng(EFFECT_SEED).standard_normal((law.resamples + 1) // 2)
-    drawn = 1 + error * np.stack([half, -half], axis=1).ravel()[: law.resamples]
+    count = law.resamples
+    drawn = 1 + error * ndtri((np.random.default_rng(EFFECT_SEED).permutation(count) + 0.5) / count)
     return law.form.scaled(law.samples, np.maximum(drawn, LEAST_EFFECT)[:, None])
 
 
