@@ -31,6 +31,7 @@ from velocitune_core.mixture_law.objective import ObjectiveError
 from velocitune_core.mixture_law.support import weights_by_name
 
 RUNS = (14, 20)
+TOLERANCES = (0.01, 0.005, 0.003, 0.0)
 Design = Callable[[dict[str, float], int, int], Array]  # initial weights, runs, seed → weights (R, K), names sorted
 
 
@@ -95,6 +96,36 @@ def rounds(truth: MixtureLaw, static: Array, objective: Objective, seeds: int) -
     return table
 
 
+def stopped(truth: MixtureLaw, static: Array, objective: Objective, seeds: int, tolerances: tuple[float, ...]) -> Table:
+    """Return what swarms that begin with ten runs and go on by four reach, and when they end; at most 20 runs."""
+    initial = dict(zip(truth.domains, static, strict=True))
+    results: dict[float, list[tuple[float, float, float]]] = {}
+    for seed in range(seeds):
+        random = np.random.default_rng(seed)
+        weights = np.vstack([static, weights_by_name(design_swarm(initial, runs=10, seed=seed), truth.domains)])
+        losses = truth.losses(weights) + random.normal(size=weights.shape) * truth.noise
+        left = list(tolerances)
+        while left:
+            law = fitted(truth, weights, losses, bootstrap=100)
+            plan = optimise_mixture(law, objective)
+            spare = 21 - len(weights)
+            gap = truth.losses(np.array(list(plan.weights.values()))) - truth.losses(static)
+            for tolerance in [each for each in left if not spare or plan.regret.high <= each]:
+                results.setdefault(tolerance, []).append((len(weights) - 1, float(gap.mean()), float(gap @ static)))
+                left.remove(tolerance)
+            if left:
+                chosen = next_round(law, plan, objective, runs=min(4, spare), tolerance=0.0).weights
+                more = weights_by_name(chosen, truth.domains)
+                measured = truth.losses(more) + random.normal(size=more.shape) * truth.noise
+                weights, losses = np.vstack([weights, more]), np.vstack([losses, measured])
+    table = Table("tolerance", "runs and w₀, mean", "fewest, most", "macro", "worst", "by size", title="ended by")
+    for tolerance, found in sorted(results.items(), reverse=True):
+        runs, macro, size = np.array(found).T
+        figures = (f"{x:+.4f}" for x in (macro.mean(), macro.max(), size.mean()))
+        table.add_row(f"{tolerance:g}", f"{runs.mean():.1f}", f"{runs.min():.0f}, {runs.max():.0f}", *figures)
+    return table
+
+
 def fitted(truth: MixtureLaw, weights: Array, losses: Array, *, bootstrap: int = 0) -> MixtureLaw:
     """Return the law of some runs."""
     columns = (dict(zip(truth.domains, table.T, strict=True)) for table in (weights, losses))
@@ -137,6 +168,7 @@ def main() -> None:
         Console(width=110).print(table)
         swarm_design.CONCENTRATION, swarm_design.CANDIDATES = COMMITTED
         Console(width=110).print(rounds(truth, static, objective, arguments.seeds))
+        Console(width=110).print(stopped(truth, static, objective, arguments.seeds, TOLERANCES))
 
 
 if __name__ == "__main__":

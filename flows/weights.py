@@ -1,6 +1,7 @@
 """Stage `weights`: the domain weights that the training starts from, and what is known of them.
 
-Under the strategy `planned` a swarm of short runs comes first, one task each, which fail alone. For those who train
+Under the strategy `planned` a swarm of short runs comes first, one task each, which fail alone. With
+`mixture.swarm.rounds` it begins small, and goes on until the optimum is known well enough. For those who train
 elsewhere this command is all they need: it prints weights, predictions, what binds, and the price.
 """
 
@@ -11,7 +12,7 @@ from prefect.futures import wait
 
 from tasks.runs.executors import fan_out
 from tasks.runs.jobs import initial_domain_weights
-from tasks.stages.weights import finished_runs, swarm_of, train_swarm_run, write_weights
+from tasks.stages.weights import after_round, swarm_of, train_swarm_run, write_weights
 from tasks.views.table_rows import show_weights
 from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
@@ -22,13 +23,14 @@ from velocitune_core.contracts import Manifest
 @flow(name="weights")
 def weights() -> None:
     params = checked_params()
-    jobs, swarm = swarm_of(params), []
-    if jobs:
+    swarm = swarm_of(params)
+    if swarm.waiting:
         train: Any = train_swarm_run.with_options(retries=params.proxies.retries)
         with fan_out(params) as runner:
-            futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
-            wait(futures)
-        swarm = finished_runs(jobs, [future.state for future in futures])
+            while swarm.waiting:
+                futures = runner.map(train, {"job": swarm.waiting, "params": unmapped(params)})
+                wait(futures)
+                swarm = after_round(params, swarm, [future.state for future in futures])
     found = write_weights(params, swarm)
     show_weights(found, initial_domain_weights(params, Manifest.read(paths.MANIFEST)))
 

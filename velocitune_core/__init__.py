@@ -5,6 +5,8 @@ Public names are imported on first use, so that importing the package does not i
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -27,25 +29,39 @@ __all__ = [
     "optimise_mixture",
     "update_weights",
 ]
-_MODULES = {
-    "DomainSampler": "mixture",
-    "Objective": "mixture_law",
-    "design_swarm": "mixture_law",
-    "fit_chinchilla": "scaling_law",
-    "fit_mixture_law": "mixture_law",
-    "fit_scaling_law": "scaling_law",
-    "learning_velocity": "velocity",
-    "make_strategy": "strategies",
-    "optimise_mixture": "mixture_law",
-    "update_weights": "velocity",
-}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Return a package's `__getattr__` and `__dir__` (PEP 562).
+
+    Args:
+        package: its `__name__`.
+        modules: by public name, the module inside the package that has it.
+    """
+
+    def attribute(name: str) -> object:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{modules[name]}"), name)
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *modules})
+
+    return attribute, names
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "DomainSampler": "mixture",
+        "Objective": "mixture_law",
+        "design_swarm": "mixture_law",
+        "fit_chinchilla": "scaling_law",
+        "fit_mixture_law": "mixture_law",
+        "fit_scaling_law": "scaling_law",
+        "learning_velocity": "velocity",
+        "make_strategy": "strategies",
+        "optimise_mixture": "mixture_law",
+        "update_weights": "velocity",
+    },
+)

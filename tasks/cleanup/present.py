@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tasks.planning.inputs import is_base
+from tasks.runs.earlier_runs import earlier_runs
 from tasks.runs.jobs import base_domains
+from tasks.runs.swarm import SWARM
+from tasks.runs.swarm_rounds import further_names
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.data.packing.domain import FinishedPacking
 from velocitune_core.job_folder.contents import RunStep
 from velocitune_core.job_folder.results import Results
 from velocitune_core.strategies import PLANNED
-from velocitune_core.train.job import Job
+from velocitune_core.train.job import Job, TrainJob
 
 
 @dataclass
@@ -55,18 +60,27 @@ def present_runs(params: Params) -> Present:
                     present.jobs[job.folder_name] = job
     if is_base(params) and _packed_base(params) is None:
         undecided.add("base")
-    return Present(present.jobs, undecided)
+    swarm = [job for job in present.jobs.values() if isinstance(job, TrainJob) and job.name.startswith(SWARM)]
+    earlier = {job.folder_name: job for job, _ in earlier_runs(swarm, manifest)}
+    return Present(present.jobs | earlier, undecided)
 
 
 def _planned_runs(params: Params) -> set[str]:
-    """Return the names of the runs whose weights are planned, or whose targets are fitted for them alone."""
-    names = {"training"} if params.strategy.name == PLANNED else set()
+    """Return the names of runs whose weights are planned or whose targets are their own, and of further rounds."""
+    names = {"training"} | _further(params, params.strategy.options) if params.strategy.name == PLANNED else set()
     if params.compare is not None:
         runs = params.compare.runs
-        labels = [label for label, run in runs.items() if run.strategy == PLANNED or run.own_targets is not None]
+        planned = [label for label, run in runs.items() if run.strategy == PLANNED]
+        labels = [*planned, *(label for label, run in runs.items() if run.own_targets is not None)]
         labels += [label for label, run in runs.items() if run.weights_of in labels]
         names |= {f"{label}-seed-{seed}" for label in labels for seed in params.compare.seeds}
+        for label in planned:
+            names |= _further(params, runs[label].options)
     return names
+
+
+def _further(params: Params, options: Mapping[str, Any]) -> set[str]:
+    return further_names(mixture_of(params, options).swarm, len(params.training_domains))
 
 
 def _job_of(step: RunStep, results: Results) -> Job | None:

@@ -9,7 +9,7 @@ import psutil
 
 from tasks.planning.inputs import Inputs, is_base, read_inputs
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_run
-from tasks.planning.stages import planned_stages, settings_of_comparison
+from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_comparison
 from tasks.runs.devices import gpu_count, gpu_memory
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
 from velocitune_core.plan.cost import (
@@ -96,8 +96,24 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         probes=probes,
         documents=inputs.manifest.documents.described(),
         finished=finished,
-        assumptions=[*inputs.assumptions, *untimed, *_compiled(params, device_bytes, probes)],
+        assumptions=[
+            *inputs.assumptions,
+            *_fewest_rounds(stages, prices),
+            *untimed,
+            *_compiled(params, device_bytes, probes),
+        ],
     )
+
+
+def _fewest_rounds(stages: list[Stage], prices: list[Cost]) -> list[str]:
+    """Say the least that a swarm in rounds leads to: the table has the most."""
+    least = [price for stage, price in zip(stages, prices, strict=True) if stage.name != FURTHER_ROUNDS]
+    if len(least) == len(prices):
+        return []
+    flops = total_cost(least).flops
+    return [
+        f"the swarm goes on for as many rounds as its settings allow; with its first round alone, {flops:.2e} FLOPs"
+    ]
 
 
 def device_size(text: str) -> int:
@@ -218,7 +234,9 @@ def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | N
         name = TOGETHER
     main = params.resources.processes
     finds = params.proxies.processes if params.strategy.name == PLANNED else main
-    several = {"weights": finds, "train": main, "proxies": params.proxies.processes}.get(stage.name, 1)
+    several = {"weights": finds, FURTHER_ROUNDS: finds, "train": main, "proxies": params.proxies.processes}.get(
+        stage.name, 1
+    )
     if several > 1:
         name = _several(several)
     return probes[name].speed if name in probes else None

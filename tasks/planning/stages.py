@@ -27,6 +27,7 @@ from velocitune_core.plan.cost import Run, Stage, flops_per_token, planned_run
 from velocitune_core.strategies import PLANNED, strategy_class
 from velocitune_core.train.job import TrainJob
 
+FURTHER_ROUNDS = "weights, at most"  # the rounds of a swarm after its first one
 UNHASHED = ""  # in place of the hash of a model's parameters, on which no cost depends
 
 
@@ -58,9 +59,13 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
         if search:
             stages.append(Stage("weights", runs(search)))
+        swarm, further = [], []
         if params.strategy.name == PLANNED:
-            swarm = _swarm(params, inputs, mixture_of(params, params.strategy.options))
+            swarm, further = _swarm(params, inputs, mixture_of(params, params.strategy.options))
+        if swarm:
             stages.append(Stage("weights", runs(swarm), at_once))
+        if further:
+            stages.append(Stage(FURTHER_ROUNDS, runs(further), at_once))
         return [*stages, Stage("train", runs([last]))], 0
     jobs, finished = _compared_jobs(params, inputs)
     return [
@@ -69,11 +74,21 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     ], finished
 
 
-def _swarm(params: Params, inputs: Inputs, mixture: Mixture, digest: str = UNHASHED) -> list[TrainJob]:
-    """Return the runs of a swarm, without those that are proxies."""
+def _swarm(
+    params: Params, inputs: Inputs, mixture: Mixture, digest: str = UNHASHED
+) -> tuple[list[TrainJob], list[TrainJob]]:
+    """Return the runs of a swarm without those that are proxies, and at most how many more.
+
+    What further rounds train under is not known yet; the mixtures of a swarm without rounds cost as much.
+    """
     sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
-    jobs = swarm_jobs(params, inputs.manifest, mixture, digest, sibling)
-    return [job for job in jobs if not is_proxy(job)]
+    at_once = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"rounds": None})})
+    first, most = (
+        [job for job in swarm_jobs(params, inputs.manifest, each, digest, sibling) if not is_proxy(job)]
+        for each in (mixture, at_once)
+    )
+    begun = {job.name for job in first}
+    return first, [job for job in most if job.name not in begun]
 
 
 def sibling_work(params: Params, inputs: Inputs, model: Path) -> float | None:
@@ -125,7 +140,8 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
         needed |= {job.folder_name: job for job in proxies}
         done |= {job.folder_name: result for job in proxies if (result := finished_result(job)) is not None}
     for label, seed in compared_plans(params).values():
-        swarm = _swarm(params, inputs, compared_mixture(params, label, seed), digest)
+        first, further = _swarm(params, inputs, compared_mixture(params, label, seed), digest)
+        swarm = [*first, *further]
         needed |= {job.folder_name: job for job in swarm}
         done |= {job.folder_name: result for job in swarm if (result := finished_result(job)) is not None}
     for label, seed in runs_in_order(params):

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tasks.runs.budget import check_warmup, pipeline_steps, share_of_steps, sizes_of, token_budget
+from tasks.runs.earlier_runs import earlier_runs, same_sets
 from tasks.runs.jobs import initial_domain_weights, pipeline_job, proxy_jobs, sub_sampled
 from tasks.runs.price import flops_of, price_of
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import stated_objective, swarm_size
-from velocitune_core.config import ConfigError, Mixture, Params
-from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, SwarmRun, Targets, TrainResult
+from tasks.workspace.planned_settings import first_size, stated_objective
+from velocitune_core.config import ConfigError, Mixture, Params, Swarm
+from velocitune_core.contracts import (
+    InitialLosses,
+    Manifest,
+    StartingWeights,
+    SwarmRound,
+    SwarmRun,
+    Targets,
+    TrainResult,
+)
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
@@ -22,6 +33,8 @@ from velocitune_core.planned_weights import plan_weights
 from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
 
+Finished = Sequence[tuple[TrainJob, TrainResult]]
+Use = Literal["law", "earlier", "effect"]
 SWARM = "swarm-"  # names of its runs begin with this
 SIBLING_SWARM = f"{SWARM}of-"  # and so if they train a sibling of the model
 
@@ -36,7 +49,8 @@ def swarm_jobs(
     """Return a static run per mixture, fraction and seed; the first mixture is w_0, and the others are drawn around it.
 
     Each runs on its fraction of every domain and of the budget, so that text is repeated as in the whole run. A static
-    run that is a proxy too is that proxy's job.
+    run that is a proxy too is that proxy's job. Of a swarm in rounds, these are the runs of the first one. Beside a
+    sibling's swarm, the model itself trains under the first `model_runs` mixtures, at the largest fraction.
 
     Args:
         model_sha256: of the model's parameters; None to hash the folder.
@@ -45,31 +59,76 @@ def swarm_jobs(
     Raises ConfigError for a fraction that gives no step or ends within the warm-up, and for a sibling of another
     tokenizer.
     """
-    settings, total, sizes = mixture.swarm, pipeline_steps(params, manifest), sizes_of(manifest)
-    start = initial_domain_weights(params, manifest)
-    model = {"model": settings.model, "model_sha256": sibling_sha256}
-    if settings.model is not None and sibling_sha256 is None:
+    settings, start = mixture.swarm, initial_domain_weights(params, manifest)
+    first, *_ = mixtures = [_mixtures(start, settings, seed) for seed in settings.seeds]
+    if settings.model is None:
+        return _of_model(params, manifest, model_sha256).jobs(settings.fractions, settings.seeds, mixtures)
+    if sibling_sha256 is None:
         _check_tokenizer(settings.model, manifest)
-        model["model_sha256"] = model_digest(Path(settings.model))
-    if settings.model is None and model_sha256 is None:
-        model_sha256 = model_digest(Path(params.model.path))  # once for all
-    proxies = {} if settings.model is not None else _proxies(params, manifest, model_sha256)
-    jobs = []
-    for seed in settings.seeds:
-        drawn = design_swarm(start, runs=swarm_size(settings, len(start)), seed=seed, min_share=settings.min_share)
-        training = params.training.model_copy(update={"seed": seed})
-        for fraction in settings.fractions:
-            for number, weights in enumerate([start, *drawn[:-1]]):
-                if number == 0 and (fraction, seed) in proxies:
-                    jobs.append(proxies[fraction, seed])
-                    continue
-                name = _name(settings.model, fraction, seed, number)
-                job = pipeline_job(params, manifest, name, training, model_sha256 if settings.model is None else "")
-                steps = share_of_steps(training, sizes, weights, fraction, total)
-                check_warmup("training", training, {f"the swarm of {fraction:g}": steps})
-                changes = {"initial_domain_weights": weights} | ({} if settings.model is None else model)
-                jobs.append(sub_sampled(job.model_copy(update=changes), fraction, steps, steps))
+        sibling_sha256 = model_digest(Path(settings.model))
+    sibling = _Trained(params, manifest, settings.model, sibling_sha256, {})
+    jobs = sibling.jobs(settings.fractions, settings.seeds, mixtures)
+    if settings.model_runs:
+        own = _of_model(params, manifest, model_sha256)
+        jobs += own.jobs(settings.fractions[-1:], settings.seeds[:1], [first[: settings.model_runs]])
     return jobs
+
+
+def _mixtures(start: Mapping[str, float], swarm: Swarm, seed: int) -> list[Mapping[str, float]]:
+    """Return w_0 and the mixtures that a seed draws, as many as the first round has runs."""
+    count = first_size(swarm, len(start))
+    return [start, *design_swarm(start, runs=count, seed=seed, min_share=swarm.min_share)[: count - 1]]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The model that runs of a swarm train."""
+
+    params: Params
+    manifest: Manifest
+    sibling: str | None  # its folder; None: the model itself
+    sha256: str  # of its parameters
+    proxies: Mapping[tuple[float, int], TrainJob]  # static runs that are there already, by fraction and seed
+
+    def jobs(
+        self, fractions: Sequence[float], seeds: Sequence[int], mixtures: Sequence[Sequence[Mapping[str, float]]]
+    ) -> list[TrainJob]:
+        """Return a run per seed, fraction and mixture of the seed."""
+        return [
+            self._job(weights, fraction, seed, number)
+            for seed, drawn in zip(seeds, mixtures, strict=True)
+            for fraction in fractions
+            for number, weights in enumerate(drawn)
+        ]
+
+    def _job(self, weights: Mapping[str, float], fraction: float, seed: int, number: int) -> TrainJob:
+        if number == 0 and (fraction, seed) in self.proxies:
+            return self.proxies[fraction, seed]
+        training = self.params.training.model_copy(update={"seed": seed})
+        name = swarm_name(self.sibling, fraction, seed, f"{number:02d}")
+        job = pipeline_job(self.params, self.manifest, name, training, self.sha256)
+        job = job.model_copy(update={} if self.sibling is None else {"model": self.sibling})
+        return under_weights(job, weights, fraction, self.params, self.manifest)
+
+
+def _of_model(params: Params, manifest: Manifest, sha256: str | None) -> _Trained:
+    """Return the model itself, with its proxies."""
+    digest = model_digest(Path(params.model.path)) if sha256 is None else sha256
+    proxies = {(job.fraction, job.training.seed): job for job in proxy_jobs(params, manifest, digest)}
+    return _Trained(params, manifest, None, digest, proxies)
+
+
+def under_weights(
+    job: TrainJob, weights: Mapping[str, float], fraction: float, params: Params, manifest: Manifest
+) -> TrainJob:
+    """Return a static run under other weights, on a fraction of every domain and of the budget.
+
+    Raises ConfigError for a fraction that gives no step or ends within the warm-up.
+    """
+    total = pipeline_steps(params, manifest)
+    steps = share_of_steps(job.training, sizes_of(manifest), weights, fraction, total)
+    check_warmup("training", job.training, {f"the swarm of {fraction:g}": steps})
+    return sub_sampled(job.model_copy(update={"initial_domain_weights": dict(weights)}), fraction, steps, steps)
 
 
 def _check_tokenizer(model: str, manifest: Manifest) -> None:
@@ -81,13 +140,10 @@ def _check_tokenizer(model: str, manifest: Manifest) -> None:
         )
 
 
-def _proxies(params: Params, manifest: Manifest, model_sha256: str | None) -> dict[tuple[float, int], TrainJob]:
-    return {(job.fraction, job.training.seed): job for job in proxy_jobs(params, manifest, model_sha256)}
-
-
-def _name(model: str | None, fraction: float, seed: int, number: int) -> str:
-    start = SWARM if model is None else SIBLING_SWARM + re.sub(r"[^A-Za-z0-9]+", "_", Path(model).name) + "-"
-    return f"{start}{fraction:g}-seed-{seed}-{number:02d}".replace(".", "_")
+def swarm_name(sibling: str | None, fraction: float, seed: int, which: str) -> str:
+    """Return the name of a run."""
+    start = SWARM if sibling is None else SIBLING_SWARM + re.sub(r"[^A-Za-z0-9]+", "_", Path(sibling).name) + "-"
+    return f"{start}{fraction:g}-seed-{seed}-{which}".replace(".", "_")
 
 
 def is_proxy(job: TrainJob) -> bool:
@@ -100,20 +156,37 @@ def is_of_sibling(job: TrainJob) -> bool:
     return job.name.startswith(SIBLING_SWARM)
 
 
-def swarm_run(job: TrainJob, result: TrainResult, manifest: Manifest) -> SwarmRun:
+def of_the_law(jobs: Sequence[TrainJob]) -> list[TrainJob]:
+    """Return the runs of a swarm that its law is fitted to: beside a sibling's, not those of the model itself."""
+    return [job for job in jobs if is_of_sibling(job)] or list(jobs)
+
+
+def swarm_runs(finished: Finished, manifest: Manifest) -> list[SwarmRun]:
+    """Return what a plan needs of the finished runs of a swarm, and of earlier runs without a domain, with prices."""
+    jobs = [job for job, _ in finished]
+    law = {job.name for job in of_the_law(jobs)}
+    runs = [swarm_run(job, result, manifest, "law" if job.name in law else "effect") for job, result in finished]
+    return [
+        *runs,
+        *(swarm_run(job, result, manifest, "earlier") for job, result in earlier_runs(of_the_law(jobs), manifest)),
+    ]
+
+
+def swarm_run(job: TrainJob, result: TrainResult, manifest: Manifest, use: Use = "law") -> SwarmRun:
     """Return what a plan needs of a finished run, with its price.
 
     Its weights are the shares of the tokens that it was trained on: whole sequences, and `max_epochs`, leave others
-    than were asked for.
+    than were asked for. Of an earlier run, the losses are those of sets whose text is still the same.
     """
-    trained = sum(result.tokens_per_domain.values())
+    trained, losses = sum(result.tokens_per_domain.values()), result.final | result.measured
     return SwarmRun(
         **price_of(job, result, manifest).model_dump(exclude={"shared"}),
-        shared=is_proxy(job),
+        shared=is_proxy(job) or use == "earlier",
         fraction=job.fraction,
         seed=job.training.seed,
-        domain_weights={name: result.tokens_per_domain[name] / trained for name in job.domains},
-        losses=result.final | result.measured,
+        domain_weights={name: result.tokens_per_domain.get(name, 0) / trained for name in manifest.domains},
+        losses=losses if use != "earlier" else {name: losses[name] for name in same_sets(job, manifest)},
+        use=use,
     )
 
 
@@ -147,18 +220,24 @@ def planned_weights(
     manifest: Manifest,
     initial: InitialLosses,
     targets: Targets,
-    finished: Sequence[tuple[TrainJob, TrainResult]],
+    finished: Finished,
+    rounds: Sequence[SwarmRound] = (),
 ) -> StartingWeights:
     """Return the weights that a finished swarm gives, and the evidence for them. Raises what `plan_weights` raises."""
-    main = pipeline_job(params, manifest, "training", params.training, "")
     weights, planned = plan_weights(
-        [swarm_run(job, result, manifest) for job, result in finished],
+        swarm_runs(finished, manifest),
         objective_of(params, mixture, manifest, initial, targets),
         targets,
         law=mixture.swarm.law,
         bootstrap=mixture.swarm.bootstrap,
-        main_flops=flops_of(main, manifest),
+        main_flops=main_flops(params, manifest),
         token_budget=token_budget(params, manifest),
         model=mixture.swarm.model,
+        rounds=rounds,
     )
     return StartingWeights(strategy=PLANNED, found_by="planned", domain_weights=weights, planned=planned)
+
+
+def main_flops(params: Params, manifest: Manifest) -> float:
+    """Return the operations of the main run."""
+    return flops_of(pipeline_job(params, manifest, "training", params.training, ""), manifest)

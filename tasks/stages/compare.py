@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prefect import task
+from prefect import task, unmapped
+from prefect.futures import wait
 
 from tasks.runs.budget import sizes_of
 from tasks.runs.devices import gpu_count
@@ -18,8 +19,10 @@ from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
 from tasks.runs.steering import planned_job, with_course
 from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
+from tasks.runs.swarm_rounds import Swarm
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
+from tasks.stages.weights import after_round, going_on, train_swarm_run
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
@@ -108,13 +111,20 @@ def plan_compared(
 ) -> StartingWeights:
     """Return a plan of the comparison: the weights that a label holds under one seed, or under all of them.
 
+    Further rounds of its swarm are trained here.
+
     Args:
         own: targets of the label, if it has its own.
     """
     mixture = compared_mixture(params, *compared_plans(params)[name])
     manifest, initial, targets = _measured(own)
-    finished = list(zip(jobs, results, strict=True))
-    found = planned_weights(params, mixture, manifest, initial, targets, finished)
+    swarm = going_on(params, Swarm(mixture, jobs).after_round(list(zip(jobs, results, strict=True))))
+    while swarm.waiting:
+        train = train_swarm_run.with_options(retries=params.proxies.retries)
+        futures = train.map(swarm.waiting, unmapped(params))
+        wait(list(futures))
+        swarm = after_round(params, swarm, [future.state for future in futures])
+    found = planned_weights(params, mixture, manifest, initial, targets, swarm.finished, swarm.rounds)
     options = comparison_settings(params).runs[label_of_plan(params, name)].options
     return with_course(found, options, initial, _proxies(own))
 
@@ -191,8 +201,8 @@ def train_compared(
     search_tokens, search_seconds = search.tokens, search.seconds
     if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
         counted = {proxy.name for proxy in _proxies(own)} if uses_targets else set()
-        only = [each for each in plan.runs if each.name not in counted]
-        share = sum(each.flops for each in only) / sum(each.flops for each in plan.runs)
+        only = [each for each in plan.paid_runs if each.name not in counted]
+        share = sum(each.flops for each in only) / sum(each.flops for each in plan.paid_runs)
         search_tokens = round(share * plan.planned.worth.share * result.tokens)
         search_seconds = sum(each.seconds for each in only)
     return ComparedRun(

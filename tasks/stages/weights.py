@@ -15,7 +15,8 @@ from tasks.runs.price import price_of
 from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
 from tasks.runs.steering import with_course
-from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
+from tasks.runs.swarm import Finished, objective_of, of_the_law, planned_weights, swarm_jobs
+from tasks.runs.swarm_rounds import Swarm, decided
 from tasks.stages.proxies import SECONDS_BEFORE_RETRY, read_proxies, run_small
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
@@ -24,28 +25,28 @@ from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
+from velocitune_core.planned_weights import Decision
 from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
 HOW_TO_RETRY = "`dvc repro --force --single-item weights` trains what is missing"
-Finished = Sequence[tuple[TrainJob, TrainResult]]
 
 
 class SwarmFailedError(RuntimeError):
     """Too few runs of a swarm finished for a law; the results of those that did are kept in runs/ and reused."""
 
 
-def swarm_of(params: Params) -> list[TrainJob]:
-    """Return the runs that the plan of the configured strategy is made from; none for other strategies.
+def swarm_of(params: Params) -> Swarm:
+    """Return the swarm that the plan of the configured strategy is made from, before its first round.
 
-    Raises ConfigError for an objective that contradicts itself, before any run.
+    It has no runs for other strategies. Raises ConfigError for an objective that contradicts itself, before any run.
     """
     if params.strategy.name != PLANNED:
-        return []
+        return Swarm(params.mixture, [])
     manifest, mixture = Manifest.read(paths.MANIFEST), mixture_of(params, params.strategy.options)
     objective_of(params, mixture, manifest, InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS))
-    return swarm_jobs(params, manifest, mixture)
+    return Swarm(mixture, swarm_jobs(params, manifest, mixture))
 
 
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
@@ -54,8 +55,46 @@ def train_swarm_run(job: TrainJob, params: Params) -> TrainResult:
     return run_small(job, params)
 
 
-def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State]) -> Finished:
+def after_round(params: Params, swarm: Swarm, states: Sequence[State]) -> Swarm:
+    """Return a swarm after its waiting runs have ended, with the runs of the next round if it goes on.
+
+    Raises what `finished_runs` and `going_on` raise.
+    """
+    return going_on(params, swarm.after_round(finished_runs(swarm.waiting, states, swarm.finished)))
+
+
+def going_on(params: Params, swarm: Swarm) -> Swarm:
+    """Return a swarm with the runs of the next round; with none if it has ended.
+
+    What is decided follows from the results alone: a stage that is started again takes the same decisions, and the
+    runs that it has finished. Raises ObjectiveError for guards that no mixture keeps.
+    """
+    if swarm.mixture.swarm.rounds is None:
+        return swarm
+    return swarm.going_on(decide(params, swarm), params, Manifest.read(paths.MANIFEST))
+
+
+@task(name="decide whether the swarm goes on")
+def decide(params: Params, swarm: Swarm) -> Decision:
+    """Return what the runs so far say, and the weights of the runs of the next round."""
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    decision = decided(swarm, params, manifest, initial, Targets.read(paths.TARGETS))
+    made = decision.made
+    logger.info(
+        "after %d runs the recommended weights may miss the best possible by %s nats, where %g was asked for: %s",
+        made.runs,
+        "any number of" if made.regret is None else f"{made.regret:.4f}",
+        made.tolerance,
+        f"{made.further} further mixtures" if made.further else "the swarm ends",
+    )
+    return decision
+
+
+def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State], before: Finished = ()) -> Finished:
     """Return the runs of a swarm that finished; those that failed after all retries are named in a warning.
+
+    Args:
+        before: runs of earlier rounds, which count for the law.
 
     Raises SwarmFailedError from the first failure if fewer are left than there are domains and one, and
     TrainingStoppedError if a run was stopped on request.
@@ -69,26 +108,26 @@ def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State]) -> Finished
         return finished
     done = {job.name for job, _ in finished}
     named, fewest = ", ".join(job.name for job in jobs if job.name not in done), len(jobs[0].domains) + 1
-    if len(finished) < fewest:
+    left = len(of_the_law([job for job, _ in [*before, *finished]]))
+    if left < fewest:
         raise SwarmFailedError(
-            f"{named} failed, and a law of {fewest - 1} domains needs at least {fewest} runs, not {len(finished)}; fix "
+            f"{named} failed, and a law of {fewest - 1} domains needs at least {fewest} runs, not {left}; fix "
             "the cause and run the stage again, which trains only these"
         ) from failures[0]
-    logger.warning("%s failed after all retries: the plan is made from %d others; %s", named, len(done), HOW_TO_RETRY)
+    logger.warning("%s failed after all retries: the plan is made from %d others; %s", named, left, HOW_TO_RETRY)
     return finished
 
 
 @task(name="find weights")
-def write_weights(params: Params, swarm: Finished = ()) -> StartingWeights:
+def write_weights(params: Params, swarm: Swarm | None = None) -> StartingWeights:
     """Write results/weights.json: w_0, the weights that the strategy's search finds, or those that a swarm gives.
 
     A strategy that searches takes the search's run, and before it a reference model's if it needs one.
     """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     targets = Targets.read(paths.TARGETS)
-    if swarm:
-        mixture = mixture_of(params, params.strategy.options)
-        found = planned_weights(params, mixture, manifest, initial, targets, swarm)
+    if swarm is not None and swarm.finished:
+        found = planned_weights(params, swarm.mixture, manifest, initial, targets, swarm.finished, swarm.rounds)
         found = with_course(found, params.strategy.options, initial, read_proxies())
         found.write(paths.WEIGHTS)
         Tracker(params).log_artifact(paths.WEIGHTS)

@@ -18,7 +18,7 @@ from tasks.runs.own_targets import own_proxy_jobs
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.runs.steering import can_start, planned_job
 from tasks.runs.strategy_options import random_factors
-from tasks.runs.swarm import swarm_jobs
+from tasks.runs.swarm import is_of_sibling, swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
@@ -158,17 +158,17 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
 def _add_swarm(
     graph: Graph, params: Params, known: Known, mixture: Mixture, digest: str, of_base: list[Fill]
 ) -> list[TrainJob]:
-    """Add the runs of a swarm, and return their jobs."""
+    """Add the runs of a swarm, of its first round if it has several, and return their jobs."""
     sibling = mixture.swarm.model
     there = sibling is not None and (Path(sibling) / "config.json").exists()
     jobs = swarm_jobs(params, known.manifest, mixture, digest, None if there else UNKNOWN)
     for job in jobs:
-        graph.add(job, of_base if sibling is None else [])
+        graph.add(job, [] if is_of_sibling(job) else of_base)
     return jobs
 
 
 def plan_of(swarm: Sequence[TrainJob], file: Path, options: Mapping[str, Any]) -> StartingWeights | None:
-    """Return the plan that was made from a swarm; None if none was.
+    """Return the plan that was made from a swarm, and its further rounds if it had any; None if none was.
 
     Args:
         file: of the plan, if there is one.
@@ -176,7 +176,8 @@ def plan_of(swarm: Sequence[TrainJob], file: Path, options: Mapping[str, Any]) -
     """
     if not file.exists() or (planned := (found := StartingWeights.read(file)).planned) is None:
         return None
-    same = {run.folder for run in planned.runs} == {job.folder_name for job in swarm}
+    known, asked = {run.folder for run in planned.runs if run.use != "earlier"}, {job.folder_name for job in swarm}
+    same = asked <= known if planned.rounds else asked == known
     return found if same and can_start(found, options) else None
 
 

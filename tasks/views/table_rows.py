@@ -33,6 +33,10 @@ def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, fl
         rows = prediction_rows(found.planned)
         publish_table("predictions", "Differences to static training that a plan predicts, nats per token", rows)
         print_table("Predicted differences to static training, nats per token", rows)
+        if found.planned.rounds:
+            rows = round_rows(found.planned)
+            publish_table("rounds", "Rounds of the swarm: what is known after each", rows)
+            print_table("Rounds of the swarm, nats per token", rows)
         print_lines(found.planned.explanation)
 
 
@@ -84,6 +88,21 @@ def weights_rows(found: StartingWeights, initial_domain_weights: Mapping[str, fl
     ]
     spread = found.planned.plan["spread"] if found.planned is not None else {}
     return [row | ({"over resamples": _range(spread[row["domain"]])} if spread else {}) for row in rows]
+
+
+def round_rows(planned: Planned) -> list[dict[str, Any]]:
+    """Return a row per round of a swarm: price so far, what is known, and what the next round was expected to gain."""
+    return [
+        {
+            "runs": each.runs,
+            "price": f"{each.share:.2f} of the main run",
+            "predicted": f"{each.predicted:+.4f}",
+            "regret at most": "–" if each.regret is None else f"{each.regret:.4f}",
+            "spread of optima": f"{each.spread:.3f}",
+            "next": f"{each.further} mixtures, expected −{each.expected:.4f}" if each.further else "end",
+        }
+        for each in planned.rounds
+    ]
 
 
 def prediction_rows(planned: Planned) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from tasks.workspace import paths
 from velocitune_core.config import CompareRun, Mixture, Params, Swarm, WantedMixture
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
+from velocitune_core.mixture_law.table import enough_runs
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.strategies import MEASURED, PLANNED, PLANNED_COURSE, check_strategy
 
@@ -62,8 +63,16 @@ def compared_label(params: Params, label: str) -> CompareRun:
 
 
 def swarm_size(swarm: Swarm, domains: int) -> int:
-    """Return the runs of a swarm under each seed and fraction."""
-    return 2 * (domains + 3) if swarm.runs is None else swarm.runs
+    """Return the runs of a swarm under each seed and fraction, at most if it is trained in rounds."""
+    return enough_runs(domains) if swarm.runs is None else swarm.runs
+
+
+def first_size(swarm: Swarm, domains: int) -> int:
+    """Return the runs of the first round of a swarm under each seed and fraction."""
+    most = swarm_size(swarm, domains)
+    if swarm.rounds is None:
+        return most
+    return min(domains + 4, most) if swarm.rounds.first is None else swarm.rounds.first
 
 
 def stated_objective(wanted: WantedMixture, retained: Sequence[str], **known: Any) -> Objective:
@@ -140,17 +149,38 @@ def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
     known = {"initial_losses": dict.fromkeys(sets, 1.0), "domain_tokens": even, "token_budget": 1e-9}
     objective = stated_objective(mixture.objective, sets, initial_weights=initial, **known)
     problems = [f"mixture.{each}" for each in objective.problems(names, sets)]
-    count = swarm_size(mixture.swarm, len(names)) * len(mixture.swarm.seeds)
-    if count <= len(names):
-        problems.append(
-            f"mixture.swarm.runs: {count} runs are too few for a law of {len(names)} domains; at least "
-            f"{len(names) + 1}, better {2 * (len(names) + 3)}"
-        )
+    problems += _run_problems(mixture.swarm, len(names))
     try:
         design_swarm(initial, runs=swarm_size(mixture.swarm, len(names)), min_share=mixture.swarm.min_share)
     except ObjectiveError as error:
         problems += [f"mixture.swarm: {line}" for line in str(error).splitlines()]
     return problems + _sibling_problems(params, mixture.swarm.model)
+
+
+def _run_problems(swarm: Swarm, domains: int) -> list[str]:
+    """Return what is wrong with the numbers of runs."""
+    rounds, most, problems = swarm.rounds, swarm_size(swarm, domains), []
+    first = first_size(swarm, domains)
+    field = "runs" if rounds is None or rounds.first is None else "rounds.first"
+    if (count := first * len(swarm.seeds)) <= domains:
+        problems.append(
+            f"mixture.swarm.{field}: {count} runs are too few for a law of {domains} domains; at least "
+            f"{domains + 1}, better {enough_runs(domains)}"
+        )
+    if first > most:
+        problems.append(
+            f"mixture.swarm.rounds.first: {first} runs are more than the {most} that mixture.swarm.runs allows in all"
+        )
+    if rounds is not None and not swarm.bootstrap:
+        problems.append("mixture.swarm.bootstrap: 0, but rounds are decided by resamples of the runs; set it to 100")
+    if swarm.model_runs and swarm.model is None:
+        problems.append("mixture.swarm.model_runs: the swarm trains the model itself; set it to 0, or name a sibling")
+    if swarm.model_runs == 1 or swarm.model_runs > first:
+        problems.append(
+            f"mixture.swarm.model_runs: {swarm.model_runs}; give 0, or two and more, at most the {first} runs of each "
+            "seed with which the swarm begins"
+        )
+    return problems
 
 
 def _sibling_problems(params: Params, model: str | None) -> list[str]:

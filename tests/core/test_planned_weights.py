@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from planned_samples import BUDGET, MAIN_FLOPS, swarm, swarm_run, targets
 
-from velocitune_core.contracts import SwarmRun
+from velocitune_core.contracts import Planned, SwarmRun
 from velocitune_core.mixture_law.objective import Objective
-from velocitune_core.planned_weights import plan_weights, rounded
+from velocitune_core.mixture_law.swarm_design import design_swarm
+from velocitune_core.planned_weights import decide_round, plan_weights, rounded
 
 STATIC = {"code": 0.6, "law": 0.3, "general": 0.1}
 
@@ -61,3 +62,52 @@ def test_weights_are_rounded_and_sum_to_one() -> None:
     found = rounded({"a": 0.333333, "b": 0.6666669, "c": -1e-12})
     assert found == {"a": 0.3333, "b": 0.6667, "c": 0.0}
     assert sum(rounded(dict.fromkeys("abcdefg", 1 / 7)).values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_differences_of_a_siblings_swarm_are_said_to_be_assumed_or_measured(runs: list[SwarmRun]) -> None:
+    def plan(*others: SwarmRun) -> Planned:
+        settings: dict[str, Any] = {"law": "transfer", "bootstrap": 4, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+        objective = Objective(initial_weights=STATIC)
+        return plan_weights([*runs, *others], objective, targets(STATIC), **settings, model="small")[1]
+
+    assumed = plan()
+    assert "that the model's differences are as large as the sibling's is assumed" in " ".join(assumed.explanation)
+    twice = {"use": "effect", "losses": {}}
+    own = [run.model_copy(update=twice | {"losses": {n: 2 * x for n, x in run.losses.items()}}) for run in runs[:4]]
+    measured = plan(*own)
+    assert "By 4 runs the model's differences are 2.0" in " ".join(measured.explanation)
+    assert measured.worth.gain == pytest.approx(2 * assumed.worth.gain, rel=0.05)
+    assert measured.worth.share == pytest.approx((len(runs) + 4) * 0.25)
+
+
+def test_a_swarm_goes_on_until_the_best_is_known_well_enough_and_all_its_mixtures_differ() -> None:
+    """The law of equal domains, with noise: the optimum is near equal shares."""
+    random = np.random.default_rng(0)
+
+    def run(number: int, weights: dict[str, float]) -> SwarmRun:
+        made = swarm_run(number, weights)
+        return made.model_copy(update={"losses": {n: x + random.normal(0, 0.01) for n, x in made.losses.items()}})
+
+    tried = [STATIC, *design_swarm(STATIC, runs=5, seed=1)]
+    made, regrets = [run(number, weights) for number, weights in enumerate(tried)], []
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 20, "min_share": 0.01, "main_flops": MAIN_FLOPS}
+    while len(tried) < 30:
+        decision = decide_round(
+            made,
+            Objective(initial_weights=STATIC),
+            targets(STATIC),
+            further=6,
+            tolerance=0.006,
+            tried=tried,
+            **settings,
+        )
+        regrets.append(decision.made.regret)
+        assert (decision.made.runs, decision.made.further) == (len(made), len(decision.further))
+        if decision.made.settled:
+            break
+        made += [run(len(made) + number, weights) for number, weights in enumerate(decision.further)]
+        tried += decision.further
+    assert decision.made.settled and 0 < regrets[-1] <= 0.006 < regrets[0]
+    assert decision.further == [] and decision.made.expected == 0
+    assert len({tuple(each.values()) for each in tried}) == len(tried)
+    assert decision.made.share == pytest.approx(0.25 * len(tried))

@@ -253,7 +253,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
     tree = workspace.params()
     tree["downstream"] = {"instances": 5}
-    swarm = {"runs": 6, "fractions": [0.2], "bootstrap": 10}
+    swarm = {"runs": 6, "rounds": {"first": 5, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 10}
     runs = {
         "static": {"strategy": "static"},
         "velocitune": {"strategy": "velocitune", "options": {"gap_policy": "hold"}},

@@ -45,7 +45,7 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
-from velocitune_core.config.wanted_mixture import Mixture, Swarm, WantedMixture
+from velocitune_core.config.wanted_mixture import Mixture, Rounds, Swarm, WantedMixture
 
 __all__ = [
     "FEWEST_POINTS",
@@ -74,6 +74,7 @@ __all__ = [
     "Precision",
     "Proxies",
     "Resources",
+    "Rounds",
     "SaveDtype",
     "Schedule",
     "Section",

@@ -33,13 +33,23 @@ class WantedMixture(Section):
     largest_share: Limits | None = None
 
 
+class Rounds(Section):
+    """A swarm that begins small and goes on for as long as the optima of its resamples disagree."""
+
+    first: Annotated[int, Field(ge=2)] | None = None  # runs of the first round, under each seed; None: K + 4
+    runs: Positive = 4  # of each further round, under all seeds together
+    tolerance: Annotated[float, Field(ge=0)] = 0.003  # nats that the recommended weights may miss the best possible by
+
+
 class Swarm(Section):
     """Short static runs under different domain weights, from which `planned` learns what the weights do."""
 
     runs: Positive | None = None  # under each seed, one of them static; None: 2(K + 3) for K domains
     fractions: list[Fraction] = Field(default=[0.2])  # of data and budget
     seeds: list[int] = Field(default=[1])  # each draws mixtures of its own
+    rounds: Rounds | None = None  # None: all runs at once
     model: str | None = None  # folder of a smaller sibling of the model; None: the model itself
+    model_runs: Annotated[int, Field(ge=0)] = 0  # of the model itself beside a sibling's, for the size of differences
     min_share: Annotated[float, Field(ge=0, lt=1)] = 0.01  # least weight of every domain
     law: Literal["transfer", "loglinear", "bimix", "auto"] = "transfer"
     bootstrap: Annotated[int, Field(ge=0)] = 100  # resamples of the runs, each with an optimum of its own

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from velocitune_core import lazy_names
 
 if TYPE_CHECKING:
     from velocitune_core.mixture_law.budget import at_full_budget, effect_size
@@ -41,34 +42,27 @@ __all__ = [
     "predict_mixture",
     "trade_off",
 ]
-_MODULES = {
-    "MixtureLaw": "law",
-    "MixtureLawError": "table",
-    "MixturePlan": "mixture_plan",
-    "Objective": "objective",
-    "ObjectiveError": "objective",
-    "Parameter": "evidence",
-    "RunTable": "table",
-    "SetEvidence": "evidence",
-    "Support": "support",
-    "at_full_budget": "budget",
-    "design_swarm": "swarm_design",
-    "effect_size": "budget",
-    "enough_runs": "table",
-    "explain": "plan_sentences",
-    "fit_mixture_law": "law",
-    "next_round": "rounds",
-    "optimise_mixture": "optimise",
-    "predict_mixture": "what_if",
-    "trade_off": "trade_off_curve",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "MixtureLaw": "law",
+        "MixtureLawError": "table",
+        "MixturePlan": "mixture_plan",
+        "Objective": "objective",
+        "ObjectiveError": "objective",
+        "Parameter": "evidence",
+        "RunTable": "table",
+        "SetEvidence": "evidence",
+        "Support": "support",
+        "at_full_budget": "budget",
+        "design_swarm": "swarm_design",
+        "effect_size": "budget",
+        "enough_runs": "table",
+        "explain": "plan_sentences",
+        "fit_mixture_law": "law",
+        "next_round": "rounds",
+        "optimise_mixture": "optimise",
+        "predict_mixture": "what_if",
+        "trade_off": "trade_off_curve",
+    },
+)

@@ -12,12 +12,23 @@ from dataclasses import dataclass, fields, replace
 from numbers import Real
 
 import numpy as np
+from scipy.special import ndtri
 
 from velocitune_core.mixture_law.fit_sets import SetFitter
 from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.table import Array, MixtureLawError, read_weights
 
-DRIFT_SEED = 0
+DRIFT_SEED, EFFECT_SEED = 0, 1
+LEAST_EFFECT = 0.05  # of a resample, as a share of the effect: an effect size is positive
+
+
+@dataclass(frozen=True)
+class EffectSize:
+    """How much larger differences between runs of the model are than the law of its sibling predicts."""
+
+    value: float
+    error: float | None = None  # standard error, by leaving out one run at a time; None: fewer than three runs
+    runs: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ def at_full_budget(
     static_losses: Mapping[str, float] | None = None,
     *,
     effect: float = 1.0,
+    effect_error: float | None = None,
     earlier: MixtureLaw | None = None,
 ) -> MovedLaw:
     """Return the law moved to the full budget: static loss + effect · (L(w) − L(w₀)).
@@ -48,6 +60,7 @@ def at_full_budget(
         static_losses: by set, loss of static training at the full budget, measured or from its law over tokens; None:
             the moved law predicts differences to static training, 0 at w₀.
         effect: how much larger differences are than in the swarm: 1, or `effect_size` for a swarm of a sibling.
+        effect_error: its standard error, which the resamples then contain (`effect_of`); None: it is taken as known.
         earlier: law of a swarm at a smaller fraction, with the same domains and sets.
 
     Raises MixtureLawError for missing sets or domains, static losses that are no numbers, an effect that is not
@@ -58,6 +71,8 @@ def at_full_budget(
         raise MixtureLawError(f"effect {effect} must be positive and finite; 1 keeps the differences of the swarm")
     levels = np.zeros(len(law.sets)) if static_losses is None else _levels(law, static_losses)
     drifted = law if earlier is None else replace(law, samples=_drifted(law, _change(law, earlier, at), at))
+    if effect_error:
+        drifted = replace(drifted, samples=_of_other_effects(drifted, effect_error / effect))
     moved = replace(
         drifted,
         scale=effect * law.scale,
@@ -78,13 +93,23 @@ def budget_drift(law: MixtureLaw, earlier: MixtureLaw, initial_weights: Array) -
 def effect_size(law: MixtureLaw, weights: object, losses: Mapping[str, object]) -> float:
     """Return how much larger differences between runs of the full model are than the law of its sibling predicts.
 
+    Arguments and errors are those of `effect_of`, which says how sure it is, too.
+    """
+    return effect_of(law, weights, losses).value
+
+
+def effect_of(law: MixtureLaw, weights: object, losses: Mapping[str, object]) -> EffectSize:
+    """Return the effect size of a sibling's swarm, and its standard error.
+
     Args:
         law: fitted to a swarm of a sibling.
         weights, losses: a few runs of the model itself, as for `fit_mixture_law`, at the swarm's fraction; two or more.
 
-    The factor is one for all sets: least squares of centred losses on centred predictions.
+    The factor is one for all sets: least squares of centred losses on centred predictions. Its error is the jackknife's
+    over runs, as all sets of a run share its noise.
 
-    Raises MixtureLawError for sets that are missing, fewer than two runs, and runs that the law predicts alike.
+    Raises MixtureLawError for sets that are missing, fewer than two runs, runs that the law predicts alike, and an
+    effect that is not positive.
     """
     if missing := sorted(set(law.sets) - set(losses)):
         raise MixtureLawError(f"effect_size: losses of {missing} are missing; give every set of the law")
@@ -94,11 +119,36 @@ def effect_size(law: MixtureLaw, weights: object, losses: Mapping[str, object]) 
         raise MixtureLawError("effect_size: give two runs or more, each with all weights and all losses")
     if wrong := [name for name in law.sets if not np.isfinite(reached[name]).all()]:
         raise MixtureLawError(f"effect_size: losses of {wrong} are no numbers; leave these runs out")
-    centred = np.concatenate([predicted[name] - predicted[name].mean() for name in law.sets])
-    target = np.concatenate([reached[name] - reached[name].mean() for name in law.sets])
-    if not np.abs(centred).max() > 1e-9:
+    x, y = (np.stack([table[name] for name in law.sets], axis=1) for table in (predicted, reached))  # (R, I)
+    if not np.abs(x - x.mean(axis=0)).max() > 1e-9:
         raise MixtureLawError("effect_size: the law predicts the same losses for all runs; give runs of other weights")
-    return float(centred @ target / (centred @ centred))
+    value, count = _ratio(x, y), len(x)
+    if not value > 0:
+        raise MixtureLawError(
+            f"effect_size: differences between the runs are {value:.2f} times those that the law of the sibling "
+            "predicts; they contradict each other, so plan with a swarm of the model itself"
+        )
+    if count < 3:
+        return EffectSize(value, None, count)
+    left_out = np.array([_ratio(np.delete(x, run, axis=0), np.delete(y, run, axis=0)) for run in range(count)])
+    error = np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum())
+    return EffectSize(value, float(error), count)
+
+
+def _ratio(x: Array, y: Array) -> float:
+    """Return the slope of centred y on centred x, both (R, I)."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    return float((x * y).sum() / max((x * x).sum(), 1e-300))
+
+
+def _of_other_effects(law: MixtureLaw, error: float) -> Array:
+    """Return the parameters of the resamples (B, I, P), each times a draw of the effect over the effect (1 ± error).
+
+    Draws are the quantiles of a normal distribution in random order: their mean is 0, so they move no recommendation.
+    """
+    count = law.resamples
+    drawn = 1 + error * ndtri((np.random.default_rng(EFFECT_SEED).permutation(count) + 0.5) / count)
+    return law.form.scaled(law.samples, np.maximum(drawn, LEAST_EFFECT)[:, None])
 
 
 def _levels(law: MixtureLaw, static_losses: Mapping[str, float]) -> Array:

@@ -81,6 +81,13 @@ def _notes(law: Law, problem: Problem) -> list[str]:
     terms, notes = problem.terms, []
     if BY_SIZE in terms.averages and (without := [name for name in terms.domains if name not in terms.sets]):
         notes.append(f"'{BY_SIZE}' leaves out {', '.join(without)}: no held-out set has the name.")
+    evidence = getattr(law, "evidence", {})
+    for name in (name for name, each in evidence.items() if "measured_only" in each.flags):
+        notes.append(
+            f"No text of {name} is trained on, so all that the law says of it comes from other domains: runs left out "
+            f"are predicted to {evidence[name].error:.3f} nats, by the mean of the others to "
+            f"{evidence[name].baseline_error:.3f}."
+        )
     if not getattr(law, "drift_drawn", True):
         notes.append(
             "How much differences change from the swarm's budget to the full one is not in these intervals: a swarm "

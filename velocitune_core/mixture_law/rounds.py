@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from velocitune_core.mixture_law.guarded_problem import Law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm, rounded
+from velocitune_core.mixture_law.table import SAME_MIXTURE
 
 Array = NDArray[np.float64]
 POOL, POOL_SEED = 64, 1_000_003  # the seed is none that a swarm has
@@ -18,12 +20,12 @@ POOL, POOL_SEED = 64, 1_000_003  # the seed is none that a swarm has
 
 @dataclass(frozen=True)
 class Round:
-    """What is known after a round, and the runs that would tell most. Nats per token."""
+    """What is known after a round, and the runs that would say most. Nats per token."""
 
     settled: bool  # the set of optima is tighter than asked
-    regret: float  # of the recommended weights: exceeded in a twentieth of the resamples
+    regret: float | None  # of the recommended weights: exceeded in 2.5 % of the resamples; None: none has an optimum
     spread: float  # mean total variation of the resamples' optima to the recommended weights
-    weights: list[dict[str, float]]  # of further runs, the most telling first; empty if settled
+    weights: list[dict[str, float]]  # of further runs, those first that say most; empty if settled
     gains: list[float]  # by how much each of them lowers the mean deviation of the average at the optima, expected
 
 
@@ -36,6 +38,7 @@ def next_round(
     tolerance: float,
     noise: float | None = None,
     min_share: float = 0.01,
+    tried: Sequence[Mapping[str, float]] | None = None,
 ) -> Round:
     """Decide whether a plan is settled; if not, return the weights of further runs.
 
@@ -51,33 +54,54 @@ def next_round(
         tolerance: the set of optima is tight enough when the regret of the recommended weights is at most this.
         noise: standard deviation of a run's loss of a set; None: what the law found of each set.
         min_share: least weight of every domain in the further runs.
+        tried: weights that no further run gets; None: those of the law's runs.
+
+    A plan is settled if regret is at most the tolerance in 97.5 % of the resamples. A resample in which no mixture
+    keeps the guards counts as one with more.
 
     Raises ObjectiveError without resamples.
     """
-    if not plan.optima or plan.regret is None or plan.regret.high is None:
+    if not law.resamples or not (plan.optima or plan.infeasible_resamples):
         raise ObjectiveError("a round is decided by the optima of resamples; fit the law with bootstrap=100")
-    optima = np.array([[each[name] for name in law.domains] for each in plan.optima])  # (B, K)
     recommended = np.array([plan.weights[name] for name in law.domains])
+    optima = _rows(plan.optima, law.domains) if plan.optima else recommended[None]  # (B, K)
     spread = float(0.5 * np.abs(optima - recommended).sum(axis=1).mean())
-    if plan.regret.high <= tolerance:
-        return Round(True, plan.regret.high, spread, [], [])
+    regret = None if plan.regret is None else plan.regret.high
+    broken = plan.infeasible_resamples / (plan.infeasible_resamples + len(plan.optima))
+    if regret is not None and regret <= tolerance and broken <= (1 - plan.level) / 2:
+        return Round(True, regret, spread, [], [])
     shares = np.array(list(objective.average_shares(plan.average, law.domains, law.sets).values()))
     candidates = np.vstack([min_share + (1 - optima.shape[1] * min_share) * optima, _pool(law, objective, min_share)])
+    candidates = _untried(candidates, law.runs.weights if tried is None else _rows(tried, law.domains))
     to_know = law.resampled_losses(optima) - law.resampled_losses(recommended)[:, None]  # (B, M, I)
     deviation = shares * (law.noise if noise is None else noise)
-    chosen, gains = _most_telling(to_know * shares, law.resampled_losses(candidates) * shares, deviation, runs)
+    chosen, gains = _most_informative(to_know * shares, law.resampled_losses(candidates) * shares, deviation, runs)
     weights = [dict(zip(law.domains, each, strict=True)) for each in rounded(candidates[chosen], min_share).tolist()]
-    return Round(False, plan.regret.high, spread, weights, gains)
+    return Round(False, regret, spread, weights, gains)
+
+
+def _rows(mixtures: Sequence[Mapping[str, float]], domains: Sequence[str]) -> Array:
+    """Return weights (M, K) in the order of `domains`."""
+    return np.array([[each[name] for name in domains] for each in mixtures]).reshape(-1, len(domains))
+
+
+def _untried(candidates: Array, tried: Array) -> Array:
+    """Return the candidates (C, K) that differ from all mixtures tried (R, K) and from each other."""
+    kept = list(tried)
+    for each in candidates:
+        if not kept or 0.5 * np.abs(np.array(kept) - each).sum(axis=1).min() > SAME_MIXTURE:
+            kept.append(each)
+    return np.array(kept[len(tried) :]).reshape(-1, candidates.shape[1])
 
 
 def _pool(law: Law, objective: Objective, min_share: float) -> Array:
-    """Return mixtures all over the simplex (POOL, K): what they teach may say more than the optima themselves."""
+    """Return mixtures all over the simplex (POOL, K): their losses may say more than the optima themselves."""
     initial = objective.initial_shares() or dict.fromkeys(law.domains, 1.0)
     drawn = design_swarm(initial, runs=POOL, seed=POOL_SEED, min_share=min_share)
-    return np.array([[run[name] for name in law.domains] for run in drawn])
+    return _rows(drawn, law.domains)
 
 
-def _most_telling(to_know: Array, measured: Array, noise: Array, runs: int) -> tuple[list[int], list[float]]:
+def _most_informative(to_know: Array, measured: Array, noise: Array, runs: int) -> tuple[list[int], list[float]]:
     """Return the candidates whose measurement lowers the variance at the optima most, and the fall in mean deviation.
 
     Args:

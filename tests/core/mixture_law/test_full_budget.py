@@ -17,8 +17,9 @@ from velocitune_core.mixture_law import (
     fit_mixture_law,
     optimise_mixture,
 )
-from velocitune_core.mixture_law.budget import budget_drift
+from velocitune_core.mixture_law.budget import budget_drift, effect_of
 from velocitune_core.mixture_law.mixture_plan import Interval
+from velocitune_core.mixture_law.sets_of_more_runs import with_sets_of
 
 UNIFORM = dict.fromkeys((f"domain{number}" for number in range(5)), 0.2)
 STATIC = {"domain0": 1.5, "domain1": 2.0, "domain2": 2.5}
@@ -93,6 +94,24 @@ def test_runs_of_the_model_itself_say_how_much_larger_its_effects_are() -> None:
     few = {name: values[24:] for name, values in swarm.columns[0].items()}
     larger = {name: 1 + 1.2 * values[24:] for name, values in swarm.columns[1].items()}
     assert effect_size(law, few, larger) == pytest.approx(1.2, abs=0.05)
+    found = effect_of(law, few, larger)
+    assert found.runs == 6 and found.error is not None and 0 < found.error < 0.05
+    two = effect_of(law, {n: x[:2] for n, x in few.items()}, {n: x[:2] for n, x in larger.items()})
+    assert two.error is None
+    with pytest.raises(MixtureLawError, match="they contradict each other, so plan with a swarm of the model itself"):
+        effect_of(law, few, {name: 5 - values for name, values in larger.items()})
+
+
+def test_the_error_of_an_effect_size_widens_differences_and_moves_no_recommendation() -> None:
+    law = fit_mixture_law(*draw_swarm(0).columns, bootstrap=40)
+    sure, unsure = (at_full_budget(law, UNIFORM, STATIC, effect=1.5, effect_error=error) for error in (None, 0.3))
+    at, static = law.runs.weights[0], np.full(5, 0.2)
+    assert unsure.losses(at) == pytest.approx(sure.losses(at))
+    assert unsure.resampled_losses(static) == pytest.approx(np.tile(list(STATIC.values()), (40, 1)))
+    drawn, known = (each.resampled_losses(at) - list(STATIC.values()) for each in (unsure, sure))
+    spread = (drawn / known).std(axis=0)
+    assert spread == pytest.approx(np.full(3, 0.2), abs=0.06)  # 0.3 of 1.5
+    assert (drawn / known).mean(axis=0) == pytest.approx(np.ones(3), abs=1e-9)
 
 
 def test_what_cannot_be_moved_is_refused() -> None:
@@ -113,3 +132,20 @@ def test_what_cannot_be_moved_is_refused() -> None:
         effect_size(law, {name: [0.2, 0.2] for name in UNIFORM}, {})
     with pytest.raises(MixtureLawError, match="predicts the same losses for all runs"):
         effect_size(law, {name: [0.2, 0.2] for name in UNIFORM}, {name: [2.0, 2.1] for name in STATIC})
+
+
+def test_sets_that_more_runs_measured_come_from_all_of_them() -> None:
+    swarm = draw_swarm(4, runs=30)
+    weights, losses = swarm.columns
+    few = fit_mixture_law(*({name: x[:16] for name, x in each.items()} for each in (weights, losses)), bootstrap=3)
+    some = {name: losses[name] for name in ("domain0", "domain2")}
+    more = fit_mixture_law(weights, some, bootstrap=3)
+    joined = with_sets_of(few, more)
+    at = swarm.weights[20:25]
+    assert joined.losses(at)[:, [0, 2]] == pytest.approx(more.losses(at))
+    assert joined.losses(at)[:, 1] == pytest.approx(few.losses(at)[:, 1])
+    assert joined.resampled_losses(at)[..., [0, 2]] == pytest.approx(more.resampled_losses(at))
+    assert joined.runs is few.runs and joined.evidence["domain2"] == more.evidence["domain2"]
+    assert joined.cross_validated.shape == (16, 3)
+    with pytest.raises(MixtureLawError, match="its runs before further ones"):
+        with_sets_of(more, few)

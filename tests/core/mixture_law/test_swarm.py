@@ -138,6 +138,16 @@ def test_further_runs_are_where_optima_disagree() -> None:
     assert next_round(loud, plan, objective, runs=3, tolerance=0.0).gains == found[1].gains
     settled = next_round(law, plan, objective, runs=3, tolerance=plan.regret.high)
     assert settled.settled and settled.weights == []
+    again = next_round(law, plan, objective, runs=3, tolerance=0.0, tried=further.weights[:1])
+    assert further.weights[0] not in again.weights and again.weights[0] != further.weights[0]
+    most = next_round(law, plan, objective, runs=500, tolerance=0.0).weights
+    apart = [[0.5 * sum(abs(one[name] - two[name]) for name in one) for two in most] for one in most]
+    assert min(gap for row, gaps in enumerate(apart) for gap in gaps[:row]) > 0.002  # no mixture twice
+    lost = replace(plan, infeasible_resamples=1)  # of 17, more than one in forty
+    assert not next_round(law, lost, objective, runs=1, tolerance=plan.regret.high).settled
+    none = replace(plan, optima=[], regret=None, infeasible_resamples=16)
+    unknown = next_round(law, none, objective, runs=1, tolerance=1.0)
+    assert (unknown.settled, unknown.regret, len(unknown.weights)) == (False, None, 1)
     bare = replace(law, others=())
     with pytest.raises(ObjectiveError, match="fit the law with bootstrap=100"):
         next_round(bare, optimise_mixture(bare, objective), objective, runs=3, tolerance=0.01)

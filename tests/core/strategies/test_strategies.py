@@ -31,7 +31,19 @@ WEIGHTS = {"code": 0.5, "papers": 0.3, "general": 0.2}
 INITIAL = {"code": 4.0, "papers": 5.0, "general": 4.0}
 TARGET = {"code": 2.0, "papers": 3.0, "general": 3.0}
 LOSSES = {"initial_loss": INITIAL, "target_loss": TARGET}
-NAMES = ["ado", "dbl", "doremi", "odm", "planned", "recommended", "static", "temperature", "uniform", "velocitune"]
+NAMES = [
+    "ado",
+    "dbl",
+    "doremi",
+    "odm",
+    "planned",
+    "planned_course",
+    "recommended",
+    "static",
+    "temperature",
+    "uniform",
+    "velocitune",
+]
 OWN = """
 from velocitune_core.strategies import Strategy
 

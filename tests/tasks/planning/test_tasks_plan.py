@@ -163,6 +163,14 @@ def test_a_swarm_is_counted_without_the_static_run_that_is_a_proxy(settings: dic
     runs, own = stages["weights"]
     assert [run.steps for run in runs] == [12] * 9  # 2(2 + 3) runs of a fifth of 62 steps
     assert [run.steps for run in stages["train"][0]] == [62]
+    settings["mixture"]["swarm"] = {"rounds": {"first": 6}}
+    rounds = plan_of(settings)
+    by_name = {stage.name: price for stage, price in zip(rounds.stages, rounds.prices, strict=True)}
+    assert by_name["weights"].flops == pytest.approx(own.flops * 5 / 9)
+    assert by_name["weights, at most"].flops == pytest.approx(own.flops * 4 / 9)
+    assert rounds.total.flops == pytest.approx(plan.total.flops)  # at most
+    least = rounds.total.flops - by_name["weights, at most"].flops
+    assert any(f"with the first alone, {least:.2e} FLOPs in all" in each for each in rounds.assumptions)
     settings["mixture"]["swarm"] = {"model": "models/small"}  # which no proxy trains
     small = plan_of(settings)
     (price,) = [price for stage, price in zip(small.stages, small.prices, strict=True) if stage.name == "weights"]

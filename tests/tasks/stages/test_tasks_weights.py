@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed, State
 
 from tasks.runs.jobs import initial_domain_weights
 from tasks.runs.launch import TrainingFailedError, TrainingStoppedError
+from tasks.runs.swarm_rounds import Swarm
 from tasks.stages.weights import SwarmFailedError, finished_runs, swarm_of, train_swarm_run, write_weights
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Mixture, Params, StrategyConfig
@@ -58,6 +59,12 @@ def planned(params: Params, **objective: Any) -> Params:
     return under(changed, "planned")
 
 
+def trained(params: Params) -> Swarm:
+    """The swarm of the settings after its runs, all at once."""
+    swarm = swarm_of(params)
+    return swarm.after_round([(job, train_swarm_run.fn(job, params)) for job in swarm.waiting])
+
+
 @pytest.mark.slow
 def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
     params: Params, monkeypatch: pytest.MonkeyPatch
@@ -66,8 +73,7 @@ def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
     manifest.model_copy(update={"measured": {"target": manifest.domains["law"]}}).write(paths.MANIFEST)
     initial.model_copy(update={"measured": {"target": 4.2}}).write(paths.INITIAL)  # a set without training text
     macro = planned(params)
-    swarm = [(job, train_swarm_run.fn(job, macro)) for job in swarm_of(macro)]
-    found = write_weights.fn(macro, swarm)
+    found = write_weights.fn(macro, trained(macro))
     assert found == StartingWeights.read(paths.WEIGHTS)
     assert (found.found_by, found.strategy, found.held) == ("planned", "planned", True)
     assert list(found.domain_weights) == ["code", "law"] and sum(found.domain_weights.values()) == pytest.approx(1)
@@ -82,7 +88,7 @@ def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
 
     monkeypatch.setattr("tasks.runs.launch.run_program", never)
     code = planned(params, average={"target": 1.0}, least_share={"code": 0.5})
-    other = write_weights.fn(code, [(job, train_swarm_run.fn(job, code)) for job in swarm_of(code)])
+    other = write_weights.fn(code, trained(code))
     assert other.planned is not None and other.planned.plan["average"] == "shares"
     assert other.domain_weights["code"] >= 0.5 > found.domain_weights["code"]
 
@@ -94,7 +100,7 @@ def never(*_: object) -> int:
 def test_a_plan_from_too_few_runs_is_refused_and_missing_ones_are_named(
     params: Params, caplog: pytest.LogCaptureFixture
 ) -> None:
-    jobs = swarm_of(planned(params))
+    jobs = swarm_of(planned(params)).waiting
     results = [TrainResult.model_construct(name=job.name) for job in jobs]
     failed = Failed(data=TrainingFailedError("ended with status 1"))
     states: list[State] = [*(Completed(data=result) for result in results[:3]), failed, failed, failed]

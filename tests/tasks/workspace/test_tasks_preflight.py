@@ -126,6 +126,14 @@ def test_all_that_is_wrong_with_a_plan_is_reported_at_once(valid: Tree) -> None:
     assert any("mixture.swarm.runs: 2 runs are too few for a law of 2 domains; at least 3" in line for line in found)
     assert any("mixture.swarm: min_share is 0.9" in line for line in found)
     assert any("mixture.swarm.model: models/base/sibling is made by the stage `base`" in line for line in found)
+    valid["mixture"] = {
+        "swarm": {"runs": 8, "rounds": {"first": 9}, "bootstrap": 0, "model_runs": 1},
+    }
+    found = problems(valid)
+    assert any("mixture.swarm.rounds.first: 9 runs are more than the 8 that" in line for line in found)
+    assert any("mixture.swarm.bootstrap: 0, but rounds are decided by resamples" in line for line in found)
+    assert any("mixture.swarm.model_runs: the swarm trains the model itself" in line for line in found)
+    assert any("mixture.swarm.model_runs: 1; give 0, or two and more" in line for line in found)
     valid["strategy"] = {"name": "planned", "options": {"swarm": {"runs": 0}}}
     assert "strategy.options: swarm.runs: " in "".join(problems(valid))
 

@@ -1,0 +1,48 @@
+"""A law some of whose sets were measured by more runs than the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from velocitune_core.mixture_law.fit_batch import Array
+from velocitune_core.mixture_law.law import MixtureLaw
+from velocitune_core.mixture_law.table import MixtureLawError
+
+
+def with_sets_of(law: MixtureLaw, more: MixtureLaw) -> MixtureLaw:
+    """Return a law in which the sets that `more` has are those of `more`, a law of the same runs and further ones.
+
+    The runs, and so what they cover, stay those of `law`. Resamples of the two are independent of each other.
+
+    Args:
+        law: of all sets.
+        more: of some of them, of the same form and domains, with as many resamples; its first runs are those of `law`.
+
+    Raises MixtureLawError for laws of unlike form, domains or runs, and for a residual process.
+    """
+    count = len(law.runs.runs)
+    alike = (law.name, law.domains, law.resamples) == (more.name, more.domains, more.resamples)
+    same_runs = len(more.runs.runs) >= count and np.allclose(more.runs.weights[:count], law.runs.weights)
+    if not (alike and same_runs and set(more.sets) <= set(law.sets)) or law.residual or more.residual:
+        raise MixtureLawError(
+            "with_sets_of: fit both laws in the same form to the same domains, with as many resamples and no residual "
+            "process; the second to some of the sets of the first, and to its runs before further ones"
+        )
+    at = [law.sets.index(name) for name in more.sets]
+
+    def put(own: Array, others: Array, axis: int) -> Array:
+        found = np.moveaxis(own.copy(), axis, 0)
+        found[at] = np.moveaxis(others, axis, 0)
+        return np.moveaxis(found, 0, axis)
+
+    return replace(
+        law,
+        evidence=law.evidence | more.evidence,
+        cross_validated=put(law.cross_validated, more.cross_validated[:count], 1),
+        theta=put(law.theta, more.theta, 0),
+        samples=put(law.samples, more.samples, 1),
+        noise=put(law.noise, more.noise, 0),
+        spare=put(law.spare, more.spare, 0),
+    )

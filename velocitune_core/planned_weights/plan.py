@@ -1,0 +1,90 @@
+"""Plan domain weights from a swarm of short runs, and the evidence for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from velocitune_core.contracts import Planned, SwarmRound, SwarmRun, Targets
+from velocitune_core.mixture_law.law import LawName
+from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.optimise import optimise_mixture
+from velocitune_core.mixture_law.plan_sentences import explain
+from velocitune_core.planned_weights.evidence_sentences import (
+    earlier_in_words,
+    rounds_in_words,
+    sibling_in_words,
+    worth_in_words,
+)
+from velocitune_core.planned_weights.swarm_law import full_law, largest, largest_law, sibling_effect
+from velocitune_core.planned_weights.worth import worth_of
+
+DECIMALS = 4  # of planned weights and losses: the last digits would make another run on another machine
+
+
+def plan_weights(
+    runs: Sequence[SwarmRun],
+    objective: Objective,
+    targets: Targets,
+    *,
+    law: LawName,
+    bootstrap: int,
+    main_flops: float,
+    token_budget: int,
+    model: str | None = None,
+    rounds: Sequence[SwarmRound] = (),
+) -> tuple[dict[str, float], Planned]:
+    """Return the weights that are best for an objective, and the evidence for them.
+
+    The law is fitted to the largest runs. Its differences to static training are taken to hold at the full budget,
+    where static training reaches the targets; intervals contain what differences change by between the largest sizes.
+
+    Args:
+        runs: of the swarm.
+        objective: with initial weights.
+        targets: what static training reaches, and by their laws, what it gains from more tokens.
+        law: its form.
+        bootstrap: resamples of the runs.
+        main_flops: operations of the main run.
+        token_budget: of the main run.
+        model: folder of the sibling that was trained.
+        rounds: in which the runs were made, if the swarm went on by what it had shown.
+
+    Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
+    """
+    fitted = largest_law(runs, law, bootstrap)
+    start = objective.initial_weights or {}
+    plan = optimise_mixture(full_law(fitted, runs, start, targets), objective)
+    worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
+    evidence = Planned(
+        fraction=largest(runs),
+        model=model,
+        runs=list(runs),
+        rounds=list(rounds),
+        law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
+        plan=_as_json(plan.as_dict()),
+        worth=worth,
+        explanation=[
+            *explain(plan),
+            *earlier_in_words(runs),
+            *([] if model is None else [sibling_in_words(sibling_effect(fitted, runs))]),
+            *rounds_in_words(rounds),
+            *worth_in_words(worth, sum(run.use != "earlier" for run in runs)),
+        ],
+    )
+    return rounded({name: plan.weights[name] for name in start}), evidence
+
+
+def rounded(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return weights of few decimals that sum to 1; the largest takes what rounding leaves."""
+    found = {name: round(max(weight, 0.0), DECIMALS) for name, weight in weights.items()}
+    largest = max(found, key=lambda name: found[name])
+    rest = sum(weight for name, weight in found.items() if name != largest)
+    return found | {largest: round(1 - rest, DECIMALS)}
+
+
+def _as_json(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree as it will be read from its file: with lists in place of tuples."""
+    return json.loads(json.dumps(tree))
