@@ -89,9 +89,9 @@ def curves_of(
 ) -> dict[str, list[TradeOffPoint]]:
     """Return curves by the name of their guard: of another average, of all sets, and of forgetting if it is guarded.
 
-    Each goes from below what the optimum without guards reaches to what the baseline does. The average is the first
-    that is guarded; without one it is by size, or macro if by size is minimised. A guard with a limit of its own for
-    each set has no curve.
+    Guards that the objective has come first. Each curve goes from below what the optimum without guards reaches to what
+    the baseline does. The average is the first that is guarded; without one it is by size, or macro if by size is
+    minimised. A guard with a limit of its own for each set has no curve.
 
     Args:
         law, objective, support: as for `optimise_mixture`.
@@ -110,8 +110,10 @@ def curves_of(
     if objective.forgetting is not None and not isinstance(objective.forgetting, Mapping):
         losses = [{name: one.value for name, one in each.losses.items()} for each in seen]
         reached[FORGETTING] = [forgotten(objective, each) for each in losses]
+    guarded = {*objective.averages_worse_than_static, FORGETTING}
+    guarded |= {SETS} if objective.worse_than_static is not None else set()
     curves = {}
-    for guard, values in reached.items():
+    for guard, values in sorted(reached.items(), key=lambda each: each[0] not in guarded):
         low, high = min(values), max(values)
         limits = np.linspace(low - max((high - low) / 2, 0.02), high + 0.002, CURVE_POINTS)
         curves[guard] = trade_off(law, objective, guard, [float(each) for each in limits], support=support)

@@ -73,13 +73,13 @@ def draw_curve(axes: Axes, fitted: FittedPlan, guard: str) -> None:
     axes.plot(*np.array(places).T, color=PLAN_COLOUR, linewidth=2.2, zorder=2)
 
 
-def label_plane(axes: Axes, guard: str, average: str, baseline: str) -> None:
-    """Label the axes of a trade-off plane and draw where the baseline is."""
+def label_plane(axes: Axes, guard: str, average: str, baseline: str, *, every: bool = False) -> None:
+    """Label the axes of a plane, y only in the first column unless `every`, and draw the baseline's average."""
     to = "to the initial model" if guard == "forgetting" else f"to {label(baseline)}"
     axes.set_xlabel(
         f"{label(CURVE_TITLES.get(guard, guard), 30)}, {to}\nnats per token", fontsize=SMALL_POINTS, color=INK
     )
-    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+    if every or axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         axes.set_ylabel(f"{label(average)}, to {label(baseline)}, nats per token", fontsize=SMALL_POINTS, color=INK)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
