@@ -172,6 +172,8 @@ def best_in_words(summary: ComparisonSummary, fitted: FittedPlan) -> str:
         return "No label keeps its guards under all seeds."
     means = {each.label: sum(each.average.values()) / len(each.average) for each in kept}
     best = min(means, key=lambda label: means[label])
+    if best == summary.baseline.label:
+        return f"{among}, none has a smaller '{fitted.plan.average}' than {best}."
     return f"{among}, {best} has the least '{fitted.plan.average}': {signed(means[best], 3)} to the baseline."
 
 

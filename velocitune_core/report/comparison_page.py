@@ -32,6 +32,7 @@ from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.line_prices import line_price, price_in_words, price_rows
 
+SAME = 2e-3  # of a weight, by which two mixtures are the same
 _CAPTIONS = {  # figure → title, how to read it
     "frontier_planes": (
         "Against the frontier of constant mixtures",
@@ -163,13 +164,26 @@ def _plan(summary: ComparisonSummary, each: PlanOutcome) -> dict[str, Any]:
 
 
 def plan_pages(comparison: Comparison, plans: Mapping[str, FittedPlan]) -> dict[str, str]:
-    """Return the page of each plan, with the mean mixtures of all labels on it; the comparison's page links to them.
+    """Return the page of each plan, with the mean mixtures of the other labels on it; the comparison links to them.
 
     The link of a label is `plans/<label>.html`. Raises ContractError if the runs cannot be compared.
     """
-    known = {"static", "uniform"}  # the plans have mixtures of these names
-    mixtures = {name: each for name, each in mean_mixtures(summarise(comparison)).items() if name not in known}
+    mixtures = mean_mixtures(summarise(comparison))
     return {
-        label: fitted.page({name: weights for name, weights in mixtures.items() if name != label})
+        label: fitted.page(_others(fitted, {name: each for name, each in mixtures.items() if name != label}))
         for label, fitted in plans.items()
+    }
+
+
+def _others(fitted: FittedPlan, mixtures: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the mixtures that the plan does not have itself, under names that it does not use."""
+    own = fitted.plan.mixtures
+
+    def known(weights: Mapping[str, float]) -> bool:
+        return any(max(abs(each.weights[name] - weights[name]) for name in weights) < SAME for each in own.values())
+
+    return {
+        f"{name} (compared)" if name in own else name: weights
+        for name, weights in mixtures.items()
+        if not known(weights)
     }

@@ -79,7 +79,8 @@ def price_in_words(each: LinePrice, average: str) -> str:
     if each.gain is None or not each.tokens:
         return ""
     gain = estimate_text(each.gain, "nats", sign=True).removesuffix(f" ± {MISSING}")
-    said = f"Its gain of '{average}', {gain} nats, costs {tokens_text(each.tokens)} tokens ({each.share:.2f} of a run)"
+    gained = f"gains {gain} nats" if each.gain.mean > 0 else f"gains nothing ({gain} nats)"
+    said = f"It {gained} of '{average}' for {tokens_text(each.tokens)} tokens ({each.share:.2f} of a run)"
     if each.static_gain is not None:
         said += f", for which static training, continued, would gain +{each.static_gain:.3f}"
     if each.pays_from is None:

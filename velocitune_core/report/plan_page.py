@@ -58,7 +58,7 @@ def plan_page(
         trade_offs: curves by the name of their guard, as `trade_off` returns them; None: computed for a guarded average
             (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
         others: weights of further mixtures by name, to be shown beside those of the plan.
-        notes: sentences on what the law cannot know, beside those that the law has itself.
+        notes: sentences on what the plan rests on.
         title: heading of the page.
 
     Raises ValueError for a law with a residual process, which a page cannot carry.
@@ -67,9 +67,15 @@ def plan_page(
     plan = _with_others(plan, carried, objective, support, others or {})
     known = {"domain_tokens": domain_tokens, "token_budget": token_budget, "trade_offs": trade_offs}
     data = page_data(carried, objective, plan, support=support, **known)  # type: ignore[arg-type]
-    doubts = [*_measured_only(law, objective, plan.average), *_doubts(law, carried), *notes]
+    notes, doubts = [*_measured_only(law, objective, plan.average), *notes], _doubts(law, carried)
     return render_page(
-        "plan.html.jinja", [], title=title, doubts=doubts, **_shown(law, carried, objective, plan), **_scripts(data)
+        "plan.html.jinja",
+        [],
+        title=title,
+        notes=notes,
+        doubts=doubts,
+        **_shown(law, carried, objective, plan),
+        **_scripts(data),
     )
 
 
