@@ -67,7 +67,8 @@ def compare() -> None:
     runs = [future.result() for future in futures.values() if future.state.is_completed()]
     if any(run.label == settings.baseline for run in runs):  # their results are shown even if others failed
         made = {name: plan.result() for name, plan in plans.items() if plan.state.is_completed()}
-        publish_comparison(params, write_comparison(params, runs, made))
+        fitted = {label: target.result() for label, target in targets.items() if target.state.is_completed()}
+        publish_comparison(params, write_comparison(params, runs, made, fitted))
     for future in futures.values():
         future.result()
 

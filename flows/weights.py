@@ -12,6 +12,7 @@ from prefect.futures import wait
 
 from tasks.runs.executors import fan_out
 from tasks.runs.jobs import initial_domain_weights
+from tasks.stages.report import write_plan
 from tasks.stages.weights import after_round, swarm_of, train_swarm_run, write_weights
 from tasks.views.table_rows import show_weights
 from tasks.workspace import paths
@@ -32,6 +33,7 @@ def weights() -> None:
                 wait(futures)
                 swarm = after_round(params, swarm, [future.state for future in futures])
     found = write_weights(params, swarm)
+    write_plan(params, found)
     show_weights(found, initial_domain_weights(params, Manifest.read(paths.MANIFEST)))
 
 

@@ -46,7 +46,7 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "report": "comparison contracts mixture_law scaling_law style",
+    "report": "comparison contracts mixture_law planned_weights scaling_law style",
     "recipes": "files",
 }
 TASKS = {

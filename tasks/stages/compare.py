@@ -44,7 +44,8 @@ from velocitune_core.contracts import (
     TrainResult,
 )
 from velocitune_core.files import replacing
-from velocitune_core.report.comparison_page import comparison_figures, render_comparison
+from velocitune_core.report.comparison_page import comparison_figures, plan_pages, render_comparison
+from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
 from velocitune_core.strategies import measured_options, strategy_class
 from velocitune_core.train.job import TrainJob
@@ -234,40 +235,61 @@ def _downstream(model: Path, questions: Questions | None, params: Params, name: 
 
 
 @task(name="write comparison")
-def write_comparison(params: Params, runs: Sequence[ComparedRun], plans: Mapping[str, StartingWeights]) -> Comparison:
+def write_comparison(
+    params: Params,
+    runs: Sequence[ComparedRun],
+    plans: Mapping[str, StartingWeights],
+    own: Mapping[str, OwnTargets],
+) -> Comparison:
     """Write results/comparison.json, and comparison/report with one page, its figures, and the plans.
 
     Args:
         plans: by name.
+        own: targets by label, of those that have their own.
 
     Raises ContractError for runs that cannot be compared.
     """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    targets, settings, proxies = Targets.read(paths.TARGETS).losses(), comparison_settings(params), read_proxies()
-    without_gap = [name for name, loss in initial.losses.items() if targets[name] >= loss]
+    targets, settings, proxies = Targets.read(paths.TARGETS), comparison_settings(params), read_proxies()
+    goals = targets.losses()
+    without_gap = [name for name, loss in initial.losses.items() if goals[name] >= loss]
     comparison = Comparison(
         baseline=settings.baseline,
         frontier=[label for label in settings.frontier if any(run.label == label for run in runs)],
         retained=without_gap if settings.retained is None else list(settings.retained),
         initial=initial.losses,
-        targets=targets,
+        targets=goals,
         initial_domain_weights=initial_domain_weights(params, manifest),
         domain_tokens={name: domain.train.tokens for name, domain in manifest.domains.items()},
         proxy_tokens=sum(proxy.tokens for proxy in proxies),
         proxy_seconds=sum(proxy.seconds for proxy in proxies),
         runs=list(runs),
+        initial_measured=initial.measured,
+        target_laws={name: each.evidence.law for name, each in targets.domains.items() if each.evidence is not None},
     )
     check_comparison(comparison)
     comparison.write(paths.COMPARISON)
-    figures = comparison_figures(comparison)
+    fitted = {name: _fitted(params, name, plan, own) for name, plan in plans.items()}
+    figures = comparison_figures(comparison, fitted)
     with replacing(paths.COMPARISON_REPORT) as folder:
         (folder / "figures").mkdir(parents=True)
         for name, plan in plans.items():
             plan.write(folder / paths.PLANS / f"{name}.json")
+        for name, plan_page in plan_pages(comparison, fitted).items():
+            (folder / paths.PLANS / f"{name}.html").write_text(plan_page, encoding="utf-8")
         for each in figures:
             save_png(each.figure, folder / "figures" / f"{each.name}.png")
-        (folder / "index.html").write_text(render_comparison(comparison, figures, plans), encoding="utf-8")
+        (folder / "index.html").write_text(render_comparison(comparison, figures, fitted), encoding="utf-8")
     return comparison
+
+
+def _fitted(params: Params, name: str, plan: StartingWeights, own: Mapping[str, OwnTargets]) -> FittedPlan:
+    """Return a plan with its law, for the pages."""
+    assert plan.planned is not None
+    mixture = compared_mixture(params, *compared_plans(params)[name])
+    manifest, initial, targets = _measured(own.get(label_of_plan(params, name)))
+    objective = objective_of(params, mixture, manifest, initial, targets)
+    return FittedPlan.of(plan.planned, objective, targets, mixture.swarm.bootstrap)
 
 
 @task(name="publish comparison")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import yaml
 from prefect import task
@@ -12,20 +13,18 @@ from tasks.runs.run_folder import run_folder
 from tasks.runs.steering import main_job
 from tasks.runs.swarm import objective_of
 from tasks.stages.proxies import read_proxies
-from tasks.views.publish import PublishedRun
+from tasks.views.publish import PublishedRun, publish_plan
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
 from velocitune_core.files import replacing, write_text
-from velocitune_core.mixture_law import optimise_mixture
-from velocitune_core.planned_weights import full_law, largest_law
+from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
-from velocitune_core.report.plan_page import plan_page
-from velocitune_core.report.run_page import render_report, report_figures
+from velocitune_core.report.run_page import plan_figures, render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
 
-PLAN_PAGE = "plan.html"
+logger = logging.getLogger(__name__)
 
 
 def read_results(params: Params) -> ReportData:
@@ -57,28 +56,53 @@ def write_report(params: Params) -> None:
     The folder is replaced. Raises ContractError as `read_results` does, before anything is written.
     """
     data = read_results(params)
-    drawn = report_figures(data)
-    page, plan = render_report(data, drawn), _page_of_plan(params, data)
+    fitted = fitted_plan(params, data.weights, data.manifest, data.initial, data.targets)
+    drawn = report_figures(data, fitted)
+    page = render_report(data, drawn)
     with replacing(paths.REPORT) as folder:
         figures = folder / "figures"
         figures.mkdir(parents=True)
         for each in drawn:
             save_png(each.figure, figures / f"{each.name}.png")
         (folder / "index.html").write_text(page, encoding="utf-8")
-        if plan is not None:
-            (folder / PLAN_PAGE).write_text(plan, encoding="utf-8")
+        if fitted is not None:
+            (folder / paths.PLAN_PAGE.name).write_text(fitted.page(_trained(data)), encoding="utf-8")
     write_text(paths.METRICS, json.dumps(summary_metrics(data), indent=2, allow_nan=False) + "\n")
 
 
-def _page_of_plan(params: Params, data: ReportData) -> str | None:
-    """Return the page that answers for any mixture, by the law of the plan, fitted again to the same runs."""
-    if data.weights is None or (planned := data.weights.planned) is None:
+@task(name="write plan")
+def write_plan(params: Params, found: StartingWeights) -> None:
+    """Write results/plan.html, on which one asks the plan for any mixture, and show the plan in MLflow.
+
+    Weights that were not planned have no page; one of an earlier plan is removed.
+    """
+    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
+    fitted = fitted_plan(params, found, manifest, initial, Targets.read(paths.TARGETS))
+    if fitted is None:
+        paths.PLAN_PAGE.unlink(missing_ok=True)
+        return
+    write_text(paths.PLAN_PAGE, fitted.page())
+    publish_plan(params, fitted, plan_figures(fitted))
+    logger.info("the plan, and what any other mixture would give: %s", paths.PLAN_PAGE)
+
+
+def fitted_plan(
+    params: Params, found: StartingWeights | None, manifest: Manifest, initial: InitialLosses, targets: Targets
+) -> FittedPlan | None:
+    """Return the plan of the configured strategy with its law, fitted again to the same runs; None without a plan."""
+    if found is None or found.planned is None:
         return None
     mixture = mixture_of(params, params.strategy.options)
-    objective = objective_of(params, mixture, data.manifest, data.initial, data.targets)
-    fitted = largest_law(planned.runs, planned.law["name"], mixture.swarm.bootstrap)
-    law = full_law(fitted, planned.runs, data.initial_domain_weights, data.targets)
-    return plan_page(law, objective, optimise_mixture(law, objective))
+    objective = objective_of(params, mixture, manifest, initial, targets)
+    return FittedPlan.of(found.planned, objective, targets, mixture.swarm.bootstrap)
+
+
+def _trained(data: ReportData) -> dict[str, dict[str, float]]:
+    """Return the mixture of the run, if it is another than the one that was planned."""
+    mean = data.train.mean_domain_weights
+    held = {} if data.weights is None else data.weights.domain_weights
+    same = set(mean) == set(held) and all(abs(mean[name] - weight) < 5e-4 for name, weight in held.items())
+    return {} if same else {"this run": mean}
 
 
 def reported_runs(params: Params) -> list[PublishedRun]:

@@ -26,6 +26,7 @@ from velocitune_core.train import events
 from velocitune_core.train.timeline import last_abandoning_attempt
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -84,6 +85,14 @@ class Tracker:
                 self._client.log_artifacts(self._parent, str(path), folder or path.name)
             elif self._client is not None:
                 self._client.log_artifact(self._parent, str(path), folder)
+        except Exception as error:
+            self._disconnect(error)
+
+    def log_figure(self, figure: Figure, file: str) -> None:
+        """Log a figure to the parent run, as the artifact `file`."""
+        try:
+            if self._client is not None:
+                self._client.log_figure(self._parent, figure, file)
         except Exception as error:
             self._disconnect(error)
 

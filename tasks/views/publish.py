@@ -12,6 +12,8 @@ from tasks.views.mlflow_runs import Tracker, flatten
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
 from velocitune_core.config import Params
+from velocitune_core.report.fitted_plan import FittedPlan, plan_metrics
+from velocitune_core.report.html import ReportFigure
 from velocitune_core.report.summary import ReportData, formatted_rows, summary_metrics
 from velocitune_core.train.events import read_events
 from velocitune_core.train.timeline import timeline
@@ -38,6 +40,15 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     values = flatten(summary_metrics(results), "/")
     tracker.log_metrics({name: float(value) for name, value in values if isinstance(value, int | float)})
     tracker.finish()
+
+
+def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFigure]) -> None:
+    """Log a plan to the parent run: its page, its figures, and as metrics its weights, predictions and price."""
+    tracker = Tracker(params)
+    tracker.log_artifact(paths.PLAN_PAGE)
+    for each in figures:
+        tracker.log_figure(each.figure, f"plan/{each.name}.png")
+    tracker.log_metrics(plan_metrics(fitted))
 
 
 def replay(tracker: Tracker, run: PublishedRun) -> None:

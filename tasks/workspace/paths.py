@@ -24,6 +24,7 @@ INITIAL = Path("results/initial.json")
 PROXIES = Path("results/proxies")
 TARGETS = Path("results/targets.json")
 WEIGHTS = Path("results/weights.json")
+PLAN_PAGE = Path("results/plan.html")  # of planned weights
 TRAIN = Path("results/train.json")
 EVENTS = Path("results/events.jsonl")
 TRAINED_MODEL = Path("models/trained")

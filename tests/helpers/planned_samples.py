@@ -8,6 +8,7 @@ from velocitune_core.contracts import DomainTarget, Evidence, Law, StartingWeigh
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.planned_weights import plan_weights
+from velocitune_core.report.fitted_plan import FittedPlan
 
 BUDGET, MAIN_FLOPS = 1_000_000, 1e12
 
@@ -50,3 +51,14 @@ def planned(static: Mapping[str, float]) -> StartingWeights:
         token_budget=BUDGET,
     )
     return StartingWeights(strategy="planned", found_by="planned", domain_weights=weights, planned=evidence)
+
+
+def fitted(static: Mapping[str, float], *, measured: bool = False, bootstrap: int = 8, **wanted: object) -> FittedPlan:
+    """A plan with its law; `measured` adds the set "target", which learns from the first domain and has no text."""
+    runs, first = swarm(static), next(iter(static))
+    if measured:
+        runs = [run.model_copy(update={"losses": run.losses | {"target": run.losses[first] - 0.5}}) for run in runs]
+    objective = Objective(initial_weights=static, **wanted)  # type: ignore[arg-type]
+    prices = {"main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    _, found = plan_weights(runs, objective, targets(static), law="transfer", bootstrap=bootstrap, **prices)  # type: ignore[arg-type]
+    return FittedPlan.of(found, objective, targets(static), bootstrap)

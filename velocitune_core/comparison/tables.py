@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from velocitune_core.comparison.metrics import DOWNSTREAM, METRICS, Unit, domains, metric
 from velocitune_core.comparison.statistics import (
@@ -13,8 +13,8 @@ from velocitune_core.comparison.statistics import (
     StrategySummary,
     summarise,
 )
-from velocitune_core.contracts import Comparison, StartingWeights
-from velocitune_core.style.text import percent, signed, tokens_text
+from velocitune_core.contracts import Comparison
+from velocitune_core.style.text import signed, tokens_text
 
 Row = dict[str, str]
 MISSING = "–"
@@ -85,21 +85,6 @@ def downstream_rows(summary: ComparisonSummary) -> list[Row]:
         {"strategy": strategy.label}
         | {name: estimate_text(strategy.metrics.get(DOWNSTREAM + name), "bits per byte") for name in summary.families}
         for strategy in summary.strategies.values()
-    ]
-
-
-def plan_rows(plans: Mapping[str, StartingWeights]) -> list[Row]:
-    """Return a row per plan: its weights, what it is predicted to gain over static training, and its price."""
-    return [
-        {
-            "plan": name,
-            "predicted gain": number_text(planned.worth.gain, "nats"),
-            "runs": str(len(planned.runs)),
-            "of a run": percent(planned.worth.share),
-        }
-        | {domain: f"{weight:.3f}" for domain, weight in plan.domain_weights.items()}
-        for name, plan in sorted(plans.items())
-        if (planned := plan.planned) is not None
     ]
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, FiniteFloat
 
 from velocitune_core.contracts.contract import Contract, Part
 from velocitune_core.contracts.losses import Losses
+from velocitune_core.contracts.target_losses import Law
 from velocitune_core.contracts.train_result import TrainResult
 
 
@@ -36,3 +37,5 @@ class Comparison(Contract):
     proxy_tokens: int
     proxy_seconds: float
     runs: list[ComparedRun]
+    initial_measured: Losses = Field(default_factory=dict)  # of the base model, of sets without training text
+    target_laws: dict[str, Law] = Field(default_factory=dict)  # behind the targets, by domain; not of those by hand

@@ -14,6 +14,7 @@ def explain(plan: MixturePlan) -> list[str]:
         found.append(
             f"The runs do not cover {plan.baseline} weights, so differences to them are extrapolated: run them too."
         )
+    found += _measured_only(plan)
     if plan.indistinguishable:
         found.append(f"The law cannot tell the recommended weights from {_list(plan.indistinguishable)}.")
     found += [_limit(limit, plan) for limit in plan.limits if limit.binds]
@@ -50,6 +51,15 @@ def _recommended(plan: MixturePlan) -> str:
     differences = ", ".join(f"{name} {_nats(each)}" for name, each in recommended.differences.items())
     rule = f" These are {plan.rule}." if plan.given else ""
     return f"Recommended: {weights}. Predicted differences to {plan.baseline}: {differences}.{rule}"
+
+
+def _measured_only(plan: MixturePlan) -> list[str]:
+    """Return a sentence on the sets that no domain is named after, if there are any."""
+    found = plan.mixtures["recommended"].set_differences
+    named = [f"{name} {_nats(each)}" for name, each in found.items() if name not in plan.weights]
+    if not named:
+        return []
+    return [f"Only measured, without training text: {', '.join(named)} to {plan.baseline}."]
 
 
 def _limit(limit: Limit, plan: MixturePlan) -> str:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from velocitune_core.comparison.figures import final, over_tokens
 from velocitune_core.comparison.metrics import METRICS, learnt, retained
 from velocitune_core.comparison.narrative import outcome
-from velocitune_core.comparison.statistics import summarise
+from velocitune_core.comparison.statistics import ComparisonSummary, summarise
 from velocitune_core.comparison.tables import (
     OUTSIDE,
     cost_rows,
     domain_rows,
     downstream_rows,
-    plan_rows,
     raw_rows,
     result_rows,
 )
-from velocitune_core.contracts import Comparison, StartingWeights
+from velocitune_core.contracts import Comparison
+from velocitune_core.report.compared_mixtures import mean_mixtures, measured_rows, mixture_block, mixture_rows
+from velocitune_core.report.compared_plans import (
+    PlanOutcome,
+    best_in_words,
+    objective_rows,
+    outcome_in_words,
+    outcome_rows,
+    plan_outcomes,
+    plan_rows,
+)
+from velocitune_core.report.figures import compared_plans
+from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import ReportFigure, render_page
+from velocitune_core.report.line_prices import line_price, price_in_words, price_rows
 
+SAME = 2e-3  # of a weight, by which two mixtures are the same
 _CAPTIONS = {  # figure → title, how to read it
     "frontier_planes": (
         "Against the frontier of constant mixtures",
@@ -48,6 +62,18 @@ _CAPTIONS = {  # figure → title, how to read it
         "Above zero the model is worse on the retained domains than the base model; a line that peaks and falls has "
         "recovered.",
     ),
+    "plan_curves": (
+        "Plans on their predicted curves, and what was reached",
+        "The blue line is the best mixture at each limit of a guard, by the law of that plan. An empty circle is what "
+        "the plan predicts for its own weights, and the dotted line leads to what they reached. All other marks are "
+        "reached, too: means over seeds with 95 % intervals of the difference to the baseline of the same seed. A mark "
+        "on or near the line could not have been placed better by this law.",
+    ),
+    "plan_outcomes": (
+        "What the plans predicted, and what was reached",
+        "Blue: predicted difference to the baseline with its interval. Orange: what each seed reached. Above the line "
+        "are averages. Intervals are of expected losses, and a seed adds its own noise.",
+    ),
     "added_cost": (
         "Added tokens and time",
         "Tokens and time beyond training itself. All runs are evaluated, even if their strategy does not need it; the "
@@ -56,8 +82,11 @@ _CAPTIONS = {  # figure → title, how to read it
 }
 
 
-def comparison_figures(comparison: Comparison) -> list[ReportFigure]:
-    """Draw the figures in the order of the page. Raises ContractError if the runs cannot be compared."""
+def comparison_figures(comparison: Comparison, plans: Mapping[str, FittedPlan] | None = None) -> list[ReportFigure]:
+    """Draw the figures in the order of the page; `plans` are those of planned labels.
+
+    Raises ContractError if the runs cannot be compared.
+    """
     summary = summarise(comparison)
     drawn = {
         "frontier_planes": final.frontier_planes(summary),
@@ -67,6 +96,9 @@ def comparison_figures(comparison: Comparison) -> list[ReportFigure]:
         "retention_over_tokens": over_tokens.retention_over_tokens(summary),
         "added_cost": final.added_cost(summary),
     }
+    if outcomes := plan_outcomes(summary, plans or {}):
+        drawn["plan_curves"] = compared_plans.plans_on_their_curves(summary, outcomes)
+        drawn["plan_outcomes"] = compared_plans.predicted_and_reached(outcomes)
     return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
 
 
@@ -78,33 +110,83 @@ def comparison_outcome(comparison: Comparison) -> str:
 def render_comparison(
     comparison: Comparison,
     drawn: list[ReportFigure] | None = None,
-    plans: Mapping[str, StartingWeights] | None = None,
+    plans: Mapping[str, FittedPlan] | None = None,
 ) -> str:
     """Return the page as HTML.
 
     Args:
         drawn: the figures, if the caller has drawn them already.
-        plans: of planned labels, by name: of the label, or of the label and a seed.
+        plans: of planned labels.
     """
     summary = summarise(comparison)
     verdicts = [{each and each.verdict for each in strategy.distances.values()} for strategy in summary.contenders]
     gains = {strategy.label for strategy, found in zip(summary.contenders, verdicts, strict=True) if "gain" in found}
+    results = result_rows(summary)
     return render_page(
         "comparison.html.jinja",
-        comparison_figures(comparison) if drawn is None else drawn,
+        comparison_figures(comparison, plans) if drawn is None else drawn,
         outcome=outcome(summary),
         baseline=comparison.baseline,
         frontier=comparison.frontier,
         seeds=summary.seeds,
         retained=retained(comparison),
         learnt=learnt(comparison),
-        results=result_rows(summary),
+        results=results,
         gains=gains,
-        outside=OUTSIDE if any(OUTSIDE in cell for row in result_rows(summary) for cell in row.values()) else "",
+        outside=OUTSIDE if any(OUTSIDE in cell for row in results for cell in row.values()) else "",
         costs=cost_rows(summary),
-        plans=plan_rows(plans or {}),
+        planned=plan_rows(plans or {}),
+        prices=price_rows(summary),
+        laws=bool(comparison.target_laws),
         downstream=downstream_rows(summary),
+        measured=measured_rows(summary),
+        mixtures=mixture_rows(summary),
+        blocks={name: mixture_block(weights) for name, weights in mean_mixtures(summary).items()},
+        plans=[_plan(summary, each) for each in plan_outcomes(summary, plans or {})],
         by_domain=domain_rows(summary),
         raw=raw_rows(summary),
         meanings={each.heading: each.meaning for each in METRICS.values()},
     )
+
+
+def _plan(summary: ComparisonSummary, each: PlanOutcome) -> dict[str, Any]:
+    """Return what the page shows of a plan."""
+    average = each.fitted.plan.average
+    price = line_price(summary, each.label, each.fitted.shares(average))
+    return {
+        "name": each.name,
+        "label": each.label,
+        "words": " ".join(
+            filter(None, (outcome_in_words(each), best_in_words(summary, each.fitted), price_in_words(price, average)))
+        ),
+        "level": f"{100 * each.fitted.plan.level:.4g} %",
+        "objective": objective_rows(summary, each.fitted),
+        "outcome": outcome_rows(each),
+        "short": each.fitted.short,
+    }
+
+
+def plan_pages(comparison: Comparison, plans: Mapping[str, FittedPlan]) -> dict[str, str]:
+    """Return the page of each plan, with the mean mixtures of the other labels on it; the comparison links to them.
+
+    The link of a plan is `plans/<name>.html`. Raises ContractError if the runs cannot be compared.
+    """
+    mixtures = mean_mixtures(summarise(comparison))
+    return {
+        label: fitted.page(_others(fitted, {name: each for name, each in mixtures.items() if name != label}))
+        for label, fitted in plans.items()
+    }
+
+
+def _others(fitted: FittedPlan, mixtures: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return the mixtures that the plan does not have itself, under names that it does not use."""
+    own = fitted.plan.mixtures
+
+    def known(weights: Mapping[str, float]) -> bool:
+        return any(max(abs(each.weights[name] - weights[name]) for name in weights) < SAME for each in own.values())
+
+    return {
+        f"{name} (compared)" if name in own else name: weights
+        for name, weights in mixtures.items()
+        if not known(weights)
+    }

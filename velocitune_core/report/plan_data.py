@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, trade_off
+from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support
 from velocitune_core.mixture_law.guarded_problem import Problem
-from velocitune_core.mixture_law.objective import BY_SIZE, Limits
-from velocitune_core.mixture_law.trade_off_curve import FORGETTING, SETS, TradeOffPoint
+from velocitune_core.mixture_law.objective import Limits
+from velocitune_core.mixture_law.trade_off_curve import FORGETTING, SETS, TradeOffPoint, curves_of
 
 Array = NDArray[np.float64]
 DIGITS = 11  # significant; the page's losses are exact to 1e-6 and better
 MOST_PARAMETERS = 220_000  # of law and resamples together: about 3 MB
-TRADE_OFF_POINTS = 31
+CURVE_TITLES = {SETS: "the set that is worst off", FORGETTING: "forgetting"}  # by guard; others are averages
 
 
 def carried_law(law: MixtureLaw) -> MixtureLaw:
@@ -53,7 +53,8 @@ def page_data(
     region, domains = problem.support, law.domains
     tokens, budget = domain_tokens or objective.domain_tokens, token_budget or objective.token_budget
     repeatable = budget is not None and any(name in tokens for name in domains)
-    curves = default_trade_offs(law, objective, plan, support) if trade_offs is None else trade_offs
+    if trade_offs is None:
+        trade_offs = curves_of(law, objective, plan.mixtures, plan.baseline, support=support)  # type: ignore[arg-type]
 
     def row(weights: Mapping[str, float]) -> list[float]:
         return numbers(np.array([weights[name] for name in domains]))
@@ -81,8 +82,8 @@ def page_data(
             {"error": each.error * law.scale, "correlation": each.rank_correlation, "flags": list(each.flags)}
             for each in (law.evidence[name] for name in law.sets)
         ],
-        "rates": _rates(law),
-        "curves": [_curve(guard, points, plan) for guard, points in curves.items() if points],
+        "rates": exchange_rates(law),
+        "curves": [_curve(guard, points, plan) for guard, points in trade_offs.items() if points],
     }
 
 
@@ -99,6 +100,7 @@ def _law(law: MixtureLaw) -> dict[str, Any]:
         "name": law.name,
         "domains": list(law.domains),
         "sets": list(law.sets),
+        "measured": [name not in law.domains for name in law.sets],  # without training text
         "scale": law.scale,
         "parameters": numbers(drawn),
         "shift": numbers(shifts),
@@ -165,8 +167,11 @@ class _Guards:
         }
 
 
-def _rates(law: MixtureLaw) -> dict[str, Any]:
-    """Return which domain teaches which set, (I, K): exchange rates, or what lowers a log-linear exponent."""
+def exchange_rates(law: MixtureLaw) -> dict[str, Any]:
+    """Return which domain teaches which set, "values" (I, K): exchange rates, or what lowers a log-linear exponent.
+
+    "known" says of each whether the runs determine it; None where the law has no prior.
+    """
     if law.name == "loglinear":
         slopes = law.theta[:, 1:]
         return {"values": numbers(slopes.max(axis=1, keepdims=True) - slopes), "known": None}
@@ -174,43 +179,13 @@ def _rates(law: MixtureLaw) -> dict[str, Any]:
     return {"values": numbers(np.exp(law.theta[:, 3:])), "known": known}
 
 
-def default_trade_offs(
-    law: MixtureLaw, objective: Objective, plan: MixturePlan, support: Support | object = None
-) -> dict[str, list[TradeOffPoint]]:
-    """Return curves by the name of their guard: of another average, of all sets, and of forgetting if that is guarded.
-
-    A guard with a limit of its own for each set has no curve.
-    """
-    if objective.initial_weights is None:
-        return {}
-    seen = [plan.mixtures[name] for name in ("without guards", "recommended", plan.baseline)]
-    reached: dict[str, list[float]] = {}
-    for name in [*objective.averages_worse_than_static, BY_SIZE, *objective.averages]:
-        if name != plan.average and not reached:
-            reached[name] = [each.differences[name].value for each in seen]
-    if not isinstance(objective.worse_than_static, Mapping):
-        reached[SETS] = [max(one.value for one in each.set_differences.values()) for each in seen]
-    if objective.forgetting is not None and not isinstance(objective.forgetting, Mapping):
-        initial = objective.initial_losses
-        reached[FORGETTING] = [
-            max(each.losses[name].value - initial[name] for name in objective.retained) for each in seen
-        ]
-    curves = {}
-    for guard, values in reached.items():
-        low, high = min(values), max(values)
-        limits = np.linspace(low - max((high - low) / 2, 0.02), high + 0.002, TRADE_OFF_POINTS)
-        curves[guard] = trade_off(law, objective, guard, [float(each) for each in limits], support=support)
-    return curves
-
-
 def _curve(guard: str, points: Sequence[TradeOffPoint], plan: MixturePlan) -> dict[str, Any]:
     """Return a trade-off curve: the limit of the guard against the difference of the average to static."""
-    titles = {SETS: "the set that is worst off", FORGETTING: "forgetting"}
     kinds = {SETS: "set", FORGETTING: "forgetting"}
     return {
         "kind": kinds.get(guard, "average"),
         "guard": guard,
-        "title": titles.get(guard, guard),
+        "title": CURVE_TITLES.get(guard, guard),
         "points": [
             {"limit": point.limit, "y": point.differences[plan.average], "weights": list(point.weights.values())}
             for point in points

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
 from markupsafe import Markup
 
-from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, explain
+from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, explain, predict_mixture
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePrediction
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint
 from velocitune_core.report.html import render_page
@@ -36,6 +37,8 @@ def plan_page(
     domain_tokens: Mapping[str, float] | None = None,
     token_budget: float | None = None,
     trade_offs: Mapping[str, Sequence[TradeOffPoint]] | None = None,
+    others: Mapping[str, Mapping[str, float]] | None = None,
+    notes: Sequence[str] = (),
     title: str = "Which mixture to train on",
 ) -> str:
     """Return the page of a plan as HTML: one file, without network or server, that computes with the law in it.
@@ -54,40 +57,84 @@ def plan_page(
             shown; None: those of the objective, if it has them.
         trade_offs: curves by the name of their guard, as `trade_off` returns them; None: computed for a guarded average
             (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
+        others: weights of further mixtures by name, to be shown beside those of the plan.
+        notes: sentences on what the plan rests on.
         title: heading of the page.
 
     Raises ValueError for a law with a residual process, which a page cannot carry.
     """
     carried = carried_law(law)
-    data = page_data(
-        carried,
-        objective,
-        plan,
-        support=support,
-        domain_tokens=domain_tokens,
-        token_budget=token_budget,
-        trade_offs=trade_offs,
-    )
+    plan = _with_others(plan, carried, objective, support, others or {})
+    known = {"domain_tokens": domain_tokens, "token_budget": token_budget, "trade_offs": trade_offs}
+    data = page_data(carried, objective, plan, support=support, **known)  # type: ignore[arg-type]
+    notes, doubts = [*_measured_only(law, objective, plan.average), *notes], _doubts(law, carried)
     return render_page(
         "plan.html.jinja",
         [],
         title=title,
-        plan=plan,
-        sentences=explain(plan),
-        doubts=_doubts(law, carried),
-        level=f"{100 * plan.level:.4g} %",
-        resamples=carried.resamples,
-        weights=_weight_rows(plan),
-        averages=objective.average_names(),
-        mixtures=[_mixture_row(name, each, objective.average_names()) for name, each in plan.mixtures.items()],
-        sets=law.sets,
-        curves=data["curves"],
-        rates=RATES[law.name],
-        moved=law.scale != 1 or bool(law.shift.any()),
-        data=_script_json(data),
-        style=_template("plan.css"),
-        scripts=[_template(name) for name in SCRIPTS],
+        notes=notes,
+        doubts=doubts,
+        **_shown(law, carried, objective, plan),
+        **_scripts(data),
     )
+
+
+def _with_others(
+    plan: MixturePlan,
+    law: MixtureLaw,
+    objective: Objective,
+    support: Support | Any,
+    others: Mapping[str, Mapping[str, float]],
+) -> MixturePlan:
+    """Return the plan with predictions for further mixtures."""
+    predicted = {
+        name: predict_mixture(law, objective, weights, support=support, level=plan.level)
+        for name, weights in others.items()
+    }
+    return replace(plan, mixtures=plan.mixtures | predicted)
+
+
+def _shown(law: MixtureLaw, carried: MixtureLaw, objective: Objective, plan: MixturePlan) -> dict[str, Any]:
+    """Return what the tables of the page show."""
+    averages = objective.average_names()
+    return {
+        "plan": plan,
+        "sentences": explain(plan),
+        "level": f"{100 * plan.level:.4g} %",
+        "resamples": carried.resamples,
+        "weights": _weight_rows(plan),
+        "averages": averages,
+        "mixtures": [_mixture_row(name, each, averages) for name, each in plan.mixtures.items()],
+        "sets": law.sets,
+        "rates": RATES[law.name],
+        "moved": law.scale != 1 or bool(law.shift.any()),
+    }
+
+
+def _scripts(data: dict[str, Any]) -> dict[str, Any]:
+    """Return style, scripts and what the scripts read."""
+    return {
+        "curves": data["curves"],
+        "data": _script_json(data),
+        "style": _template("plan.css"),
+        "scripts": [_template(name) for name in SCRIPTS],
+    }
+
+
+def _measured_only(law: MixtureLaw, objective: Objective, average: str) -> list[str]:
+    """Return a sentence on each set without training text: how well the runs predict it, and whether it counts."""
+    shares, found = objective.average_shares(average, law.domains, law.sets), []
+    for name in law.sets:
+        if name in law.domains:
+            continue
+        evidence, share = law.evidence[name], shares[name]
+        counts = f"It is {percent(share, 0)} of the average '{average}'" if share else f"It is no part of '{average}'"
+        found.append(
+            f"{name} is only measured: no domain has its text, so all that is known of it is what the domains teach. "
+            f"Its law misses runs that were left out by {law.scale * evidence.error:.4f} nats, the mean of the other "
+            f"runs by {law.scale * evidence.baseline_error:.4f}. {counts}."
+        )
+    return found
 
 
 def _doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from velocitune_core.contracts import LossPoint, TrainResult
-from velocitune_core.report.figures import cost, plan, targets, training
+from velocitune_core.report.figures import cost, plan, plan_law, targets, training
+from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.summary import (
     FLAG_MEANINGS,
@@ -57,6 +58,29 @@ _CAPTIONS = {  # figure → title, how to read it
         "Lines on the left are the ranges of the weights over resamples of the runs: a long one is a weight that the "
         "runs do not determine, or that matters little. On the right a diamond should lie on its line, the interval.",
     ),
+    "plan_trade_offs": (
+        "What the guards cost",
+        "The blue line is the best mixture at each limit of one guard, by the law; the other guards of the objective "
+        "are kept on it, so mixtures that break them may lie below. Static training, temperatures and equal shares "
+        "(grey, the darker the more even) cost no search. A dotted line is the limit that was asked for. An orange "
+        "diamond is what the run reached, against the losses that static training is predicted to reach.",
+    ),
+    "plan_who_pays": (
+        "Who gains, and who pays for it",
+        "A bar to the left is a set that the planned mixture is predicted to make better than static training does. "
+        "Below the line are averages. Grey squares are the best mixture that costs no search.",
+    ),
+    "plan_rates": (
+        "Which domain teaches which set",
+        "How much a token of a domain (column) is worth to a held-out set (row), as a share of what its best teacher "
+        "is worth. Compare along a row only: rows have different units. Hatched and in parentheses: the runs do not "
+        "determine the rate, so it comes from the prior.",
+    ),
+    "plan_runs": (
+        "The law, tried on runs that it was not fitted to",
+        "Each circle is a run of the swarm, predicted by a law of the other runs; on the dashed line the prediction is "
+        "exact. The number is the mean error, nats per token.",
+    ),
     "cost": (
         "Time and tokens spent",
         "The blue bars add up to the wall time of the run; the orange ones are work before it.",
@@ -64,8 +88,22 @@ _CAPTIONS = {  # figure → title, how to read it
 }
 
 
-def report_figures(report: ReportData) -> list[ReportFigure]:
-    """Draw the figures in the order of the page; those with a panel or row per domain show at most DOMAINS_DRAWN."""
+def plan_figures(fitted: FittedPlan, reached: Mapping[str, float] | None = None) -> list[ReportFigure]:
+    """Draw the figures of a plan's law; `reached` are the losses of the run under the planned weights, by set."""
+    drawn = {
+        "plan_trade_offs": plan_law.trade_off_curves(fitted, reached),
+        "plan_who_pays": plan_law.who_pays(fitted),
+        "plan_rates": plan_law.who_teaches_whom(fitted),
+        "plan_runs": plan_law.runs_left_out(fitted),
+    }
+    return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
+
+
+def report_figures(report: ReportData, fitted: FittedPlan | None = None) -> list[ReportFigure]:
+    """Draw the figures in the order of the page; those with a panel or row per domain show at most DOMAINS_DRAWN.
+
+    `fitted` is the law of the plan, if the weights were planned.
+    """
     train, initial, proxies, few = report.train, report.initial, report.proxies, most_moved(report, DOMAINS_DRAWN)
     drawn = {
         "loss_per_domain": training.loss_per_domain(few.train, few.initial, few.targets),
@@ -79,12 +117,14 @@ def report_figures(report: ReportData) -> list[ReportFigure]:
     if report.weights is not None and (planned := report.weights.planned) is not None:
         reached = train.final | train.measured
         drawn["plan"] = plan.plan_and_outcome(planned, report.initial_domain_weights, reached)
-    return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
+    figures = [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
+    return figures if fitted is None else [*figures, *plan_figures(fitted, train.final | train.measured)]
 
 
 def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -> str:
     """Return the page as HTML; `drawn` are the figures, if the caller has drawn them already."""
     drawn = report_figures(report) if drawn is None else drawn
+    predictions = predictions_reached(report)
     rows = result_rows(report)
     flags = {flag for row in rows for flag in row["flags"]}
     proxy_tokens = sum(proxy.tokens for proxy in report.proxies)
@@ -94,7 +134,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
         report=report,
         key_figures=key_figures(report),
         plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
-        predictions=predictions_reached(report),
+        predictions=predictions,
+        coverage=coverage_text([row["inside"] for row in predictions]),
         rows=formatted_rows(report),
         worse=[row["worse_than_initial"] for row in rows],
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
@@ -106,18 +147,27 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -
 
 
 def predictions_reached(report: ReportData) -> list[dict[str, str]]:
-    """Return a row per held-out set: the loss that a plan predicted, its interval, and what was reached; or nothing."""
+    """Return a row per held-out set: the loss that a plan predicted, its interval, and what was reached; or nothing.
+
+    The predicted loss of a set without a target is that of the short runs, so it is not judged by what was reached.
+    """
     if report.weights is None or report.weights.planned is None:
         return []
     reached, rows = report.train.final | report.train.measured, []
     for name, loss in report.weights.planned.plan["mixtures"]["recommended"]["losses"].items():
-        low, high = loss["low"], loss["high"]
+        low, high, short = loss["low"], loss["high"], name not in report.targets.domains
         known = low is not None and high is not None
-        inside = "" if not known else "yes" if low <= reached[name] <= high else "no"
+        inside = "of short runs" if short else "" if not known else "yes" if low <= reached[name] <= high else "no"
         interval = f"{low:.3f} … {high:.3f}" if known else "–"
         cells = {"held-out set": name, "predicted": f"{loss['value']:.3f}", "interval": interval}
         rows.append(cells | {"reached": f"{reached[name]:.3f}", "inside": inside})
     return rows
+
+
+def coverage_text(inside: Sequence[str]) -> str:
+    """Return how many intervals hold what was reached, from "yes" and "no"; nothing without intervals."""
+    judged = [each for each in inside if each in {"yes", "no"}]
+    return f"{judged.count('yes')} of {len(judged)} intervals hold what was reached." if judged else ""
 
 
 def _cost_cells(report: ReportData) -> list[dict[str, object]]:

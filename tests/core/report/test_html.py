@@ -23,12 +23,19 @@ def report_figure(title: str = "Loss") -> ReportFigure:
     return ReportFigure("loss", title, "Lower is better.", drawn())
 
 
+TABLES = ("results", "costs", "planned", "prices", "mixtures", "by_domain", "raw")
+
+
+def nothing() -> dict[str, object]:
+    """What the page of a comparison may be without."""
+    names = ("frontier", "seeds", "retained", "learnt", "gains", "downstream", "measured", "plans")
+    return {name: [] for name in names} | {"laws": False, "blocks": {}}
+
+
 def test_templates_get_figures_as_data_urls() -> None:
     page = render_page("page.html.jinja", [report_figure()])
     assert Page(page).tags.count("img") == 0  # the base page shows none
-    values = {name: [] for name in ("frontier", "seeds", "retained", "learnt", "gains", "downstream")} | {
-        name: [{"strategy": "static"}] for name in ("results", "costs", "by_domain", "raw")
-    }
+    values = nothing() | {name: [{"strategy": "static"}] for name in TABLES}
     html = render_page(
         "comparison.html.jinja", [report_figure()], outcome="", baseline="static", outside="", meanings={}, **values
     )
@@ -41,8 +48,7 @@ def test_templates_get_figures_as_data_urls() -> None:
 
 def test_values_are_escaped() -> None:
     attack = "<script>alert(1)</script>"
-    values = {name: [] for name in ("frontier", "seeds", "retained", "learnt", "gains", "downstream")}
-    rows = {name: [{"strategy": attack}] for name in ("results", "costs", "by_domain", "raw")}
+    rows = {name: [{"strategy": attack}] for name in TABLES}
     html = render_page(
         "comparison.html.jinja",
         [report_figure(title=f'" onload="{attack}')],
@@ -50,13 +56,13 @@ def test_values_are_escaped() -> None:
         baseline=attack,
         outside="",
         meanings={attack: attack},
-        **values,
+        **nothing(),
         **rows,
     )
     page = Page(html)
     assert "script" not in page.tags
     assert "onload" not in page.attributes
-    assert page.text.count(attack) == 8  # outcome, baseline, two of a meaning, four tables
+    assert page.text.count(attack) == 10  # outcome, baseline, two of a meaning, six tables
 
 
 def test_a_value_that_a_template_lacks_is_an_error() -> None:

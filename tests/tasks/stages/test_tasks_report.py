@@ -10,7 +10,7 @@ from planned_samples import planned, targets
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
-from tasks.stages.report import reported_runs, write_report
+from tasks.stages.report import reported_runs, write_plan, write_report
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import Border, ContractError, DocumentBorders
@@ -77,8 +77,34 @@ def test_a_plan_has_a_page_that_answers_for_other_mixtures(results: Path, params
     mixture = params.mixture.model_copy(update={"swarm": swarm})
     write_report.fn(params.model_copy(update={"strategy": strategy, "mixture": mixture}))
     page = (paths.REPORT / "plan.html").read_text(encoding="utf-8")
-    assert planned(static).planned.explanation[0] in unescape(page)
-    assert 'href="plan.html"' in (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    assert planned(static).planned.explanation[0] in unescape(page) and "this run" in page
+    index = (paths.REPORT / "index.html").read_text(encoding="utf-8")
+    assert 'href="plan.html"' in index and "intervals hold what was reached" in index
+    names = {"plan", "plan_trade_offs", "plan_who_pays", "plan_rates", "plan_runs"}
+    assert names <= {path.stem for path in (paths.REPORT / "figures").iterdir()}
+
+
+def test_the_page_of_a_plan_needs_no_training_and_goes_with_the_plan(
+    results: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(
+        "tasks.stages.report.publish_plan",
+        lambda _params, _fitted, figures: logged.extend(each.name for each in figures),
+    )
+    for file in (paths.TRAIN, *paths.PROXIES.iterdir()):
+        file.unlink()
+    shares = {name: domain.train.tokens for name, domain in samples.manifest().domains.items()}
+    static = {name: tokens / sum(shares.values()) for name, tokens in shares.items()}
+    targets(static).write(paths.TARGETS)
+    swarm = params.mixture.swarm.model_copy(update={"bootstrap": 2})
+    strategy = params.strategy.model_copy(update={"name": "planned", "options": {}})
+    changes = {"strategy": strategy, "mixture": params.mixture.model_copy(update={"swarm": swarm})}
+    write_plan.fn(params.model_copy(update=changes), planned(static))
+    assert "Which mixture to train on" in paths.PLAN_PAGE.read_text(encoding="utf-8")
+    assert logged == ["plan_trade_offs", "plan_who_pays", "plan_rates", "plan_runs"]
+    write_plan.fn(params, samples.weights())  # another strategy
+    assert not paths.PLAN_PAGE.exists()
 
 
 def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> None:

@@ -177,7 +177,8 @@ function showSets(now) {
   const order = SETS.map((_, i) => i).sort((a, b) => now.setDifferences[a].value - now.setDifferences[b].value);
   table("sets", order.map((i) => {
     const difference = now.setDifferences[i];
-    return `<tr><th scope="row">${escaped(SETS[i])}</th><td>${differenceBar(difference, most)}</td><td>${signed(difference.value)}${range(difference, signed)}</td><td>${loss(now.losses[i].value)}${range(now.losses[i], loss)}</td></tr>`;
+    const measured = PLAN.law.measured[i] ? ` <span class="interval">only measured</span>` : "";
+    return `<tr><th scope="row">${escaped(SETS[i])}${measured}</th><td>${differenceBar(difference, most)}</td><td>${signed(difference.value)}${range(difference, signed)}</td><td>${loss(now.losses[i].value)}${range(now.losses[i], loss)}</td></tr>`;
   }));
 }
 
