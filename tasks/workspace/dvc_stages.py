@@ -8,7 +8,8 @@ import networkx
 from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
-from tasks.workspace.params_file import params_tree
+from tasks.workspace.data_folder import unwatched_files_changed
+from tasks.workspace.params_file import params_tree, read_params
 
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
@@ -25,12 +26,14 @@ def stages_in_order(goal: str = "report") -> list[str]:
 
 
 def is_up_to_date(stage: str) -> bool:
-    """Return whether the stage's dependencies and outputs are unchanged since it ran.
+    """Return whether the stage's dependencies and outputs are unchanged since it ran, and so is what DVC cannot watch.
 
     Never for a stage that runs a strategy of the user's own, whose code DVC does not watch: the stage takes the results
     of finished runs, if the code of the strategy is unchanged.
     """
     if any(":" in str(name) for name in _strategies_of(stage.rpartition(":")[2])):
+        return False
+    if stage == "prepare" and unwatched_files_changed(read_params()):
         return False
     with Repo(".") as repo:
         return not repo.status(targets=[stage])

@@ -155,6 +155,7 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
 
     Raises ConfigError, and changes nothing, for overrides that are not valid; ConfigError or HubError after that.
     """
+    from tasks.workspace.data_folder import warn_of_sources
     from tasks.workspace.hub import fetch_named_model
     from tasks.workspace.params_file import override_params
     from tasks.workspace.preflight import checked_params, checked_settings
@@ -162,7 +163,7 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
     checked_settings(overrides, comparing)
     override_params(overrides)
     fetch_named_model()
-    checked_params(comparing, packing=not paths.MANIFEST.exists())
+    warn_of_sources(checked_params(comparing, packing=not paths.MANIFEST.exists()))
 
 
 def stop_children_on_interrupt() -> None:

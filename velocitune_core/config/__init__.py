@@ -46,6 +46,7 @@ from velocitune_core.config.run import (
     micro_batch_problem,
 )
 from velocitune_core.config.wanted_mixture import Mixture, Swarm, WantedMixture
+from velocitune_core.config.yaml_text import parse_yaml
 
 __all__ = [
     "FEWEST_PROXIES",
@@ -90,5 +91,6 @@ __all__ = [
     "load_params_from",
     "micro_batch_problem",
     "parse_params",
+    "parse_yaml",
     "without_credentials",
 ]

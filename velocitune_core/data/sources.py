@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from velocitune_core.config import Source
@@ -125,6 +127,12 @@ def unwatched_files(source: Source, root: Path) -> list[tuple[str, int, int]]:
         return []
     facts = [(str(file), file.stat()) for file in unwatched(_all_files(source, root), root)]
     return [(path, fact.st_size, fact.st_mtime_ns) for path, fact in facts]
+
+
+def unwatched_digest(source: Source, root: Path) -> str | None:
+    """Return a hash of `unwatched_files`; None if there are none."""
+    facts = unwatched_files(source, root)
+    return sha256(json.dumps(facts).encode()).hexdigest() if facts else None
 
 
 def left_out(source: Source, root: Path) -> list[str]:
