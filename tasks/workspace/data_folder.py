@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.workspace import paths
+from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, Manifest
 from velocitune_core.data.sources import check_source, left_out, unwatched_digest, unwatched_files
 from velocitune_core.recipes.embedded import EMBEDDED
 
-logger = logging.getLogger(__name__)
 _SHOWN = 5
-_warned: set[str] = set()  # in this process
 
 
 def source_problems(params: Params) -> list[str]:
@@ -44,9 +42,9 @@ def warn_of_sources(params: Params) -> None:
         return
     for name, domain in params.domains.items():
         if others := left_out(domain.source, root):
-            _warn(f"domains.{name}: of its source, {_counted(len(others))} not read: {_listed(others, '; ')}")
+            warn_once(f"domains.{name}: of its source, {_counted(len(others))} not read: {_listed(others, '; ')}")
     if outside := [name for name, domain in params.domains.items() if unwatched_files(domain.source, root)]:
-        _warn(
+        warn_once(
             f"domains.{_listed(outside)}: files outside data.path, or behind a linked folder in it. DVC does not watch "
             "them: `python -m flows.pipeline` notices when they change, `dvc repro` does not"
         )
@@ -93,12 +91,6 @@ def _is_utf_8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _warn(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        logger.warning("%s", message)
 
 
 def _counted(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import networkx
 from dvc.repo import Repo, lock_repo
@@ -14,12 +15,19 @@ from tasks.workspace.params_file import params_tree, read_params
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
 
+def repository() -> Repo:
+    """Open the DVC repository of this folder; outside of git, as in an unpacked archive, without git."""
+    here = Path.cwd()
+    in_git = any((folder / ".git").exists() for folder in [here, *here.parents])
+    return Repo(".") if in_git else Repo(".", config={"core": {"no_scm": True}})
+
+
 def stages_in_order(goal: str = "report") -> list[str]:
     """Return the addresses of the stages up to `goal`, in the order in which they must run.
 
     Stages whose outputs params.yaml does not use are not among them.
     """
-    with Repo(".") as repo:
+    with repository() as repo:
         last = repo.stage.get_target(GOALS[goal])
         ordered = networkx.dfs_postorder_nodes(repo.index.graph, last)  # edges lead to what a stage depends on
         return [str(stage.addressing) for stage in ordered if isinstance(stage, PipelineStage)]
@@ -35,7 +43,7 @@ def is_up_to_date(stage: str) -> bool:
         return False
     if stage == "prepare" and unwatched_files_changed(read_params()):
         return False
-    with Repo(".") as repo:
+    with repository() as repo:
         return not repo.status(targets=[stage])
 
 
@@ -49,7 +57,7 @@ def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
     """
     if not settings_unchanged():
         return False
-    with Repo(".") as repo, lock_repo(repo):
+    with repository() as repo, lock_repo(repo):
         stage = repo.stage.get_target(address)
         stage.save(run_cache=False)  # in memory: hashes of dependencies and outputs, values of params.yaml
         if not settings_unchanged():

@@ -35,6 +35,7 @@ from velocitune_core.config.params import (
 from velocitune_core.config.run import (
     DecayedParameters,
     Evaluation,
+    EvaluationConfig,
     Execution,
     Optimizer,
     Precision,
@@ -63,6 +64,7 @@ __all__ = [
     "Domain",
     "Downstream",
     "Evaluation",
+    "EvaluationConfig",
     "Execution",
     "Fraction",
     "Mixture",

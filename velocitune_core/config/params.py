@@ -15,7 +15,7 @@ from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, S
 from velocitune_core.config.compared_runs import Compare, distinct_seeds
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import (
-    Evaluation,
+    EvaluationConfig,
     Execution,
     SaveDtype,
     StrategyConfig,
@@ -183,7 +183,7 @@ class Params(Section):
     mixture: Mixture = Mixture()
     model: Model
     base: Base | None = None
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationConfig = EvaluationConfig()
     proxies: Proxies = Proxies()
     targets: Targets = Targets()
     strategy: StrategyConfig = StrategyConfig()

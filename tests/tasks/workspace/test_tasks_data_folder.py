@@ -11,7 +11,7 @@ import pytest
 from pytest import LogCaptureFixture
 from result_samples import manifest
 
-from tasks.workspace import data_folder, paths
+from tasks.workspace import paths, said_once
 from tasks.workspace.data_folder import source_problems, unwatched_files_changed, warn_of_sources
 from velocitune_core.config import Params, Source
 from velocitune_core.data.sources import unwatched_digest
@@ -22,7 +22,7 @@ ROOT = Path("data/raw")
 @pytest.fixture
 def params(workspace: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Params:
     """Two domains: `code`, a folder that links to one beside the workspace's data, and `law`, a file."""
-    monkeypatch.setattr(data_folder, "_warned", set())
+    monkeypatch.setattr(said_once, "_said", set())
     Path("elsewhere").mkdir()
     Path("elsewhere/a.jsonl").write_text(json.dumps({"text": "a"}))
     (ROOT / "code").mkdir(parents=True)
