@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 LENGTH = 256
+TOKENS_WANTED = "PACKING_TOKENS"  # variable: of the one text file
 SECONDS_BETWEEN_LOOKS = 0.05
 
 
@@ -44,25 +45,28 @@ def write_corpus(documents: Path, path: Path, megabytes: float) -> None:
 
 def write_one_file(documents: Path, folder: Path, megabytes: float) -> None:
     """One text file of real documents, to train on, and a few short ones, to hold out."""
-    corpus = folder.with_suffix(".jsonl")
-    write_corpus(documents, corpus, megabytes)
     folder.mkdir()
-    with corpus.open() as lines, (folder / "long.txt").open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.loads(line)["text"] + "\n")
-    corpus.unlink()
+    texts = [json.loads(line)["text"] for file in sorted(documents.glob("*.jsonl")) for line in file.open()]
+    size = 0
+    with (folder / "long.txt").open("w", encoding="utf-8") as file:
+        for text in cycle(texts):
+            size += len(text.encode())
+            if size > megabytes * 1e6:
+                break
+            file.write(f"{text}\n")
     for number in range(200):
         (folder / f"{number}.txt").write_text(f"{number} " + "one short text to measure on " * 200)
 
 
 def pack_long(corpus: Path, tokenizer: Path, folder: Path) -> int:
-    """Returns the tokens packed of a folder of text files."""
+    """Returns the tokens packed of a folder of text files; all of them are read, and as many tokenised as are wanted."""
     from transformers import AutoTokenizer
 
     from velocitune_core.config import Data, Domain, Source
     from velocitune_core.data.packing.domain import pack_source
 
-    domain = Domain(source=Source(type="text", path=corpus.name))
+    wanted = int(os.environ[TOKENS_WANTED]) if TOKENS_WANTED in os.environ else None
+    domain = Domain(source=Source(type="text", path=corpus.name), max_tokens=wanted)
     data = Data(path=str(corpus.parent), sequence_length=LENGTH, held_out_fraction=0.05)
     fast = AutoTokenizer.from_pretrained(tokenizer)
     packed, _ = pack_source("code", domain, fast, data, folder / "code", lambda progress: None)
@@ -175,6 +179,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, default=Path("models/base"))
     parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0, 80.0])
     parser.add_argument("--one-file", type=float, nargs="*", default=[], help="sizes of a text file, in megabytes")
+    parser.add_argument("--one-file-tokens", type=int, help="tokenise no more of it (default: all)")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--packers", nargs="+", choices=PACKERS, default=list(PACKERS))
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -182,6 +187,8 @@ def main() -> None:
     if arguments.child:
         child(*arguments.child)
         return
+    if arguments.one_file_tokens is not None:
+        os.environ[TOKENS_WANTED] = str(arguments.one_file_tokens)
     table = Table("packed by", "text, MB", "seconds, each", "MB/s", "tokens/s", "CPU s/MB", "peak memory, MB")
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in arguments.megabytes:

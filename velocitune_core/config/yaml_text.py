@@ -67,6 +67,6 @@ def _misread(node: yaml.Node, field: str) -> Iterator[str]:
     if node.tag == _INT and _ODD_BASE.fullmatch(node.value):
         read = yaml.SafeLoader("").construct_object(node)
         yield f"{field}: line {line}: YAML reads {node.value} as {read}: write that, or quote it"
-    elif node.tag == _STRING and node.style is None and _EXPONENT.fullmatch(node.value):
+    elif node.tag == _STRING and getattr(node, "style", None) is None and _EXPONENT.fullmatch(node.value):
         number = as_yaml(float(node.value.replace("_", "")))
         yield f"{field}: line {line}: YAML reads {node.value} as text: write {number}, or quote it"
