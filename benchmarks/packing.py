@@ -59,7 +59,7 @@ def write_one_file(documents: Path, folder: Path, megabytes: float) -> None:
 
 
 def pack_long(corpus: Path, tokenizer: Path, folder: Path) -> int:
-    """Returns the tokens packed of a folder of text files; all of them are read, and as many tokenised as are wanted."""
+    """Returns the tokens packed of a folder of text files, all of which are read, whatever is wanted of them."""
     from transformers import AutoTokenizer
 
     from velocitune_core.config import Data, Domain, Source

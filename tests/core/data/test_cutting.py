@@ -121,6 +121,14 @@ def test_prose_is_cut_about_where_it_was_asked_for(kind: Callable[[], Tokenizer]
     assert in_pieces(cutter(kind), pieces) == cutter(kind).first.encode(text, add_special_tokens=False).ids
 
 
+def test_a_merge_that_depends_on_characters_far_away_is_not_cut() -> None:
+    vocabulary = {token: number for number, token in enumerate(["a", "-", "aa", "aaa", "aaa-"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("a", "a"), ("aa", "a"), ("aaa", "-")]))  # the whole text is one word
+    text = ("a" * 301 + "-") * 3  # of an odd run the last three join with what follows; 256 of them are even
+    pieces = list(Cutter(tokenizer).pieces([text], 350, longest=10**6))
+    assert in_pieces(Cutter(tokenizer), pieces) == tokenizer.encode(text).ids
+
+
 def test_a_text_without_a_place_to_cut_is_refused_with_advice() -> None:
     with pytest.raises(UncuttableError, match=r"nowhere in 5,000 characters after 'aaaa.*divide it into several"):
         list(cutter(byte_level).pieces(["a" * 9000], 1000, longest=4000))

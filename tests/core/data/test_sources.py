@@ -202,8 +202,8 @@ def test_datasets_folder(tmp_path):
 
 def test_a_saved_format_of_a_data_set_changes_no_text(tmp_path):
     datasets = pytest.importorskip("datasets")
-    data = datasets.Dataset.from_dict({"text": ["one", "two"]})
-    data.set_format("numpy")
+    data = datasets.Dataset.from_dict({"text": ["one", "two"], "n": [1, 2]})
+    data.set_format("numpy", columns=["n"])
     data.save_to_disk(tmp_path / "plain")
     assert texts(tmp_path, "plain", "datasets") == ["one", "two"]
 
