@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from velocitune_core.config.base import Fraction, Positive, Section
 
@@ -81,10 +81,20 @@ class Evaluation(Section):
         return (steps - 1) // self.every_steps
 
 
+def _auto_or_positive(value: Any) -> Any:
+    """Refuse anything else in one message, where a union would give one for each of its types."""
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise ValueError(f"{value!r} is neither a number of steps, at least 1, nor auto")
+
+
+EverySteps = Annotated[Literal["auto"] | Positive, BeforeValidator(_auto_or_positive)]
+
+
 class EvaluationConfig(Section):
     """The same, for runs of any length."""
 
-    every_steps: Literal["auto"] | Positive = 24  # auto: a thirty-second of each run, so at most 32 evaluations
+    every_steps: EverySteps = 24  # auto: a thirty-second of each run, so at most 32 evaluations
 
     def in_run(self, steps: int) -> Evaluation:
         """Return what a run of so many steps does."""
