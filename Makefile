@@ -53,8 +53,11 @@ check: setup         ## linter, type checker, tests
 	pyrefly check
 	$(PYTEST)
 
+PREFECT_PORT ?= 4200
+MLFLOW_PORT ?= 5000
+
 serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
-	python -m tasks.views.serve
+	python -m tasks.views.serve --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT)
 
 clean:               ## remove runs in progress and their checkpoints; results and caches stay
 	rm -rf runs

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 LENGTH = 256
+TOKENS_WANTED = "PACKING_TOKENS"  # variable: of the one text file
 SECONDS_BETWEEN_LOOKS = 0.05
 
 
@@ -40,6 +41,36 @@ def write_corpus(documents: Path, path: Path, megabytes: float) -> None:
             size += len(numbered.encode())
             if size >= megabytes * 1e6:
                 return
+
+
+def write_one_file(documents: Path, folder: Path, megabytes: float) -> None:
+    """One text file of real documents, to train on, and a few short ones, to hold out."""
+    folder.mkdir()
+    texts = [json.loads(line)["text"] for file in sorted(documents.glob("*.jsonl")) for line in file.open()]
+    size = 0
+    with (folder / "long.txt").open("w", encoding="utf-8") as file:
+        for text in cycle(texts):
+            size += len(text.encode())
+            if size > megabytes * 1e6:
+                break
+            file.write(f"{text}\n")
+    for number in range(200):
+        (folder / f"{number}.txt").write_text(f"{number} " + "one short text to measure on " * 200)
+
+
+def pack_long(corpus: Path, tokenizer: Path, folder: Path) -> int:
+    """Returns the tokens packed of a folder of text files, all of which are read, whatever is wanted of them."""
+    from transformers import AutoTokenizer
+
+    from velocitune_core.config import Data, Domain, Source
+    from velocitune_core.data.packing.domain import pack_source
+
+    wanted = int(os.environ[TOKENS_WANTED]) if TOKENS_WANTED in os.environ else None
+    domain = Domain(source=Source(type="text", path=corpus.name), max_tokens=wanted)
+    data = Data(path=str(corpus.parent), sequence_length=LENGTH, held_out_fraction=0.05)
+    fast = AutoTokenizer.from_pretrained(tokenizer)
+    packed, _ = pack_source("code", domain, fast, data, folder / "code", lambda progress: None)
+    return packed.train.tokens
 
 
 def pack_ours(corpus: Path, tokenizer: Path, folder: Path) -> int:
@@ -83,6 +114,7 @@ def pack_datasets(corpus: Path, tokenizer: Path, folder: Path) -> int:
 
 
 PACKERS = {"velocitune": pack_ours, "datasets.map": pack_datasets}
+ONE_FILE = "velocitune, one text file"
 
 
 class Run(NamedTuple):
@@ -131,7 +163,7 @@ def child(packer: str, corpus: str, tokenizer: str, folder: str) -> None:
     import velocitune_core.data.packing.domain  # noqa: F401
 
     start, cpu_start = time.perf_counter(), cpu_seconds()
-    tokens = PACKERS[packer](Path(corpus), Path(tokenizer), Path(folder))
+    tokens = {**PACKERS, ONE_FILE: pack_long}[packer](Path(corpus), Path(tokenizer), Path(folder))
     print(time.perf_counter() - start, cpu_seconds() - cpu_start, tokens)
 
 
@@ -145,7 +177,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=Path, default=Path("data/embedded"), help="folder of .jsonl files")
     parser.add_argument("--tokenizer", type=Path, default=Path("models/base"))
-    parser.add_argument("--megabytes", type=float, nargs="+", default=[20.0, 80.0])
+    parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0, 80.0])
+    parser.add_argument("--one-file", type=float, nargs="*", default=[], help="sizes of a text file, in megabytes")
+    parser.add_argument("--one-file-tokens", type=int, help="tokenise no more of it (default: all)")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--packers", nargs="+", choices=PACKERS, default=list(PACKERS))
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
@@ -153,6 +187,8 @@ def main() -> None:
     if arguments.child:
         child(*arguments.child)
         return
+    if arguments.one_file_tokens is not None:
+        os.environ[TOKENS_WANTED] = str(arguments.one_file_tokens)
     table = Table("packed by", "text, MB", "seconds, each", "MB/s", "tokens/s", "CPU s/MB", "peak memory, MB")
     with tempfile.TemporaryDirectory() as folder:
         for megabytes in arguments.megabytes:
@@ -169,6 +205,13 @@ def main() -> None:
                 peak = statistics.median(run.peak_megabytes for run in found)
                 each = ", ".join(f"{run.seconds:.1f}" for run in found)
                 table.add_row(packer, f"{megabytes:g}", each, *speed, f"{cpu:.2f}", f"{peak:,.0f}")
+        for megabytes in arguments.one_file:
+            corpus = Path(folder) / f"one-{megabytes:g}"
+            write_one_file(arguments.documents, corpus, megabytes)
+            run = measured(ONE_FILE, corpus, arguments.tokenizer)
+            speed = f"{megabytes / run.seconds:.2f}", f"{run.tokens / run.seconds:,.0f}"
+            cpu, peak = f"{run.cpu_seconds / megabytes:.2f}", f"{run.peak_megabytes:,.0f}"
+            table.add_row(ONE_FILE, f"{megabytes:g}", f"{run.seconds:.1f}", *speed, cpu, peak)
     Console().print(table)
 
 

@@ -9,6 +9,7 @@ from tasks.runs.budget import check_budget
 from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.prepare import pack, write_manifest
 from tasks.views.table_rows import show_mixture
+from tasks.workspace.data_folder import warn_of_sources
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 from velocitune_core.config import Params
@@ -18,7 +19,9 @@ DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other
 
 @flow(name="prepare")
 def prepare() -> None:
-    pack_all(checked_params(packing=True))
+    params = checked_params(packing=True)
+    warn_of_sources(params)
+    pack_all(params)
 
 
 def pack_all(params: Params) -> None:

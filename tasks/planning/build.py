@@ -10,8 +10,12 @@ import psutil
 from tasks.planning.inputs import Inputs, is_base, read_inputs
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_run
 from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_comparison
+from tasks.runs.budget import pipeline_steps
+from tasks.runs.cores import usable_cores
 from tasks.runs.devices import gpu_count, gpu_memory
+from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
+from velocitune_core.contracts import Manifest
 from velocitune_core.plan.cost import (
     FLOAT32_BYTES,
     Cost,
@@ -98,6 +102,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         finished=finished,
         assumptions=[
             *inputs.assumptions,
+            *_updates(params, inputs.manifest),
             *_fewest_rounds(stages, prices),
             *untimed,
             *_compiled(params, device_bytes, probes),
@@ -114,6 +119,15 @@ def _fewest_rounds(stages: list[Stage], prices: list[Cost]) -> list[str]:
     return [
         f"the swarm goes on for as many rounds as its settings allow; with its first round alone, {flops:.2e} FLOPs"
     ]
+
+
+def _updates(params: Params, manifest: Manifest) -> list[str]:
+    """Say how often the main run updates its domain weights, with a warning if that is seldom."""
+    steps = pipeline_steps(params, manifest)
+    updates = weight_updates(params, steps)
+    if updates is None:
+        return []
+    return [few_updates(params, steps) or f"{updates} updates of the domain weights in {steps:,} steps"]
 
 
 def device_size(text: str) -> int:
@@ -218,7 +232,7 @@ def _several(processes: int) -> str:
 
 def _busy() -> list[str]:
     """Warn if other programs use this machine: the times then hold only as long as they do."""
-    load, cores = psutil.getloadavg()[0], psutil.cpu_count() or 1
+    load, cores = psutil.getloadavg()[0], usable_cores()
     if gpu_count() or load < cores / 2:
         return []
     return [

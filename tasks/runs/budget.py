@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 
 from tasks.workspace.planned_settings import mixture_of
+from tasks.workspace.said_once import warn_once
+from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core import mixture
 from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
@@ -136,4 +138,8 @@ def check_budget(params: Params, manifest: Manifest) -> None:
     weights = mixture.initial_domain_weights(params.mixture.initial_domain_weights, sizes)
     for fraction in params.proxies.fractions:
         share_of_steps(params.training, sizes, weights, fraction, steps)
-    logger.info("token budget: %s tokens in %d steps", f"{token_budget(params, manifest):,}", steps)
+    updates = weight_updates(params, steps)
+    often = "" if updates is None else f", {updates} updates of the domain weights"
+    logger.info("token budget: %s tokens in %d steps%s", f"{token_budget(params, manifest):,}", steps, often)
+    if warning := few_updates(params, steps):
+        warn_once(warning)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from tasks.runs.cores import usable_cores
 from tasks.workspace import paths
 from velocitune_core.config import Resources
 from velocitune_core.parallel.openmp import short_spin
@@ -73,9 +74,9 @@ def parallel_runs(resources: Resources) -> int:
 
 
 def threads_per_process(resources: Resources, processes: int = 1) -> int:
-    """Return the threads per process of a run of so many processes: as configured, or the cores shared evenly."""
+    """Return the threads per process of a run of so many processes: as configured, or an even share of usable cores."""
     gpus = gpu_count()
-    threads = resources.threads or max(1, (os.cpu_count() or 1) // (max(1, gpus) * resources.runs_per_device))
+    threads = resources.threads or max(1, usable_cores() // (max(1, gpus) * resources.runs_per_device))
     return threads if gpus else max(1, threads // processes)
 
 

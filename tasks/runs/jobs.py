@@ -215,7 +215,7 @@ def pipeline_job(
         initial_domain_weights=initial_domain_weights(params, manifest),
         total_steps=steps,
         training=with_precision(training),
-        evaluation=params.evaluation,
+        evaluation=params.evaluation.in_run(steps),
         strategy=STATIC,
         save_dtype=params.model.save_dtype,
         execution=params.execution,

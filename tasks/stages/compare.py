@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from prefect import task, unmapped
 from prefect.futures import wait
 
 from tasks.runs.budget import sizes_of
+from tasks.runs.cores import usable_cores
 from tasks.runs.devices import gpu_count
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
@@ -62,13 +62,13 @@ def comparison_settings(params: Params) -> Compare:
 
 
 def side_by_side(params: Params) -> Params:
-    """Return settings under which runs use the whole machine: on a CPU, one run of one thread per core.
+    """Return settings under which runs use the whole machine: on a CPU, one run of one thread per usable core.
 
     (A small model gains little from a second thread, and two processes of two threads each slow each other down.)
     """
     if gpu_count() or params.resources.runs_per_device > 1:
         return params
-    resources = params.resources.model_copy(update={"runs_per_device": os.cpu_count() or 1, "threads": 1})
+    resources = params.resources.model_copy(update={"runs_per_device": usable_cores(), "threads": 1})
     return params.model_copy(update={"resources": resources})
 
 

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +114,9 @@ class Tracker:
         """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
         try:
             if self._client is not None:
-                for name, value in _dvc_hashes().items():
-                    self._client.set_tag(self._parent, name, value)
+                with _optional("DVC's hashes"):
+                    for name, value in _dvc_hashes().items():
+                        self._client.set_tag(self._parent, name, value)
                 self._client.set_terminated(self._parent, "FINISHED")
         except Exception as error:
             self._disconnect(error)
@@ -139,7 +141,8 @@ class Tracker:
         name = f"{self._params.strategy.name}-{digest[:6]}"
         self._parent = self._find_or_create(f"{CONFIG_TAG}` = '{digest}'", name, {CONFIG_TAG: digest, **_git_tags()})
         if not self._client.get_run(self._parent).data.params:
-            self._log_config()
+            with _optional("the settings"):
+                self._log_config()
 
     def _log_config(self) -> None:
         from mlflow.entities import Param
@@ -182,6 +185,18 @@ class Tracker:
         self._client = None
 
 
+@contextmanager
+def _optional(what: str) -> Iterator[None]:
+    """Leave out what MLflow refuses, or what cannot be found out, instead of giving the run up.
+
+    A store that is out of reach shows at the next call.
+    """
+    try:
+        yield
+    except Exception as error:
+        logger.warning("MLflow has not all of %s: %s", what, without_credentials(str(error)))
+
+
 def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested mappings, each under the keys that lead to it, joined by the separator."""
     for key, value in tree.items():
@@ -200,7 +215,10 @@ def _started(folder: Path) -> str:
 
 
 def _git_tags() -> dict[str, str]:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:  # no such program
+        return {}
     return {"mlflow.source.git.commit": commit.stdout.strip()} if commit.returncode == 0 else {}
 
 

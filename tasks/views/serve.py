@@ -1,6 +1,7 @@
 """`python -m tasks.views.serve`: Prefect server, one worker and the MLflow UI on loopback, until Ctrl-C.
 
 While it runs, every command in this folder uses its Prefect server, by a Prefect profile that is removed at the end.
+Nothing is sent to a server before it is known to be the process that was started here.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from filelock import Timeout
+
 from tasks.workspace import paths
+from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy
 from velocitune_core.config import load_params, without_credentials
 from velocitune_core.files import write_text
+from velocitune_core.train.system_lock import system_lock
 
-HOST = "127.0.0.1"
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
 PROFILE = "velocitune-serving"  # of Prefect, active while this runs
@@ -33,13 +35,14 @@ class ServeError(RuntimeError):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tasks.views.serve", description=__doc__)
-    parser.add_argument("--prefect-port", type=int, default=4200)
-    parser.add_argument("--mlflow-port", type=int, default=5000)
+    parser.add_argument("--prefect-port", type=int, default=4200, help="make serve PREFECT_PORT=… (%(default)s)")
+    parser.add_argument("--mlflow-port", type=int, default=5000, help="make serve MLFLOW_PORT=… (%(default)s)")
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it starts in the background
         signal.signal(number, signal.default_int_handler)
     try:
-        _serve(arguments.prefect_port, arguments.mlflow_port)
+        with _only_one_here():
+            _serve(arguments.prefect_port, arguments.mlflow_port)
     except KeyboardInterrupt:
         return 0
     except (ServeError, ValueError) as error:
@@ -50,7 +53,10 @@ def main() -> int:
 
 def _serve(prefect_port: int, mlflow_port: int) -> None:
     store = load_params(paths.PARAMS).tracking.uri
+    serves_mlflow = store.startswith("sqlite")
+    _refuse_taken_ports({"prefect": prefect_port} | ({"mlflow": mlflow_port} if serves_mlflow else {}))
     api = f"http://{HOST}:{prefect_port}/api"
+    loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     with ExitStack() as stack:
@@ -60,18 +66,18 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
             servers[name] = stack.enter_context(_running(command))
 
         start("Prefect server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
-        if store.startswith("sqlite"):
+        if serves_mlflow:
             place = ["--backend-store-uri", store, "--artifacts-destination", "./mlartifacts"]
             port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
             start("MLflow UI", "mlflow", "server", *place, *port)
-        _wait_until_up(f"{api}/health", servers)
+        _wait_until_ours("Prefect server", prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
         _prefect("work-pool", "create", "local", "--type", "process", "--overwrite")
         _prefect("deploy", "--all")
         start("worker", "prefect", "worker", "start", "--pool", "local", "--type", "process")
-        if store.startswith("sqlite"):
-            _wait_until_up(f"http://{HOST}:{mlflow_port}/health", servers)
+        if serves_mlflow:
+            _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
             store = f"http://{HOST}:{mlflow_port}"
         sys.stderr.write(
             f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {without_credentials(store)}\n\n"
@@ -99,43 +105,73 @@ def _running(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
+def _only_one_here() -> Iterator[None]:
+    """Hold this folder: a second server in it would share profile and database with the first."""
+    paths.STATE.mkdir(exist_ok=True)
+    lock = system_lock((paths.STATE / "serve.lock").absolute(), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ServeError("servers run for this folder already; stop them first (Ctrl-C where they run)") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refuse_taken_ports(ports: dict[str, int]) -> None:
+    """Raise ServeError for ports that something else listens on, with the options that choose others."""
+    if taken := {name: port for name, port in ports.items() if not is_free(port)}:
+        listed = " and ".join(f"{port} ({name})" for name, port in taken.items())
+        options = " ".join(f"--{name}-port {port + 1}" for name, port in taken.items())
+        variables = " ".join(f"{name.upper()}_PORT={port + 1}" for name, port in taken.items())
+        raise ServeError(
+            f"port {listed}: another program listens there, maybe servers of another folder; nothing was sent to it. "
+            f"Stop it, or choose another port: `make serve {variables}`, `python -m tasks.views.serve {options}`"
+        )
+
+
+@contextmanager
 def _active_profile(api: str) -> Iterator[None]:
     """Make Prefect's active profile name the server `api`, for all commands in this folder."""
     profiles = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
     before = profiles.read_text(encoding="utf-8") if profiles.exists() else None
     if before and PROFILE in before:  # left when this program was killed
         before = None
-    write_text(profiles, f'active = "{PROFILE}"\n\n[profiles.{PROFILE}]\nPREFECT_API_URL = "{api}"\n')
+    ours = f'active = "{PROFILE}"\n\n[profiles.{PROFILE}]\nPREFECT_API_URL = "{api}"\n'
+    write_text(profiles, ours)
     try:
         yield
     finally:
-        profiles.unlink(missing_ok=True)
-        if before is not None:
-            write_text(profiles, before)
+        if profiles.exists() and profiles.read_text(encoding="utf-8") == ours:  # or the user has edited it since
+            profiles.unlink()
+            if before is not None:
+                write_text(profiles, before)
 
 
 def _prefect(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def _wait_until_up(url: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Return when the address answers. Raises ServeError if it does not in time, or if a server ends."""
+def _wait_until_ours(name: str, port: int, path: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Return when it is our server `name` that listens on a port, and it answers.
+
+    Raises ServeError if it does not in time, or if a server ends.
+    """
     end = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < end:
         _check(servers)
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise ServeError(f"{url} did not answer within {SECONDS_TO_START} s")
+        if listens(servers[name].pid, port) and answers(f"http://{HOST}:{port}{path}"):
+            return
+        time.sleep(0.5)
+    raise ServeError(f"{name} did not answer on port {port} within {SECONDS_TO_START} s")
 
 
 def _check(servers: dict[str, subprocess.Popen[bytes]]) -> None:
     """Raise ServeError if a server has ended."""
     for name, process in servers.items():
         if process.poll() is not None:
-            raise ServeError(f"{name} ended with status {process.returncode}; is its port taken?")
+            raise ServeError(f"{name} ended with status {process.returncode}; its last lines above say why")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def mixture_rows(manifest: Manifest, initial_domain_weights: Mapping[str, float]
             "train tokens": domain.train.tokens,
             "held-out tokens": domain.held_out.tokens,
             "duplicates dropped": domain.duplicates,
+            **({"files not read": domain.left_out} if any(each.left_out for each in manifest.domains.values()) else {}),
             "initial weight": round(initial_domain_weights[name], 4),
         }
         for name, domain in manifest.domains.items()

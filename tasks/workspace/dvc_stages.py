@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import networkx
 from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
-from tasks.workspace.params_file import params_tree
+from tasks.workspace.data_folder import unwatched_files_changed
+from tasks.workspace.params_file import params_tree, read_params
 
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
+
+
+def repository() -> Repo:
+    """Open the DVC repository of this folder; outside of git, as in an unpacked archive, without git."""
+    here = Path.cwd()
+    in_git = any((folder / ".git").exists() for folder in [here, *here.parents])
+    return Repo(".") if in_git else Repo(".", config={"core": {"no_scm": True}})
 
 
 def stages_in_order(goal: str = "report") -> list[str]:
@@ -18,21 +27,23 @@ def stages_in_order(goal: str = "report") -> list[str]:
 
     Stages whose outputs params.yaml does not use are not among them.
     """
-    with Repo(".") as repo:
+    with repository() as repo:
         last = repo.stage.get_target(GOALS[goal])
         ordered = networkx.dfs_postorder_nodes(repo.index.graph, last)  # edges lead to what a stage depends on
         return [str(stage.addressing) for stage in ordered if isinstance(stage, PipelineStage)]
 
 
 def is_up_to_date(stage: str) -> bool:
-    """Return whether the stage's dependencies and outputs are unchanged since it ran.
+    """Return whether the stage's dependencies and outputs are unchanged since it ran, and so is what DVC cannot watch.
 
     Never for a stage that runs a strategy of the user's own, whose code DVC does not watch: the stage takes the results
     of finished runs, if the code of the strategy is unchanged.
     """
     if any(":" in str(name) for name in _strategies_of(stage.rpartition(":")[2])):
         return False
-    with Repo(".") as repo:
+    if stage == "prepare" and unwatched_files_changed(read_params()):
+        return False
+    with repository() as repo:
         return not repo.status(targets=[stage])
 
 
@@ -46,7 +57,7 @@ def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
     """
     if not settings_unchanged():
         return False
-    with Repo(".") as repo, lock_repo(repo):
+    with repository() as repo, lock_repo(repo):
         stage = repo.stage.get_target(address)
         stage.save(run_cache=False)  # in memory: hashes of dependencies and outputs, values of params.yaml
         if not settings_unchanged():

@@ -11,13 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml as pyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import strategy_problems
-from velocitune_core.config import ConfigError, Params, load_params_from, parse_params
+from velocitune_core.config import ConfigError, Params, load_params_from, parse_params, parse_yaml
 from velocitune_core.files import write_text
 
 
@@ -84,8 +83,8 @@ def read_params() -> Params:
 
 
 def params_tree() -> Any:
-    """Return the settings as YAML reads them, without defaults. Raises YAMLError or UnicodeDecodeError."""
-    return pyyaml.safe_load(_content().decode("utf-8"))
+    """Return the settings as YAML reads them, without defaults. Raises ConfigError."""
+    return parse_yaml(_content(), str(paths.PARAMS))
 
 
 def _content() -> bytes:
@@ -125,7 +124,7 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
     text = StringIO()
     yaml.dump(tree, text)
     try:
-        params = parse_params(pyyaml.safe_load(text.getvalue()), "overrides")
+        params = parse_params(parse_yaml(text.getvalue(), "overrides"), "overrides")
         if problems := strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:

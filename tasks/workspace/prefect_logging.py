@@ -6,20 +6,21 @@ import logging
 
 from tasks.workspace.lock import WorkspaceBusyError
 
+_FAILED = "Finished in state Failed"  # and then the message in brackets
+
 
 def shorten_user_errors() -> None:
-    """Keep Prefect from logging tracebacks of errors that the user can fix, and all but the first line of a message.
+    """Keep Prefect from logging errors that the user can fix, which the command line prints once, in full, at its end.
 
-    Prefect logs such an error twice, for the task and for each flow around it; the command line prints it once, in
-    full, at the end.
+    Prefect logs such an error with its traceback for the task and for each flow around it, and again in the state that
+    each of them ends in; what is left is which of them failed.
     """
 
     def shorten(record: logging.LogRecord) -> bool:
         if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], ValueError | WorkspaceBusyError):
-            record.exc_info = None
-        if record.levelno >= logging.ERROR and record.exc_info is None:
-            first, _, more = record.getMessage().partition("\n")
-            record.msg, record.args = first + (" …" if more else ""), ()
+            return False
+        if record.getMessage().startswith(_FAILED):
+            record.msg, record.args = _FAILED, ()
         return True
 
     for name in ("prefect.flow_runs", "prefect.task_runs"):

@@ -11,14 +11,13 @@ from typing import Any
 import yaml
 
 from tasks.workspace import paths
+from tasks.workspace.data_folder import source_problems
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
 from tasks.workspace.planned_settings import planned_problems, strategy_problems
 from velocitune_core.config import ConfigError, Params, parse_params
-from velocitune_core.data.sources import check_source
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
 from velocitune_core.model.folder import ModelError, check_model_folder
 from velocitune_core.model.trainable import check_trainable
-from velocitune_core.recipes.embedded import EMBEDDED
 from velocitune_core.strategies import check_strategy, strategy_modules
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def checked_params(comparing: bool = False, packing: bool = False) -> Params:
         params = read_params()
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
-    problems = [*_model_problems(params), *_source_problems(params), *_runner_problems(params)]
+    problems = [*_model_problems(params), *source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
     problems += [*_strategy_problems(params), *planned_problems(params)]
     fit = _fit_of_data(params, packing)
@@ -47,7 +46,6 @@ def checked_params(comparing: bool = False, packing: bool = False) -> Params:
     _refuse(problems)
     for warning in fit.warnings:
         logger.warning("%s", warning)
-    _warn_of_unwatched_sources(params)
     _warn_of_unwatched_strategies(params, comparing)
     return params
 
@@ -151,23 +149,6 @@ def _comparison_problems(params: Params) -> list[str]:
     return problems
 
 
-def _source_problems(params: Params) -> list[str]:
-    if Path(params.data.path) == paths.EMBEDDED:  # made by the stage `corpus`
-        made = {f"{name}.jsonl" for name in EMBEDDED}
-        return [
-            f"domains.{name}.source.path: {domain.source.path!r} is not among the embedded {sorted(made)}; "
-            "put your own text into data/raw and set data.path to it"
-            for name, domain in params.domains.items()
-            if domain.source.path not in made
-        ]
-    root = Path(params.data.path)
-    return [
-        f"domains.{name}.source: {problem}"
-        for name, domain in params.domains.items()
-        for problem in check_source(domain.source, root)
-    ]
-
-
 def _runner_problems(params: Params) -> list[str]:
     if params.proxies.runner == "ray" and find_spec("prefect_ray") is None:
         return ["proxies.runner: Ray is not installed; run `pip install -c constraints.txt -e '.[ray]'`, or set local"]
@@ -188,14 +169,6 @@ def _has(tree: Any, dotted: str) -> bool:
             return False
         tree = tree[key]
     return True
-
-
-def _warn_of_unwatched_sources(params: Params) -> None:
-    root = Path(params.data.path).resolve()
-    for name, domain in params.domains.items():
-        path = (root / domain.source.path).resolve()
-        if domain.source.type != "datasets" and not path.is_relative_to(root):
-            logger.warning("domains.%s: %s lies outside data.path, so DVC will not notice when it changes", name, path)
 
 
 def _warn_of_unwatched_strategies(params: Params, comparing: bool) -> None:

@@ -16,7 +16,10 @@ from tasks.workspace import paths
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
+from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.prefect_logging import shorten_user_errors
+from tasks.workspace.prefect_servers import check_named_server
+from velocitune_core.train.system_lock import NoLocksError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -71,7 +74,7 @@ def user_errors_shown() -> Iterator[None]:
     """Print errors that the user can fix without a traceback, and exit with status 2."""
     try:
         yield
-    except (ValueError, WorkspaceBusyError) as error:
+    except (ValueError, WorkspaceBusyError, NoLocksError) as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)
 
@@ -79,6 +82,7 @@ def user_errors_shown() -> Iterator[None]:
 @contextmanager
 def flow_command() -> Iterator[None]:
     """Around a flow that a user started: end at once on Ctrl-C, and print errors that the user can fix, once."""
+    loopback_without_proxy()
     stop_children_on_interrupt()
     shorten_user_errors()
     with user_errors_shown():
@@ -126,6 +130,7 @@ def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
     """Check what can be wrong before Prefect takes seconds to start, hold the workspace, run."""
     with flow_command():
         check()
+        check_named_server()
         with exclusive():
             flow()
 
@@ -143,6 +148,7 @@ def run_pipeline(
     given = parse(parser, arguments)
     with flow_command():
         overrides = overrides_of(given)
+        check_named_server()
         with exclusive():  # params.yaml is not changed while another run reads it
             settle_params(overrides, given.compare)  # before Prefect takes seconds to start
             pipeline(goal="compare" if given.compare else "report", fresh=given.fresh)
@@ -155,14 +161,18 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
 
     Raises ConfigError, and changes nothing, for overrides that are not valid; ConfigError or HubError after that.
     """
+    from tasks.workspace.data_folder import warn_of_sources
     from tasks.workspace.hub import fetch_named_model
     from tasks.workspace.params_file import override_params
     from tasks.workspace.preflight import checked_params, checked_settings
+    from tasks.workspace.updates import warn_of_few_updates
 
     checked_settings(overrides, comparing)
     override_params(overrides)
     fetch_named_model()
-    checked_params(comparing, packing=not paths.MANIFEST.exists())
+    params = checked_params(comparing, packing=not paths.MANIFEST.exists())
+    warn_of_sources(params)
+    warn_of_few_updates(params)
 
 
 def stop_children_on_interrupt() -> None:

@@ -35,6 +35,7 @@ from velocitune_core.config.params import (
 from velocitune_core.config.run import (
     DecayedParameters,
     Evaluation,
+    EvaluationConfig,
     Execution,
     Optimizer,
     Precision,
@@ -46,6 +47,7 @@ from velocitune_core.config.run import (
     micro_batch_problem,
 )
 from velocitune_core.config.wanted_mixture import Mixture, Rounds, Swarm, WantedMixture
+from velocitune_core.config.yaml_text import parse_yaml
 
 __all__ = [
     "FEWEST_POINTS",
@@ -62,6 +64,7 @@ __all__ = [
     "Domain",
     "Downstream",
     "Evaluation",
+    "EvaluationConfig",
     "Execution",
     "Fraction",
     "Mixture",
@@ -92,5 +95,6 @@ __all__ = [
     "load_params_from",
     "micro_batch_problem",
     "parse_params",
+    "parse_yaml",
     "without_credentials",
 ]

@@ -7,7 +7,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="letters, digits, '_' and '-'")]
+from velocitune_core.config.misread import advice_on
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        max_length=128,  # names become names of files (255 bytes) and keys in MLflow (250), with more around them
+        description="letters, digits, '_' and '-'",
+    ),
+]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 
@@ -57,5 +66,7 @@ def describe_problems(error: ValidationError, renamed: Mapping[str, str] = RENAM
             continue
         message = problem["msg"].removeprefix("Value error, ")
         given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
+        if better := advice_on(problem["input"], problem["type"]):
+            given += f"; {better}"
         lines.append(f"  {field}: {message}{given}")
     return "\n".join(lines)

@@ -8,14 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
 from velocitune_core.config.compared_runs import Compare, LawPoints, TargetLaw, distinct_seeds, increasing
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import (
-    Evaluation,
+    EvaluationConfig,
     Execution,
     SaveDtype,
     StrategyConfig,
@@ -24,6 +23,7 @@ from velocitune_core.config.run import (
     micro_batch_problem,
 )
 from velocitune_core.config.wanted_mixture import Mixture
+from velocitune_core.config.yaml_text import parse_yaml
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
@@ -175,7 +175,7 @@ class Params(Section):
     mixture: Mixture = Mixture()
     model: Model
     base: Base | None = None
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationConfig = EvaluationConfig()
     proxies: Proxies = Proxies()
     targets: Targets = Targets()
     strategy: StrategyConfig = StrategyConfig()
@@ -286,8 +286,4 @@ def load_params(path: Path) -> Params:
 
 def load_params_from(content: bytes, origin: str) -> Params:
     """Check the content of a params.yaml. Raises ConfigError, naming `origin`, for text that is no valid settings."""
-    try:
-        tree = yaml.safe_load(content.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{origin}: not YAML: {error}") from None
-    return parse_params(tree, origin)
+    return parse_params(parse_yaml(content, origin), origin)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from velocitune_core.config.base import Fraction, Positive, Section
 
 Precision = Literal["float32", "bfloat16"]
+AUTO_EVALUATIONS = 32  # of a run, with evaluation.every_steps: auto
 SaveDtype = Literal["auto", "float32", "bfloat16", "float16"]  # auto: that of the model a run starts from
 DecayedParameters = Literal["matrices", "matrices_without_embeddings", "all"]
 
@@ -71,7 +72,35 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    every_steps: Positive = 24  # the paper's m: evaluate, then update the domain weights
+    """How often one run measures all domains and then updates its domain weights."""
+
+    every_steps: Positive = 24  # the paper's m
+
+    def updates(self, steps: int) -> int:
+        """Return the updates in a run of so many steps; none follows the last one."""
+        return (steps - 1) // self.every_steps
+
+
+def _auto_or_positive(value: Any) -> Any:
+    """Refuse anything else in one message, where a union would give one for each of its types."""
+    if value == "auto" or (type(value) is int and value > 0):
+        return value
+    raise ValueError(f"{value!r} is neither a number of steps, at least 1, nor auto")
+
+
+EverySteps = Annotated[Literal["auto"] | Positive, BeforeValidator(_auto_or_positive)]
+
+
+class EvaluationConfig(Section):
+    """The same, for runs of any length."""
+
+    every_steps: EverySteps = 24  # auto: a thirty-second of each run, so at most 32 evaluations
+
+    def in_run(self, steps: int) -> Evaluation:
+        """Return what a run of so many steps does."""
+        if self.every_steps == "auto":
+            return Evaluation(every_steps=-(-steps // AUTO_EVALUATIONS))
+        return Evaluation(every_steps=self.every_steps)
 
 
 class StrategyConfig(Section):

@@ -26,6 +26,9 @@ class DomainManifest(Part):
     duplicates: int
     too_short: int
     malformed: int = 0  # rows of the source without a document in them
+    left_out: int = 0  # files of its folder, or splits of its data set, that were not read
+    left_out_shown: list[str] = Field(default=[])  # the first ten, as "what: why"
+    unwatched_sha256: str | None = None  # of paths, sizes and times of files that DVC does not watch, if there are any
     read_to_end: bool = True  # False: a data set on the hub, left once both splits were full
     revision: str | None = None  # commit of a data set on the hub
 
@@ -74,6 +77,14 @@ class Manifest(Contract):
     documents: DocumentBorders = DocumentBorders()
     domains: dict[str, DomainManifest]
     measured: dict[str, DomainManifest] = Field(default={})  # sets without training text
+
+    def not_read(self) -> list[str]:
+        """Return a sentence for every domain whose source holds files that were not read."""
+        return [
+            f"{name}: {domain.left_out} in its source not read: {'; '.join(domain.left_out_shown)}"
+            for name, domain in (self.domains | self.measured).items()
+            if domain.left_out
+        ]
 
 
 class DomainFiles(Part):

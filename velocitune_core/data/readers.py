@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from velocitune_core.config import Source
+from velocitune_core.data.compressed import open_stream
+from velocitune_core.data.texts import (
+    BYTE_ORDER_MARK,
+    LONG_CHARACTERS,
+    FileText,
+    Text,
+    UndecodableError,
+    decoded_parts,
+    undecodable,
+)
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # so `../folder` is not one
 _ROWS_AT_ONCE = 1024
+_STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 class SourceError(ValueError):
@@ -32,13 +42,13 @@ class RowProblem(Exception):
 
 
 # Row numbers from 1, each with a function that returns the row's text or raises RowProblem.
-NumberedRows = Iterator[tuple[int, Callable[[], str]]]
+NumberedRows = Iterator[tuple[int, Callable[[], Text]]]
 
 
 def jsonl_rows(path: Path, text_field: str) -> NumberedRows:
-    """Yield the non-blank lines of a jsonl file, which may be compressed (.gz, .zst)."""
+    """Yield the non-blank lines of a jsonl file, which may be compressed."""
     offset = 0
-    with _open_stream(path) as stream:
+    with open_stream(path) as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 yield number, lambda line=line, offset=offset: _line_text(line, offset, text_field)
@@ -48,9 +58,11 @@ def jsonl_rows(path: Path, text_field: str) -> NumberedRows:
 def _line_text(line: bytes, offset: int, text_field: str) -> str:
     """Return the text of a jsonl line that starts at byte `offset` of the file."""
     try:
-        row = json.loads(line.rstrip().decode("utf-8-sig" if offset == 0 else "utf-8"))
+        row = json.loads(
+            line.rstrip().decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+        )  # in mid-file where files were joined
     except UnicodeDecodeError as error:
-        raise RowProblem(_undecodable(error, offset)) from None
+        raise RowProblem(str(undecodable(error, offset))) from None
     except json.JSONDecodeError as error:
         raise RowProblem(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
@@ -72,18 +84,6 @@ def _checked_text(value: Any, text_field: str) -> str:
     return value
 
 
-def _undecodable(error: UnicodeDecodeError, offset: int = 0) -> str:
-    return f"byte {offset + error.start} (0x{error.object[error.start]:02x}) is not UTF-8; convert the file to UTF-8"
-
-
-@contextmanager
-def _open_stream(path: Path) -> Generator[BinaryIO]:
-    # Arrow's decompressors detect a truncated file; zstandard's stream reader does not.
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix)
-    with pa.input_stream(str(path), compression=compression) as stream:
-        yield io.BufferedReader(stream, 1 << 20)  # type: ignore[arg-type]
-
-
 @contextmanager
 def file_errors(path: Path) -> Generator[None]:
     """Convert errors of the file system, of decompression and of Arrow into a SourceError that names the file."""
@@ -100,9 +100,11 @@ def open_parquet(path: Path, text_field: str) -> Generator[pq.ParquetFile]:
         schema = file.schema_arrow
         if text_field not in schema.names:
             raise SourceError(f"{path}: no column {text_field!r}; it has {_listed(schema.names)}: set text_field")
+        if schema.names.count(text_field) > 1:
+            raise SourceError(f"{path}: {schema.names.count(text_field)} columns are named {text_field!r}; rename them")
         kind = schema.field(text_field).type
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_string(plain) or pa.types.is_large_string(plain)):
+        if not any(is_kind(plain) for is_kind in _STRINGS):
             raise SourceError(f"{path}: column {text_field!r} is {kind}, not string: set text_field")
         yield file
 
@@ -121,20 +123,26 @@ def _parquet_text(value: Any, text_field: str) -> str:
     try:
         return _checked_text(value.as_py(), text_field)
     except UnicodeDecodeError as error:
-        raise RowProblem(f"column {text_field!r}: {_undecodable(error)}") from None
+        raise RowProblem(f"column {text_field!r}: {undecodable(error)}") from None
 
 
 def text_rows(path: Path, _text_field: str) -> NumberedRows:
-    """Yield a text file as a single row, number 0; a problem names the line in the file."""
-    yield 0, lambda: _decoded(path.read_bytes())
+    """Yield a text file, which may be compressed, as a single row, number 0; a problem names the line in the file.
+
+    A file of more than LONG_CHARACTERS is not kept in memory.
+    """
+    yield 0, lambda: _file_text(path)
 
 
-def _decoded(content: bytes) -> str:
+def _file_text(path: Path) -> Text:
+    start, characters = "", 0
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise RowProblem(f"{_undecodable(error)}, or narrow the source's path to text files", line) from None
+        for part in decoded_parts(path):
+            characters += len(part)
+            start = start + part if characters <= LONG_CHARACTERS else ""
+    except UndecodableError as error:
+        raise RowProblem(f"{error}, or narrow the source's path to text files", error.line) from None
+    return start if characters <= LONG_CHARACTERS else FileText(path)
 
 
 def open_dataset_folder(source: Source, root: Path) -> Any | None:
@@ -144,6 +152,8 @@ def open_dataset_folder(source: Source, root: Path) -> Any | None:
         if _HUB_ID.fullmatch(source.path):
             return None
         raise SourceError(f"{folder}: no such folder, and {source.path!r} is not a hub id")
+    if not any(folder.iterdir()):
+        raise SourceError(f"{folder}: is empty; put a data set there that `save_to_disk` wrote")
     import datasets
 
     try:
@@ -158,7 +168,16 @@ def open_dataset_folder(source: Source, root: Path) -> Any | None:
         raise SourceError(
             f"{folder}: no column {source.text_field!r}; it has {_listed(dataset.column_names)}: set text_field"
         )
-    return dataset.select_columns(source.text_field)
+    return dataset.with_format(None).select_columns(source.text_field)  # `set_format` is saved with a data set
+
+
+def other_splits(source: Source, root: Path) -> list[str]:
+    """Return the splits of a `save_to_disk` folder that the source does not take; none for a data set on the hub."""
+    try:
+        splits = json.loads((root / source.path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        return [split for split in splits if split != source.split]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # a data set without splits
 
 
 def hub_revision(source: Source) -> str:

@@ -1,10 +1,11 @@
-"""The documents of one domain, streamed from jsonl(.gz/.zst), parquet or text files, or a `datasets` data set."""
+"""The documents of one domain, streamed from jsonl, parquet or text files, or a `datasets` data set."""
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from velocitune_core.config import Source
@@ -19,15 +20,13 @@ from velocitune_core.data.readers import (
     open_dataset_folder,
     open_hub_dataset,
     open_parquet,
+    other_splits,
     parquet_rows,
     text_rows,
 )
+from velocitune_core.data.source_files import find_files, unwatched
+from velocitune_core.data.texts import Text, whole_text
 
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst"),
-    "parquet": (".parquet",),
-    "text": ("",),  # any file
-}
 _PROBLEMS_SHOWN = 10
 
 
@@ -35,8 +34,13 @@ _PROBLEMS_SHOWN = 10
 class Document:
     """A text and its place in the source."""
 
-    text: str
+    content: Text  # a file of a long text is not in memory
     origin: str  # such as "code.jsonl:17"
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return whole_text(self.content)
 
 
 @dataclass
@@ -70,10 +74,11 @@ def read_documents(
 ) -> Iterator[Document]:
     """Yield the documents of a source in the order of its files' names; paths are relative to `root`.
 
-    Only a batch of rows (or one text file) is in memory at a time. A text file is one row. Malformed rows are skipped
-    and counted in `malformed`; without it none is allowed. After one more than allowed no more documents are yielded:
-    the rest of the source is only read to count further malformed rows (not of a data set on the hub), and SourceError
-    reports the first ten and their number. Raises SourceError for a missing or corrupt file too.
+    Only a batch of rows is in memory at a time. A text file is one row; of a long one only parts are in memory.
+    Malformed rows are skipped and counted in `malformed`; without it none is allowed. After one more than allowed no
+    more documents are yielded: the rest of the source is only read to count further malformed rows (not of a data set
+    on the hub), and SourceError reports the first ten and their number. Raises SourceError for a missing or corrupt
+    file too.
 
     Args:
         revision: commit of a data set on the hub; None for the one that its revision names at present.
@@ -82,12 +87,12 @@ def read_documents(
     if source.type == "datasets":
         yield from _read_dataset(source, root, malformed, revision)
         return
-    files, problems = _find_files(source, root)
-    if problems:
-        raise SourceError("\n".join(problems))
+    found = find_files(source, root)
+    if found.problems:
+        raise SourceError("\n".join(found.problems))
     rows = {"jsonl": jsonl_rows, "parquet": parquet_rows, "text": text_rows}[source.type]
     corrupt: list[str] = []
-    for path in files:
+    for path in found.files:
         name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         try:
             with file_errors(path):
@@ -109,12 +114,39 @@ def source_files(source: Source, root: Path) -> list[tuple[str, int, int]] | Non
     """Return path, size in bytes and modification time in nanoseconds of each file of a source; None for the hub."""
     if is_on_hub(source, root):
         return None
-    if source.type == "datasets":
-        files = sorted(file for file in (root / source.path).rglob("*") if file.is_file())
-    else:
-        files = _find_files(source, root)[0]
-    facts = [(str(file), file.stat()) for file in files]
+    facts = [(str(file), file.stat()) for file in _all_files(source, root)]
     return [(path, fact.st_size, fact.st_mtime_ns) for path, fact in facts]
+
+
+def unwatched_files(source: Source, root: Path) -> list[tuple[str, int, int]]:
+    """Return the same of the files that DVC does not watch as part of `root`: outside of it, or behind linked folders.
+
+    Empty for a data set on the hub, which is read at a commit.
+    """
+    if is_on_hub(source, root):
+        return []
+    facts = [(str(file), file.stat()) for file in unwatched(_all_files(source, root), root)]
+    return [(path, fact.st_size, fact.st_mtime_ns) for path, fact in facts]
+
+
+def unwatched_digest(source: Source, root: Path) -> str | None:
+    """Return a hash of `unwatched_files`; None if there are none."""
+    facts = unwatched_files(source, root)
+    return sha256(json.dumps(facts).encode()).hexdigest() if facts else None
+
+
+def left_out(source: Source, root: Path) -> list[str]:
+    """Return what a source holds and is not read, as "what: why": files of its folder, splits of a data set."""
+    if source.type == "datasets":
+        others = other_splits(source, root)
+        return [f"{root / source.path}: split {split!r}, as `split` is {source.split!r}" for split in others]
+    return find_files(source, root).left_out
+
+
+def _all_files(source: Source, root: Path) -> list[Path]:
+    if source.type != "datasets":
+        return find_files(source, root).files
+    return sorted(file for file in (root / source.path).rglob("*") if file.is_file())
 
 
 def check_source(source: Source, root: Path) -> list[str]:
@@ -129,45 +161,15 @@ def check_source(source: Source, root: Path) -> list[str]:
         except SourceError as error:
             return [str(error)]
         return []
-    files, problems = _find_files(source, root)
+    found = find_files(source, root)
     if source.type == "parquet":
-        for path in files:
+        for path in found.files:
             try:
                 with file_errors(path), open_parquet(path, source.text_field):
                     pass
             except SourceError as error:
-                problems.append(str(error))
-    return problems
-
-
-def _find_files(source: Source, root: Path) -> tuple[list[Path], list[str]]:
-    """Return the sorted files of a file name, folder or glob without hidden ones, and the problems with them."""
-    path, suffixes = root / source.path, _SUFFIXES[source.type]
-    kinds = " or ".join(suffixes)
-    if path.is_dir():
-        found = [file for file in _visible(path, path.rglob("*")) if file.name.endswith(suffixes)]
-        return found, [] if found else [f"{path}: no {kinds or 'text'} file in this folder"]
-    if path.is_file():
-        found = [path]
-    elif glob.has_magic(source.path):
-        found = _visible(root, map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - the path may be absolute
-        if not found:
-            return [], [f"{path}: no file matches"]
-    else:
-        return [], [f"{path}: no such file or folder; check `path` of the source and data.path"]
-    unknown = [file for file in found if not file.name.endswith(suffixes)]
-    problems = [f"{file}: not a {kinds} file; rename it or change the source's type" for file in unknown]
-    return [file for file in found if file not in unknown], problems
-
-
-def _visible(base: Path, paths: Iterator[Path]) -> list[Path]:
-    """Return the files among `paths`, sorted, without those that are hidden at or below `base`."""
-
-    def hidden(path: Path) -> bool:
-        parts = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
-        return any(part.startswith(".") and part != ".." for part in parts)
-
-    return sorted(path for path in paths if path.is_file() and not hidden(path))
+                found.problems.append(str(error))
+    return found.problems
 
 
 def _checked(

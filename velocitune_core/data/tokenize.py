@@ -12,16 +12,27 @@ from array import array
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from velocitune_core.data.cutting import Cutter
 from velocitune_core.data.packing.rows import Tokens
 
 Tokenizer = Any  # a transformers fast tokenizer
 Key = TypeVar("Key")
 
 _BATCHES_IN_FLIGHT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A text, or a piece of a long one."""
+
+    text: str
+    first: bool = True
+    last: bool = True
 
 
 class PackingError(ValueError):
@@ -43,6 +54,8 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
 class ParallelTokenizer(Generic[Key]):
     """Tokenise batches in background threads and return them in the order of submission.
+
+    A batch holds first pieces only, or none. `cutter` makes pieces of a long text.
 
     Special tokens spelled out in a text are tokenised as text; the ids of `never` are left out of it whatever the
     tokenizer makes of it (a Unigram model finds them in its vocabulary, special or not). Raises PackingError for a slow
@@ -67,17 +80,18 @@ class ParallelTokenizer(Generic[Key]):
         self._encoder.no_truncation()
         self._encoder.no_padding()
         self._encoder.encode_special_tokens = True  # a text that spells end-of-text must not end the document
+        self.cutter = Cutter(self._encoder)
         self._waiting: deque[tuple[Key, Future[list[Tokens]]]] = deque()
         self._pool = ThreadPoolExecutor(_BATCHES_IN_FLIGHT, thread_name_prefix="tokenise")
 
-    def submit(self, key: Key, texts: Sequence[str]) -> Iterator[tuple[Key, list[Tokens]]]:
+    def submit(self, key: Key, pieces: Sequence[Piece]) -> Iterator[tuple[Key, list[Tokens]]]:
         """Queue a batch, after yielding the earliest results until the queue has room for it.
 
         A generator: the batch is queued when the iterator is exhausted.
         """
         while len(self._waiting) >= _BATCHES_IN_FLIGHT:
             yield self._next()
-        self._waiting.append((key, self._pool.submit(self._encode, texts)))
+        self._waiting.append((key, self._pool.submit(self._encode, pieces)))
 
     def drain(self) -> Iterator[tuple[Key, list[Tokens]]]:
         """Yield the results of all queued batches."""
@@ -92,14 +106,15 @@ class ParallelTokenizer(Generic[Key]):
         key, future = self._waiting.popleft()
         return key, future.result()
 
-    def _encode(self, texts: Sequence[str]) -> list[Tokens]:
-        encoded = self._encoder.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [self._bordered(each.ids) for each in encoded]
+    def _encode(self, pieces: Sequence[Piece]) -> list[Tokens]:
+        encoder = self._encoder if all(piece.first for piece in pieces) else self.cutter.following
+        encoded = encoder.encode_batch_fast([piece.text for piece in pieces], add_special_tokens=False)
+        return [self._bordered(each.ids, piece) for each, piece in zip(encoded, pieces, strict=True)]
 
-    def _bordered(self, ids: list[int]) -> Tokens:
+    def _bordered(self, ids: list[int], piece: Piece) -> Tokens:
         if not self._never.isdisjoint(ids):
             ids = [each for each in ids if each not in self._never]
-        tokens = [*self._start, *ids, *self._end]
+        tokens = [*(self._start if piece.first else ()), *ids, *(self._end if piece.last else ())]
         return np.array(array("I", tokens), dtype=self._dtype)  # numpy copies an array of machine integers faster
 
 

@@ -17,6 +17,7 @@ from velocitune_core.strategies.registry import (
     search_share,
     strategy_class,
     strategy_modules,
+    updates_after_evaluations,
     user_options,
 )
 
@@ -37,5 +38,6 @@ __all__ = [
     "search_share",
     "strategy_class",
     "strategy_modules",
+    "updates_after_evaluations",
     "user_options",
 ]

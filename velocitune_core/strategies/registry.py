@@ -84,6 +84,11 @@ def user_options(name: str) -> set[str]:
     return set(inspect.signature(strategy_class(name)).parameters) - {"initial_weights"} - MEASURED
 
 
+def updates_after_evaluations(name: str) -> bool:
+    """Return whether a strategy changes the domain weights by held-out losses, after each evaluation."""
+    return strategy_class(name).update is not Strategy.update
+
+
 def measured_options(name: str) -> set[str]:
     """Return the options of a strategy whose values the pipeline measures."""
     return set(inspect.signature(strategy_class(name)).parameters) & MEASURED

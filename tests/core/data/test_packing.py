@@ -1,17 +1,21 @@
 """Packing of documents into rows: every token of every split is accounted for."""
 
 import hashlib
+import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from velocitune_core.config import Data
+from velocitune_core.config import Data, Source
+from velocitune_core.data.cutting import Cutter
 from velocitune_core.data.dataset import load_split
 from velocitune_core.data.packing.packer import pack_domain
-from velocitune_core.data.sources import Document
+from velocitune_core.data.sources import Document, read_documents
 from velocitune_core.data.splits import document_digest, is_held_out
+from velocitune_core.data.texts import FileText
 from velocitune_core.data.tokenize import PackingError, tokenizer_digest
 
 DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
@@ -200,3 +204,35 @@ def test_tokenizer_digest_ignores_truncation_and_detects_other_tokens(tokenizer,
     other = make_tokenizer(eos_token="<|end|>")
     other.add_tokens(["new"])
     assert tokenizer_digest(other) != before
+
+
+def test_long_documents_are_packed_in_pieces_to_the_same_bytes(tokenizer, tmp_path, monkeypatch):
+    documents = [Document(" ".join(each.text for each in make_documents(30, seed)), "d") for seed in range(12)]
+    whole = pack(documents, tokenizer, tmp_path / "whole" / "code", max_tokens=4096)
+    (tmp_path / "files").mkdir()
+    for number, document in enumerate(documents):
+        (tmp_path / "files" / f"{number:02}.txt").write_bytes(document.text.encode())
+    monkeypatch.setattr("velocitune_core.data.texts.LONG_CHARACTERS", 100)
+    monkeypatch.setattr("velocitune_core.data.readers.LONG_CHARACTERS", 100)
+    monkeypatch.setattr("velocitune_core.data.cutting.Cutter.pieces.__defaults__", (300, 10_000))
+    files = list(read_documents(Source(type="text", path="files"), tmp_path))
+    assert all(isinstance(document.content, FileText) for document in files)
+    killed = itertools.count()
+
+    def cut(self, parts):
+        for piece in in_pieces(self, parts):
+            if next(killed) == 50:
+                raise KeyboardInterrupt  # inside of a document
+            yield piece
+
+    in_pieces = Cutter.pieces
+    monkeypatch.setattr("velocitune_core.data.cutting.Cutter.pieces", cut)
+    for number, given in enumerate((documents, files)):  # texts in memory, and files
+        folder = tmp_path / f"cut-{number}" / "code"
+        packed = partial(pack_domain, "code", given, tokenizer, DATA, 4096, folder, key="k", shard_tokens=1)
+        if number == 0:
+            with pytest.raises(KeyboardInterrupt):
+                packed()
+        assert packed() == whole
+        for split in ("train", "held_out"):
+            assert (folder / f"{split}.npy").read_bytes() == (tmp_path / f"whole/code/{split}.npy").read_bytes()

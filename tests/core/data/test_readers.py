@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from velocitune_core.data.readers import (
     parquet_rows,
     text_rows,
 )
+from velocitune_core.data.texts import FileText, whole_text
 
 
 def outcomes(rows: NumberedRows) -> list[tuple[int, str]]:
@@ -58,12 +60,10 @@ def test_a_row_can_be_decoded_after_later_ones_were_read(tmp_path: Path) -> None
         second()
 
 
-def test_a_byte_order_mark_is_ignored_only_at_the_start(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored_at_the_start_of_every_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"text": "one"}\n\xef\xbb\xbf{"text": "two"}\n')
-    first, second = outcomes(jsonl_rows(path, "text"))
-    assert first == (1, "one")
-    assert second[1].startswith("! not JSON")
+    assert outcomes(jsonl_rows(path, "text")) == [(1, "one"), (2, "two")]  # two files that were joined
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -75,7 +75,9 @@ def test_any_text_survives_jsonl(tmp_path: Path, texts: list[str], compressed: b
     assert outcomes(jsonl_rows(path, "body")) == list(enumerate(texts, start=1))
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_all_string_columns_of_parquet_are_read(tmp_path: Path, kind: pa.DataType) -> None:
     path = tmp_path / "a.parquet"
     texts = [f"text {number % 50}" for number in range(2500)]  # three batches of rows
@@ -145,3 +147,55 @@ def test_problems_of_rows_and_our_own_errors_pass_unchanged() -> None:
         raise RowProblem("a row")
     with pytest.raises(AssertionError), file_errors(Path("data/a")):
         raise AssertionError
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), path)
+    with pytest.raises(SourceError, match="2 columns are named 'text'; rename them"), open_parquet(path, "text"):
+        pass
+
+
+def test_zst_with_a_long_window_and_gz_with_zeros_after_it_are_read(tmp_path: Path) -> None:
+    content = b'{"text": "one"}\n'
+    parameters = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()  # of unknown size: a whole window
+    (tmp_path / "a.jsonl.ZST").write_bytes(stream.compress(content) + stream.flush())
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content) + bytes(512))
+    for name in ("a.jsonl.ZST", "a.jsonl.gz"):
+        assert outcomes(jsonl_rows(tmp_path / name, "text")) == [(1, "one")]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    content=st.binary(max_size=40) | st.text(st.characters(exclude_categories=["Cs"])).map(str.encode),
+    part=st.integers(1, 9),
+)
+def test_a_text_file_in_parts_is_the_text_or_names_the_byte(tmp_path: Path, content: bytes, part: int) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("velocitune_core.data.texts._PART_BYTES", part)
+        patch.setattr("velocitune_core.data.readers.LONG_CHARACTERS", 3)
+        [(_, text_of)] = text_rows(path, "text")
+        try:
+            expected = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            before = next(n for n in range(len(content), -1, -1) if decodable(content[:n]))
+            line = content.count(b"\n", 0, before) + 1
+            with pytest.raises(RowProblem, match=rf"byte {before} \(0x{content[before]:02x}\) is not UTF-8") as caught:
+                text_of()
+            assert caught.value.line == line
+        else:
+            text = text_of()
+            assert isinstance(text, FileText) == (len(expected) > 3)
+            assert whole_text(text) == expected
+
+
+def decodable(content: bytes) -> bool:
+    """Whether the bytes are a whole number of characters."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -195,7 +195,17 @@ def test_datasets_folder(tmp_path):
     assert check_source(Source(type="datasets", path="plain"), tmp_path) == []
     assert "not a hub id" in check_source(Source(type="datasets", path="a/b/c"), tmp_path)[0]
     (tmp_path / "empty").mkdir()
+    assert "empty: is empty" in check_source(Source(type="datasets", path="empty"), tmp_path)[0]
+    (tmp_path / "empty/data.txt").touch()
     assert "not a folder that `save_to_disk` wrote" in check_source(Source(type="datasets", path="empty"), tmp_path)[0]
+
+
+def test_a_saved_format_of_a_data_set_changes_no_text(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"text": ["one", "two"], "n": [1, 2]})
+    data.set_format("numpy", columns=["n"])
+    data.save_to_disk(tmp_path / "plain")
+    assert texts(tmp_path, "plain", "datasets") == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -203,15 +213,22 @@ def test_datasets_folder(tmp_path):
     [
         ("jsonl", "none.jsonl", "none.jsonl: no such file or folder"),
         ("jsonl", "*.jsonl.zst", "*.jsonl.zst: no file matches"),
-        ("jsonl", "empty", "empty: no .jsonl or .jsonl.gz or .jsonl.zst file in this folder"),
-        ("jsonl", "notes.csv", "notes.csv: not a .jsonl or .jsonl.gz or .jsonl.zst file"),
+        ("jsonl", "empty", "empty: is empty"),
+        ("jsonl", "notes", "notes: no .jsonl or .ndjson or .json (.gz, .zst, .zstd) file in this folder"),
+        ("jsonl", "notes.csv", "notes.csv: not a .jsonl or .ndjson or .json (.gz, .zst, .zstd) file"),
+        ("jsonl", "array.json", "array.json: one JSON value for the whole file; write one object per line"),
+        ("jsonl", "gone.jsonl", "gone.jsonl: a link to nowhere, which does not exist"),
         ("parquet", "code.jsonl", "code.jsonl: not a .parquet file"),
-        ("text", "empty", "empty: no text file in this folder"),
+        ("text", "empty", "empty: is empty"),
     ],
 )
 def test_problems_found_before_reading(root, kind, path, problem):
     (root / "empty").mkdir()
-    (root / "notes.csv").write_text("x")
+    (root / "notes").mkdir()
+    for name in ("notes.csv", "notes/a.csv"):
+        (root / name).write_text("x")
+    (root / "array.json").write_text('[\n{"text": "a"}]')
+    (root / "gone.jsonl").symlink_to("nowhere")
     problems = check_source(Source(type=kind, path=path), root)
     assert len(problems) == 1
     assert problem in problems[0]

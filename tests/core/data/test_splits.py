@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from velocitune_core.data.splits import document_digest, is_held_out
+from velocitune_core.data.splits import document_digest, is_held_out, measured_digest
 
 
 def test_digest_by_hand_and_its_normalisation():
@@ -45,3 +45,28 @@ def test_the_threshold_by_hand():
     assert not is_held_out(half, 0.5)
     assert is_held_out(below, 0.5)
     assert is_held_out(half, 0.5 + 2**-53)
+
+
+SAMPLES = [
+    " ",
+    "\n",
+    "\u2003",
+    "a",
+    "e",
+    "\u0301",
+    "\u0323",
+    "\u1100",
+    "\u1161",
+    "\u11a8",
+    "\u0cc6",
+    "\u0cd5",
+    "é",
+    "字",
+]
+
+
+@given(st.lists(st.sampled_from(SAMPLES), max_size=30) | st.lists(st.text(max_size=3)), st.integers(1, 5))
+def test_the_digest_of_parts_is_that_of_the_whole(characters, size):
+    text = "".join(characters).encode(errors="ignore").decode()
+    parts = [text[at : at + size] for at in range(0, len(text), size)]
+    assert measured_digest(parts) == (document_digest(text), len(text.strip()))

@@ -62,7 +62,7 @@ def test_values_are_escaped() -> None:
     page = Page(html)
     assert "script" not in page.tags
     assert "onload" not in page.attributes
-    assert page.text.count(attack) == 10  # outcome, baseline, two of a meaning, six tables
+    assert page.text.count(attack) == 11  # outcome, baseline, two of a meaning, seven tables
 
 
 def test_a_value_that_a_template_lacks_is_an_error() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import result_samples as samples
@@ -48,6 +49,31 @@ def test_formatted_rows_are_text() -> None:
     assert rows["general"]["reached"] == "4.710 ▲"
     assert rows["general"]["gap closed"] == "–"
     assert rows["general"]["flags"] == "above initial"
+
+
+def test_a_mixture_that_never_moved_is_in_the_headline() -> None:
+    report = samples.report_data()
+    assert "mixture" not in key_figures(report)
+    start = report.train.domain_weights[0]
+    still = {"mean_domain_weights": start.weights, "domain_weights": [start]}
+    train = report.train.model_copy(update=still)
+    headline = f"did not move: all {train.steps} steps used the domain weights of the start"
+    figures = key_figures(replace(report, train=train))
+    assert figures["mixture"] == f"{headline} (no update; lower evaluation.every_steps)"
+    unchanged = train.model_copy(update={"domain_weights": [start] * 4})
+    assert key_figures(replace(report, train=unchanged))["mixture"] == f"{headline} (3 updates changed nothing)"
+    static = train.model_copy(update={"strategy": "static"})
+    assert "mixture" not in key_figures(replace(report, train=static))
+    between = train.model_copy(update={"mean_domain_weights": dict.fromkeys(start.weights, 1 / 7)})
+    assert "mixture" not in key_figures(replace(report, train=between))
+
+
+def test_what_was_not_read_is_on_the_page() -> None:
+    report = samples.report_data()
+    code = report.manifest.domains["code"].model_copy(update={"left_out": 1, "left_out_shown": ["a.csv: not a .jsonl"]})
+    manifest = report.manifest.model_copy(update={"domains": report.manifest.domains | {"code": code}})
+    assert manifest.not_read() == ["code: 1 in its source not read: a.csv: not a .jsonl"]
+    assert manifest.not_read()[0] in render_report(replace(report, manifest=manifest), [])
 
 
 def test_metrics() -> None:

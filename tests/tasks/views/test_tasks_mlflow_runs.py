@@ -74,6 +74,26 @@ def test_no_credentials_of_an_address_reach_the_store_or_the_log(
     assert "http://***@127.0.0.1:9" in caplog.text and "pa55" not in caplog.text
 
 
+def test_an_optional_tag_or_setting_never_costs_the_run(
+    params: Params, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_hashes() -> dict[str, str]:
+        raise ValueError("dvc.lock is no YAML")
+
+    monkeypatch.setenv("PATH", "/nowhere")  # no git
+    monkeypatch.setattr("tasks.views.mlflow_runs.flatten", lambda tree, separator: [("k" * 999, 1)])
+    monkeypatch.setattr("tasks.views.mlflow_runs._dvc_hashes", no_hashes)
+    with caplog.at_level(logging.WARNING):
+        tracker = Tracker(params)
+        tracker.finish()
+    assert tracker.active and "cannot be reached" not in caplog.text
+    experiment = client.get_experiment_by_name(params.tracking.experiment)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert "MLflow has not all of the settings" in caplog.text and "dvc.lock is no YAML" in caplog.text
+
+
 def sample_events() -> list[Event]:
     """The events of a small run, with values that have no exact decimal."""
     start = 1_750_000_000.1234567

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +18,17 @@ import pytest
 import yaml
 from servers import free_port
 
-from tasks.views.serve import PROFILE, ServeError, _active_profile, _check, _running, _wait_until_up, main
+from tasks.views.serve import (
+    PROFILE,
+    ServeError,
+    _active_profile,
+    _check,
+    _only_one_here,
+    _running,
+    _wait_until_ours,
+    main,
+)
+from tasks.workspace.loopback import is_free
 
 PROFILES = Path(".prefect-home/profiles.toml")
 API = "http://127.0.0.1:4200/api"
@@ -49,7 +63,7 @@ def test_a_profile_that_a_kill_has_left_is_removed(profiles: Path) -> None:
 def test_a_server_that_ends_is_named() -> None:
     with _running(("timeit", "-n", "1", "pass")) as process:
         process.wait(30)
-        with pytest.raises(ServeError, match=r"MLflow UI ended with status 0; is its port taken\?"):
+        with pytest.raises(ServeError, match="MLflow UI ended with status 0; its last lines above say why"):
             _check({"MLflow UI": process})
 
 
@@ -79,7 +93,10 @@ def commands(
 
     monkeypatch.setattr("tasks.views.serve._running", running)
     monkeypatch.setattr("tasks.views.serve._prefect", lambda *arguments: started.append(" ".join(arguments)))
-    monkeypatch.setattr("tasks.views.serve._wait_until_up", lambda url, servers: started.append(url))
+    monkeypatch.setattr(
+        "tasks.views.serve._wait_until_ours", lambda name, port, path, servers: started.append(f"{port}{path}")
+    )
+    monkeypatch.setattr("tasks.views.serve.is_free", lambda port: True)
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     return started
 
@@ -95,7 +112,7 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     prefect, mlflow, up, pool, deploy, worker, profile = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
     assert mlflow.startswith("mlflow server --backend-store-uri sqlite:///") and "--port 4322" in mlflow
-    assert up == "http://127.0.0.1:4321/api/health"
+    assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
     assert "http://127.0.0.1:4321/api" in profile
     assert not PROFILES.exists()
@@ -125,6 +142,74 @@ def test_a_port_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_server_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.views.serve.SECONDS_TO_START", 0.2)
-    address = f"http://127.0.0.1:{free_port()}/health"
-    with pytest.raises(ServeError, match=rf"{address} did not answer within 0\.2 s"):
-        _wait_until_up(address, {})
+    servers: Any = {"MLflow UI": SimpleNamespace(poll=lambda: None, pid=os.getpid())}
+    port = free_port()
+    with pytest.raises(ServeError, match=rf"MLflow UI did not answer on port {port} within 0\.2 s"):
+        _wait_until_ours("MLflow UI", port, "/health", servers)
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stranger() -> Iterator[HTTPServer]:
+    """A server that somebody else runs; it answers everything."""
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_taken_port_is_refused_before_anything_is_started(
+    commands: list[str], stranger: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tasks.views.serve.is_free", is_free)
+    port = stranger.server_port
+    PROFILES.parent.mkdir()
+    PROFILES.write_text("of the running servers")
+    assert serve(monkeypatch, "--prefect-port", str(port), "--mlflow-port", str(free_port())) == 1
+    message = capsys.readouterr().err
+    assert f"port {port} (prefect): another program listens there" in message
+    assert f"`make serve PREFECT_PORT={port + 1}`" in message and f"--prefect-port {port + 1}" in message
+    assert commands == [] and PROFILES.read_text() == "of the running servers"
+
+
+def test_a_server_of_another_process_is_not_taken_for_ours(
+    stranger: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.views.serve.SECONDS_TO_START", 0.2)
+    servers: Any = {"Prefect server": SimpleNamespace(poll=lambda: None, pid=os.getpid())}
+    _wait_until_ours("Prefect server", stranger.server_port, "/", servers)  # it runs in this process
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        servers["Prefect server"].pid = other.pid
+        with pytest.raises(ServeError, match="did not answer on port"):
+            _wait_until_ours("Prefect server", stranger.server_port, "/", servers)
+
+
+def test_a_second_start_in_the_folder_is_refused_and_changes_nothing(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _only_one_here():
+        assert serve(monkeypatch) == 1
+    assert "servers run for this folder already" in capsys.readouterr().err
+    assert commands == []
+
+
+def test_a_profile_that_somebody_changed_meanwhile_is_kept(profiles: Path) -> None:
+    with _active_profile(API):
+        profiles.write_text(MINE)
+    assert profiles.read_text() == MINE
+
+
+def test_ports_are_variables_of_make() -> None:
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text()
+    assert "--prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT)" in makefile

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from tasks.workspace.dvc_stages import commit, is_up_to_date
+from tasks.workspace.dvc_stages import commit, is_up_to_date, repository
 
 ADDRESSES = {"train": "train", "report": "report", "compare": "comparison/dvc.yaml:compare"}
 
@@ -51,3 +51,16 @@ def test_a_stage_with_a_strategy_of_the_users_own_always_runs(toy: dict[str, Any
     assert up_to_date() == {"train", "report"}
     write({**toy, "compare": None})
     assert up_to_date() == {"train", "report", "compare"}
+
+
+def test_an_archive_without_git_works_without_git(toy: dict[str, Any]) -> None:
+    Path(".dvc/config").write_text("[core]\n    analytics = false\n")  # as in this project: with git
+    with repository() as repo:
+        assert str(repo.stage.get_target("train").addressing) == "train"
+    assert up_to_date() == {"train", "report", "compare"}
+
+
+def test_data_that_dvc_does_not_watch_make_prepare_stale(toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.workspace.dvc_stages.read_params", lambda: None)
+    monkeypatch.setattr("tasks.workspace.dvc_stages.unwatched_files_changed", lambda params: True)
+    assert not is_up_to_date("prepare")

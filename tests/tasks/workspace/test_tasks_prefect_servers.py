@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from servers import free_port
 
 from tasks.workspace.lock import exclusive
+from tasks.workspace.prefect_servers import check_named_server
+from tasks.workspace.stage_cli import run_flow
 
 SERVED = """
 import time
@@ -49,3 +55,34 @@ def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) ->
     assert server.is_running()
     with exclusive():
         server.wait(20)
+
+
+def test_a_named_server_that_does_not_answer_is_refused_before_the_flow(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    url = f"http://me:secret@127.0.0.1:{free_port()}/api"
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    ran: list[str] = []
+    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(SystemExit, match="2"):
+        run_flow(lambda: ran.append("flow"), lambda: ran.append("checked"))
+    message = capsys.readouterr().err.strip()
+    assert "does not answer" in message and "unset it" in message and "secret" not in message
+    assert message.count("\n") == 0 and ran == ["checked"]
+
+
+def test_a_server_that_asks_for_a_login_is_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/api"
+
+        def refuse() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        with temporary_settings({PREFECT_API_URL: url}):
+            check_named_server()
+        thread.join()

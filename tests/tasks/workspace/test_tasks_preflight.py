@@ -214,15 +214,6 @@ def test_sources_made_by_the_pipeline_need_not_exist(valid: Tree) -> None:
     assert checked_params().data.path == "data/embedded"
 
 
-def test_a_source_that_dvc_does_not_watch_is_warned_of(valid: Tree, caplog: pytest.LogCaptureFixture) -> None:
-    Path("elsewhere.jsonl").write_text('{"text": "a document"}\n')
-    valid["domains"]["law"]["source"]["path"] = "../../elsewhere.jsonl"
-    write(valid)
-    with caplog.at_level(logging.WARNING):
-        checked_params()
-    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["domains.law"]
-
-
 def test_a_strategy_that_dvc_does_not_watch_is_warned_of(
     valid: Tree, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

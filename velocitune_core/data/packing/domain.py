@@ -13,10 +13,18 @@ from velocitune_core.contracts import Contract, ContractError, DomainManifest
 from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.packer import ALL_HELD_OUT, SHARD_TOKENS, Watcher, pack_domain
 from velocitune_core.data.readers import hub_revision
-from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents, source_files
+from velocitune_core.data.sources import (
+    MalformedRows,
+    is_on_hub,
+    left_out,
+    read_documents,
+    source_files,
+    unwatched_digest,
+)
 from velocitune_core.data.tokenize import Tokenizer, tokenizer_digest
 from velocitune_core.files import file_sha256
 
+LEFT_OUT_SHOWN = 10
 _WING = Path(__file__).parents[1]  # velocitune_core/data
 
 
@@ -54,6 +62,7 @@ def pack_source(
         rows = MalformedRows(data.max_malformed_rows, finished.domain.malformed, finished.malformed_shown)
         return finished.domain, rows
     malformed = MalformedRows(data.max_malformed_rows)
+    others, outside = left_out(domain.source, Path(data.path)), unwatched_digest(domain.source, Path(data.path))
     documents = read_documents(domain.source, Path(data.path), malformed, revision)
     packed = pack_domain(
         name,
@@ -66,7 +75,15 @@ def pack_source(
         shard_tokens=shard_tokens,
         stop_when_full=remote,
         watch=watch,
-    ).model_copy(update={"malformed": malformed.count, "revision": revision})
+    ).model_copy(
+        update={
+            "malformed": malformed.count,
+            "left_out": len(others),
+            "left_out_shown": others[:LEFT_OUT_SHOWN],
+            "unwatched_sha256": outside,
+            "revision": revision,
+        }
+    )
     FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(record)
     return packed, malformed
 
@@ -86,6 +103,7 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data, rev
         "tokenizer": tokenizer_digest(tokenizer),
         "borders": [borders.start.ids, borders.end.ids],
         "files": source_files(domain.source, Path(data.path)),
+        "left_out": left_out(domain.source, Path(data.path)),
         "revision": revision,
         "code": [file_sha256(file) for file in sorted(_WING.rglob("*.py"))],
         "tokenizers": tokenizers.__version__,

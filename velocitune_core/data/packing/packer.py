@@ -17,11 +17,13 @@ import numpy as np
 from velocitune_core.config import Data
 from velocitune_core.contracts import DomainManifest, Split
 from velocitune_core.data.borders import document_borders, largest_id, special_ids
+from velocitune_core.data.cutting import UncuttableError
 from velocitune_core.data.packing.resume_state import PackingState
 from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
 from velocitune_core.data.sources import Document
-from velocitune_core.data.splits import document_digest, is_held_out
-from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Tokenizer
+from velocitune_core.data.splits import document_digest, is_held_out, measured_digest
+from velocitune_core.data.texts import Text, is_long, text_parts, whole_text
+from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Piece, Tokenizer
 from velocitune_core.files import file_sha256, replacing
 
 SHARD_TOKENS = 10_000_000  # between two saved states: at most this much work is repeated after a kill
@@ -42,6 +44,7 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
+Batch = list[tuple[bytes, Piece]]  # digest of the document that a piece is of, and the piece
 
 
 def pack_domain(
@@ -73,7 +76,8 @@ def pack_domain(
     The state is saved every `shard_tokens` tokens to `.<name of folder>.partial`, beside the folder. A call with the
     `key` of an interrupted one resumes from its last state and writes the same files; with None it starts over.
 
-    Memory is independent of the domain's size: a few batches of documents, the held-out sample and a cache of digests.
+    Memory is independent of the size of the domain and of its documents: a few batches, of documents or of pieces of a
+    long one (see `cutting`), the held-out sample and a cache of digests.
     Both files appear together or, on an exception, not at all. `documents` of a Split counts those that its rows were
     taken from (held out: sampled from). Raises PackingError for document borders that the tokenizer does not have, and
     for a domain that is empty or too small for one sequence of each split.
@@ -123,7 +127,7 @@ class _Packer:
         self.dtype = np.dtype(np.uint16 if largest_id(tokenizer) < 2**16 else np.uint32)
         self.counts = dict.fromkeys(("read", "duplicates", "too_short", "train", "held_out"), 0)  # documents
         self.held_out = Reservoir(data.held_out_sequences, name)
-        self._tokenizer: ParallelTokenizer[list[bytes]] = ParallelTokenizer(
+        self._tokenizer: ParallelTokenizer[Batch] = ParallelTokenizer(
             tokenizer, self.dtype, start, end, never=special_ids(tokenizer).intersection([*start, *end])
         )
         self._train_stream = RowStream(data.sequence_length, self.dtype)
@@ -155,12 +159,11 @@ class _Packer:
     def run(self, documents: Iterable[Document], watch: Watcher) -> None:
         """Pack the documents after those that the state already counts."""
         self._report(watch)
-        for batch in _batches(self._kept(islice(documents, self.counts["read"], None))):
-            wanted = [each for each in batch if not self._full() or self._is_held_out(each[0])]
+        for batch in self._batches(self._kept(islice(documents, self.counts["read"], None))):
+            wanted = [each for each in batch if self._is_wanted(each[0])]
             if wanted:
-                digests, texts = zip(*wanted, strict=True)
-                self._take(self._tokenizer.submit(list(digests), texts))
-            if self._unsaved_tokens >= self._shard_tokens:
+                self._take(self._tokenizer.submit(wanted, [piece for _, piece in wanted]))
+            if self._unsaved_tokens >= self._shard_tokens and batch[-1][1].last:  # not inside of a document
                 self._take(self._tokenizer.drain())
                 self._save()
             self._report(watch)
@@ -218,30 +221,65 @@ class _Packer:
         self.writer.close()
         self._state.close()
 
-    def _kept(self, documents: Iterable[Document]) -> Iterator[tuple[bytes, str]]:
-        """Yield digest and text of the documents that are long enough and new, and count the others."""
+    def _kept(self, documents: Iterable[Document]) -> Iterator[tuple[bytes, Document]]:
+        """Yield digest and document of those that are long enough and new, and count the others."""
         for document in documents:
             self.counts["read"] += 1
-            if len(document.text.strip()) < self.data.min_characters:
+            digest, characters = _identified(document.content)
+            if characters < self.data.min_characters:
                 self.counts["too_short"] += 1
-                continue
-            digest = document_digest(document.text)
-            if not self._state.add(digest):
+            elif not self._state.add(digest):
                 self.counts["duplicates"] += 1
-                continue
-            yield digest, document.text
+            else:
+                yield digest, document
 
-    def _take(self, tokenised: Iterable[tuple[list[bytes], list[Tokens]]]) -> None:
-        """Append each document's tokens to its split."""
-        for digests, batch in tokenised:
-            self._tokenised += len(batch)
-            for digest, tokens in zip(digests, batch, strict=True):
+    def _batches(self, documents: Iterator[tuple[bytes, Document]]) -> Iterator[Batch]:
+        """Group documents into batches: bounded in memory, and large enough to keep the tokenizer's threads busy.
+
+        The first piece of a long document ends a batch; each of its other pieces is a batch of its own.
+        """
+        batch: Batch = []
+        characters = 0
+        for digest, document in documents:
+            pieces = self._pieces(digest, document)
+            batch.append((digest, next(pieces)))
+            characters += len(batch[-1][1].text)
+            if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS or not batch[-1][1].last:
+                yield batch
+                batch, characters = [], 0
+                yield from ([(digest, piece)] for piece in pieces)
+        if batch:
+            yield batch
+
+    def _pieces(self, digest: bytes, document: Document) -> Iterator[Piece]:
+        if not is_long(document.content):
+            yield Piece(whole_text(document.content))
+            return
+        try:
+            held: str | None = None
+            first = True
+            for text in self._tokenizer.cutter.pieces(text_parts(document.content)):
+                if held is not None:
+                    yield Piece(held, first, last=False)
+                    first = False
+                held = text
+                if not self._is_wanted(digest):
+                    break
+            yield Piece(held or "", first)
+        except UncuttableError as error:
+            raise PackingError(f"domain {self.name!r}: {document.origin}: {error}") from None
+
+    def _take(self, tokenised: Iterable[tuple[Batch, list[Tokens]]]) -> None:
+        """Append the tokens of each piece to its split."""
+        for batch, results in tokenised:
+            for (digest, piece), tokens in zip(batch, results, strict=True):
+                self._tokenised += piece.first
                 self._unsaved_tokens += len(tokens)
                 if self._is_held_out(digest):
-                    self.counts["held_out"] += 1
+                    self.counts["held_out"] += piece.first
                     self.held_out.offer(self._held_out_stream.add(tokens))
                 elif not self._full():
-                    self.counts["train"] += 1
+                    self.counts["train"] += piece.first
                     rows = self._train_stream.add(tokens)
                     left = None if self.max_sequences is None else self.max_sequences - self.writer.sequences
                     self.writer.append(rows[:left])
@@ -259,6 +297,9 @@ class _Packer:
         self._state.save(values, {**rests, **self.held_out.arrays()})
         self._unsaved_tokens = 0
 
+    def _is_wanted(self, digest: bytes) -> bool:
+        return not self._full() or self._is_held_out(digest)
+
     def _is_held_out(self, digest: bytes) -> bool:
         return is_held_out(digest, self.data.held_out_fraction)
 
@@ -270,15 +311,9 @@ class _Packer:
         watch(Progress(self.counts["read"], tokens, self._resumed_at, self._tokenised))
 
 
-def _batches(documents: Iterator[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
-    """Group documents into batches: bounded in memory, and large enough to keep the tokenizer's threads busy."""
-    batch: list[tuple[bytes, str]] = []
-    characters = 0
-    for digest, text in documents:
-        batch.append((digest, text))
-        characters += len(text)
-        if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def _identified(text: Text) -> tuple[bytes, int]:
+    """Return the digest of a text, and its number of characters without whitespace at its ends."""
+    if is_long(text):
+        return measured_digest(text_parts(text))
+    plain = whole_text(text)
+    return document_digest(plain), len(plain.strip())

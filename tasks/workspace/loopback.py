@@ -1,0 +1,53 @@
+"""Servers on this machine: reached without a proxy, on ports that are free, and known to be the process we started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import urllib.request
+
+HOST = "127.0.0.1"
+_LOOPBACK = (HOST, "localhost", "::1")
+
+
+def loopback_without_proxy() -> None:
+    """Make this process and those that it starts reach this machine itself, whatever proxy the environment names."""
+    for name in ("no_proxy", "NO_PROXY"):  # some programs read one, some the other
+        named = [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
+        os.environ[name] = ",".join([*named, *(host for host in _LOOPBACK if host not in named)])
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, or a closed one blocks for minutes
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def listens(pid: int, port: int) -> bool:
+    """Return whether a process, or one that it started, is the one that listens on a port."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+        return any(
+            each.status == psutil.CONN_LISTEN and each.laddr.port == port
+            for member in tree
+            for each in member.net_connections("inet")
+        )
+    except psutil.Error:  # it has ended
+        return False
+
+
+def answers(url: str) -> bool:
+    """Return whether a server of this machine answers, without an error."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,83 @@
+"""What YAML reads in another way than it looks is refused with its line; everything else is read as YAML reads it."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from velocitune_core.config import ConfigError, load_params_from, parse_yaml
+from velocitune_core.config.misread import as_yaml
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        parse_yaml(text, "params.yaml")
+    heading, *lines = str(refused.value).splitlines()
+    assert heading == "params.yaml:"
+    return [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("domains:\n  a: 1\n  b: 2\n  a: 3", "domains.a: twice, in lines 2 and 4; rename or remove one"),
+        ("a: 1\na: 1", "a: twice, in lines 1 and 2; rename or remove one"),
+        ("runs: [{a: 1,\n a: 2}]", "runs.0.a: twice, in lines 1 and 2; rename or remove one"),
+        ("domains:\n  no: 1", "domains.no: line 2: YAML reads this key as False: quote it: 'no':"),
+        ("2024: 1", "2024: line 1: YAML reads this key as 2024: quote it: '2024':"),
+        ("~: 1", "~: line 1: YAML reads this key as None: quote it: '~':"),
+        ("a: {rate: 1e-5}", "a.rate: line 1: YAML reads 1e-5 as text: write 1.0e-5, or quote it"),
+        ("budget: 2E9", "budget: line 1: YAML reads 2E9 as text: write 2000000000.0, or quote it"),
+        ("seed: 010", "seed: line 1: YAML reads 010 as 8: write that, or quote it"),
+        ("at: [10:30]", "at.0: line 1: YAML reads 10:30 as 630: write that, or quote it"),
+    ],
+)
+def test_what_looks_otherwise_is_refused_with_its_line(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+def test_all_problems_come_at_once() -> None:
+    assert len(problems("a: 1e-5\na: 2\nno: 3")) == 3
+
+
+def test_merged_keys_and_aliases_may_be_overridden() -> None:
+    text = "one: &one {a: 1, b: 2}\ntwo: {<<: *one, a: 3}\nthree: *one"
+    assert parse_yaml(text, "x") == {"one": {"a": 1, "b": 2}, "two": {"a": 3, "b": 2}, "three": {"a": 1, "b": 2}}
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.dates()
+trees = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+)
+
+
+@given(trees)
+def test_what_a_program_writes_is_read_as_it_was(tree: object) -> None:
+    assert parse_yaml(yaml.safe_dump(tree), "x") == tree
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_advice_on_numbers_is_read_as_that_number(number: float) -> None:
+    assert yaml.safe_load(as_yaml(number)) == number
+
+
+def test_values_that_yaml_reads_as_another_type_are_refused_with_what_to_write() -> None:
+    text = """
+data: {path: 2024}
+domains: {a: {source: {type: jsonl, path: on}, max_tokens: "1,000"}}
+model: {path: 2024-01-01}
+training: {token_budget: 1.0e+9, optimizer: {learning_rate: '1e-5'}}
+"""
+    with pytest.raises(ConfigError) as refused:
+        load_params_from(text.encode(), "params.yaml")
+    endings = {line.split(":")[0].strip(): line.rpartition("; ")[2] for line in str(refused.value).splitlines()[1:]}
+    assert endings == {
+        "data.path": "YAML reads it as a number: quote it",
+        "domains.a.source.path": "YAML reads it as a truth value: quote it",
+        "domains.a.max_tokens": "YAML reads it as text: write 1000",
+        "model.path": "YAML reads it as a date: quote it",
+        "training.token_budget": "a whole number: write 1000000000",
+        "training.optimizer.learning_rate": "YAML reads it as text: write 1.0e-5",
+    }

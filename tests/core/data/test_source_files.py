@@ -1,0 +1,85 @@
+"""Which files of a folder are read, and that all others are named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from velocitune_core.config import Source
+from velocitune_core.data.source_files import find_files
+from velocitune_core.data.sources import left_out, read_documents, unwatched_files
+
+
+def line(text: str) -> bytes:
+    return json.dumps({"text": text}).encode() + b"\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder of text, `root/d`, with all that is read of it and all that is not, and a folder beside `root`."""
+    content = {
+        "root/d/a.jsonl": line("a"),
+        "root/d/b.JSONL": line("b"),
+        "root/d/c.json.gz": gzip.compress(line("c")),
+        "root/d/d.ndjson": line("d"),
+        "root/d/e.Json.Zstd": zstandard.compress(line("e")),
+        "root/d/f.jsonl.zst": zstandard.compress(line("f")),
+        "root/d/array.json": b'[{"text": "x"}]',
+        "root/d/indented.json": b'{\n "text": "x"\n}\n',
+        "root/d/readme.md": b"x",
+        "root/d/.hidden.jsonl": line("x"),
+        "root/d/.git/x.jsonl": line("x"),
+        "root/d/.gitignore": b"",
+        "elsewhere/g.jsonl": line("g"),
+    }
+    for name, data in content.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "root/d/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/d/loop").symlink_to(tmp_path / "root")
+    (tmp_path / "root/d/gone.jsonl").symlink_to("nowhere")
+    return tmp_path / "root"
+
+
+def test_every_file_of_a_folder_is_read_or_named(root: Path) -> None:
+    source = Source(type="jsonl", path="d")
+    assert [document.text for document in read_documents(source, root)] == list("abcdefg")
+    reasons = dict(each.removeprefix(f"{root}/d/").split(": ", 1) for each in left_out(source, root))
+    value = "one JSON value for the whole file; write one object per line (jq -c '.[]')"
+    assert reasons == {
+        ".git": "a hidden folder",
+        ".hidden.jsonl": "hidden",
+        "array.json": value,
+        "indented.json": value,
+        "gone.jsonl": "a link to nowhere, which does not exist",
+        "loop": "a link to a folder that it lies in",
+        "readme.md": "not a .jsonl or .ndjson or .json (.gz, .zst, .zstd) file",
+    }
+
+
+def test_files_that_dvc_does_not_watch(root: Path) -> None:
+    def unwatched(path: str, kind: str = "jsonl") -> list[str]:
+        return [Path(file).name for file, *_ in unwatched_files(Source(type=kind, path=path), root)]
+
+    assert unwatched("d") == ["g.jsonl"]  # behind a linked folder
+    assert unwatched("d/a.jsonl") == []
+    assert unwatched("../elsewhere") == unwatched(str(root.parent / "elsewhere")) == ["g.jsonl"]
+    assert unwatched("d/linked", "datasets") == ["g.jsonl"]
+    assert unwatched("org/name", "datasets") == []  # on the hub
+
+
+def test_other_splits_of_a_data_set_are_named(root: Path) -> None:
+    (root / "d/dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+    assert left_out(Source(type="datasets", path="d"), root) == [f"{root}/d: split 'test', as `split` is 'train'"]
+
+
+def test_a_file_name_that_is_not_utf_8_is_read(root: Path) -> None:
+    (root / "odd").mkdir()
+    Path(str(root / "odd/\udcff.jsonl")).write_bytes(line("odd"))
+    source = Source(type="jsonl", path="odd")
+    assert [document.text for document in read_documents(source, root)] == ["odd"]
+    assert find_files(source, root).left_out == []

@@ -1,0 +1,80 @@
+"""What of a source is not read or not watched is said once, and what DVC cannot record is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest import LogCaptureFixture
+from result_samples import manifest
+
+from tasks.workspace import paths, said_once
+from tasks.workspace.data_folder import source_problems, unwatched_files_changed, warn_of_sources
+from velocitune_core.config import Params, Source
+from velocitune_core.data.sources import unwatched_digest
+
+ROOT = Path("data/raw")
+
+
+@pytest.fixture
+def params(workspace: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Two domains: `code`, a folder that links to one beside the workspace's data, and `law`, a file."""
+    monkeypatch.setattr(said_once, "_said", set())
+    Path("elsewhere").mkdir()
+    Path("elsewhere/a.jsonl").write_text(json.dumps({"text": "a"}))
+    (ROOT / "code").mkdir(parents=True)
+    (ROOT / "code/linked").symlink_to("../../../elsewhere")
+    (ROOT / "law.jsonl").write_text(json.dumps({"text": "b"}))
+    settings["domains"]["code"]["source"]["path"] = "code"
+    return Params.model_validate(settings)
+
+
+def warnings(params: Params, caplog: LogCaptureFixture) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        warn_of_sources(params)
+    return caplog.messages
+
+
+def test_files_that_are_not_read_or_not_watched_are_named_once(params: Params, caplog: LogCaptureFixture) -> None:
+    (ROOT / "code/notes.csv").touch()
+    unread, unwatched = warnings(params, caplog)
+    assert unread.startswith("domains.code: of its source, 1 file or part is not read: data/raw/code/notes.csv: not a")
+    assert unwatched.startswith("domains.code: files outside data.path, or behind a linked folder in it. DVC does not")
+    assert warnings(params, caplog) == []
+
+
+def test_every_type_of_source_outside_is_in_one_warning(params: Params, caplog: LogCaptureFixture) -> None:
+    (ROOT / "set").symlink_to("../../elsewhere")
+    domains = dict(params.domains)
+    for kind, path in {"jsonl": "../../elsewhere/a.jsonl", "text": "code/linked", "datasets": "set"}.items():
+        domains[kind] = domains["law"].model_copy(update={"source": Source(type=kind, path=path)})
+    [warning] = warnings(params.model_copy(update={"domains": domains}), caplog)
+    assert warning.startswith("domains.code, jsonl, text, datasets: files outside")
+
+
+def test_links_to_nothing_and_names_that_dvc_cannot_record_are_refused(params: Params) -> None:
+    assert source_problems(params) == []
+    (ROOT / "gone").symlink_to("nowhere")
+    Path(str(ROOT / "\udcff.txt")).touch()
+    gone, odd = source_problems(params)
+    assert gone == "data.path: data/raw/gone: links to nothing, which DVC cannot record; remove or mend them"
+    assert odd.startswith(
+        "data.path: 'data/raw/\\udcff.txt': names that are not UTF-8, which DVC cannot record; rename"
+    )
+
+
+def test_data_that_dvc_does_not_watch_make_the_packing_stale(params: Params) -> None:
+    assert not unwatched_files_changed(params)  # nothing is packed
+    digests = {name: unwatched_digest(domain.source, ROOT) for name, domain in params.domains.items()}
+    assert digests["law"] is None
+    sample = next(iter(manifest().domains.values()))
+    packed = {name: sample.model_copy(update={"unwatched_sha256": digest}) for name, digest in digests.items()}
+    paths.PREPARED.mkdir()
+    manifest().model_copy(update={"domains": packed}).write(paths.MANIFEST)
+    assert not unwatched_files_changed(params)
+    Path("elsewhere/a.jsonl").write_text(json.dumps({"text": "replaced"}))
+    assert unwatched_files_changed(params)

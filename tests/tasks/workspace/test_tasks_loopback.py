@@ -1,0 +1,52 @@
+"""Loopback is reached without a proxy, whatever the environment names."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import requests
+from servers import free_port
+
+from tasks.workspace.loopback import answers, is_free, loopback_without_proxy
+
+PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
+
+
+@pytest.fixture
+def closed_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A port where nobody listens, under a proxy that lets every connection wait."""
+    with socket.socket() as proxy:
+        proxy.bind(("127.0.0.1", 0))
+        proxy.listen()
+        for name in PROXIES:
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "example.org")
+        monkeypatch.setenv("no_proxy", "")
+        yield free_port()
+
+
+def test_clients_leave_the_proxy_out(closed_port: int) -> None:
+    loopback_without_proxy()
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        url = f"http://{host}:{closed_port}/"
+        with httpx.Client(verify=False, timeout=1) as client, pytest.raises(httpx.ConnectError):
+            client.get(url)  # refused at once; the proxy would be a timeout
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=1)
+        assert not answers(url)
+    assert os.environ["NO_PROXY"].startswith("example.org,")
+    loopback_without_proxy()
+    assert os.environ["NO_PROXY"].count("localhost") == 1
+
+
+def test_a_port_is_free_until_somebody_listens() -> None:
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", 0))
+        port = listener.getsockname()[1]
+        listener.listen()
+        assert not is_free(port)
+    assert is_free(port)

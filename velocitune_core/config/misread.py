@@ -1,0 +1,41 @@
+"""What to write in place of a value that YAML reads as another type than it looks."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_NUMBER = re.compile(r"[-+]?[\d_,]*\.?\d+([eE][-+]?\d+)?")
+_WANTED = {"float_type": "number", "int_type": "integer", "int_from_float": "integer", "string_type": "string"}
+
+
+def advice_on(value: Any, error: str) -> str:
+    """Return what to write in place of a value that was refused, if it looks like what was wanted; else "".
+
+    Args:
+        error: pydantic's type of the error.
+    """
+    wanted = _WANTED.get(error, "")
+    if isinstance(value, str) and wanted in {"number", "integer"} and _NUMBER.fullmatch(value):
+        number = float(value.replace(",", "").replace("_", ""))
+        plain = str(int(number)) if wanted == "integer" and number.is_integer() else as_yaml(number)
+        return f"YAML reads it as text: write {plain}"
+    if isinstance(value, float) and wanted == "integer" and value.is_integer():
+        return f"a whole number: write {int(value)}"
+    if not isinstance(value, str | list | dict) and value is not None and wanted == "string":
+        return f"YAML reads it as a {_kind(value)}: quote it"
+    return ""
+
+
+def as_yaml(number: float) -> str:
+    """Return a number as YAML 1.1 reads it: with a point, and a sign in the exponent."""
+    text = repr(number)
+    mantissa, e, exponent = text.partition("e")
+    if not e:
+        return text
+    sign, digits = ("-", exponent[1:]) if exponent.startswith("-") else ("+", exponent.lstrip("+"))
+    return f"{mantissa if '.' in mantissa else f'{mantissa}.0'}e{sign}{int(digits)}"
+
+
+def _kind(value: Any) -> str:
+    return {bool: "truth value", int: "number", float: "number"}.get(type(value), type(value).__name__)

@@ -1,0 +1,72 @@
+"""YAML as settings are written: without what it reads in another way than it looks, each named with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from velocitune_core.config.base import ConfigError
+from velocitune_core.config.misread import as_yaml
+
+_EXPONENT = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+")  # 1e-5: a number to people, text to YAML 1.1
+_ODD_BASE = re.compile(r"[-+]?0[\d_]+|.*:.*")  # 010 is 8, and 1:30 is 90
+_STRING, _MERGE, _INT = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge", "int"))
+
+
+def parse_yaml(content: bytes | str, origin: str) -> Any:
+    """Return the tree of a YAML text.
+
+    Raises ConfigError, naming `origin`, for text that is no YAML, and with all problems of one that is: a key twice in
+    one mapping, a key that YAML reads as a number, truth value, date or nothing, a whole number in base 8 or 60, and a
+    number that YAML 1.1 reads as text.
+    """
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            problems = [] if root is None else list(_problems(root, "", set()))
+            if problems:
+                raise ConfigError("\n".join([f"{origin}:", *(f"  {problem}" for problem in problems)]))
+            return None if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{origin}: not YAML: {error}") from None
+
+
+def _problems(node: yaml.Node, place: str, seen: set[int]) -> Iterator[str]:
+    if id(node) in seen:  # an alias
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for number, each in enumerate(node.value):
+            yield from _problems(each, f"{place}.{number}", seen)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            field = f"{place}.{key.value}".lstrip(".")
+            line = key.start_mark.line + 1
+            if key.tag != _STRING:
+                read = yaml.SafeLoader("").construct_object(key)
+                yield f"{field}: line {line}: YAML reads this key as {read!r}: quote it: '{key.value}':"
+            if (before := lines.setdefault((key.tag, key.value), line)) != line:
+                yield f"{field}: twice, in lines {before} and {line}; rename or remove one"
+            yield from _problems(value, field, seen)
+    else:
+        yield from _misread(node, place.lstrip("."))
+
+
+def _misread(node: yaml.Node, field: str) -> Iterator[str]:
+    line = node.start_mark.line + 1
+    if node.tag == _INT and _ODD_BASE.fullmatch(node.value):
+        read = yaml.SafeLoader("").construct_object(node)
+        yield f"{field}: line {line}: YAML reads {node.value} as {read}: write that, or quote it"
+    elif node.tag == _STRING and getattr(node, "style", None) is None and _EXPONENT.fullmatch(node.value):
+        number = as_yaml(float(node.value.replace("_", "")))
+        yield f"{field}: line {line}: YAML reads {node.value} as text: write {number}, or quote it"

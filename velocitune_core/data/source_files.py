@@ -1,0 +1,161 @@
+"""The files of a source: which are read, in which order, and what lies beside them and is not."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from velocitune_core.config import Source
+from velocitune_core.data.compressed import COMPRESSIONS, open_stream
+
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+    "parquet": (".parquet",),
+    "text": ("",),  # any file
+}
+_COMPRESSED = {"jsonl", "text"}  # parquet is compressed inside
+_WITHOUT_TEXT = {".gitignore", ".gitattributes", ".gitkeep", ".dvcignore", ".DS_Store", "Thumbs.db"}  # nobody's text
+
+
+@dataclass
+class Found:
+    """What a source's path leads to: files to read, in order; what is left out, with the reason; problems."""
+
+    files: list[Path] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # "<path>: <reason>"
+    problems: list[str] = field(default_factory=list)
+
+
+def find_files(source: Source, root: Path) -> Found:
+    """Return the files of a file name, folder or glob, sorted by path. Links are followed.
+
+    Suffixes count in upper and lower case. A file of a folder that is hidden, of another type, or a link to nothing,
+    is left out with the reason. One that the source names itself, by path or glob, is a problem instead.
+    """
+    path = root / source.path
+    if path.is_dir():
+        found = _in_folder(path, source.type)
+        if not found.files:
+            empty = not found.left_out and not any(path.iterdir())
+            content = "is empty" if empty else f"no {_kinds(source.type)} file in this folder"
+            found.problems.append("\n".join([f"{path}: {content}", *found.left_out[:5]]))
+        return found
+    if path.is_file():
+        return _named([path], source.type)
+    if path.is_symlink():
+        return Found(problems=[f"{path}: a link to {path.readlink()}, which does not exist"])
+    if not glob.has_magic(source.path):
+        return Found(problems=[f"{path}: no such file or folder; check `path` of the source and data.path"])
+    matches = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - the path may be absolute
+    visible = [each for each in matches if not each.is_dir() and not _hidden(each, root)]
+    if not visible:
+        return Found(problems=[f"{path}: no file matches"])
+    return _named(visible, source.type)
+
+
+def is_type(path: Path, kind: str) -> bool:
+    """Return whether a file's name has a suffix of the type, in upper or lower case."""
+    return path.name.lower().endswith(_suffixes(kind))
+
+
+def _suffixes(kind: str) -> tuple[str, ...]:
+    compressed = ("", *COMPRESSIONS) if kind in _COMPRESSED else ("",)
+    return tuple(plain + packed for plain in _KINDS[kind] for packed in compressed)
+
+
+def _kinds(kind: str) -> str:
+    listed = " or ".join(_KINDS[kind]) or "text"
+    return f"{listed} ({', '.join(COMPRESSIONS)})" if kind == "jsonl" else listed
+
+
+def _named(paths: list[Path], kind: str) -> Found:
+    """Return files that the source names: what cannot be read of them is a problem."""
+    found = Found()
+    for path in paths:
+        if not path.exists():
+            found.problems.append(f"{path}: a link to {path.readlink()}, which does not exist")
+        elif not is_type(path, kind):
+            found.problems.append(f"{path}: not a {_kinds(kind)} file; rename it or change the source's type")
+        elif kind == "jsonl" and (problem := _not_lines(path)):
+            found.problems.append(f"{path}: {problem}")
+        else:
+            found.files.append(path)
+    return found
+
+
+def _in_folder(folder: Path, kind: str) -> Found:
+    found = Found()
+    for path in _walk(folder, (), found.left_out):
+        if path.name in _WITHOUT_TEXT:
+            continue
+        if reason := _reason_to_leave(path, kind):
+            found.left_out.append(f"{path}: {reason}")
+        else:
+            found.files.append(path)
+    found.files.sort()
+    found.left_out.sort()
+    return found
+
+
+def _reason_to_leave(path: Path, kind: str) -> str | None:
+    if path.name.startswith("."):
+        return "hidden"
+    if not path.exists():
+        return f"a link to {path.readlink()}, which does not exist"
+    if not path.is_file():
+        return "not a file"
+    if not is_type(path, kind):
+        return f"not a {_kinds(kind)} file"
+    return _not_lines(path) if kind == "jsonl" else None
+
+
+def _walk(folder: Path, above: tuple[Path, ...], left_out: list[str]) -> Iterator[Path]:
+    """Yield what is not a folder, in `folder` and those below it, also through links, each folder once on a way."""
+    above = (*above, folder.resolve())
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries)
+    for name in names:
+        path = folder / name
+        if not path.is_dir():
+            yield path
+        elif name.startswith("."):
+            left_out.append(f"{path}: a hidden folder")
+        elif path.is_symlink() and any(each.is_relative_to(path.resolve()) for each in above):
+            left_out.append(f"{path}: a link to a folder that it lies in")
+        else:
+            yield from _walk(path, above, left_out)
+
+
+def _not_lines(path: Path) -> str | None:
+    """Return why a .json file is not lines of JSON; None for lines of JSON, and for another suffix."""
+    if not path.name.lower().endswith(tuple(f".json{packed}" for packed in ("", *COMPRESSIONS))):
+        return None
+    try:
+        with open_stream(path) as stream:
+            first = next((line for line in stream if line.strip()), b"{}").removeprefix(b"\xef\xbb\xbf").strip()
+        if not first.startswith(b"["):
+            json.loads(first)
+            return None
+    except ValueError:
+        pass  # it goes on in the next line, or is no JSON
+    except (OSError, EOFError):
+        return None  # reported when it is read
+    return "one JSON value for the whole file; write one object per line (jq -c '.[]')"
+
+
+def _hidden(path: Path, base: Path) -> bool:
+    parts = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
+    return any(part.startswith(".") and part != ".." for part in parts)
+
+
+def unwatched(files: Iterable[Path], root: Path) -> list[Path]:
+    """Return the files that DVC does not see below `root`: those outside of it, and those behind a linked folder."""
+
+    def behind_a_link(path: Path) -> bool:
+        return any(each.is_symlink() for each in path.parents if each != root and each.is_relative_to(root))
+
+    return [path for path in files if not path.is_relative_to(root) or ".." in path.parts or behind_a_link(path)]
