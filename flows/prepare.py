@@ -18,7 +18,7 @@ DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other
 
 @flow(name="prepare")
 def prepare() -> None:
-    pack_all(checked_params(packing=True))
+    pack_all(checked_params())
 
 
 def pack_all(params: Params) -> None:

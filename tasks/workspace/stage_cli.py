@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.workspace import paths
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
@@ -162,7 +161,7 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
     checked_settings(overrides, comparing)
     override_params(overrides)
     fetch_named_model()
-    checked_params(comparing, packing=not paths.MANIFEST.exists())
+    checked_params(comparing)
 
 
 def stop_children_on_interrupt() -> None:
