@@ -67,21 +67,21 @@ def check_saved(folder: Path, trained: Trained, device: torch.device) -> None:
     token, or than the error of the shortest dtype that one of them is computed in.
     """
     model, report = load_with_report(str(folder))
-    if problems := compare_weights("the saved model", model, report).problems:
-        raise ModelError("; ".join(problems))
+    wrong = [each.removeprefix("model.path: ") for each in compare_weights("its folder", model, report).problems]
+    if differing := _differing(trained.norms, model):
+        wrong.append(f"{shown(differing)} are not what was saved")
     rows, nats = trained.rows, trained.nats
     place = device if _fits(model, device) else torch.device("cpu")
     if place != device:
         rows, nats = rows[:1, :_ON_HOST_TOKENS], nats[:1, : _ON_HOST_TOKENS - 1]
-    differing = _differing(trained.norms, model)
     expected, found = float(nats.mean()), float(_nats(model, rows, place).mean())
     allowed, dtype = _allowed(trained.computed_in, model.dtype, expected)
-    if differing or not abs(found - expected) <= allowed:  # of a loss that is not finite, too
-        what = f"{shown(differing)} are not what was saved" if differing else "its weights are what was saved"
+    if wrong or not abs(found - expected) <= allowed:  # of a loss that is not finite, too
         raise ModelError(
             f"loaded again, the saved model has a loss of {found:.4f} nats per token on {nats.numel()} held-out "
-            f"tokens, and in training {expected:.4f} (allowed in {dtype}: {allowed:.1g}); {what}. Nothing was written: "
-            "transformers does not save this model as it loads it; start from a folder that it saved itself"
+            f"tokens, and in training {expected:.4f} (allowed in {dtype}: {allowed:.1g}); "
+            f"{'; '.join(wrong) or 'its weights are what was saved'}. Nothing was written: transformers does not save "
+            "this model as it loads it; start from a folder that it saved itself"
         )
 
 
