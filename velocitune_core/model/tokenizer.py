@@ -33,11 +33,11 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     expected = _ids_of_file(file)
     try:
         tokenizer = _loaded(path, by_class=True)
+        if _ids(tokenizer, path) == expected:
+            return tokenizer
         reason = f"{type(tokenizer).__name__} of transformers gives other ids than this file"
     except ModelError as error:
-        tokenizer, reason = None, str(error)
-    if tokenizer is not None and _ids(tokenizer, path) == expected:
-        return tokenizer
+        reason = str(error)
     tokenizer = _loaded(path, by_class=False)
     if _ids(tokenizer, path) != expected:
         raise ModelError(

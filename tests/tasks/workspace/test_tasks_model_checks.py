@@ -32,7 +32,6 @@ def params(workspace: Path, settings: Tree, tiny_inputs: Path) -> Params:
         Path(f"data/raw/{name}.jsonl").write_text('{"text": "a document"}\n')
     shutil.copytree(tiny_inputs / "model", "models/mine")
     settings["data"]["sequence_length"] = 16
-    settings["mixture"] = {}
     paths.PARAMS.write_text(yaml.safe_dump(settings))
     return parse_params(settings)
 
