@@ -19,7 +19,7 @@ DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other
 
 @flow(name="prepare")
 def prepare() -> None:
-    params = checked_params(packing=True)
+    params = checked_params()
     warn_of_sources(params)
     pack_all(params)
 

@@ -18,7 +18,7 @@ from tasks.workspace.params_file import read_params
 from velocitune_core.files import replacing
 
 logger = logging.getLogger(__name__)
-WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]  # without pickled parameters
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja"]  # without pickled parameters
 REVISION = "revision.json"  # in the folder: what was fetched
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

@@ -8,6 +8,7 @@ COMPARE_PIPELINE = Path("comparison/dvc.yaml")
 STATE = Path(".velocitune")  # locks, compiled code
 LOCK = STATE / "lock"
 COMPILED = STATE / "compiled"  # code that torch.compile made, for all runs
+OPENED_MODEL = STATE / "opened-model.json"  # in which state the model of model.path was last opened and found good
 HOLDER = STATE / "holder.json"  # the process that holds the lock, or the last that did
 RUNS = Path("runs")  # of the training program, with their checkpoints; kept when a stage fails
 PACKING = RUNS / "packing"  # domains that are being packed, until all of them are done

@@ -12,23 +12,21 @@ import yaml
 
 from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
+from tasks.workspace.model_checks import base_problems, model_fit
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
 from tasks.workspace.planned_settings import planned_problems, strategy_problems
+from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params, parse_params
-from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
-from velocitune_core.model.folder import ModelError, check_model_folder
-from velocitune_core.model.trainable import check_trainable
 from velocitune_core.strategies import check_strategy, strategy_modules
 
 logger = logging.getLogger(__name__)
 
 
-def checked_params(comparing: bool = False, packing: bool = False) -> Params:
+def checked_params(comparing: bool = False) -> Params:
     """Read params.yaml of this workspace and check all that it names.
 
     Args:
         comparing: check the section `compare`, too.
-        packing: check the tokenizer and the attention mask, too; that takes seconds, and packed data do not need it.
 
     Raises ConfigError with every problem that can be found before work starts.
     """
@@ -36,17 +34,15 @@ def checked_params(comparing: bool = False, packing: bool = False) -> Params:
         params = read_params()
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
-    problems = [*_model_problems(params), *source_problems(params), *_runner_problems(params)]
+    model = model_fit(params)
+    problems = [*model.problems, *source_problems(params), *_runner_problems(params)]
     problems += _unwatched_keys(paths.PIPELINE)
     problems += [*_strategy_problems(params), *planned_problems(params)]
-    fit = _fit_of_data(params, packing)
-    problems += fit.problems
     if comparing:
         problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
     _refuse(problems)
-    for warning in fit.warnings:
-        logger.warning("%s", warning)
-    _warn_of_unwatched_strategies(params, comparing)
+    for warning in [*model.warnings, *_unwatched_strategies(params, comparing)]:
+        warn_once(warning)
     return params
 
 
@@ -60,7 +56,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
         params = parse_params(yaml.safe_load(overridden_text(overrides)))
     else:
         params = read_params()
-    problems = [*_base_problems(params), *_strategy_problems(params), *planned_problems(params)]
+    problems = [*base_problems(params), *_strategy_problems(params), *planned_problems(params)]
     _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
     return params
 
@@ -78,57 +74,6 @@ def _strategy_problems_beside_others() -> list[str]:
         return [f"  {problem}" for problem in check_strategy(name, options, ["any"])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return []  # the strategy cannot be read
-
-
-def _model_problems(params: Params) -> list[str]:
-    if Path(params.model.path) != paths.BASE_MODEL:
-        return [*check_model_folder(params.model.path), *check_trainable(params.model.path)]
-    return _base_problems(params)
-
-
-def _base_problems(params: Params) -> list[str]:
-    if Path(params.model.path) != paths.BASE_MODEL:
-        return []
-    if params.base is None:
-        return [
-            f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
-        ]
-    if unknown := sorted(set(params.base.domains or []) - set(params.training_domains)):
-        return [
-            f"base.domains: {unknown} are no domains; choose from {sorted(params.training_domains)}, or null for all"
-        ]
-    return []
-
-
-def _fit_of_data(params: Params, packing: bool) -> Fit:
-    """Return what of model, tokenizer and data does not go together; nothing for a base model that is made to fit."""
-    path = params.model.path
-    if Path(path) == paths.BASE_MODEL or not (Path(path) / "config.json").is_file():
-        return Fit()
-    found = [check_length(path, params.data.sequence_length)]
-    if packing:
-        found += _fit_of_tokenizer(params)
-    return Fit([line for each in found for line in each.problems], [line for each in found for line in each.warnings])
-
-
-def _fit_of_tokenizer(params: Params) -> list[Fit]:
-    from velocitune_core.data.borders import BorderError, document_borders, largest_id
-    from velocitune_core.model.documents import document_mask_problem
-    from velocitune_core.model.tokenizer import load_tokenizer
-
-    path = params.model.path
-    try:
-        tokenizer = load_tokenizer(path)
-    except ModelError as error:
-        return [Fit(problems=[str(error)])]
-    found = [check_vocabulary(path, largest_id(tokenizer))]
-    try:
-        document_borders(tokenizer, params.data)
-    except BorderError as error:
-        found.append(Fit(problems=str(error).splitlines()))
-    if params.data.document_mask and (problem := document_mask_problem(path)):
-        found.append(Fit(problems=[problem]))
-    return found
 
 
 def _strategy_problems(params: Params) -> list[str]:
@@ -171,16 +116,14 @@ def _has(tree: Any, dotted: str) -> bool:
     return True
 
 
-def _warn_of_unwatched_strategies(params: Params, comparing: bool) -> None:
+def _unwatched_strategies(params: Params, comparing: bool) -> list[str]:
     stages = {params.strategy.name: "train" if params.strategy.search is None else "weights"}
     if comparing and params.compare is not None:
         stages = {run.strategy: "comparison/dvc.yaml:compare" for run in params.compare.runs.values()}
-    for name, stage in stages.items():
-        if ":" in name:
-            logger.warning(
-                "strategy %s: DVC does not watch %s; after a change of it, or of what it imports, run "
-                "`python -m flows.pipeline`, or `dvc repro --force --single-item %s` before `dvc repro`",
-                name,
-                next(iter(strategy_modules(name).values())),
-                stage,
-            )
+    return [
+        f"strategy {name}: DVC does not watch {next(iter(strategy_modules(name).values()))}; after a change of it, or "
+        f"of what it imports, run `python -m flows.pipeline`, or `dvc repro --force --single-item {stage}` before "
+        "`dvc repro`"
+        for name, stage in stages.items()
+        if ":" in name
+    ]

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tasks.workspace import paths
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
@@ -170,7 +169,7 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
     checked_settings(overrides, comparing)
     override_params(overrides)
     fetch_named_model()
-    params = checked_params(comparing, packing=not paths.MANIFEST.exists())
+    params = checked_params(comparing)
     warn_of_sources(params)
     warn_of_few_updates(params)
 

@@ -62,3 +62,9 @@ def write_architecture(name: str, folder: Path, tokenizer: Path, dtype: torch.dt
     for file in tokenizer.glob("tokenizer*"):
         shutil.copy(file, folder / name)
     return folder / name
+
+
+def bert_shape() -> dict[str, Any]:
+    """Of a model of another kind: what its configuration says, but for `is_decoder`."""
+    wide = {"initializer_range": 0.4, "pad_token_id": 0}
+    return {**{name: _SHAPE[name] for name in list(_SHAPE)[:6]}, "num_hidden_layers": 1, **wide}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from velocitune_core.model.headers import stored_weights
 
 _POSITION_LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")  # names of one setting
 _LEARNED_POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_emb\w*)\.weight$")
@@ -32,7 +34,7 @@ def check_length(path: str, sequence_length: int) -> Fit:
     if limit is None or sequence_length <= limit:
         return Fit()
     values = f"data.sequence_length: {sequence_length}, and {path} has {limit} positions"
-    if any(_LEARNED_POSITIONS.search(name) for name in _parameters(path)):
+    if any(_LEARNED_POSITIONS.search(each.name) for each in stored_weights(path).tensors):
         return Fit(problems=[f"{values}, each with a learned embedding; set it to {limit} or less"])
     return Fit(
         warnings=[
@@ -71,15 +73,3 @@ def _text_config(path: str) -> dict[str, Any]:
         return {}
     text = tree.get("text_config")
     return {**tree, **text} if isinstance(text, dict) else tree
-
-
-def _parameters(path: str) -> Iterator[str]:
-    """Yield the names of a folder's parameters, from the headers of its files; of corrupt files none."""
-    from safetensors import SafetensorError, safe_open
-
-    for file in sorted(Path(path).glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="numpy") as opened:
-                yield from opened.keys()
-        except (OSError, SafetensorError):
-            continue

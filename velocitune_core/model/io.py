@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from velocitune_core.config import SaveDtype
 from velocitune_core.files import replacing
+from velocitune_core.model.complete import compare_weights, load_with_report
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.tokenizer import LOADING
+from velocitune_core.model.tokenizer_files import write_tokenizer
 
 UNTRAINED = "untrained.json"  # in the folder of a model that `velocitune_core.model.build` made: its seed
 
@@ -27,20 +29,14 @@ STORED: Mapping[str, SaveDtype] = {"F32": "float32", "BF16": "bfloat16", "F16": 
 def load_model(path: str) -> PreTrainedModel:
     """Load a causal language model, its parameters in float32, in eval mode.
 
-    Raises ModelError if the folder cannot be loaded.
+    Raises ModelError if the folder cannot be loaded, or lacks weights of the model, which would be random then.
     """
     import torch
 
-    try:
-        with LOADING:
-            from transformers import AutoModelForCausalLM
-
-            _disable_progress_bars()
-            return AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, local_files_only=True
-            )
-    except Exception as error:  # of transformers, safetensors, or a package that the architecture needs
-        raise ModelError(f"model.path: cannot load the model of {path}: {error}") from None
+    model, report = load_with_report(path, dtype=torch.float32)
+    if problems := compare_weights(path, model, report).problems:
+        raise ModelError("\n".join(problems))
+    return model
 
 
 def model_without_weights(path: str) -> PreTrainedModel:
@@ -75,13 +71,25 @@ def stored_dtype(path: str) -> SaveDtype:
 
 def save_model(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
+    tokenizer: PreTrainedTokenizerFast | str,
     path: Path,
     state: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a folder that from_pretrained loads, atomically.
+    """Write a folder that from_pretrained loads, atomically; arguments are those of `write_model`."""
+    with replacing(path) as temporary:
+        write_model(model, tokenizer, temporary, state)
+
+
+def write_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast | str,
+    folder: Path,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write model and tokenizer into an existing folder.
 
     Args:
+        tokenizer: see `write_tokenizer`.
         state: parameters and buffers by the model's own names, written in place of the model's; None: the model's.
             config.json names the dtype of its parameters.
     """
@@ -90,10 +98,9 @@ def save_model(
         tied = set(getattr(model, "_tied_weights_keys", None) or {})
         state = {name: tensor for name, tensor in state.items() if name not in tied}
     _disable_progress_bars()
-    with replacing(path) as temporary:
-        model.save_pretrained(temporary, state_dict=state)
-        _name_dtype(temporary / "config.json", str(dtype).removeprefix("torch."))
-        tokenizer.save_pretrained(temporary)
+    model.save_pretrained(folder, state_dict=state)
+    _name_dtype(folder / "config.json", str(dtype).removeprefix("torch."))
+    write_tokenizer(tokenizer, folder)
 
 
 def _dtype_of(model: PreTrainedModel, state: dict[str, torch.Tensor]) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""What in a model's configuration keeps it from being trained as it asks; needs neither torch nor transformers."""
+"""What in a model's folder keeps it from being trained as it asks; needs neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from velocitune_core.model.headers import quantised_problems, stored_weights
 
 
 def check_trainable(path: str) -> list[str]:
@@ -17,7 +19,10 @@ def check_trainable(path: str) -> list[str]:
         config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return training_problems(config, path) if isinstance(config, dict) else []
+    if not isinstance(config, dict):
+        return []
+    named = any(section.get("quantization_config") for _, section in _sections(config, path))
+    return training_problems(config, path) + ([] if named else quantised_problems(path, stored_weights(path).tensors))
 
 
 def training_problems(config: Mapping[str, Any], path: str) -> list[str]:

@@ -19,10 +19,12 @@ from velocitune_core.checkpoint.store import Checkpoint, read_tensors
 from velocitune_core.config import ConfigError, Execution, SaveDtype, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
+from velocitune_core.files import replacing
 from velocitune_core.model.folder import ModelError
-from velocitune_core.model.io import save_model, stored_dtype
+from velocitune_core.model.io import stored_dtype, write_model
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import count_parameters, transformer_layers, turn_dropout_off
+from velocitune_core.model.saved import Trained, check_saved, norms
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.model.trainable import check_trainable, training_notes
 from velocitune_core.parallel.agreement import together
@@ -190,30 +192,56 @@ class Learner:
         read_tensors(checkpoint, state, self._ranks)
         torch.set_rng_state(state[RNG])
 
-    def save(self, folder: Path, dtype: SaveDtype = "auto") -> list[str]:
+    def save(self, folder: Path, dtype: SaveDtype = "auto", rows: Tensor | None = None) -> list[str]:
         """Write the model and its tokenizer as a folder that from_pretrained loads; every rank must call.
 
         The others wait on the host, with its long timeout, while no collective of the device is open.
 
         Args:
             dtype: of the weights in the folder; auto: that of the weights that were loaded.
+            rows: (rows, length) of token ids on which the saved model, loaded again by the main rank, must have the
+                loss that this one has; None: it is not loaded again.
 
-        Returns what to warn of. Raises PhaseError on all ranks if the folder cannot be written.
+        Returns what to warn of. Raises PhaseError on all ranks if the folder cannot be written, or holds another model;
+        then there is no folder.
         """
         warnings = []
         wanted = self._stored_dtype if dtype == "auto" else dtype
+        nats = None if rows is None else self._nats(rows)
         weights = self._model.state_dict(keep_vars=True)  # a tied one is one tensor under two names
         whole = gathered(weights, self._ranks, getattr(torch, wanted))
         parameters = [whole[name] for name, _ in self._model.named_parameters() if name in whole]
         if self._ranks.any(wanted == "float16" and not all(each.isfinite().all() for each in parameters)):
             warnings = ["model.save_dtype: weights are too large for float16, so the model is saved in float32"]
             whole = gathered(weights, self._ranks)
+        del parameters
 
         def write() -> None:
-            save_model(self._model, load_tokenizer(self._path), folder, whole)
+            with replacing(folder) as temporary:
+                write_model(self._model, self._path, temporary, whole)
+                if rows is not None and nats is not None:
+                    trained = Trained(rows, nats, norms(whole), torch.bfloat16 if self._bfloat16 else torch.float32)
+                    whole.clear()  # before as much is loaded again
+                    check_saved(temporary, trained, self._ranks.device)
 
         together(write if self._ranks.is_main else None, self._ranks)
         return warnings
+
+    @torch.no_grad()
+    def _nats(self, rows: Tensor) -> Tensor:
+        """Return the loss of each prediction without a document mask, (rows, length − 1); every rank must call."""
+        start, training = self._loss.document_start, self._loss.training
+        self._gathering.before_evaluation(self._ranks)
+        self._loss.document_start = None
+        self._loss.eval()
+        with torch.compiler.set_stance(
+            "force_eager"
+        ):  # compiled for rows of another number, it would be compiled twice
+            nats = torch.cat([self._loss(to_device(row[None], self._ranks.device)) for row in rows])
+        self._loss.train(training)
+        self._loss.document_start = start
+        reshard(self._loss)
+        return nats.float().cpu()
 
     def _load_reference(self, path: str) -> NextTokenLoss:
         ours, theirs = (tokenizer_digest(load_tokenizer(folder)) for folder in (self._path, path))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from velocitune_core.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU
+from velocitune_core.model.causality import check_causal
 from velocitune_core.model.documents import check_document_mask
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import load_model, model_without_weights
@@ -43,7 +44,8 @@ def loaded_loss(
         compiled: compile the layers and the output matrix with the loss.
         document_start: id of the token that documents begin with, if attention is to stay inside a document.
 
-    Raises ModelError on all ranks if one of them cannot load, or attention cannot be kept inside a document.
+    Raises ModelError on all ranks if one of them cannot load, the model sees later tokens, or attention cannot be kept
+    inside a document.
     """
     alone, found, problem = ranks.world_size == 1, None, None
     try:
@@ -58,9 +60,10 @@ def loaded_loss(
         fill(model, found if ranks.is_main else None, ranks.device)
         model.tie_weights()
         model.generation_config = found.generation_config  # of the folder; the main rank will save it
+    check_causal(loss, path, torch.bfloat16 if uses_bfloat16(precision, ranks.device) else torch.float32, ranks.device)
     if document_start is not None:
         check_document_mask(loss, document_start, ranks.device)
-        reshard(loss)
+    reshard(loss)
     return loss
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from velocitune_core.config import Precision
 from velocitune_core.contracts import Timings, TrainResult
 from velocitune_core.data.dataset import load_split
+from velocitune_core.model.saved import checked_rows
 from velocitune_core.parallel.agreement import PhaseError, together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
@@ -234,7 +235,8 @@ class Trainer:
         try:
             if self.job.save_model:
                 with self.clock("checkpointing"):
-                    warnings = self.learner.save(Path(self.job.output) / "model", self.job.save_dtype)
+                    rows = checked_rows(self.batches.held_out)
+                    warnings = self.learner.save(Path(self.job.output) / "model", self.job.save_dtype, rows)
             for warning in warnings:
                 self._warn(warning)
             result = self._result(self._measured())

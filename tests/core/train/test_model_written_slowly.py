@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from velocitune_core.config import Execution, Training
-from velocitune_core.model.io import save_model
+from velocitune_core.model.io import write_model
 from velocitune_core.parallel import ranks as parallel
 from velocitune_core.train import learner as module
 
@@ -26,10 +26,10 @@ ranks = parallel.join_ranks()
 
 def save_slowly(*arguments):
     time.sleep(6)
-    save_model(*arguments)
+    write_model(*arguments)
 
 
-module.save_model = save_slowly
+module.write_model = save_slowly
 training = Training.model_validate({"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 2, "precision": "float32"})
 learner = module.Learner(sys.argv[1], training, Execution(), ranks)
 learner.save(Path(sys.argv[2]))

@@ -22,23 +22,17 @@ Tree = dict[str, Any]
 
 
 @pytest.fixture
-def valid(workspace: Path, settings: Tree) -> Tree:
+def valid(workspace: Path, settings: Tree, tiny_inputs: Path) -> Tree:
     """A valid workspace, and its settings."""
     shutil.copyfile(PROJECT / "dvc.yaml", paths.PIPELINE)
     Path("data/raw").mkdir(parents=True)
     for name in settings["domains"]:
         Path(f"data/raw/{name}.jsonl").write_text('{"text": "a document"}\n')
-    make_model(Path("models/mine"), "model.safetensors")
+    shutil.copytree(tiny_inputs / "model", "models/mine")
+    settings["data"]["sequence_length"] = 16
     write(settings)
     checked_params()
     return settings
-
-
-def make_model(folder: Path, weights: str) -> None:
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / weights).write_bytes(b"")
 
 
 def write(tree: Tree) -> None:
@@ -60,7 +54,8 @@ def no_model(tree: Tree) -> None:
 
 
 def pickled_model(tree: Tree) -> None:
-    make_model(Path("models/pickled"), "pytorch_model.bin")
+    shutil.copytree("models/mine", "models/pickled")
+    Path("models/pickled/model.safetensors").rename("models/pickled/pytorch_model.bin")
     tree["model"]["path"] = "models/pickled"
 
 
@@ -165,7 +160,7 @@ def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(va
     valid["data"] |= {"sequence_length": 32, "document_start": "<|begin|>"}
     write(valid)
     with pytest.raises(ConfigError) as refused:
-        checked_params(packing=True)
+        checked_params()
     _, length, vocabulary, start, end = (line.strip() for line in str(refused.value).splitlines())
     assert re.fullmatch(
         r"data.sequence_length: 32, .* 16 positions, each with a learned .* set it to 16 or less", length
@@ -177,20 +172,20 @@ def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(va
     make_gpt2(Path("models/mine"), embeddings=320)  # padded: more embeddings than tokens
     valid["data"] |= {"sequence_length": 16, "document_start": "<|pad|>"}
     write(valid)
-    checked_params(packing=True)
+    checked_params()
 
 
 def test_a_model_that_cannot_be_masked_is_refused_with_the_other_problems(valid: Tree) -> None:
-    from transformers import BloomConfig
+    from transformers import BloomConfig, BloomForCausalLM
 
     shutil.rmtree("models/mine")
     make_gpt2(Path("models/mine"), embeddings=320)  # the tokenizer of it
-    BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=200).save_pretrained("models/mine")
+    BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=200)).save_pretrained("models/mine")
     valid["data"] |= {"sequence_length": 16, "document_start": "<|pad|>", "document_mask": True}
     write(valid)
     with pytest.raises(ConfigError) as refused:
-        checked_params(packing=True)
-    _, vocabulary, mask = (line.strip() for line in str(refused.value).splitlines())
+        checked_params()
+    _, mask, vocabulary = (line.strip() for line in str(refused.value).splitlines())
     assert "token ids up to 256" in vocabulary
     assert re.fullmatch(r"data\.document_mask: true, .* a bloom model inside a document; set it to false", mask)
 
@@ -198,10 +193,11 @@ def test_a_model_that_cannot_be_masked_is_refused_with_the_other_problems(valid:
 def test_more_rotary_positions_than_the_model_has_seen_are_warned_of(
     valid: Tree, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Path("models/mine/config.json").write_text('{"model_type": "llama", "max_position_embeddings": 8}')
+    valid["data"]["sequence_length"] = 32
+    write(valid)
     with caplog.at_level(logging.WARNING):
         checked_params()
-    assert re.search(r"data\.sequence_length: \d+, .* has 8 positions: .* set it to 8 or less", caplog.text)
+    assert re.search(r"data\.sequence_length: \d+, .* has 16 positions: .* set it to 16 or less", caplog.text)
 
 
 def test_sources_made_by_the_pipeline_need_not_exist(valid: Tree) -> None:

@@ -1,0 +1,134 @@
+"""The model that model.path names, checked before any work: its folder at every start, opened once in each state."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.workspace import paths
+from velocitune_core.config import Params
+from velocitune_core.files import write_text
+from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
+from velocitune_core.model.folder import ModelError, has_tokenizer, look_into_folder
+from velocitune_core.model.headers import lfs_pointers
+from velocitune_core.model.opened import open_model
+from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.model.trainable import check_trainable
+
+PIPELINES = (paths.PIPELINE, Path("inputs/dvc.yaml"), paths.COMPARE_PIPELINE)
+
+
+def model_fit(params: Params) -> Fit:
+    """Return every problem of the model, and of it with its tokenizer and the data; warnings too.
+
+    Headers are read each time. What needs transformers, or every weight, takes seconds, so it is done once for each
+    state of the folder and of the settings that it depends on, and `.velocitune` keeps what was found.
+    """
+    path = params.model.path
+    if Path(path) == paths.BASE_MODEL:
+        return Fit(problems=base_problems(params))
+    if made := _made_by_a_stage(Path(path)):
+        return Fit(problems=[made])
+    stored, untrainable = look_into_folder(path), check_trainable(path)
+    fit = Fit(problems=[*stored.problems, *untrainable])
+    if not Path(path).is_dir() or lfs_pointers(path):
+        return fit
+    _add(fit, check_length(path, params.data.sequence_length))
+    state = _state(params)
+    if not fit.problems and (found := _found_before(state)) is not None:
+        fit.warnings += found
+        return fit
+    if not stored.problems and not untrainable:
+        _add(fit, open_model(path, stored.tensors, document_mask=params.data.document_mask))
+    if has_tokenizer(path):
+        _add(fit, _fit_of_tokenizer(params))
+    if not fit.problems:
+        write_text(paths.OPENED_MODEL, json.dumps({"state": state, "warnings": fit.warnings}))
+    return fit
+
+
+def base_problems(params: Params) -> list[str]:
+    """Return why the settings do not describe the base model that the pipeline is to make, if it is to make one."""
+    if Path(params.model.path) != paths.BASE_MODEL:
+        return []
+    if params.base is None:
+        return [
+            f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
+        ]
+    if unknown := sorted(set(params.base.domains or []) - set(params.training_domains)):
+        return [
+            f"base.domains: {unknown} are no domains; choose from {sorted(params.training_domains)}, or null for all"
+        ]
+    return []
+
+
+def _made_by_a_stage(path: Path) -> str | None:
+    """Return why the pipeline cannot start from a folder: one of its stages makes it, or something in it."""
+    where = path.resolve()
+    for maker, out in [*_outs(), ("runs of the pipeline", paths.RUNS)]:
+        made = out.resolve()
+        if where.is_relative_to(made) or made.is_relative_to(where):
+            what = f"{path} is made by" if where.is_relative_to(made) else f"{path} contains {out}, which is made by"
+            return (
+                f"model.path: {what} {maker}, and the pipeline cannot start from what it makes; copy the model to "
+                "another folder, such as models/mine, and name that"
+            )
+    return None
+
+
+def _outs() -> list[tuple[str, Path]]:
+    """Return what DVC's stages make, each with its stage."""
+    found = []
+    for file in PIPELINES:
+        if file.is_file():
+            stages: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")).get("stages") or {}
+            for name, stage in stages.items():
+                outs = [next(iter(each)) if isinstance(each, dict) else each for each in stage.get("outs", [])]
+                found += [(f"the stage `{name}`", file.parent / stage.get("wdir", ".") / out) for out in outs]
+    return found
+
+
+def _fit_of_tokenizer(params: Params) -> Fit:
+    from velocitune_core.data.borders import BorderError, document_borders, largest_id
+
+    path = params.model.path
+    try:
+        tokenizer = load_tokenizer(path)
+    except ModelError as error:
+        return Fit(problems=[str(error)])
+    fit = check_vocabulary(path, largest_id(tokenizer))
+    try:
+        document_borders(tokenizer, params.data)
+    except BorderError as error:
+        fit.problems += str(error).splitlines()
+    return fit
+
+
+def _add(fit: Fit, other: Fit) -> None:
+    fit.problems += other.problems
+    fit.warnings += [each for each in other.warnings if each not in fit.warnings]
+
+
+def _state(params: Params) -> str:
+    """Return a digest of all that decides what opening the model finds: its files, settings of data, transformers."""
+    files = sorted(
+        (each.name, each.stat().st_size, each.stat().st_mtime_ns)
+        for each in Path(params.model.path).iterdir()
+        if each.is_file()
+    )
+    content = [params.model.path, files, params.data.model_dump(mode="json"), version("transformers")]
+    return sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _found_before(state: str) -> list[str] | None:
+    """Return the warnings of a model that was opened in this state; None if it was not."""
+    try:
+        record = json.loads(paths.OPENED_MODEL.read_text(encoding="utf-8"))
+        return list(record["warnings"]) if record["state"] == state else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

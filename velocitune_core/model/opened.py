@@ -1,0 +1,31 @@
+"""A model folder opened before any work: what loading and training it would show hours later, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from velocitune_core.model.finite import finite_problems
+from velocitune_core.model.fits_data import Fit
+from velocitune_core.model.folder import ModelError
+from velocitune_core.model.headers import StoredTensor
+
+
+def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: bool) -> Fit:
+    """Try a folder in which `look_into_folder` found no problem, without loading its weights.
+
+    Its names and shapes are matched with the model of config.json, its weights are searched for values that are not
+    finite, in pieces, and a miniature of its architecture is tried for causality and, if wanted, for the document mask.
+    """
+    from velocitune_core.model.causality import causality_problem
+    from velocitune_core.model.complete import check_weights
+    from velocitune_core.model.documents import document_mask_problem
+
+    try:
+        fit = check_weights(path)
+    except ModelError as error:  # no model can be made of it, so that nothing below would say more
+        return Fit(problems=[str(error)])
+    fit.problems += finite_problems(path, tensors)
+    acausal = causality_problem(path)
+    tried = [acausal, document_mask_problem(path) if document_mask and acausal is None else None]
+    fit.problems += [problem for problem in tried if problem is not None]
+    return fit
