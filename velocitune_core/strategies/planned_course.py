@@ -14,6 +14,7 @@ from velocitune_core.strategies.velocitune import Velocitune
 from velocitune_core.velocity import GapPolicy
 
 STRAIGHT = ((0.0, 1.0), (1.0, 0.0))
+LEAST_SHARE = 1e-9  # of a gap; the slopes of much smaller ones overflow
 
 
 class PlannedCourse(Velocitune):
@@ -90,4 +91,4 @@ def _interpolation(name: str, points: Sequence[Sequence[float]]) -> PchipInterpo
         raise StrategyError(
             f"course of {name} {points!r} must lead from (0, 1) to (1, 0) with increasing progress and shares in [0, 1]"
         )
-    return PchipInterpolator(progress, share)
+    return PchipInterpolator(progress, np.where(share < LEAST_SHARE, 0.0, share))
