@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from velocitune_core.contracts import SwarmRun, Targets
@@ -40,9 +41,10 @@ def full_law(
     earlier = _law_at(smaller[-1], runs, cast("LawName", fitted.name)) if smaller else None
     known = {name: float(loss) for name, loss in fitted.predict(initial_weights).items()} | targets.losses()
     effect = sibling_effect(fitted, runs) or EffectSize(1.0)
-    return at_full_budget(
+    moved = at_full_budget(
         fitted, initial_weights, known, effect=effect.value, effect_error=effect.error, earlier=earlier
     )
+    return replace(moved, drift_drawn=True) if largest(runs) == 1 else moved  # at the full budget nothing drifts
 
 
 def sibling_effect(fitted: MixtureLaw, runs: Sequence[SwarmRun]) -> EffectSize | None:
