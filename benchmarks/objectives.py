@@ -181,11 +181,7 @@ def predicted_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
         rows.append(
             {
                 "line": label,
-                **{
-                    name: _nats(estimate(columns[name]))
-                    for name in columns
-                    if "interval" not in name and "by" not in name
-                },
+                **{name: _nats(estimate(columns[name])) for name in columns if not name.startswith("set")},
                 "set missed by, median": f"{np.mean(columns['set missed by, median']):.3f}",
                 "sets in their interval": f"{np.mean(columns['sets in their interval']):.0%}",
             }

@@ -3,8 +3,8 @@
 Whole runs are those of `model.path` at the full budget that held one mixture; what they reached is their difference to
 static training of the same seed. Runs in `runs/` under constant mixtures are grouped by model, fraction and seed. A law
 of each kind is fitted to each group, and to those of all seeds together. Prints the miss of the predicted differences
-in nats: of the macro average (median, and mean with its sign), by size (median), of a set (mean), and the correlation of
-the macro averages; and the price of the group in whole runs.
+in nats: of the macro average (median, and mean with its sign), by size (median), of a set (mean), and the correlation
+of the macro averages; and the price of the group in whole runs.
 """
 
 from __future__ import annotations

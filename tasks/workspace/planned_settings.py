@@ -188,8 +188,9 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
         return [] if model is None else [f"mixture.swarm.model: {each}" for each in check_model_folder(model)]
     if Path(params.model.path) != paths.BASE_MODEL:
         return [
-            f"mixture.swarm.model: {model} is a sibling of {paths.BASE_MODEL}, not of {params.model.path}; name the folder "
-            "of a smaller model with the same tokenizer, or null for runs of the model itself, with fractions such as [0.2]"
+            f"mixture.swarm.model: {model} is a sibling of {paths.BASE_MODEL}, not of {params.model.path}; name the "
+            "folder of a smaller model with the same tokenizer, or null and fractions such as [0.2] for short runs of "
+            "the model itself"
         ]
     if params.base is None or params.base.sibling is None:
         return [f"mixture.swarm.model: {model} is made by the stage `base` if base.sibling has its shape; set that"]

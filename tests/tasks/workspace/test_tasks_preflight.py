@@ -120,7 +120,7 @@ def test_all_that_is_wrong_with_a_plan_is_reported_at_once(valid: Tree) -> None:
     assert any("mixture.objective.retained names nothing" in line for line in found)
     assert any("mixture.swarm.runs: 2 runs are too few for a law of 2 domains; at least 3" in line for line in found)
     assert any("mixture.swarm: min_share is 0.9" in line for line in found)
-    assert any("mixture.swarm.model: models/base/sibling is made by the stage `base`" in line for line in found)
+    assert any("mixture.swarm.model: models/base/sibling is a sibling of models/base, not of" in line for line in found)
     valid["mixture"] = {
         "swarm": {"runs": 8, "rounds": {"first": 9}, "bootstrap": 0, "model_runs": 1},
     }
