@@ -59,7 +59,7 @@ def stored_weights(path: str) -> Stored:
         if name not in missing:
             try:
                 found.tensors += _read_header(folder / name)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 found.problems.append(
                     f"model.path: {folder / name}: {error}; download it again, or save the model again with "
                     "save_pretrained"
@@ -160,7 +160,7 @@ def _range(entry: dict[str, Any], begin: int) -> tuple[int, int]:
 
 def _disagreements(path: str, indexed: dict[str, str], tensors: list[StoredTensor]) -> list[str]:
     present = {each.name for each in tensors}
-    if absent := sorted(set(indexed) - present):
+    if absent := sorted(name for name in set(indexed) - present if not is_made_anew(name)):
         return [
             f"model.path: {path}/{INDEX} lists {len(absent)} tensors that its shards do not have: {shown(absent)}; "
             "download shards and index of one version"
