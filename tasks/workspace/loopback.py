@@ -12,9 +12,13 @@ _LOOPBACK = (HOST, "localhost", "::1")
 
 def loopback_without_proxy() -> None:
     """Make this process and those that it starts reach this machine itself, whatever proxy the environment names."""
-    for name in ("no_proxy", "NO_PROXY"):  # some programs read one, some the other
-        named = [part.strip() for part in os.environ.get(name, "").split(",") if part.strip()]
-        os.environ[name] = ",".join([*named, *(host for host in _LOOPBACK if host not in named)])
+    names = ("no_proxy", "NO_PROXY")  # some programs read one, some the other, most the first that is set
+    given = ",".join(os.environ.get(name, "") for name in names)
+    hosts = list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+    if "*" not in hosts:  # no proxy at all, if it is the only one named
+        hosts += [host for host in _LOOPBACK if host not in hosts]
+    for name in names:
+        os.environ[name] = "*" if "*" in hosts else ",".join(hosts)
 
 
 def is_free(port: int) -> bool:

@@ -94,14 +94,14 @@ def _outs() -> list[tuple[str, Path]]:
 
 
 def _fit_of_tokenizer(params: Params) -> Fit:
-    from velocitune_core.data.borders import BorderError, document_borders, largest_id
+    from velocitune_core.data.borders import BorderError, document_borders, largest_packed_id
 
     path = params.model.path
     try:
         tokenizer = load_tokenizer(path)
     except ModelError as error:
         return Fit(problems=[str(error)])
-    fit = check_vocabulary(path, largest_id(tokenizer))
+    fit = check_vocabulary(path, largest_packed_id(tokenizer, params.data))
     try:
         document_borders(tokenizer, params.data)
     except BorderError as error:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 _NUMBER = re.compile(r"[-+]?[\d_,]*\.?\d+([eE][-+]?\d+)?")
+_EXACT = 2**53  # below it, floats hold every whole number
 _WANTED = {"float_type": "number", "int_type": "integer", "int_from_float": "integer", "string_type": "string"}
 
 
@@ -18,8 +19,7 @@ def advice_on(value: Any, error: str) -> str:
     wanted = _WANTED.get(error, "")
     if isinstance(value, str) and wanted in {"number", "integer"} and _NUMBER.fullmatch(value):
         number = float(value.replace(",", "").replace("_", ""))
-        plain = str(int(number)) if wanted == "integer" and number.is_integer() else as_yaml(number)
-        return f"YAML reads it as text: write {plain}"
+        return f"YAML reads it as text: write {as_yaml(number)}"
     if isinstance(value, float) and wanted == "integer" and value.is_integer():
         return f"a whole number: write {int(value)}"
     if not isinstance(value, str | list | dict) and value is not None and wanted == "string":
@@ -28,7 +28,9 @@ def advice_on(value: Any, error: str) -> str:
 
 
 def as_yaml(number: float) -> str:
-    """Return a number as YAML 1.1 reads it: with a point, and a sign in the exponent."""
+    """Return a number as YAML 1.1 reads it: a whole one without a point, any other with a sign in its exponent."""
+    if number.is_integer() and abs(number) < _EXACT and str(number) != "-0.0":
+        return str(int(number))  # a field may want an integer
     text = repr(number)
     mantissa, e, exponent = text.partition("e")
     if not e:

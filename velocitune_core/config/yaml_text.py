@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 import yaml
@@ -13,7 +14,8 @@ from velocitune_core.config.misread import as_yaml
 
 _EXPONENT = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+")  # 1e-5: a number to people, text to YAML 1.1
 _ODD_BASE = re.compile(r"[-+]?0[\d_]+|.*:.*")  # 010 is 8, and 1:30 is 90
-_STRING, _MERGE, _INT = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge", "int"))
+_STRING, _MERGE, _INT, _DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge", "int", "timestamp"))
+_NO_DATE = "a date that does not exist"
 
 
 def parse_yaml(content: bytes | str, origin: str) -> Any:
@@ -53,10 +55,11 @@ def _problems(node: yaml.Node, place: str, seen: set[int]) -> Iterator[str]:
             field = f"{place}.{key.value}".lstrip(".")
             line = key.start_mark.line + 1
             if key.tag != _STRING:
-                read = yaml.SafeLoader("").construct_object(key)
-                yield f"{field}: line {line}: YAML reads this key as {read!r}: quote it: '{key.value}':"
-            if (before := lines.setdefault((key.tag, key.value), line)) != line:
-                yield f"{field}: twice, in lines {before} and {line}; rename or remove one"
+                yield f"{field}: line {line}: YAML reads this key as {_read(key)!r}: quote it: '{key.value}':"
+            if (before := lines.get((key.tag, key.value))) is not None:
+                where = f"line {line}" if before == line else f"lines {before} and {line}"
+                yield f"{field}: twice, in {where}; rename or remove one"
+            lines.setdefault((key.tag, key.value), line)
             yield from _problems(value, field, seen)
     else:
         yield from _misread(node, place.lstrip("."))
@@ -65,8 +68,18 @@ def _problems(node: yaml.Node, place: str, seen: set[int]) -> Iterator[str]:
 def _misread(node: yaml.Node, field: str) -> Iterator[str]:
     line = node.start_mark.line + 1
     if node.tag == _INT and _ODD_BASE.fullmatch(node.value):
-        read = yaml.SafeLoader("").construct_object(node)
-        yield f"{field}: line {line}: YAML reads {node.value} as {read}: write that, or quote it"
+        yield f"{field}: line {line}: YAML reads {node.value} as {_read(node)}: write that, or quote it"
+    elif node.tag == _DATE and _read(node) == _NO_DATE:
+        yield f"{field}: line {line}: YAML reads {node.value} as {_NO_DATE}: quote it"
     elif node.tag == _STRING and getattr(node, "style", None) is None and _EXPONENT.fullmatch(node.value):
-        number = as_yaml(float(node.value.replace("_", "")))
-        yield f"{field}: line {line}: YAML reads {node.value} as text: write {number}, or quote it"
+        number = float(node.value.replace("_", ""))
+        fix = f"write {as_yaml(number)}, or quote it" if isfinite(number) else "quote it"
+        yield f"{field}: line {line}: YAML reads {node.value} as text: {fix}"
+
+
+def _read(node: yaml.Node) -> Any:
+    """Return the value of a key or number as YAML reads it."""
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except ValueError:  # of a date; numbers match what they are made from
+        return _NO_DATE

@@ -83,6 +83,25 @@ def largest_id(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values())
 
 
+def largest_packed_id(tokenizer: Tokenizer, data: Data) -> int:
+    """Return the largest id that packing may write: of a text, or of a border of documents.
+
+    A special token that is neither is left out: Gemma 3 has one of pictures that its models of text do not embed.
+    """
+    unused = special_ids(tokenizer) - set(_border_ids(tokenizer, data))
+    numbers: dict[str, int] = tokenizer.get_vocab()
+    own: dict[str, int] = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    return max(number for token, number in numbers.items() if token in own or number not in unused)
+
+
+def _border_ids(tokenizer: Tokenizer, data: Data) -> list[int]:
+    try:
+        borders = document_borders(tokenizer, data)
+    except BorderError:
+        return []  # reported by itself
+    return [*borders.start.ids, *borders.end.ids]
+
+
 def _around_a_text(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Return the ids before and after the text's own in an encoded text. Works for slow tokenizers, too."""
     plain: list[int] = list(tokenizer(_TEXT, add_special_tokens=False)["input_ids"])

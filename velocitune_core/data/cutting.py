@@ -9,7 +9,7 @@ from typing import Any
 
 PIECE_CHARACTERS = 1 << 18
 LONGEST_PIECE = 1 << 22  # that may lie between two cuts; tokenisation needs about 200 bytes of memory per character
-_CONTEXT = 256  # characters on both sides of a cut that are tokenised to test it
+CONTEXT = 256  # characters on both sides of a cut that are looked at; those before it are tokenised with the next piece
 _SEARCHED = 1 << 13  # characters before the wanted end of a piece, in which cuts are looked for
 _TRIED = 24
 
@@ -24,20 +24,28 @@ class UncuttableError(ValueError):
 class Cutter:
     """Pieces of long texts for one tokenizer.
 
-    A cut is taken where, with `_CONTEXT` characters on both sides, (1) the normalizer gives the same text for the sides
+    A cut is taken where, with `CONTEXT` characters on both sides, (1) the normalizer gives the same text for the sides
     apart as together; (2) the pre-tokenizer cuts there and gives the same words, or no token of the vocabulary holds
-    the two characters at the cut side by side, so that no merge can cross it; and (3) the ids apart are those together.
+    the two characters at the cut side by side, so that no merge can cross it; and (3) no token lies across it.
     Pre-tokenizers look no further than a few characters, and a model treats each word by itself, so this holds for the
     whole text.
 
     Args:
-        encoder: a tokenizers.Tokenizer for the first piece of a text.
+        encoder: a tokenizers.Tokenizer.
     """
 
     def __init__(self, encoder: Any) -> None:
-        self.first = encoder
-        self.following = _without_prefix(encoder)  # for all pieces after the first
+        self._encoder = encoder
+        self._unprefixed = _without_prefix(encoder)  # whose normalizer and pre-tokenizer are tried around a cut
         self._pairs = _joined_pairs(encoder)
+
+    def ids(self, text: str, before: str = "") -> list[int]:
+        """Return the ids of a piece, without special tokens, as they are after `before`, the end of the last piece.
+
+        A tokenizer may put a blank before a text, and again after each added token of it, so that a piece is encoded
+        with some text before it.
+        """
+        return self._encoded(before + text)[len(self._encoded(before)) :] if before else self._encoded(text)
 
     def pieces(self, parts: Iterable[str], size: int = PIECE_CHARACTERS, longest: int = LONGEST_PIECE) -> Iterator[str]:
         """Yield the text that `parts` make up, in pieces of about `size` characters.
@@ -47,7 +55,7 @@ class Cutter:
         text, wanted = "", size
         for part in _sliced(parts, size):
             text += part
-            while len(text) >= wanted + _CONTEXT:
+            while len(text) >= wanted + CONTEXT:
                 if cut := self._cut(text, wanted):
                     yield text[:cut]
                     text, wanted = text[cut:], size
@@ -69,22 +77,24 @@ class Cutter:
         return next((at for at in reversed(candidates[-_TRIED:]) if self._is_safe(text, at)), None)
 
     def _is_safe(self, text: str, at: int) -> bool:
-        left, right = text[max(0, at - _CONTEXT) : at], text[at : at + _CONTEXT]
+        left, right = text[max(0, at - CONTEXT) : at], text[at : at + CONTEXT]
         whole, before, after = (self._normalised(each) for each in (left + right, left, right))
         if before + after != whole:
             return False
         together, first, second = (self._words(each) for each in (whole, before, after))
         if together != first + second and not self._nothing_joins(together, first, second):
             return False
-        ids = [self.following.encode(each, add_special_tokens=False).ids for each in (left + right, left, right)]
-        return ids[0] == ids[1] + ids[2]
+        return self._encoded(left) + self.ids(right, left) == self._encoded(left + right)
+
+    def _encoded(self, text: str) -> list[int]:
+        return self._encoder.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def _normalised(self, text: str) -> str:
-        normalizer = self.following.normalizer
+        normalizer = self._unprefixed.normalizer
         return text if normalizer is None else normalizer.normalize_str(text)
 
     def _words(self, text: str) -> list[str]:
-        pre_tokenizer = self.following.pre_tokenizer
+        pre_tokenizer = self._unprefixed.pre_tokenizer
         return [text] if pre_tokenizer is None else [word for word, _ in pre_tokenizer.pre_tokenize_str(text)]
 
     def _nothing_joins(self, together: list[str], first: list[str], second: list[str]) -> bool:
@@ -116,9 +126,7 @@ def _without_prefix(encoder: Any) -> Any:
     tree = json.loads(encoder.to_str())
     tree["normalizer"] = _plain(tree.get("normalizer"))
     tree["pre_tokenizer"] = _plain(tree.get("pre_tokenizer"))
-    copy = tokenizers.Tokenizer.from_str(json.dumps(tree))
-    copy.encode_special_tokens = encoder.encode_special_tokens
-    return copy
+    return tokenizers.Tokenizer.from_str(json.dumps(tree))
 
 
 def _plain(part: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from velocitune_core.config import Source
 from velocitune_core.data.compressed import COMPRESSIONS, open_stream
@@ -18,6 +19,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "text": ("",),  # any file
 }
 _COMPRESSED = {"jsonl", "text"}  # parquet is compressed inside
+_LINE_BYTES = 1 << 24  # of the first line of a .json file, which may be a whole corpus in one array
 _WITHOUT_TEXT = {".gitignore", ".gitattributes", ".gitkeep", ".dvcignore", ".DS_Store", "Thumbs.db"}  # nobody's text
 
 
@@ -38,8 +40,8 @@ def find_files(source: Source, root: Path) -> Found:
     """
     path = root / source.path
     if path.is_dir():
-        found = _in_folder(path, source.type)
-        if not found.files:
+        found = _in_folder(path, source.type, source.text_field)
+        if not found.files and not found.problems:
             empty = not found.left_out and not any(path.iterdir())
             content = "is empty" if empty else f"no {_kinds(source.type)} file in this folder"
             found.problems.append("\n".join([f"{path}: {content}", *found.left_out[:5]]))
@@ -87,12 +89,12 @@ def _named(paths: list[Path], kind: str) -> Found:
     return found
 
 
-def _in_folder(folder: Path, kind: str) -> Found:
+def _in_folder(folder: Path, kind: str, text_field: str) -> Found:
     found = Found()
-    for path in _walk(folder, (), found.left_out):
+    for path in _walk(folder, (), found):
         if path.name in _WITHOUT_TEXT:
             continue
-        if reason := _reason_to_leave(path, kind):
+        if reason := _reason_to_leave(path, kind, text_field):
             found.left_out.append(f"{path}: {reason}")
         else:
             found.files.append(path)
@@ -101,7 +103,7 @@ def _in_folder(folder: Path, kind: str) -> Found:
     return found
 
 
-def _reason_to_leave(path: Path, kind: str) -> str | None:
+def _reason_to_leave(path: Path, kind: str, text_field: str) -> str | None:
     if path.name.startswith("."):
         return "hidden"
     if not path.exists():
@@ -110,41 +112,58 @@ def _reason_to_leave(path: Path, kind: str) -> str | None:
         return "not a file"
     if not is_type(path, kind):
         return f"not a {_kinds(kind)} file"
-    return _not_lines(path) if kind == "jsonl" else None
+    return _not_lines(path, text_field) if kind == "jsonl" else None
 
 
-def _walk(folder: Path, above: tuple[Path, ...], left_out: list[str]) -> Iterator[Path]:
+def _walk(folder: Path, above: tuple[Path, ...], found: Found) -> Iterator[Path]:
     """Yield what is not a folder, in `folder` and those below it, also through links, each folder once on a way."""
     above = (*above, folder.resolve())
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries)
+    except OSError as error:
+        found.problems.append(f"{folder}: cannot be read ({error.strerror}); allow it, or move the folder away")
+        return
     for name in names:
         path = folder / name
         if not path.is_dir():
             yield path
         elif name.startswith("."):
-            left_out.append(f"{path}: a hidden folder")
+            found.left_out.append(f"{path}: a hidden folder")
         elif path.is_symlink() and any(each.is_relative_to(path.resolve()) for each in above):
-            left_out.append(f"{path}: a link to a folder that it lies in")
+            found.left_out.append(f"{path}: a link to a folder that it lies in")
         else:
-            yield from _walk(path, above, left_out)
+            yield from _walk(path, above, found)
 
 
-def _not_lines(path: Path) -> str | None:
-    """Return why a .json file is not lines of JSON; None for lines of JSON, and for another suffix."""
+def _not_lines(path: Path, text_field: str | None = None) -> str | None:
+    """Return why a .json file is not lines of JSON; None for lines of JSON, and for another suffix.
+
+    A single object without `text_field`, if that is given, is no line of text but facts about the data.
+    """
     if not path.name.lower().endswith(tuple(f".json{packed}" for packed in ("", *COMPRESSIONS))):
         return None
     try:
         with open_stream(path) as stream:
-            first = next((line for line in stream if line.strip()), b"{}").removeprefix(b"\xef\xbb\xbf").strip()
+            first, another = _line(stream).removeprefix(b"\xef\xbb\xbf").strip(), _line(stream)
         if not first.startswith(b"["):
-            json.loads(first)
-            return None
-    except ValueError:
+            value = json.loads(first) if 0 < len(first) < _LINE_BYTES else None
+            if text_field is None or another or not isinstance(value, dict) or text_field in value:
+                return None
+            return f"one JSON object, without a field {text_field!r}"
+    except (ValueError, RecursionError):
         pass  # it goes on in the next line, or is no JSON
     except (OSError, EOFError):
         return None  # reported when it is read
     return "one JSON value for the whole file; write one object per line (jq -c '.[]')"
+
+
+def _line(stream: BinaryIO) -> bytes:
+    """Return the next line that is not blank, or as much of it as is looked at; nothing at the end."""
+    line = b"\n"
+    while line and not line.strip():
+        line = stream.readline(_LINE_BYTES)
+    return line
 
 
 def _hidden(path: Path, base: Path) -> bool:

@@ -31,8 +31,13 @@ class Piece:
     """A text, or a piece of a long one."""
 
     text: str
-    first: bool = True
+    before: str = ""  # the end of the piece before it
     last: bool = True
+
+    @property
+    def first(self) -> bool:
+        """Whether it is a whole text, or begins one."""
+        return not self.before
 
 
 class PackingError(ValueError):
@@ -107,8 +112,9 @@ class ParallelTokenizer(Generic[Key]):
         return key, future.result()
 
     def _encode(self, pieces: Sequence[Piece]) -> list[Tokens]:
-        encoder = self._encoder if all(piece.first for piece in pieces) else self.cutter.following
-        encoded = encoder.encode_batch_fast([piece.text for piece in pieces], add_special_tokens=False)
+        if not all(piece.first for piece in pieces):
+            return [self._bordered(self.cutter.ids(piece.text, piece.before), piece) for piece in pieces]
+        encoded = self._encoder.encode_batch_fast([piece.text for piece in pieces], add_special_tokens=False)
         return [self._bordered(each.ids, piece) for each, piece in zip(encoded, pieces, strict=True)]
 
     def _bordered(self, ids: list[int], piece: Piece) -> Tokens:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from velocitune_core.model.fits_data import Fit
 from velocitune_core.model.folder import ModelError
-from velocitune_core.model.headers import shown
+from velocitune_core.model.headers import is_made_anew, shown
 from velocitune_core.model.tokenizer import LOADING
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def compare_weights(path: str, model: PreTrainedModel, loaded: Report) -> Fit:
         loaded: from `from_pretrained(output_loading_info=True)`.
     """
     fit = Fit()
-    missing, unexpected = sorted(loaded["missing_keys"]), sorted(loaded["unexpected_keys"])
+    missing = sorted(loaded["missing_keys"])
+    unexpected = sorted(name for name in loaded["unexpected_keys"] if not is_made_anew(name))
     stray = [name for name in unexpected if _is_inside(name, model)]
     if missing:
         beside = f", and has {shown(unexpected)} in their place" if unexpected else ""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from velocitune_core.model.headers import StoredTensor, shown
+from velocitune_core.model.headers import StoredTensor, is_made_anew, shown
 
 _PIECE_BYTES = 1 << 20  # that fits a processor's cache: each is read, masked and searched in one go
 _THREADS = 2  # reading and searching overlap
@@ -22,8 +22,11 @@ _EXPONENTS: dict[str, tuple[str, int]] = {
 
 
 def not_finite(tensors: Iterable[StoredTensor]) -> list[str]:
-    """Return the names of tensors with a value that is NaN or infinite; dtypes of quantised weights are skipped."""
-    looked_at = [each for each in tensors if each.dtype in _EXPONENTS]
+    """Return the names of tensors with a value that is NaN or infinite.
+
+    Dtypes of quantised weights are skipped, and masks: -1e9 is infinite in half precision.
+    """
+    looked_at = [each for each in tensors if each.dtype in _EXPONENTS and not is_made_anew(each.name)]
     with ThreadPoolExecutor(_THREADS) as threads:
         return [each.name for each, bad in zip(looked_at, threads.map(_has_bad, looked_at), strict=True) if bad]
 

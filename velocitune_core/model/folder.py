@@ -61,6 +61,8 @@ def _config_problems(folder: Path) -> list[str]:
         return [f"model.path: {folder} has no config.json; give a folder made by save_pretrained"]
     except ValueError as error:
         return [f"model.path: {file} is not JSON: {error}"]
+    except OSError as error:
+        return [f"model.path: {file} cannot be read: {error.strerror}"]
     if not isinstance(config, dict) or "model_type" not in config:
         return [f"model.path: {file} has no model_type; is it a transformers model?"]
     return []

@@ -12,8 +12,11 @@ from typing import Any
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # what transformers reads, in this order
 PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")  # of weights that can be trained; others are quantised
 _LFS = b"version https://git-lfs"
+_NEVER_READ = (".bin", ".h5", ".msgpack", ".ot", ".onnx", ".onnx_data", ".gguf", ".pt", ".pth", ".tflite")
 _POINTER_BYTES = 1024  # a pointer is never larger
 _LARGEST_HEADER = 100_000_000  # of safetensors' own reader
+# Buffers that earlier versions of transformers stored, and that every model now makes itself.
+_MADE_ANEW = re.compile(r"(^|\.)((self_)?(attn|attention)\.(bias|masked_bias|causal_mask)|inv_freq|\w+_ids)$")
 _SHARD = re.compile(r".+-\d+-of-\d+\.safetensors$")
 _SHOWN = 3  # names in a message
 
@@ -56,7 +59,7 @@ def stored_weights(path: str) -> Stored:
         if name not in missing:
             try:
                 found.tensors += _read_header(folder / name)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 found.problems.append(
                     f"model.path: {folder / name}: {error}; download it again, or save the model again with "
                     "save_pretrained"
@@ -67,9 +70,12 @@ def stored_weights(path: str) -> Stored:
 
 
 def lfs_pointers(path: str) -> list[str]:
-    """Return the names of files of a folder that are git-LFS pointers in place of the files themselves."""
+    """Return the names of files of a folder that are git-LFS pointers in place of the files themselves.
+
+    Weights in another format, which many folders of the hub have beside these, are never read.
+    """
     pointers = []
-    for file in sorted(Path(path).iterdir()):
+    for file in sorted(each for each in Path(path).iterdir() if not each.name.endswith(_NEVER_READ)):
         try:
             if file.stat().st_size <= _POINTER_BYTES and file.is_file() and file.read_bytes().startswith(_LFS):
                 pointers.append(file.name)
@@ -82,6 +88,11 @@ def shown(names: list[str]) -> str:
     """Return the first names of a list, and how many more there are."""
     listed = ", ".join(names[:_SHOWN])
     return listed if len(names) <= _SHOWN else f"{listed} and {len(names) - _SHOWN} more"
+
+
+def is_made_anew(name: str) -> bool:
+    """Return whether a stored tensor is a mask, or numbers of positions, that no model takes from its file."""
+    return _MADE_ANEW.search(name) is not None
 
 
 def _weight_files(folder: Path, problems: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -149,7 +160,7 @@ def _range(entry: dict[str, Any], begin: int) -> tuple[int, int]:
 
 def _disagreements(path: str, indexed: dict[str, str], tensors: list[StoredTensor]) -> list[str]:
     present = {each.name for each in tensors}
-    if absent := sorted(set(indexed) - present):
+    if absent := sorted(name for name in set(indexed) - present if not is_made_anew(name)):
         return [
             f"model.path: {path}/{INDEX} lists {len(absent)} tensors that its shards do not have: {shown(absent)}; "
             "download shards and index of one version"
@@ -171,4 +182,4 @@ def quantised_problems(path: str, tensors: list[StoredTensor]) -> list[str]:
 
 def _is_weight(tensor: StoredTensor) -> bool:
     """Return whether a tensor is part of a weight: masks and position ids are whole numbers in models of full size."""
-    return tensor.dtype.startswith("F") or tensor.name.rpartition(".")[2] not in ("bias", "position_ids", "masked_bias")
+    return tensor.dtype.startswith("F") or not (tensor.dtype == "BOOL" or is_made_anew(tensor.name))

@@ -25,6 +25,7 @@ TOLERANCE = 1e-3  # nats per token, in float32
 BATCH_TOKENS = 1024  # of the held-out rows that are compared
 _ON_HOST_TOKENS = 256  # of them, of a model that does not fit into the device beside the training
 _SPARE = 1.2  # memory of a model on the device, over its weights
+_BYTES_PER_LOGIT = 12  # as the model makes it, in float32, and its logarithm
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,8 @@ def check_saved(folder: Path, trained: Trained, device: torch.device) -> None:
     wrong = [each.removeprefix("model.path: ") for each in compare_weights("its folder", model, report).problems]
     if differing := _differing(trained.norms, model):
         wrong.append(f"{shown(differing)} are not what was saved")
-    rows, nats = trained.rows, trained.nats
-    place = device if _fits(model, device) else torch.device("cpu")
-    if place != device:
-        rows, nats = rows[:1, :_ON_HOST_TOKENS], nats[:1, : _ON_HOST_TOKENS - 1]
-    expected, found = float(nats.mean()), float(_nats(model, rows, place).mean())
+    nats, again = _compared(model, trained, device)
+    expected, found = float(nats.mean()), float(again.mean())
     allowed, dtype = _allowed(trained.computed_in, model.dtype, expected)
     if wrong or not abs(found - expected) <= allowed:  # of a loss that is not finite, too
         raise ModelError(
@@ -83,6 +81,17 @@ def check_saved(folder: Path, trained: Trained, device: torch.device) -> None:
             f"{'; '.join(wrong) or 'its weights are what was saved'}. Nothing was written: transformers does not save "
             "this model as it loads it; start from a folder that it saved itself"
         )
+
+
+def _compared(model: PreTrainedModel, trained: Trained, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return losses of the same predictions in training and of the loaded model: on the host, of a few tokens."""
+    if _fits(model, device, trained.rows.shape[1]):
+        try:
+            return trained.nats, _nats(model, trained.rows, device)
+        except torch.OutOfMemoryError:  # another process may use the device, too
+            pass
+    rows, nats = trained.rows[:1, :_ON_HOST_TOKENS], trained.nats[:1, : _ON_HOST_TOKENS - 1]
+    return nats, _nats(model, rows, torch.device("cpu"))
 
 
 def _allowed(computed_in: torch.dtype, stored: torch.dtype, loss: float) -> tuple[float, str]:
@@ -108,10 +117,11 @@ def _nats(model: PreTrainedModel, rows: Tensor, device: torch.device) -> Tensor:
     return torch.stack(found).cpu()
 
 
-def _fits(model: PreTrainedModel, device: torch.device) -> bool:
-    """Return whether a loaded model has room on a device beside what the training holds there."""
+def _fits(model: PreTrainedModel, device: torch.device, tokens: int) -> bool:
+    """Return whether a loaded model, with its logits of a row, has room on a device beside what the training holds."""
     if device.type != "cuda":
         return True
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    needed = sum(each.numel() * each.element_size() for each in model.parameters())
-    return torch.cuda.mem_get_info(device)[0] + unused >= _SPARE * needed
+    weights = sum(each.numel() * each.element_size() for each in model.parameters())
+    logits = tokens * model.config.get_text_config().vocab_size * _BYTES_PER_LOGIT
+    return torch.cuda.mem_get_info(device)[0] + unused >= _SPARE * weights + logits

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import ByT5Tokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from velocitune_core.config import Data
-from velocitune_core.data.borders import BorderError, document_borders
+from velocitune_core.data.borders import BorderError, document_borders, largest_packed_id
 from velocitune_core.data.dataset import load_split
 from velocitune_core.data.packing.packer import pack_domain
 from velocitune_core.data.sources import Document
@@ -238,3 +238,12 @@ def test_a_sentencepiece_file_alone_is_refused_where_it_cannot_be_converted(tmp_
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
     with pytest.raises(ModelError, match=r"has a SentencePiece model alone \(tokenizer\.model\)"):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_special_token_that_is_never_packed_needs_no_embedding() -> None:
+    """Gemma 3's models of text have one of pictures, after their last embedding."""
+    tokenizer = byte_level(special=(END, "<image>"), eos_token=END)
+    assert largest_packed_id(tokenizer, DATA) == 256 == tokenizer.convert_tokens_to_ids(END)
+    assert largest_packed_id(tokenizer, DATA.model_copy(update={"document_end": "<image>"})) == 257
+    tokenizer.add_tokens(["a word"])
+    assert largest_packed_id(tokenizer, DATA) == 258

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from velocitune_core.data.cutting import Cutter, UncuttableError
+from velocitune_core.data.cutting import CONTEXT, Cutter, UncuttableError
 
 LLAMA_3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
 LLAMA_3 += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -60,6 +60,19 @@ def unigram() -> Tokenizer:
     return trained(tokenizer, trainers.UnigramTrainer(**SIZE, special_tokens=["<unk>"], unk_token="<unk>"))
 
 
+def with_added(kind: Callable[[], Tokenizer]) -> Callable[[], Tokenizer]:
+    """After an added token, these put a blank before the rest, as they do before the whole text."""
+
+    def make() -> Tokenizer:
+        tokenizer = kind()
+        tokenizer.add_tokens([AddedToken("words words", normalized=False), AddedToken("word", normalized=True)])
+        tokenizer.add_tokens([AddedToken("▁▁", normalized=False), AddedToken("x=1;", lstrip=True, normalized=False)])
+        return tokenizer
+
+    return make
+
+
+ADDED = [with_added(kind) for kind in (byte_level, metaspace, one_word, unigram)]
 SIZE = {"vocab_size": 400, "show_progress": False}
 
 
@@ -74,9 +87,8 @@ def cutter(kind: Callable[[], Tokenizer]) -> Cutter:
 
 
 def in_pieces(cutter: Cutter, pieces: list[str]) -> list[int]:
-    encoders = [cutter.first, *[cutter.following] * len(pieces)]
-    encoded = (each.encode(piece, add_special_tokens=False).ids for each, piece in zip(encoders, pieces, strict=False))
-    return [number for ids in encoded for number in ids]
+    before = ["", *(piece[-CONTEXT:] for piece in pieces)]
+    return [number for piece, end in zip(pieces, before, strict=False) for number in cutter.ids(piece, end)]
 
 
 SAMPLES = [
@@ -110,7 +122,7 @@ def test_ids_in_pieces_are_those_of_the_whole(
     parts = [text[at : at + part] for at in range(0, len(text), part)]
     pieces = list(cutter(kind).pieces(parts, size, longest=10**6))
     assert "".join(pieces) == text
-    assert in_pieces(cutter(kind), pieces) == cutter(kind).first.encode(text, add_special_tokens=False).ids
+    assert in_pieces(cutter(kind), pieces) == cutter(kind).ids(text)
 
 
 @pytest.mark.parametrize("kind", [byte_level, llama_3, metaspace, one_word, unigram])
@@ -118,7 +130,15 @@ def test_prose_is_cut_about_where_it_was_asked_for(kind: Callable[[], Tokenizer]
     text = " ".join(CORPUS) * 20
     pieces = list(cutter(kind).pieces([text], 500))
     assert max(map(len, pieces)) < 1000 and len(pieces) > len(text) / 800
-    assert in_pieces(cutter(kind), pieces) == cutter(kind).first.encode(text, add_special_tokens=False).ids
+    assert in_pieces(cutter(kind), pieces) == cutter(kind).ids(text)
+
+
+@pytest.mark.parametrize("kind", ADDED)
+def test_a_blank_follows_an_added_token_in_every_piece(kind: Callable[[], Tokenizer]) -> None:
+    text = "The quick fox, words wordsThe brown x=1; fox words words  naïve wordcafé. " * 40
+    pieces = list(cutter(kind).pieces([text], 400))
+    assert len(pieces) > 4
+    assert in_pieces(cutter(kind), pieces) == cutter(kind).ids(text)
 
 
 def test_a_merge_that_depends_on_characters_far_away_is_not_cut() -> None:
@@ -139,4 +159,4 @@ def test_special_tokens_in_a_piece_stay_text() -> None:
     tokenizer = byte_level()
     tokenizer.add_special_tokens(["<end>"])
     tokenizer.encode_special_tokens = True
-    assert Cutter(tokenizer).following.encode_special_tokens
+    assert len(Cutter(tokenizer).ids("<end>", "a")) == len("<end>")

@@ -191,6 +191,18 @@ def test_another_source_starts_over(interrupted: Packing, tmp_path: Path) -> Non
     assert changed.progress[0].resumed_at is None
 
 
+def test_a_file_that_is_not_read_packs_nothing_again(tmp_path: Path) -> None:
+    packing = Packing(tmp_path / "raw", tmp_path / "code")
+    packing.domain = Domain(source=Source(type="jsonl", path="."))
+    (tmp_path / "raw").mkdir()
+    rows = [json.dumps({"text": f"document {number} of the domain, with words of its own"}) for number in range(60)]
+    (tmp_path / "raw/a.jsonl").write_text("\n".join(rows))
+    assert packing.run().left_out == 0 and packing.progress
+    (tmp_path / "raw/README.md").write_text("what this is")
+    again = packing.run()
+    assert packing.progress == [] and again.left_out == 1 and "README.md" in again.left_out_shown[0]
+
+
 def test_all_documents_of_a_measured_set_are_held_out(raw: Path, tmp_path: Path, whole: Packing) -> None:
     packing = Packing(raw, tmp_path / "code", held_out_sequences=10_000)
     packing.domain = packing.domain.model_copy(update={"measure_only": True})

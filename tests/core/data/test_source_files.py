@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
 from velocitune_core.config import Source
 from velocitune_core.data.source_files import find_files
-from velocitune_core.data.sources import left_out, read_documents, unwatched_files
+from velocitune_core.data.sources import check_source, left_out, read_documents, unwatched_files
 
 
 def line(text: str) -> bytes:
@@ -59,6 +62,50 @@ def test_every_file_of_a_folder_is_read_or_named(root: Path) -> None:
         "loop": "a link to a folder that it lies in",
         "readme.md": "not a .jsonl or .ndjson or .json (.gz, .zst, .zstd) file",
     }
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"license": "MIT"}\n', ["one JSON object, without a field 'text'"]),  # facts about the data, or package.json
+        (line("x"), []),
+        (b'{"id": 1}\n' + line("x"), []),  # a malformed row, which is counted
+        (b"", []),
+        (b"[" * 100_000, ["one JSON value for the whole file; write one object per line (jq -c '.[]')"]),
+        (b'{"a":' * 100_000, ["one JSON value for the whole file; write one object per line (jq -c '.[]')"]),
+    ],
+)
+def test_one_object_that_is_no_text_is_left_out_of_a_folder(tmp_path: Path, content: bytes, reason: list[str]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(line("a"))
+    (tmp_path / "b.json").write_bytes(content)
+    found = find_files(Source(type="jsonl", path="."), tmp_path)
+    assert [each.partition(": ")[2] for each in found.left_out] == reason and found.problems == []
+
+
+def test_no_more_than_the_start_of_a_long_line_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "array.json").open("wb") as file:
+        file.write(b'[{"text": "')
+        file.truncate(2**30)
+    tracemalloc.start()
+    found = find_files(Source(type="jsonl", path="array.json"), tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.problems) == 1 and "one JSON value" in found.problems[0] and peak < 2**27
+
+
+def test_a_folder_that_may_not_be_read_is_a_problem(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the refusal of the file system is put in its place."""
+    (root / "d/closed").mkdir()
+    scanned = os.scandir
+
+    def refuse(folder: Path) -> Any:
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scanned(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    problem = f"{root}/d/closed: cannot be read (Permission denied); allow it, or move the folder away"
+    assert check_source(Source(type="jsonl", path="d"), root) == [problem]
 
 
 def test_files_that_dvc_does_not_watch(root: Path) -> None:

@@ -29,12 +29,21 @@ def without(pattern: str) -> Callable[[Path], None]:
     return remove
 
 
+def unreadable(name: str) -> Callable[[Path], None]:
+    def replace(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
+
+    return replace
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
         (without("config.json"), "has no config.json; give a folder made by save_pretrained"),
         (lambda folder: (folder / "config.json").write_text("{}"), "config.json has no model_type"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
+        (unreadable("config.json"), "config.json cannot be read: Is a directory"),
         (without("*.safetensors"), "has no .safetensors weights"),
         (without("tokenizer*"), "has no tokenizer; save it beside the model"),
     ],

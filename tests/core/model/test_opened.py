@@ -222,6 +222,32 @@ def test_a_head_that_a_causal_model_does_not_have_is_warned_of(model: Path) -> N
     assert fit.problems == [] and "v_head.weight" in fit.warnings[0] and "neither trained nor saved" in fit.warnings[0]
 
 
+def older(folder: Path) -> None:
+    """As DialoGPT, Pythia and CodeGen are on the hub: with masks, of which -1e9 is infinite in half precision."""
+    masks = {
+        "attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8),
+        "attn.masked_bias": torch.tensor(-1e9).half(),
+        "attn.causal_mask": torch.ones(1, 1, 8, 8, dtype=torch.bool),
+        "attn.rotary_emb.inv_freq": torch.ones(4),
+    }
+    rewrite(folder, lambda weights: weights | {f"transformer.h.0.{name}": mask for name, mask in masks.items()})
+
+
+def pointers_of_other_formats(folder: Path) -> None:
+    """Of `git lfs pull --include '*.safetensors'`."""
+    for name in ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"):
+        (folder / name).write_text(LFS)
+
+
+@pytest.mark.parametrize("add", [older, pointers_of_other_formats])
+def test_what_folders_of_the_hub_have_beside_the_weights_is_no_problem(
+    originals: Path, tmp_path: Path, add: Callable[[Path], None]
+) -> None:
+    folder = shutil.copytree(originals / "gpt2", tmp_path / "gpt2")
+    add(folder)
+    assert found_in(folder) == Fit()
+
+
 def test_no_training_starts_with_random_weights_or_later_tokens(model: Path) -> None:
     """Where no check came before, as with a job that was written by hand."""
     without("lm_head")(model)

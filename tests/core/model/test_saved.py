@@ -12,9 +12,10 @@ import torch
 from architectures import bert_shape, shape_of, write_architecture
 from faults import train_here
 from safetensors.torch import load_file, save_file
-from tiny import LENGTH, job, rows
+from tiny import LENGTH, VOCABULARY, job, llama, rows
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from velocitune_core.model import saved
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import load_model, write_model
 from velocitune_core.model.loss import NextTokenLoss
@@ -25,16 +26,16 @@ ROWS = checked_rows({"code": rows("code held out", 5), "general": rows("general 
 CPU = torch.device("cpu")
 
 
-def save_and_check(folder: Path, saved: Path, change: Callable[[dict[str, Any]], object] = lambda state: None) -> None:
+def save_and_check(folder: Path, target: Path, change: Callable[[dict[str, Any]], object] = lambda state: None) -> None:
     """What a training does with the model of a folder at its end."""
     model = load_model(str(folder))
     with torch.no_grad():
         trained = Trained(ROWS, NextTokenLoss(model)(ROWS), norms(model.state_dict()), torch.float32)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     change(state)
-    saved.mkdir()
-    write_model(model, str(folder), saved, state)
-    check_saved(saved, trained, CPU)
+    target.mkdir()
+    write_model(model, str(folder), target, state)
+    check_saved(target, trained, CPU)
 
 
 def rewritten(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
@@ -151,3 +152,30 @@ def test_one_row_of_each_set_in_turn_is_compared_and_no_more_than_a_batch() -> N
     assert ROWS[1].tolist() == rows("general held out", 1)[0].tolist()
     assert checked_rows({"long": rows("code", 3).repeat(100, axis=1)}).shape == (1, 1024)
     assert shape_of("llama").vocab_size > int(ROWS.max())
+
+
+def test_the_logits_of_a_row_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small model with a large vocabulary, they take more memory than the weights."""
+    model = llama()
+    weights = sum(each.numel() * each.element_size() for each in model.parameters())
+    for name in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: 0)
+    for free, fits in ((1.3 * weights, False), (1.3 * weights + LENGTH * VOCABULARY * 12, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 0))
+        assert saved._fits(model, torch.device("cuda"), LENGTH) is fits
+
+
+def test_a_full_device_does_not_fail_a_finished_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[str] = []
+
+    def nats(model: Any, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+        places.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError
+        return torch.zeros(len(rows), LENGTH - 1)
+
+    monkeypatch.setattr(saved, "_nats", nats)
+    monkeypatch.setattr(saved, "_fits", lambda *arguments: True)
+    trained = Trained(ROWS, torch.ones(len(ROWS), LENGTH - 1), {}, torch.float32)
+    expected, found = saved._compared(llama(), trained, torch.device("cuda"))
+    assert places == ["cuda", "cpu"] and expected.shape == found.shape == (1, LENGTH - 1)

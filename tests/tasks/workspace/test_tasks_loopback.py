@@ -43,6 +43,21 @@ def test_clients_leave_the_proxy_out(closed_port: int) -> None:
     assert os.environ["NO_PROXY"].count("localhost") == 1
 
 
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize("hosts", ["example.org", "*"])
+def test_hosts_that_are_reached_without_a_proxy_still_are(
+    monkeypatch: pytest.MonkeyPatch, name: str, hosts: str
+) -> None:
+    for each in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(each, "")
+        monkeypatch.delenv(each)
+    monkeypatch.setenv(name, hosts)
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    loopback_without_proxy()
+    assert requests.utils.should_bypass_proxies("http://mlflow.example.org:5000/", None)
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1:4200/", None)
+
+
 def test_a_port_is_free_until_somebody_listens() -> None:
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", 0))

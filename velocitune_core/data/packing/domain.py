@@ -57,12 +57,14 @@ def pack_source(
     remote = is_on_hub(domain.source, Path(data.path))
     revision = hub_revision(domain.source) if remote else None
     key = packing_key(name, domain, tokenizer, data, revision)
+    others = left_out(domain.source, Path(data.path))
+    unread = {"left_out": len(others), "left_out_shown": others[:LEFT_OUT_SHOWN]}
     record = folder.with_name(f"{folder.name}.json")
     if (finished := _finished(record, key, data.max_malformed_rows)) and folder.is_dir():
         rows = MalformedRows(data.max_malformed_rows, finished.domain.malformed, finished.malformed_shown)
-        return finished.domain, rows
+        return finished.domain.model_copy(update=unread), rows
     malformed = MalformedRows(data.max_malformed_rows)
-    others, outside = left_out(domain.source, Path(data.path)), unwatched_digest(domain.source, Path(data.path))
+    outside = unwatched_digest(domain.source, Path(data.path))
     documents = read_documents(domain.source, Path(data.path), malformed, revision)
     packed = pack_domain(
         name,
@@ -78,8 +80,7 @@ def pack_source(
     ).model_copy(
         update={
             "malformed": malformed.count,
-            "left_out": len(others),
-            "left_out_shown": others[:LEFT_OUT_SHOWN],
+            **unread,
             "unwatched_sha256": outside,
             "revision": revision,
         }
@@ -93,7 +94,7 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data, rev
 
     A file of the source counts as unchanged while its path, size and modification time are; a data set on the hub while
     its commit, `revision`, is. The limit on malformed rows is left out, as it decides whether packing succeeds, not
-    what it writes, and so is the attention mask.
+    what it writes, and so are the attention mask and files that are not read.
     """
     borders = document_borders(tokenizer, data)
     content = {
@@ -103,7 +104,6 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data, rev
         "tokenizer": tokenizer_digest(tokenizer),
         "borders": [borders.start.ids, borders.end.ids],
         "files": source_files(domain.source, Path(data.path)),
-        "left_out": left_out(domain.source, Path(data.path)),
         "revision": revision,
         "code": [file_sha256(file) for file in sorted(_WING.rglob("*.py"))],
         "tokenizers": tokenizers.__version__,

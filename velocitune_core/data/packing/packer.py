@@ -17,7 +17,7 @@ import numpy as np
 from velocitune_core.config import Data
 from velocitune_core.contracts import DomainManifest, Split
 from velocitune_core.data.borders import document_borders, largest_id, special_ids
-from velocitune_core.data.cutting import UncuttableError
+from velocitune_core.data.cutting import CONTEXT, UncuttableError
 from velocitune_core.data.packing.resume_state import PackingState
 from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
 from velocitune_core.data.sources import Document
@@ -257,15 +257,15 @@ class _Packer:
             return
         try:
             held: str | None = None
-            first = True
+            before = ""
             for text in self._tokenizer.cutter.pieces(text_parts(document.content)):
                 if held is not None:
-                    yield Piece(held, first, last=False)
-                    first = False
+                    yield Piece(held, before, last=False)
+                    before = held[-CONTEXT:]
                 held = text
                 if not self._is_wanted(digest):
                     break
-            yield Piece(held or "", first)
+            yield Piece(held or "", before)
         except UncuttableError as error:
             raise PackingError(f"domain {self.name!r}: {document.origin}: {error}") from None
 
