@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tasks.planning.inputs import is_base
 from tasks.runs.earlier_runs import earlier_runs
@@ -15,8 +14,8 @@ from tasks.runs.swarm_rounds import further_names
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of
-from velocitune_core.config import Params
+from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of
+from velocitune_core.config import Mixture, Params
 from velocitune_core.contracts import ContractError, DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.data.packing.domain import FinishedPacking
 from velocitune_core.job_folder.contents import RunStep
@@ -67,20 +66,22 @@ def present_runs(params: Params) -> Present:
 
 def _planned_runs(params: Params) -> set[str]:
     """Return the names of runs whose weights are planned or whose targets are their own, and of further rounds."""
-    names = {"training"} | _further(params, params.strategy.options) if params.strategy.name == PLANNED else set()
+    names: set[str] = set()
+    if params.strategy.name == PLANNED:
+        names = {"training"} | _further(params, mixture_of(params, params.strategy.options))
     if params.compare is not None:
         runs = params.compare.runs
         planned = [label for label, run in runs.items() if run.strategy == PLANNED]
         labels = [*planned, *(label for label, run in runs.items() if run.own_targets is not None)]
         labels += [label for label, run in runs.items() if run.weights_of in labels]
         names |= {f"{label}-seed-{seed}" for label in labels for seed in params.compare.seeds}
-        for label in planned:
-            names |= _further(params, runs[label].options)
+        for label, seed in compared_plans(params).values():
+            names |= _further(params, compared_mixture(params, label, seed))
     return names
 
 
-def _further(params: Params, options: Mapping[str, Any]) -> set[str]:
-    return further_names(mixture_of(params, options).swarm, len(params.training_domains))
+def _further(params: Params, mixture: Mixture) -> set[str]:
+    return further_names(mixture.swarm, len(params.training_domains))
 
 
 def _job_of(step: RunStep, results: Results) -> Job | None:

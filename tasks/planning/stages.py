@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
@@ -15,7 +16,7 @@ from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
 from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
-from tasks.runs.steering import can_start, planned_job
+from tasks.runs.steering import plan_of, planned_job
 from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of, plan_name
@@ -81,14 +82,18 @@ def _swarm(
 
     What further rounds train under is not known yet; the mixtures of a swarm without rounds cost as much.
     """
-    sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
     at_once = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"rounds": None})})
     first, most = (
-        [job for job in swarm_jobs(params, inputs.manifest, each, digest, sibling) if not is_proxy(job)]
-        for each in (mixture, at_once)
+        [job for job in _all_of(params, inputs, each, digest) if not is_proxy(job)] for each in (mixture, at_once)
     )
     begun = {job.name for job in first}
     return first, [job for job in most if job.name not in begun]
+
+
+def _all_of(params: Params, inputs: Inputs, mixture: Mixture, digest: str) -> list[TrainJob]:
+    """Return the runs of the first round of a swarm, proxies among them."""
+    sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
+    return swarm_jobs(params, inputs.manifest, mixture, digest, sibling)
 
 
 def sibling_work(params: Params, inputs: Inputs, model: Path) -> float | None:
@@ -139,11 +144,16 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
         proxies = own_proxy_jobs(params, label, inputs.manifest, digest)
         needed |= {job.folder_name: job for job in proxies}
         done |= {job.folder_name: result for job in proxies if (result := finished_result(job)) is not None}
-    for label, seed in compared_plans(params).values():
-        first, further = _swarm(params, inputs, compared_mixture(params, label, seed), digest)
-        swarm = [*first, *further]
-        needed |= {job.folder_name: job for job in swarm}
-        done |= {job.folder_name: result for job in swarm if (result := finished_result(job)) is not None}
+    plans: dict[str, StartingWeights | None] = {}
+    for name, (label, seed) in compared_plans(params).items():
+        mixture = compared_mixture(params, label, seed)
+        first, further = _swarm(params, inputs, mixture, digest)
+        plans[name] = _plan_before(name, _all_of(params, inputs, mixture, digest), settings.runs[label].options)
+        finished = {job.folder_name: result for job in first if (result := finished_result(job)) is not None}
+        if plans[name] is not None and len(finished) == len(first):
+            further = []  # the plan was made after the last round
+        needed |= {job.folder_name: job for job in [*first, *further]}
+        done |= finished
     for label, seed in runs_in_order(params):
         job, reference = job_of(label, seed), job_of(settings.baseline, seed)
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
@@ -157,11 +167,10 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
             needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}  # for targets to be fitted
             continue
         if settings.runs[label].strategy == PLANNED:
-            found, options = planned_before(plan_name(params, label, seed)), settings.runs[label].options
-            if found is None or not can_start(found, options):
+            if (plan := plans[plan_name(params, label, seed)]) is None:
                 needed[job.name] = job
                 continue
-            job = planned_job(job, found, options, inputs.initial)
+            job = planned_job(job, plan, settings.runs[label].options, inputs.initial)
         needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
         done |= finished_runs(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
@@ -195,7 +204,6 @@ def _digest_of(model: str) -> str:
     return model_digest(Path(model)) if (Path(model) / "config.json").exists() else UNHASHED
 
 
-def planned_before(plan: str) -> StartingWeights | None:
-    """Return a plan that the last comparison made, by its name; None if it made none."""
-    file = paths.COMPARISON_REPORT / paths.PLANS / f"{plan}.json"
-    return StartingWeights.read(file) if file.exists() else None
+def _plan_before(name: str, swarm: list[TrainJob], options: Mapping[str, Any]) -> StartingWeights | None:
+    """Return a plan that the last comparison made from a swarm; None if it made none."""
+    return plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{name}.json", options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tasks.runs.jobs import starting_from, with_weights
@@ -61,6 +62,16 @@ def main_job(job: TrainJob, strategy: StrategyConfig, found: StartingWeights, in
     return planned_job(started, found, strategy.options, initial) if strategy.name == PLANNED else started
 
 
-def can_start(found: StartingWeights | None, options: Mapping[str, Any]) -> bool:
-    """Return whether a plan has all that a run under these options of `planned` needs."""
-    return found is not None and (found.steering is not None or steering_options(options) is None)
+def plan_of(swarm: Sequence[TrainJob], file: Path, options: Mapping[str, Any]) -> StartingWeights | None:
+    """Return the plan that was made from a swarm, and its further rounds if it had any; None if none was.
+
+    Args:
+        swarm: runs of its first round.
+        file: of the plan, if there is one.
+        options: of `planned`; the plan has all that a run under them needs.
+    """
+    if not file.exists() or (planned := (found := StartingWeights.read(file)).planned) is None:
+        return None
+    known, asked = {run.folder for run in planned.runs if run.use != "earlier"}, {job.folder_name for job in swarm}
+    same = asked <= known if planned.rounds else asked == known
+    return found if same and (found.steering is not None or steering_options(options) is None) else None

@@ -32,8 +32,9 @@ class Swarm:
         """Return the swarm with the runs that were decided on, one per fraction and mixture; seeds take turns."""
         number, jobs = len(self.rounds) + 2, []
         settings, started = self.mixture.swarm, of_the_law(self.started)
+        before = sum(each.further for each in self.rounds)
         for each, weights in enumerate(decision.further):
-            seed = settings.seeds[each % len(settings.seeds)]
+            seed = settings.seeds[(before + each) % len(settings.seeds)]
             for fraction in settings.fractions:
                 like = next(job for job in reversed(started) if (job.fraction, job.training.seed) == (fraction, seed))
                 job = like.model_copy(update={"name": _name(settings, fraction, seed, number, each)})
@@ -47,10 +48,11 @@ def further_names(swarm: SwarmSettings, domains: int) -> set[str]:
         return set()
     most = (swarm_size(swarm, domains) - first_size(swarm, domains)) * len(swarm.seeds)
     return {
-        _name(swarm, fraction, swarm.seeds[each % len(swarm.seeds)], number, each)
+        _name(swarm, fraction, seed, number, each)
         for number in range(2, 2 + most)
         for each in range(rounds.runs)
         for fraction in swarm.fractions
+        for seed in swarm.seeds
     }
 
 

@@ -200,6 +200,8 @@ def train_compared(
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result = run(job)
     search_tokens, search_seconds = search.tokens, search.seconds
+    if compared.weights_of and parent is not None:  # what its weights were found by, too
+        search_tokens, search_seconds = search_tokens + parent.search_tokens, search_seconds + parent.search_seconds
     if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
         counted = {proxy.name for proxy in _proxies(own)} if uses_targets else set()
         only = [each for each in plan.paid_runs if each.name not in counted]

@@ -96,7 +96,7 @@ def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State], before: Fin
     Args:
         before: runs of earlier rounds, which count for the law.
 
-    Raises SwarmFailedError from the first failure if fewer are left than there are domains and one, and
+    Raises SwarmFailedError from the first failure if fewer of a size are left than there are domains and one, and
     TrainingStoppedError if a run was stopped on request.
     """
     finished = [(job, state.result()) for job, state in zip(jobs, states, strict=True) if state.is_completed()]
@@ -108,13 +108,18 @@ def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State], before: Fin
         return finished
     done = {job.name for job, _ in finished}
     named, fewest = ", ".join(job.name for job in jobs if job.name not in done), len(jobs[0].domains) + 1
-    left = len(of_the_law([job for job, _ in [*before, *finished]]))
-    if left < fewest:
+    asked = of_the_law([*(job for job, _ in before), *jobs])  # not those of the model itself beside a sibling's
+    there = {job.name for job, _ in [*before, *finished]}
+    left = [job for job in asked if job.name in there]
+    sizes = {job.fraction: sum(each.fraction == job.fraction for each in left) for job in asked}
+    size, least = min(sizes.items(), key=lambda each: each[1])
+    if least < fewest:
         raise SwarmFailedError(
-            f"{named} failed, and a law of {fewest - 1} domains needs at least {fewest} runs, not {left}; fix "
-            "the cause and run the stage again, which trains only these"
+            f"{named} failed, and a law of {fewest - 1} domains needs at least {fewest} runs, not {least}"
+            f"{f' of the fraction {size:g}' if len(sizes) > 1 else ''}; fix the cause and run the stage again, which "
+            "trains only these"
         ) from failures[0]
-    logger.warning("%s failed after all retries: the plan is made from %d others; %s", named, left, HOW_TO_RETRY)
+    logger.warning("%s failed after all retries: the plan is made from %d others; %s", named, len(left), HOW_TO_RETRY)
     return finished
 
 

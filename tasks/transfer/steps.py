@@ -6,17 +6,16 @@ of the jobs, and a `Fill` names the step that finds it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tasks.runs.budget import sizes_of, token_budget
 from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.own_targets import own_proxy_jobs
 from tasks.runs.resolved_precision import resolve_precision
-from tasks.runs.steering import can_start, planned_job
+from tasks.runs.steering import plan_of, planned_job
 from tasks.runs.strategy_options import random_factors
 from tasks.runs.swarm import is_of_sibling, swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
@@ -24,7 +23,7 @@ from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, mixture_of, plan_name
 from velocitune_core.config import ConfigError, Mixture, Params
-from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, StartingWeights, Targets
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.job_folder.contents import Fill, InitialStep, Step, TargetsStep, TrainStep
 from velocitune_core.model.io import model_digest
 from velocitune_core.strategies import PLANNED, strategy_class
@@ -165,20 +164,6 @@ def _add_swarm(
     for job in jobs:
         graph.add(job, [] if is_of_sibling(job) else of_base)
     return jobs
-
-
-def plan_of(swarm: Sequence[TrainJob], file: Path, options: Mapping[str, Any]) -> StartingWeights | None:
-    """Return the plan that was made from a swarm, and its further rounds if it had any; None if none was.
-
-    Args:
-        file: of the plan, if there is one.
-        options: of `planned`.
-    """
-    if not file.exists() or (planned := (found := StartingWeights.read(file)).planned) is None:
-        return None
-    known, asked = {run.folder for run in planned.runs if run.use != "earlier"}, {job.folder_name for job in swarm}
-    same = asked <= known if planned.rounds else asked == known
-    return found if same and can_start(found, options) else None
 
 
 def _add_with_search(

@@ -11,6 +11,8 @@ from dvc.stage import PipelineStage
 
 from tasks.workspace.data_folder import unwatched_files_changed
 from tasks.workspace.params_file import params_tree, read_params
+from tasks.workspace.planned_settings import unwatched_siblings
+from velocitune_core.strategies import PLANNED
 
 GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
 
@@ -36,12 +38,20 @@ def stages_in_order(goal: str = "report") -> list[str]:
 def is_up_to_date(stage: str) -> bool:
     """Return whether the stage's dependencies and outputs are unchanged since it ran, and so is what DVC cannot watch.
 
-    Never for a stage that runs a strategy of the user's own, whose code DVC does not watch: the stage takes the results
-    of finished runs, if the code of the strategy is unchanged.
+    Never for a stage that runs a strategy of the user's own, whose code DVC does not watch, or trains a sibling that
+    DVC does not watch: the stage takes the results of finished runs, if that code, or the sibling, is unchanged.
     """
-    if any(":" in str(name) for name in _strategies_of(stage.rpartition(":")[2])):
+    name = stage.rpartition(":")[2]
+    strategies = [str(each) for each in _strategies_of(name)]
+    if any(":" in each for each in strategies):
         return False
     if stage == "prepare" and unwatched_files_changed(read_params()):
+        return False
+    if (
+        name in {"weights", "compare"}
+        and PLANNED in strategies
+        and unwatched_siblings(read_params(), name == "compare")
+    ):
         return False
     with repository() as repo:
         return not repo.status(targets=[stage])

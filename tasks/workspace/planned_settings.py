@@ -62,6 +62,15 @@ def compared_label(params: Params, label: str) -> CompareRun:
     return params.compare.runs[label]
 
 
+def unwatched_siblings(params: Params, comparing: bool) -> list[str]:
+    """Return the siblings that swarms train and that are not in the folder of the model, which DVC watches."""
+    options = [params.strategy.options] if params.strategy.name == PLANNED and not comparing else []
+    if comparing and params.compare is not None:
+        options = [run.options for run in params.compare.runs.values() if run.strategy == PLANNED]
+    found = [mixture_of(params, each).swarm.model for each in options]
+    return sorted({each for each in found if each is not None and not Path(each).is_relative_to(params.model.path)})
+
+
 def swarm_size(swarm: Swarm, domains: int) -> int:
     """Return the runs of a swarm under each seed and fraction, at most if it is trained in rounds."""
     return enough_runs(domains) if swarm.runs is None else swarm.runs
@@ -104,10 +113,22 @@ def planned_problems(params: Params) -> list[str]:
             problems.append(f"{where}.options: {error}")
             continue
         problems += [f"{where}.options.{each}" for each in _steering_problems(params, plan.options)]
+        if isinstance(plan, CompareRun) and plan.own_targets is not None:
+            problems += _own_retained_problems(where, mixture.objective)
         if isinstance(plan, CompareRun) and plan.swarm_per_seed:  # each plan is made from the runs of one seed
             mixture = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"seeds": [1]})})
         problems += [f"{where}: {each}" if plan.options else each for each in _mixture_problems(params, mixture)]
     return list(dict.fromkeys(problems))
+
+
+def _own_retained_problems(where: str, wanted: WantedMixture) -> list[str]:
+    """Return what is wrong if the retained sets are known only after a label's own proxies, and so after its swarm."""
+    if wanted.forgetting is None or isinstance(wanted.forgetting, Mapping) or wanted.retained is not None:
+        return []
+    return [
+        f"{where}.targets: which sets mixture.objective.forgetting is for would follow from its own targets, which are "
+        "not there when its swarm begins; name them in mixture.objective.retained"
+    ]
 
 
 def _steering_problems(params: Params, options: Mapping[str, Any]) -> list[str]:

@@ -14,10 +14,10 @@ from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
 from tasks.workspace.model_checks import base_problems, model_fit
 from tasks.workspace.params_file import overridden_text, params_tree, read_params
-from tasks.workspace.planned_settings import planned_problems, strategy_problems
+from tasks.workspace.planned_settings import compared_label, planned_problems, strategy_problems, unwatched_siblings
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params, parse_params
-from velocitune_core.strategies import check_strategy, strategy_modules
+from velocitune_core.strategies import PLANNED, check_strategy, measured_options, strategy_modules
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,11 @@ def checked_params(comparing: bool = False) -> Params:
     if comparing:
         problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
     _refuse(problems)
-    for warning in [*model.warnings, *_unwatched_strategies(params, comparing)]:
+    for warning in [
+        *model.warnings,
+        *_unwatched_strategies(params, comparing),
+        *_unwatched_siblings(params, comparing),
+    ]:
         warn_once(warning)
     return params
 
@@ -89,8 +93,26 @@ def _comparison_problems(params: Params) -> list[str]:
         for label, compared in params.compare.runs.items()
         for problem in strategy_problems(compared.strategy, compared.options, params)
     ]
+    if not problems:
+        problems += [each for label in params.compare.runs for each in _unused_settings(params, label)]
     if unknown := sorted(set(params.compare.retained or []) - set(params.training_domains)):
         problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}")
+    return problems
+
+
+def _unused_settings(params: Params, label: str) -> list[str]:
+    """Return the settings of a label that its run would not use, some of them after runs that were made for nothing."""
+    compared, problems = compared_label(params, label), []
+    if compared.weights_of is not None and compared.strategy != "static":
+        problems.append(
+            f"compare.runs.{label}.weights_of: its run holds the weights of {compared.weights_of}, and "
+            f"{compared.strategy} finds its own; set strategy to static, or leave the key out"
+        )
+    uses = compared.strategy == PLANNED or "target_loss" in measured_options(compared.strategy)
+    if compared.own_targets is not None and not uses:
+        problems.append(
+            f"compare.runs.{label}.targets: {compared.strategy} has no use for targets of its own; leave the key out"
+        )
     return problems
 
 
@@ -126,4 +148,13 @@ def _unwatched_strategies(params: Params, comparing: bool) -> list[str]:
         "`dvc repro`"
         for name, stage in stages.items()
         if ":" in name
+    ]
+
+
+def _unwatched_siblings(params: Params, comparing: bool) -> list[str]:
+    stage = "comparison/dvc.yaml:compare" if comparing else "weights"
+    return [
+        f"mixture.swarm.model: DVC does not watch {model}; after a change of it, run `python -m flows.pipeline`, or "
+        f"`dvc repro --force --single-item {stage}` before `dvc repro`"
+        for model in unwatched_siblings(params, comparing)
     ]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import steering_options
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, Manifest
-from velocitune_core.strategies import updates_after_evaluations
+from velocitune_core.strategies import PLANNED, PLANNED_COURSE, updates_after_evaluations
 
 FEW_UPDATES = 8
 
 
 def weight_updates(params: Params, steps: int) -> int | None:
     """Return how often a run of so many steps updates the weights; None if its strategy does so without evaluations."""
-    if not updates_after_evaluations(params.strategy.name):
+    steered = params.strategy.name == PLANNED and steering_options(params.strategy.options) is not None
+    if not updates_after_evaluations(PLANNED_COURSE if steered else params.strategy.name):
         return None
     return params.evaluation.in_run(steps).updates(steps)
 

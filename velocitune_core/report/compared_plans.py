@@ -106,7 +106,7 @@ def plan_rows(plans: Mapping[str, FittedPlan]) -> list[Row]:
         {
             "plan": name,
             "predicted gain": number_text(fitted.planned.worth.gain, "nats"),
-            "runs": str(len(fitted.planned.runs)),
+            "runs": str(sum(run.use != "earlier" for run in fitted.planned.runs)),  # those that it pays for
             "of a run": percent(fitted.planned.worth.share),
         }
         | {domain: f"{weight:.3f}" for domain, weight in fitted.plan.weights.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -197,3 +198,28 @@ def test_a_phone_shows_the_page_without_scrolling_sideways_and_without_a_request
     command = [str(CHROMIUM), *flags, (tmp_path / "frame.html").as_uri()]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
     assert "<title>390,0</title>" in shown, shown[-400:]
+
+
+def test_forgetting_of_short_runs_is_no_plane_for_whole_runs() -> None:
+    """`target` has no target loss: its predicted forgetting is that of the short runs."""
+    fitted = replace(plan(), objective=replace(plan().objective, retained=["target"], initial_losses={"target": 3.0}))
+    vars(fitted)["curves"] = {"forgetting": plan().curves["by_size"], **plan().curves}  # as with a guard on it
+    summary = summarise(planned_runs())
+    figure = plans_on_their_curves(summary, outcomes_of.plan_outcomes(summary, {"planned": fitted}))
+    assert figure.axes[0].get_xlabel().startswith("by_size")
+
+
+def test_figures_say_how_many_plans_they_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("velocitune_core.report.figures.compared_plans.PLANS_AT_MOST", 1)
+    summary = summarise(planned_runs())
+    outcomes = outcomes_of.plan_outcomes(summary, {"planned": plan()}) * 3
+    for figure in (plans_on_their_curves(summary, outcomes), predicted_and_reached(outcomes)):
+        assert figure.get_suptitle().endswith(": 1 of 3 plans") and len(figure.axes) == 1
+
+
+def test_runs_that_cost_nothing_are_not_among_those_that_are_paid_for() -> None:
+    fitted = plan()
+    runs = [fitted.planned.runs[0].model_copy(update={"use": "earlier"}), *fitted.planned.runs[1:]]
+    free = replace(fitted, planned=fitted.planned.model_copy(update={"runs": runs}))
+    (row,) = outcomes_of.plan_rows({"planned": free})
+    assert row["runs"] == str(len(runs) - 1)

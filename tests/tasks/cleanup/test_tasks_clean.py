@@ -104,6 +104,17 @@ def test_the_runs_of_a_plan_and_the_run_that_waits_for_it_stay(here: Path) -> No
     assert states()[swarm].state == "of other settings"
 
 
+def test_further_rounds_of_a_swarm_that_a_seed_of_the_comparison_draws_stay(here: Path) -> None:
+    rounds = {"first": 4, "runs": 2}
+    label = {"strategy": "planned", "swarm_per_seed": True, "options": {"swarm": {"rounds": rounds}}}
+    plan = {"compare__seeds": [7], "compare__runs": {"static": {"strategy": "static"}, "planned": label}}
+    first = jobs(**plan)["swarm-0_2-seed-7-01"]
+    further = put(first.model_copy(update={"name": "swarm-0_2-seed-7-round-2-00"}))
+    other = put(first.model_copy(update={"name": "swarm-0_2-seed-1-round-2-00"}))
+    found = {each.path: each.state for each in found_runs(present_runs(settings(**plan)))}
+    assert found == {further: "perhaps of the present settings", other: "of other settings"}
+
+
 def test_nothing_but_replaced_runs_go_before_the_data_are_packed(here: Path) -> None:
     other = put(jobs(training__optimizer={"learning_rate": 0.02})["static-seed-1"])
     replaced = put(jobs()["static-seed-1"], under=REPLACED)

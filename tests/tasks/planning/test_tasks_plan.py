@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import planned_samples
 import psutil
 import pytest
 import shapes
@@ -19,9 +20,12 @@ from tasks.planning.probe_launch import what_fits
 from tasks.planning.view import as_json, duration_text, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.run_folder import record_start, run_folder
+from tasks.runs.steering import planned_job
+from tasks.runs.swarm import swarm_jobs
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import compared_mixture
 from velocitune_core.config import ConfigError, Params, parse_params
-from velocitune_core.contracts import Manifest, Timings, TrainResult
+from velocitune_core.contracts import Manifest, SwarmRound, Timings, TrainResult
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import model_digest
 from velocitune_core.plan.cost import with_layers
@@ -219,6 +223,39 @@ def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any])
     less = plan_of(settings, compare=True)
     assert less.finished == 2
     assert names - {run.name for run in less.stages[-1].runs} == {"static-seed-1", "velocitune-seed-1"}
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_finished_plan_is_priced_as_finished_and_a_plan_of_other_runs_is_not(settings: dict[str, Any]) -> None:
+    write_inputs(Path("made"))
+    settings["model"]["path"] = "made/model"
+    settings["training"]["token_budget"] = 64_000
+    swarm: dict[str, Any] = {"fractions": [0.3], "rounds": {"first": 4, "runs": 2}}
+    runs = {"static": {"strategy": "static"}, "plan": {"strategy": "planned", "options": {"swarm": swarm}}}
+    settings["compare"] = {"seeds": [1], "runs": runs}
+
+    def missing() -> set[str]:
+        return {run.name for run in plan_of(settings, compare=True).stages[-1].runs}
+
+    named = {f"swarm-0_3-seed-1-{number:02d}" for number in range(10)}
+    assert missing() == named | {"static-seed-1", "plan-seed-1"}
+    params = parse_params(settings)
+    inputs = read_inputs(params)
+    jobs = swarm_jobs(params, inputs.manifest, compared_mixture(params, "plan", 1))
+    found = planned_samples.planned(dict.fromkeys(settings["domains"], 0.5))
+    assert found.planned is not None
+    pairs = zip(found.planned.runs, jobs, strict=False)
+    made = [run.model_copy(update={"folder": job.folder_name}) for run, job in pairs]
+    numbers = dict.fromkeys(("share", "predicted", "regret", "spread", "tolerance", "expected"), 0.1)
+    rounds = [SwarmRound(runs=4, settled=True, further=0, **numbers)]
+    found = found.model_copy(update={"planned": found.planned.model_copy(update={"runs": made, "rounds": rounds})})
+    found.write(paths.COMPARISON_REPORT / paths.PLANS / "plan.json")
+    job = compared_job(params, inputs.manifest, inputs.initial, inputs.targets, "plan", 1)
+    for each in (*jobs, planned_job(job, found, {}, inputs.initial)):
+        finish(each)
+    assert missing() == {"static-seed-1"}
+    swarm["min_share"] = 0.1
+    assert "plan-seed-1" in missing()
 
 
 def finish(job: TrainJob) -> None:

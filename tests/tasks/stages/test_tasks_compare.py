@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from tasks.stages.weights import train_swarm_run
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import planned_problems
 from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
-from velocitune_core.contracts import LossPoint, ProxyResult
+from velocitune_core.contracts import ComparedRun, LossPoint, ProxyResult, Timings, TrainResult
 from velocitune_core.train.job import read_job
 
 PROJECT = Path(__file__).parents[3]
@@ -137,6 +138,42 @@ def test_swarms_per_seed_that_cannot_be_are_refused() -> None:
 
 def test_settings_without_a_swarm_per_seed_are_written_as_before_the_key() -> None:
     assert "swarm_per_seed" not in params().recipe()["compare"]["runs"]["static"]
+
+
+def test_a_label_that_holds_found_weights_pays_for_what_found_them(
+    measured: Params, no_views: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_views("tasks.stages.compare")
+    result = TrainResult.model_construct(
+        tokens=2560, seconds=Timings(total=2.0), mean_domain_weights={"code": 0.5, "law": 0.5}
+    )
+    monkeypatch.setattr("tasks.stages.compare.run_training", lambda *_: result)
+    monkeypatch.setattr("tasks.stages.compare.ComparedRun", SimpleNamespace)
+    runs = {"static": {"strategy": "static"}, "planned": {"strategy": "planned"}}
+    held = {"strategy": "static", "weights_of": "planned"}
+    compare = Compare.model_validate({"seeds": [1], "runs": runs | {"held": held}})
+    cost = {"search_tokens": 7000, "search_seconds": 5.0}
+    parent = ComparedRun.model_construct(label="planned", seed=1, result=result, uses_targets=False, **cost)
+    params = measured.model_copy(update={"compare": compare})
+    found = train_compared.fn(params, "held", 1, parent, None, None)
+    assert (found.search_tokens, found.search_seconds) == (7000 + 2560, 7.0)
+
+
+def test_the_stage_watches_what_targets_of_a_label_are_made_from() -> None:
+    stages = yaml.safe_load((PROJECT / "comparison/dvc.yaml").read_text())["stages"]
+    read = {"proxies.evaluations", "proxies.fractions", "proxies.seeds", "targets"}
+    assert read <= set(stages["compare"]["params"])
+
+
+def test_own_targets_leave_no_retained_sets_to_be_found_after_the_swarm() -> None:
+    objective: dict[str, Any] = {"forgetting": 0.05}
+    targets = {"fractions": [0.1, 0.2, 0.3]}
+    label = {"strategy": "planned", "targets": targets, "options": {"objective": objective}}
+    runs = {"static": {"strategy": "static"}, "a": label}
+    (problem,) = planned_problems(params(seeds=[1], runs=runs))
+    assert problem.startswith("compare.runs.a.targets: which sets mixture.objective.forgetting is for")
+    objective["retained"] = params().training_domains[:1]
+    assert planned_problems(params(seeds=[1], runs=runs)) == []
 
 
 def one_proxy(fraction: float) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prefect.states import Completed
+from prefect.states import Completed, Failed, State
 
+from tasks.runs.launch import TrainingFailedError
 from tasks.runs.run_folder import finished_result, record_start, run_folder
 from tasks.runs.swarm import swarm_jobs
 from tasks.runs.swarm_rounds import Swarm, further_names
-from tasks.stages.weights import after_round, decide, swarm_of, write_weights
+from tasks.stages.weights import SwarmFailedError, after_round, decide, finished_runs, swarm_of, write_weights
 from tasks.views.table_rows import round_rows
 from tasks.workspace import paths
 from velocitune_core.config import Mixture, Params, StrategyConfig
@@ -25,10 +26,12 @@ from velocitune_core.contracts import (
     Manifest,
     Planned,
     StartingWeights,
+    SwarmRound,
     Targets,
     TrainResult,
 )
 from velocitune_core.contracts.train_result import Timings
+from velocitune_core.planned_weights import Decision
 from velocitune_core.train.job import TrainJob
 
 
@@ -130,6 +133,38 @@ def test_seeds_take_turns_and_every_mixture_is_trained_at_every_size(params: Par
         (2, 0.4, 4),
         (2, 0.8, 8),
     ]
+
+
+def test_seeds_take_turns_over_rounds_of_one_mixture(params: Params) -> None:
+    params = planned(params, seeds=[1, 2], runs=4, rounds={"first": 3, "runs": 1, "tolerance": 0.0})
+    swarm = swarm_of(params)
+    made = SwarmRound.model_construct(further=1)
+    for number in (1, 2):
+        weights = {"code": 0.1 * number, "law": 1 - 0.1 * number}
+        decision = Decision.model_construct(made=made, further=[weights])
+        swarm = swarm.after_round([]).going_on(decision, params, Manifest.read(paths.MANIFEST))
+    further = [*swarm.started[6:], *swarm.waiting]
+    assert [job.training.seed for job in further] == [1, 2]
+    assert {job.name for job in further} <= further_names(params.mixture.swarm, 2)
+
+
+def test_every_size_of_a_swarm_needs_runs_enough_for_a_law(params: Params) -> None:
+    params = planned(params, fractions=[0.4, 0.8], runs=4)
+    jobs = swarm_of(params).waiting
+    failed = Failed(data=TrainingFailedError("ended with status 1"))
+    states: list[State] = [Completed(data="made") if job.fraction == 0.4 else failed for job in jobs]
+    with pytest.raises(SwarmFailedError, match=r"at least 3 runs, not 0 of the fraction 0\.8"):
+        finished_runs(jobs, states)
+    assert len(finished_runs(jobs, [failed, *[Completed(data="made")] * 7])) == 7
+
+
+def test_runs_of_the_model_do_not_stand_in_for_those_of_its_sibling(params: Params) -> None:
+    swarm = {"runs": 4, "model": "models/small", "model_runs": 4}
+    jobs = swarm_jobs(params, Manifest.read(paths.MANIFEST), planned(params, **swarm).mixture, "0" * 64, "1" * 64)
+    failed = Failed(data=TrainingFailedError("ended with status 1"))
+    states: list[State] = [failed if job.model == "models/small" else Completed(data="made") for job in jobs]
+    with pytest.raises(SwarmFailedError, match="at least 3 runs, not 0"):
+        finished_runs(jobs, states)
 
 
 def with_blogs(params: Params) -> Params:

@@ -53,6 +53,18 @@ def test_a_stage_with_a_strategy_of_the_users_own_always_runs(toy: dict[str, Any
     assert up_to_date() == {"train", "report", "compare"}
 
 
+def test_a_stage_that_trains_a_sibling_elsewhere_always_runs(toy: dict[str, Any], settings: dict[str, Any]) -> None:
+    swarm = {"model": "models/mine/sibling"}
+    plan = {"strategy": "planned", "options": {"swarm": swarm}}
+    compare = {"runs": {"static": {"strategy": "static"}, "plan": plan}}
+    assert toy
+    write({**settings, "compare": compare})
+    assert up_to_date() == {"train", "report", "compare"}
+    swarm["model"] = "models/small"
+    write({**settings, "compare": compare})
+    assert up_to_date() == {"train", "report"}
+
+
 def test_an_archive_without_git_works_without_git(toy: dict[str, Any]) -> None:
     Path(".dvc/config").write_text("[core]\n    analytics = false\n")  # as in this project: with git
     with repository() as repo:

@@ -39,6 +39,13 @@ def test_updates_and_the_warning(
     assert found is None if warning is None else found and warning in found
 
 
+@pytest.mark.parametrize(("steer", "updates"), [(True, 1), ({"step_size": 1.0}, 1), (False, None)])
+def test_a_plan_that_is_steered_has_updates(tree: dict[str, Any], steer: object, updates: int | None) -> None:
+    params = Params.model_validate({**tree, "strategy": {"name": "planned", "options": {"steer": steer}}})
+    assert weight_updates(params, 6) == updates
+    assert (few_updates(params, 6) is None) == (updates is None)
+
+
 @pytest.mark.parametrize(
     ("steps", "every", "updates"), [(1, 1, 0), (20, 1, 19), (32, 1, 31), (33, 2, 16), (246, 8, 30), (32_000, 1000, 31)]
 )

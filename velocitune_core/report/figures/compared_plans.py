@@ -12,8 +12,10 @@ from velocitune_core.comparison.figures.strategy_style import StrategyStyle, str
 from velocitune_core.comparison.metrics import runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.contracts import ComparedRun
+from velocitune_core.mixture_law.trade_off_curve import FORGETTING
 from velocitune_core.report.compared_plans import PlanOutcome, losses_of
 from velocitune_core.report.figures.plan_law import PLAN_COLOUR, REACHED_COLOUR, draw_curve, label_plane
+from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.style.figure import (
     INK,
     MUTED,
@@ -31,7 +33,8 @@ PLANS_AT_MOST = 6
 def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOutcome]) -> Figure:
     """Draw, for each planned label, the curve of its law, where every label ended, and where it was predicted to."""
     title = "Plans on their predicted curves, and what was reached"
-    drawn = [each for each in outcomes if any(each.fitted.curves.values())][:PLANS_AT_MOST]
+    curved = [each for each in outcomes if _guard(each.fitted) is not None]
+    drawn = curved[:PLANS_AT_MOST]
     if not drawn:
         return notice(title, "No plan of this comparison has a guard that a curve can be drawn for.")
     columns = min(len(drawn), 2)
@@ -39,7 +42,7 @@ def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOut
     styles = strategy_styles(summary)
     height = 0.9 + 4.6 * rows + 0.3 * -(-(len(styles) + 2) // 4)
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
+    figure.suptitle(_of_these(title, curved), x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid[len(drawn) :]:
         axes.remove()
@@ -56,10 +59,26 @@ def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOut
     return figure
 
 
+def _guard(fitted: FittedPlan) -> str | None:
+    """Return the first guard with a curve in whose plane whole runs may be drawn; None if there is none.
+
+    Differences to the baseline of the same seed may always be; forgetting of a set without a target may not, as its
+    predicted loss is that of the short runs.
+    """
+    short = bool(set(fitted.short) & set(fitted.objective.retained))
+    return next((name for name, points in fitted.curves.items() if points and not (short and name == FORGETTING)), None)
+
+
+def _of_these(title: str, outcomes: Sequence[PlanOutcome]) -> str:
+    """Return a title that says how many plans are left out, if some are."""
+    return title if len(outcomes) <= PLANS_AT_MOST else f"{title}: {PLANS_AT_MOST} of {len(outcomes)} plans"
+
+
 def _plane(axes: Axes, summary: ComparisonSummary, outcome: PlanOutcome, styles: dict[str, StrategyStyle]) -> None:
     """Draw one plan's curve with the mean of every label over the seeds; bars are intervals of paired differences."""
     fitted = outcome.fitted
-    guard = next(name for name, points in fitted.curves.items() if points)
+    guard = _guard(fitted)
+    assert guard is not None
     draw_curve(axes, fitted, guard)
     mixtures = {name: fitted.plan.mixtures[name].losses for name in ("recommended", fitted.plan.baseline)}
     predicted = {name: {each: one.value for each, one in losses.items()} for name, losses in mixtures.items()}
@@ -105,7 +124,7 @@ def predicted_and_reached(outcomes: Sequence[PlanOutcome]) -> Figure:
     rows = -(-len(drawn) // columns)
     height = 1.2 + rows * (1.1 + 0.34 * max(len(each.differences) for each in drawn))
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
-    title = "What the plans predicted, and what was reached"
+    title = _of_these("What the plans predicted, and what was reached", outcomes)
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid[len(drawn) :]:
