@@ -80,7 +80,7 @@ def objectives(comparison: Comparison) -> list[Stated]:
 def read_study(folders: Sequence[Path], fresh: Path | None) -> Study:
     """Read comparisons of one seed each, or one of all seeds."""
     found = [Comparison.read(folder / "comparison.json") for folder in folders]
-    runs = [run for each in found for run in each.runs]
+    runs = list({(run.label, run.seed): run for each in found for run in each.runs}.values())
     losses: dict[Key, Losses] = {(run.label, run.seed): run.result.final for run in runs}
     plans = {}
     for folder, each in zip(folders, found, strict=True):
@@ -124,7 +124,8 @@ def reached_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
         gains = [value[label, seed] - value[base, seed] for seed in seeds]
         guards = [guard[label, seed] - guard[base, seed] for seed in seeds]
         distances = [frontiers[seed].distance(guard[label, seed], value[label, seed]) for seed in seeds]
-        better = sum(value[label, s] < _best_allowed(study, value, guard, label, s) for s in seeds)
+        constant = label in study.temperatures
+        better = [value[label, s] < _best_allowed(study, value, guard, label, s) for s in seeds if not constant]
         cost = float(np.mean([price(study, runs[label, seed]) for seed in seeds]))
         for_price = static(tokens * (1 + cost)) - static(tokens)
         from_size = pays_from(static, -float(np.mean(gains)), cost * tokens) if cost else None
@@ -135,7 +136,7 @@ def reached_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
                 f"{stated.title} to static": _nats(estimate(gains)),
                 **({"guarded loss to static": _nats(estimate(guards))} if stated.guard else {}),
                 "to the frontier": _nats(estimate(distances)),
-                "better than every constant that keeps as much": f"{better} of {len(seeds)}",
+                "better than every constant that keeps as much": "–" if constant else f"{sum(better)} of {len(better)}",
                 "price, runs": f"{cost:.2f}",
                 "static for that price": f"{for_price:+.3f}" if cost else "–",
                 "pays from, × its price": "–" if from_size is None else f"{from_size:.2g}",
@@ -147,7 +148,7 @@ def reached_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
 def _best_allowed(study: Study, value: Mapping[Key, float], guard: Mapping[Key, float], label: str, seed: int) -> float:
     """Return the best constant mixture whose guarded loss is no worse than static's, or than this line's."""
     allowed = max(guard[label, seed], guard[study.comparison.baseline, seed]) + ROUNDING
-    return min(value[x, seed] for x in study.temperatures if x != label and guard[x, seed] <= allowed)
+    return min(value[x, seed] for x in study.temperatures if guard[x, seed] <= allowed)
 
 
 def predicted_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
