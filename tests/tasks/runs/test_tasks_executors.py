@@ -24,7 +24,7 @@ from velocitune_core.config import ConfigError, Resources
 from velocitune_core.train.job import TrainJob
 
 ROOT = Path(__file__).parents[3]
-SECONDS_FOR_ANYTHING = 180
+SECONDS_FOR_ANYTHING = 300
 DRIVER = """
 import json, os
 from pathlib import Path
