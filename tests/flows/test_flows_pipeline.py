@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from question_archive import TASKS, write_archive
 from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
@@ -29,6 +30,7 @@ from tasks.views.mlflow_watcher import metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import (
     Comparison,
+    DownstreamResult,
     InitialLosses,
     Manifest,
     ProxyResult,
@@ -206,6 +208,20 @@ def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypat
         assert [each.split(":")[-1] for each in stages_in_order()] == ORDER[1:]
     finally:
         workspace.write_params(before)
+
+
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
+def test_the_models_of_the_pipeline_answer_the_same_questions(workspace: Workspace) -> None:
+    before = workspace.params()
+    write_archive(workspace.folder / "archives")
+    workspace.write_params(before | {"downstream": {"tasks": TASKS, "instances": 5}})
+    try:
+        said = workspace.run_here("flows.downstream")
+    finally:
+        workspace.write_params(before)
+    assert "sums/gold_bpb_5shot" in said and "models/trained" in said
+    result = DownstreamResult.read(workspace.folder / "results/downstream.json")
+    assert list(result.models) == ["models/base", "models/trained"]
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
