@@ -30,6 +30,7 @@ from velocitune_core.model.io import load_model
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.parallel.ranks import SINGLE_RANK
+from velocitune_core.train.job import TrainJob, read_job
 
 SHOWN = ("strategy", "seeds", "macro", "to ", "size", "learnt", "retention")
 Losses = dict[str, float]
@@ -61,6 +62,8 @@ def final_models(comparison: Comparison) -> dict[tuple[str, int], str]:
     wanted = {(run.label, run.seed): run.result for run in comparison.runs}
     found = {}
     for file in paths.RUNS.glob("*/result.json"):
+        if not isinstance(read_job(file.with_name("job.json")), TrainJob):
+            continue  # an evaluation
         result = TrainResult.read(file)
         for key, each in wanted.items():
             if each == result and (file.parent / "model").is_dir():

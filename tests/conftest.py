@@ -68,6 +68,15 @@ def tiny_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database for Prefect servers to copy; all workers of xdist share it."""
+    from prefect_databases import migrated_database
+
+    own = tmp_path_factory.getbasetemp()
+    return migrated_database(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+
+
 @pytest.fixture
 def forked_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the training program from a process that has imported torch, where a test is not of how it is started."""

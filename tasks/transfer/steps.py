@@ -54,18 +54,31 @@ class Graph:
     steps: list[Step] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
 
-    def add(self, job: TrainJob, fills: list[Fill], *, publish: str | None = None, keeps_model: bool = False) -> None:
+    def add(
+        self,
+        job: TrainJob,
+        fills: list[Fill],
+        *,
+        name: str = "",
+        publish: str | None = None,
+        keeps_model: bool = False,
+    ) -> None:
         """Add a run. The same run may be added twice, as a reference and for itself.
+
+        Args:
+            name: of its step; empty: that of the run.
 
         Raises ConfigError for two different runs of one name.
         """
-        if job.name in self.jobs:
-            if self.jobs[job.name] != job:
-                raise ConfigError(f"compare.runs: two runs would have the name {job.name}; give the label another one")
+        name = name or job.name
+        if name in self.jobs:
+            if self.jobs[name] != job:
+                raise ConfigError(f"compare.runs: two runs would have the name {name}; give the label another one")
             return
-        self.jobs[job.name] = job
-        file = job_file(job.name)
-        self.steps.append(TrainStep(name=job.name, job=file, fills=fills, publish=publish, keeps_model=keeps_model))
+        self.jobs[name] = job
+        self.steps.append(
+            TrainStep(name=name, job=job_file(name), fills=fills, publish=publish, keeps_model=keeps_model)
+        )
 
 
 def job_file(name: str) -> str:
@@ -161,8 +174,9 @@ def _add_swarm(
     sibling = mixture.swarm.model
     there = sibling is not None and (Path(sibling) / "config.json").exists()
     jobs = swarm_jobs(params, known.manifest, mixture, digest, None if there else UNKNOWN)
-    for job in jobs:
-        graph.add(job, [] if is_of_sibling(job) else of_base)
+    for job in jobs:  # swarms of two labels may differ in weights or model, which are not in the names of their runs
+        name = job.name if graph.jobs.get(job.name, job) == job else job.folder_name
+        graph.add(job, [] if is_of_sibling(job) else of_base, name=name)
     return jobs
 
 

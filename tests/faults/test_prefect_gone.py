@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from prefect_databases import copy_database
 from servers import PROJECT, environment, free_port, kill_group, running
 from tiny import job
 from trainings import wait_for
@@ -100,7 +101,9 @@ class Workspace:
 
 
 @pytest.fixture(scope="module")
-def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def workspace(
+    tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory, prefect_database: Path
+) -> Iterator[Workspace]:
     """A folder with two jobs and a flow that trains them, and a Prefect server."""
     folder = tmp_path_factory.mktemp("prefect")
     (folder / "prefect.toml").write_text((PROJECT / "prefect.toml").read_text())
@@ -108,6 +111,7 @@ def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     for name, steps in {"endless": 10**6, "short": 500}.items():
         changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": steps, "name": name}
         (folder / f"{name}.json").write_text(json.dumps(job(tiny_inputs, folder / "unused", **changes)))
+    copy_database(prefect_database, folder / ".prefect-home/prefect.db")
     port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -118,7 +122,8 @@ def workspace(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 def test_a_cancelled_flow_leaves_no_orphan_and_starts_nothing_again(workspace: Workspace) -> None:
     deployment = workspace.deploy("trainings")
     worker = ["prefect", "worker", "start", "--pool", "local", "--type", "process"]
-    with running(workspace.folder, *worker, PREFECT_API_URL=workspace.api):
+    often = {"PREFECT_WORKER_QUERY_SECONDS": "1"}  # the run is looked for when the worker has just started
+    with running(workspace.folder, *worker, PREFECT_API_URL=workspace.api, **often):
         parameters = {"name": "endless"}
         run = workspace.request("POST", f"deployments/{deployment}/create_flow_run", parameters=parameters)["id"]
         wait_for(lambda: workspace.trains("endless"), 240)

