@@ -19,5 +19,6 @@ MODULES = [
 gc.disable()  # what is imported stays
 for module in MODULES:
     importlib.import_module(module)
+importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")  # builds a table
 gc.freeze()
 gc.enable()
