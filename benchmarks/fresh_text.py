@@ -24,7 +24,7 @@ from velocitune_core.config import Params, load_params
 from velocitune_core.contracts import ComparedRun, Comparison, Manifest, TrainResult
 from velocitune_core.data.dataset import load_split
 from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.packing.packer import Progress
+from velocitune_core.data.packing.progress import Progress
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.model.io import load_model
 from velocitune_core.model.loss import NextTokenLoss

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.runs.budget import token_budget
+from tasks.runs.compared import side_by_side
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.launch import run_training
-from tasks.stages.compare import side_by_side
 from tasks.workspace import paths
 from velocitune_core.config import Params, load_params
 from velocitune_core.contracts import InitialLosses, Manifest, TrainResult

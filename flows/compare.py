@@ -9,20 +9,17 @@ from prefect import flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from tasks.runs.compared import comparison_settings, parent_of, runs_in_order, side_by_side
 from tasks.runs.devices import parallel_runs
 from tasks.stages.compare import (
     compared_swarms,
-    comparison_settings,
     finished_before,
     fit_compared_targets,
     label_of_plan,
     own_proxies,
-    parent_of,
     plan_compared,
     plan_of_run,
     publish_comparison,
-    runs_in_order,
-    side_by_side,
     train_compared,
     write_comparison,
 )

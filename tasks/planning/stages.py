@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
+from tasks.runs.compared import comparison_settings, parent_of, runs_in_order, side_by_side
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
@@ -124,15 +125,11 @@ def needed_jobs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) ->
 
 def settings_of_comparison(params: Params) -> Params:
     """Return the settings under which the stage `compare` executes its runs."""
-    from tasks.stages.compare import side_by_side  # imports Prefect, which takes seconds
-
     return side_by_side(params)
 
 
 def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]:
     """Return the runs of the comparison that are missing, and how many are finished; a shared reference counts once."""
-    from tasks.stages.compare import comparison_settings, parent_of, runs_in_order
-
     settings, digest, sizes = comparison_settings(params), _digest(params), sizes_of(inputs.manifest)
     needed: dict[str, TrainJob] = {}
     done: dict[str, TrainResult] = {}

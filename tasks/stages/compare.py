@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from prefect import task, unmapped
 from prefect.futures import wait
 
 from tasks.runs.budget import sizes_of
-from tasks.runs.cores import usable_cores
-from tasks.runs.devices import gpu_count
+from tasks.runs.compared import comparison_settings, parent_of, runs_in_order
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import may_be_retried, run_training
 from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
@@ -31,7 +30,7 @@ from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, plan_name
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
-from velocitune_core.config import Compare, ConfigError, Params
+from velocitune_core.config import Params
 from velocitune_core.contracts import (
     ComparedRun,
     Comparison,
@@ -47,45 +46,11 @@ from velocitune_core.files import replacing
 from velocitune_core.report.comparison_page import comparison_figures, plan_pages, render_comparison
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
-from velocitune_core.strategies import measured_options, strategy_class
+from velocitune_core.strategies import measured_options
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
 SECONDS_BEFORE_RETRY = 5
-
-
-def comparison_settings(params: Params) -> Compare:
-    """Return the comparison's settings. Raises ConfigError if params.yaml has none."""
-    if params.compare is None:
-        raise ConfigError(f"{paths.PARAMS}: compare: missing; name the strategies to compare and their seeds")
-    return params.compare
-
-
-def side_by_side(params: Params) -> Params:
-    """Return settings under which runs use the whole machine: on a CPU, one run of one thread per usable core.
-
-    (A small model gains little from a second thread, and two processes of two threads each slow each other down.)
-    """
-    if gpu_count() or params.resources.runs_per_device > 1:
-        return params
-    resources = params.resources.model_copy(update={"runs_per_device": usable_cores(), "threads": 1})
-    return params.model_copy(update={"resources": resources})
-
-
-def parent_of(params: Params, label: str) -> str | None:
-    """Return the label whose run, under the same seed, must precede this one; None if there is none."""
-    settings = comparison_settings(params)
-    compared = settings.runs[label]
-    if strategy_class(compared.strategy).needs_reference:
-        return settings.baseline
-    return compared.weights_of
-
-
-def runs_in_order(params: Params) -> list[tuple[str, int]]:
-    """Return (label, seed) of every run, seed by seed, each after the run that it depends on."""
-    settings = comparison_settings(params)
-    labels = sorted(settings.runs, key=lambda label: parent_of(params, label) is not None)  # stable
-    return [(label, seed) for seed in settings.seeds for label in labels]
 
 
 def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
@@ -198,16 +163,8 @@ def train_compared(
         job, uses_targets = planned_job(job, plan, compared.options, initial), plan.steering is not None
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
-    result = run(job)
-    search_tokens, search_seconds = search.tokens, search.seconds
-    if compared.weights_of and parent is not None:  # what its weights were found by, too
-        search_tokens, search_seconds = search_tokens + parent.search_tokens, search_seconds + parent.search_seconds
-    if plan is not None and plan.planned is not None:  # in tokens of this model that take as many operations
-        counted = {proxy.name for proxy in _proxies(own)} if uses_targets else set()
-        only = [each for each in plan.paid_runs if each.name not in counted]
-        share = sum(each.flops for each in only) / sum(each.flops for each in plan.paid_runs)
-        search_tokens = round(share * plan.planned.worth.share * result.tokens)
-        search_seconds = sum(each.seconds for each in only)
+    result, counted = run(job), {proxy.name for proxy in _proxies(own)} if uses_targets else set()
+    search_tokens, search_seconds = _price(result, search, parent if compared.weights_of else None, plan, counted)
     return ComparedRun(
         label=label,
         seed=seed,
@@ -219,6 +176,29 @@ def train_compared(
         proxy_seconds=proxies[1],
         downstream=_downstream(run_folder(job) / "model", questions, params, f"{job.name}-downstream"),
     )
+
+
+def _price(
+    result: TrainResult,
+    search: Search,
+    parent: ComparedRun | None,
+    plan: StartingWeights | None,
+    counted: Collection[str],
+) -> tuple[int, float]:
+    """Return tokens and seconds of what found the weights of a run; a plan's in tokens of as many operations.
+
+    Args:
+        parent: run whose weights were taken: what found those is part of the price.
+        counted: names of proxies that are part of the price of the targets.
+    """
+    tokens, seconds = search.tokens, search.seconds
+    if parent is not None:
+        tokens, seconds = tokens + parent.search_tokens, seconds + parent.search_seconds
+    if plan is not None and plan.planned is not None:
+        only = [each for each in plan.paid_runs if each.name not in counted]
+        share = sum(each.flops for each in only) / sum(each.flops for each in plan.paid_runs)
+        tokens, seconds = round(share * plan.planned.worth.share * result.tokens), sum(each.seconds for each in only)
+    return tokens, seconds
 
 
 def _measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, Targets]:

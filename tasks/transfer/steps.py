@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.runs.budget import sizes_of, token_budget
+from tasks.runs.compared import comparison_settings, runs_in_order
 from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.own_targets import own_proxy_jobs
@@ -19,7 +20,6 @@ from tasks.runs.steering import plan_of, planned_job
 from tasks.runs.strategy_options import random_factors
 from tasks.runs.swarm import is_of_sibling, swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
-from tasks.stages.compare import comparison_settings, runs_in_order
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, mixture_of, plan_name
 from velocitune_core.config import ConfigError, Mixture, Params

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from velocitune_core.data.packing.packer import Progress
+from velocitune_core.data.packing.progress import Progress
 from velocitune_core.train import events
 from velocitune_core.train.progress_bar import SECONDS_BETWEEN_LINES, ProgressBar
 

@@ -6,6 +6,8 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from velocitune_core.data.texts import Text, is_long, text_parts, whole_text
+
 
 def document_digest(text: str) -> bytes:
     """Return the BLAKE2b digest, 16 bytes, of a text in NFC with every run of whitespace replaced by one space."""
@@ -59,3 +61,11 @@ def _normalisable(parts: Iterable[str]) -> Iterator[str]:
 def _begins(character: str) -> bool:
     """Return whether NFC never joins a character with the one before: no mark, and no vowel or final of Hangul."""
     return unicodedata.category(character)[0] != "M" and not "\u1100" <= character <= "\u11ff"
+
+
+def identified(text: Text) -> tuple[bytes, int]:
+    """Return the digest of a text, and its number of characters without whitespace at its ends."""
+    if is_long(text):
+        return measured_digest(text_parts(text))
+    plain = whole_text(text)
+    return document_digest(plain), len(plain.strip())

@@ -19,7 +19,8 @@ from test_packing import make_tokenizer
 from velocitune_core.config import Data, Domain, Source
 from velocitune_core.contracts import DomainManifest
 from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.packing.packer import SHARD_TOKENS, Progress
+from velocitune_core.data.packing.packer import SHARD_TOKENS
+from velocitune_core.data.packing.progress import Progress
 
 DOCUMENTS = 6000
 SHARD = 30_000  # tokens: about two batches of documents

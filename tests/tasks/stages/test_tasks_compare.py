@@ -10,16 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tasks.runs.compared import parent_of, runs_in_order, side_by_side
 from tasks.runs.strategy_options import ablated_targets
 from tasks.stages.compare import (
     compared_swarms,
     fit_compared_targets,
     own_proxies,
-    parent_of,
     plan_compared,
     plan_of_run,
-    runs_in_order,
-    side_by_side,
     train_compared,
 )
 from tasks.stages.weights import train_swarm_run

@@ -16,7 +16,7 @@ from tasks.views.terminal import PackingBar
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest
-from velocitune_core.data.packing.packer import Progress
+from velocitune_core.data.packing.progress import Progress
 from velocitune_core.data.sources import SourceError
 from velocitune_core.files import file_sha256
 

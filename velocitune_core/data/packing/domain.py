@@ -11,7 +11,8 @@ import tokenizers
 from velocitune_core.config import Data, Domain
 from velocitune_core.contracts import Contract, ContractError, DomainManifest
 from velocitune_core.data.borders import document_borders
-from velocitune_core.data.packing.packer import ALL_HELD_OUT, SHARD_TOKENS, Watcher, pack_domain
+from velocitune_core.data.packing.packer import ALL_HELD_OUT, SHARD_TOKENS, pack_domain
+from velocitune_core.data.packing.progress import Watcher
 from velocitune_core.data.readers import hub_revision
 from velocitune_core.data.sources import (
     MalformedRows,

@@ -7,8 +7,7 @@ no index, and any row is one slice.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -18,11 +17,12 @@ from velocitune_core.config import Data
 from velocitune_core.contracts import DomainManifest, Split
 from velocitune_core.data.borders import document_borders, largest_id, special_ids
 from velocitune_core.data.cutting import CONTEXT, UncuttableError
+from velocitune_core.data.packing.progress import Progress, Watcher
 from velocitune_core.data.packing.resume_state import PackingState
 from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
 from velocitune_core.data.sources import Document
-from velocitune_core.data.splits import document_digest, is_held_out, measured_digest
-from velocitune_core.data.texts import Text, is_long, text_parts, whole_text
+from velocitune_core.data.splits import identified, is_held_out
+from velocitune_core.data.texts import is_long, text_parts, whole_text
 from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Piece, Tokenizer
 from velocitune_core.files import file_sha256, replacing
 
@@ -32,18 +32,6 @@ ALL_HELD_OUT = 1.0  # data.held_out_fraction of a set without training text
 _BATCH_DOCUMENTS = 256
 _BATCH_CHARACTERS = 1 << 20
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of packing one domain."""
-
-    documents: int  # read, including those of interrupted runs
-    tokens: int  # of whole training sequences so far
-    resumed_at: int | None  # document at which this run resumed; None if it started at the first
-    tokenised: int  # documents tokenised by this run
-
-
-Watcher = Callable[[Progress], None]
 Batch = list[tuple[bytes, Piece]]  # digest of the document that a piece is of, and the piece
 
 
@@ -225,7 +213,7 @@ class _Packer:
         """Yield digest and document of those that are long enough and new, and count the others."""
         for document in documents:
             self.counts["read"] += 1
-            digest, characters = _identified(document.content)
+            digest, characters = identified(document.content)
             if characters < self.data.min_characters:
                 self.counts["too_short"] += 1
             elif not self._state.add(digest):
@@ -309,11 +297,3 @@ class _Packer:
     def _report(self, watch: Watcher) -> None:
         tokens = self.writer.sequences * self.data.sequence_length
         watch(Progress(self.counts["read"], tokens, self._resumed_at, self._tokenised))
-
-
-def _identified(text: Text) -> tuple[bytes, int]:
-    """Return the digest of a text, and its number of characters without whitespace at its ends."""
-    if is_long(text):
-        return measured_digest(text_parts(text))
-    plain = whole_text(text)
-    return document_digest(plain), len(plain.strip())
