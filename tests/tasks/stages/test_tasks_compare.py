@@ -54,8 +54,8 @@ def test_what_a_line_starts_from() -> None:
 
 
 def test_a_cpu_trains_one_run_per_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.stages.compare.gpu_count", lambda: 0)
-    monkeypatch.setattr("tasks.stages.compare.usable_cores", lambda: 6)
+    monkeypatch.setattr("tasks.runs.compared.gpu_count", lambda: 0)
+    monkeypatch.setattr("tasks.runs.compared.usable_cores", lambda: 6)
     resources = side_by_side(params()).resources
     assert (resources.runs_per_device, resources.threads) == (6, 1)
     tree = params().model_dump()
