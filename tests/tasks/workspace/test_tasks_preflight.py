@@ -165,7 +165,7 @@ def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(va
     assert re.fullmatch(
         r"data.sequence_length: 32, .* 16 positions, each with a learned .* set it to 16 or less", length
     )
-    assert re.fullmatch(r"model.path: .* token ids up to 256, .* 200 embeddings; .*embeddings\(257\)", vocabulary)
+    assert re.fullmatch(r"model.path: .* token ids up to 255, .* 200 embeddings; .*embeddings\(256\)", vocabulary)
     assert start.startswith("data.document_start: '<|begin|>' is 9 tokens of the tokenizer, not one; name a special")
     assert end.startswith("data.document_end: 'auto', and the tokenizer has no end-of-text token; name one")
     shutil.rmtree("models/mine")
