@@ -3,7 +3,8 @@
 Run it in the workspace of a comparison, or give folders of several comparisons of the same labels, one per seed, each
 with `comparison.json`, `targets.json` and `report/plans`. Losses are of the text that steered, or with --fresh of other
 held-out text, read from the CSV of `benchmarks/fresh_text.py`. Prints three tables per objective in Markdown: what is
-reached against static training, the price, and predicted against reached.
+reached against static training, the price, and predicted against reached. A planned label is named after its
+objective: `planned-macro`, `planned-by-size`, `planned-learnt`, and what else it is.
 """
 
 from __future__ import annotations
@@ -86,8 +87,9 @@ def read_study(folders: Sequence[Path], fresh: Path | None) -> Study:
     for folder, each in zip(folders, found, strict=True):
         for run in each.runs:
             for name in (f"{run.label}-seed-{run.seed}", run.label):
-                if (file := folder / "report" / "plans" / f"{name}.json").is_file():
-                    plans.setdefault((run.label, run.seed), StartingWeights.read(file))
+                for plans_of in (folder / "report/plans", folder.parent / paths.COMPARISON_REPORT / paths.PLANS):
+                    if (file := plans_of / f"{name}.json").is_file():
+                        plans.setdefault((run.label, run.seed), StartingWeights.read(file))
     if fresh is not None:
         with fresh.open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -162,9 +164,9 @@ def predicted_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
         for key in keys:
             planned = study.plans[key].planned
             assert planned is not None
-            told = planned.plan["mixtures"]["recommended"]
+            recommended = planned.plan["mixtures"]["recommended"]
             ours, theirs = study.losses[key], study.losses[base, key[1]]
-            predicted = {name: each["value"] for name, each in told["set_differences"].items()}
+            predicted = {name: each["value"] for name, each in recommended["set_differences"].items()}
             reached = {name: ours[name] - theirs[name] for name in predicted}
             columns["predicted"].append(stated.average(predicted))
             columns["reached"].append(stated.average(reached))
@@ -174,7 +176,7 @@ def predicted_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
                 columns["guard reached"].append(stated.guard(reached))
             inside = [
                 each["low"] <= reached[name] <= each["high"]
-                for name, each in told["set_differences"].items()
+                for name, each in recommended["set_differences"].items()
                 if each["low"] is not None
             ]
             columns["sets in their interval"].append(float(np.mean(inside)))
