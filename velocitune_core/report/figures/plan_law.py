@@ -119,7 +119,7 @@ def _legend(figure: Figure, fitted: FittedPlan, reached: bool) -> None:
 
 
 def who_teaches_whom(fitted: FittedPlan) -> Figure:
-    """Draw the exchange rates a_ij, each row relative to its best teacher; hatched where only the prior knows them."""
+    """Draw the exchange rates a_ij, each row relative to its best teacher; hatched where the runs do not determine them."""
     law, rates = fitted.law, exchange_rates(fitted.law)
     values = np.array(rates["values"])  # (I, K)
     shares = values / np.maximum(values.max(axis=1, keepdims=True), 1e-12)
@@ -152,7 +152,7 @@ def _set_label(fitted: FittedPlan, name: str) -> str:
 
 
 def _rate(axes: Axes, column: int, row: int, share: float, known: bool, written: bool) -> None:
-    """Write a rate; one that only the prior knows is hatched, and in parentheses."""
+    """Write a rate; one that the runs do not determine is hatched, and in parentheses."""
     if not known:
         place = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(place, 1, 1, facecolor="white", edgecolor="#d5d5d5", hatch="///", linewidth=0))
