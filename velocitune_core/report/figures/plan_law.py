@@ -119,7 +119,7 @@ def _legend(figure: Figure, fitted: FittedPlan, reached: bool) -> None:
 
 
 def who_teaches_whom(fitted: FittedPlan) -> Figure:
-    """Draw the exchange rates a_ij, each row relative to its best teacher; hatched where the runs do not determine them."""
+    """Draw the exchange rates a_ij, each row relative to its best teacher; hatched: not determined by the runs."""
     law, rates = fitted.law, exchange_rates(fitted.law)
     values = np.array(rates["values"])  # (I, K)
     shares = values / np.maximum(values.max(axis=1, keepdims=True), 1e-12)
