@@ -21,6 +21,7 @@ import numpy as np
 
 from tasks.workspace import paths
 from velocitune_core.comparison.frontier import Frontier
+from velocitune_core.comparison.metrics import run_metrics
 from velocitune_core.comparison.statistics import Estimate, estimate
 from velocitune_core.contracts import ComparedRun, Comparison, StartingWeights, Targets
 from velocitune_core.mixture_law.break_even import pays_from
@@ -103,8 +104,7 @@ def read_study(folders: Sequence[Path], fresh: Path | None) -> Study:
 
 def price(study: Study, run: ComparedRun) -> float:
     """Return what a line costs beyond its own run, in runs: searches, swarms, and proxies where it needs targets."""
-    proxies = study.comparison.proxy_tokens if run.uses_targets else 0
-    return (run.search_tokens + proxies) / run.result.tokens
+    return run_metrics(study.comparison, run)["added_tokens"] or 0.0
 
 
 def static_average(study: Study, stated: Stated) -> Callable[[float], float]:

@@ -70,7 +70,7 @@ def _problems_for_dvc(root: Path) -> list[str]:
     odd = sorted(ascii(str(path)) for path in _files(root) if not _is_utf_8(path.name))
     problems = []
     if gone:
-        problems.append(f"data.path: {_listed(gone)}: links to nothing, which DVC cannot record; remove or mend them")
+        problems.append(f"data.path: {_listed(gone)}: links to nothing, which DVC cannot record; remove or repair them")
     if odd:
         problems.append(
             f"data.path: {_listed(odd)}: names that are not UTF-8, which DVC cannot record; rename them, or move the "

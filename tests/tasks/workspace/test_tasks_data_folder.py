@@ -61,7 +61,7 @@ def test_links_to_nothing_and_names_that_dvc_cannot_record_are_refused(params: P
     (ROOT / "gone").symlink_to("nowhere")
     Path(str(ROOT / "\udcff.txt")).touch()
     gone, odd = source_problems(params)
-    assert gone == "data.path: data/raw/gone: links to nothing, which DVC cannot record; remove or mend them"
+    assert gone == "data.path: data/raw/gone: links to nothing, which DVC cannot record; remove or repair them"
     assert odd.startswith(
         "data.path: 'data/raw/\\udcff.txt': names that are not UTF-8, which DVC cannot record; rename"
     )
