@@ -68,7 +68,7 @@ def finished_runs(manifest: Manifest) -> list[Run]:
     return found
 
 
-def whole_runs(runs: Sequence[Run], model: str, static: Weights) -> list[Whole]:
+def whole_runs(runs: Sequence[Run], model: str) -> list[Whole]:
     """Return what mixtures of the model itself reached at the full budget, against static training."""
     whole = [run for run in runs if run.model == model and run.fraction == 1 and not run.name.startswith("swarm-")]
     base = {run.seed: run for run in whole if run.name.startswith("static-")}
@@ -108,10 +108,10 @@ def main() -> None:
     static = params.mixture.initial_domain_weights or {n: each / sum(tokens.values()) for n, each in tokens.items()}
     runs = finished_runs(manifest)
     (main_run,) = [run for run in runs if run.name.startswith("static-")][:1]
-    whole = whole_runs(runs, main_run.model, static)
+    whole = whole_runs(runs, main_run.model)
     groups: dict[tuple[str, float, str], list[Run]] = defaultdict(list)
     for run in runs:
-        if (run.name.startswith(("swarm-", "proxy-")) and run.fraction < 1) or run.name.startswith("swarm-"):
+        if run.name.startswith(("swarm-", "proxy-")):
             for seed in (str(run.seed), "all"):
                 groups[run.model, run.fraction, seed].append(run)
     rows = []
