@@ -237,7 +237,7 @@ def write_comparison(
     without_gap = [name for name, loss in initial.losses.items() if goals[name] >= loss]
     comparison = Comparison(
         baseline=settings.baseline,
-        frontier=[label for label in settings.frontier if any(run.label == label for run in runs)],
+        frontier=[label for label in settings.frontier_labels if any(run.label == label for run in runs)],
         retained=without_gap if settings.retained is None else list(settings.retained),
         initial=initial.losses,
         targets=goals,

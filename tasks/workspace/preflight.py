@@ -13,10 +13,10 @@ import yaml
 from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
 from tasks.workspace.model_checks import base_problems, model_fit
-from tasks.workspace.params_file import overridden_text, params_tree, read_params
+from tasks.workspace.params_file import overridden_text, params_tree, read_params, read_settings
 from tasks.workspace.planned_settings import compared_label, planned_problems, strategy_problems, unwatched_siblings
 from tasks.workspace.said_once import warn_once
-from velocitune_core.config import ConfigError, Params, parse_params
+from velocitune_core.config import ConfigError, Params
 from velocitune_core.strategies import PLANNED, check_strategy, measured_options, strategy_modules
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
     """
     if overrides:
         read_params()  # reports problems of the file itself
-        params = parse_params(yaml.safe_load(overridden_text(overrides)))
+        params = read_settings(overridden_text(overrides)[0], "overrides")
     else:
         params = read_params()
     problems = [*base_problems(params), *_strategy_problems(params), *planned_problems(params)]
@@ -96,7 +96,10 @@ def _comparison_problems(params: Params) -> list[str]:
     if not problems:
         problems += [each for label in params.compare.runs for each in _unused_settings(params, label)]
     if unknown := sorted(set(params.compare.retained or []) - set(params.training_domains)):
-        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}")
+        problems.append(
+            f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}, or give -S "
+            "compare.retained=null for those without a gap to their target"
+        )
     return problems
 
 
