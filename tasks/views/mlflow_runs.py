@@ -225,7 +225,7 @@ def _git_tags() -> dict[str, str]:
 def _dvc_hashes() -> dict[str, str]:
     """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`."""
     tags = {}
-    for lock in (Path("inputs/dvc.lock"), Path("dvc.lock")):
+    for lock in (Path("inputs/corpus/dvc.lock"), Path("inputs/base/dvc.lock"), Path("dvc.lock")):
         stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
         for stage in stages.values():
             tags |= {f"dvc.{out['path']}": json.dumps(out.get("md5")).strip('"') for out in stage.get("outs", [])}

@@ -109,11 +109,13 @@ def run_stage(
     Args:
         trains: whether the stage starts runs, and so has the option `--fresh`.
     """
-    from tasks.workspace.params_file import params_snapshot
+    from tasks.workspace.optional_stages import show_used_stages
+    from tasks.workspace.params_file import params_snapshot, read_params
     from tasks.workspace.preflight import checked_params
 
     def run() -> None:
         with params_snapshot() as snapshot:
+            show_used_stages(read_params(), comparing)
             stage()
             snapshot.check_unchanged()
 

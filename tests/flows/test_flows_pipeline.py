@@ -80,7 +80,7 @@ def first_run(workspace: Workspace) -> tuple[str, str, int]:
 
 
 def test_pipeline_makes_everything_that_dvc_declares(workspace: Workspace, first_run: tuple[str, str, int]) -> None:
-    for file in ("dvc.yaml", "inputs/dvc.yaml"):
+    for file in ("dvc.yaml", "inputs/corpus/dvc.yaml", "inputs/base/dvc.yaml"):
         for name, stage in yaml.safe_load((workspace.folder / file).read_text())["stages"].items():
             outs = [*stage["outs"], *(path for metric in stage.get("metrics", []) for path in metric)]
             if name != "corpus":

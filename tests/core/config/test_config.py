@@ -260,7 +260,7 @@ def test_the_recipe_leaves_out_how_runs_are_computed() -> None:
 
 def test_dvc_watches_no_setting_of_how_runs_are_computed() -> None:
     how = {"execution", "resources", "tracking", *(f"proxies.{key}" for key in HOW_PROXIES_RUN)}
-    for file in ("dvc.yaml", "inputs/dvc.yaml", "comparison/dvc.yaml"):
+    for file in ("dvc.yaml", "inputs/corpus/dvc.yaml", "inputs/base/dvc.yaml", "comparison/dvc.yaml"):
         for name, stage in yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["stages"].items():
             for key in stage.get("params", []):
                 watched = key if key.count(".") and key.split(".")[0] == "proxies" else key.split(".")[0]

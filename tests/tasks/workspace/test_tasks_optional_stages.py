@@ -1,0 +1,86 @@
+"""DVC's own commands are silent about stages that were never to be made."""
+
+from __future__ import annotations
+
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from dvc_clone import PROJECT, dvc, git, make_clone, pretend, save
+
+from tasks.workspace.optional_stages import HIDDEN, hide, show_used_stages
+from tasks.workspace.params_file import override_params, read_params
+
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+@pytest.fixture
+def clone(workspace: Path) -> Path:
+    """A clone of the project, which is the current folder."""
+    make_clone()
+    return Path.cwd()
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    """What a command of DVC prints."""
+    capsys.readouterr()
+    ended = dvc(*arguments)
+    printed = capsys.readouterr()
+    assert ended == status, printed
+    return (printed.out + printed.err).strip()
+
+
+def test_after_the_pipeline_dvc_has_nothing_to_say_here_and_in_another_clone(
+    clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [each.rpartition(":")[2] for each in pretend()][:3] == ["corpus", "base", "prepare"]
+    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+    assert "Everything is up to date" in said(capsys, "pull")  # no remote is named
+    store = tmp_path / "store"
+    said(capsys, "remote", "add", "--quiet", "--default", "store", str(store))
+    save("results")
+    assert "pushed" in said(capsys, "push")
+    git("clone", "--quiet", ".", str(tmp_path / "another"))
+    with chdir(tmp_path / "another"):
+        assert "fetched" in said(capsys, "pull")
+        assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+        assert (said(capsys, "pull"), git("status", "--short")) == ("Everything is up to date.", "")
+
+
+def test_with_data_and_a_model_of_ones_own_the_embedded_ones_are_hidden(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for own in ("data/raw", "models/mine"):
+        Path(own).mkdir(parents=True)
+        (Path(own) / "file").write_text(own)
+    override_params({"data.path": "data/raw", "model.path": "models/mine"})
+    assert pretend()[0] == "prepare"
+    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+    override_params({"data.path": "data/embedded"})
+    assert pretend()[0] == "inputs/corpus/dvc.yaml:corpus"
+    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+
+
+def test_the_comparison_appears_with_its_first_use(
+    clone: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Path("comparison/.dvcignore").read_text() == HIDDEN == (PROJECT / "comparison/.dvcignore").read_text()
+    assert dvc("repro", "--dry", "comparison/dvc.yaml") != 0
+    Path("comparison/.dvcignore").unlink()  # as README says
+    pretend()
+    show_used_stages(read_params())
+    said(capsys, "repro", "--dry", "comparison/dvc.yaml")
+    assert "Running stage 'comparison/dvc.yaml:compare'" in caplog.text
+    hide(Path("comparison/dvc.yaml"))
+    assert pretend("compare")[-1] == "comparison/dvc.yaml:compare" and not Path("comparison/.dvcignore").exists()
+    hide(Path("comparison/dvc.yaml"))  # as in a version that comes with one
+    show_used_stages(read_params())
+    assert said(capsys, "status") == UP_TO_DATE and said(capsys, "checkout") == ""
+    assert "comparison/dvc.yaml:compare" in said(capsys, "stage", "list", "--all")
+
+
+def test_what_a_user_ignores_stays_ignored(clone: Path) -> None:
+    ignored = Path("inputs/base/.dvcignore")
+    ignored.write_text("notes.txt\n")
+    show_used_stages(read_params())
+    assert ignored.read_text() == "notes.txt\n"
