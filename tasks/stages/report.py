@@ -17,7 +17,15 @@ from tasks.views.publish import PublishedRun, publish_plan
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
-from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
+from velocitune_core.contracts import (
+    Comparison,
+    ContractError,
+    InitialLosses,
+    Manifest,
+    StartingWeights,
+    Targets,
+    TrainResult,
+)
 from velocitune_core.files import replacing, write_text
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
@@ -41,12 +49,21 @@ def read_results(params: Params) -> ReportData:
         train=TrainResult.read(paths.TRAIN),
         weights=StartingWeights.read(paths.WEIGHTS),
         initial_domain_weights=initial_domain_weights(params, manifest),
+        comparison=_comparison(),
         config=yaml.safe_dump(params.shown(), sort_keys=False, allow_unicode=True),
         extras={
             "documents": manifest.documents.described(),
             "optimizer": params.training.optimizer.text(),
         },
     )
+
+
+def _comparison() -> Comparison | None:
+    """Return the comparison, if there is one that can be read: the report needs none."""
+    try:
+        return Comparison.read(paths.COMPARISON)
+    except ContractError:
+        return None
 
 
 @task(name="write report")
