@@ -29,6 +29,7 @@ from velocitune_core.contracts import (
 from velocitune_core.files import replacing, write_text
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
+from velocitune_core.report.lines import lines_over_tokens
 from velocitune_core.report.run_page import plan_figures, render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
 
@@ -68,7 +69,7 @@ def _comparison() -> Comparison | None:
 
 @task(name="write report")
 def write_report(params: Params) -> None:
-    """Write report/index.html, report/figures/*.png, metrics.json, and report/plan.html if weights were planned.
+    """Write report/index.html, report/figures/*.png, report/lines/*.json, metrics.json; report/plan.html if planned.
 
     The folder is replaced. Raises ContractError as `read_results` does, before anything is written.
     """
@@ -81,6 +82,9 @@ def write_report(params: Params) -> None:
         figures.mkdir(parents=True)
         for each in drawn:
             save_png(each.figure, figures / f"{each.name}.png")
+        (folder / "lines").mkdir()
+        for name, table in lines_over_tokens(data).items():
+            (folder / "lines" / f"{name}.json").write_text(json.dumps(table), encoding="utf-8")
         (folder / "index.html").write_text(page, encoding="utf-8")
         if fitted is not None:
             (folder / paths.PLAN_PAGE.name).write_text(fitted.page(_trained(data)), encoding="utf-8")

@@ -23,6 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 CODE = ("flows", "tasks", "velocitune_core")
 FILES = (
     ".dvcignore",
+    ".dvc/plots/by_domain.json",
     "dvc.yaml",
     str(paths.COMPARE_PIPELINE),
     str(paths.CORPUS_PIPELINE),

@@ -14,6 +14,7 @@ from tasks.workspace.dvc_stages import commit, stages_in_order
 PROJECT = Path(__file__).parents[2]
 FILES = (
     ".dvc/config",
+    ".dvc/plots/by_domain.json",
     ".dvcignore",
     ".gitignore",
     "params.yaml",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from contextlib import chdir
 from pathlib import Path
 
@@ -77,6 +79,28 @@ def test_the_comparison_appears_with_its_first_use(
     show_used_stages(read_params())
     assert said(capsys, "status") == UP_TO_DATE and said(capsys, "checkout") == ""
     assert "comparison/dvc.yaml:compare" in said(capsys, "stage", "list", "--all")
+
+
+def test_plots_overlay_the_lines_of_two_results(clone: Path) -> None:
+    columns = {"domain_weights": "weight", "held_out_losses": "loss"}
+    for level in (0.5, 0.6):
+        lines = Path("report/lines")
+        lines.mkdir(parents=True, exist_ok=True)
+        for name, column in columns.items():
+            points = [(0, "code", 0.4), (9, "code", level), (0, "law", 0.6)]
+            rows = [dict(zip(("tokens", "domain", column), point, strict=True)) for point in points]
+            (lines / f"{name}.json").write_text(json.dumps(rows))
+        git("add", "--force", "report/lines")
+        save(f"result {level}")
+    assert dvc("plots", "diff", "HEAD~1", "HEAD", "--out", "plots") == 0
+    page = Path("plots/index.html").read_text()
+    specs = [json.JSONDecoder().raw_decode(page, found.end())[0] for found in re.finditer("var spec = ", page)]
+    specs = [spec for spec in specs if spec]  # the folder of figures is empty here
+    assert [spec["spec"]["encoding"]["y"]["field"] for spec in specs] == [*columns.values()]
+    for spec, column in zip(specs, columns.values(), strict=True):
+        points = {(each["rev"], each["tokens"], each["domain"], each[column]) for each in spec["data"]["values"]}
+        assert {("HEAD~1", 9, "code", 0.5), ("HEAD", 9, "code", 0.6)} <= points and len(points) == 6
+        assert spec["facet"]["field"] == "domain" and spec["spec"]["encoding"]["color"]["field"] == "rev"
 
 
 def test_what_a_user_ignores_stays_ignored(clone: Path) -> None:
