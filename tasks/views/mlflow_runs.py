@@ -41,6 +41,7 @@ _connecting = threading.Lock()  # or each of several parallel proxies would crea
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
 STARTED_TAG = "velocitune.started"  # first start of the run: one that starts over is another child run
+COMPLETE_TAG = "velocitune.events"  # bytes of the event file of which the store has all, of a finished run
 TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned steps of earlier ones; 0 if none did
 
 
@@ -72,7 +73,10 @@ class Tracker:
             run_id = ""
             try:
                 if self._client is not None:
-                    run_id = self._child_of(folder, name, {"velocitune.name": name, **(tags or {})})
+                    run = self._child_of(folder, name, {"velocitune.name": name, **(tags or {})})
+                    run_id = run.info.run_id
+                    if run.info.status == "FINISHED" and run.data.tags.get(COMPLETE_TAG) == _size(folder):
+                        return None, run_id
             except Exception as error:
                 self._disconnect(error)
             return self._client if run_id else None, run_id
@@ -81,7 +85,14 @@ class Tracker:
             job = described.job_in(folder)
             return Known() if job is None else described.known_of(job, self._params)
 
-        return RunWatcher(find, folder, known, left_open.closed)
+        def ended(run_id: str, status: str, complete: bool) -> None:
+            left_open.closed(run_id, status)
+            if complete and status == "FINISHED":
+                with self._reaching() as client:
+                    if client is not None:
+                        client.set_tag(run_id, COMPLETE_TAG, _size(folder))
+
+        return RunWatcher(find, folder, known, ended)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or everything in a folder, to the parent run."""
@@ -177,8 +188,8 @@ class Tracker:
         tags = {**described.origin_tags(), PROCESS_TAG: process_tag(), **tags}
         return self._client.create_run(self._experiment, tags=tags, run_name=name)
 
-    def _child_of(self, folder: Path, name: str, tags: Mapping[str, str]) -> str:
-        """Return the ID of the child run of a run folder; delete one that holds values of abandoned steps.
+    def _child_of(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
+        """Return the child run of a run folder; delete one that holds values of abandoned steps.
 
         One of an earlier run in the folder stays, and is closed if a kill has left it open.
         """
@@ -193,28 +204,29 @@ class Tracker:
                     close_as_killed(self._client, run)
             elif run.data.tags.get(TIMELINE_TAG) == abandoned:
                 self._continue(run, folder)
-                return run.info.run_id
+                return run
             else:
                 self._client.delete_run(run.info.run_id)
         return self._new_child(folder, name, {**same, **own, **tags})
 
     def _continue(self, run: Run, folder: Path) -> None:
         assert self._client is not None
-        left_open.add(Opened(self._client, run.info.run_id))
         if not (folder / "result.json").exists():  # else its events are only logged again
+            left_open.add(Opened(self._client, run.info.run_id))
             self._client.set_tag(run.info.run_id, PROCESS_TAG, process_tag())
             self._client.update_run(run.info.run_id, "RUNNING")
 
-    def _new_child(self, folder: Path, name: str, tags: Mapping[str, str]) -> str:
+    def _new_child(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
         assert self._client is not None
         job = described.job_in(folder)
-        run_id = self._created(name if job is None else described.child_name(job, self._params), tags).info.run_id
+        run = self._created(name if job is None else described.child_name(job, self._params), tags)
+        run_id = run.info.run_id
         left_open.add(Opened(self._client, run_id))
         if job is not None:
             with _optional("the settings of a run"):
                 self._log_params(run_id, described.child_params(job))
                 self._log_inputs(run_id, described.datasets_of(job, self._params))
-        return run_id
+        return run
 
     def _log_inputs(self, run_id: str, datasets: list[DatasetInput]) -> None:
         if self._client is not None and datasets:
@@ -240,6 +252,11 @@ def _optional(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         logger.warning("MLflow has not all of %s: %s", what, without_credentials(str(error)))
+
+
+def _size(folder: Path) -> str:
+    file = folder / "events.jsonl"
+    return str(file.stat().st_size) if file.exists() else ""
 
 
 def _started(folder: Path) -> str:

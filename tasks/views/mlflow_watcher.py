@@ -34,7 +34,7 @@ class RunWatcher:
             abandons steps whose events were passed.
         folder: of the run, with all its events so far and how it ended.
         known: returns what is known of the run before it starts.
-        ended: is called with the ID of the MLflow run and the status that it ended in.
+        ended: is called with the ID of the MLflow run, the status that it ended in, and whether it has all events.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RunWatcher:
         find: Callable[[], tuple[MlflowClient | None, str]],
         folder: Path | None = None,
         known: Callable[[], Known] = Known,
-        ended: Callable[[str, str], None] = lambda run_id, status: None,
+        ended: Callable[[str, str, bool], None] = lambda run_id, status, complete: None,
     ) -> None:
         self._look_up, self._folder, self._look_up_known, self._report_end = find, folder, known, ended
         self._find: Callable[[], tuple[MlflowClient | None, str]] | None = find
@@ -126,7 +126,7 @@ class RunWatcher:
         except Exception as error:
             reason = without_credentials(str(error))
             logger.warning("MLflow did not take the end of run %s: %s", self.run_id, reason)
-        self._report_end(self.run_id, status)
+        self._report_end(self.run_id, status, self._client is not None)
 
     def _status(self) -> str:
         """Return MLflow's name for the end of the run: it was stopped by whoever started it, or it failed itself."""
@@ -134,7 +134,7 @@ class RunWatcher:
             return "FINISHED"
         outcome = None if self._folder is None else read_outcome(self._folder)
         if outcome is not None:
-            return "KILLED" if outcome.ended == "stopped" else "FAILED"
+            return {"finished": "FINISHED", "stopped": "KILLED"}.get(outcome.ended, "FAILED")
         error = sys.exception()  # that the launcher ends by; signals raise what is no `Exception`
         return "FAILED" if error is None or isinstance(error, Exception) else "KILLED"
 
