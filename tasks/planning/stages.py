@@ -55,25 +55,33 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         stages.append(Stage("base", (base, *siblings)))
     initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out)
     stages.append(Stage("initial", (initial,)))
-    stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
+    digest = _digest(params) if any(paths.RUNS.glob("*/result.json")) else UNHASHED
+    proxies = proxy_jobs(params, inputs.manifest, digest)
+    stages.append(Stage("proxies", runs(proxies), at_once, _finished(proxies)))
     if not compare:
-        job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, UNHASHED)
-        *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
+        job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, digest)
+        reference, sizes = reference_job(job), sizes_of(inputs.manifest)
+        *search, last = needed_jobs(job, reference, sizes)
+        done = {} if params.strategy.name == PLANNED else finished_runs(job, reference, sizes)
         if search:
-            stages.append(Stage("weights", runs(search)))
+            stages.append(Stage("weights", runs(search), finished=sum(each.name in done for each in search)))
         swarm, further = [], []
         if params.strategy.name == PLANNED:
-            swarm, further = _swarm(params, inputs, mixture_of(params, params.strategy.options))
+            swarm, further = _swarm(params, inputs, mixture_of(params, params.strategy.options), digest)
         if swarm:
-            stages.append(Stage("weights", runs(swarm), at_once))
+            stages.append(Stage("weights", runs(swarm), at_once, _finished(swarm)))
         if further:
             stages.append(Stage(FURTHER_ROUNDS, runs(further), at_once))
-        return [*stages, Stage("train", runs([last]))], 0
+        return [*stages, Stage("train", runs([last]), finished=int(last.name in done))], 0
     jobs, finished = _compared_jobs(params, inputs)
     return [
         *stages,
         Stage("compare", runs(jobs), parallel_runs(settings_of_comparison(params).resources)),
     ], finished
+
+
+def _finished(jobs: list[TrainJob]) -> int:
+    return sum(finished_result(job) is not None for job in jobs)
 
 
 def _swarm(

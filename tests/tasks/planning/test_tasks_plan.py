@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import planned_samples
 import psutil
+import pyarrow
 import pytest
 import shapes
 import yaml
+import zstandard
+from pyarrow import parquet
+from rich.console import Console
 from tiny import write_inputs
 
+from tasks.planning.announce import announce_length
 from tasks.planning.build import make_plan
 from tasks.planning.inputs import read_inputs
+from tasks.planning.length import length_notices
 from tasks.planning.probe_launch import what_fits
+from tasks.planning.source_sizes import text_bytes
 from tasks.planning.view import as_json, duration_text, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.run_folder import record_start, run_folder
@@ -24,7 +33,7 @@ from tasks.runs.steering import planned_job
 from tasks.runs.swarm import swarm_jobs
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture
-from velocitune_core.config import ConfigError, Params, parse_params
+from velocitune_core.config import ConfigError, Params, Source, parse_params
 from velocitune_core.contracts import Manifest, SwarmRound, Timings, TrainResult
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import model_digest
@@ -338,3 +347,77 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_sizes(count: float, text: str) -> None:
     assert size_text(count) == text
+
+
+@pytest.mark.usefixtures("workspace")
+def test_compressed_files_and_parquet_are_sized(settings: dict[str, Any]) -> None:
+    rows = [json.dumps({"text": f"{number} " * 50}) for number in range(2_000)]
+    plain = "\n".join(rows).encode()
+    folder = Path("data/raw")
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(plain))
+    (folder / "b.jsonl.zst").write_bytes(zstandard.compress(plain))
+    column = [f"{number} " * 50 for number in range(2_000)]
+    parquet.write_table(pyarrow.table({"text": column, "other": ["x" * 500] * 2_000}), folder / "c.parquet")
+    (folder / "texts").mkdir()
+    (folder / "texts/one.rst").write_bytes(plain)
+
+    def size(kind: str, path: str) -> int:
+        return text_bytes(Source.model_validate({"type": kind, "path": path}), folder)
+
+    assert size("jsonl", "a.jsonl.gz") == size("jsonl", "b.jsonl.zst") == size("text", "texts") == len(plain)
+    assert size("parquet", "c.parquet") == pytest.approx(sum(map(len, column)), rel=0.1)
+    (folder / "a.jsonl.gz").write_bytes(b"no gzip")
+    assert size("jsonl", "a.jsonl.gz") == 0 == size("jsonl", "missing.jsonl")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_the_length_of_the_work_is_logged_before_it(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    announce_length(parse_params(settings))  # there is no model
+    assert not caplog.messages
+    write_config("models/mine", SEVEN_BILLION)
+    settings["domains"]["code"]["max_tokens"] = settings["domains"]["law"]["max_tokens"] = 3_000_000
+    monkeypatch.setattr("tasks.planning.announce.make_plan", lambda *_, probe=True, **__: plan(probe))
+
+    def plan(probe: bool) -> Any:
+        return SimpleNamespace(total=SimpleNamespace(tokens=14_000_000, seconds=7200.0 if probe else None))
+
+    announce_length(parse_params(settings))
+    assert caplog.messages == [
+        "training.token_budget is null: the main run takes one epoch of all text, 6 M tokens, and the proxies 1.4 "
+        "times that",
+        "about 2.0 h for 14 M tokens in all, timed on this machine; `python -m flows.plan` has the stages",
+    ]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_text_packed_in_vain_and_a_base_that_repeats_its_text_are_named(settings: dict[str, Any]) -> None:
+    settings["domains"]["code"]["max_tokens"] = settings["domains"]["law"]["max_tokens"] = 64_000
+    settings["training"]["token_budget"] = 16_000
+    settings["model"]["path"] = "models/base"
+    settings["base"] = {"vocabulary_size": 300, "training": {**settings["training"], "token_budget": 1_280_000}}
+    few, repeated = length_notices(parse_params(settings), read_inputs(parse_params(settings)).manifest)
+    assert few.startswith("training.token_budget 16 k is 12% of the 128 k tokens that are packed")
+    assert repeated.startswith("base.training.token_budget 1.28 M is 10 epochs of the text of base.domains; null takes")
+    settings["training"]["token_budget"] = settings["base"]["training"]["token_budget"] = None
+    (epoch,) = length_notices(parse_params(settings), read_inputs(parse_params(settings)).manifest)
+    assert "one epoch of all text" in epoch
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_plan_fits_the_terminal(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000_000_000
+    settings["resources"] = {"processes": 8}
+    monkeypatch.setattr("tasks.planning.view.Console", lambda **options: Console(width=width, **options))
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _: True))
+    print_plan(plan_of(settings, device_bytes=80 * 10**9))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width and all("…" not in line for line in lines)
+    assert any("updates of the domain weights in" in line for line in lines)
