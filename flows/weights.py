@@ -38,4 +38,4 @@ def weights() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(weights, trains=True)
+    run_stage(weights, trains=True, changes_params=True)
