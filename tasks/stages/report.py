@@ -135,5 +135,5 @@ def reported_runs(params: Params) -> list[PublishedRun]:
     found = StartingWeights.read(paths.WEIGHTS)
     before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.own_runs]
     proxies = [PublishedRun(each.name, run_folder(each)) for each in proxy_jobs(params, manifest)]
-    job = main_job(job, params.strategy, found, initial)
+    job = main_job(job, params.strategy, found, initial, found.inputs)
     return [*proxies, *before, PublishedRun(job.name, run_folder(job))]

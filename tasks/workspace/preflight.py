@@ -111,11 +111,11 @@ def _unused_settings(params: Params, label: str) -> list[str]:
             f"compare.runs.{label}.weights_of: its run holds the weights of {compared.weights_of}, and "
             f"{compared.strategy} finds its own; set strategy to static, or leave the key out"
         )
-    uses = compared.strategy == PLANNED or "target_loss" in measured_options(compared.strategy)
-    if compared.own_targets is not None and not uses:
-        problems.append(
-            f"compare.runs.{label}.targets: {compared.strategy} has no use for targets of its own; leave the key out"
-        )
+    follows = "target_loss" in measured_options(compared.strategy)
+    own = compared.own_targets is not None
+    if compared.targets != "fitted" and not (follows or (own and compared.strategy == PLANNED)):
+        use = "targets of its own" if own else f"the targets {compared.targets!r}"
+        problems.append(f"compare.runs.{label}.targets: {compared.strategy} has no use for {use}; leave the key out")
     return problems
 
 

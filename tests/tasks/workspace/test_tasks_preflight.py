@@ -249,11 +249,13 @@ def test_a_comparison_is_checked_only_before_comparing(valid: Tree) -> None:
     assert "compare.retained: ['poetry'] are no domains" in str(refused.value)
     one = {"fractions": [0.2], "points": "intermediate"}
     runs = {"static": {"strategy": "static", "targets": one}, "held": {"strategy": "planned", "weights_of": "static"}}
+    runs |= {"zero": {"strategy": "planned", "targets": "zero"}}
     valid["compare"] = {"seeds": [1], "runs": runs}
     write(valid)
     with pytest.raises(ConfigError) as refused:
         checked_params(comparing=True)
     assert "compare.runs.static.targets: static has no use for targets of its own" in str(refused.value)
+    assert "compare.runs.zero.targets: planned has no use for the targets 'zero'" in str(refused.value)
     assert "compare.runs.held.weights_of: its run holds the weights of static, and planned finds" in str(refused.value)
     del valid["compare"]
     write(valid)
