@@ -7,9 +7,11 @@ import re
 from contextlib import chdir
 from pathlib import Path
 
+import networkx
 import pytest
 from dvc_clone import PROJECT, dvc, git, make_clone, pretend, save
 
+from tasks.workspace.dvc_stages import repository
 from tasks.workspace.optional_stages import HIDDEN, hide, show_used_stages
 from tasks.workspace.params_file import override_params, read_params
 
@@ -108,3 +110,23 @@ def test_what_a_user_ignores_stays_ignored(clone: Path) -> None:
     ignored.write_text("notes.txt\n")
     show_used_stages(read_params())
     assert ignored.read_text() == "notes.txt\n"
+
+
+def test_the_picture_of_the_stages_is_what_dvc_sees(clone: Path) -> None:
+    show_used_stages(read_params(), comparing=True)
+    with repository() as repo:
+        needs = repo.index.graph
+        arrows = {(last.addressing.split(":")[-1], first.addressing.split(":")[-1]) for first, last in needs.edges}
+    expected = set(networkx.transitive_reduction(networkx.DiGraph(arrows)).edges)
+    page = (PROJECT / "docs/DVC.md").read_text()
+    assert set(re.findall(r"^  (\w+) (?:-->|-\.->) (\w+)$", page, flags=re.MULTILINE)) == expected
+
+
+def test_a_model_of_ones_own_is_ignored_by_git_and_can_be_added(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("models/mine").mkdir()
+    Path("models/mine/model.safetensors").write_text("large")
+    assert git("status", "--short") == ""
+    said(capsys, "add", "--quiet", "models/mine")
+    assert git("status", "--short", "models").split() == ["M", "models/.gitignore", "A", "models/mine.dvc"]
