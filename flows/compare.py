@@ -5,7 +5,7 @@ Only missing runs are trained. `python -m flows.pipeline --compare` brings the s
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import allow_failure, flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -49,10 +49,15 @@ def compare() -> None:
             return [short[job.folder_name] for job in jobs]
 
         for label, jobs in alone.items():
-            given = {"params": params, "label": label, "trained": started(train_own, jobs)}
+            given = {"params": params, "label": label, "trained": allow_failure(started(train_own, jobs))}
             targets[label] = runner.submit(fit_compared_targets, given)
         for name, jobs in swarms.items():
-            given = {"params": params, "name": name, "jobs": jobs, "results": started(train_short, jobs)}
+            given = {
+                "params": params,
+                "name": name,
+                "jobs": jobs,
+                "outcomes": allow_failure(started(train_short, jobs)),
+            }
             plans[name] = runner.submit(plan_compared, given | {"own": targets.get(label_of_plan(params, name))})
         for label, seed in order:
             start = parent_of(params, label)
@@ -66,7 +71,7 @@ def compare() -> None:
         made = {name: plan.result() for name, plan in plans.items() if plan.state.is_completed()}
         fitted = {label: target.result() for label, target in targets.items() if target.state.is_completed()}
         publish_comparison(params, write_comparison(params, runs, made, fitted))
-    for future in futures.values():
+    for future in [*targets.values(), *plans.values(), *futures.values()]:  # the cause before what it prevented
         future.result()
 
 

@@ -18,10 +18,11 @@ from flows.report import report, show_results
 from flows.targets import targets
 from flows.train import train
 from flows.weights import weights
+from tasks.planning.announce import announce_length
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import exclusive
-from tasks.workspace.params_file import params_snapshot
+from tasks.workspace.params_file import params_snapshot, read_params
 from tasks.workspace.stage_cli import run_pipeline, settle_params
 
 IN_ORDER = (corpus, base, prepare, initial, proxies, targets, weights, train, report, compare)
@@ -55,6 +56,8 @@ def velocitune(
                 if not again and snapshot.unchanged() and is_up_to_date(address):
                     logger.info("%s: up to date, skipped", name)
                     continue
+                if not ran:
+                    announce_length(read_params(), goal == "compare")
                 STAGES[name]()
                 ran.append(name)
                 if not commit(address, snapshot.unchanged):

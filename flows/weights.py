@@ -31,11 +31,11 @@ def weights() -> None:
             while swarm.waiting:
                 futures = runner.map(train, {"job": swarm.waiting, "params": unmapped(params)})
                 wait(futures)
-                swarm = after_round(params, swarm, [future.state for future in futures])
+                swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
     found = write_weights(params, swarm)
     write_plan(params, found)
     show_weights(found, initial_domain_weights(params, Manifest.read(paths.MANIFEST)))
 
 
 if __name__ == "__main__":
-    run_stage(weights, trains=True)
+    run_stage(weights, trains=True, changes_params=True)

@@ -33,11 +33,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _say(f"{len(gone)} of {len(found)} folders deleted, {_megabytes(gone)} freed")
         else:
             _say(f"{len(freed)} of {len(found)} folders, {_megabytes(freed)}, would be deleted: add --delete")
+        stay = [each for each in found if each not in freed]
+        _say(f"{len(stay)} stay, {_megabytes(stay)}{_kept_unfinished(stay, given.unfinished)}")
 
 
 def _described(found: Found, freed: bool) -> str:
     kind = {True: "finished, ", False: "unfinished, ", None: ""}[found.finished]
     return f"{kind}{found.state}{'; to be deleted' if freed else ''}"
+
+
+def _kept_unfinished(stay: Sequence[Found], unfinished: bool) -> str:
+    """Return how much of what stays would go with `--unfinished`."""
+    more = [each for each in stay if not unfinished and each.is_freed(unfinished=True)]
+    return (
+        f"; {len(more)} of them, {_megabytes(more)}, are unfinished runs of other settings: --unfinished"
+        if more
+        else ""
+    )
 
 
 def _megabytes(found: Sequence[Found]) -> str:

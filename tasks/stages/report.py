@@ -17,10 +17,19 @@ from tasks.views.publish import PublishedRun, publish_plan
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
-from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
+from velocitune_core.contracts import (
+    Comparison,
+    ContractError,
+    InitialLosses,
+    Manifest,
+    StartingWeights,
+    Targets,
+    TrainResult,
+)
 from velocitune_core.files import replacing, write_text
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
+from velocitune_core.report.lines import lines_over_tokens
 from velocitune_core.report.run_page import plan_figures, render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
 
@@ -41,6 +50,7 @@ def read_results(params: Params) -> ReportData:
         train=TrainResult.read(paths.TRAIN),
         weights=StartingWeights.read(paths.WEIGHTS),
         initial_domain_weights=initial_domain_weights(params, manifest),
+        comparison=_comparison(),
         config=yaml.safe_dump(params.shown(), sort_keys=False, allow_unicode=True),
         extras={
             "documents": manifest.documents.described(),
@@ -49,9 +59,17 @@ def read_results(params: Params) -> ReportData:
     )
 
 
+def _comparison() -> Comparison | None:
+    """Return the comparison, if there is one that can be read: the report needs none."""
+    try:
+        return Comparison.read(paths.COMPARISON)
+    except ContractError:
+        return None
+
+
 @task(name="write report")
 def write_report(params: Params) -> None:
-    """Write report/index.html, report/figures/*.png, metrics.json, and report/plan.html if weights were planned.
+    """Write report/index.html, report/figures/*.png, report/lines/*.json, metrics.json; report/plan.html if planned.
 
     The folder is replaced. Raises ContractError as `read_results` does, before anything is written.
     """
@@ -64,6 +82,9 @@ def write_report(params: Params) -> None:
         figures.mkdir(parents=True)
         for each in drawn:
             save_png(each.figure, figures / f"{each.name}.png")
+        (folder / "lines").mkdir()
+        for name, table in lines_over_tokens(data).items():
+            (folder / "lines" / f"{name}.json").write_text(json.dumps(table), encoding="utf-8")
         (folder / "index.html").write_text(page, encoding="utf-8")
         if fitted is not None:
             (folder / paths.PLAN_PAGE.name).write_text(fitted.page(_trained(data)), encoding="utf-8")
@@ -114,5 +135,5 @@ def reported_runs(params: Params) -> list[PublishedRun]:
     found = StartingWeights.read(paths.WEIGHTS)
     before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.own_runs]
     proxies = [PublishedRun(each.name, run_folder(each)) for each in proxy_jobs(params, manifest)]
-    job = main_job(job, params.strategy, found, initial)
+    job = main_job(job, params.strategy, found, initial, found.inputs)
     return [*proxies, *before, PublishedRun(job.name, run_folder(job))]

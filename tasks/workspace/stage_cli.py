@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tasks.workspace.command_end import command_ended
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
@@ -100,6 +101,7 @@ def run_stage(
     *,
     comparing: bool = False,
     trains: bool = False,
+    changes_params: bool = False,
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Command line of a stage: check everything, hold the workspace, run.
@@ -108,21 +110,36 @@ def run_stage(
 
     Args:
         trains: whether the stage starts runs, and so has the option `--fresh`.
+        changes_params: whether it has the option `-S`, as the pipeline does.
     """
-    from tasks.workspace.params_file import params_snapshot
-    from tasks.workspace.preflight import checked_params
+    from tasks.workspace.optional_stages import show_used_stages
+    from tasks.workspace.params_file import params_snapshot, read_params
+    from tasks.workspace.preflight import checked_params, checked_settings
+
+    def check() -> None:
+        if overrides:
+            checked_settings(overrides, comparing)
+        else:
+            checked_params(comparing)
 
     def run() -> None:
+        if overrides:
+            settle_params(overrides, comparing)
         with params_snapshot() as snapshot:
+            show_used_stages(read_params(), comparing)
             stage()
             snapshot.check_unchanged()
 
     parser = command_line()
     if trains:
         add_fresh(parser)
+    if changes_params:
+        add_overrides(parser, "change params.yaml before the stage, e.g. -S mixture.objective.average=by_size")
     given = parse(parser, arguments)
+    with user_errors_shown():
+        overrides = overrides_of(given) if changes_params else {}
     with starting_over(trains and given.fresh):
-        run_flow(run, lambda: checked_params(comparing))
+        run_flow(run, check)
 
 
 def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
@@ -197,9 +214,16 @@ def stop_children_on_interrupt() -> None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         end_runs(deadline - time.monotonic())
+        command_ended("stopped")
         os._exit(INTERRUPTED)  # not sys.exit, which would wait for threads that wait for the server
 
+    def terminate(*_: object) -> None:  # Prefect has stopped the runs, and passes the signal on
+        command_ended("stopped")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _shutdown_seconds() -> int:

@@ -20,14 +20,18 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from forked import ForkedRun
+from prefect.settings import PREFECT_API_URL
 from prefect_databases import copy_database, server_for_this_process
 from question_archive import TASKS, write_archive
+from trainings import wait_for
 from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
+from tasks.stages.compare import compared_swarms
+from tasks.views.mlflow_metrics import metrics_of
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG
-from tasks.views.mlflow_watcher import metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import (
     Comparison,
@@ -39,7 +43,7 @@ from velocitune_core.contracts import (
     Targets,
     TrainResult,
 )
-from velocitune_core.train.events import read_events
+from velocitune_core.train.events import Started, read_events
 from velocitune_core.train.job import TrainJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -80,7 +84,7 @@ def first_run(workspace: Workspace) -> tuple[str, str, int]:
 
 
 def test_pipeline_makes_everything_that_dvc_declares(workspace: Workspace, first_run: tuple[str, str, int]) -> None:
-    for file in ("dvc.yaml", "inputs/dvc.yaml"):
+    for file in ("dvc.yaml", "inputs/corpus/dvc.yaml", "inputs/base/dvc.yaml"):
         for name, stage in yaml.safe_load((workspace.folder / file).read_text())["stages"].items():
             outs = [*stage["outs"], *(path for metric in stage.get("metrics", []) for path in metric)]
             if name != "corpus":
@@ -270,7 +274,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY.replace("self.weights[::-1]", "self.weigths[::-1]"))
     tree = workspace.params()
     tree["downstream"] = {"instances": 5}
-    swarm = {"runs": 5, "rounds": {"first": 4, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 3}
+    swarm = {"runs": 6, "rounds": {"first": 5, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 3}
     runs = {
         "static": {"strategy": "static"},
         "velocitune": {"strategy": "velocitune", "options": {"gap_policy": "hold"}},
@@ -289,6 +293,8 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
+    lost = swarm_of_label(workspace, "planned-seed-1")[3]
+    (workspace.folder / run_folder(lost)).touch()  # a file where its folder must go
     said = workspace.run_here("flows.pipeline", "--compare", status=1)
     assert "6 runs, 0 of them finished before" in said and "mine-seed-1" in said
     kept = reached(Comparison.read(workspace.folder / "results/comparison.json"))
@@ -308,7 +314,8 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert by_label["doremi"].search_tokens == 2 * by_label["static"].result.tokens
     assert by_label["velocitune"].uses_targets and not by_label["mine"].uses_targets
     plan = StartingWeights.read(workspace.folder / "comparison/report/plans/planned-seed-1.json")
-    assert plan.planned is not None and len(plan.planned.runs) == 5
+    assert plan.planned is not None and len(plan.planned.runs) == 5 and plan.planned.missing_runs == [lost.name]
+    assert f"{lost.name} failed after all retries: the plan is made from 4 others" in said
     course = by_label["planned"].result.domain_weights
     assert course[0].weights == pytest.approx(plan.domain_weights) and course[-1].weights != course[0].weights
     assert by_label["planned"].uses_targets and by_label["planned"].proxy_tokens == comparison.proxy_tokens
@@ -321,6 +328,36 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert said.count("finished before") == 5 and "predicted to be better than" in said
     found = StartingWeights.read(workspace.folder / "results/weights.json")
     assert found.domain_weights == plan.domain_weights
+
+
+@pytest.mark.usefixtures("_prefect_server", "forked_program")
+def test_a_flow_that_is_killed_between_rounds_goes_on_as_it_would_have(workspace: Workspace) -> None:
+    """After the test before, which left the plan of a flow that nothing happened to."""
+    weights, swarm = workspace.folder / "results/weights.json", list((workspace.folder / "runs").glob("swarm-*/"))
+    unbroken = StartingWeights.read(weights)
+    weights.unlink()
+    for folder in swarm:
+        shutil.rmtree(folder)
+    with contextlib.chdir(workspace.folder):
+        server = {"PREFECT_API_URL": PREFECT_API_URL.value()}
+        flow = ForkedRun(["flows.weights"], environment=server, program="forked_flow")
+        second = "runs/swarm-*-round-2-*/events.jsonl"
+        wait_for(lambda: flow.poll() is not None or any(workspace.folder.glob(second)), 120, every_seconds=0.02)
+        assert flow.poll() is None, flow.log
+        flow.kill()
+        wait_for(lambda: flow.poll() is not None, 20)
+    assert not weights.exists()
+    made = [folder for folder in swarm if (folder / "result.json").exists()]
+    assert len(made) >= 3  # of the four of the first round, beside a proxy
+    said = workspace.run_here("flows.weights")
+    assert said.count("finished before") >= len(made) + 1
+    found = StartingWeights.read(weights)
+    assert found.domain_weights == unbroken.domain_weights and found.inputs == unbroken.inputs
+    assert found.planned is not None and unbroken.planned is not None
+    assert [run.folder for run in found.planned.runs] == [run.folder for run in unbroken.planned.runs]
+    assert {folder.name for folder in (workspace.folder / "runs").glob("swarm-*/")} == {each.name for each in swarm}
+    for folder in swarm:
+        assert sum(isinstance(event, Started) for event in read_events(folder / "events.jsonl")) == 1, folder.name
 
 
 def reached(comparison: Comparison) -> dict[str, dict[str, float]]:
@@ -341,6 +378,12 @@ def proxy_jobs_of(workspace: Workspace) -> list[TrainJob]:
     """The proxies that the workspace's settings ask for."""
     with contextlib.chdir(workspace.folder):
         return proxy_jobs(load_params(Path("params.yaml")), Manifest.read(Path("prepared/manifest.json")))
+
+
+def swarm_of_label(workspace: Workspace, plan: str) -> list[TrainJob]:
+    """The runs of the first round of a plan of the comparison."""
+    with contextlib.chdir(workspace.folder):
+        return compared_swarms(load_params(Path("params.yaml")))[plan]
 
 
 def finished_runs(process: subprocess.Popen[str]) -> set[str]:

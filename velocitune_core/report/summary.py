@@ -6,18 +6,11 @@ The page, the terminal and the artifacts all show `result_rows`; `summary_metric
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from velocitune_core.contracts import (
-    ContractError,
-    InitialLosses,
-    Manifest,
-    ProxyResult,
-    StartingWeights,
-    Targets,
-    TrainResult,
-)
+from velocitune_core.contracts import TrainResult
+from velocitune_core.report.headline import answer
+from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import listed, percent, signed, tokens_text
 
 CONSTANT = {"static", "uniform", "temperature"}  # strategies that never move the domain weights
@@ -30,42 +23,6 @@ FLAG_MEANINGS = {
     "above_initial": "the target is not below the initial loss, so there is no gap to close",
     "missing_proxies": "some of the proxies failed, so the law is fitted to the others",
 }
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """The results that a report is made from. Raises ContractError where they have different domains."""
-
-    manifest: Manifest
-    initial: InitialLosses
-    proxies: tuple[ProxyResult, ...]
-    targets: Targets
-    train: TrainResult
-    initial_domain_weights: Mapping[str, float]  # w_0
-    config: str  # YAML text
-    weights: StartingWeights | None = None  # that the training started from; None: not known
-    base: TrainResult | None = None  # run that made the base model, if the pipeline did
-    extras: Mapping[str, str] = field(default_factory=dict)  # shown with the configuration, e.g. versions
-
-    def __post_init__(self) -> None:
-        parts = {
-            "initial losses": self.initial.losses,
-            "targets": self.targets.domains,
-            "training run": self.train.final,
-            "initial domain weights": self.initial_domain_weights,
-            **{f"proxy {proxy.name}": proxy.final.losses for proxy in self.proxies},
-        }
-        wanted = set(self.manifest.domains)
-        problems = [
-            f"  {part}: missing {sorted(wanted - set(names))}, unknown {sorted(set(names) - wanted)}"
-            for part, names in parts.items()
-            if set(names) != wanted
-        ]
-        if problems:
-            lines = "\n".join(problems)
-            raise ContractError(
-                f"results and manifest have different domains; rerun the stages of these results:\n{lines}"
-            )
 
 
 def result_rows(report: ReportData) -> list[dict[str, Any]]:
@@ -123,9 +80,9 @@ def formatted_rows(report: ReportData) -> list[dict[str, str]]:
 def summary_metrics(report: ReportData) -> dict[str, Any]:
     """Return the numbers of metrics.json, without those that do not exist for this run.
 
-    Losses are in nats per token. size_weighted_loss is weighted by the initial domain weights; evaluation_share is
-    evaluation plus reweighting over the run's wall time; worst_shortfall is the largest
-    (reached − target) / (initial − target) over domains whose target is below their initial loss.
+    Losses are in nats per token. mean_weight is the mixture of the run. size_weighted_loss is weighted by the initial
+    domain weights; evaluation_share is evaluation plus reweighting over the run's wall time; worst_shortfall is the
+    largest (reached − target) / (initial − target) over domains whose target is below their initial loss.
     """
     rows, train = result_rows(report), report.train
     shortfalls = [1 - row["gap_closed"] for row in rows if row["gap_closed"] is not None]
@@ -139,6 +96,7 @@ def summary_metrics(report: ReportData) -> dict[str, Any]:
             for when, key in (("initial", "initial"), ("final", "reached"))
         },
         "loss": {row["domain"]: row["reached"] for row in rows},
+        "mean_weight": {name: train.mean_domain_weights[name] for name in sorted(train.mean_domain_weights)},
         "target_error": {row["domain"]: row["target_error"] for row in rows if row["target_error"] is not None},
         "evaluation_share": evaluation_share(train),
         "tokens_per_second": train.tokens_per_second,
@@ -160,7 +118,8 @@ def evaluation_share(train: TrainResult) -> float:
 def key_figures(report: ReportData) -> dict[str, str]:
     """Return the outcome in a few labelled figures, label → text."""
     rows, metrics, train = result_rows(report), summary_metrics(report), report.train
-    before, after = metrics["macro_average_loss"]["initial"], metrics["macro_average_loss"]["final"]
+    found, averages = answer(report), metrics["macro_average_loss"]
+    before, after = averages["initial"], averages["final"]
     by_change = sorted(rows, key=lambda row: (row["reached"] - row["initial"], row["domain"]))
     gained = [row for row in by_change if row["reached"] < row["initial"]][:3]
     worse = [row for row in reversed(by_change) if row["worse_than_initial"]]
@@ -168,8 +127,9 @@ def key_figures(report: ReportData) -> dict[str, str]:
     flagged = _flagged(rows)
     change = signed(100 * (after / before - 1), 1)
     figures = {
-        "strategy": train.strategy,
-        "mixture": _immobile(train),
+        "answer": found.sentence,
+        "strategy": found.strategy,
+        "mixture": _immobile(train) or _shares(found.mixture),
         "tokens": tokens_text(train.tokens),
         mean: f"{before:.3f} → {after:.3f} nats per token ({change} %)",
         "largest gains": listed([_change(row) for row in gained]) if gained and len(rows) > 1 else "",
@@ -190,6 +150,12 @@ def _immobile(train: TrainResult) -> str:
         return ""
     why = f"{len(later)} updates changed nothing" if later else "no update; lower evaluation.every_steps"
     return f"did not move: all {train.steps} steps used the domain weights of the start ({why})"
+
+
+def _shares(mixture: Mapping[str, float]) -> str:
+    """Return the mean weights of a run as text, the largest first."""
+    ordered = sorted(mixture, key=lambda name: (-mixture[name], name))
+    return f"{listed([f'{name} {percent(mixture[name])}' for name in ordered], 12)} (mean of the run)"
 
 
 def _only_measured(report: ReportData) -> list[str]:

@@ -11,7 +11,7 @@ from planned_samples import planned
 from rendered import Page, words
 
 from velocitune_core.contracts import ContractError, Timings
-from velocitune_core.report import run_page
+from velocitune_core.report import headline, run_page
 from velocitune_core.report.run_page import most_moved, predictions_reached, render_report, report_figures
 from velocitune_core.report.summary import formatted_rows, key_figures, result_rows, summary_metrics
 
@@ -53,19 +53,19 @@ def test_formatted_rows_are_text() -> None:
 
 def test_a_mixture_that_never_moved_is_in_the_headline() -> None:
     report = samples.report_data()
-    assert "mixture" not in key_figures(report)
+    assert key_figures(report)["mixture"].endswith("general 2.0 % (mean of the run)")
     start = report.train.domain_weights[0]
     still = {"mean_domain_weights": start.weights, "domain_weights": [start]}
     train = report.train.model_copy(update=still)
-    headline = f"did not move: all {train.steps} steps used the domain weights of the start"
+    still_there = f"did not move: all {train.steps} steps used the domain weights of the start"
     figures = key_figures(replace(report, train=train))
-    assert figures["mixture"] == f"{headline} (no update; lower evaluation.every_steps)"
+    assert figures["mixture"] == f"{still_there} (no update; lower evaluation.every_steps)"
     unchanged = train.model_copy(update={"domain_weights": [start] * 4})
-    assert key_figures(replace(report, train=unchanged))["mixture"] == f"{headline} (3 updates changed nothing)"
+    assert key_figures(replace(report, train=unchanged))["mixture"] == f"{still_there} (3 updates changed nothing)"
     static = train.model_copy(update={"strategy": "static"})
-    assert "mixture" not in key_figures(replace(report, train=static))
+    assert key_figures(replace(report, train=static))["mixture"].startswith("code 33.4 %, legal 20.0 %")
     between = train.model_copy(update={"mean_domain_weights": dict.fromkeys(start.weights, 1 / 7)})
-    assert "mixture" not in key_figures(replace(report, train=between))
+    assert key_figures(replace(report, train=between))["mixture"].startswith("biomed 14.3 %, cli 14.3 %")
 
 
 def test_what_was_not_read_is_on_the_page() -> None:
@@ -108,7 +108,10 @@ def test_no_time_and_no_proxies_give_shares_of_zero() -> None:
 
 def test_key_figures_name_gains_losses_flags_and_cost() -> None:
     assert key_figures(samples.report_data()) == {
+        "answer": headline.answer(samples.report_data()).sentence,
         "strategy": "velocitune",
+        "mixture": "code 24.1 %, legal 17.0 %, cli 16.1 %, papers 14.6 %, biomed 13.4 %, literature 12.9 % and general "
+        "2.0 % (mean of the run)",
         "tokens": "1.5 M",
         "mean held-out loss of 7 domains": "4.950 → 3.910 nats per token (−21.0 %)",
         "largest gains": "cli (−2.40 nats), legal (−2.10 nats) and code (−1.60 nats)",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tasks.workspace import paths
-from tasks.workspace.params_file import params_tree
+from tasks.workspace.params_file import params_tree, read_params
 from tasks.workspace.stage_cli import (
     add_overrides,
     command_line,
@@ -83,6 +83,23 @@ def test_a_stage_during_which_params_were_edited_ends_with_status_2(
         run_stage(stage, arguments=[])
     assert used == [{"seed": 1}]
     assert ("params.yaml was edited during the stage" in capsys.readouterr().err) == edited
+
+
+def test_a_stage_may_change_params_before_it_runs(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: read_params())
+    monkeypatch.setattr("tasks.workspace.hub.fetch_named_model", lambda: None)
+    project = Path(__file__).parents[3]
+    paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"), changes_params=True, arguments=["-S", "mixture.swarm.runs=0"])
+    assert "mixture.swarm.runs" in capsys.readouterr().err
+    assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
+    used: list[object] = []
+    arguments = ["-S", "mixture.objective.average=by_size", "-S", "strategy={name: planned, options: {}}"]
+    run_stage(lambda: used.append(read_params().mixture.objective.average), changes_params=True, arguments=arguments)
+    assert used == ["by_size"] == [params_tree()["mixture"]["objective"]["average"]]
 
 
 def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

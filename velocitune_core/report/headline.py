@@ -1,0 +1,146 @@
+"""The answer of a pipeline in a sentence or two, the same on page, terminal, Prefect and MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from velocitune_core.comparison.metrics import mean_loss
+from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary, summarise
+from velocitune_core.comparison.tables import MISSING, estimate_text
+from velocitune_core.contracts import Comparison
+from velocitune_core.report.compared_mixtures import mixture_block
+from velocitune_core.report.report_data import ReportData
+from velocitune_core.style.text import listed, signed
+
+STATIC = "static"
+AVERAGE = "macro_average_loss"
+NOT_COMPARED = "It was not compared with static training: make compare."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a pipeline found."""
+
+    strategy: str  # name that the user chose, such as `recommended`
+    sentence: str  # strategy, loss, cost, and whether it beat static training; plain text
+    mixture: dict[str, float]  # mean domain weights of the training, by domain
+    mixture_yaml: str  # the same as a part of params.yaml, to copy
+
+
+def answer(report: ReportData) -> Answer:
+    """Return the answer that a report gives."""
+    strategy, mixture = chosen_strategy(report), report.train.mean_domain_weights
+    sentence = f"{_reached(report, strategy)} {_against_static(report, strategy)}".rstrip()
+    return Answer(strategy, sentence, dict(mixture), mixture_block(mixture))
+
+
+def chosen_strategy(report: ReportData) -> str:
+    """Return the strategy as the settings name it; the training may run under another, such as `static`."""
+    return report.train.strategy if report.weights is None else report.weights.strategy
+
+
+def runs_spent(report: ReportData) -> dict[str, float]:
+    """Return what was run before the training, in multiples of it: `proxies`, and `search` or `swarm`.
+
+    Multiples are of tokens, and for a swarm, whose model may be smaller, of floating-point operations. Runs that served
+    both as proxies and in the swarm are counted as proxies.
+    """
+    spent, tokens, weights = {}, report.train.tokens, report.weights
+    if not tokens:
+        return {}
+    if report.proxies:
+        spent["proxies"] = sum(proxy.tokens for proxy in report.proxies) / tokens
+    if weights is not None and weights.search:
+        spent["search"] = sum(run.tokens for run in weights.search) / tokens
+    if weights is not None and weights.planned is not None:
+        paid = sum(run.flops for run in weights.paid_runs)
+        own = sum(run.flops for run in weights.own_runs)
+        spent["swarm"] = weights.planned.worth.share * own / paid if paid else 0.0
+    return spent
+
+
+def comparison_answer(comparison: Comparison) -> str:
+    """Return which label of a comparison has the lowest mean held-out loss, and whether it beat the baseline.
+
+    Raises ContractError for runs that cannot be compared.
+    """
+    summary = summarise(comparison)
+    best = min(summary.strategies.values(), key=lambda each: (_average(each).mean, each.label != comparison.baseline))
+    loss, seeds, count = _text(_average(best)), _seeds(len(summary.seeds)), len(summary.strategies)
+    lowest = f"the lowest mean held-out loss, {loss} nats per token"
+    if count == 1:
+        return f"Only {best.label} was trained, with a mean held-out loss of {loss} nats per token over {seeds}."
+    if best is summary.baseline:
+        return f"Nothing beat {best.label}: of {count} strategies it has {lowest} over {seeds}."
+    found = f"Of {count} strategies, {best.label} has {lowest} over {seeds}, at the price of {_price(best)}"
+    return f"{found}. {_verdict(summary, best)}"
+
+
+def _reached(report: ReportData, strategy: str) -> str:
+    """Return what the training did to the mean held-out loss, what became worse, and the price."""
+    names = sorted(report.train.final)
+    before, after = mean_loss(report.initial.losses, names), mean_loss(report.train.final, names)
+    assert before is not None and after is not None, "a manifest has a domain"
+    verb = "lowered" if after < before else "raised" if after > before else "left"
+    of = f" of {len(names)} domains" if len(names) > 1 else ""
+    change = f" ({signed(100 * (after / before - 1), 1)} %)" if before else ""
+    worse = [name for name in names if report.train.final[name] > report.initial.losses[name]]
+    what = "mean held-out loss" if of else "held-out loss"
+    forgot = f"; worse than the base model on {listed(worse, 3)}" if worse else ""
+    losses = f"from {before:.3f} to {after:.3f} nats per token{change}"
+    return f"{strategy} {verb} the {what}{of} {losses}{_cost(runs_spent(report))}{forgot}."
+
+
+def _cost(spent: dict[str, float]) -> str:
+    """Return the price of a pipeline in runs of its training, with its parts."""
+    parts = [f"{name} {share:.2f}" for name, share in spent.items() if share]
+    if not parts:
+        return ", at the price of one run"
+    return f", at the price of {1 + sum(spent.values()):.2f} runs ({listed(['training 1', *parts])})"
+
+
+def _against_static(report: ReportData, strategy: str) -> str:
+    """Return the difference to the baseline over the seeds of a comparison that holds this very run."""
+    comparison, recipe = report.comparison, report.train.recipe
+    if strategy == STATIC:
+        return ""
+    labels = {} if comparison is None else {run.result.recipe: run.label for run in comparison.runs}
+    if comparison is None or not recipe or recipe not in labels or labels[recipe] == comparison.baseline:
+        return NOT_COMPARED
+    summary = summarise(comparison)
+    return _verdict(summary, summary.strategies[labels[recipe]])
+
+
+def _verdict(summary: ComparisonSummary, ours: StrategySummary) -> str:
+    """Return whether a label beat the baseline."""
+    against, difference = summary.comparison.baseline, ours.differences[AVERAGE]
+    if difference is None:
+        return f"No seed has a run of {against} to compare it with."
+    lower, seeds = difference.mean < 0, _seeds(difference.seeds)
+    by = f"{_text(Estimate(abs(difference.mean), difference.half_width, difference.seeds))} nats"
+    if difference.sign is None:
+        side = f"{by} {'below' if lower else 'above'}" if difference.mean else "equal to"
+        return f"It ended {side} {against}, which one seed does not decide."
+    if difference.sign == 0:
+        between = _text(difference, sign=True)
+        return f"Its difference to {against}, {between} nats over {seeds}, may be chance."
+    return f"It {'beat' if lower else 'lost to'} {against} by {by} over {seeds}."
+
+
+def _price(strategy: StrategySummary) -> str:
+    added = strategy.metrics["added_tokens"]
+    return "one run" if added is None or not added.mean else f"{1 + added.mean:.2f} runs"
+
+
+def _average(strategy: StrategySummary) -> Estimate:
+    found = strategy.metrics[AVERAGE]
+    assert found is not None, "every run has losses"
+    return found
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"
+
+
+def _text(found: Estimate, *, sign: bool = False) -> str:
+    return estimate_text(found, "nats", sign=sign).removesuffix(f" ± {MISSING}")
