@@ -8,7 +8,7 @@ from tasks.workspace.stage_cli import run_stage
 from velocitune_core.recipes.embedded import EMBEDDED
 
 
-@flow(name="corpus")
+@flow(name="corpus", flow_run_name="corpus")
 def corpus() -> None:
     fetch_archives(paths.ARCHIVE_LIST, paths.ARCHIVES)
     write_documents.map(list(EMBEDDED), unmapped(paths.ARCHIVES), unmapped(paths.EMBEDDED)).result()

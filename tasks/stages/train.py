@@ -30,7 +30,11 @@ def train_model(params: Params) -> TrainResult:
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
     job = main_job(job, params.strategy, StartingWeights.read(paths.WEIGHTS), initial)
-    watchers = [TerminalWatcher(), PrefectWatcher(job.name), Tracker(params).child(job.name, run_folder(job))]
+    watchers = [
+        TerminalWatcher(shows_weights=True),
+        PrefectWatcher(job.name),
+        Tracker(params).child(job.name, run_folder(job)),
+    ]
     result = run_training(job, params.resources, watchers, spread=True)
     folder = run_folder(job)
     with replacing(paths.TRAINED_MODEL) as temporary:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from tqdm import tqdm
 
 from velocitune_core.train import events
 
+NOTHING_TO_DO = re.compile(r"not compiled(?!.* there is no )")  # neither a pause to explain, nor a compiler to install
 SECONDS_BETWEEN_LINES = 15.0  # when the output is a log file and not a terminal
 
 
 class ProgressBar:
-    """Listener that shows steps, loss and speed on the terminal; in a log file, a line every 15 seconds."""
+    """Listener that shows steps, loss and speed on the terminal; in a log file, a line every 15 seconds.
 
-    def __init__(self) -> None:
+    Args:
+        leave: whether the bar stays when the run has ended.
+    """
+
+    def __init__(self, leave: bool = True) -> None:
+        self._leave = leave
         self._bar: tqdm | None = None
 
     def __call__(self, event: events.Event) -> None:
@@ -43,7 +50,7 @@ class ProgressBar:
             self._write(
                 f"{event.name}: resuming from the checkpoint at step {event.resumed_from} of {event.total_steps}"
             )
-        if event.compilation:
+        if event.compilation and not NOTHING_TO_DO.match(event.compilation):
             self._write(f"{event.name}: {event.compilation}")
         self._show(event.name, event.total_steps, event.step, "step")
 
@@ -58,6 +65,7 @@ class ProgressBar:
             total=total,
             initial=initial,
             desc=name,
+            leave=self._leave,
             unit=unit,
             unit_scale=unit == "token",
             dynamic_ncols=True,

@@ -93,7 +93,7 @@ def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys
     paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
     for setting, reason in {"nonsense": "KEY=VALUE", "training.batch_sequences=0": "batch_sequences"}.items():
         with pytest.raises(SystemExit, match="2"):
-            run_pipeline(never, never, arguments=["-S", setting])
+            run_pipeline(never, never, never, arguments=["-S", setting])
         assert reason in capsys.readouterr().err
     assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
 
