@@ -27,6 +27,12 @@ def run_tags(params: Params, comparing: bool) -> list[str]:
     return [f"strategy: {params.strategy.name}", f"seed: {params.training.seed}", *tags]
 
 
+def is_stage_of_pipeline() -> bool:
+    """Return whether the flow that this is called in was called by another one."""
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.parent_task_run_id is not None
+
+
 def name_run(params: Params, comparing: bool) -> None:
     """Name and tag the flow run that this is called in. If Prefect's server refuses, log a warning."""
     context = FlowRunContext.get()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.views.prefect_artifacts import publish_table
+from tasks.views.prefect_runs import is_stage_of_pipeline
 from tasks.views.terminal import print_lines, print_table
 from tasks.views.weights_line import weights_text
 from velocitune_core.contracts import (
@@ -52,20 +53,23 @@ def show_trained(train: TrainResult) -> None:
     print_lines([f"{train.name}: {losses_text(train.final)}", *moved])
 
 
-def losses_text(losses: Mapping[str, float]) -> str:
-    """Return the mean of held-out losses, and each of them."""
-    return f"{_mean(losses)} ({', '.join(f'{name} {loss:.3f}' for name, loss in losses.items())})"
+def losses_text(losses: Mapping[str, float], what: str = "mean held-out loss") -> str:
+    """Return the mean of losses, and each of them."""
+    return f"{_mean(losses, what)} ({', '.join(f'{name} {loss:.3f}' for name, loss in losses.items())})"
 
 
-def _mean(losses: Mapping[str, float]) -> str:
-    return f"mean held-out loss {sum(losses.values()) / len(losses):.3f}"
+def _mean(losses: Mapping[str, float], what: str = "mean held-out loss") -> str:
+    return f"{what} {sum(losses.values()) / len(losses):.3f}"
 
 
 def show_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
     """Show the target losses with their evidence."""
     rows = target_rows(targets, initial_losses)
     publish_table("targets", "Target losses in nats per token, with their evidence", rows)
-    print_table("Targets", rows, optional=("the other law", "law", "points", "left-out error", "interval"))
+    if is_stage_of_pipeline():  # its last table has them
+        print_lines([f"targets: {losses_text(targets.losses(), 'mean target')}"])
+    else:
+        print_table("Targets", rows, optional=("the other law", "law", "points", "left-out error", "interval"))
 
 
 def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:

@@ -91,9 +91,9 @@ class TerminalWatcher:
 
     def __call__(self, event: events.Event) -> None:
         if event.time >= self._since:  # events of earlier attempts are read at once, and would give a wrong speed
-            self._bar(event)
             if self._weights is not None:
-                self._weights(event)
+                self._weights(event)  # before the bar, which it stands below, is removed
+            self._bar(event)
 
     def flush(self) -> None:
         pass

@@ -29,6 +29,8 @@ class WeightsLine:
                 self._name, self._total_steps = event.name, event.total_steps
             case events.Evaluated():
                 self._loss = f", mean loss {sum(event.losses.values()) / len(event.losses):.3f}"
+            case events.Finished():
+                self.close()
             case events.Reweighted():
                 if self._start is None:
                     self._start = event.weights

@@ -12,7 +12,6 @@ import yaml
 from tasks.workspace import paths
 
 PROJECT = Path(__file__).resolve().parents[2]
-FILES = (Path("inputs/dvc.yaml"), paths.PIPELINE, paths.COMPARE_PIPELINE)
 
 
 class MissingInputError(ValueError):
@@ -29,7 +28,8 @@ class StageFiles:
 
 def stage_files(stage: str) -> StageFiles:
     """Return the files of a stage; none for a command that is no stage of DVC."""
-    stages = {name: each for file in FILES for name, each in _stages(PROJECT / file)}
+    files = [*PROJECT.glob("inputs/**/dvc.yaml"), PROJECT / paths.PIPELINE, PROJECT / paths.COMPARE_PIPELINE]
+    stages = {name: each for file in files if file.exists() for name, each in _stages(file)}
     if stage not in stages:
         return StageFiles({}, [])
     made_by = {path: name for name, each in stages.items() for path in _outputs(each)}
