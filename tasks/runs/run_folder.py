@@ -20,6 +20,7 @@ from typing import Any
 
 from tasks.workspace import paths
 from tasks.workspace.fresh import fresh_since
+from tasks.workspace.home import share_run
 from velocitune_core.checkpoint.names import saved_checkpoints, step_of
 from velocitune_core.contracts import TrainResult
 from velocitune_core.files import replacing, write_text
@@ -76,6 +77,7 @@ def open_run_folder(job: Job) -> Path:
             folder,
             ", ".join(changed),
         )
+    share_run(folder)
     return folder
 
 

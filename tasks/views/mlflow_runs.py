@@ -3,25 +3,30 @@
 Each metric carries the time of its event, and the store keeps one row per (key, time, step, value). So a whole event
 file can be logged again at any time: what a server has missed is added, and nothing appears twice. A store cannot give
 up single values: when a resume abandons steps that it holds, the child run is deleted and another takes its place.
+
+A parent is RUNNING while a command works for it, and then has the status that the command ended in.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
+from tasks.views import mlflow_described as described
+from tasks.views.mlflow_metrics import Known
+from tasks.views.mlflow_open import Opened, left_open
+from tasks.views.mlflow_store import PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
 from tasks.views.mlflow_watcher import BATCH, RunWatcher
+from tasks.workspace.lock import is_held
 from velocitune_core.config import Params, without_credentials
 from velocitune_core.train import events
 from velocitune_core.train.timeline import last_abandoning_attempt
@@ -29,13 +34,14 @@ from velocitune_core.train.timeline import last_abandoning_attempt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 logger = logging.getLogger(__name__)
 _connecting = threading.Lock()  # or each of several parallel proxies would create the store and the parent run
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
 STARTED_TAG = "velocitune.started"  # first start of the run: one that starts over is another child run
+COMPLETE_TAG = "velocitune.events"  # bytes of the event file of which the store has all, of a finished run
 TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned steps of earlier ones; 0 if none did
 
 
@@ -63,117 +69,168 @@ class Tracker:
         It is looked up at the first event: only then does the folder hold the run that the events belong to.
         """
 
-        def logged() -> Iterable[events.Event]:
-            return events.read_events(folder / "events.jsonl")
-
         def find() -> tuple[MlflowClient | None, str]:
             run_id = ""
             try:
                 if self._client is not None:
-                    same = {PARENT_TAG: self._parent, JOB_TAG: folder.name, STARTED_TAG: _started(folder)}
-                    timeline_tag = {TIMELINE_TAG: str(last_abandoning_attempt(logged()))}
-                    run_id = self._child_of(same, timeline_tag, name, {"velocitune.name": name, **(tags or {})})
+                    run = self._child_of(folder, name, {"velocitune.name": name, **(tags or {})})
+                    run_id = run.info.run_id
+                    if run.info.status == "FINISHED" and run.data.tags.get(COMPLETE_TAG) == _size(folder):
+                        return None, run_id
             except Exception as error:
                 self._disconnect(error)
             return self._client if run_id else None, run_id
 
-        return RunWatcher(find, logged)
+        def known() -> Known:
+            job = described.job_in(folder)
+            return Known() if job is None else described.known_of(job, self._params)
+
+        def ended(run_id: str, status: str, complete: bool) -> None:
+            left_open.closed(run_id, status)
+            if complete and status == "FINISHED":
+                with self._reaching() as client:
+                    if client is not None:
+                        client.set_tag(run_id, COMPLETE_TAG, _size(folder))
+
+        return RunWatcher(find, folder, known, ended)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or everything in a folder, to the parent run."""
-        try:
-            if self._client is not None and path.is_dir():
-                self._client.log_artifacts(self._parent, str(path), folder or path.name)
-            elif self._client is not None:
-                self._client.log_artifact(self._parent, str(path), folder)
-        except Exception as error:
-            self._disconnect(error)
+        with self._reaching() as client:
+            if client is not None and path.is_dir():
+                client.log_artifacts(self._parent, str(path), folder or path.name)
+            elif client is not None:
+                client.log_artifact(self._parent, str(path), folder)
 
     def log_figure(self, figure: Figure, file: str) -> None:
         """Log a figure to the parent run, as the artifact `file`."""
-        try:
-            if self._client is not None:
-                self._client.log_figure(self._parent, figure, file)
-        except Exception as error:
-            self._disconnect(error)
+        with self._reaching() as client:
+            if client is not None:
+                client.log_figure(self._parent, figure, file)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final metrics to the parent run."""
-        try:
-            if self._client is not None:
+        with self._reaching() as client:
+            if client is not None:
                 from mlflow.entities import Metric
 
                 now = round(time.time() * 1000)
                 logged = [Metric(name, value, now, 0) for name, value in metrics.items()]
                 for start in range(0, len(logged), BATCH):
-                    self._client.log_batch(self._parent, metrics=logged[start : start + BATCH])
-        except Exception as error:
-            self._disconnect(error)
+                    client.log_batch(self._parent, metrics=logged[start : start + BATCH])
 
     def finish(self) -> None:
         """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
-        try:
-            if self._client is not None:
+        with self._reaching() as client:
+            if client is not None:
                 with _optional("DVC's hashes"):
-                    for name, value in _dvc_hashes().items():
-                        self._client.set_tag(self._parent, name, value)
-                self._client.set_terminated(self._parent, "FINISHED")
+                    self._set_tags(client, _dvc_hashes())
+                client.set_terminated(self._parent, "FINISHED")
+                left_open.closed(self._parent, "FINISHED")
+
+    @contextmanager
+    def _reaching(self) -> Iterator[MlflowClient | None]:
+        """Yield the client, if MLflow can be reached; if it cannot any more, be without it from now on."""
+        try:
+            yield self._client
         except Exception as error:
             self._disconnect(error)
 
-    def _connect(self) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is gone must not delay a stage
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        from mlflow import MlflowClient
+    def _set_tags(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
 
-        settings = self._params.tracking
-        self._client = MlflowClient(settings.uri)
-        experiment = self._client.get_experiment_by_name(settings.experiment)
-        if experiment is None:
-            place = Path("mlartifacts").absolute().as_uri() if settings.uri.startswith("sqlite") else None
-            self._experiment = self._client.create_experiment(settings.experiment, place)
-        else:
-            self._experiment = experiment.experiment_id
+        if tags:
+            client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    def _connect(self) -> None:
+        self._client, self._experiment = open_store(self._params.tracking)
         config = json.dumps(self._params.recipe(), sort_keys=True)  # another way of running is the same run
         digest = sha256(config.encode()).hexdigest()[:16]
-        name = f"{self._params.strategy.name}-{digest[:6]}"
-        self._parent = self._find_or_create(f"{CONFIG_TAG}` = '{digest}'", name, {CONFIG_TAG: digest, **_git_tags()})
-        if not self._client.get_run(self._parent).data.params:
+        found = self._client.search_runs([self._experiment], f"tags.`{CONFIG_TAG}` = '{digest}'", max_results=1)
+        if is_held() and left_open.is_first(f"{self._client.tracking_uri} {self._experiment}"):
+            close_left_runs(self._client, self._experiment)
+        parent = found[0] if found else self._created(described.parent_name(self._params), {CONFIG_TAG: digest})
+        self._parent = parent.info.run_id
+        if is_held():  # not in a worker of Ray, which ends before the command
+            self._begin(parent)
+        if not parent.data.params:
             with _optional("the settings"):
                 self._log_config()
+        if parent.inputs is None or not parent.inputs.dataset_inputs:
+            with _optional("the data sets"):
+                self._log_inputs(self._parent, described.datasets_of_pipeline(self._params))
+
+    def _begin(self, parent: Run) -> None:
+        """Show that this command works for the parent run, until the command ends."""
+        assert self._client is not None
+        run_id, tag = parent.info.run_id, process_tag()
+        if left_open.add(Opened(self._client, run_id)):
+            if parent.data.tags.get(PROCESS_TAG) != tag:
+                self._client.set_tag(run_id, PROCESS_TAG, tag)
+            self._client.update_run(run_id, "RUNNING")
 
     def _log_config(self) -> None:
+        assert self._client is not None
+        tree = self._params.shown()
+        self._log_params(self._parent, {key: str(value) for key, value in described.flatten(tree, ".")})
+        self._client.log_text(self._parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
+
+    def _log_params(self, run_id: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
         assert self._client is not None
-        tree = self._params.shown()
-        flat = [Param(key, str(value)) for key, value in flatten(tree, ".")]
+        flat = [Param(key, value) for key, value in values.items()]
         for start in range(0, len(flat), PARAMS_BATCH):
-            self._client.log_batch(self._parent, params=flat[start : start + PARAMS_BATCH])
-        self._client.log_text(self._parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
+            self._client.log_batch(run_id, params=flat[start : start + PARAMS_BATCH])
 
-    def _find_or_create(self, condition: str, name: str, tags: Mapping[str, str]) -> str:
+    def _created(self, name: str, tags: Mapping[str, str]) -> Run:
         assert self._client is not None
-        found: list[Run] = self._client.search_runs([self._experiment], f"tags.`{condition}", max_results=1)
-        if found:
-            return found[0].info.run_id
-        return self._client.create_run(self._experiment, tags=dict(tags), run_name=name).info.run_id
+        tags = {**described.origin_tags(), PROCESS_TAG: process_tag(), **tags}
+        return self._client.create_run(self._experiment, tags=tags, run_name=name)
 
-    def _child_of(
-        self, same: Mapping[str, str], timeline_tag: Mapping[str, str], name: str, tags: Mapping[str, str]
-    ) -> str:
-        """Return the ID of the child run with these tags; delete one that holds values of abandoned steps."""
+    def _child_of(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
+        """Return the child run of a run folder; delete one that holds values of abandoned steps.
+
+        One of an earlier run in the folder stays, and is closed if a kill has left it open.
+        """
         assert self._client is not None
+        abandoned = str(last_abandoning_attempt(events.read_events(folder / "events.jsonl")))
+        same = {PARENT_TAG: self._parent, JOB_TAG: folder.name}
+        own = {STARTED_TAG: _started(folder), TIMELINE_TAG: abandoned}
         condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in same.items())
         for run in self._client.search_runs([self._experiment], condition):
-            if timeline_tag.items() <= run.data.tags.items():
-                return run.info.run_id
-            self._client.delete_run(run.info.run_id)
-        return self._client.create_run(
-            self._experiment, tags={**same, **timeline_tag, **tags}, run_name=name
-        ).info.run_id
+            if run.data.tags.get(STARTED_TAG) != own[STARTED_TAG]:
+                if run.info.status == "RUNNING":
+                    close_as_killed(self._client, run)
+            elif run.data.tags.get(TIMELINE_TAG) == abandoned:
+                self._continue(run, folder)
+                return run
+            else:
+                self._client.delete_run(run.info.run_id)
+        return self._new_child(folder, name, {**same, **own, **tags})
+
+    def _continue(self, run: Run, folder: Path) -> None:
+        assert self._client is not None
+        if not (folder / "result.json").exists():  # else its events are only logged again
+            left_open.add(Opened(self._client, run.info.run_id))
+            self._client.set_tag(run.info.run_id, PROCESS_TAG, process_tag())
+            self._client.update_run(run.info.run_id, "RUNNING")
+
+    def _new_child(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
+        assert self._client is not None
+        job = described.job_in(folder)
+        run = self._created(name if job is None else described.child_name(job, self._params), tags)
+        run_id = run.info.run_id
+        left_open.add(Opened(self._client, run_id))
+        if job is not None:
+            with _optional("the settings of a run"):
+                self._log_params(run_id, described.child_params(job))
+                self._log_inputs(run_id, described.datasets_of(job, self._params))
+        return run
+
+    def _log_inputs(self, run_id: str, datasets: list[DatasetInput]) -> None:
+        if self._client is not None and datasets:
+            self._client.log_inputs(run_id, datasets)
 
     def _disconnect(self, error: Exception) -> None:
         if self._client is not None or not self._parent:
@@ -197,13 +254,9 @@ def _optional(what: str) -> Iterator[None]:
         logger.warning("MLflow has not all of %s: %s", what, without_credentials(str(error)))
 
 
-def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings, each under the keys that lead to it, joined by the separator."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, separator, f"{prefix}{key}{separator}")
-        else:
-            yield f"{prefix}{key}", value
+def _size(folder: Path) -> str:
+    file = folder / "events.jsonl"
+    return str(file.stat().st_size) if file.exists() else ""
 
 
 def _started(folder: Path) -> str:
@@ -212,14 +265,6 @@ def _started(folder: Path) -> str:
         return repr(float(json.loads((folder / "code.json").read_text(encoding="utf-8"))["started"]))
     except (OSError, ValueError, TypeError, KeyError):
         return "unknown"
-
-
-def _git_tags() -> dict[str, str]:
-    try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:  # no such program
-        return {}
-    return {"mlflow.source.git.commit": commit.stdout.strip()} if commit.returncode == 0 else {}
 
 
 def _dvc_hashes() -> dict[str, str]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.views.mlflow_metrics import Known, metrics_of
+from tasks.views.system_metrics import SystemMetrics
 from velocitune_core.config import without_credentials
 from velocitune_core.train import events
+from velocitune_core.train.outcome import read_outcome
 from velocitune_core.train.timeline import timeline
 
 if TYPE_CHECKING:
@@ -16,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 BATCH = 1000  # metrics per call, MLflow's limit
+LIVE_SECONDS = 60  # an event that is older comes from an earlier start
 
 
 class RunWatcher:
@@ -25,23 +32,29 @@ class RunWatcher:
         find: returns a client and the ID of the MLflow run; no client if MLflow cannot be reached. It is called at the
             first event, or at the first flush if the run has ended before any event, and again when an attempt
             abandons steps whose events were passed.
-        logged: returns all events of the run so far.
+        folder: of the run, with all its events so far and how it ended.
+        known: returns what is known of the run before it starts.
+        ended: is called with the ID of the MLflow run, the status that it ended in, and whether it has all events.
     """
 
     def __init__(
         self,
         find: Callable[[], tuple[MlflowClient | None, str]],
-        logged: Callable[[], Iterable[events.Event]] = tuple,
+        folder: Path | None = None,
+        known: Callable[[], Known] = Known,
+        ended: Callable[[str, str, bool], None] = lambda run_id, status, complete: None,
     ) -> None:
-        self._look_up, self._logged = find, logged
+        self._look_up, self._folder, self._look_up_known, self._report_end = find, folder, known, ended
         self._find: Callable[[], tuple[MlflowClient | None, str]] | None = find
         self._client: MlflowClient | None = None
         self._run_id = ""
+        self._known = Known()
         self._buffer: list[Metric] = []
         self._precision: str | None = None  # until it is logged
         self._finished = False
         self._highest_step = -1  # of the metrics passed
         self._ended: int | None = None  # time of the last event, in milliseconds since 1970
+        self._system = SystemMetrics()
 
     @property
     def run_id(self) -> str:
@@ -70,17 +83,26 @@ class RunWatcher:
                 self._add(each)
         self._precision = event.precision
 
+    def _logged(self) -> Iterable[events.Event]:
+        return () if self._folder is None else events.read_events(self._folder / "events.jsonl")
+
     def _add(self, event: events.Event) -> None:
+        found = list(metrics_of(event, self._known))
+        self._log(found, round(event.time * 1000), event.step)
+        self._highest_step = max(self._highest_step, event.step) if found else self._highest_step
+
+    def _log(self, found: Iterable[tuple[str, float]], milliseconds: int, step: int) -> None:
         from mlflow.entities import Metric
 
-        found = list(metrics_of(event))
-        self._buffer += [Metric(key, value, round(event.time * 1000), event.step) for key, value in found]
-        self._highest_step = max(self._highest_step, event.step) if found else self._highest_step
+        self._buffer += [Metric(key, value, milliseconds, step) for key, value in found]
 
     def flush(self) -> None:
         self._connect()
         if self._client is None:
             return
+        now = round(time.time() * 1000)
+        if self._ended is not None and now - self._ended < LIVE_SECONDS * 1000:
+            self._log(self._system.due(), now, max(self._highest_step, 0))
         try:
             if self._precision is not None:
                 self._client.log_param(self.run_id, "precision", self._precision)
@@ -97,36 +119,28 @@ class RunWatcher:
         if self._find is not None:  # the run was refused before it started
             return
         self.flush()
+        status = self._status()
         try:
             if self._client is not None:
-                status = "FINISHED" if self._finished else "FAILED"
                 self._client.set_terminated(self.run_id, status, self._ended)
         except Exception as error:
             reason = without_credentials(str(error))
             logger.warning("MLflow did not take the end of run %s: %s", self.run_id, reason)
+        self._report_end(self.run_id, status, self._client is not None)
+
+    def _status(self) -> str:
+        """Return MLflow's name for the end of the run: it was stopped by whoever started it, or it failed itself."""
+        if self._finished:
+            return "FINISHED"
+        outcome = None if self._folder is None else read_outcome(self._folder)
+        if outcome is not None:
+            return {"finished": "FINISHED", "stopped": "KILLED"}.get(outcome.ended, "FAILED")
+        error = sys.exception()  # that the launcher ends by; signals raise what is no `Exception`
+        return "FAILED" if error is None or isinstance(error, Exception) else "KILLED"
 
     def _connect(self) -> None:
         if self._find is not None:
             find, self._find = self._find, None
             self._client, self._run_id = find()
-
-
-def metrics_of(event: events.Event) -> Iterator[tuple[str, float]]:
-    """Yield the metrics of an event by name; MLflow groups names like `weight/code` into a section of charts."""
-    match event:
-        case events.Stepped():
-            yield "train/loss", event.loss
-            yield "train/learning_rate", event.learning_rate
-            yield "train/gradient_norm", event.gradient_norm
-            yield "train/tokens_per_second", event.tokens_per_second
-            yield from _per_domain("tokens", event.domain_tokens)
-            yield from _per_domain("epochs", event.domain_epochs)
-        case events.Evaluated():
-            yield from _per_domain("loss", event.losses)
-        case events.Reweighted():
-            yield from _per_domain("weight", event.weights)
-            yield from _per_domain("velocity", event.velocity or {})
-
-
-def _per_domain(section: str, values: Mapping[str, float]) -> Iterable[tuple[str, float]]:
-    return ((f"{section}/{domain}", float(value)) for domain, value in values.items())
+            if self._client is not None:
+                self._known = self._look_up_known()

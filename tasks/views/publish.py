@@ -8,7 +8,8 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.views.mlflow_runs import Tracker, flatten
+from tasks.views.mlflow_described import flatten
+from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
 from velocitune_core.config import Params

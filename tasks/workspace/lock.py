@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import BaseFileLock, Timeout
 
 from tasks.workspace import paths
+from tasks.workspace.command_end import command_ended, end_by
+from tasks.workspace.home import share_runs
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
 from velocitune_core.config import ConfigError
 from velocitune_core.files import describe_holder, write_holder
@@ -32,12 +35,11 @@ def check_workspace() -> None:
 def exclusive() -> Iterator[None]:
     """Hold the workspace (the current folder) for this process; the system frees it when the process ends in any way.
 
-    A process that holds the workspace may take it again, from any thread. Raises WorkspaceBusyError, which names the
-    holder, if another process has it.
+    A process that holds the workspace may take it again, from any thread; its command ends when it lets go. Raises
+    WorkspaceBusyError, which names the holder, if another process has it.
     """
     paths.STATE.mkdir(exist_ok=True)
-    # One lock object per file and process: it counts how often this process holds the workspace.
-    lock = system_lock(paths.LOCK.absolute(), timeout=0, is_singleton=True)
+    lock = _lock()
     try:
         lock.acquire()
     except Timeout:
@@ -48,6 +50,19 @@ def exclusive() -> Iterator[None]:
             with suppress(OSError):  # on a full disk the holder stays unnamed
                 write_holder(paths.HOLDER)
             end_servers_of_killed_runs()
+            share_runs()
         yield
     finally:
+        if lock.lock_counter == 1:
+            command_ended(end_by(sys.exception()))
         lock.release()
+
+
+def is_held() -> bool:
+    """Return whether this process holds the workspace."""
+    return paths.STATE.is_dir() and _lock().is_locked
+
+
+def _lock() -> BaseFileLock:
+    """Return the one lock object of this folder and process: it counts how often the process holds the workspace."""
+    return system_lock(paths.LOCK.absolute(), timeout=0, is_singleton=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tasks.workspace.command_end import command_ended
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive
@@ -218,9 +219,16 @@ def stop_children_on_interrupt() -> None:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         end_runs(deadline - time.monotonic())
+        command_ended("stopped")
         os._exit(INTERRUPTED)  # not sys.exit, which would wait for threads that wait for the server
 
+    def terminate(*_: object) -> None:  # Prefect has stopped the runs, and passes the signal on
+        command_ended("stopped")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def _shutdown_seconds() -> int:

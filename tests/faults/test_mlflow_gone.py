@@ -14,8 +14,8 @@ from servers import free_port, kill_group, running
 from tiny import job
 
 from tasks.runs.launch import run_folder, run_training
+from tasks.views.mlflow_metrics import metrics_of
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.mlflow_watcher import metrics_of
 from velocitune_core.config import Resources, parse_params
 from velocitune_core.train.events import Event, read_events
 from velocitune_core.train.job import TrainJob

@@ -26,8 +26,8 @@ from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
+from tasks.views.mlflow_metrics import metrics_of
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG
-from tasks.views.mlflow_watcher import metrics_of
 from velocitune_core.config import load_params
 from velocitune_core.contracts import (
     Comparison,

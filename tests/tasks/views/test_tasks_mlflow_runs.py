@@ -17,7 +17,8 @@ from mlflow.entities import Run
 from tiny import job as tiny_job
 
 from tasks.runs.run_folder import record_start
-from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker, flatten
+from tasks.views.mlflow_described import flatten
+from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.mlflow_watcher import RunWatcher
 from tasks.views.publish import PublishedRun
 from tasks.views.publish import replay as replay_run
@@ -81,7 +82,7 @@ def test_an_optional_tag_or_setting_never_costs_the_run(
         raise ValueError("dvc.lock is no YAML")
 
     monkeypatch.setenv("PATH", "/nowhere")  # no git
-    monkeypatch.setattr("tasks.views.mlflow_runs.flatten", lambda tree, separator: [("k" * 999, 1)])
+    monkeypatch.setattr("tasks.views.mlflow_described.flatten", lambda tree, separator: [("k" * 999, 1)])
     monkeypatch.setattr("tasks.views.mlflow_runs._dvc_hashes", no_hashes)
     with caplog.at_level(logging.WARNING):
         tracker = Tracker(params)
@@ -163,6 +164,7 @@ def expected(path: Path, events: Sequence[Event] | None = None) -> Points:
             add(event, "epochs", event.domain_epochs)
         elif isinstance(event, Evaluated):
             add(event, "loss", event.losses)
+            add(event, "average_loss", {"macro": sum(event.losses.values()) / len(event.losses)})
         elif isinstance(event, Reweighted):
             add(event, "weight", event.weights)
             add(event, "velocity", event.velocity or {})
@@ -198,7 +200,7 @@ def parents(client: MlflowClient, params: Params) -> list[Run]:
 def test_the_store_holds_the_events_of_the_file_once(params: Params, client: MlflowClient, event_file: Path) -> None:
     run_id = replay(Tracker(params).child("training", FOLDER), event_file)
     first = stored(client, run_id)
-    assert first == expected(event_file) and len(first) == 14
+    assert first == expected(event_file) and len(first) == 15
     assert all(math.isfinite(value) for points in first.values() for _, _, value in points)
     assert replay(Tracker(params).child("training", FOLDER), event_file) == run_id
     assert stored(client, run_id) == first

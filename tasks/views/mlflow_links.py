@@ -1,0 +1,68 @@
+"""Addresses of MLflow's pages. MLflow 3 opens on pages for language-model applications unless an address says else."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from velocitune_core.config import Tracking, without_credentials
+
+SERVED = "http://127.0.0.1:5000"  # by `make serve`
+_TRAINING = "workflowType=machine_learning"
+
+
+def runs_page(experiment: str) -> str:
+    """Return the page with the runs of an experiment, relative to the server; of all experiments if it is empty."""
+    return f"#/experiments/{experiment}/runs?{_TRAINING}" if experiment else f"#/experiments?{_TRAINING}"
+
+
+def artifact_page(experiment: str, run: str, path: str) -> str:
+    """Return the page that shows a file that was logged to a run."""
+    return f"#/experiments/{experiment}/runs/{run}/artifacts/{quote(path)}?{_TRAINING}"
+
+
+def chart_page(experiment: str, runs: Sequence[str], metrics: Sequence[str]) -> str:
+    """Return the page that draws metrics of runs over the steps, all in one chart."""
+    query = {
+        "runs": list(runs),
+        "metric": metrics[0],
+        "experiments": [experiment],
+        "plot_metric_keys": list(metrics),
+        "plot_layout": {"autosize": True},
+    }
+    fields = [f"{key}={quote(json.dumps(value))}" for key, value in query.items()]
+    return "#/metric?" + "&".join(
+        [*fields, "x_axis=step&y_axis_scale=linear&line_smoothness=1&show_point=false", _TRAINING]
+    )
+
+
+def database_of(uri: str) -> Path | None:
+    """Return the file of an SQLite store; None for other stores."""
+    prefix = "sqlite:///"
+    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
+
+
+def address_of(settings: Tracking, server: str = SERVED) -> str:
+    """Return the address of the experiment's runs.
+
+    Args:
+        server: that shows a store which is a file.
+    """
+    database = database_of(settings.uri)
+    if database is None:
+        return f"{without_credentials(settings.uri).rstrip('/')}/{runs_page('')}"
+    return f"{server}/{runs_page(_experiment_in(database, settings.experiment))}"
+
+
+def _experiment_in(database: Path, name: str) -> str:
+    """Return the ID of an experiment, from the file itself: MLflow takes seconds to load. Empty if there is none."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as store:
+            found = store.execute("select experiment_id from experiments where name = ?", (name,)).fetchone()
+    except sqlite3.Error:  # no such file, or without tables yet
+        return ""
+    return str(found[0]) if found else ""

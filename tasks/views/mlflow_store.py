@@ -1,0 +1,138 @@
+"""The store of MLflow: where it lies, and what a move of the workspace or the kill of a process has left wrong in it.
+
+`python -m tasks.views.mlflow_store` makes it ready to be served.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import psutil
+
+from tasks.views.mlflow_links import database_of
+from tasks.workspace import paths
+from tasks.workspace.home import home
+from velocitune_core.config import Tracking, load_params
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
+PROCESS_TAG = "velocitune.process"  # that a run is watched by: host, process ID, its start
+ARTIFACTS = "mlartifacts"  # folder beside an SQLite store
+_PLACES = (  # table, column of the key, column of the place
+    ("experiments", "experiment_id", "artifact_location"),
+    ("runs", "run_uuid", "artifact_uri"),
+    ("logged_models", "model_id", "artifact_location"),
+)
+
+
+def open_store(settings: Tracking) -> tuple[MlflowClient, str]:
+    """Return a client and the ID of the experiment, which is created if it is missing.
+
+    A relative SQLite file is one of the repository, also in a temporary copy of it that DVC works in.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # a server that is gone must not delay a stage
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uri, place = settings.uri, None
+    if (named := database_of(uri)) is not None:
+        database = home() / named
+        uri, place = f"sqlite:///{database}", (database.parent / ARTIFACTS).as_uri()
+        follow_move(database)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(settings.experiment)
+    if experiment is not None:
+        return client, experiment.experiment_id
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return client, client.create_experiment(settings.experiment, place, kind)
+
+
+def follow_move(database: Path) -> None:
+    """Make an SQLite store that was moved or copied with its workspace name the folder beside it for all artifacts.
+
+    MLflow has only absolute paths, and no call to change them. Artifacts that lie in the old place alone stay there.
+    """
+    here = (database.parent / ARTIFACTS).as_uri()
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=20)) as store, store:
+            found = store.execute("select distinct artifact_location from experiments").fetchall()
+            moved = [old for (old,) in found if old and _is_elsewhere(old, here)]
+            for old in moved:
+                for place in _PLACES:
+                    _follow(store, *place, old, here)
+    except sqlite3.Error as error:
+        logger.warning("%s: artifacts are logged to their old place: %s", database, error)
+        return
+    for old in moved:
+        logger.warning("%s was moved or copied: its artifacts are now in %s, no longer in %s", database, here, old)
+
+
+def _is_elsewhere(old: str, here: str) -> bool:
+    return old.startswith("file:") and old.endswith(f"/{ARTIFACTS}") and old != here
+
+
+def _follow(store: sqlite3.Connection, table: str, key: str, column: str, old: str, here: str) -> None:
+    rows = store.execute(
+        f"select {key}, {column} from {table} where {column} = ? or {column} like ? || '/%'", (old, old)
+    )
+    for identity, place in rows.fetchall():
+        new = here + place[len(old) :]
+        if place == old or _path(new).exists() or not _path(place).exists():
+            store.execute(f"update {table} set {column} = ? where {key} = ?", (new, identity))
+
+
+def _path(uri: str) -> Path:
+    return Path(unquote(urlsplit(uri).path))
+
+
+def process_tag() -> str:
+    """Return the tag of this process, which no other process has, on any host."""
+    own = psutil.Process()
+    return f"{socket.gethostname()} {own.pid} {own.create_time():.2f}"
+
+
+def close_left_runs(client: MlflowClient, experiment: str) -> None:
+    """Mark runs as KILLED whose process on this host was killed, with the time of their last metric as their end."""
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        if _is_gone(run.data.tags.get(PROCESS_TAG, "")):
+            close_as_killed(client, run)
+
+
+def close_as_killed(client: MlflowClient, run: Run) -> None:
+    """Mark a run as KILLED, at the time of its last metric."""
+    metrics = sorted(run.data.metrics, key=lambda name: name != "train/loss")[:1]
+    times = [point.timestamp for name in metrics for point in client.get_metric_history(run.info.run_id, name)]
+    client.set_terminated(run.info.run_id, "KILLED", max(times, default=run.info.start_time))
+
+
+def _is_gone(tag: str) -> bool:
+    host, _, process = tag.partition(" ")
+    if host != socket.gethostname():
+        return False
+    number, _, started = process.partition(" ")
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(started)) > 1.0
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, ValueError):
+        return False
+
+
+if __name__ == "__main__":
+    close_left_runs(*open_store(load_params(paths.PARAMS).tracking))
+    sys.exit()

@@ -1,0 +1,129 @@
+"""How runs end in MLflow: FINISHED, FAILED, or KILLED by whoever started them. Commands are processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from event_samples import started
+from mlflow import MlflowClient
+from tiny import job as tiny_job
+from trainings import wait_for
+
+from tasks.views.mlflow_runs import PARENT_TAG, Tracker
+from tasks.workspace.lock import exclusive
+from tasks.workspace.stage_cli import stop_children_on_interrupt
+from velocitune_core.config import parse_params
+from velocitune_core.train.job import TrainJob
+from velocitune_core.train.outcome import End, write_outcome
+
+FOLDER, EXPERIMENT = Path("runs/training-1"), "ends"
+FORK = multiprocessing.get_context("fork")  # of a process that has imported MLflow
+
+
+@pytest.fixture
+def store(workspace: Path, mlflow_store: Path, settings: dict[str, Any]) -> MlflowClient:
+    """A store of its own, as its address belongs to the process that has opened it."""
+    client = MlflowClient(f"sqlite:///{mlflow_store / 'mlflow.db'}")
+    if client.get_experiment_by_name(EXPERIMENT) is None:  # the tables are made once
+        client.create_experiment(EXPERIMENT, (mlflow_store / "mlartifacts").as_uri())
+    shutil.copy(mlflow_store / "mlflow.db", workspace)
+    settings["tracking"] = {"experiment": EXPERIMENT}
+    FOLDER.mkdir(parents=True)
+    return MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+
+
+def command(settings: dict[str, Any], work: Callable[[], object]) -> None:
+    """What a flow does: hold the workspace, and follow a run."""
+    stop_children_on_interrupt()
+    with exclusive():
+        child = Tracker(parse_params(settings)).child("training", FOLDER)
+        child(started(time=time.time()))
+        child.flush()
+        Path("follows").touch()
+        work()
+
+
+def fail() -> None:
+    raise RuntimeError("no such luck")
+
+
+def statuses(client: MlflowClient) -> dict[str, str]:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return {"child" if PARENT_TAG in run.data.tags else "parent": run.info.status for run in runs}
+
+
+@pytest.mark.parametrize(
+    ("work", "number", "status", "shown"),
+    [
+        (signal.pause, signal.SIGINT, 130, "KILLED"),
+        (signal.pause, signal.SIGTERM, -signal.SIGTERM, "KILLED"),
+        (fail, None, 1, "FAILED"),
+        (int, None, 0, "FINISHED"),
+    ],
+)
+def test_the_end_of_a_command_is_the_end_of_its_runs(
+    store: MlflowClient,
+    settings: dict[str, Any],
+    work: Callable[[], object],
+    number: signal.Signals | None,
+    status: int,
+    shown: str,
+) -> None:
+    process = FORK.Process(target=command, args=(settings, work))
+    process.start()
+    wait_for(Path("follows").exists, 60)
+    if number is not None:
+        os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode == status
+    assert statuses(store) == {"child": shown, "parent": shown}
+
+
+def test_what_a_kill_has_left_open_is_closed_by_the_next_command(store: MlflowClient, settings: dict[str, Any]) -> None:
+    process = FORK.Process(target=command, args=(settings, signal.pause))
+    process.start()
+    wait_for(Path("follows").exists, 60)
+    process.kill()
+    process.join(60)
+    assert statuses(store) == {"child": "RUNNING", "parent": "RUNNING"}
+    follows = Path("follows").stat().st_mtime
+    with exclusive():
+        assert Tracker(parse_params(settings)).active
+        assert statuses(store) == {"child": "KILLED", "parent": "RUNNING"}
+    assert statuses(store) == {"child": "KILLED", "parent": "FINISHED"}
+    (child,) = [run for run in store.search_runs(["1"]) if PARENT_TAG in run.data.tags]
+    assert child.info.end_time < follows * 1000 + 1  # when it was last seen
+
+
+@pytest.mark.parametrize(
+    ("ended", "interrupted", "shown"),
+    [("stopped", False, "KILLED"), ("failed", False, "FAILED"), (None, True, "KILLED"), (None, False, "FAILED")],
+)
+def test_a_run_ends_as_its_program_says(
+    store: MlflowClient,
+    settings: dict[str, Any],
+    tiny_inputs: Path,
+    ended: End | None,
+    interrupted: bool,
+    shown: str,
+) -> None:
+    child = Tracker(parse_params(settings)).child("training", FOLDER)
+    child(started())
+    if ended is not None:
+        write_outcome(TrainJob.model_validate(tiny_job(tiny_inputs, FOLDER), strict=False), ended)
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        try:
+            raise KeyboardInterrupt if interrupted else RuntimeError  # as the launcher does
+        finally:
+            child.close()
+    assert statuses(store)["child"] == shown
