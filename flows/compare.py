@@ -74,7 +74,7 @@ def compare() -> None:
 
 
 def show_comparison() -> None:
-    print_comparison(Comparison.read(paths.COMPARISON))
+    print_comparison(Comparison.read(paths.COMPARISON), checked_params(comparing=True).tracking)
 
 
 if __name__ == "__main__":

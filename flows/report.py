@@ -17,7 +17,8 @@ def report() -> None:
 
 
 def show_results() -> None:
-    print_summary(read_results(checked_params()))
+    params = checked_params()
+    print_summary(read_results(params), params.tracking)
 
 
 if __name__ == "__main__":

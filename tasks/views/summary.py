@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from tasks.views.mlflow_links import address_of
 from tasks.views.prefect_artifacts import answer_markdown, publish_markdown
 from tasks.views.terminal import print_lines, print_table
 from tasks.workspace import paths
-from velocitune_core.config import Tracking, without_credentials
+from velocitune_core.config import Tracking
 from velocitune_core.contracts import Comparison
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.summary import ReportData, formatted_rows, key_figures
 
-PREFECT, MLFLOW = "http://127.0.0.1:4200", "http://127.0.0.1:5000"  # of `make serve`
+PREFECT = "http://127.0.0.1:4200"  # of `make serve`
 OPTIONAL = ("flags", "target error", "epochs", "tokens")  # columns, given up in a narrow terminal in this order
 SHOWN = ("answer", "mixture", "only measured", "flagged targets")  # key figures; the table has the others
 
 
-def print_summary(results: ReportData) -> None:
+def print_summary(results: ReportData, tracking: Tracking) -> None:
     """Print the result per domain, the answer, and where report, model and user interfaces are."""
     print_table("Result", formatted_rows(results), OPTIONAL)
     figures = key_figures(results)
     print_lines(["", *(f"{label}: {figures[label]}" for label in SHOWN if label in figures), ""])
-    mlflow = mlflow_address(None)
-    print_lines(
-        [
-            f"report   {paths.REPORT / 'index.html'}",
-            f"model    {paths.TRAINED_MODEL}",
-            f"views    make serve, then {PREFECT} (Prefect) and {mlflow} (MLflow)",
-        ]
-    )
+    print_lines([f"report   {paths.REPORT / 'index.html'}", f"model    {paths.TRAINED_MODEL}", *_views(tracking)])
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """Print the answer of a comparison, and where its page is."""
-    print_lines(["", f"answer: {comparison_answer(comparison)}", f"page   {paths.COMPARISON_REPORT / 'index.html'}"])
+def print_comparison(comparison: Comparison, tracking: Tracking) -> None:
+    """Print the answer of a comparison, and where its page and the user interfaces are."""
+    page = f"page     {paths.COMPARISON_REPORT / 'index.html'}"
+    print_lines(["", f"answer: {comparison_answer(comparison)}", "", page, *_views(tracking)])
 
 
 def publish_answer(results: ReportData, tracking: Tracking) -> None:
@@ -40,7 +35,7 @@ def publish_answer(results: ReportData, tracking: Tracking) -> None:
     links = {
         "report": str(paths.REPORT / "index.html"),
         "trained model": str(paths.TRAINED_MODEL),
-        "MLflow": mlflow_address(tracking),
+        "MLflow": address_of(tracking),
     }
     rows = [{key: cell for key, cell in row.items() if key != "flags"} for row in formatted_rows(results)]
     publish_markdown(
@@ -52,11 +47,8 @@ def publish_comparison_answer(comparison: Comparison, tracking: Tracking) -> Non
     """The same of a comparison."""
     place = paths.COMPARISON_REPORT / "index.html"
     text = f"{comparison_answer(comparison)}\n\n- [page]({place.absolute().as_uri()}): `{place}`\n"
-    publish_markdown("answer", "The answer of the comparison", f"{text}- MLflow: {mlflow_address(tracking)}")
+    publish_markdown("answer", "The answer of the comparison", f"{text}- [MLflow]({address_of(tracking)})")
 
 
-def mlflow_address(tracking: Tracking | None) -> str:
-    """Return the address of MLflow's runs: of a server that the settings name, else of `make serve`."""
-    named = tracking is not None and tracking.uri.startswith("http")
-    server = without_credentials(tracking.uri).rstrip("/") if named and tracking is not None else MLFLOW
-    return f"{server}/#/experiments?workflowType=machine_learning"
+def _views(tracking: Tracking) -> list[str]:
+    return [f"MLflow   {address_of(tracking)}", f"Prefect  {PREFECT} (make serve starts both)"]

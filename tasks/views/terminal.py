@@ -35,7 +35,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], optional: Sequenc
     shown, missing = fitting_columns(cells, width, list(rows[0])[:0:-1] if optional is None else optional)
     heading = f"{title} (not shown: {', '.join(missing)})" if missing and optional is None else title
     table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.padding = (0, BETWEEN_COLUMNS, 0, 0)
+    table.padding = (0, BETWEEN_COLUMNS - 1, 0, 0)  # the box itself puts one space between columns
     for column in shown:
         table.add_column(column, justify="right" if isinstance(rows[0][column], int | float) else "left")
     for row in cells:

@@ -16,7 +16,7 @@ UI_ONLY = {"ui_only": True}  # `extra` of a log call whose line is for Prefect's
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
 _ROUTINE = ("Beginning ", "Finished in state Completed", "Created ", "View at ", "Starting ", "Stopping ")
 _FAILED = "Finished in state Failed"  # and then the message in brackets
-_RETRY = re.compile(r"Task run failed with \w+: \w+\(.(?P<reason>.*?)(\\\\n.*)?.\) - (?P<then>Retry .*)")
+_RETRY = re.compile(r"Task run failed with \w+: \w+\(.(?P<reason>.*?)(\\n.*)?.\) - (?P<then>Retry .*)")
 _CHATTY = (
     "dvc.dvcfile",
     "mlflow.store.db.utils",
