@@ -21,6 +21,11 @@ from velocitune_core.contracts import (
 from velocitune_core.style.text import tokens_text
 
 
+def show_documents(counts: Mapping[str, int]) -> None:
+    """Print the number of documents of each embedded domain."""
+    print_lines([f"documents: {', '.join(f'{name} {count:,}' for name, count in counts.items())}"])
+
+
 def show_mixture(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> None:
     """Show what the mixture consists of. Call it from within a flow, as all of these."""
     rows = mixture_rows(manifest, initial_domain_weights)
@@ -43,32 +48,32 @@ def show_proxies(proxies: Sequence[ProxyResult]) -> None:
         for each in proxies
     ]
     publish_table("proxies", "Held-out losses of the proxies, nats per token", rows)
-    print_lines([f"{each.name}: {tokens_text(each.tokens)} tokens, {_mean(each.final.losses)}" for each in proxies])
+    found = [f"{_mean(each.final.losses)} after {tokens_text(each.tokens)} tokens" for each in proxies]
+    print_lines([f"proxies: mean held-out loss {', '.join(found)}"])
 
 
 def show_trained(train: TrainResult) -> None:
-    """Show what the training reached, and how its weights moved."""
+    """Print what the training reached, and how its weights moved; in a pipeline the last table has that."""
     start, last = train.domain_weights[0].weights, train.domain_weights[-1].weights
     moved = [f"weights: {weights_text(start, last)}"] if start != last else []
-    print_lines([f"{train.name}: {losses_text(train.final)}", *moved])
+    if not is_stage_of_pipeline():
+        print_lines([f"{train.name}: {losses_text(train.final)}", *moved])
 
 
-def losses_text(losses: Mapping[str, float], what: str = "mean held-out loss") -> str:
-    """Return the mean of losses, and each of them."""
-    return f"{_mean(losses, what)} ({', '.join(f'{name} {loss:.3f}' for name, loss in losses.items())})"
+def losses_text(losses: Mapping[str, float]) -> str:
+    """Return the mean of held-out losses, and each of them."""
+    return f"mean held-out loss {_mean(losses)} ({', '.join(f'{name} {loss:.3f}' for name, loss in losses.items())})"
 
 
-def _mean(losses: Mapping[str, float], what: str = "mean held-out loss") -> str:
-    return f"{what} {sum(losses.values()) / len(losses):.3f}"
+def _mean(losses: Mapping[str, float]) -> str:
+    return f"{sum(losses.values()) / len(losses):.3f}"
 
 
 def show_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
     """Show the target losses with their evidence."""
     rows = target_rows(targets, initial_losses)
     publish_table("targets", "Target losses in nats per token, with their evidence", rows)
-    if is_stage_of_pipeline():  # its last table has them
-        print_lines([f"targets: {losses_text(targets.losses(), 'mean target')}"])
-    else:
+    if not is_stage_of_pipeline():  # its last table has them
         print_table("Targets", rows, optional=("the other law", "law", "points", "left-out error", "interval"))
 
 
