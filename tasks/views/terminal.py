@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tasks.views.weights_line import WeightsLine
 from velocitune_core.data.packing.progress import Progress
 from velocitune_core.train import events
-from velocitune_core.train.progress_bar import SECONDS_BETWEEN_LINES, ProgressBar
+from velocitune_core.train.progress_bar import ProgressBar, bar
 
 logger = logging.getLogger(__name__)
 LOG_WIDTH = 120  # characters of a table in a log, which has no width of its own
@@ -133,14 +133,11 @@ class PackingBar:
         if progress.resumed_at is not None:
             logger.info("resuming %s at document %s", self._name, f"{progress.resumed_at:,}")
         self._documents_before = progress.documents
-        self._bar = tqdm(
+        self._bar = bar(
             total=self._max_tokens,
             initial=progress.tokens,
             desc=f"packing {self._name}",
             leave=not sys.stderr.isatty(),
             unit="token",
             unit_scale=True,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
-            maxinterval=60,
         )
