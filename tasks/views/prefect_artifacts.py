@@ -53,8 +53,8 @@ def mixture_figure(mixture: Mapping[str, float]) -> str:
     if rest := ordered[SLICES:]:
         slices[f"{len(rest)} others"] = sum(mixture[name] for name in rest)
     lines = [f'    "{name}" : {100 * share:.1f}' for name, share in slices.items() if share >= 5e-4]
-    title = "pie showData title Mean mixture of the training, percent"
-    return "\n".join(["```mermaid", title, *lines, "```"])
+    title = "    title Mean mixture of the training, percent"
+    return "\n".join(["```mermaid", "pie showData", title, *lines, "```"])
 
 
 def markdown_links(links: Mapping[str, str]) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 UI_ONLY = {"ui_only": True}  # `extra` of a log call whose line is for Prefect's UI
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
-_ROUTINE = ("Beginning ", "Finished in state Completed", "Created ", "View at ", "Starting ", "Stopping ")
+_ROUTINE = ("Beginning ", "Finished in state Completed", "Created ", "View at ", "Stopping ")
 _FAILED = "Finished in state Failed"  # and then the message in brackets
 _RETRY = re.compile(r"Task run failed with \w+: \w+\(.(?P<reason>.*?)(\\n.*)?.\) - (?P<then>Retry .*)")
 _CHATTY = (
@@ -73,6 +73,8 @@ class _Line(logging.Formatter):
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         time = "" if sys.stderr.isatty() else f"{self.formatTime(record, '%H:%M:%S')} "
         message = record.getMessage()
+        if record.name == "prefect":  # a server starts, which takes seconds; its further lines say what else there is
+            message = message.partition("\n")[0]
         if retry := _RETRY.match(message):
             message = f"{getattr(record, 'task_run_name', 'a task')}: {retry['reason']}; {retry['then']}"
         text = f"{time}{level}{message}"

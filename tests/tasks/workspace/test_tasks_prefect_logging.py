@@ -31,6 +31,9 @@ def test_prefects_routine_is_not_printed(console: pytest.CaptureFixture[str]) ->
     runs.setLevel(logging.INFO)
     runs.info("Beginning flow run 'mature-magpie' for flow 'velocitune'")
     runs.info("Finished in state Completed()")
+    prefect = logging.getLogger("prefect")
+    prefect.info("Starting temporary server on http://127.0.0.1:8644\nSee https://docs.prefect.io for more")
+    prefect.info("Stopping temporary server on http://127.0.0.1:8644")
     runs.info("[5/9] proxies, about 70 s left")
     ours = logging.getLogger("tasks.runs.budget")
     ours.setLevel(logging.INFO)
@@ -38,7 +41,11 @@ def test_prefects_routine_is_not_printed(console: pytest.CaptureFixture[str]) ->
     for _ in range(2):
         ours.warning("targets with flags: general")
     shown = [line.partition(" ")[2] for line in console.readouterr().err.splitlines()]  # after the time
-    assert shown == ["[5/9] proxies, about 70 s left", "warning: targets with flags: general"]
+    assert shown == [
+        "Starting temporary server on http://127.0.0.1:8644",
+        "[5/9] proxies, about 70 s left",
+        "warning: targets with flags: general",
+    ]
 
 
 def test_a_failure_is_left_to_the_command_and_its_retry_has_the_reason(console: pytest.CaptureFixture[str]) -> None:
