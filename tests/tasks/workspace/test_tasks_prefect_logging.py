@@ -32,6 +32,7 @@ def test_prefects_routine_is_not_printed(console: pytest.CaptureFixture[str]) ->
     runs.info("Beginning flow run 'mature-magpie' for flow 'velocitune'")
     runs.info("Finished in state Completed()")
     prefect = logging.getLogger("prefect")
+    prefect.setLevel(logging.INFO)
     prefect.info("Starting temporary server on http://127.0.0.1:8644\nSee https://docs.prefect.io for more")
     prefect.info("Stopping temporary server on http://127.0.0.1:8644")
     runs.info("[5/9] proxies, about 70 s left")
