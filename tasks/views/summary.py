@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from tasks.views.mlflow_links import address_of
 from tasks.views.terminal import print_table
 from tasks.workspace import paths
+from velocitune_core.config import load_params
 from velocitune_core.report.summary import ReportData, formatted_rows, key_figures
 
 
@@ -17,6 +19,7 @@ def print_summary(results: ReportData) -> None:
         console.print(f"{label}: {text}", soft_wrap=True)
     console.print(
         f"\nReport   {paths.REPORT / 'index.html'}\nModel    {paths.TRAINED_MODEL}\n"
-        f"MLflow and Prefect   make serve, then http://127.0.0.1:5000 and http://127.0.0.1:4200",
+        f"MLflow   make serve, then {address_of(load_params(paths.PARAMS).tracking)}\n"
+        "Prefect  make serve, then http://127.0.0.1:4200",
         soft_wrap=True,
     )
