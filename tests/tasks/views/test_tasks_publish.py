@@ -13,6 +13,7 @@ from comparison_samples import three_seeds
 from mlflow import MlflowClient
 from planned_samples import fitted
 
+from tasks.views.mlflow_links import artifact_page
 from tasks.views.mlflow_result import show_comparison
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
@@ -63,10 +64,7 @@ def test_tables_files_metrics_and_missed_events_are_published(
     assert note.startswith(answer(results).sentence) and answer(results).mixture_yaml.strip() in note
     weights, losses, _, page = re.findall(r"\]\((#[^)]+)\)", note)
     assert training in weights and quote('"weight/code"') in weights and quote('"loss/general"') in losses
-    assert (
-        page
-        == f"#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report/index.html?workflowType=machine_learning"
-    )
+    assert page == artifact_page(parent.info.experiment_id, parent.info.run_id, "report/index.html")
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert model.source_run_id == training and str(model.status) == "READY"
     assert model.tags["velocitune.path"] == str(workspace / "models/trained")
