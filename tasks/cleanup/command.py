@@ -40,7 +40,7 @@ def _clean(unfinished: bool, deletes: bool) -> None:
         else:
             _say(f"{len(freed)} of {len(found)} folders, {_megabytes(freed)}, would be deleted: add --delete")
         stay = [each for each in found if each not in freed]
-        _say(f"{len(stay)} stay, {_megabytes(stay)}{_kept_unfinished(stay, given.unfinished)}")
+        _say(f"{len(stay)} stay, {_megabytes(stay)}{_kept_unfinished(stay, unfinished)}")
 
 
 def _described(found: Found, freed: bool) -> str:

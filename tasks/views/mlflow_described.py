@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAIN = "training"  # job name of the continual pretraining
 MOST_WEIGHTS = 50  # domain weights that are parameters too; of any number they are metrics
-_DIGEST = 36  # characters, MLflow's limit
+_DIGEST = 12  # characters of a hash that lists have room for
 _ELSEWHERE = {"domains", "measured", "model_sha256", "reference_sha256", "initial_domain_weights", "save_model"}
 
 
@@ -95,7 +95,7 @@ def datasets_of_pipeline(params: Params) -> list[DatasetInput]:
 def _dataset(name: str, sha256: str, params: Params, context: str, shape: tuple[int, int] | None) -> DatasetInput:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = {} if shape is None else {"sequences": shape[0], "tokens": shape[0] * shape[1]}
+    profile = {"sha256": sha256} | ({} if shape is None else {"sequences": shape[0], "tokens": shape[0] * shape[1]})
     domain = params.domains.get(name)
     kind, source = ("local", {"uri": ""}) if domain is None else _source(domain.source, params.data.path)
     dataset = Dataset(

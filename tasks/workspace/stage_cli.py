@@ -132,6 +132,7 @@ def run_stage(
             checked_settings(overrides, comparing)
         else:
             checked_params(comparing)
+        check_inputs(name)
 
     def run() -> None:
         if overrides:
@@ -140,10 +141,6 @@ def run_stage(
             show_used_stages(read_params(), comparing)
             stage()
             snapshot.check_unchanged()
-
-    def check() -> None:
-        checked_params(comparing)
-        check_inputs(name)
 
     parser, name, start = command_line(), Path(sys.argv[0]).stem, time.monotonic()
     if trains:
