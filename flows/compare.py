@@ -26,11 +26,14 @@ from tasks.stages.compare import (
 from tasks.stages.downstream import sample_questions
 from tasks.stages.proxies import train_proxy
 from tasks.stages.weights import train_swarm_run
+from tasks.views.summary import print_comparison
+from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
+from velocitune_core.contracts import Comparison
 
 
-@flow(name="compare")
+@flow(name="compare", flow_run_name="compare")
 def compare() -> None:
     params = side_by_side(checked_params(comparing=True))
     settings, order = comparison_settings(params), runs_in_order(params)
@@ -75,5 +78,10 @@ def compare() -> None:
         future.result()
 
 
+def show_comparison() -> None:
+    print_comparison(Comparison.read(paths.COMPARISON), checked_params(comparing=True).tracking)
+
+
 if __name__ == "__main__":
     run_stage(compare, comparing=True, trains=True)
+    show_comparison()

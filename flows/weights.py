@@ -21,7 +21,7 @@ from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import Manifest
 
 
-@flow(name="weights")
+@flow(name="weights", flow_run_name="weights")
 def weights() -> None:
     params = checked_params()
     swarm = swarm_of(params)

@@ -14,6 +14,7 @@ from tasks.runs.steering import main_job
 from tasks.runs.swarm import objective_of
 from tasks.stages.proxies import read_proxies
 from tasks.views.publish import PublishedRun, publish_plan
+from tasks.views.summary import publish_answer, publish_comparison_answer
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
@@ -65,6 +66,18 @@ def _comparison() -> Comparison | None:
         return Comparison.read(paths.COMPARISON)
     except ContractError:
         return None
+
+
+def publish_outcome(goal: str, params: Params) -> None:
+    """Put the answer of a pipeline on the flow run that this is called in.
+
+    Args:
+        goal: `report` or `compare`.
+    """
+    if goal == "compare":
+        publish_comparison_answer(Comparison.read(paths.COMPARISON), params.tracking)
+    else:
+        publish_answer(read_results(params), params.tracking)
 
 
 @task(name="write report")

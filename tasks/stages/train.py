@@ -32,7 +32,11 @@ def train_model(params: Params) -> TrainResult:
     targets, found = Targets.read(paths.TARGETS), StartingWeights.read(paths.WEIGHTS)
     job = training_job(params, manifest, initial, targets)
     job = main_job(job, params.strategy, found, initial, weights_inputs(params, job, manifest, initial, targets))
-    watchers = [TerminalWatcher(), PrefectWatcher(job.name), Tracker(params).child(job.name, run_folder(job))]
+    watchers = [
+        TerminalWatcher(shows_weights=True),
+        PrefectWatcher(job.name),
+        Tracker(params).child(job.name, run_folder(job)),
+    ]
     result = run_training(job, params.resources, watchers, spread=True)
     folder = run_folder(job)
     with replacing(paths.TRAINED_MODEL) as temporary:

@@ -153,7 +153,7 @@ def write_weights(params: Params, swarm: Swarm | None = None) -> StartingWeights
 def _searched_weights(params: Params, manifest: Manifest, job: TrainJob, inputs: dict[str, Any]) -> StartingWeights:
     def run(job: TrainJob) -> TrainResult:
         child = Tracker(params).child(job.name, run_folder(job))
-        watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+        watchers = [TerminalWatcher(shows_weights=True), PrefectWatcher(job.name), child]
         return run_training(job, params.resources, watchers, spread=True)
 
     held, search = find_weights(job, reference_job(job), sizes_of(manifest), run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 from forked import ForkedRun
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
 from prefect_databases import copy_database, server_for_this_process
 from question_archive import TASKS, write_archive
@@ -43,6 +46,7 @@ from velocitune_core.contracts import (
     Targets,
     TrainResult,
 )
+from velocitune_core.report.headline import comparison_answer
 from velocitune_core.train.events import Started, read_events
 from velocitune_core.train.job import TrainJob
 
@@ -91,6 +95,19 @@ def test_pipeline_makes_everything_that_dvc_declares(workspace: Workspace, first
                 assert [out for out in outs if not (workspace.folder / out).exists()] == [], name
     assert not (workspace.folder / "data/embedded").exists()
     assert "Result" in first_run[0]
+
+
+def test_a_log_of_the_pipeline_has_no_line_too_many(workspace: Workspace, first_run: tuple[str, str, int]) -> None:
+    """In a log, with bars; the demo has 20 lines more, of its other stage, domains, proxy and sibling."""
+    lines = first_run[0].split("\n")
+    assert len(lines) <= 60, first_run[0]
+    for noise in ("Finished in state", "Beginning", "lock file", "Stopping temporary", "not compiled", "UserWarning"):
+        assert noise not in first_run[0]
+    assert re.search(r"\[4/8\] proxies, about \d+ (s|min) left", first_run[0])
+    assert re.search(r"training, step \d+ of 68, weights: .* → ", first_run[0])
+    (said,) = (line for line in lines if line.startswith("answer: "))
+    assert said.startswith("answer: velocitune lowered the mean held-out loss of 3 domains from ")
+    assert said.endswith("It was not compared with static training: make compare.")
 
 
 @pytest.mark.usefixtures("first_run")
@@ -173,11 +190,40 @@ def test_a_changed_option_of_the_strategy_concerns_weights_train_and_report_only
     assert stale(workspace) == {"weights", "train"}  # and then what depends on what it makes
     said = workspace.run_here("flows.pipeline")
     assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == ["weights", "train", "report"]
+    prefect_shows_the_run()
     assert stale(workspace) == set()
     _, runs = mlflow_runs(workspace)
     parent = next(run for run in runs if run.data.params.get("strategy.options.step_size") == "0.5")
     children = {run.data.tags["velocitune.name"] for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id}
     assert children == {*PROXIES.values(), "training"}  # proxies of the other configuration, which this one shares
+
+
+def prefect_shows_the_run() -> None:
+    """The run that one started has a name, tags, the answer as its artifact, and a line per evaluation below it."""
+    with get_client(sync_client=True) as client:
+        runs = {run.name: run for run in client.read_flow_runs()}
+        assert runs.keys() == {"train · velocitune · seed 1", "weights", "train", "report"}
+        parent, training = runs["train · velocitune · seed 1"], runs["train"]
+        assert parent.tags == ["strategy: velocitune", "seed: 1", "experiment: velocitune"]
+        artifacts = {each.key: each for each in client.read_artifacts() if each.key}  # results have none
+        assert all(key.startswith("velocitune-") for key in artifacts)
+        page = artifacts["velocitune-answer"]
+        assert page.flow_run_id == parent.id and page.type == "markdown"
+        for part in (
+            "velocitune lowered",
+            "| licences |",
+            "```mermaid",
+            "initial_domain_weights:",
+            "report/index.html",
+        ):
+            assert part in page.data
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[training.id]))
+        deadline, lines = time.monotonic() + 30, []
+        while len(lines) < 6 and time.monotonic() < deadline:  # they are sent in the background
+            logs = client.read_logs(wanted)
+            lines = [log.message for log in logs if re.match(r"training, step \d+ of 68: mean loss", log.message)]
+            time.sleep(0.2)
+        assert len(lines) == 6 and "; weights " in lines[-1]  # every 12 of 68 steps, and at the end
 
 
 @pytest.mark.usefixtures("first_run")
@@ -298,6 +344,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     said = workspace.run_here("flows.pipeline", "--compare")
     assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
+    assert f"answer: {comparison_answer(comparison)}" in said
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == {*runs, "planned"}
     assert by_label["constant"].result.mean_domain_weights == pytest.approx(
@@ -312,8 +359,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert course[0].weights == pytest.approx(plan.domain_weights) and course[-1].weights != course[0].weights
     assert by_label["planned"].uses_targets and by_label["planned"].proxy_tokens == comparison.proxy_tokens
     page = (workspace.folder / "comparison/report/index.html").read_text()
-    assert "planned-seed-1" in page
-    assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "planned-seed-1" in page and "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
     workspace.write_params(tree | {"compare": tree["compare"] | {"runs": runs}})
     gone = next((workspace.folder / "runs").glob("mine-seed-1-*"))
