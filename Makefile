@@ -25,11 +25,12 @@ $(READY): pyproject.toml constraints.txt
 demo: setup          ## the whole pipeline on the embedded default; stages that are up to date are skipped
 	python -m flows.pipeline
 
-compare: setup       ## strategies side by side, with error bars; only missing runs are trained
-	python -m flows.pipeline --compare
+SETTINGS ?=
+
+compare: setup       ## strategies side by side; only missing runs are trained; SETTINGS="-S compare.seeds=[1]" changes params.yaml
+	python -m flows.pipeline --compare $(SETTINGS)
 
 WORKSPACE ?= large/workspace
-SETTINGS ?=
 
 large: setup         ## the comparison on a larger mixture and a 135 M model, for a GPU: docs/LARGE.md
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[large]'
@@ -59,5 +60,7 @@ MLFLOW_PORT ?= 5000
 serve: setup         ## Prefect server, a worker and the MLflow UI on loopback, until Ctrl-C
 	python -m tasks.views.serve --prefect-port $(PREFECT_PORT) --mlflow-port $(MLFLOW_PORT)
 
-clean:               ## remove runs in progress and their checkpoints; results and caches stay
-	rm -rf runs
+OPTIONS ?=
+
+clean: setup         ## what runs/ holds and what could go; OPTIONS=--delete deletes it; results and caches stay
+	python -m flows.clean $(OPTIONS)

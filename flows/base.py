@@ -8,7 +8,7 @@ from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 
 
-@flow(name="base")
+@flow(name="base", flow_run_name="base")
 def base() -> None:
     params = checked_params()
     read_through.map(list(params.domains), unmapped(params)).result()

@@ -5,7 +5,7 @@ Only missing runs are trained. `python -m flows.pipeline --compare` brings the s
 
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import allow_failure, flow, get_run_logger
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -26,11 +26,14 @@ from tasks.stages.compare import (
 from tasks.stages.downstream import sample_questions
 from tasks.stages.proxies import train_proxy
 from tasks.stages.weights import train_swarm_run
+from tasks.views.summary import print_comparison
+from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
+from velocitune_core.contracts import Comparison
 
 
-@flow(name="compare")
+@flow(name="compare", flow_run_name="compare")
 def compare() -> None:
     params = side_by_side(checked_params(comparing=True))
     settings, order = comparison_settings(params), runs_in_order(params)
@@ -49,10 +52,15 @@ def compare() -> None:
             return [short[job.folder_name] for job in jobs]
 
         for label, jobs in alone.items():
-            given = {"params": params, "label": label, "trained": started(train_own, jobs)}
+            given = {"params": params, "label": label, "trained": allow_failure(started(train_own, jobs))}
             targets[label] = runner.submit(fit_compared_targets, given)
         for name, jobs in swarms.items():
-            given = {"params": params, "name": name, "jobs": jobs, "results": started(train_short, jobs)}
+            given = {
+                "params": params,
+                "name": name,
+                "jobs": jobs,
+                "outcomes": allow_failure(started(train_short, jobs)),
+            }
             plans[name] = runner.submit(plan_compared, given | {"own": targets.get(label_of_plan(params, name))})
         for label, seed in order:
             start = parent_of(params, label)
@@ -66,9 +74,14 @@ def compare() -> None:
         made = {name: plan.result() for name, plan in plans.items() if plan.state.is_completed()}
         fitted = {label: target.result() for label, target in targets.items() if target.state.is_completed()}
         publish_comparison(params, write_comparison(params, runs, made, fitted))
-    for future in futures.values():
+    for future in [*targets.values(), *plans.values(), *futures.values()]:  # the cause before what it prevented
         future.result()
+
+
+def show_comparison() -> None:
+    print_comparison(Comparison.read(paths.COMPARISON), checked_params(comparing=True).tracking)
 
 
 if __name__ == "__main__":
     run_stage(compare, comparing=True, trains=True)
+    show_comparison()

@@ -3,15 +3,17 @@
 from prefect import flow, unmapped
 
 from tasks.stages.corpus import fetch_archives, write_documents
+from tasks.views.table_rows import show_documents
 from tasks.workspace import paths
 from tasks.workspace.stage_cli import run_stage
 from velocitune_core.recipes.embedded import EMBEDDED
 
 
-@flow(name="corpus")
+@flow(name="corpus", flow_run_name="corpus")
 def corpus() -> None:
     fetch_archives(paths.ARCHIVE_LIST, paths.ARCHIVES)
-    write_documents.map(list(EMBEDDED), unmapped(paths.ARCHIVES), unmapped(paths.EMBEDDED)).result()
+    counts = write_documents.map(list(EMBEDDED), unmapped(paths.ARCHIVES), unmapped(paths.EMBEDDED)).result()
+    show_documents(dict(zip(EMBEDDED, counts, strict=True)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from prefect import flow, get_run_logger
 
 from flows.base import base
-from flows.compare import compare
+from flows.compare import compare, show_comparison
 from flows.corpus import corpus
 from flows.initial import initial
 from flows.prepare import prepare
@@ -18,10 +18,15 @@ from flows.report import report, show_results
 from flows.targets import targets
 from flows.train import train
 from flows.weights import weights
+from tasks.planning.announce import announce_length
+from tasks.planning.time_left import time_left
+from tasks.stages.report import publish_outcome
+from tasks.views.prefect_runs import name_run
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
+from tasks.workspace.form import Average, Seed, StrategyName, Tokens, with_fields
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import exclusive
-from tasks.workspace.params_file import params_snapshot
+from tasks.workspace.params_file import params_snapshot, read_params
 from tasks.workspace.stage_cli import run_pipeline, settle_params
 
 IN_ORDER = (corpus, base, prepare, initial, proxies, targets, weights, train, report, compare)
@@ -31,13 +36,24 @@ STAGES_WITH_RUNS = {"base", "initial", "proxies", "weights", "train", "compare"}
 
 @flow(name="velocitune")
 def velocitune(
-    overrides: dict[str, Any] | None = None, goal: Literal["report", "compare"] = "report", fresh: bool = False
+    strategy: StrategyName | None = None,
+    seed: Seed | None = None,
+    token_budget: Tokens | None = None,
+    objective: Average | None = None,
+    overrides: dict[str, Any] | None = None,
+    goal: Literal["report", "compare"] = "report",
+    fresh: bool = False,
 ) -> list[str]:
     """Run the stages that are not up to date, and commit what they make to DVC.
 
+    Settings that are given here are written into params.yaml, as `dvc exp run --set-param` does.
+
     Args:
-        overrides: new values of params.yaml by dotted key, e.g. {"training.seed": 2}; they are written into
-            params.yaml, as `dvc exp run --set-param` does.
+        strategy: what turns losses into domain weights (strategy.name); none: as in params.yaml.
+        seed: of the order of the data (training.seed); none: as in params.yaml.
+        token_budget: tokens of the training (training.token_budget); none: as in params.yaml.
+        objective: average that the strategy `planned` minimises (mixture.objective.average); none: as in params.yaml.
+        overrides: new values of other settings by dotted key, e.g. {"training.optimizer.learning_rate": 0.001}.
         goal: `report` trains under the configured strategy; `compare` trains under all those of `compare.runs`.
         fresh: start every run over, also of stages that are up to date.
 
@@ -47,21 +63,28 @@ def velocitune(
     logger = get_run_logger()
     ran, uncommitted = [], []
     with exclusive(), starting_over(fresh):
-        settle_params(overrides or {}, comparing=goal == "compare")
+        settle_params(with_fields(overrides, strategy, seed, token_budget, objective), comparing=goal == "compare")
+        params = read_params()
+        name_run(params, comparing=goal == "compare")
         with params_snapshot() as snapshot:
-            for address in stages_in_order(goal):
-                name = address.split(":")[-1]
-                again = fresh and name in STAGES_WITH_RUNS
+            addresses = stages_in_order(goal)
+            names = [address.split(":")[-1] for address in addresses]
+            for number, (address, name) in enumerate(zip(addresses, names, strict=True), start=1):
+                heading, again = f"[{number}/{len(names)}] {name}", fresh and name in STAGES_WITH_RUNS
                 if not again and snapshot.unchanged() and is_up_to_date(address):
-                    logger.info("%s: up to date, skipped", name)
+                    logger.info("%s: up to date, skipped", heading)
                     continue
+                if not ran:
+                    announce_length(params, goal == "compare")
+                logger.info("%s%s", heading, time_left(name, names, params))
                 STAGES[name]()
                 ran.append(name)
                 if not commit(address, snapshot.unchanged):
                     uncommitted.append(name)
             snapshot.check_committed(uncommitted)
+        publish_outcome(goal, params)
     return ran
 
 
 if __name__ == "__main__":
-    run_pipeline(velocitune, show_results)
+    run_pipeline(velocitune, show_results, show_comparison)

@@ -17,7 +17,7 @@ from velocitune_core.config import Params
 DOMAINS_AT_ONCE = 2  # each uses all cores; while one reads or writes, the other computes
 
 
-@flow(name="prepare")
+@flow(name="prepare", flow_run_name="prepare")
 def prepare() -> None:
     params = checked_params()
     warn_of_sources(params)

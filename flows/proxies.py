@@ -8,13 +8,14 @@ from prefect.futures import wait
 from tasks.runs.executors import fan_out
 from tasks.runs.jobs import proxy_jobs
 from tasks.stages.proxies import results_of, train_proxy, write_proxies
+from tasks.views.table_rows import show_proxies
 from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import Manifest
 
 
-@flow(name="proxies")
+@flow(name="proxies", flow_run_name="proxies")
 def proxies() -> None:
     params = checked_params()
     jobs = proxy_jobs(params, Manifest.read(paths.MANIFEST))
@@ -23,7 +24,9 @@ def proxies() -> None:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})
         wait(futures)
     states = [future.state for future in futures]
-    write_proxies(results_of([job.name for job in jobs], states, params.fewest_proxies))
+    results = results_of([job.name for job in jobs], states, params.fewest_proxies)
+    write_proxies(results)
+    show_proxies(results)
 
 
 if __name__ == "__main__":

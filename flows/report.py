@@ -9,7 +9,7 @@ from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 
 
-@flow(name="report")
+@flow(name="report", flow_run_name="report")
 def report() -> None:
     params = checked_params()
     write_report(params)
@@ -17,7 +17,8 @@ def report() -> None:
 
 
 def show_results() -> None:
-    print_summary(read_results(checked_params()))
+    params = checked_params()
+    print_summary(read_results(params), params.tracking)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import InitialLosses
 
 
-@flow(name="targets")
+@flow(name="targets", flow_run_name="targets")
 def targets() -> None:
     show_targets(write_targets(checked_params()), InitialLosses.read(paths.INITIAL).losses)
 

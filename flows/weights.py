@@ -21,7 +21,7 @@ from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import Manifest
 
 
-@flow(name="weights")
+@flow(name="weights", flow_run_name="weights")
 def weights() -> None:
     params = checked_params()
     swarm = swarm_of(params)
@@ -31,11 +31,11 @@ def weights() -> None:
             while swarm.waiting:
                 futures = runner.map(train, {"job": swarm.waiting, "params": unmapped(params)})
                 wait(futures)
-                swarm = after_round(params, swarm, [future.state for future in futures])
+                swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
     found = write_weights(params, swarm)
     write_plan(params, found)
     show_weights(found, initial_domain_weights(params, Manifest.read(paths.MANIFEST)))
 
 
 if __name__ == "__main__":
-    run_stage(weights, trains=True)
+    run_stage(weights, trains=True, changes_params=True)

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from tasks.runs.devices import Device
-    from tasks.views.watcher import Watcher
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processes of two threads each crawl on two cores
@@ -80,17 +74,6 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def forked_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the training program from a process that has imported torch, where a test is not of how it is started."""
-    from forked import ForkedRun
+    from forked import run_forked
 
-    from tasks.runs.torchrun import follow
-
-    def run(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher], _: int) -> int:
-        ranks = int(launcher[-1].partition("=")[2]) if launcher else 1
-        process = ForkedRun([str(folder / "job.json")], ranks, device.environment)
-        _, log = process.communicate(120)
-        (folder / "log.txt").write_text(log)
-        follow(folder / "events.jsonl", 0, watchers)
-        assert process.returncode is not None
-        return process.returncode
-
-    monkeypatch.setattr("tasks.runs.launch.run_program", run)
+    monkeypatch.setattr("tasks.runs.launch.run_program", run_forked)

@@ -74,7 +74,11 @@ METHOD = (
 )
 FLOWS_MAY = {"config", "contracts", "recipes"}  # of the core: settings, types, and the names of what is fetched
 
-FILES = {"inputs/dvc.yaml": ("corpus", "base"), "comparison/dvc.yaml": ("compare",)}  # the others are in dvc.yaml
+FILES = {  # the others are in dvc.yaml
+    "inputs/corpus/dvc.yaml": ("corpus",),
+    "inputs/base/dvc.yaml": ("base",),
+    "comparison/dvc.yaml": ("compare",),
+}
 STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "weights", "train", "report", "compare")
 # These start the training program, which no import shows: to train, or to evaluate.
 TRAININGS = ("base", "proxies", "weights", "train", "compare")

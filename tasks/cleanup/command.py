@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tasks.cleanup.found import Found, delete, found_runs
 from tasks.cleanup.present import present_runs
-from tasks.workspace.lock import exclusive
+from tasks.workspace.lock import check_workspace, exclusive
 from tasks.workspace.preflight import checked_settings
 from tasks.workspace.stage_cli import command_line, parse, user_errors_shown
 
@@ -20,12 +20,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--delete", action="store_true", help="delete what would be freed; without it nothing is")
     parser.add_argument("--unfinished", action="store_true", help="free unfinished runs of other settings, too")
     given = parse(parser, arguments)
-    with user_errors_shown(), exclusive():
+    with user_errors_shown():
+        check_workspace()
+        _clean(given.unfinished, given.delete)
+
+
+def _clean(unfinished: bool, deletes: bool) -> None:
+    with exclusive():
         found = found_runs(present_runs(checked_settings({})))
-        freed = [each for each in found if each.is_freed(given.unfinished)]
+        freed = [each for each in found if each.is_freed(unfinished)]
         for each in found:
             _say(f"{each.size_bytes / MEGABYTE:10.1f} MB  {each.path}: {_described(each, each in freed)}")
-        if given.delete:
+        if deletes:
             gone = [each for each in freed if delete(each.path)]
             for each in freed:
                 if each not in gone:
@@ -33,11 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _say(f"{len(gone)} of {len(found)} folders deleted, {_megabytes(gone)} freed")
         else:
             _say(f"{len(freed)} of {len(found)} folders, {_megabytes(freed)}, would be deleted: add --delete")
+        stay = [each for each in found if each not in freed]
+        _say(f"{len(stay)} stay, {_megabytes(stay)}{_kept_unfinished(stay, given.unfinished)}")
 
 
 def _described(found: Found, freed: bool) -> str:
     kind = {True: "finished, ", False: "unfinished, ", None: ""}[found.finished]
     return f"{kind}{found.state}{'; to be deleted' if freed else ''}"
+
+
+def _kept_unfinished(stay: Sequence[Found], unfinished: bool) -> str:
+    """Return how much of what stays would go with `--unfinished`."""
+    more = [each for each in stay if not unfinished and each.is_freed(unfinished=True)]
+    return (
+        f"; {len(more)} of them, {_megabytes(more)}, are unfinished runs of other settings: --unfinished"
+        if more
+        else ""
+    )
 
 
 def _megabytes(found: Sequence[Found]) -> str:

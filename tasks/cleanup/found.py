@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.cleanup.present import Present
-from tasks.runs.run_folder import REPLACED
+from tasks.runs.run_folder import REPLACED, run_folder
 from tasks.workspace import paths
 from velocitune_core.evaluation.evaluation_job import KEY_LENGTH
 from velocitune_core.train.extension import common_steps
@@ -68,6 +68,8 @@ def _state(path: Path, present: Present) -> str:
         return "no run"
     if path.name in present.jobs:
         return "of the present settings"
+    if any(run_folder(job) == path for job in present.jobs.values()):
+        return "taken by a run of the present settings"
     if present.undecided is None or named["name"] in present.undecided:
         return "perhaps of the present settings"
     if any(_goes_on_from(job, path) for job in present.jobs.values() if job.name == named["name"]):

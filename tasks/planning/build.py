@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from tasks.planning.inputs import Inputs, is_base, read_inputs
+from tasks.planning.length import length_notices
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_run
 from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_comparison
 from tasks.runs.budget import pipeline_steps
@@ -102,6 +103,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         finished=finished,
         assumptions=[
             *inputs.assumptions,
+            *length_notices(params, inputs.manifest),
             *_updates(params, inputs.manifest),
             *_fewest_rounds(stages, prices),
             *untimed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.planning.source_sizes import text_bytes
 from tasks.runs.jobs import base_domains
 from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import resolve_precision
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 BYTES_PER_TOKEN = 4  # of text; assumed where only the size of a file is known
-PLAIN_TEXT = (".jsonl", ".txt", ".md")
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,9 @@ def _tokens(params: Params, domain: Domain) -> tuple[int, str]:
 
 
 def _source_tokens(params: Params, domain: Domain) -> int:
-    """Estimate the tokens of the training split from the bytes of plain text; 0 if there are no such files."""
-    if domain.source.type not in {"jsonl", "text"}:
-        return 0
-    root = Path(params.data.path)
-    path = root / domain.source.path
-    found = [path] if path.is_file() else [*path.rglob("*")] if path.is_dir() else [*root.glob(domain.source.path)]
-    plain = sum(file.stat().st_size for file in found if file.is_file() and file.suffix in PLAIN_TEXT)
-    return int(plain / BYTES_PER_TOKEN * (1 - params.data.held_out_fraction))
+    """Estimate the tokens of the training split from the files of a source; 0 if they are not there."""
+    found = text_bytes(domain.source, Path(params.data.path))
+    return int(found / BYTES_PER_TOKEN * (1 - params.data.held_out_fraction))
 
 
 def _stand_in(params: Params, tokens: int) -> DomainManifest:

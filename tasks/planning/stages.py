@@ -6,31 +6,28 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
 from tasks.runs.budget import sizes_of
 from tasks.runs.compared import comparison_settings, parent_of, runs_in_order, side_by_side
+from tasks.runs.compared_before import UNHASHED, Before, digest_of
 from tasks.runs.devices import parallel_runs
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
 from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import find_weights
-from tasks.runs.steering import plan_of, planned_job
-from tasks.runs.swarm import is_of_sibling, is_proxy, swarm_jobs
+from tasks.runs.swarm import is_of_sibling, is_proxy
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of, plan_name
+from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of
 from velocitune_core.config import Mixture, Params
-from velocitune_core.contracts import StartingWeights, TrainResult
+from velocitune_core.contracts import TrainResult
 from velocitune_core.model.build import llama_config
-from velocitune_core.model.io import model_digest
 from velocitune_core.plan.cost import Run, Stage, flops_per_token, planned_run
 from velocitune_core.strategies import PLANNED, strategy_class
 from velocitune_core.train.job import TrainJob
 
 FURTHER_ROUNDS = "weights, at most"  # the rounds of a swarm after its first one
-UNHASHED = ""  # in place of the hash of a model's parameters, on which no cost depends
 
 
 def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[Stage], int]:
@@ -55,20 +52,24 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         stages.append(Stage("base", (base, *siblings)))
     initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out)
     stages.append(Stage("initial", (initial,)))
-    stages.append(Stage("proxies", runs(proxy_jobs(params, inputs.manifest, UNHASHED)), at_once))
+    digest = digest_of(params.model.path) if any(paths.RUNS.glob("*/result.json")) else UNHASHED
+    proxies = proxy_jobs(params, inputs.manifest, digest)
+    stages.append(Stage("proxies", runs(proxies), at_once, _finished(proxies)))
     if not compare:
-        job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, UNHASHED)
-        *search, last = needed_jobs(job, reference_job(job), sizes_of(inputs.manifest))
+        job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, digest)
+        reference, sizes = reference_job(job), sizes_of(inputs.manifest)
+        *search, last = needed_jobs(job, reference, sizes)
+        done = {} if params.strategy.name == PLANNED else finished_runs(job, reference, sizes)
         if search:
-            stages.append(Stage("weights", runs(search)))
+            stages.append(Stage("weights", runs(search), finished=sum(each.name in done for each in search)))
         swarm, further = [], []
         if params.strategy.name == PLANNED:
-            swarm, further = _swarm(params, inputs, mixture_of(params, params.strategy.options))
+            swarm, further = _swarm(_before(params, inputs, digest), mixture_of(params, params.strategy.options))
         if swarm:
-            stages.append(Stage("weights", runs(swarm), at_once))
+            stages.append(Stage("weights", runs(swarm), at_once, _finished(swarm)))
         if further:
             stages.append(Stage(FURTHER_ROUNDS, runs(further), at_once))
-        return [*stages, Stage("train", runs([last]))], 0
+        return [*stages, Stage("train", runs([last]), finished=int(last.name in done))], 0
     jobs, finished = _compared_jobs(params, inputs)
     return [
         *stages,
@@ -76,25 +77,19 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
     ], finished
 
 
-def _swarm(
-    params: Params, inputs: Inputs, mixture: Mixture, digest: str = UNHASHED
-) -> tuple[list[TrainJob], list[TrainJob]]:
+def _finished(jobs: list[TrainJob]) -> int:
+    return sum(finished_result(job) is not None for job in jobs)
+
+
+def _swarm(before: Before, mixture: Mixture) -> tuple[list[TrainJob], list[TrainJob]]:
     """Return the runs of a swarm without those that are proxies, and at most how many more.
 
     What further rounds train under is not known yet; the mixtures of a swarm without rounds cost as much.
     """
     at_once = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"rounds": None})})
-    first, most = (
-        [job for job in _all_of(params, inputs, each, digest) if not is_proxy(job)] for each in (mixture, at_once)
-    )
+    first, most = ([job for job in before.swarm(each) if not is_proxy(job)] for each in (mixture, at_once))
     begun = {job.name for job in first}
     return first, [job for job in most if job.name not in begun]
-
-
-def _all_of(params: Params, inputs: Inputs, mixture: Mixture, digest: str) -> list[TrainJob]:
-    """Return the runs of the first round of a swarm, proxies among them."""
-    sibling = None if mixture.swarm.model is None else _digest_of(mixture.swarm.model)
-    return swarm_jobs(params, inputs.manifest, mixture, digest, sibling)
 
 
 def sibling_work(params: Params, inputs: Inputs, model: Path) -> float | None:
@@ -128,49 +123,54 @@ def settings_of_comparison(params: Params) -> Params:
     return side_by_side(params)
 
 
+def _before(params: Params, inputs: Inputs, digest: str) -> Before:
+    """Return what of a comparison is there."""
+    return Before(params, inputs.manifest, inputs.initial, inputs.targets, digest)
+
+
 def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]:
     """Return the runs of the comparison that are missing, and how many are finished; a shared reference counts once."""
-    settings, digest, sizes = comparison_settings(params), _digest(params), sizes_of(inputs.manifest)
-    needed: dict[str, TrainJob] = {}
-    done: dict[str, TrainResult] = {}
+    settings, sizes = comparison_settings(params), sizes_of(inputs.manifest)
+    before = _before(params, inputs, digest_of(params.model.path))
+    needed, done = _runs_before(params, inputs, before)
 
     def job_of(label: str, seed: int) -> TrainJob:
-        return compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, seed, digest)
+        targets = before.targets_of(label) or inputs.targets
+        return compared_job(params, inputs.manifest, inputs.initial, targets, label, seed, before.digest)
 
-    for label in labels_with_own_targets(params):
-        proxies = own_proxy_jobs(params, label, inputs.manifest, digest)
-        needed |= {job.folder_name: job for job in proxies}
-        done |= {job.folder_name: result for job in proxies if (result := finished_result(job)) is not None}
-    plans: dict[str, StartingWeights | None] = {}
-    for name, (label, seed) in compared_plans(params).items():
-        mixture = compared_mixture(params, label, seed)
-        first, further = _swarm(params, inputs, mixture, digest)
-        plans[name] = _plan_before(name, _all_of(params, inputs, mixture, digest), settings.runs[label].options)
-        finished = {job.folder_name: result for job in first if (result := finished_result(job)) is not None}
-        if plans[name] is not None and len(finished) == len(first):
-            further = []  # the plan was made after the last round
-        needed |= {job.folder_name: job for job in [*first, *further]}
-        done |= finished
     for label, seed in runs_in_order(params):
-        job, reference = job_of(label, seed), job_of(settings.baseline, seed)
+        job, reference = before.job(label, seed), job_of(settings.baseline, seed)
         parent = parent_of(params, label) if settings.runs[label].weights_of else None
+        if job is None:  # for targets to be fitted, or weights to be planned
+            needed |= {each.name: each for each in needed_jobs(job_of(label, seed), reference, sizes)}
+            continue
         if parent is not None:
             found = done.get(f"{parent}-seed-{seed}")
             job = with_weights(job, job.name, found.mean_domain_weights if found else job.initial_domain_weights)
             if found is None:  # the run folder depends on weights that are not known yet
                 needed[job.name] = job
                 continue
-        if settings.runs[label].own_targets is not None and settings.runs[label].strategy != PLANNED:
-            needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}  # for targets to be fitted
-            continue
-        if settings.runs[label].strategy == PLANNED:
-            if (plan := plans[plan_name(params, label, seed)]) is None:
-                needed[job.name] = job
-                continue
-            job = planned_job(job, plan, settings.runs[label].options, inputs.initial)
         needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
         done |= finished_runs(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
+
+
+def _runs_before(params: Params, inputs: Inputs, before: Before) -> tuple[dict[str, TrainJob], dict[str, TrainResult]]:
+    """Return the proxies of own targets and the runs of swarms, by folder, and the results of those that are finished.
+
+    Of a plan that is there no further rounds are needed: it was made after the last one.
+    """
+    jobs, unknown = list[TrainJob](), list[TrainJob]()
+    for label in labels_with_own_targets(params):
+        jobs += own_proxy_jobs(params, label, inputs.manifest, before.digest)
+    for label, seed in compared_plans(params).values():
+        first, further = _swarm(before, compared_mixture(params, label, seed))
+        jobs += first
+        if before.plan(label, seed) is None or any(finished_result(job) is None for job in first):
+            unknown += further
+    results = {job.folder_name: finished_result(job) for job in jobs}
+    done = {name: result for name, result in results.items() if result is not None}
+    return {job.folder_name: job for job in [*jobs, *unknown]}, done
 
 
 def finished_runs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> dict[str, TrainResult]:
@@ -190,17 +190,3 @@ def finished_runs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) 
 
 class _MissingError(Exception):
     """A run that is not finished."""
-
-
-def _digest(params: Params) -> str:
-    """Return the hash of the model's parameters, by which the folders of finished runs are named, if there are any."""
-    return _digest_of(params.model.path)
-
-
-def _digest_of(model: str) -> str:
-    return model_digest(Path(model)) if (Path(model) / "config.json").exists() else UNHASHED
-
-
-def _plan_before(name: str, swarm: list[TrainJob], options: Mapping[str, Any]) -> StartingWeights | None:
-    """Return a plan that the last comparison made from a swarm; None if it made none."""
-    return plan_of(swarm, paths.COMPARISON_REPORT / paths.PLANS / f"{name}.json", options)

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from tasks.planning.build import Footprint, Plan
 from velocitune_core.plan.cost import Calibration, Cost, flops_per_token
 from velocitune_core.plan.memory import SPARE, Memory, Remedy
+from velocitune_core.style.text import tokens_text
 
-WIDTH = 120  # characters, without a terminal
+WIDTH = 100  # characters, without a terminal
 PARTS = (
     "parameters",
     "gradients",
@@ -37,48 +39,52 @@ def as_json(plan: Plan) -> str:
 
 
 def print_plan(plan: Plan) -> None:
-    """Print cost by stage, memory per device, disk, and what was assumed."""
+    """Print cost by stage, memory per device, disk, and what was assumed; narrower tables in a narrow terminal."""
     console = Console(highlight=False)
     console.width = console.width if console.is_terminal else WIDTH
-    console.print(_stages(plan))
-    console.print(_explanation(plan), soft_wrap=True)
-    console.print(_memory(plan.footprints))
+    narrow = console.width < WIDTH
+    console.print(_stages(plan, narrow))
+    console.print(_explanation(plan))
+    console.print(_memory(plan.footprints, narrow))
     for footprint in plan.footprints:
         for line in _fit_lines(footprint):
-            console.print(line, soft_wrap=True)
-    console.print(_beside_tensors(plan), soft_wrap=True)
+            console.print(line)
+    console.print(_beside_tensors(plan))
     disk = plan.disk
     parts = " + ".join(
         f"{name} {size_text(count)}"
         for name, count in (("packed tokens", disk.packed), ("checkpoints", disk.checkpoints), ("models", disk.models))
     )
-    console.print(
-        f"disk: {size_text(disk.total)} = {parts}; DVC's cache holds packed tokens and models a second time",
-        soft_wrap=True,
-    )
-    console.print(f"documents: {plan.documents}", soft_wrap=True)
-    if plan.assumptions:
-        console.print("assumed: " + "; ".join(plan.assumptions), soft_wrap=True)
+    console.print(f"disk: {size_text(disk.total)} = {parts}; DVC's cache holds packed tokens and models a second time")
+    console.print(f"documents: {plan.documents}")
+    for line in plan.assumptions:
+        console.print(f"note: {line}")
 
 
-def _stages(plan: Plan) -> Table:
+def _stages(plan: Plan, narrow: bool) -> Table:
     shape = plan.shape
-    table = Table(title=f"Plan: {shape.parameters:,} parameters, {shape.layers} layers", title_justify="left")
+    table = _table(narrow, title=f"Plan: {shape.parameters:,} parameters, {shape.layers} layers", title_justify="left")
     for column in ("stage", "runs", "tokens", "steps", "FLOPs", "time", "of FLOPs"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, price in zip(plan.stages, plan.prices, strict=True):
-        table.add_row(*_row(stage.name, sum(run.steps > 0 for run in stage.runs), price, plan.total))
+        count = sum(run.steps > 0 for run in stage.runs)
+        done = f"{stage.finished} done of " if stage.finished else ""
+        table.add_row(*_row(stage.name, f"{done}{count:,}", price, plan.total, narrow))
     table.add_section()
     runs = sum(run.steps > 0 for stage in plan.stages for run in stage.runs)
-    table.add_row(*_row("total", runs, plan.total, plan.total))
+    table.add_row(*_row("total", f"{runs:,}", plan.total, plan.total, narrow))
     return table
 
 
-def _row(name: str, runs: int, price: Cost, total: Cost) -> Iterable[str]:
+def _table(narrow: bool, **options: Any) -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=0, collapse_padding=True, **options) if narrow else Table(**options)
+
+
+def _row(name: str, runs: str, price: Cost, total: Cost, narrow: bool) -> Iterable[str]:
     return (
         name,
-        f"{runs:,}",
-        f"{price.tokens:,}",
+        runs,
+        tokens_text(price.tokens) if narrow else f"{price.tokens:,}",
         f"{price.steps:,}",
         f"{price.flops:.2e}",
         "–" if price.seconds is None else duration_text(price.seconds),
@@ -111,6 +117,8 @@ def _explanation(plan: Plan) -> str:
     )
     if plan.finished:
         parts.append(f"{plan.finished} runs are finished and not counted")
+    if any(stage.finished for stage in plan.stages):
+        parts.append("runs that are done are counted, and not repeated")
     for name, probed in plan.probes.items():
         if probed.speed is None:
             continue
@@ -123,15 +131,16 @@ def _explanation(plan: Plan) -> str:
     return "; ".join(parts)
 
 
-def _memory(footprints: Sequence[Footprint]) -> Table:
-    """Return the table of memory; parts that are zero in every row have no column."""
-    shown = [part for part in PARTS if any(getattr(each.memory, part) for each in footprints)]
-    table = Table("memory per device", "peak", title_justify="left")
-    for part in shown:
-        table.add_column(part.replace("_", " "), justify="right")
+def _memory(footprints: Sequence[Footprint], narrow: bool) -> Table:
+    """Return the table of memory, a column per kind of run; parts that are zero in each have no row."""
+    table = _table(narrow)
+    table.add_column("memory per device")
     for each in footprints:
-        sizes = (size_text(getattr(each.memory, part)) for part in shown)
-        table.add_row(_name(each), f"{size_text(each.memory.peak)} {_moment(each.memory)}", *sizes)
+        table.add_column(_name(each), justify="right")
+    for part in [part for part in PARTS if any(getattr(each.memory, part) for each in footprints)]:
+        table.add_row(part.replace("_", " "), *(size_text(getattr(each.memory, part)) for each in footprints))
+    table.add_section()
+    table.add_row("peak", *(f"{size_text(each.memory.peak)} {_moment(each.memory)}" for each in footprints))
     return table
 
 

@@ -67,7 +67,7 @@ def settings_text(mixture: Mixture, overrides: Mapping[str, Any]) -> str:
     Raises ConfigError for overrides that are not valid.
     """
     source = mixture.settings
-    return overridden_text(overrides, source) if overrides else source.read_text(encoding="utf-8")
+    return overridden_text(overrides, source)[0] if overrides else source.read_text(encoding="utf-8")
 
 
 def check_workspace() -> None:

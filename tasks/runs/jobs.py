@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tasks.runs.budget import check_warmup, check_warmups, pipeline_steps, share_of_steps, sizes_of, steps_for
 from tasks.runs.evaluation_jobs import held_out_files
@@ -22,7 +23,7 @@ from velocitune_core.contracts import (
     Targets,
 )
 from velocitune_core.model.io import model_digest
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.job import TrainJob, differences
 
 STATIC = StrategyConfig(name="static")
 
@@ -149,24 +150,29 @@ def with_weights(job: TrainJob, name: str, weights: Mapping[str, float]) -> Trai
     return job.model_copy(update=changes)
 
 
-def starting_from(job: TrainJob, strategy: str, found: StartingWeights) -> TrainJob:
+def starting_from(job: TrainJob, strategy: str, found: StartingWeights, inputs: Mapping[str, Any]) -> TrainJob:
     """Return the main run under the weights that the stage `weights` found for it.
 
     Args:
         strategy: that params.yaml names.
+        inputs: what would decide the weights now.
 
-    Raises ContractError for weights of another strategy, of other domains, or that w_0 has changed since.
+    Raises ContractError for weights of another strategy, of other domains, of a search or a plan that would be made
+    otherwise now, or that w_0 has changed since.
     """
     initial, weights = job.initial_domain_weights, found.domain_weights
-    problem = None
+    problem, named = None, ""
     if found.strategy != strategy:
         problem = f"are of the strategy {found.strategy!r}, not of {strategy!r}"
     elif set(weights) != set(initial):
         problem = f"are of {sorted(weights)}, and the domains are {sorted(initial)}"
     elif found.found_by == "initial" and weights != initial:
         problem = "are not the initial domain weights of params.yaml"
+    elif found.inputs != inputs:
+        named = ":\n" + "\n".join(differences(found.inputs, dict(inputs)))
+        problem = "were found under other settings, or from other measurements"
     if problem:
-        raise ContractError(f"{paths.WEIGHTS}: its weights {problem}; run the stage `weights` again")
+        raise ContractError(f"{paths.WEIGHTS}: its weights {problem}; run the stage `weights` again{named}")
     return job if found.found_by == "initial" else with_weights(job, job.name, found.domain_weights)
 
 

@@ -14,6 +14,7 @@ from tasks.runs.run_folder import (
     alone_in_run_folder,
     is_finished,
     open_run_folder,
+    read_result,
     record_start,
     run_folder,
 )
@@ -58,7 +59,7 @@ def run_training(
     job: TrainJob, resources: Resources, watchers: Sequence[Watcher] = (), *, spread: bool = False
 ) -> TrainResult:
     """Train, or take the result of a finished run of the same recipe. Arguments and errors are those of `run_job`."""
-    return TrainResult.read(run_job(job, resources, watchers, spread=spread) / "result.json")
+    return read_result(run_job(job, resources, watchers, spread=spread), job)
 
 
 def run_evaluation(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tasks.runs.budget import token_budget
 from tasks.runs.jobs import proxy_jobs, proxy_name
+from tasks.runs.run_folder import finished_result
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, ProxyResult, Targets
 from velocitune_core.targets import fit_targets
@@ -67,6 +68,21 @@ def fit_own_targets(
     settings = own.targets if intervals else own.targets.model_copy(update={"bootstrap": 0})
     missing = [name for name in names if name not in there]
     return OwnTargets(fit_targets(initial, used, token_budget(params, manifest), settings, missing), used)
+
+
+def finished_own_targets(
+    params: Params, label: str, manifest: Manifest, initial: InitialLosses, model_sha256: str | None = None
+) -> OwnTargets | None:
+    """Return the targets of a label, without intervals; None unless all of its proxies are finished.
+
+    Raises TargetError for proxies that give no law.
+    """
+    proxies = []
+    for job in proxy_jobs(_under(params, label), manifest, model_sha256):
+        if (result := finished_result(job)) is None:
+            return None
+        proxies.append(ProxyResult.of(result, job.fraction, job.training.seed))
+    return fit_own_targets(params, label, manifest, initial, proxies, intervals=False)
 
 
 def _under(params: Params, label: str) -> Params:

@@ -36,8 +36,23 @@ REPLACED = paths.RUNS / "replaced"  # folders of runs that were started over
 
 
 def run_folder(job: Job) -> Path:
-    """Return where a job runs: another recipe has another folder, another way of executing it has the same."""
-    return paths.RUNS / job.folder_name
+    """Return where a job runs: another recipe has another folder, another way of executing it has the same.
+
+    A job that has no folder yet shares that of a finished run of its recipe under another name: what a comparison has
+    trained is not trained again by the pipeline, nor the other way round.
+    """
+    own = paths.RUNS / job.folder_name
+    return own if own.exists() else _finished_under_another_name(job) or own
+
+
+def _finished_under_another_name(job: Job) -> Path | None:
+    if not isinstance(job, TrainJob):
+        return None
+    for result in sorted(paths.RUNS.glob(f"*{job.folder_name.removeprefix(job.name)}/result.json")):
+        folder = result.parent
+        if not _must_start_over(folder, job) and (not job.save_model or (folder / "model").exists()):
+            return folder
+    return None
 
 
 def is_finished(job: Job) -> bool:
@@ -48,7 +63,12 @@ def is_finished(job: Job) -> bool:
 
 def finished_result(job: TrainJob) -> TrainResult | None:
     """Return the result of a finished training, if it may be used. Raises ContractError if it cannot be read."""
-    return TrainResult.read(run_folder(job) / "result.json") if is_finished(job) else None
+    return read_result(run_folder(job), job) if is_finished(job) else None
+
+
+def read_result(folder: Path, job: TrainJob) -> TrainResult:
+    """Return the result of a finished run, under the name of the job. Raises ContractError if it cannot be read."""
+    return TrainResult.read(folder / "result.json").model_copy(update={"name": job.name})
 
 
 @contextmanager
@@ -99,14 +119,19 @@ def _must_start_over(folder: Path, job: Job) -> bool:
 
 
 def _move_aside(folder: Path, job: Job) -> None:
-    REPLACED.mkdir(parents=True, exist_ok=True)
-    names = (REPLACED / f"{folder.name}-{number}" for number in count())
+    link = folder if folder.is_symlink() else None  # in a copy of the repository, which has the run itself
+    folder = folder if link is None else folder.resolve()
+    replaced = folder.parent / REPLACED.name
+    replaced.mkdir(parents=True, exist_ok=True)
+    names = (replaced / f"{folder.name}-{number}" for number in count())
     aside = next(name for name in names if not name.exists())
     code = read_code(folder)
     changed = [] if code is None else changed_files(code.files, code_of(job))
     why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
     logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
     folder.rename(aside)
+    if link is not None:
+        link.unlink()
 
 
 def _compare_with_siblings(folder: Path, job: TrainJob) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tasks.runs.jobs import starting_from, with_weights
@@ -53,25 +52,19 @@ def planned_job(job: TrainJob, found: StartingWeights, options: Mapping[str, Any
     return held.model_copy(update={"strategy": strategy})
 
 
-def main_job(job: TrainJob, strategy: StrategyConfig, found: StartingWeights, initial: InitialLosses) -> TrainJob:
+def main_job(
+    job: TrainJob,
+    strategy: StrategyConfig,
+    found: StartingWeights,
+    initial: InitialLosses,
+    inputs: Mapping[str, Any],
+) -> TrainJob:
     """Return the pipeline's main run as it starts from the weights that the stage `weights` found.
+
+    Args:
+        inputs: what would decide the weights now.
 
     Raises ContractError as `starting_from` and `planned_job`.
     """
-    started = starting_from(job, strategy.name, found)
+    started = starting_from(job, strategy.name, found, inputs)
     return planned_job(started, found, strategy.options, initial) if strategy.name == PLANNED else started
-
-
-def plan_of(swarm: Sequence[TrainJob], file: Path, options: Mapping[str, Any]) -> StartingWeights | None:
-    """Return the plan that was made from a swarm, and its further rounds if it had any; None if none was.
-
-    Args:
-        swarm: runs of its first round.
-        file: of the plan, if there is one.
-        options: of `planned`; the plan has all that a run under them needs.
-    """
-    if not file.exists() or (planned := (found := StartingWeights.read(file)).planned) is None:
-        return None
-    known, asked = {run.folder for run in planned.runs if run.use != "earlier"}, {job.folder_name for job in swarm}
-    same = asked <= known if planned.rounds else asked == known
-    return found if same and (found.steering is not None or steering_options(options) is None) else None

@@ -1,4 +1,4 @@
-"""The runs of a swarm, as jobs, and the plan that is made from their results."""
+"""The runs of a swarm, as jobs and with their results, and the objective that they are made for."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from velocitune_core.config import ConfigError, Mixture, Params, Swarm
 from velocitune_core.contracts import (
     InitialLosses,
     Manifest,
-    StartingWeights,
-    SwarmRound,
     SwarmRun,
     Targets,
     TrainResult,
@@ -29,8 +27,6 @@ from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.io import model_digest
 from velocitune_core.model.tokenizer import load_tokenizer
-from velocitune_core.planned_weights import plan_weights
-from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
 
 Finished = Sequence[tuple[TrainJob, TrainResult]]
@@ -212,30 +208,6 @@ def objective_of(
     if problems := objective.problems(list(start), [*initial.losses, *initial.measured]):
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  mixture.{problem}" for problem in problems))
     return objective
-
-
-def planned_weights(
-    params: Params,
-    mixture: Mixture,
-    manifest: Manifest,
-    initial: InitialLosses,
-    targets: Targets,
-    finished: Finished,
-    rounds: Sequence[SwarmRound] = (),
-) -> StartingWeights:
-    """Return the weights that a finished swarm gives, and the evidence for them. Raises what `plan_weights` raises."""
-    weights, planned = plan_weights(
-        swarm_runs(finished, manifest),
-        objective_of(params, mixture, manifest, initial, targets),
-        targets,
-        law=mixture.swarm.law,
-        bootstrap=mixture.swarm.bootstrap,
-        main_flops=main_flops(params, manifest),
-        token_budget=token_budget(params, manifest),
-        model=mixture.swarm.model,
-        rounds=rounds,
-    )
-    return StartingWeights(strategy=PLANNED, found_by="planned", domain_weights=weights, planned=planned)
 
 
 def main_flops(params: Params, manifest: Manifest) -> float:

@@ -23,10 +23,18 @@ class Swarm:
     started: Sequence[TrainJob] = ()  # of all rounds before it, also those that failed
     finished: Finished = ()
     rounds: Sequence[SwarmRound] = ()  # without a setting of rounds, none
+    first: Sequence[TrainJob] = ()  # of the started runs, those of the first round
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the runs that ended without a result."""
+        there = {job.name for job, _ in self.finished}
+        return [job.name for job in self.started if job.name not in there]
 
     def after_round(self, finished: Finished) -> Swarm:
         """Return the swarm after the waiting runs have ended."""
-        return replace(self, waiting=(), started=[*self.started, *self.waiting], finished=[*self.finished, *finished])
+        started, finished = [*self.started, *self.waiting], [*self.finished, *finished]
+        return replace(self, waiting=(), started=started, finished=finished, first=self.first or self.waiting)
 
     def going_on(self, decision: Decision, params: Params, manifest: Manifest) -> Swarm:
         """Return the swarm with the runs that were decided on, one per fraction and mixture; seeds take turns."""

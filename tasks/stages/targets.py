@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 @task(name="fit targets")
 def write_targets(params: Params) -> Targets:
-    """Fit a law per domain, write results/targets.json, and log a warning for each flagged target.
+    """Fit a law per domain, write results/targets.json, and log a warning that names the flagged targets.
 
     Raises ConfigError for losses that were measured in another precision than the run's.
     """
@@ -42,9 +42,9 @@ def write_targets(params: Params) -> Targets:
     targets.write(paths.TARGETS)
     if missing:
         logger.warning("targets lack the proxies %s; %s", ", ".join(missing), HOW_TO_RETRY)
-    for name, domain in targets.domains.items():
-        if domain.flags:
-            logger.warning("target of %s (%.3f nats) is flagged: %s", name, domain.target, ", ".join(domain.flags))
+    if flagged := {name: domain.flags for name, domain in targets.domains.items() if domain.flags}:
+        named = "; ".join(f"{name} ({', '.join(flags)})" for name, flags in flagged.items())
+        logger.warning("targets with flags: %s", named.replace("_", " "))
     return targets
 
 

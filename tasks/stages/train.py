@@ -8,6 +8,7 @@ from prefect import task
 
 from tasks.runs.jobs import training_job
 from tasks.runs.launch import run_training
+from tasks.runs.planned import weights_inputs
 from tasks.runs.run_folder import run_folder
 from tasks.runs.steering import main_job
 from tasks.views.mlflow_runs import Tracker
@@ -28,9 +29,14 @@ def train_model(params: Params) -> TrainResult:
     Weights that the stage `weights` found are held constant, or are where a steered run starts.
     """
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    job = training_job(params, manifest, initial, Targets.read(paths.TARGETS))
-    job = main_job(job, params.strategy, StartingWeights.read(paths.WEIGHTS), initial)
-    watchers = [TerminalWatcher(), PrefectWatcher(job.name), Tracker(params).child(job.name, run_folder(job))]
+    targets, found = Targets.read(paths.TARGETS), StartingWeights.read(paths.WEIGHTS)
+    job = training_job(params, manifest, initial, targets)
+    job = main_job(job, params.strategy, found, initial, weights_inputs(params, job, manifest, initial, targets))
+    watchers = [
+        TerminalWatcher(shows_weights=True),
+        PrefectWatcher(job.name),
+        Tracker(params).child(job.name, run_folder(job)),
+    ]
     result = run_training(job, params.resources, watchers, spread=True)
     folder = run_folder(job)
     with replacing(paths.TRAINED_MODEL) as temporary:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from prefect import task
-from prefect.states import State
 
 from tasks.runs.budget import sizes_of
 from tasks.runs.jobs import reference_job, training_job
 from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
+from tasks.runs.planned import planned_weights, weights_inputs
 from tasks.runs.price import price_of
 from tasks.runs.run_folder import run_folder
 from tasks.runs.search import find_weights
 from tasks.runs.steering import with_course
-from tasks.runs.swarm import Finished, objective_of, of_the_law, planned_weights, swarm_jobs
+from tasks.runs.swarm import Finished, objective_of, of_the_law, swarm_jobs
 from tasks.runs.swarm_rounds import Swarm, decided
 from tasks.stages.proxies import SECONDS_BEFORE_RETRY, read_proxies, run_small
 from tasks.views.mlflow_runs import Tracker
@@ -30,7 +31,7 @@ from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
-HOW_TO_RETRY = "`dvc repro --force --single-item weights` trains what is missing"
+Outcome = TrainResult | BaseException  # of a run: its result, or why it failed after all retries
 
 
 class SwarmFailedError(RuntimeError):
@@ -55,12 +56,12 @@ def train_swarm_run(job: TrainJob, params: Params) -> TrainResult:
     return run_small(job, params)
 
 
-def after_round(params: Params, swarm: Swarm, states: Sequence[State]) -> Swarm:
+def after_round(params: Params, swarm: Swarm, outcomes: Sequence[Outcome]) -> Swarm:
     """Return a swarm after its waiting runs have ended, with the runs of the next round if it goes on.
 
     Raises what `finished_runs` and `going_on` raise.
     """
-    return going_on(params, swarm.after_round(finished_runs(swarm.waiting, states, swarm.finished)))
+    return going_on(params, swarm.after_round(finished_runs(swarm.waiting, outcomes, swarm.finished)))
 
 
 def going_on(params: Params, swarm: Swarm) -> Swarm:
@@ -90,24 +91,25 @@ def decide(params: Params, swarm: Swarm) -> Decision:
     return decision
 
 
-def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State], before: Finished = ()) -> Finished:
+def finished_runs(jobs: Sequence[TrainJob], outcomes: Sequence[Outcome], before: Finished = ()) -> Finished:
     """Return the runs of a swarm that finished; those that failed after all retries are named in a warning.
 
     Args:
+        outcomes: by job, its result, or why it failed.
         before: runs of earlier rounds, which count for the law.
 
     Raises SwarmFailedError from the first failure if fewer of a size are left than there are domains and one, and
     TrainingStoppedError if a run was stopped on request.
     """
-    finished = [(job, state.result()) for job, state in zip(jobs, states, strict=True) if state.is_completed()]
-    failures = [state.result(raise_on_failure=False) for state in states if not state.is_completed()]
-    for failure in failures:
+    pairs = list(zip(jobs, outcomes, strict=True))
+    finished = [(job, outcome) for job, outcome in pairs if not isinstance(outcome, BaseException)]
+    failed = {job.name: outcome for job, outcome in pairs if isinstance(outcome, BaseException)}
+    for failure in failed.values():
         if isinstance(failure, TrainingStoppedError):
             raise failure
-    if not failures:
+    if not failed:
         return finished
-    done = {job.name for job, _ in finished}
-    named, fewest = ", ".join(job.name for job in jobs if job.name not in done), len(jobs[0].domains) + 1
+    named, fewest = ", ".join(failed), len(jobs[0].domains) + 1
     asked = of_the_law([*(job for job, _ in before), *jobs])  # not those of the model itself beside a sibling's
     there = {job.name for job, _ in [*before, *finished]}
     left = [job for job in asked if job.name in there]
@@ -118,8 +120,13 @@ def finished_runs(jobs: Sequence[TrainJob], states: Sequence[State], before: Fin
             f"{named} failed, and a law of {fewest - 1} domains needs at least {fewest} runs, not {least}"
             f"{f' of the fraction {size:g}' if len(sizes) > 1 else ''}; fix the cause and run the stage again, which "
             "trains only these"
-        ) from failures[0]
-    logger.warning("%s failed after all retries: the plan is made from %d others; %s", named, len(left), HOW_TO_RETRY)
+        ) from next(iter(failed.values()))
+    logger.warning(
+        "%s failed after all retries: the plan is made from %d others; the stage, run again, trains what is missing "
+        "(`dvc repro --force --single-item weights`, or `compare`)",
+        named,
+        len(left),
+    )
     return finished
 
 
@@ -132,20 +139,21 @@ def write_weights(params: Params, swarm: Swarm | None = None) -> StartingWeights
     manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
     targets = Targets.read(paths.TARGETS)
     if swarm is not None and swarm.finished:
-        found = planned_weights(params, swarm.mixture, manifest, initial, targets, swarm.finished, swarm.rounds)
+        found = planned_weights(params, swarm, manifest, initial, targets)
         found = with_course(found, params.strategy.options, initial, read_proxies())
         found.write(paths.WEIGHTS)
         Tracker(params).log_artifact(paths.WEIGHTS)
     else:
-        found = _searched_weights(params, manifest, training_job(params, manifest, initial, targets))
+        job = training_job(params, manifest, initial, targets)
+        found = _searched_weights(params, manifest, job, weights_inputs(params, job, manifest, initial, targets))
         found.write(paths.WEIGHTS)
     return found
 
 
-def _searched_weights(params: Params, manifest: Manifest, job: TrainJob) -> StartingWeights:
+def _searched_weights(params: Params, manifest: Manifest, job: TrainJob, inputs: dict[str, Any]) -> StartingWeights:
     def run(job: TrainJob) -> TrainResult:
         child = Tracker(params).child(job.name, run_folder(job))
-        watchers = [TerminalWatcher(), PrefectWatcher(job.name), child]
+        watchers = [TerminalWatcher(shows_weights=True), PrefectWatcher(job.name), child]
         return run_training(job, params.resources, watchers, spread=True)
 
     held, search = find_weights(job, reference_job(job), sizes_of(manifest), run)
@@ -155,4 +163,5 @@ def _searched_weights(params: Params, manifest: Manifest, job: TrainJob) -> Star
         found_by="search" if search.jobs else "initial",
         domain_weights=held.initial_domain_weights,
         search=[price_of(each, result, manifest) for each, result in made],
+        inputs=inputs,
     )

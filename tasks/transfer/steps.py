@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tasks.runs.budget import sizes_of, token_budget
 from tasks.runs.compared import comparison_settings, runs_in_order
+from tasks.runs.compared_before import Before
 from tasks.runs.evaluation_jobs import held_out_job
 from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, search_job, training_job, with_weights
 from tasks.runs.own_targets import own_proxy_jobs
+from tasks.runs.planned import plan_inputs, plan_of
 from tasks.runs.resolved_precision import resolve_precision
-from tasks.runs.steering import plan_of, planned_job
+from tasks.runs.steering import planned_job
 from tasks.runs.strategy_options import random_factors
 from tasks.runs.swarm import is_of_sibling, swarm_jobs
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import compared_mixture, mixture_of, plan_name
+from tasks.workspace.planned_settings import compared_mixture, mixture_of
 from velocitune_core.config import ConfigError, Mixture, Params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.job_folder.contents import Fill, InitialStep, Step, TargetsStep, TrainStep
@@ -119,9 +122,12 @@ def _main_run(graph: Graph, params: Params, known: Known, digest: str, of_base: 
     initial, targets = _measured(params, known)
     job = training_job(params, known.manifest, initial, targets, digest)
     if params.strategy.name == PLANNED:
-        swarm = _add_swarm(graph, params, known, mixture_of(params, params.strategy.options), digest, of_base)
-        if (plan := plan_of(swarm, paths.WEIGHTS, params.strategy.options)) is not None:
-            graph.add(planned_job(job, plan, params.strategy.options, initial), of_base, keeps_model=True)
+        options = params.strategy.options
+        mixture = mixture_of(params, options)
+        first = _add_swarm(graph, params, known, mixture, digest, of_base)
+        inputs = partial(plan_inputs, params, mixture, first, known.manifest, initial, targets)
+        if (plan := plan_of(paths.WEIGHTS, options, inputs)) is not None:
+            graph.add(planned_job(job, plan, options, initial), of_base, keeps_model=True)
         return
     losses = {"initial_loss": Fill(field="initial_loss", step=INITIAL)}
     losses["target_loss"] = Fill(field="target_loss", step=TARGETS)
@@ -132,6 +138,7 @@ def _main_run(graph: Graph, params: Params, known: Known, digest: str, of_base: 
 def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: list[Fill]) -> None:
     initial, targets = _measured(params, known)
     settings, sizes = comparison_settings(params), sizes_of(known.manifest)
+    before = Before(params, known.manifest, initial, targets, digest)
     searching = any(strategy_class(run.strategy).needs_reference for run in settings.runs.values())
     for label, seed in runs_in_order(params):
         run = settings.runs[label]
@@ -143,10 +150,9 @@ def _compared(graph: Graph, params: Params, known: Known, digest: str, of_base: 
             if run.strategy != PLANNED:
                 continue
         if run.strategy == PLANNED:
-            swarm = _add_swarm(graph, params, known, compared_mixture(params, label, seed), digest, of_base)
-            file = paths.COMPARISON_REPORT / paths.PLANS / f"{plan_name(params, label, seed)}.json"
-            if (plan := plan_of(swarm, file, run.options)) is not None:
-                graph.add(planned_job(job, plan, run.options, initial), of_base, keeps_model=keeps)
+            _add_swarm(graph, params, known, compared_mixture(params, label, seed), digest, of_base)
+            if (planned := before.job(label, seed)) is not None:
+                graph.add(planned, of_base, keeps_model=keeps)
             continue
         if run.weights_of is not None:
             if f"{run.weights_of}-seed-{seed}" not in graph.jobs:

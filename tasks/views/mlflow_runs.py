@@ -221,7 +221,7 @@ class Tracker:
     def _new_child(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
         assert self._client is not None
         job = described.job_in(folder)
-        run = self._created(name if job is None else described.child_name(job, self._params), tags)
+        run = self._created(name if job is None else described.child_name(job, name, self._params), tags)
         run_id = run.info.run_id
         left_open.add(Opened(self._client, run_id))
         if job is not None:
@@ -277,7 +277,7 @@ def _started(folder: Path) -> str:
 def _dvc_hashes() -> dict[str, str]:
     """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`."""
     tags = {}
-    for lock in (Path("inputs/dvc.lock"), Path("dvc.lock")):
+    for lock in (Path("inputs/corpus/dvc.lock"), Path("inputs/base/dvc.lock"), Path("dvc.lock")):
         stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
         for stage in stages.values():
             tags |= {f"dvc.{out['path']}": json.dumps(out.get("md5")).strip('"') for out in stage.get("outs", [])}

@@ -1,10 +1,14 @@
-"""The progress of a run in Prefect's UI."""
+"""The progress of a run in Prefect's UI: percent done, and a log line per evaluation."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
+from tasks.views.prefect_artifacts import GROUP
+from tasks.views.weights_line import weights_text
+from tasks.workspace.prefect_logging import UI_ONLY
 from velocitune_core.train import events
 
 logger = logging.getLogger(__name__)
@@ -13,10 +17,12 @@ SECONDS_AFTER_FAILURE = 300.0  # Prefect retries for a minute if its server is g
 
 
 class PrefectWatcher:
-    """A progress artifact, updated every few seconds."""
+    """A progress artifact, updated every few seconds, and for each evaluation a line in the log of the flow run."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name, self._since = name, time.time()
+        self._start: Mapping[str, float] = {}  # domain weights at step 0
+        self._weights = self._start  # now
         self._artifact: object = None
         self._total_steps = 0  # or rows of an evaluation; unknown before the run has started
         self._step = 0
@@ -29,7 +35,19 @@ class PrefectWatcher:
             self._total_steps = event.total_steps
         elif isinstance(event, events.EvaluationStarted):
             self._total_steps, self._unit = event.rows, "sequences"
+        elif isinstance(event, events.Reweighted):
+            self._start, self._weights = self._start or event.weights, event.weights
+        elif isinstance(event, events.Evaluated) and event.time >= self._since:  # or an earlier attempt logged it
+            self._log(event)
         self._step = event.step
+
+    def _log(self, event: events.Evaluated) -> None:
+        """Log the losses of an evaluation, and the weights that it came under if they have moved: one line."""
+        mean = sum(event.losses.values()) / len(event.losses)
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.losses.items())
+        moved = f"; weights {weights_text(self._start, self._weights)}" if self._weights != self._start else ""
+        line = f"{self._name}, step {event.step} of {self._total_steps}: mean loss {mean:.3f} ({losses}){moved}"
+        logger.info(line, extra=UI_ONLY)
 
     def flush(self) -> None:
         if time.monotonic() >= self._next_update:
@@ -47,7 +65,7 @@ class PrefectWatcher:
         percent = 100.0 * self._step / self._total_steps
         try:
             if self._artifact is None:
-                key = f"progress-{self._name}".lower().replace("_", "-")
+                key = f"{GROUP}-progress-{self._name}".lower().replace("_", "-")
                 description = f"{self._name}: percent of {self._total_steps} {self._unit}"
                 self._artifact = create_progress_artifact(percent, key=key, description=description)
             else:

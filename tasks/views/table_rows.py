@@ -1,34 +1,90 @@
-"""The tables of the stages `prepare`, `targets` and `weights`, in Prefect's UI and on the terminal."""
+"""What each stage found, in Prefect's UI and on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.views.prefect_artifacts import publish_table
+from tasks.views.prefect_runs import is_stage_of_pipeline
 from tasks.views.terminal import print_lines, print_table
-from velocitune_core.contracts import Manifest, Planned, StartingWeights, Targets
+from tasks.views.weights_line import weights_text
+from velocitune_core.contracts import (
+    InitialLosses,
+    Manifest,
+    Planned,
+    ProxyResult,
+    StartingWeights,
+    Targets,
+    TrainResult,
+)
+from velocitune_core.style.text import tokens_text
+
+
+def show_documents(counts: Mapping[str, int]) -> None:
+    """Print the number of documents of each embedded domain."""
+    print_lines([f"documents: {', '.join(f'{name} {count:,}' for name, count in counts.items())}"])
 
 
 def show_mixture(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> None:
     """Show what the mixture consists of. Call it from within a flow, as all of these."""
     rows = mixture_rows(manifest, initial_domain_weights)
     publish_table("mixture", "The mixture, by domain", rows)
-    print_table("Mixture", rows)
+    print_table("Mixture", rows, optional=("duplicates dropped", "held-out tokens", "documents"))
+
+
+def show_initial(initial: InitialLosses) -> None:
+    """Show the held-out losses of the base model."""
+    rows = [{"domain": name, "loss": round(loss, 4)} for name, loss in (initial.losses | initial.measured).items()]
+    publish_table("initial", "Held-out losses of the base model, nats per token", rows)
+    print_lines([f"base model: {losses_text(initial.losses)}"])
+
+
+def show_proxies(proxies: Sequence[ProxyResult]) -> None:
+    """Show the losses that the proxies ended with."""
+    rows = [
+        {"proxy": each.name, "tokens": each.tokens, "seconds": round(each.seconds, 1)}
+        | {name: round(loss, 4) for name, loss in each.final.losses.items()}
+        for each in proxies
+    ]
+    publish_table("proxies", "Held-out losses of the proxies, nats per token", rows)
+    found = [f"{_mean(each.final.losses)} after {tokens_text(each.tokens)} tokens" for each in proxies]
+    print_lines([f"proxies: mean held-out loss {', '.join(found)}"])
+
+
+def show_trained(train: TrainResult) -> None:
+    """Print what the training reached, and how its weights moved; in a pipeline the last table has that."""
+    start, last = train.domain_weights[0].weights, train.domain_weights[-1].weights
+    moved = [f"weights: {weights_text(start, last)}"] if start != last else []
+    if not is_stage_of_pipeline():
+        print_lines([f"{train.name}: {losses_text(train.final)}", *moved])
+
+
+def losses_text(losses: Mapping[str, float]) -> str:
+    """Return the mean of held-out losses, and each of them."""
+    return f"mean held-out loss {_mean(losses)} ({', '.join(f'{name} {loss:.3f}' for name, loss in losses.items())})"
+
+
+def _mean(losses: Mapping[str, float]) -> str:
+    return f"{sum(losses.values()) / len(losses):.3f}"
 
 
 def show_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
     """Show the target losses with their evidence."""
     rows = target_rows(targets, initial_losses)
     publish_table("targets", "Target losses in nats per token, with their evidence", rows)
-    print_table("Targets", rows)
+    if not is_stage_of_pipeline():  # its last table has them
+        print_table("Targets", rows, optional=("the other law", "law", "points", "left-out error", "interval"))
 
 
 def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:
     """Show the domain weights that the training starts from; of a plan, predictions, what binds, and the price too."""
     rows = weights_rows(found, initial_domain_weights)
     publish_table("weights", "Domain weights that the training starts from", rows)
-    print_table("Weights", rows)
+    if found.found_by == "initial":
+        print_lines([f"{found.strategy} starts from the initial weights"])
+    else:
+        print_table("Weights", rows)
     if found.planned is not None:
         rows = prediction_rows(found.planned)
         publish_table("predictions", "Differences to static training that a plan predicts, nats per token", rows)

@@ -1,4 +1,4 @@
-"""The terminal: tables, and progress bars of runs and of packing."""
+"""The terminal: headings, tables, and progress bars of runs and of packing, above which lines are printed."""
 
 from __future__ import annotations
 
@@ -8,51 +8,99 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from tasks.views.weights_line import WeightsLine
 from velocitune_core.data.packing.progress import Progress
 from velocitune_core.train import events
-from velocitune_core.train.progress_bar import SECONDS_BETWEEN_LINES, ProgressBar
+from velocitune_core.train.progress_bar import ProgressBar, bar
 
 logger = logging.getLogger(__name__)
-TABLE_WIDTH = 150  # characters, in a log, which has no width of its own
+LOG_WIDTH = 120  # characters of a table in a log, which has no width of its own
+BETWEEN_COLUMNS = 2
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table on standard error; the columns are the keys of the first row."""
-    table = Table(title=title, title_justify="left")
-    for column in rows[0]:
+def print_table(title: str, rows: Sequence[Mapping[str, Any]], optional: Sequence[str] | None = None) -> None:
+    """Print a table on standard error; the columns are the keys of the first row.
+
+    Args:
+        optional: columns that are left out, the first one first, until the table fits; None: from the right.
+    """
+    console = _console()
+    width = console.width if console.is_terminal else max(console.width, LOG_WIDTH)
+    cells = [{name: _cell(value) for name, value in row.items()} for row in rows]
+    shown, missing = fitting_columns(cells, width, list(rows[0])[:0:-1] if optional is None else optional)
+    heading = f"{title} (not shown: {', '.join(missing)})" if missing and optional is None else title
+    table = Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.padding = (0, BETWEEN_COLUMNS - 1, 0, 0)  # the box itself puts one space between columns
+    for column in shown:
         table.add_column(column, justify="right" if isinstance(rows[0][column], int | float) else "left")
-    for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int | float) else str(value) for value in row.values()))
-    console = Console(stderr=True)
-    console.width = max(console.width, TABLE_WIDTH) if not console.is_terminal else console.width
+    for row in cells:
+        table.add_row(*(row[column] for column in shown))
+    console.width = width
     console.print(table)
+
+
+def fitting_columns(
+    rows: Sequence[Mapping[str, str]], width: int, optional: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the columns that fit into `width` characters, and those left out, in the order of `optional`."""
+    longest = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    missing: list[str] = []
+    for name in optional:
+        if sum(longest.values()) + BETWEEN_COLUMNS * len(longest) <= width:
+            break
+        if longest.pop(name, None) is not None:
+            missing.append(name)
+    return list(longest), missing
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines on standard error."""
-    console = Console(stderr=True, highlight=False)
+    console = _console()
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=not console.is_terminal, markup=False)
+
+
+def print_heading(line: str) -> None:
+    """Print the heading of a stage."""
+    _console().print(line, style="bold", soft_wrap=True, markup=False)
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 class TerminalWatcher:
-    """A progress bar of a run, with the time left, which is estimated from the events since the bar was made."""
+    """A progress bar of a run, with the time left, which is estimated from the events since the bar was made.
 
-    def __init__(self) -> None:
-        self._bar, self._since = ProgressBar(), time.time()
+    Args:
+        shows_weights: whether a line below it has the domain weights as they move.
+    """
+
+    def __init__(self, shows_weights: bool = False) -> None:
+        self._bar, self._since = ProgressBar(leave=not sys.stderr.isatty()), time.time()
+        self._weights = WeightsLine() if shows_weights else None
 
     def __call__(self, event: events.Event) -> None:
         if event.time >= self._since:  # events of earlier attempts are read at once, and would give a wrong speed
+            if self._weights is not None:
+                self._weights(event)  # before the bar, which it stands below, is removed
             self._bar(event)
 
     def flush(self) -> None:
         pass
 
     def close(self) -> None:
+        if self._weights is not None:
+            self._weights.close()
         self._bar.close()
 
 
@@ -85,13 +133,11 @@ class PackingBar:
         if progress.resumed_at is not None:
             logger.info("resuming %s at document %s", self._name, f"{progress.resumed_at:,}")
         self._documents_before = progress.documents
-        self._bar = tqdm(
+        self._bar = bar(
             total=self._max_tokens,
             initial=progress.tokens,
             desc=f"packing {self._name}",
+            leave=not sys.stderr.isatty(),
             unit="token",
             unit_scale=True,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
-            maxinterval=60,
         )

@@ -16,11 +16,22 @@ from typing import NoReturn
 
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
+from tasks.workspace.optional_stages import hide
 from velocitune_core.files import write_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 CODE = ("flows", "tasks", "velocitune_core")
-FILES = (".dvcignore", "dvc.yaml", "comparison/dvc.yaml", "inputs/dvc.yaml", "inputs/archives.txt", "prefect.toml")
+FILES = (
+    ".dvcignore",
+    ".dvc/plots/by_domain.json",
+    "dvc.yaml",
+    str(paths.COMPARE_PIPELINE),
+    str(paths.CORPUS_PIPELINE),
+    str(paths.BASE_PIPELINE),
+    str(paths.ARCHIVE_LIST),
+    "prefect.toml",
+)
+FORMER = Path("inputs/dvc.yaml")  # declared the stages of both inputs, which two files may not
 DVC_CONFIG = Path(".dvc/config")
 DVC_SETTINGS = "[core]\n    analytics = false\n    no_scm = true\n"  # git may ignore the folder
 
@@ -57,7 +68,10 @@ def make_workspace(folder: Path) -> None:
                 f"{paths.PARAMS} and data"
             )
         write_text(folder / DVC_CONFIG, DVC_SETTINGS)
+        with chdir(folder):
+            hide(paths.COMPARE_PIPELINE)
     with chdir(folder):
+        FORMER.unlink(missing_ok=True)
         if outdated := [name for name in (*CODE, *FILES) if not _is_current(Path(name))]:
             with exclusive():
                 for name in outdated:

@@ -10,6 +10,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
 from tasks.workspace.data_folder import unwatched_files_changed
+from tasks.workspace.optional_stages import show_used_stages
 from tasks.workspace.params_file import params_tree, read_params
 from tasks.workspace.planned_settings import unwatched_siblings
 from velocitune_core.strategies import PLANNED
@@ -27,8 +28,9 @@ def repository() -> Repo:
 def stages_in_order(goal: str = "report") -> list[str]:
     """Return the addresses of the stages up to `goal`, in the order in which they must run.
 
-    Stages whose outputs params.yaml does not use are not among them.
+    Stages whose outputs params.yaml does not use are not among them, and become invisible to DVC.
     """
+    show_used_stages(read_params(), comparing=goal == "compare")
     with repository() as repo:
         last = repo.stage.get_target(GOALS[goal])
         ordered = networkx.dfs_postorder_nodes(repo.index.graph, last)  # edges lead to what a stage depends on

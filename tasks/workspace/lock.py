@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from filelock import BaseFileLock, Timeout
 
@@ -12,12 +13,22 @@ from tasks.workspace import paths
 from tasks.workspace.command_end import command_ended, end_by
 from tasks.workspace.home import share_runs
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
+from velocitune_core.config import ConfigError
 from velocitune_core.files import describe_holder, write_holder
 from velocitune_core.train.system_lock import system_lock
 
 
 class WorkspaceBusyError(RuntimeError):
     """Another run holds this workspace."""
+
+
+def check_workspace() -> None:
+    """Raise ConfigError if the current folder is no workspace, before anything is written into it."""
+    if not paths.PARAMS.exists():
+        raise ConfigError(
+            f"{paths.PARAMS}: no such file in {Path.cwd()}; give the command in the project's folder, or name a "
+            "workspace with --workspace DIR"
+        )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from velocitune_core.model.opened import open_model
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.model.trainable import check_trainable
 
-PIPELINES = (paths.PIPELINE, Path("inputs/dvc.yaml"), paths.COMPARE_PIPELINE)
+PIPELINES = (paths.PIPELINE, paths.CORPUS_PIPELINE, paths.BASE_PIPELINE, paths.COMPARE_PIPELINE)
 
 
 def model_fit(params: Params) -> Fit:

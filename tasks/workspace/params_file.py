@@ -13,10 +13,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
+from tasks.workspace.left_over import drop, without_left_over, without_unused_base
 from tasks.workspace.planned_settings import strategy_problems
-from velocitune_core.config import ConfigError, Params, load_params_from, parse_params, parse_yaml
+from tasks.workspace.said_once import warn_once
+from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml
 from velocitune_core.files import write_text
 
 
@@ -78,8 +81,21 @@ def params_snapshot() -> Iterator[Snapshot]:
 
 
 def read_params() -> Params:
-    """Return the settings of the snapshot, or of the file. Raises ConfigError for a missing or invalid file."""
-    return load_params_from(_content(), str(paths.PARAMS))
+    """Return the settings of the snapshot, or of the file, without those that belong to another strategy.
+
+    `dvc exp run -S strategy.name=static` leaves the options of the strategy before in the file. They are ignored, with
+    one warning for each. Raises ConfigError for a missing or invalid file.
+    """
+    return read_settings(_content(), str(paths.PARAMS))
+
+
+def read_settings(content: bytes | str, origin: str) -> Params:
+    """Return the settings in a text, as `read_params` does. Raises ConfigError, naming `origin`."""
+    tree, ignored = without_left_over(parse_yaml(content, origin))
+    params = parse_params(tree, origin)
+    for notice in ignored:
+        warn_once(f"{notice}; ignored")
+    return params
 
 
 def params_tree() -> Any:
@@ -97,20 +113,25 @@ def _content() -> bytes:
 
 
 def override_params(overrides: Mapping[str, Any]) -> None:
-    """Set dotted keys, such as `strategy.name`, in params.yaml and keep its comments (as `dvc exp run -S` does).
+    """Set dotted keys, such as `strategy.name`, in params.yaml and keep its comments, as `dvc exp run -S` does.
 
-    Raises ConfigError, and changes nothing, if the file would not be valid any more.
+    Options of the strategy before are removed with a warning. Raises ConfigError, and changes nothing, if the file
+    would not be valid any more.
     """
     if overrides:
-        write_text(paths.PARAMS, overridden_text(overrides))
+        text, removed = overridden_text(overrides)
+        write_text(paths.PARAMS, text)
+        for notice in removed:
+            warn_once(notice)
 
 
-def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS) -> str:
-    """What a file of settings says under overrides. Raises ConfigError if that is not valid any more."""
+def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS) -> tuple[str, list[str]]:
+    """Return what a file of settings says under overrides, laid out as DVC does, and a notice for what they remove.
+
+    Raises ConfigError if that is not valid any more.
+    """
     yaml = YAML()
-    yaml.width = 120
-    yaml.preserve_quotes = True
-    yaml.representer.add_representer(type(None), _write_null)
+    yaml.Representer = _Representer
     tree = yaml.load(settings)
     for key, value in overrides.items():
         *sections, last = key.split(".")
@@ -120,21 +141,16 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
                 place[section] = {}
             place = place[section]
         place[last] = value
-    yaml.representer.add_representer(float, _represent_float)
+    removed = drop(tree, overrides.keys())
     text = StringIO()
     yaml.dump(tree, text)
     try:
-        params = parse_params(parse_yaml(text.getvalue(), "overrides"), "overrides")
+        params = parse_params(without_unused_base(parse_yaml(text.getvalue(), "overrides")), "overrides")
         if problems := strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
-    return text.getvalue()
-
-
-def _write_null(representer: Any, _: None) -> Any:
-    """`null` as people write it, where ruamel leaves the place empty."""
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    return text.getvalue(), removed
 
 
 def parse_override(setting: str) -> tuple[str, Any]:
@@ -148,7 +164,14 @@ def parse_override(setting: str) -> tuple[str, Any]:
         raise ConfigError(f"{setting!r} is not KEY=VALUE with a value in YAML: {error}") from None
 
 
+class _Representer(RoundTripRepresenter):
+    """Writes as DVC does, except for small numbers."""
+
+
 def _represent_float(representer: Any, value: float) -> Any:
     """A number to YAML 1.1 too, which reads 1e-05 as text and 1.0e-05 as a number."""
     text = representer.represent_float(value).value
     return representer.represent_scalar("tag:yaml.org,2002:float", text if "." in text else text.replace("e", ".0e"))
+
+
+_Representer.add_representer(float, _represent_float)

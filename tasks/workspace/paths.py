@@ -5,6 +5,8 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 COMPARE_PIPELINE = Path("comparison/dvc.yaml")
+CORPUS_PIPELINE = Path("inputs/corpus/dvc.yaml")
+BASE_PIPELINE = Path("inputs/base/dvc.yaml")
 STATE = Path(".velocitune")  # locks, compiled code
 LOCK = STATE / "lock"
 COMPILED = STATE / "compiled"  # code that torch.compile made, for all runs

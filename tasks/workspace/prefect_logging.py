@@ -1,27 +1,98 @@
-"""What Prefect logs of a user's mistake."""
+"""What Prefect and the libraries print beside a command: the lines that a reader needs, each once.
+
+Prefect's UI has all that Prefect logs; only its console handler is told to be brief.
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import re
+import sys
 
-from tasks.workspace.lock import WorkspaceBusyError
+from tqdm import tqdm
 
+UI_ONLY = {"ui_only": True}  # `extra` of a log call whose line is for Prefect's UI
+_RUNS = ("prefect.flow_runs", "prefect.task_runs")
+_ROUTINE = ("Beginning ", "Finished in state Completed", "Created ", "View at ", "Stopping ")
 _FAILED = "Finished in state Failed"  # and then the message in brackets
+_RETRY = re.compile(r"Task run failed with \w+: \w+\(.(?P<reason>.*?)(\\n.*)?.\) - (?P<then>Retry .*)")
+_CHATTY = (
+    "dvc.dvcfile",
+    "mlflow.store.db.utils",
+    "alembic",
+)  # loggers whose lines below a warning say nothing to a user
 
 
-def shorten_user_errors() -> None:
-    """Keep Prefect from logging errors that the user can fix, which the command line prints once, in full, at its end.
+def brief_console() -> None:
+    """Leave on the console what a user reads, in short lines: no routine of Prefect's, and no failure twice.
 
-    Prefect logs such an error with its traceback for the task and for each flow around it, and again in the state that
-    each of them ends in; what is left is which of them failed.
+    Prefect logs an error with its traceback for the task and for each flow around it, and again in the state that each
+    of them ends in. The command line prints an error that the user can fix once, in full, at its end; of others Python
+    prints the traceback.
     """
+    import prefect  # noqa: F401 - sets its handlers up
+    from prefect.logging.handlers import PrefectConsoleHandler
 
-    def shorten(record: logging.LogRecord) -> bool:
-        if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], ValueError | WorkspaceBusyError):
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler) and not any(isinstance(each, _Brief) for each in handler.filters):
+            handler.addFilter(_Brief())
+            handler.setFormatter(_Line())
+            handler.console.file = _AboveBars()
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _Brief(logging.Filter):
+    """Drops what the reader of a terminal has no use for, and what was printed before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if getattr(record, "ui_only", False):
             return False
-        if record.getMessage().startswith(_FAILED):
-            record.msg, record.args = _FAILED, ()
+        if record.name == "prefect" or record.name.startswith(_RUNS):
+            if record.levelno < logging.WARNING and message.startswith(_ROUTINE):
+                return False
+            if record.exc_info or message.startswith(_FAILED):
+                return False
+        if record.levelno == logging.WARNING:
+            if message in self._warned:
+                return False
+            self._warned.add(message)
         return True
 
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(shorten)
+
+class _Line(logging.Formatter):
+    """The message in one line, after its time where the output is a log, and its level if that is above INFO."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        time = "" if sys.stderr.isatty() else f"{self.formatTime(record, '%H:%M:%S')} "
+        message = record.getMessage()
+        if record.name == "prefect":  # a server starts, which takes seconds; its further lines say what else there is
+            message = message.partition("\n")[0]
+        if retry := _RETRY.match(message):
+            message = f"{getattr(record, 'task_run_name', 'a task')}: {retry['reason']}; {retry['then']}"
+        text = f"{time}{level}{message}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class _AboveBars(io.StringIO):
+    """Standard error, for lines that appear above the progress bars."""
+
+    def write(self, text: str) -> int:
+        tqdm.write(text, file=sys.stderr, end="")
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()

@@ -13,10 +13,10 @@ import yaml
 from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
 from tasks.workspace.model_checks import base_problems, model_fit
-from tasks.workspace.params_file import overridden_text, params_tree, read_params
+from tasks.workspace.params_file import overridden_text, params_tree, read_params, read_settings
 from tasks.workspace.planned_settings import compared_label, planned_problems, strategy_problems, unwatched_siblings
 from tasks.workspace.said_once import warn_once
-from velocitune_core.config import ConfigError, Params, parse_params
+from velocitune_core.config import ConfigError, Params
 from velocitune_core.strategies import PLANNED, check_strategy, measured_options, strategy_modules
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
     """
     if overrides:
         read_params()  # reports problems of the file itself
-        params = parse_params(yaml.safe_load(overridden_text(overrides)))
+        params = read_settings(overridden_text(overrides)[0], "overrides")
     else:
         params = read_params()
     problems = [*base_problems(params), *_strategy_problems(params), *planned_problems(params)]
@@ -96,7 +96,10 @@ def _comparison_problems(params: Params) -> list[str]:
     if not problems:
         problems += [each for label in params.compare.runs for each in _unused_settings(params, label)]
     if unknown := sorted(set(params.compare.retained or []) - set(params.training_domains)):
-        problems.append(f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}")
+        problems.append(
+            f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}, or give -S "
+            "compare.retained=null for those without a gap to their target"
+        )
     return problems
 
 
@@ -108,11 +111,11 @@ def _unused_settings(params: Params, label: str) -> list[str]:
             f"compare.runs.{label}.weights_of: its run holds the weights of {compared.weights_of}, and "
             f"{compared.strategy} finds its own; set strategy to static, or leave the key out"
         )
-    uses = compared.strategy == PLANNED or "target_loss" in measured_options(compared.strategy)
-    if compared.own_targets is not None and not uses:
-        problems.append(
-            f"compare.runs.{label}.targets: {compared.strategy} has no use for targets of its own; leave the key out"
-        )
+    follows = "target_loss" in measured_options(compared.strategy)
+    own = compared.own_targets is not None
+    if compared.targets != "fitted" and not (follows or (own and compared.strategy == PLANNED)):
+        use = "targets of its own" if own else f"the targets {compared.targets!r}"
+        problems.append(f"compare.runs.{label}.targets: {compared.strategy} has no use for {use}; leave the key out")
     return problems
 
 

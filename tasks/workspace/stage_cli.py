@@ -15,13 +15,15 @@ from typing import Any
 from tasks.workspace.command_end import command_ended
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
-from tasks.workspace.lock import WorkspaceBusyError, exclusive
+from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive
 from tasks.workspace.loopback import loopback_without_proxy
-from tasks.workspace.prefect_logging import shorten_user_errors
+from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
+from tasks.workspace.stage_files import check_inputs, described, stage_files
 from velocitune_core.train.system_lock import NoLocksError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+OURS = ("tasks.", "velocitune_core.")  # modules whose RuntimeErrors say what failed and what to do
 
 
 def command_line(name: str | None = None) -> argparse.ArgumentParser:
@@ -29,9 +31,9 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
 
     The description is that of the program that runs; so is the name by default.
     """
+    name = name or Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
-        prog=f"python -m flows.{name or Path(sys.argv[0]).stem}",
-        description=sys.modules["__main__"].__doc__,
+        prog=f"python -m flows.{name}", description=sys.modules["__main__"].__doc__, epilog=described(name)
     )
     parser.add_argument(
         "--workspace",
@@ -71,12 +73,21 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = Non
 
 @contextmanager
 def user_errors_shown() -> Iterator[None]:
-    """Print errors that the user can fix without a traceback, and exit with status 2."""
+    """Print an error that the user can fix without a traceback, once, and exit with status 2; 1 if a run failed."""
     try:
         yield
     except (ValueError, WorkspaceBusyError, NoLocksError) as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)
+    except Exception as error:
+        if type(error).__module__ == "dvc.lock":
+            sys.stderr.write(f"\nanother command of DVC is at work in this folder; wait until it ends:\n{error}\n")
+            sys.exit(2)
+        if not (isinstance(error, RuntimeError) and type(error).__module__.startswith(OURS)):
+            raise
+        reasons = [error] if error.__cause__ is None else [error, error.__cause__]
+        sys.stderr.write("\n" + "\n".join(str(each) for each in reasons) + "\n")
+        sys.exit(1)
 
 
 @contextmanager
@@ -84,7 +95,7 @@ def flow_command() -> Iterator[None]:
     """Around a flow that a user started: end at once on Ctrl-C, and print errors that the user can fix, once."""
     loopback_without_proxy()
     stop_children_on_interrupt()
-    shorten_user_errors()
+    brief_console()
     with user_errors_shown():
         yield
 
@@ -101,6 +112,7 @@ def run_stage(
     *,
     comparing: bool = False,
     trains: bool = False,
+    changes_params: bool = False,
     arguments: Sequence[str] | None = None,
 ) -> None:
     """Command line of a stage: check everything, hold the workspace, run.
@@ -109,21 +121,42 @@ def run_stage(
 
     Args:
         trains: whether the stage starts runs, and so has the option `--fresh`.
+        changes_params: whether it has the option `-S`, as the pipeline does.
     """
-    from tasks.workspace.params_file import params_snapshot
-    from tasks.workspace.preflight import checked_params
+    from tasks.workspace.optional_stages import show_used_stages
+    from tasks.workspace.params_file import params_snapshot, read_params
+    from tasks.workspace.preflight import checked_params, checked_settings
+
+    def check() -> None:
+        if overrides:
+            checked_settings(overrides, comparing)
+        else:
+            checked_params(comparing)
 
     def run() -> None:
+        if overrides:
+            settle_params(overrides, comparing)
         with params_snapshot() as snapshot:
+            show_used_stages(read_params(), comparing)
             stage()
             snapshot.check_unchanged()
 
-    parser = command_line()
+    def check() -> None:
+        checked_params(comparing)
+        check_inputs(name)
+
+    parser, name, start = command_line(), Path(sys.argv[0]).stem, time.monotonic()
     if trains:
         add_fresh(parser)
+    if changes_params:
+        add_overrides(parser, "change params.yaml before the stage, e.g. -S mixture.objective.average=by_size")
     given = parse(parser, arguments)
+    with user_errors_shown():
+        overrides = overrides_of(given) if changes_params else {}
     with starting_over(trains and given.fresh):
-        run_flow(run, lambda: checked_params(comparing))
+        run_flow(run, check)
+    if made := stage_files(name).writes:
+        sys.stderr.write(f"{name}: made {', '.join(made)} in {time.monotonic() - start:.0f} s\n")
 
 
 def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
@@ -136,9 +169,13 @@ def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
 
 
 def run_pipeline(
-    pipeline: Callable[..., object], show_results: Callable[[], object], *, arguments: Sequence[str] | None = None
+    pipeline: Callable[..., object],
+    show_results: Callable[[], object],
+    show_comparison: Callable[[], object],
+    *,
+    arguments: Sequence[str] | None = None,
 ) -> None:
-    """Command line of the whole pipeline: change the settings, run the stages, show the results."""
+    """Command line of the whole pipeline: change the settings, run the stages, show the answer."""
     parser = command_line("pipeline")
     add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=recommended")
     parser.add_argument(
@@ -147,13 +184,13 @@ def run_pipeline(
     add_fresh(parser)
     given = parse(parser, arguments)
     with flow_command():
+        check_workspace()
         overrides = overrides_of(given)
         check_named_server()
         with exclusive():  # params.yaml is not changed while another run reads it
             settle_params(overrides, given.compare)  # before Prefect takes seconds to start
             pipeline(goal="compare" if given.compare else "report", fresh=given.fresh)
-        if not given.compare:
-            show_results()
+        (show_comparison if given.compare else show_results)()
 
 
 def settle_params(overrides: dict[str, Any], comparing: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,12 +21,18 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from forked import ForkedRun
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.settings import PREFECT_API_URL
 from prefect_databases import copy_database, server_for_this_process
 from question_archive import TASKS, write_archive
+from trainings import wait_for
 from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
+from tasks.stages.compare import compared_swarms
 from tasks.views.mlflow_metrics import metrics_of
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG
 from velocitune_core.config import load_params
@@ -39,7 +46,8 @@ from velocitune_core.contracts import (
     Targets,
     TrainResult,
 )
-from velocitune_core.train.events import read_events
+from velocitune_core.report.headline import comparison_answer
+from velocitune_core.train.events import Started, read_events
 from velocitune_core.train.job import TrainJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
@@ -80,13 +88,26 @@ def first_run(workspace: Workspace) -> tuple[str, str, int]:
 
 
 def test_pipeline_makes_everything_that_dvc_declares(workspace: Workspace, first_run: tuple[str, str, int]) -> None:
-    for file in ("dvc.yaml", "inputs/dvc.yaml"):
+    for file in ("dvc.yaml", "inputs/corpus/dvc.yaml", "inputs/base/dvc.yaml"):
         for name, stage in yaml.safe_load((workspace.folder / file).read_text())["stages"].items():
             outs = [*stage["outs"], *(path for metric in stage.get("metrics", []) for path in metric)]
             if name != "corpus":
                 assert [out for out in outs if not (workspace.folder / out).exists()] == [], name
     assert not (workspace.folder / "data/embedded").exists()
     assert "Result" in first_run[0]
+
+
+def test_a_log_of_the_pipeline_has_no_line_too_many(workspace: Workspace, first_run: tuple[str, str, int]) -> None:
+    """In a log, with bars; the demo has 20 lines more, of its other stage, domains, proxy and sibling."""
+    lines = first_run[0].split("\n")
+    assert len(lines) <= 60, first_run[0]
+    for noise in ("Finished in state", "Beginning", "lock file", "Stopping temporary", "not compiled", "UserWarning"):
+        assert noise not in first_run[0]
+    assert re.search(r"\[4/8\] proxies, about \d+ (s|min) left", first_run[0])
+    assert re.search(r"training, step \d+ of 68, weights: .* → ", first_run[0])
+    (said,) = (line for line in lines if line.startswith("answer: "))
+    assert said.startswith("answer: velocitune lowered the mean held-out loss of 3 domains from ")
+    assert said.endswith("It was not compared with static training: make compare.")
 
 
 @pytest.mark.usefixtures("first_run")
@@ -174,11 +195,40 @@ def test_a_changed_option_of_the_strategy_concerns_weights_train_and_report_only
     assert stale(workspace) == {"weights", "train"}  # and then what depends on what it makes
     said = workspace.run_here("flows.pipeline")
     assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == ["weights", "train", "report"]
+    prefect_shows_the_run()
     assert stale(workspace) == set()
     _, runs = mlflow_runs(workspace)
     parent = next(run for run in runs if run.data.params.get("strategy.options.step_size") == "0.5")
     children = {run.data.tags["velocitune.name"] for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id}
     assert children == {*PROXIES.values(), "training"}  # proxies of the other configuration, which this one shares
+
+
+def prefect_shows_the_run() -> None:
+    """The run that one started has a name, tags, the answer as its artifact, and a line per evaluation below it."""
+    with get_client(sync_client=True) as client:
+        runs = {run.name: run for run in client.read_flow_runs()}
+        assert runs.keys() == {"train · velocitune · seed 1", "weights", "train", "report"}
+        parent, training = runs["train · velocitune · seed 1"], runs["train"]
+        assert parent.tags == ["strategy: velocitune", "seed: 1", "experiment: velocitune"]
+        artifacts = {each.key: each for each in client.read_artifacts() if each.key}  # results have none
+        assert all(key.startswith("velocitune-") for key in artifacts)
+        page = artifacts["velocitune-answer"]
+        assert page.flow_run_id == parent.id and page.type == "markdown"
+        for part in (
+            "velocitune lowered",
+            "| licences |",
+            "```mermaid",
+            "initial_domain_weights:",
+            "report/index.html",
+        ):
+            assert part in page.data
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[training.id]))
+        deadline, lines = time.monotonic() + 30, []
+        while len(lines) < 6 and time.monotonic() < deadline:  # they are sent in the background
+            logs = client.read_logs(wanted)
+            lines = [log.message for log in logs if re.match(r"training, step \d+ of 68: mean loss", log.message)]
+            time.sleep(0.2)
+        assert len(lines) == 6 and "; weights " in lines[-1]  # every 12 of 68 steps, and at the end
 
 
 @pytest.mark.usefixtures("first_run")
@@ -272,10 +322,10 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> None:
     """Two passes of DoReMi, a strategy of one's own, constant weights of another run, and planned and steered ones."""
-    (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
+    (workspace.folder / "mine.py").write_text(OWN_STRATEGY.replace("self.weights[::-1]", "self.weigths[::-1]"))
     tree = workspace.params()
     tree["downstream"] = {"instances": 5}
-    swarm = {"runs": 5, "rounds": {"first": 4, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 3}
+    swarm = {"runs": 6, "rounds": {"first": 5, "runs": 1, "tolerance": 0}, "fractions": [0.2], "bootstrap": 3}
     runs = {
         "static": {"strategy": "static"},
         "velocitune": {"strategy": "velocitune", "options": {"gap_policy": "hold"}},
@@ -294,18 +344,30 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     tree["training"]["token_budget"] = 20_000  # of 70,000: enough to tell that everything runs
     tree["resources"] = {"runs_per_device": 2, "threads": 1}
     workspace.write_params(tree)
-    said = workspace.run_here("flows.pipeline", "--compare")
-    assert "Strategies compared" in said and "6 runs, 0 of them finished before" in said
+    lost = swarm_of_label(workspace, "planned-seed-1")[3]
+    (workspace.folder / run_folder(lost)).touch()  # a file where its folder must go
+    said = workspace.run_here("flows.pipeline", "--compare", status=1)
+    assert "6 runs, 0 of them finished before" in said and "mine-seed-1" in said
+    kept = reached(Comparison.read(workspace.folder / "results/comparison.json"))
+    assert kept.keys() == {"static", "velocitune", "constant", "doremi", "planned"}
+
+    (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
+    said = workspace.run_here("flows.compare")
+    assert "Strategies compared" in said
+    assert "6 runs, 2 of them finished before" in said  # of the three that depend on no other run
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
+    assert f"answer: {comparison_answer(comparison)}" in said
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == {*runs, "planned"}
+    assert {label: losses for label, losses in reached(comparison).items() if label != "mine"} == kept
     assert by_label["constant"].result.mean_domain_weights == pytest.approx(
         by_label["velocitune"].result.mean_domain_weights
     )
     assert by_label["doremi"].search_tokens == 2 * by_label["static"].result.tokens
     assert by_label["velocitune"].uses_targets and not by_label["mine"].uses_targets
     plan = StartingWeights.read(workspace.folder / "comparison/report/plans/planned-seed-1.json")
-    assert plan.planned is not None and len(plan.planned.runs) == 5
+    assert plan.planned is not None and len(plan.planned.runs) == 5 and plan.planned.missing_runs == [lost.name]
+    assert f"{lost.name} failed after all retries: the plan is made from 4 others" in said
     course = by_label["planned"].result.domain_weights
     assert course[0].weights == pytest.approx(plan.domain_weights) and course[-1].weights != course[0].weights
     assert by_label["planned"].uses_targets and by_label["planned"].proxy_tokens == comparison.proxy_tokens
@@ -313,27 +375,41 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert "planned-seed-1" in page
     assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
-    workspace.write_params(tree | {"compare": tree["compare"] | {"runs": runs}})
-    gone = next((workspace.folder / "runs").glob("mine-seed-1-*"))
-    shutil.rmtree(gone)
-    gone.mkdir()
-    (gone / "model").touch()  # a file where the model must go
-    said = workspace.run_here("flows.compare", status=1)
-    assert gone.name in said
-    kept = Comparison.read(workspace.folder / "results/comparison.json")
-    assert reached(comparison).keys() - reached(kept).keys() == {"mine", "planned"}
-
-    (gone / "model").unlink()
-    said = workspace.run_here("flows.compare")
-    assert "5 runs, 2 of them finished before" in said  # of the three that depend on no other run
-    again = Comparison.read(workspace.folder / "results/comparison.json")
-    assert reached(again) == {label: reached(comparison)[label] for label in runs}
-
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
     said = workspace.run_here("flows.weights")  # from the runs of the comparison
     assert said.count("finished before") == 5 and "predicted to be better than" in said
     found = StartingWeights.read(workspace.folder / "results/weights.json")
     assert found.domain_weights == plan.domain_weights
+
+
+@pytest.mark.usefixtures("_prefect_server", "forked_program")
+def test_a_flow_that_is_killed_between_rounds_goes_on_as_it_would_have(workspace: Workspace) -> None:
+    """After the test before, which left the plan of a flow that nothing happened to."""
+    weights, swarm = workspace.folder / "results/weights.json", list((workspace.folder / "runs").glob("swarm-*/"))
+    unbroken = StartingWeights.read(weights)
+    weights.unlink()
+    for folder in swarm:
+        shutil.rmtree(folder)
+    with contextlib.chdir(workspace.folder):
+        server = {"PREFECT_API_URL": PREFECT_API_URL.value()}
+        flow = ForkedRun(["flows.weights"], environment=server, program="forked_flow")
+        second = "runs/swarm-*-round-2-*/events.jsonl"
+        wait_for(lambda: flow.poll() is not None or any(workspace.folder.glob(second)), 120, every_seconds=0.02)
+        assert flow.poll() is None, flow.log
+        flow.kill()
+        wait_for(lambda: flow.poll() is not None, 20)
+    assert not weights.exists()
+    made = [folder for folder in swarm if (folder / "result.json").exists()]
+    assert len(made) >= 3  # of the four of the first round, beside a proxy
+    said = workspace.run_here("flows.weights")
+    assert said.count("finished before") >= len(made) + 1
+    found = StartingWeights.read(weights)
+    assert found.domain_weights == unbroken.domain_weights and found.inputs == unbroken.inputs
+    assert found.planned is not None and unbroken.planned is not None
+    assert [run.folder for run in found.planned.runs] == [run.folder for run in unbroken.planned.runs]
+    assert {folder.name for folder in (workspace.folder / "runs").glob("swarm-*/")} == {each.name for each in swarm}
+    for folder in swarm:
+        assert sum(isinstance(event, Started) for event in read_events(folder / "events.jsonl")) == 1, folder.name
 
 
 def reached(comparison: Comparison) -> dict[str, dict[str, float]]:
@@ -354,6 +430,12 @@ def proxy_jobs_of(workspace: Workspace) -> list[TrainJob]:
     """The proxies that the workspace's settings ask for."""
     with contextlib.chdir(workspace.folder):
         return proxy_jobs(load_params(Path("params.yaml")), Manifest.read(Path("prepared/manifest.json")))
+
+
+def swarm_of_label(workspace: Workspace, plan: str) -> list[TrainJob]:
+    """The runs of the first round of a plan of the comparison."""
+    with contextlib.chdir(workspace.folder):
+        return compared_swarms(load_params(Path("params.yaml")))[plan]
 
 
 def finished_runs(process: subprocess.Popen[str]) -> set[str]:

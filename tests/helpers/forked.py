@@ -19,8 +19,13 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import context, forkserver, get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tasks.runs.devices import Device
+    from tasks.views.watcher import Watcher
 
 PROGRAM = "velocitune_core.train"
 IMPORTS = "forked_imports"  # a name of its own: tests find the training program by its name in command lines
@@ -98,6 +103,19 @@ class ForkedRun:
                 raise subprocess.TimeoutExpired(self.args, timeout, stderr=Path(self._stderr).read_bytes())
             time.sleep(SECONDS_BETWEEN_POLLS)
         return None, self.log
+
+
+def run_forked(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher], _: int) -> int:
+    """In place of `tasks.runs.torchrun.run_program`: the run in a folder, forked."""
+    from tasks.runs.torchrun import follow
+
+    ranks = int(launcher[-1].partition("=")[2]) if launcher else 1
+    process = ForkedRun([str(folder / "job.json")], ranks, device.environment)
+    _, log = process.communicate(120)
+    (folder / "log.txt").write_text(log)
+    follow(folder / "events.jsonl", 0, watchers)
+    assert process.returncode is not None
+    return process.returncode
 
 
 def _start(command: list[str], stderr: str, environment: dict[str, str]) -> context.ForkServerProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -52,6 +53,16 @@ class CompareRun(Section):
     swarm_per_seed: bool = added_field(False)  # of planned: every seed plans from a swarm that it draws and trains
 
     @property
+    def evenness(self) -> float | None:
+        """The temperature of a constant mixture by size; None: its weights change, or are found."""
+        if self.weights_of is not None or self.search is not None:
+            return None
+        if self.strategy == "temperature":
+            temperature = self.options.get("temperature", 2.0)
+            return float(temperature) if isinstance(temperature, int | float) else None
+        return {"static": 1.0, "uniform": inf}.get(self.strategy)
+
+    @property
     def own_targets(self) -> OwnTargets | None:
         """How the targets of this label are made; None if they are not its own."""
         return self.targets if isinstance(self.targets, OwnTargets) else None
@@ -62,10 +73,18 @@ class Compare(Section):
 
     seeds: list[int] = Field(default=[1, 2, 3])
     baseline: Name = "static"  # label that the others are paired with
-    frontier: list[Name] = Field(default=[])  # labels of constant mixtures, from the least even to the most
+    frontier: list[Name] | None = None  # labels of constant mixtures, from the least even to the most; None: all
     retained: list[Name] | None = None  # domains to be kept, not learnt; None: those without a gap to their target
     downstream: bool = False  # also score every final model as the section `downstream` asks
     runs: dict[Name, CompareRun] = Field(min_length=1)
+
+    @property
+    def frontier_labels(self) -> list[str]:
+        """The labels of the frontier, from the least even mixture to the most."""
+        if self.frontier is not None:
+            return self.frontier
+        evenness = {label: each for label, run in self.runs.items() if (each := run.evenness) is not None}
+        return sorted(evenness, key=lambda label: evenness[label])
 
     @field_validator("seeds")
     @classmethod
@@ -74,13 +93,23 @@ class Compare(Section):
 
     @model_validator(mode="after")
     def _labels_exist(self) -> Self:
-        named = {"baseline": [self.baseline], "frontier": self.frontier}
-        named |= {f"runs.{label}.weights_of": [run.weights_of] for label, run in self.runs.items() if run.weights_of}
-        problems = [
-            f"{field} names {label!r}, runs are {sorted(self.runs)}"
-            for field, labels in named.items()
-            for label in labels
-            if label not in self.runs
+        labels = ", ".join(self.runs)
+        problems = []
+        if self.baseline not in self.runs:
+            first = next((label for label, run in self.runs.items() if run.evenness == 1), next(iter(self.runs)))
+            problems.append(
+                f"baseline names {self.baseline!r}, runs are {labels}; add that label, or give -S "
+                f"compare.baseline={first}"
+            )
+        if missing := [label for label in self.frontier or [] if label not in self.runs]:
+            problems.append(
+                f"frontier names {', '.join(missing)}, runs are {labels}; give -S compare.frontier=null for all "
+                "constant mixtures among them"
+            )
+        problems += [
+            f"runs.{label}.weights_of names {run.weights_of!r}, runs are {labels}; add that label, or remove {label}"
+            for label, run in self.runs.items()
+            if run.weights_of and run.weights_of not in self.runs
         ]
         problems += [
             f"runs.{label}.weights_of names {run.weights_of!r}, which takes its own weights from another run"

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from math import isfinite
 from typing import Any
 
 import yaml
 
 from velocitune_core.config.base import ConfigError
-from velocitune_core.config.misread import as_yaml
 
-_EXPONENT = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+")  # 1e-5: a number to people, text to YAML 1.1
 _ODD_BASE = re.compile(r"[-+]?0[\d_]+|.*:.*")  # 010 is 8, and 1:30 is 90
+_EXPONENT = re.compile(r"[-+]?\d[\d_]*(\.\d*)?[eE][-+]?\d+$")  # 1e-5: a number, as DVC writes it; text to YAML 1.1
 _STRING, _MERGE, _INT, _DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge", "int", "timestamp"))
 _NO_DATE = "a date that does not exist"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with the numbers of YAML 1.2."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def parse_yaml(content: bytes | str, origin: str) -> Any:
     """Return the tree of a YAML text.
 
+    A number such as 1e-5, which `dvc exp run -S` writes, is a number, as in YAML 1.2.
+
     Raises ConfigError, naming `origin`, for text that is no YAML, and with all problems of one that is: a key twice in
-    one mapping, a key that YAML reads as a number, truth value, date or nothing, a whole number in base 8 or 60, and a
-    number that YAML 1.1 reads as text.
+    one mapping, a key that YAML reads as a number, truth value, date or nothing, and a whole number in base 8 or 60.
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             root = loader.get_single_node()
             problems = [] if root is None else list(_problems(root, "", set()))
@@ -71,15 +77,11 @@ def _misread(node: yaml.Node, field: str) -> Iterator[str]:
         yield f"{field}: line {line}: YAML reads {node.value} as {_read(node)}: write that, or quote it"
     elif node.tag == _DATE and _read(node) == _NO_DATE:
         yield f"{field}: line {line}: YAML reads {node.value} as {_NO_DATE}: quote it"
-    elif node.tag == _STRING and getattr(node, "style", None) is None and _EXPONENT.fullmatch(node.value):
-        number = float(node.value.replace("_", ""))
-        fix = f"write {as_yaml(number)}, or quote it" if isfinite(number) else "quote it"
-        yield f"{field}: line {line}: YAML reads {node.value} as text: {fix}"
 
 
 def _read(node: yaml.Node) -> Any:
     """Return the value of a key or number as YAML reads it."""
     try:
-        return yaml.SafeLoader("").construct_object(node)
+        return _Loader("").construct_object(node)
     except ValueError:  # of a date; numbers match what they are made from
         return _NO_DATE

@@ -65,6 +65,7 @@ class Planned(Part):
     model: str | None  # folder of the sibling that was trained; None: the model itself
     runs: list[SwarmRun]
     rounds: list[SwarmRound] = Field(default_factory=list)  # in which the runs were made; none: all at once
+    missing_runs: list[str] = Field(default_factory=list)  # names of those that failed after all retries
     law: dict[str, Any]  # name, and evidence by set: velocitune_core.mixture_law.law.SetEvidence
     plan: dict[str, Any]  # velocitune_core.mixture_law.mixture_plan.MixturePlan
     worth: Worth
@@ -87,6 +88,7 @@ class StartingWeights(Contract):
     search: list[WeightsRun] = Field(default_factory=list)  # its runs, in the order in which they were made
     planned: Planned | None = None
     steering: Steering | None = None  # of a plan that the training does not hold, but starts from
+    inputs: dict[str, Any] = Field(default_factory=dict)  # what decides the weights; none for w_0, which it is itself
 
     @property
     def held(self) -> bool:

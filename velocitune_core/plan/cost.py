@@ -99,6 +99,7 @@ class Stage:
     name: str
     runs: tuple[Run, ...] = ()
     parallel: int = 1
+    finished: int = 0  # of these runs, which are priced but not repeated
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,16 @@ def earlier_in_words(runs: Sequence[SwarmRun]) -> list[str]:
     return found
 
 
+def missing_in_words(missing_runs: Sequence[str]) -> list[str]:
+    """Return a sentence on the runs that failed."""
+    if not missing_runs:
+        return []
+    return [
+        f"The plan is made without {_list(missing_runs)}, which failed after all retries (missing_runs): the stage, "
+        "run again, tries them again, and the weights may change."
+    ]
+
+
 def sibling_in_words(effect: EffectSize | None) -> str:
     """Return a sentence on how differences of a sibling's swarm carry over to the model."""
     if effect is None:

@@ -14,6 +14,7 @@ from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.planned_weights.evidence_sentences import (
     earlier_in_words,
+    missing_in_words,
     rounds_in_words,
     sibling_in_words,
     worth_in_words,
@@ -35,6 +36,7 @@ def plan_weights(
     token_budget: int,
     model: str | None = None,
     rounds: Sequence[SwarmRound] = (),
+    missing_runs: Sequence[str] = (),
 ) -> tuple[dict[str, float], Planned]:
     """Return the weights that are best for an objective, and the evidence for them.
 
@@ -51,6 +53,7 @@ def plan_weights(
         token_budget: of the main run.
         model: folder of the sibling that was trained.
         rounds: in which the runs were made, if the swarm went on by what it had shown.
+        missing_runs: names of runs of the swarm that failed.
 
     Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
     """
@@ -63,11 +66,13 @@ def plan_weights(
         model=model,
         runs=list(runs),
         rounds=list(rounds),
+        missing_runs=list(missing_runs),
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
         worth=worth,
         explanation=[
             *explain(plan),
+            *missing_in_words(missing_runs),
             *earlier_in_words(runs),
             *([] if model is None else [sibling_in_words(sibling_effect(fitted, runs))]),
             *rounds_in_words(rounds),

@@ -80,9 +80,9 @@ def formatted_rows(report: ReportData) -> list[dict[str, str]]:
 def summary_metrics(report: ReportData) -> dict[str, Any]:
     """Return the numbers of metrics.json, without those that do not exist for this run.
 
-    Losses are in nats per token. size_weighted_loss is weighted by the initial domain weights; evaluation_share is
-    evaluation plus reweighting over the run's wall time; worst_shortfall is the largest
-    (reached − target) / (initial − target) over domains whose target is below their initial loss.
+    Losses are in nats per token. mean_weight is the mixture of the run. size_weighted_loss is weighted by the initial
+    domain weights; evaluation_share is evaluation plus reweighting over the run's wall time; worst_shortfall is the
+    largest (reached − target) / (initial − target) over domains whose target is below their initial loss.
     """
     rows, train = result_rows(report), report.train
     shortfalls = [1 - row["gap_closed"] for row in rows if row["gap_closed"] is not None]
@@ -96,6 +96,7 @@ def summary_metrics(report: ReportData) -> dict[str, Any]:
             for when, key in (("initial", "initial"), ("final", "reached"))
         },
         "loss": {row["domain"]: row["reached"] for row in rows},
+        "mean_weight": {name: train.mean_domain_weights[name] for name in sorted(train.mean_domain_weights)},
         "target_error": {row["domain"]: row["target_error"] for row in rows if row["target_error"] is not None},
         "evaluation_share": evaluation_share(train),
         "tokens_per_second": train.tokens_per_second,

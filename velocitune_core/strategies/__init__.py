@@ -11,6 +11,7 @@ from velocitune_core.strategies.presets import PLANNED, PLANNED_COURSE, PRESETS
 from velocitune_core.strategies.registry import (
     REGISTRY,
     check_strategy,
+    keeps_its_weights,
     make_strategy,
     measured_options,
     resolve_preset,
@@ -32,6 +33,7 @@ __all__ = [
     "Strategy",
     "StrategyError",
     "check_strategy",
+    "keeps_its_weights",
     "make_strategy",
     "measured_options",
     "resolve_preset",

@@ -89,6 +89,12 @@ def updates_after_evaluations(name: str) -> bool:
     return strategy_class(name).update is not Strategy.update
 
 
+def keeps_its_weights(name: str) -> bool:
+    """Return whether a strategy never changes the domain weights that it begins with."""
+    found = strategy_class(name)
+    return found.update is Strategy.update and found.observe_batch is Strategy.observe_batch
+
+
 def measured_options(name: str) -> set[str]:
     """Return the options of a strategy whose values the pipeline measures."""
     return set(inspect.signature(strategy_class(name)).parameters) & MEASURED

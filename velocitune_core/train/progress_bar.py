@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from typing import Any
 
 from tqdm import tqdm
 
 from velocitune_core.train import events
 
+NOTHING_TO_DO = re.compile(r"not compiled(?!.* there is no )")  # neither a pause to explain, nor a compiler to install
+COLUMNS = 100  # of a line in a log
 SECONDS_BETWEEN_LINES = 15.0  # when the output is a log file and not a terminal
 
 
-class ProgressBar:
-    """Listener that shows steps, loss and speed on the terminal; in a log file, a line every 15 seconds."""
+def bar(**options: Any) -> tqdm:
+    """Return a progress bar on standard error; in a log, each of its states is a plain line."""
+    if sys.stderr.isatty():
+        return tqdm(**options, dynamic_ncols=True, mininterval=0.5, maxinterval=60)
+    return _LogBar(**options, ncols=COLUMNS, mininterval=SECONDS_BETWEEN_LINES, maxinterval=60)
 
-    def __init__(self) -> None:
+
+class _LogBar(tqdm):
+    """Lines every SECONDS_BETWEEN_LINES and at the end, without carriage returns, of which none is cleared."""
+
+    def __init__(self, **options: Any) -> None:
+        lines: Any = _Lines()
+        super().__init__(**options, file=lines, delay=1e-3)  # no line before the first state
+
+    def close(self) -> None:
+        self.delay = 0  # shows the last state, also of a run that was shorter than the time between lines
+        super().close()
+
+    def moveto(self, n: int) -> None:
+        """Stay: a log has no line above."""
+
+
+class _Lines:
+    """Standard error, by lines."""
+
+    def write(self, text: str) -> None:
+        if state := text.strip("\r\n "):
+            sys.stderr.write(f"{state}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+class ProgressBar:
+    """Listener that shows steps, loss and speed on the terminal; in a log file, a line every 15 seconds.
+
+    Args:
+        leave: whether the bar stays when the run has ended.
+    """
+
+    def __init__(self, leave: bool = True) -> None:
+        self._leave = leave
         self._bar: tqdm | None = None
 
     def __call__(self, event: events.Event) -> None:
@@ -43,7 +85,7 @@ class ProgressBar:
             self._write(
                 f"{event.name}: resuming from the checkpoint at step {event.resumed_from} of {event.total_steps}"
             )
-        if event.compilation:
+        if event.compilation and not NOTHING_TO_DO.match(event.compilation):
             self._write(f"{event.name}: {event.compilation}")
         self._show(event.name, event.total_steps, event.step, "step")
 
@@ -54,15 +96,8 @@ class ProgressBar:
 
     def _show(self, name: str, total: int, initial: int, unit: str) -> None:
         self.close()
-        self._bar = tqdm(
-            total=total,
-            initial=initial,
-            desc=name,
-            unit=unit,
-            unit_scale=unit == "token",
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES,
-            maxinterval=60,
+        self._bar = bar(
+            total=total, initial=initial, desc=name, leave=self._leave, unit=unit, unit_scale=unit == "token"
         )
 
     def _advance(self, event: events.Stepped) -> None:

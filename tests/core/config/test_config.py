@@ -260,8 +260,42 @@ def test_the_recipe_leaves_out_how_runs_are_computed() -> None:
 
 def test_dvc_watches_no_setting_of_how_runs_are_computed() -> None:
     how = {"execution", "resources", "tracking", *(f"proxies.{key}" for key in HOW_PROXIES_RUN)}
-    for file in ("dvc.yaml", "inputs/dvc.yaml", "comparison/dvc.yaml"):
+    for file in ("dvc.yaml", "inputs/corpus/dvc.yaml", "inputs/base/dvc.yaml", "comparison/dvc.yaml"):
         for name, stage in yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["stages"].items():
             for key in stage.get("params", []):
                 watched = key if key.count(".") and key.split(".")[0] == "proxies" else key.split(".")[0]
                 assert watched not in how and key != "proxies", f"{file}: {name} watches {key}"
+
+
+CONSTANT = {
+    "uniform": {"strategy": "uniform"},
+    "hot": {"strategy": "temperature", "options": {"temperature": 3.0}},
+    "warm": {"strategy": "temperature"},
+    "velocitune": {"strategy": "velocitune"},
+    "means": {"strategy": "static", "weights_of": "velocitune"},
+    "static": {"strategy": "static"},
+}
+
+
+def test_the_frontier_is_made_of_all_constant_mixtures() -> None:
+    def frontier(**compare: object) -> list[str]:
+        found = parse_params({**SMALLEST, "compare": {"runs": CONSTANT, **compare}}).compare
+        assert found is not None
+        return found.frontier_labels
+
+    assert frontier() == ["static", "warm", "hot", "uniform"] and frontier(frontier=["static"]) == ["static"]
+    few = {label: CONSTANT[label] for label in ("velocitune", "static")}
+    assert frontier(runs=few) == ["static"] and frontier(runs={"static": CONSTANT["static"]}) == ["static"]
+
+
+def test_labels_that_are_gone_come_with_what_mends_them() -> None:
+    runs = {label: CONSTANT[label] for label in ("uniform", "velocitune", "means")} | {"size": {"strategy": "static"}}
+    with pytest.raises(ConfigError) as refused:
+        parse_params({**SMALLEST, "compare": {"runs": runs, "frontier": ["static", "uniform", "hot"]}})
+    assert "-S compare.baseline=size;" in str(refused.value)
+    assert "frontier names static, hot, runs are uniform, velocitune, means, size; give -S compare.frontier=null" in (
+        str(refused.value)
+    )
+    runs.pop("velocitune")
+    with pytest.raises(ConfigError, match=r"names 'velocitune', runs are .*; add that label, or remove means"):
+        parse_params({**SMALLEST, "compare": {"runs": runs, "baseline": "size"}})

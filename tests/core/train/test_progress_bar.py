@@ -51,10 +51,23 @@ def test_the_bar_of_an_evaluation_counts_tokens(capfd: pytest.CaptureFixture[str
         events.Finished(step=10, seconds=1.0),
     ):
         bar(event)
-    shown = capfd.readouterr().err
-    assert "initial: 5 of 10 sequences were measured before" in shown
-    assert "initial:  50%" in shown and "800/1.60k" in shown  # the time that is left counts tokens
-    assert "initial: 100%" in shown and "1.60k/1.60k" in shown
+    resumed, last = capfd.readouterr().err.split("\n")[:-1]  # in a log every state is a line, without "\r"
+    assert resumed == "initial: 5 of 10 sequences were measured before"
+    assert last.startswith("initial: 100%") and "1.60k/1.60k" in last
+
+
+def test_a_note_on_compiling_is_shown_if_it_explains_a_pause_or_asks_for_a_compiler(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for note in (
+        "not compiled: it would save about 0 s of processor time and cost about 25",
+        "not compiled: it would save about 900 s of processor time and cost about 25, but there is no C++ compiler",
+        "loss compiled: it would save about 900 s of processor time and cost about 25",
+    ):
+        bar = ProgressBar()
+        bar(event_samples.started(compilation=note))
+        assert (note in capfd.readouterr().err) == ("900" in note)
+        bar.close()
 
 
 def test_the_bar_ends_at_the_last_step_with_loss_and_speed(capfd: pytest.CaptureFixture[str]) -> None:

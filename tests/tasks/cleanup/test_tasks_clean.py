@@ -20,6 +20,7 @@ from tasks.workspace.lock import exclusive
 from velocitune_core.evaluation.evaluation_job import EvaluationJob, QuestionsFile
 from velocitune_core.train.job import Job
 from velocitune_core.train.run_lock import RunLock
+from velocitune_core.training_code import record_code
 
 
 @pytest.fixture
@@ -70,7 +71,9 @@ def test_only_what_no_present_run_needs_is_deleted_and_only_if_asked(
     clean()
     said = capsys.readouterr().out
     assert (
-        "2 of 7 folders, 0.0 MB, would be deleted" in said and f"{finished}: finished, of other settings; to be" in said
+        "5 stay, 0.0 MB; 1 of them, 0.0 MB, are unfinished runs of other settings: --unfinished" in said
+        and "2 of 7 folders, 0.0 MB, would be deleted" in said
+        and f"{finished}: finished, of other settings; to be" in said
     )
     assert (
         f"{kept[0]}: finished, of the present settings\n" in said and f"{replaced}: finished, replaced; to be" in said
@@ -81,6 +84,17 @@ def test_only_what_no_present_run_needs_is_deleted_and_only_if_asked(
     assert not finished.exists() and not replaced.exists() and unfinished.exists()
     clean("--delete", "--unfinished")
     assert not unfinished.exists() and all(path.exists() for path in [*kept, paths.RUNS / "questions"])
+
+
+def test_a_run_that_another_one_takes_stays(here: Path) -> None:
+    static = jobs()["static-seed-1"]
+    other = static.model_copy(update={"name": "label-that-is-gone"})
+    folder = put(other)
+    record_code(folder, other, 0.0)
+    (folder / "model").mkdir()
+    assert states()[folder].state == "taken by a run of the present settings"
+    put(static)  # has a result of its own
+    assert states()[folder].state == "of other settings"
 
 
 def test_a_run_whose_recipe_waits_for_a_result_stays(here: Path) -> None:

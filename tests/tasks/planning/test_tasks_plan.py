@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import planned_samples
 import psutil
+import pyarrow
 import pytest
 import shapes
 import yaml
+import zstandard
+from pyarrow import parquet
+from rich.console import Console
 from tiny import write_inputs
 
+from tasks.planning.announce import announce_length
 from tasks.planning.build import make_plan
 from tasks.planning.inputs import read_inputs
+from tasks.planning.length import length_notices
 from tasks.planning.probe_launch import what_fits
+from tasks.planning.source_sizes import text_bytes
 from tasks.planning.view import as_json, duration_text, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
+from tasks.runs.own_targets import finished_own_targets, own_proxy_jobs
+from tasks.runs.planned import plan_inputs
 from tasks.runs.run_folder import record_start, run_folder
 from tasks.runs.steering import planned_job
 from tasks.runs.swarm import swarm_jobs
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture
-from velocitune_core.config import ConfigError, Params, parse_params
-from velocitune_core.contracts import Manifest, SwarmRound, Timings, TrainResult
+from velocitune_core.config import ConfigError, Params, Source, parse_params
+from velocitune_core.contracts import DomainTarget, LossPoint, Manifest, SwarmRound, Timings, TrainResult
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import model_digest
 from velocitune_core.plan.cost import with_layers
@@ -197,6 +209,30 @@ def test_a_swarm_is_counted_without_the_static_run_that_is_a_proxy(settings: dic
 
 
 @pytest.mark.usefixtures("workspace")
+def test_finished_runs_of_the_pipeline_are_marked(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one that a comparison has trained: the same recipe under another name."""
+    write_inputs(Path("made"))
+    settings["model"]["path"] = "made/model"
+    settings["training"]["token_budget"] = 64_000
+    settings["compare"] = {"seeds": [1], "runs": {"static": {"strategy": "static"}}}
+    settings["strategy"] = {"name": "static"}
+    params = parse_params(settings)
+
+    def finished() -> dict[str, int]:
+        return {stage.name: stage.finished for stage in plan_of(settings).stages}
+
+    assert finished() == {"initial": 0, "proxies": 0, "train": 0}
+    inputs, digest = read_inputs(params), model_digest(Path("made/model"))
+    finish(proxy_jobs(params, inputs.manifest, digest)[0])
+    finish(compared_job(params, inputs.manifest, inputs.initial, inputs.targets, "static", 1, digest))
+    assert finished() == {"initial": 0, "proxies": 1, "train": 1}
+    print_plan(plan_of(settings))
+    assert "1 done of 3" in (printed := capsys.readouterr().out) and "1 done of 1" in printed
+    settings["training"]["seed"] = 2
+    assert finished() == {"initial": 0, "proxies": 1, "train": 0}
+
+
+@pytest.mark.usefixtures("workspace")
 def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any]) -> None:
     write_inputs(Path("made"))
     settings["model"]["path"] = "made/model"
@@ -221,8 +257,9 @@ def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any])
         job = compared_job(params, inputs.manifest, inputs.initial, inputs.targets, label, 1, digest)
         finish(job)
     less = plan_of(settings, compare=True)
-    assert less.finished == 2
-    assert names - {run.name for run in less.stages[-1].runs} == {"static-seed-1", "velocitune-seed-1"}
+    gone = {"static-seed-1", "velocitune-seed-1", "held-seed-1"}  # which holds the weights of a static run here
+    assert less.finished == 3
+    assert names - {run.name for run in less.stages[-1].runs} == gone
 
 
 @pytest.mark.usefixtures("workspace")
@@ -248,17 +285,66 @@ def test_a_finished_plan_is_priced_as_finished_and_a_plan_of_other_runs_is_not(s
     made = [run.model_copy(update={"folder": job.folder_name}) for run, job in pairs]
     numbers = dict.fromkeys(("share", "predicted", "regret", "spread", "tolerance", "expected"), 0.1)
     rounds = [SwarmRound(runs=4, settled=True, further=0, **numbers)]
-    found = found.model_copy(update={"planned": found.planned.model_copy(update={"runs": made, "rounds": rounds})})
+    planned = found.planned.model_copy(update={"runs": made, "rounds": rounds})
+    mixture = compared_mixture(params, "plan", 1)
+    decided = plan_inputs(params, mixture, jobs, inputs.manifest, inputs.initial, inputs.targets)
+    found = found.model_copy(update={"planned": planned, "inputs": decided})
     found.write(paths.COMPARISON_REPORT / paths.PLANS / "plan.json")
     job = compared_job(params, inputs.manifest, inputs.initial, inputs.targets, "plan", 1)
     for each in (*jobs, planned_job(job, found, {}, inputs.initial)):
         finish(each)
     assert missing() == {"static-seed-1"}
-    swarm["min_share"] = 0.1
+    wanted: dict[str, Any] = runs["plan"]["options"]
+    for changed in (
+        {"swarm": swarm | {"min_share": 0.1}},
+        {"swarm": swarm | {"law": "bimix"}},
+        {"swarm": swarm | {"bootstrap": 50}},
+        {"swarm": swarm | {"rounds": {"first": 4, "runs": 2, "tolerance": 0.1}}},
+        {"objective": {"average": "by_size"}},
+        {"objective": {"worse_than_static": 0.1}},
+        {"objective": {"largest_share": 0.9}},
+    ):
+        runs["plan"]["options"] = wanted | changed
+        assert "plan-seed-1" in missing(), changed
+    runs["plan"]["options"] = wanted
+    settings["mixture"]["initial_domain_weights"] = {"code": 0.4, "law": 0.6}
+    assert "plan-seed-1" in missing()
+    settings["mixture"]["initial_domain_weights"] = None
+    inputs.targets.write(paths.TARGETS)
+    assert missing() == {"static-seed-1"}
+    others = {name: DomainTarget(target=0.9) for name in settings["domains"]}
+    inputs.targets.model_copy(update={"domains": others}).write(paths.TARGETS)
     assert "plan-seed-1" in missing()
 
 
-def finish(job: TrainJob) -> None:
+@pytest.mark.usefixtures("workspace")
+def test_finished_runs_under_own_targets_are_not_counted(settings: dict[str, Any]) -> None:
+    write_inputs(Path("made"))
+    settings["model"]["path"] = "made/model"
+    settings["training"]["token_budget"] = 64_000
+    own = {"fractions": [0.4, 0.6, 0.8], "law": "chinchilla"}  # two of them are proxies of the pipeline
+    runs = {"static": {"strategy": "static"}, "own": {"strategy": "velocitune", "targets": own}}
+    settings["compare"] = {"seeds": [1], "runs": runs | {"held": {"strategy": "static", "weights_of": "own"}}}
+    params = parse_params(settings)
+    inputs = read_inputs(params)
+
+    def missing() -> set[str]:
+        return {run.name for run in plan_of(settings, compare=True).stages[-1].runs}
+
+    everything = {"static-seed-1", "own-seed-1", "held-seed-1", "proxy-0_6-seed-1"}
+    assert missing() == everything
+    alone = own_proxy_jobs(params, "own", inputs.manifest)
+    for job in (*alone, *(job for job in proxy_jobs(params, inputs.manifest) if job.fraction > 0.2)):
+        reached = dict.fromkeys(settings["domains"], 1 + 4 * job.total_steps**-0.5)
+        finish(job, points=[LossPoint(step=job.total_steps, tokens=job.total_steps * 1024, losses=reached)])
+    assert missing() == everything - {"proxy-0_6-seed-1"}
+    fitted = finished_own_targets(params, "own", inputs.manifest, inputs.initial)
+    assert fitted is not None
+    finish(compared_job(params, inputs.manifest, inputs.initial, fitted.targets, "own", 1))
+    assert missing() == {"static-seed-1", "held-seed-1"}
+
+
+def finish(job: TrainJob, points: Sequence[LossPoint] = ()) -> None:
     """Write the files of a finished run that a comparison reads."""
     result = TrainResult(
         name=job.name,
@@ -268,7 +354,7 @@ def finish(job: TrainJob) -> None:
         tokens=1,
         parameters=1,
         final={},
-        points=[],
+        points=list(points),
         domain_weights=[],
         mean_domain_weights=job.initial_domain_weights,
         tokens_per_domain={},
@@ -338,3 +424,77 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_sizes(count: float, text: str) -> None:
     assert size_text(count) == text
+
+
+@pytest.mark.usefixtures("workspace")
+def test_compressed_files_and_parquet_are_sized(settings: dict[str, Any]) -> None:
+    rows = [json.dumps({"text": f"{number} " * 50}) for number in range(2_000)]
+    plain = "\n".join(rows).encode()
+    folder = Path("data/raw")
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(plain))
+    (folder / "b.jsonl.zst").write_bytes(zstandard.compress(plain))
+    column = [f"{number} " * 50 for number in range(2_000)]
+    parquet.write_table(pyarrow.table({"text": column, "other": ["x" * 500] * 2_000}), folder / "c.parquet")
+    (folder / "texts").mkdir()
+    (folder / "texts/one.rst").write_bytes(plain)
+
+    def size(kind: str, path: str) -> int:
+        return text_bytes(Source.model_validate({"type": kind, "path": path}), folder)
+
+    assert size("jsonl", "a.jsonl.gz") == size("jsonl", "b.jsonl.zst") == size("text", "texts") == len(plain)
+    assert size("parquet", "c.parquet") == pytest.approx(sum(map(len, column)), rel=0.1)
+    (folder / "a.jsonl.gz").write_bytes(b"no gzip")
+    assert size("jsonl", "a.jsonl.gz") == 0 == size("jsonl", "missing.jsonl")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_the_length_of_the_work_is_logged_before_it(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    announce_length(parse_params(settings))  # there is no model
+    assert not caplog.messages
+    write_config("models/mine", SEVEN_BILLION)
+    settings["domains"]["code"]["max_tokens"] = settings["domains"]["law"]["max_tokens"] = 3_000_000
+    monkeypatch.setattr("tasks.planning.announce.make_plan", lambda *_, probe=True, **__: plan(probe))
+
+    def plan(probe: bool) -> Any:
+        return SimpleNamespace(total=SimpleNamespace(tokens=14_000_000, seconds=7200.0 if probe else None))
+
+    announce_length(parse_params(settings))
+    assert caplog.messages == [
+        "training.token_budget is null: the main run takes one epoch of all text, 6 M tokens, and the proxies 1.4 "
+        "times that",
+        "about 2.0 h for 14 M tokens in all, timed on this machine; `python -m flows.plan` has the stages",
+    ]
+
+
+@pytest.mark.usefixtures("workspace")
+def test_text_packed_in_vain_and_a_base_that_repeats_its_text_are_named(settings: dict[str, Any]) -> None:
+    settings["domains"]["code"]["max_tokens"] = settings["domains"]["law"]["max_tokens"] = 64_000
+    settings["training"]["token_budget"] = 16_000
+    settings["model"]["path"] = "models/base"
+    settings["base"] = {"vocabulary_size": 300, "training": {**settings["training"], "token_budget": 1_280_000}}
+    few, repeated = length_notices(parse_params(settings), read_inputs(parse_params(settings)).manifest)
+    assert few.startswith("training.token_budget 16 k is 12% of the 128 k tokens that are packed")
+    assert repeated.startswith("base.training.token_budget 1.28 M is 10 epochs of the text of base.domains; null takes")
+    settings["training"]["token_budget"] = settings["base"]["training"]["token_budget"] = None
+    (epoch,) = length_notices(parse_params(settings), read_inputs(parse_params(settings)).manifest)
+    assert "one epoch of all text" in epoch
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_plan_fits_the_terminal(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000_000_000
+    settings["resources"] = {"processes": 8}
+    monkeypatch.setattr("tasks.planning.view.Console", lambda **options: Console(width=width, **options))
+    monkeypatch.setattr(Console, "is_terminal", property(lambda _: True))
+    print_plan(plan_of(settings, device_bytes=80 * 10**9))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= width and all("…" not in line for line in lines)
+    assert any("updates of the domain weights in" in line for line in lines)

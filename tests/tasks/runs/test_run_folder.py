@@ -21,6 +21,7 @@ from tasks.runs.run_folder import (
     run_folder,
 )
 from tasks.workspace.fresh import starting_over
+from tasks.workspace.home import share_runs
 from velocitune_core.config import Execution, Optimizer, Schedule, Training
 from velocitune_core.train.events import Evaluated, Event, Reweighted, Started, Stepped, read_events
 from velocitune_core.train.extension import common_steps, discard_checkpoints
@@ -199,7 +200,9 @@ def test_a_larger_budget_goes_on_from_the_stable_part(make_job: MakeJob, caplog:
     run(short)
     kept = sorted(path.name for path in (run_folder(short) / "checkpoints").iterdir())
     assert kept == ["step-00000016", "step-00000018"]  # where the decay began, and the newest
-    whole = run(make_job(name="whole", total_steps=40, **changes))
+    at_once = make_job(name="whole", total_steps=40, **changes)
+    whole = run(at_once)
+    shutil.rmtree(run_folder(at_once))  # its result would be taken
     discard_checkpoints(run_folder(short), short)
     assert [path.name for path in (run_folder(short) / "checkpoints").iterdir()] == kept[:1]
     caplog.clear()
@@ -318,3 +321,33 @@ def test_a_subclass_answers_for_itself_whether_it_depends_on_the_number_of_steps
         strategy = {"name": f"own_answers:{name}", "options": {}}
         short, long = (make_job(total_steps=steps, **{**LENGTHS, "strategy": strategy}) for steps in (20, 40))
         assert common_steps(short.recipe(), long)[0] == shared
+
+
+def test_a_finished_run_of_the_same_recipe_is_taken_whatever_its_name(make_job: MakeJob) -> None:
+    compared, training = make_job(name="recommended-seed-1"), make_job(name="training")
+    run(compared)
+    assert run_folder(training) == run_folder(compared)
+    found = finished_result(training)
+    assert found is not None and found.name == "training"
+    with starting_over(fresh=True):
+        assert run_folder(training) != run_folder(compared) and finished_result(training) is None
+    shutil.rmtree(run_folder(compared) / "model")
+    assert finished_result(training) is None and finished_result(compared) is not None
+
+
+def test_in_a_copy_of_the_repository_the_run_itself_moves_aside(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc exp run --temp` works in a copy whose runs are links."""
+    job, repository = make_job(name="shared"), Path.cwd()
+    run(job)
+    edit_code(run_folder(job))
+    copy = repository / ".dvc/tmp/exps/one"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    share_runs()
+    assert run_folder(job).is_symlink()
+    assert not (open_run_folder(job) / "result.json").exists()
+    monkeypatch.chdir(repository)
+    assert (REPLACED / f"{job.folder_name}-0" / "result.json").exists() and not any(run_folder(job).iterdir())

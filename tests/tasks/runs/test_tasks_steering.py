@@ -56,7 +56,7 @@ def test_the_main_run_starts_from_the_plan_and_is_steered(tiny_inputs: Path) -> 
     strategy = StrategyConfig(name="planned", options={"steer": {"step_size": 1.5}})
     plan = planned(STATIC)
     found = with_course(plan, strategy.options, INITIAL, [LONG])
-    run = main_job(job, strategy, found, INITIAL)
+    run = main_job(job, strategy, found, INITIAL, {})
     assert run.initial_domain_weights == plan.domain_weights
     assert (run.strategy.name, run.strategy.search) == ("planned_course", None)
     assert run.strategy.options["step_size"] == 1.5 and run.strategy.options["initial_loss"] == INITIAL.losses
@@ -65,8 +65,8 @@ def test_the_main_run_starts_from_the_plan_and_is_steered(tiny_inputs: Path) -> 
     steered = make_strategy(again.strategy.name, initial_weights=again.initial_domain_weights, **again.strategy.options)
     assert dict(zip(steered.domains, steered.weights, strict=True)) == pytest.approx(plan.domain_weights)
     with pytest.raises(ContractError, match="has no course to steer along"):
-        main_job(job, strategy, plan, INITIAL)
-    constant = main_job(job, StrategyConfig(name="planned"), plan, INITIAL)
+        main_job(job, strategy, plan, INITIAL, {})
+    constant = main_job(job, StrategyConfig(name="planned"), plan, INITIAL, {})
     assert (constant.strategy.name, constant.initial_domain_weights) == ("static", plan.domain_weights)
 
 

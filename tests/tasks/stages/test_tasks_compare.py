@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tasks.runs.compared import parent_of, runs_in_order, side_by_side
+from tasks.runs.launch import TrainingFailedError, TrainingStoppedError
 from tasks.runs.strategy_options import ablated_targets
 from tasks.stages.compare import (
     compared_swarms,
@@ -20,7 +21,7 @@ from tasks.stages.compare import (
     plan_of_run,
     train_compared,
 )
-from tasks.stages.weights import train_swarm_run
+from tasks.stages.weights import SwarmFailedError, train_swarm_run
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import planned_problems
 from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
@@ -249,3 +250,35 @@ def test_a_planned_label_is_steered_along_the_course_of_its_own_proxy(
     assert (found.uses_targets, found.proxy_tokens) == (True, 512)
     trained = sum(run.tokens for run in plan.own_runs)  # without the proxy
     assert found.search_tokens == pytest.approx(trained, rel=0.15)  # operations, which include evaluations
+
+
+@pytest.mark.usefixtures("forked_program")
+def test_a_label_is_planned_from_the_runs_that_are_there(
+    measured: Params, no_views: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_views("tasks.stages.compare")
+    no_views("tasks.stages.proxies")
+    label = {"strategy": "planned", "options": {"swarm": {"runs": 4, "fractions": [0.2], "bootstrap": 0}}}
+    compare = Compare.model_validate({"seeds": [1], "runs": {"static": {"strategy": "static"}, "planned": label}})
+    params = measured.model_copy(update={"compare": compare})
+    jobs, failed = compared_swarms(params)["planned"], TrainingFailedError("ended with status 1")
+    results = [train_swarm_run.fn(job, params) for job in jobs[:3]]
+    plan = plan_compared.fn(params, "planned", jobs, [*results, failed])
+    assert plan.planned is not None and plan.planned.missing_runs == [jobs[-1].name]
+    with pytest.raises(SwarmFailedError, match=r"swarm-0_2-seed-1-02, swarm-0_2-seed-1-03 failed, .* 3 runs, not 2"):
+        plan_compared.fn(params, "planned", jobs, [*results[:2], failed, failed])
+
+
+def test_own_targets_are_fitted_to_the_proxies_that_are_there(
+    measured: Params, no_views: Callable[[str], None]
+) -> None:
+    for fraction in measured.proxies.fractions:
+        proxy = proxy_of(fraction)
+        proxy.write(paths.PROXIES / f"{proxy.name}.json")
+    label = {"strategy": "velocitune", "targets": {"fractions": [0.2, 0.4, 0.6, 0.8]}}
+    compare = Compare.model_validate({"seeds": [1], "runs": {"static": {"strategy": "static"}, "own": label}})
+    params = measured.model_copy(update={"compare": compare})
+    own = fit_compared_targets.fn(params, "own", [TrainingFailedError("ended with status 1")])
+    assert own.targets.missing_proxies == ["proxy-0_6-seed-1"]
+    with pytest.raises(TrainingStoppedError):
+        fit_compared_targets.fn(params, "own", [TrainingStoppedError("ended with status 75")])

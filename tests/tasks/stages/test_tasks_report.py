@@ -63,6 +63,8 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
     assert "start &lt;bos&gt;, end none, attention across documents" in page
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
+    assert sum(metrics["mean_weight"].values()) == pytest.approx(1.0)
+    assert {path.name for path in (paths.REPORT / "lines").iterdir()} == {"domain_weights.json", "held_out_losses.json"}
     assert metrics["weights_tokens_share"] == 1.0 and "search (1 run)" in page
 
 

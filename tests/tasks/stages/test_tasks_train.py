@@ -10,6 +10,7 @@ import pytest
 
 from tasks.runs.jobs import initial_domain_weights, training_job
 from tasks.runs.launch import TrainingFailedError
+from tasks.runs.planned import weights_inputs
 from tasks.runs.run_folder import run_folder
 from tasks.stages.train import train_model
 from tasks.workspace import paths
@@ -56,7 +57,14 @@ def test_result_events_and_model_are_those_of_the_run(params: Params) -> None:
 
 def test_weights_that_were_found_are_held(params: Params) -> None:
     found = {"code": 0.3, "law": 0.7}
-    weights(params, found_by="search", domain_weights=found).write(paths.WEIGHTS)
+    params = params.model_copy(update={"strategy": params.strategy.model_copy(update={"search": 0.5})})
+    read = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS)
+    inputs = weights_inputs(params, training_job(params, *read), *read)
+    weights(params, found_by="search", domain_weights=found, inputs=inputs).write(paths.WEIGHTS)
+    with pytest.raises(
+        ContractError, match=r"(?s)under other settings.*search: 'training-search-\w+' → 'training-search-"
+    ):
+        train_model.fn(params.model_copy(update={"strategy": params.strategy.model_copy(update={"search": 0.25})}))
     result = train_model.fn(params)
     assert result.strategy == "static"
     assert [point.weights for point in result.domain_weights] == [pytest.approx(found)] * len(result.domain_weights)
@@ -71,6 +79,7 @@ def test_weights_that_were_found_are_held(params: Params) -> None:
             r"are of \['cli', 'code'\], and the domains are \['code', 'law'\]",
         ),
         ({"domain_weights": {"code": 0.25, "law": 0.75}}, "not the initial domain weights"),
+        ({"found_by": "search", "inputs": {"search": "training-search-0"}}, "were found under other settings"),
     ],
 )
 def test_weights_of_other_settings_are_refused(params: Params, changes: dict[str, Any], problem: str) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from prefect.states import Completed, Failed, State
 
 from tasks.runs.jobs import initial_domain_weights
 from tasks.runs.launch import TrainingFailedError, TrainingStoppedError
@@ -102,14 +101,14 @@ def test_a_plan_from_too_few_runs_is_refused_and_missing_ones_are_named(
 ) -> None:
     jobs = swarm_of(planned(params)).waiting
     results = [TrainResult.model_construct(name=job.name) for job in jobs]
-    failed = Failed(data=TrainingFailedError("ended with status 1"))
-    states: list[State] = [*(Completed(data=result) for result in results[:3]), failed, failed, failed]
-    assert [job.name for job, _ in finished_runs(jobs, states)] == [job.name for job in jobs[:3]]
+    failed = TrainingFailedError("ended with status 1")
+    outcomes = [*results[:3], failed, failed, failed]
+    assert [job.name for job, _ in finished_runs(jobs, outcomes)] == [job.name for job in jobs[:3]]
     assert "swarm-0_8-seed-1-03, swarm-0_8-seed-1-04, swarm-0_8-seed-1-05 failed" in caplog.text
     with pytest.raises(SwarmFailedError, match="law of 2 domains needs at least 3 runs, not 2"):
-        finished_runs(jobs, [*states[:2], *[failed] * 4])
+        finished_runs(jobs, [*outcomes[:2], *[failed] * 4])
     with pytest.raises(TrainingStoppedError):
-        finished_runs(jobs, [*states[:5], Failed(data=TrainingStoppedError("ended with status 75"))])
+        finished_runs(jobs, [*outcomes[:5], TrainingStoppedError("ended with status 75")])
 
 
 def test_an_objective_that_contradicts_what_was_measured_is_refused_before_any_run(params: Params) -> None:

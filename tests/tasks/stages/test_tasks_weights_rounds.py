@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prefect.states import Completed, Failed, State
 
 from tasks.runs.launch import TrainingFailedError
 from tasks.runs.run_folder import finished_result, record_start, run_folder
@@ -88,7 +87,7 @@ def from_the_start(params: Params, lost_in: int | None = None) -> Swarm:
             results.append(ended(job))
             if number == lost_in:
                 raise KeyboardInterrupt
-        swarm, number = after_round(params, swarm, [Completed(data=result) for result in results]), number + 1
+        swarm, number = after_round(params, swarm, results), number + 1
     return swarm
 
 
@@ -148,23 +147,34 @@ def test_seeds_take_turns_over_rounds_of_one_mixture(params: Params) -> None:
     assert {job.name for job in further} <= further_names(params.mixture.swarm, 2)
 
 
+def test_a_plan_of_the_runs_that_are_there_names_those_that_failed(params: Params) -> None:
+    params = planned(params, runs=6)
+    swarm = swarm_of(params)
+    *there, last = [ended(job) for job in swarm.waiting]
+    swarm = after_round(params, swarm, [*there, TrainingFailedError("ended with status 1")])
+    found = write_weights.fn(params, swarm).planned
+    assert found is not None and found.missing_runs == [last.name] and len(found.runs) == 5
+    assert f"without {last.name}, which failed after all retries (missing_runs)" in " ".join(found.explanation)
+
+
 def test_every_size_of_a_swarm_needs_runs_enough_for_a_law(params: Params) -> None:
     params = planned(params, fractions=[0.4, 0.8], runs=4)
     jobs = swarm_of(params).waiting
-    failed = Failed(data=TrainingFailedError("ended with status 1"))
-    states: list[State] = [Completed(data="made") if job.fraction == 0.4 else failed for job in jobs]
+    failed = TrainingFailedError("ended with status 1")
+    made = TrainResult.model_construct()
+    outcomes = [made if job.fraction == 0.4 else failed for job in jobs]
     with pytest.raises(SwarmFailedError, match=r"at least 3 runs, not 0 of the fraction 0\.8"):
-        finished_runs(jobs, states)
-    assert len(finished_runs(jobs, [failed, *[Completed(data="made")] * 7])) == 7
+        finished_runs(jobs, outcomes)
+    assert len(finished_runs(jobs, [failed, *[made] * 7])) == 7
 
 
 def test_runs_of_the_model_do_not_stand_in_for_those_of_its_sibling(params: Params) -> None:
     swarm = {"runs": 4, "model": "models/small", "model_runs": 4}
     jobs = swarm_jobs(params, Manifest.read(paths.MANIFEST), planned(params, **swarm).mixture, "0" * 64, "1" * 64)
-    failed = Failed(data=TrainingFailedError("ended with status 1"))
-    states: list[State] = [failed if job.model == "models/small" else Completed(data="made") for job in jobs]
+    failed = TrainingFailedError("ended with status 1")
+    outcomes = [failed if job.model == "models/small" else TrainResult.model_construct() for job in jobs]
     with pytest.raises(SwarmFailedError, match="at least 3 runs, not 0"):
-        finished_runs(jobs, states)
+        finished_runs(jobs, outcomes)
 
 
 def with_blogs(params: Params) -> Params:

@@ -12,12 +12,15 @@ import pytest
 from journeys import RUNS, settings
 
 from tasks.planning.inputs import read_model_config
+from tasks.runs.planned import plan_inputs
 from tasks.runs.price import shape_of
+from tasks.runs.swarm import swarm_jobs
 from tasks.stages.base import UNTRAINED
 from tasks.transfer.collect import missing_runs
 from tasks.transfer.export import Contents, check_can_leave, check_destination, folder_contents, write_folder
 from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import ConfigError, Params, load_params
 from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, StartingWeights, Targets
 from velocitune_core.job_folder.contents import JOBS, JobFolder, TrainStep, needs_of
@@ -79,22 +82,26 @@ def test_the_main_run_brings_its_search_and_its_reference(fresh: Path, strategy:
 
 def test_a_planned_run_follows_once_its_weights_are_planned_from_the_swarm(fresh: Path) -> None:
     params = settings(strategy__name="planned", strategy__options={"swarm": {"runs": 4}})
-    known = Known(Manifest.read(paths.MANIFEST), None, None)
+    manifest = Manifest.read(paths.MANIFEST)
+    known = Known(manifest, None, None)
     first = steps_of(params, known, compare=False)
     swarm = [f"swarm-0_2-seed-1-0{number}" for number in (1, 2, 3)]
     assert [step.name for step in first.steps][-4:] == ["targets", *swarm]  # the static run is a proxy
     jobs = [first.jobs[name] for name in ("proxy-0_2-seed-1", *swarm)]
     runs = [swarm_run_of(job) for job in jobs]
     plan = {"fraction": 0.2, "model": None, "runs": runs, "law": {}, "plan": {}, "worth": WORTH, "explanation": []}
-    weights = {"code": 0.25, "law": 0.75}
-    found = {"strategy": "planned", "found_by": "planned", "domain_weights": weights, "planned": plan}
+    weights, (initial, targets) = {"code": 0.25, "law": 0.75}, measured()
+    known = Known(manifest, None, (initial, targets))
+    mixture = mixture_of(params, params.strategy.options)
+    inputs = plan_inputs(params, mixture, swarm_jobs(params, manifest, mixture), manifest, initial, targets)
+    found = {"strategy": "planned", "found_by": "planned", "domain_weights": weights, "planned": plan, "inputs": inputs}
     StartingWeights.model_validate(found).write(paths.WEIGHTS)
     second = steps_of(params, known, compare=False)
     main = second.jobs["training"]
     assert isinstance(main, TrainJob) and main.initial_domain_weights == weights
-    del runs[-1]
-    StartingWeights.model_validate(found).write(paths.WEIGHTS)  # planned from another swarm
-    assert "training" not in steps_of(params, known, compare=False).jobs
+    for other in ({"inputs": inputs | {"runs": {}}}, {"planned": plan | {"missing_runs": [swarm[-1]]}}):
+        StartingWeights.model_validate(found | other).write(paths.WEIGHTS)  # of another swarm, or without a run of it
+        assert "training" not in steps_of(params, known, compare=False).jobs
     graph = Graph(first.steps, first.jobs)
     assert missing_runs("train", graph, Results(Path(), graph.steps, graph.jobs)) == ["training"]
     compared = settings(compare__runs={"static": {"strategy": "static"}, "planned": {"strategy": "planned"}})
@@ -111,10 +118,13 @@ def swarm_run_of(job: Job) -> dict[str, Any]:
     return price | {"fraction": 0.2, "seed": 1, "domain_weights": {"code": 0.5, "law": 0.5}, "losses": {}}
 
 
-def test_measured_losses_and_targets_are_written_into_the_jobs(fresh: Path) -> None:
+def measured() -> tuple[InitialLosses, Targets]:
     initial = InitialLosses(precision="float32", losses={"code": 4.0, "law": 4.5}, tokens={}, seconds=0.0)
-    targets = Targets.model_validate({"domains": {"code": {"target": 2.0}, "law": {"target": 3.0}}})
-    _, graph = contents_of(settings(), measured=(initial, targets))
+    return initial, Targets.model_validate({"domains": {"code": {"target": 2.0}, "law": {"target": 3.0}}})
+
+
+def test_measured_losses_and_targets_are_written_into_the_jobs(fresh: Path) -> None:
+    _, graph = contents_of(settings(), measured=measured())
     job = graph.jobs["velocitune-seed-1"]
     assert isinstance(job, TrainJob)
     assert job.strategy.options["target_loss"] == {"code": 2.0, "law": 3.0}

@@ -19,7 +19,7 @@ def test_rows_are_published_as_plain_dicts(monkeypatch: pytest.MonkeyPatch) -> N
         "tasks.views.prefect_artifacts.create_table_artifact", lambda table, **names: taken.append((table, names))
     )
     publish_table("results", "Held-out losses", ROWS)
-    assert taken == [([dict(row) for row in ROWS], {"key": "results", "description": "Held-out losses"})]
+    assert taken == [([dict(row) for row in ROWS], {"key": "velocitune-results", "description": "Held-out losses"})]
     assert all(type(row) is dict for row in taken[0][0])  # what Prefect can serialise
 
 

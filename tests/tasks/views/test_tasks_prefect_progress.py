@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
+import event_samples
 import pytest
 
 from tasks.views.prefect_progress import PrefectWatcher
@@ -33,4 +36,25 @@ def test_an_evaluation_is_shown_in_percent_of_its_sequences(shown: list[Any]) ->
     watcher.flush()
     watcher(events.Finished(step=8, seconds=1.0))
     watcher.close()
-    assert shown == ["progress-initial", "initial: percent of 8 sequences", 25.0, 100.0]
+    assert shown == ["velocitune-progress-initial", "initial: percent of 8 sequences", 25.0, 100.0]
+
+
+def test_every_evaluation_of_this_start_is_a_line_in_the_log_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    watcher, now = PrefectWatcher("training"), time.time() + 1
+
+    def evaluated(step: int, at: float = now) -> events.Evaluated:
+        return events.Evaluated(time=at, step=step, tokens=step, losses={"code": 5.0 - step, "law": 4.0}, seconds=1.0)
+
+    def reweighted(step: int, share: float) -> events.Reweighted:
+        weights = {"code": share, "law": 1 - share}
+        return events.Reweighted(time=now, step=step, tokens=step, weights=weights, seconds=0.0)
+
+    with caplog.at_level(logging.INFO, "tasks.views.prefect_progress"):
+        watcher(event_samples.started(name="training", total_steps=3))
+        for event in (evaluated(0, now - 1000), reweighted(0, 0.5), evaluated(1), reweighted(1, 0.6), evaluated(2)):
+            watcher(event)
+    assert caplog.messages == [
+        "training, step 1 of 3: mean loss 4.000 (code 4.000, law 4.000)",
+        "training, step 2 of 3: mean loss 3.500 (code 3.000, law 4.000); weights code 50.0 → 60.0 %, law 50.0 → 40.0 %",
+    ]
+    assert all(record.ui_only for record in caplog.records)  # type: ignore[attr-defined]

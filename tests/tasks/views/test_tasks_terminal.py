@@ -9,8 +9,8 @@ from typing import Any
 import event_samples
 import pytest
 
-from tasks.views.terminal import PackingBar, TerminalWatcher
-from velocitune_core.train.events import Finished, Started, Stepped
+from tasks.views.terminal import PackingBar, TerminalWatcher, fitting_columns, print_table
+from velocitune_core.train.events import Evaluated, Finished, Reweighted, Started, Stepped
 
 
 def started(at: float) -> Started:
@@ -48,6 +48,43 @@ def test_a_run_is_shown_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
         watcher(event)
     watcher.close()
     assert "training" in (shown := capsys.readouterr().err) and "4/4" in shown
+
+
+def test_a_log_has_the_weights_a_few_times_and_only_if_they_move(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(moves: bool) -> list[str]:
+        watcher, now = TerminalWatcher(shows_weights=True), time.time() + 1
+        watcher(event_samples.started(time=now, name="training", total_steps=40))
+        for step in range(41):
+            share = 0.5 + moves * step / 100
+            watcher(Evaluated(time=now, step=step, tokens=step, losses={"code": 5.0, "law": 4.0}, seconds=1.0))
+            watcher(
+                Reweighted(time=now, step=step, tokens=step, weights={"code": share, "law": 1 - share}, seconds=0.0)
+            )
+        watcher(Finished(time=now, step=40, seconds=1.0))
+        watcher.close()
+        return [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "weights" in line]
+
+    assert shown(moves=False) == []
+    lines = shown(moves=True)
+    assert len(lines) == 4
+    assert lines[1] == "training, step 20 of 40, weights: code 50.0 → 70.0 %, law 50.0 → 30.0 %, mean loss 4.500"
+
+
+def test_columns_are_given_up_until_a_table_fits() -> None:
+    rows = [{"domain": "code", "reached": "3.300", "flags": "too few points"}]
+    assert fitting_columns(rows, 80, ("flags",)) == (["domain", "reached", "flags"], [])
+    assert fitting_columns(rows, 30, ("flags", "reached")) == (["domain", "reached"], ["flags"])
+    assert fitting_columns(rows, 4, ("flags",)) == (["domain", "reached"], ["flags"])  # the others are folded
+
+
+def test_a_table_names_the_columns_that_did_not_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.views.terminal.LOG_WIDTH", 30)
+    monkeypatch.setenv("COLUMNS", "30")
+    print_table("Strategies", [{"strategy": "static", "loss": "3.910 ± 0.004", "retention": "+0.010", "steps": 3}])
+    shown = capsys.readouterr().err
+    assert "(not shown: steps, retention)" in " ".join(shown.split()) and "3.910 ± 0.004" in shown
 
 
 def test_resumed_packing_counts_only_its_own_documents(capsys: pytest.CaptureFixture[str]) -> None:

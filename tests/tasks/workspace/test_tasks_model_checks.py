@@ -24,8 +24,8 @@ Tree = dict[str, Any]
 @pytest.fixture
 def params(workspace: Path, settings: Tree, tiny_inputs: Path) -> Params:
     """Of a workspace whose model is good."""
-    for file in ("dvc.yaml", "inputs/dvc.yaml", "comparison/dvc.yaml"):
-        Path(file).parent.mkdir(exist_ok=True)
+    for file in ("dvc.yaml", "inputs/corpus/dvc.yaml", "inputs/base/dvc.yaml", "comparison/dvc.yaml"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PROJECT / file, file)
     Path("data/raw").mkdir(parents=True)
     for name in settings["domains"]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from difflib import ndiff
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
-from tasks.workspace import paths
+from tasks.workspace import paths, said_once
+from tasks.workspace.left_over import left_over
 from tasks.workspace.params_file import (
     ParamsChangedError,
     override_params,
@@ -16,15 +20,16 @@ from tasks.workspace.params_file import (
     parse_override,
     read_params,
 )
-from velocitune_core.config import ConfigError, load_params
+from velocitune_core.config import ConfigError, StrategyConfig, load_params
 
 PROJECT = Path(__file__).parents[3]
 ONE_DOMAIN = "{code: 1, legal: 0, cli: 0, papers: 0, literature: 0, biomed: 0, general: 0}"
 
 
 @pytest.fixture
-def params_file(workspace: Path) -> Path:
+def params_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The committed params.yaml in a workspace of its own."""
+    monkeypatch.setattr(said_once, "_said", set())
     shutil.copyfile(PROJECT / "params.yaml", paths.PARAMS)
     return paths.PARAMS
 
@@ -116,13 +121,93 @@ def test_other_forms_are_refused(setting: str) -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{"strategy.name": "no-such-strategy"}, {"strategy.options.gap_polcy": "hold"}, {"strategy.name": "dbl"}],
+    [
+        {"strategy.name": "no-such-strategy"},
+        {"strategy.options.gap_polcy": "hold"},
+        {"strategy.name": "dbl", "strategy.options.gap_policy": "hold"},
+        {"strategy.name": "dbl", "strategy.options": {"gap_policy": "hold"}},
+    ],
 )
 def test_a_strategy_that_cannot_be_built_is_not_written(params_file: Path, overrides: dict[str, Any]) -> None:
     before = params_file.read_bytes()
     with pytest.raises(ConfigError, match="strategy"):
         override_params(overrides)
     assert params_file.read_bytes() == before
+
+
+def test_what_belongs_to_the_strategy_before_is_removed(params_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    override_params({"strategy.search": 0.5})
+    before = params_file.read_text().splitlines()
+    override_params({"strategy.name": "static"})
+    after, found = params_file.read_text().splitlines(), read_params().strategy
+    assert (found.name, found.options, found.search) == ("static", {}, None)
+    assert len(after) == len(before) - 1  # of the option
+    assert (
+        "strategy.options.gap_policy is an option of recommended, velocitune, and has no use under static"
+        in caplog.text
+    )
+    assert (
+        "strategy.search has no use under static" in caplog.text and caplog.text.count("removed from params.yaml") == 2
+    )
+    override_params({"strategy.name": "velocitune", "strategy.options": {"gap_policy": "freeze", "step_size": 2.0}})
+    override_params({"strategy.name": "recommended", "strategy.search": 0.25})
+    assert read_params().strategy.options == {"gap_policy": "freeze", "step_size": 2.0}  # it has them, too
+    override_params({"strategy.name": "planned"})
+    assert read_params().strategy == StrategyConfig(name="planned", options={})
+
+
+@pytest.mark.parametrize("name", ["static", "temperature", "planned", "dbl"])
+def test_dvc_leaves_options_that_are_ignored(params_file: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    apply_overrides(str(params_file), [f"strategy.name={name}"])  # as `dvc exp run -S` does
+    assert read_params().strategy.options == {}
+    assert (
+        f"strategy.options.gap_policy is an option of recommended, velocitune, and has no use under {name}; ignored"
+        in (caplog.text)
+    )
+
+
+def test_a_mistake_is_no_option_of_another_strategy(params_file: Path) -> None:
+    tree = {"strategy": {"name": "static", "options": {"gap_polcy": "hold"}}, "compare": {"runs": {"a": None}}}
+    assert left_over(tree) == [] and left_over(None) == [] and left_over({"strategy": [1]}) == []
+    assert left_over({"strategy": {"name": "no-such-strategy", "options": {"temperature": 2}}}) == []
+    tree["compare"] = {"runs": {"a": {"strategy": "uniform", "options": {"temperature": 2}}}}
+    assert [each.place for each in left_over(tree)] == [("compare", "runs", "a", "options", "temperature")]
+
+
+def test_an_unused_base_is_not_checked(params_file: Path) -> None:
+    override_params({"execution.micro_batch_sequences": 8, "base.training.batch_sequences": 8})
+    with pytest.raises(ConfigError, match=r"base\.training\.batch_sequences 12 is not a multiple"):
+        override_params({"base.training.batch_sequences": 12})
+    override_params({"base.training.batch_sequences": 12, "model.path": "models/mine"})
+    assert read_params().base is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "lines"),
+    [("training.seed=1", 0), ("training.seed=7", 1), ("compare.seeds=[1,2]", 3), ("~strategy.options.gap_policy", 2)],
+)
+def test_dvc_changes_only_the_lines_of_its_overrides(params_file: Path, setting: str, lines: int) -> None:
+    before = params_file.read_text().splitlines()
+    apply_overrides(str(params_file), [setting])
+    gone = [line for line in ndiff(before, params_file.read_text().splitlines()) if line.startswith("-")]
+    assert len(gone) == lines
+    load_params(params_file)
+
+
+def test_both_doors_write_the_same(params_file: Path) -> None:
+    def written(change: Callable[[], object]) -> str:
+        shutil.copyfile(PROJECT / "params.yaml", params_file)
+        change()
+        return params_file.read_text()
+
+    ours = written(lambda: override_params({"training.seed": 7, "base.domains": None, "compare.seeds": [3, 4]}))
+    given = ["training.seed=7", "base.domains=null", "compare.seeds=[3,4]"]
+    assert ours == written(lambda: apply_overrides(str(params_file), given))
+
+
+def test_small_numbers_of_dvc_are_numbers(params_file: Path) -> None:
+    apply_overrides(str(params_file), ["training.optimizer.learning_rate=1e-5"])
+    assert "1e-05" in params_file.read_text() and read_params().training.optimizer.learning_rate == 1e-5
 
 
 def test_a_run_keeps_the_settings_that_it_read(params_file: Path) -> None:

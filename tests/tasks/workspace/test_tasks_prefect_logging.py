@@ -1,31 +1,66 @@
-"""Prefect leaves a user's mistake to the command line, which prints it once, and logs a defect in full."""
+"""The console has what a user reads, in short lines and each once; Prefect's UI has all of it."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
+from prefect.logging.handlers import PrefectConsoleHandler
 
-from tasks.workspace.prefect_logging import shorten_user_errors
+from tasks.workspace.prefect_logging import UI_ONLY, brief_console
 
 
-def test_prefect_logs_that_a_task_failed_and_not_the_mistake_again(caplog: pytest.LogCaptureFixture) -> None:
-    logger = logging.getLogger("prefect.flow_runs")
-    shorten_user_errors()
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    """A console of Prefect's, made brief, and what it prints."""
+    handler, root = PrefectConsoleHandler(), logging.getLogger()
+    others, level = root.handlers[:], root.level
+    root.handlers[:] = [handler]
+    logging.getLogger("prefect.flow_runs").handlers.clear()
+    brief_console()
     try:
-        with caplog.at_level(logging.ERROR, logger="prefect.flow_runs"):
-            try:
-                raise ValueError("two rows are malformed:\n  code.jsonl:3\n  code.jsonl:9")
-            except ValueError as error:
-                logger.exception("Encountered exception: %r", error)
-                logger.error("Finished in state Failed(%s)", error)
-            try:
-                raise RuntimeError("a defect")
-            except RuntimeError:
-                logger.exception("a defect of the project:\nwith its traceback")
+        yield capsys
     finally:
-        for name in ("prefect.flow_runs", "prefect.task_runs"):
-            logging.getLogger(name).filters.clear()
-    finished, defect = caplog.records
-    assert finished.getMessage() == "Finished in state Failed"
-    assert defect.exc_info and defect.getMessage() == "a defect of the project:\nwith its traceback"
+        root.handlers[:] = others
+        root.setLevel(level)
+
+
+def test_prefects_routine_is_not_printed(console: pytest.CaptureFixture[str]) -> None:
+    runs = logging.getLogger("prefect.flow_runs")
+    runs.setLevel(logging.INFO)
+    runs.info("Beginning flow run 'mature-magpie' for flow 'velocitune'")
+    runs.info("Finished in state Completed()")
+    prefect = logging.getLogger("prefect")
+    prefect.setLevel(logging.INFO)
+    prefect.info("Starting temporary server on http://127.0.0.1:8644\nSee https://docs.prefect.io for more")
+    prefect.info("Stopping temporary server on http://127.0.0.1:8644")
+    runs.info("[5/9] proxies, about 70 s left")
+    ours = logging.getLogger("tasks.runs.budget")
+    ours.setLevel(logging.INFO)
+    ours.info("step 32, of which Prefect's UI shows a line", extra=UI_ONLY)
+    for _ in range(2):
+        ours.warning("targets with flags: general")
+    shown = [line.partition(" ")[2] for line in console.readouterr().err.splitlines()]  # after the time
+    assert shown == [
+        "Starting temporary server on http://127.0.0.1:8644",
+        "[5/9] proxies, about 70 s left",
+        "warning: targets with flags: general",
+    ]
+
+
+def test_a_failure_is_left_to_the_command_and_its_retry_has_the_reason(console: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("prefect.task_runs")
+    logger.setLevel(logging.INFO)
+    error = RuntimeError("proxy-1 failed: no space left\n  the end\n  of its log")
+    retry = "Task run failed with %s: %r - Retry %s/%s will start %s"
+    logger.info(retry, "exception", error, 1, 2, "5 second(s) from now", extra={"task_run_name": "proxy-1"})
+    try:
+        raise error
+    except RuntimeError:
+        logger.exception("Task run failed with exception: %r - Retries are exhausted", error)
+    logging.getLogger("prefect.flow_runs").error("Finished in state Failed(%s)", error)
+    (line,) = console.readouterr().err.splitlines()
+    assert line.partition(" ")[2] == (
+        "proxy-1: proxy-1 failed: no space left; Retry 1/2 will start 5 second(s) from now"
+    )

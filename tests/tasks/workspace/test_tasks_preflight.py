@@ -109,13 +109,12 @@ def test_a_wrong_option_of_the_strategy_is_reported(valid: Tree) -> None:
 
 
 def test_all_that_is_wrong_with_a_plan_is_reported_at_once(valid: Tree) -> None:
-    valid["strategy"] = {"name": "planned", "search": 0.5}
+    valid["strategy"] = {"name": "planned"}
     valid["mixture"] |= {
         "objective": {"average": "micro", "least_share": 0.2, "retained": ["nothing"]},
         "swarm": {"runs": 2, "min_share": 0.9, "model": "models/base/sibling"},
     }
     found = problems(valid)
-    assert [line.partition(": ")[0] for line in found if line.startswith("strategy")] == ["strategy.search"]
     assert any("mixture.objective.average 'micro' is not known" in line for line in found)
     assert any("mixture.objective.retained names nothing" in line for line in found)
     assert any("mixture.swarm.runs: 2 runs are too few for a law of 2 domains; at least 3" in line for line in found)
@@ -250,11 +249,13 @@ def test_a_comparison_is_checked_only_before_comparing(valid: Tree) -> None:
     assert "compare.retained: ['poetry'] are no domains" in str(refused.value)
     one = {"fractions": [0.2], "points": "intermediate"}
     runs = {"static": {"strategy": "static", "targets": one}, "held": {"strategy": "planned", "weights_of": "static"}}
+    runs |= {"zero": {"strategy": "planned", "targets": "zero"}}
     valid["compare"] = {"seeds": [1], "runs": runs}
     write(valid)
     with pytest.raises(ConfigError) as refused:
         checked_params(comparing=True)
     assert "compare.runs.static.targets: static has no use for targets of its own" in str(refused.value)
+    assert "compare.runs.zero.targets: planned has no use for the targets 'zero'" in str(refused.value)
     assert "compare.runs.held.weights_of: its run holds the weights of static, and planned finds" in str(refused.value)
     del valid["compare"]
     write(valid)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasks.cleanup.command import main as clean
 from tasks.workspace import paths
-from tasks.workspace.params_file import params_tree
+from tasks.workspace.params_file import params_tree, read_params
 from tasks.workspace.stage_cli import (
     add_overrides,
     command_line,
@@ -22,6 +23,7 @@ from tasks.workspace.stage_cli import (
     run_flow,
     run_pipeline,
     run_stage,
+    user_errors_shown,
 )
 
 INTERRUPTIBLE = """
@@ -67,6 +69,74 @@ def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: p
     assert "unrecognized arguments: -S" in capsys.readouterr().err
 
 
+def test_a_stage_names_the_commands_that_make_the_files_it_lacks(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: None)
+    monkeypatch.setattr(sys, "argv", ["flows/train.py"])
+    for file in (paths.MANIFEST, paths.INITIAL):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"), arguments=[])
+    said = capsys.readouterr().err
+    assert "results/targets.json: make it with `python -m flows.targets`" in said
+    assert "results/weights.json: make it with `python -m flows.weights`" in said
+    assert "initial.json" not in said and "`python -m flows.pipeline` runs all" in said
+    with pytest.raises(SystemExit, match="0"):
+        run_stage(lambda: pytest.fail("was run"), arguments=["--help"])
+    helped = " ".join(capsys.readouterr().out.split())
+    assert "results/weights.json (python -m flows.weights)" in helped and "results/train.json. `python -m" in helped
+
+
+def test_a_stage_ends_with_the_files_that_it_made(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: None)
+    monkeypatch.setattr(sys, "argv", ["flows/prepare.py"])
+    paths.PARAMS.write_text("seed: 1\n")
+    run_stage(lambda: None, arguments=[])
+    assert capsys.readouterr().err.startswith("prepare: made prepared in ")
+
+
+class _FailedError(RuntimeError):
+    """An error as this project's modules raise it, of a run that failed."""
+
+    __module__ = "tasks.runs.launch"
+
+
+def test_a_failed_run_is_reported_once_and_a_defect_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="1"), user_errors_shown():
+        try:
+            raise _FailedError("proxy-1 failed: no space left")
+        except _FailedError as first:
+            raise _FailedError("the targets need proxies of 3 sizes") from first
+    assert capsys.readouterr().err == "\nthe targets need proxies of 3 sizes\nproxy-1 failed: no space left\n"
+    with pytest.raises(RuntimeError, match="a defect"), user_errors_shown():
+        raise RuntimeError("a defect")
+
+
+def test_a_busy_dvc_is_reported_in_words(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from dvc.lock import LockError
+
+    with pytest.raises(SystemExit, match="2"), user_errors_shown():
+        raise LockError("'results' is busy")
+    assert "another command of DVC is at work in this folder; wait until it ends" in capsys.readouterr().err
+
+
+def test_no_command_leaves_anything_in_a_folder_that_is_no_workspace(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(**_: object) -> None:
+        pytest.fail("was run")
+
+    for command in (lambda: run_pipeline(never, never, never, arguments=[]), lambda: clean([])):
+        with pytest.raises(SystemExit, match="2"):
+            command()
+        assert f"no such file in {workspace}; give the command in the project's folder" in capsys.readouterr().err
+    assert list(workspace.iterdir()) == []
+
+
 @pytest.mark.parametrize("edited", [False, True])
 def test_a_stage_during_which_params_were_edited_ends_with_status_2(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], edited: bool
@@ -85,6 +155,23 @@ def test_a_stage_during_which_params_were_edited_ends_with_status_2(
     assert ("params.yaml was edited during the stage" in capsys.readouterr().err) == edited
 
 
+def test_a_stage_may_change_params_before_it_runs(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: read_params())
+    monkeypatch.setattr("tasks.workspace.hub.fetch_named_model", lambda: None)
+    project = Path(__file__).parents[3]
+    paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
+    with pytest.raises(SystemExit, match="2"):
+        run_stage(lambda: pytest.fail("was run"), changes_params=True, arguments=["-S", "mixture.swarm.runs=0"])
+    assert "mixture.swarm.runs" in capsys.readouterr().err
+    assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
+    used: list[object] = []
+    arguments = ["-S", "mixture.objective.average=by_size", "-S", "strategy={name: planned, options: {}}"]
+    run_stage(lambda: used.append(read_params().mixture.objective.average), changes_params=True, arguments=arguments)
+    assert used == ["by_size"] == [params_tree()["mixture"]["objective"]["average"]]
+
+
 def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def never(**_: object) -> None:
         pytest.fail("was run")
@@ -93,7 +180,7 @@ def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys
     paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
     for setting, reason in {"nonsense": "KEY=VALUE", "training.batch_sequences=0": "batch_sequences"}.items():
         with pytest.raises(SystemExit, match="2"):
-            run_pipeline(never, never, arguments=["-S", setting])
+            run_pipeline(never, never, never, arguments=["-S", setting])
         assert reason in capsys.readouterr().err
     assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
 

@@ -1,0 +1,95 @@
+"""How long the runs of a pipeline will still take, by the speed of runs that have finished here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.runs.budget import part_of, pipeline_steps
+from tasks.runs.devices import parallel_runs
+from tasks.workspace import paths
+from tasks.workspace.planned_settings import first_size, mixture_of
+from velocitune_core.config import ConfigError, Params
+from velocitune_core.contracts import ContractError, Manifest, TrainResult
+from velocitune_core.strategies import PLANNED, search_share
+
+WITH_RUNS = ("proxies", "weights", "train")  # stages whose time is known from the token budget
+MOST_TO_START = 5.0  # seconds; the first run of a command takes longer, since it waits for libraries to be loaded
+UNTRAINED = {paths.BASE_MODEL: paths.RUNS / "base-inputs/untrained"}
+UNTRAINED[paths.SIBLING_MODEL] = paths.RUNS / "base-inputs/untrained-sibling"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a run of a model took on this machine."""
+
+    start_seconds: float  # until its first step, and after its last one
+    seconds_per_token: float  # with evaluations and checkpoints
+
+
+def time_left(stage: str, stages: Sequence[str], params: Params) -> str:
+    """Return the time that the runs from `stage` on will take, such as ', about 70 s left'; nothing if it is not known.
+
+    Args:
+        stages: of the pipeline, in order. All of them are counted: whether a later one is up to date is not known yet.
+    """
+    later = stages[stages.index(stage) :]
+    if stage not in WITH_RUNS:
+        return ""
+    try:
+        seconds = [seconds_of(each, params) for each in later if each in WITH_RUNS]
+    except (ConfigError, ContractError, OSError):
+        return ""  # the stage itself says what is wrong
+    known = [each for each in seconds if each is not None]
+    return f", about {duration(sum(known))} left" if len(known) == len(seconds) else ""
+
+
+def seconds_of(stage: str, params: Params) -> float | None:
+    """Return the wall time of the runs of a stage; None if no run of that model has finished here."""
+    manifest, model = Manifest.read(paths.MANIFEST), Path(params.model.path)
+    steps, shares = pipeline_steps(params, manifest), [1.0]
+    if stage == "proxies":
+        shares = [fraction for fraction in params.proxies.fractions for _ in params.proxies.seeds]
+    elif stage == "weights" and params.strategy.name == PLANNED:
+        swarm = mixture_of(params, params.strategy.options).swarm
+        runs = first_size(swarm, len(manifest.domains)) * len(swarm.seeds)
+        shares = [fraction for fraction in swarm.fractions for _ in range(runs)]
+        model = model if swarm.model is None else Path(swarm.model)
+    elif stage == "weights":
+        share = params.strategy.search or search_share(params.strategy.name)
+        shares = [] if share is None else [share]
+    if not shares:
+        return 0.0
+    if (speed := speed_of(model)) is None:
+        return None
+    tokens = params.training.batch_sequences * manifest.sequence_length
+    took = sum(speed.start_seconds + part_of(steps, each) * tokens * speed.seconds_per_token for each in shares)
+    return took if stage == "train" else took / min(parallel_runs(params.resources), len(shares))
+
+
+def speed_of(model: Path) -> Speed | None:
+    """Return the speed of the newest finished run of a model; of the embedded base before that, of its own training."""
+    made = {str(model), str(UNTRAINED.get(model, model))}
+    newest = sorted(paths.RUNS.glob("*/result.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in newest:
+        job = file.with_name("job.json")
+        try:
+            if json.loads(job.read_text(encoding="utf-8")).get("model") not in made:
+                continue
+            result = TrainResult.read(file)
+        except (OSError, ValueError):
+            continue  # an evaluation, or of another version
+        if result.tokens and not result.resumed:
+            whole = file.stat().st_mtime - job.stat().st_mtime
+            start = min(max(0.0, whole - result.seconds.total), MOST_TO_START)
+            return Speed(start, result.seconds.total / result.tokens)
+    return None
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text: '70 s', '12 min', '3.5 h'."""
+    if seconds < 100:
+        return f"{max(1, round(seconds, -1 if seconds > 20 else 0)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

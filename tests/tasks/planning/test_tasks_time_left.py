@@ -1,0 +1,73 @@
+"""The time that is left, by the speed of a finished run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import result_samples as samples
+
+from tasks.planning.time_left import duration, seconds_of, speed_of, time_left
+from tasks.workspace import paths
+from velocitune_core.config import Params, parse_params
+from velocitune_core.contracts import Manifest
+
+STAGES = ["prepare", "initial", "proxies", "targets", "weights", "train", "report"]
+
+
+@pytest.fixture
+def params(workspace: Path) -> Params:
+    """One proxy of a quarter; the mixture of the samples has 366 steps of 16 sequences of 256 tokens."""
+    tree = {"path": "models/base"}
+    domains = {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}} for name in samples.SEVEN}
+    samples.manifest().write(paths.MANIFEST)
+    return parse_params(
+        {
+            "model": tree,
+            "data": {"path": "data", "sequence_length": 256},
+            "domains": domains,
+            "proxies": {"fractions": [0.25], "seeds": [1]},
+            "targets": {"points": "intermediate"},
+            "strategy": {"name": "recommended"},
+            "evaluation": {"every_steps": 32},
+            "training": {"batch_sequences": 16, "optimizer": {"learning_rate": 1e-3}},
+        }
+    )
+
+
+def finished_run(name: str, model: str, waited: float) -> None:
+    """A run of 1.5 M tokens in 200 s, which had waited for so long before."""
+    folder = paths.RUNS / name
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"model": model}))
+    samples.train().write(folder / "result.json")
+    os.utime(folder / "job.json", (1000, 1000))
+    os.utime(folder / "result.json", (1200 + waited, 1200 + waited))
+
+
+def test_nothing_is_said_without_a_run_of_that_model(params: Params) -> None:
+    finished_run("other-0", "models/other", 1)
+    assert time_left("proxies", STAGES, params) == ""
+    assert time_left("prepare", STAGES, params) == ""
+
+
+def test_the_runs_from_a_stage_on_are_counted(params: Params) -> None:
+    finished_run("base-0", "runs/base-inputs/untrained", 2)
+    speed = speed_of(Path("models/base"))
+    assert speed is not None and speed.start_seconds == 2
+    tokens = 16 * 256
+    full = Manifest.read(paths.MANIFEST)
+    steps = sum(domain.train.sequences for domain in full.domains.values()) // 16
+    train = 2 + steps * tokens * 200 / samples.BUDGET
+    assert seconds_of("train", params) == pytest.approx(train)
+    assert seconds_of("weights", params) == pytest.approx(train)  # the search takes a whole budget
+    assert seconds_of("proxies", params) == pytest.approx(2 + round(steps / 4) * tokens * 200 / samples.BUDGET)
+    assert time_left("train", STAGES, params) == ", about 3 min left"
+    assert time_left("weights", STAGES, params) == ", about 7 min left"
+    assert time_left("targets", STAGES, params) == ""
+
+
+def test_times_are_rounded_to_what_is_known() -> None:
+    assert [duration(each) for each in (0.2, 12.4, 67, 125, 9000)] == ["1 s", "12 s", "70 s", "2 min", "2.5 h"]

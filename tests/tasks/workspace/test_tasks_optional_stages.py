@@ -1,0 +1,132 @@
+"""DVC's own commands are silent about stages that were never to be made."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import chdir
+from pathlib import Path
+
+import networkx
+import pytest
+from dvc_clone import PROJECT, dvc, git, make_clone, pretend, save
+
+from tasks.workspace.dvc_stages import repository
+from tasks.workspace.optional_stages import HIDDEN, hide, show_used_stages
+from tasks.workspace.params_file import override_params, read_params
+
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+@pytest.fixture
+def clone(workspace: Path) -> Path:
+    """A clone of the project, which is the current folder."""
+    make_clone()
+    return Path.cwd()
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    """What a command of DVC prints."""
+    capsys.readouterr()
+    ended = dvc(*arguments)
+    printed = capsys.readouterr()
+    assert ended == status, printed
+    return (printed.out + printed.err).strip()
+
+
+def test_after_the_pipeline_dvc_has_nothing_to_say_here_and_in_another_clone(
+    clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [each.rpartition(":")[2] for each in pretend()][:3] == ["corpus", "base", "prepare"]
+    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+    assert "Everything is up to date" in said(capsys, "pull")  # no remote is named
+    store = tmp_path / "store"
+    said(capsys, "remote", "add", "--quiet", "--default", "store", str(store))
+    save("results")
+    assert "pushed" in said(capsys, "push")
+    git("clone", "--quiet", ".", str(tmp_path / "another"))
+    with chdir(tmp_path / "another"):
+        assert "fetched" in said(capsys, "pull")
+        assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+        assert (said(capsys, "pull"), git("status", "--short")) == ("Everything is up to date.", "")
+
+
+def test_with_data_and_a_model_of_ones_own_the_embedded_ones_are_hidden(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for own in ("data/raw", "models/mine"):
+        Path(own).mkdir(parents=True)
+        (Path(own) / "file").write_text(own)
+    override_params({"data.path": "data/raw", "model.path": "models/mine"})
+    assert pretend()[0] == "prepare"
+    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+    override_params({"data.path": "data/embedded"})
+    assert pretend()[0] == "inputs/corpus/dvc.yaml:corpus"
+    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+
+
+def test_the_comparison_appears_with_its_first_use(
+    clone: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert Path("comparison/.dvcignore").read_text() == HIDDEN == (PROJECT / "comparison/.dvcignore").read_text()
+    assert dvc("repro", "--dry", "comparison/dvc.yaml") != 0
+    Path("comparison/.dvcignore").unlink()  # as README says
+    pretend()
+    show_used_stages(read_params())
+    said(capsys, "repro", "--dry", "comparison/dvc.yaml")
+    assert "Running stage 'comparison/dvc.yaml:compare'" in caplog.text
+    hide(Path("comparison/dvc.yaml"))
+    assert pretend("compare")[-1] == "comparison/dvc.yaml:compare" and not Path("comparison/.dvcignore").exists()
+    hide(Path("comparison/dvc.yaml"))  # as in a version that comes with one
+    show_used_stages(read_params())
+    assert said(capsys, "status") == UP_TO_DATE and said(capsys, "checkout") == ""
+    assert "comparison/dvc.yaml:compare" in said(capsys, "stage", "list", "--all")
+
+
+def test_plots_overlay_the_lines_of_two_results(clone: Path) -> None:
+    columns = {"domain_weights": "weight", "held_out_losses": "loss"}
+    for level in (0.5, 0.6):
+        lines = Path("report/lines")
+        lines.mkdir(parents=True, exist_ok=True)
+        for name, column in columns.items():
+            points = [(0, "code", 0.4), (9, "code", level), (0, "law", 0.6)]
+            rows = [dict(zip(("tokens", "domain", column), point, strict=True)) for point in points]
+            (lines / f"{name}.json").write_text(json.dumps(rows))
+        git("add", "--force", "report/lines")
+        save(f"result {level}")
+    assert dvc("plots", "diff", "HEAD~1", "HEAD", "--out", "plots") == 0
+    page = Path("plots/index.html").read_text()
+    specs = [json.JSONDecoder().raw_decode(page, found.end())[0] for found in re.finditer("var spec = ", page)]
+    specs = [spec for spec in specs if spec]  # the folder of figures is empty here
+    assert [spec["spec"]["encoding"]["y"]["field"] for spec in specs] == [*columns.values()]
+    for spec, column in zip(specs, columns.values(), strict=True):
+        points = {(each["rev"], each["tokens"], each["domain"], each[column]) for each in spec["data"]["values"]}
+        assert {("HEAD~1", 9, "code", 0.5), ("HEAD", 9, "code", 0.6)} <= points and len(points) == 6
+        assert spec["facet"]["field"] == "domain" and spec["spec"]["encoding"]["color"]["field"] == "rev"
+
+
+def test_what_a_user_ignores_stays_ignored(clone: Path) -> None:
+    ignored = Path("inputs/base/.dvcignore")
+    ignored.write_text("notes.txt\n")
+    show_used_stages(read_params())
+    assert ignored.read_text() == "notes.txt\n"
+
+
+def test_the_picture_of_the_stages_is_what_dvc_sees(clone: Path) -> None:
+    show_used_stages(read_params(), comparing=True)
+    with repository() as repo:
+        needs = repo.index.graph
+        arrows = {(last.addressing.split(":")[-1], first.addressing.split(":")[-1]) for first, last in needs.edges}
+    expected = set(networkx.transitive_reduction(networkx.DiGraph(arrows)).edges)
+    page = (PROJECT / "docs/DVC.md").read_text()
+    assert set(re.findall(r"^  (\w+) (?:-->|-\.->) (\w+)$", page, flags=re.MULTILINE)) == expected
+
+
+def test_a_model_of_ones_own_is_ignored_by_git_and_can_be_added(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("models/mine").mkdir()
+    Path("models/mine/model.safetensors").write_text("large")
+    assert git("status", "--short") == ""
+    said(capsys, "add", "--quiet", "models/mine")
+    assert git("status", "--short", "models").split() == ["M", "models/.gitignore", "A", "models/mine.dvc"]
