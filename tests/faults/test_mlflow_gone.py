@@ -88,16 +88,9 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
         run = client.get_run(run_id)
         assert run.info.status == "FINISHED"
         if (chromium := shutil.which("chromium")) is not None:  # the page that every address leads to
-            options = [
-                "--headless",
-                "--no-sandbox",
-                "--virtual-time-budget=20000",
-                f"--user-data-dir={tmp_path}/browser",
-            ]
-            page = f"{address}/{runs_page(run.info.experiment_id)}"
-            shown = subprocess.run(
-                [chromium, *options, "--dump-dom", page], capture_output=True, text=True, timeout=120
-            )
+            options = ["--headless", "--no-sandbox", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
+            command = [chromium, *options, "--dump-dom", f"{address}/{runs_page(run.info.experiment_id)}"]
+            shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
             assert client.get_run(run.data.tags[PARENT_TAG]).info.run_name in shown.stdout
     requests = [line for line in (tmp_path / "mlflow-server.log").read_text().splitlines() if "HTTP/1.1" in line]
     assert requests == []  # as `make serve` starts it
