@@ -92,5 +92,6 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
             command = [chromium, *options, "--dump-dom", f"{address}/{runs_page(run.info.experiment_id)}"]
             shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
             assert client.get_run(run.data.tags[PARENT_TAG]).info.run_name in shown.stdout
+            assert f"#/experiments/{run.info.experiment_id}/judges" not in shown.stdout  # a page for applications
     requests = [line for line in (tmp_path / "mlflow-server.log").read_text().splitlines() if "HTTP/1.1" in line]
     assert requests == []  # as `make serve` starts it
