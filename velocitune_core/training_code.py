@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import resolve_name
@@ -109,9 +109,16 @@ def _strategy_files(strategy: str) -> set[Path]:
     return set(found.values())
 
 
-def _imports(module: str, file: Path) -> Iterator[str]:
-    """Yield the names that a module may import, also inside functions, each with the packages that it lies in."""
+def _imports(module: str, file: Path) -> tuple[str, ...]:
+    """Return the names that a module may import, also inside functions, each with the packages that it lies in."""
+    fact = file.stat()
+    return _imports_of(module, file, fact.st_size, fact.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _imports_of(module: str, file: Path, size_bytes: int, changed_nanoseconds: int) -> tuple[str, ...]:
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    found: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -123,7 +130,8 @@ def _imports(module: str, file: Path) -> Iterator[str]:
             names = [f"{start}.{alias.name}" for alias in node.names]  # a module, or a name in the module `start`
         for name in names:
             parts = name.split(".")
-            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            found += (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return tuple(dict.fromkeys(found))
 
 
 def _users_file(module: str) -> Path | None:

@@ -24,6 +24,7 @@ from tasks.runs.swarm_rounds import Swarm
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
 from tasks.stages.weights import Outcome, after_round, train_swarm_run
+from tasks.views.mlflow_result import show_comparison
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
@@ -298,6 +299,7 @@ def publish_comparison(params: Params, comparison: Comparison) -> None:
     tracker.log_artifact(paths.COMPARISON_REPORT)
     tracker.log_artifact(paths.COMPARISON)
     tracker.log_metrics(comparison_metrics(comparison))
+    show_comparison(tracker, comparison)
     tracker.finish()
     logger.info("comparison: %s", paths.COMPARISON_REPORT / "index.html")
 

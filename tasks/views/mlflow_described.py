@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAIN = "training"  # job name of the continual pretraining
 MOST_WEIGHTS = 50  # domain weights that are parameters too; of any number they are metrics
-_DIGEST = 36  # characters, MLflow's limit
+_DIGEST = 12  # characters of a hash that lists have room for
 _ELSEWHERE = {"domains", "measured", "model_sha256", "reference_sha256", "initial_domain_weights", "save_model"}
 
 
@@ -46,12 +46,16 @@ def parent_name(params: Params) -> str:
     return _joined(params.strategy.name, size, f"seed {params.training.seed}")
 
 
-def child_name(job: Job, params: Params) -> str:
-    """Return the name of a run: what it is, its tokens and its seed."""
+def child_name(job: Job, name: str, params: Params) -> str:
+    """Return the name of a run: what it is, its tokens and its seed.
+
+    Args:
+        name: of the run here; its folder may have been made under another one.
+    """
     if not isinstance(job, TrainJob):
-        return job.name
-    what = re.sub(r"-seed-\d+", "", job.name)
-    strategy = params.strategy.name if job.name == MAIN else ""
+        return name
+    what = re.sub(r"-seed-\d+", "", name)
+    strategy = params.strategy.name if name == MAIN else ""
     sequence_length = next(iter(_shapes(job).values()), (0, 0))[1]
     tokens = job.total_steps * job.training.batch_sequences * sequence_length
     size = f"{tokens_text(tokens)} tokens" if tokens else f"{job.total_steps} steps"
@@ -95,7 +99,7 @@ def datasets_of_pipeline(params: Params) -> list[DatasetInput]:
 def _dataset(name: str, sha256: str, params: Params, context: str, shape: tuple[int, int] | None) -> DatasetInput:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    profile = {} if shape is None else {"sequences": shape[0], "tokens": shape[0] * shape[1]}
+    profile = {"sha256": sha256} | ({} if shape is None else {"sequences": shape[0], "tokens": shape[0] * shape[1]})
     domain = params.domains.get(name)
     kind, source = ("local", {"uri": ""}) if domain is None else _source(domain.source, params.data.path)
     dataset = Dataset(

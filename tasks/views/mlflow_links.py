@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from tasks.workspace.home import home
 from velocitune_core.config import Tracking, without_credentials
 
 SERVED = "http://127.0.0.1:5000"  # by `make serve`
@@ -55,7 +56,7 @@ def address_of(settings: Tracking, server: str = SERVED) -> str:
     database = database_of(settings.uri)
     if database is None:
         return f"{without_credentials(settings.uri).rstrip('/')}/{runs_page('')}"
-    return f"{server}/{runs_page(_experiment_in(database, settings.experiment))}"
+    return f"{server}/{runs_page(_experiment_in(home() / database, settings.experiment))}"
 
 
 def _experiment_in(database: Path, name: str) -> str:

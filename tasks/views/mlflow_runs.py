@@ -51,8 +51,8 @@ class Tracker:
     def __init__(self, params: Params) -> None:
         self._params = params
         self._client: MlflowClient | None = None
-        self._experiment = ""
-        self._parent = ""
+        self.experiment = ""  # its ID
+        self.parent = ""  # ID of the parent run
         try:
             with _connecting:
                 self._connect()
@@ -75,7 +75,7 @@ class Tracker:
                 if self._client is not None:
                     run = self._child_of(folder, name, {"velocitune.name": name, **(tags or {})})
                     run_id = run.info.run_id
-                    if run.info.status == "FINISHED" and run.data.tags.get(COMPLETE_TAG) == _size(folder):
+                    if _is_whole(run, folder):
                         return None, run_id
             except Exception as error:
                 self._disconnect(error)
@@ -88,7 +88,7 @@ class Tracker:
         def ended(run_id: str, status: str, complete: bool) -> None:
             left_open.closed(run_id, status)
             if complete and status == "FINISHED":
-                with self._reaching() as client:
+                with self.reaching() as client:
                     if client is not None:
                         client.set_tag(run_id, COMPLETE_TAG, _size(folder))
 
@@ -96,40 +96,40 @@ class Tracker:
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file, or everything in a folder, to the parent run."""
-        with self._reaching() as client:
+        with self.reaching() as client:
             if client is not None and path.is_dir():
-                client.log_artifacts(self._parent, str(path), folder or path.name)
+                client.log_artifacts(self.parent, str(path), folder or path.name)
             elif client is not None:
-                client.log_artifact(self._parent, str(path), folder)
+                client.log_artifact(self.parent, str(path), folder)
 
     def log_figure(self, figure: Figure, file: str) -> None:
         """Log a figure to the parent run, as the artifact `file`."""
-        with self._reaching() as client:
+        with self.reaching() as client:
             if client is not None:
-                client.log_figure(self._parent, figure, file)
+                client.log_figure(self.parent, figure, file)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """Log final metrics to the parent run."""
-        with self._reaching() as client:
+        with self.reaching() as client:
             if client is not None:
                 from mlflow.entities import Metric
 
                 now = round(time.time() * 1000)
                 logged = [Metric(name, value, now, 0) for name, value in metrics.items()]
                 for start in range(0, len(logged), BATCH):
-                    client.log_batch(self._parent, metrics=logged[start : start + BATCH])
+                    client.log_batch(self.parent, metrics=logged[start : start + BATCH])
 
     def finish(self) -> None:
         """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
-        with self._reaching() as client:
+        with self.reaching() as client:
             if client is not None:
                 with _optional("DVC's hashes"):
                     self._set_tags(client, _dvc_hashes())
-                client.set_terminated(self._parent, "FINISHED")
-                left_open.closed(self._parent, "FINISHED")
+                client.set_terminated(self.parent, "FINISHED")
+                left_open.closed(self.parent, "FINISHED")
 
     @contextmanager
-    def _reaching(self) -> Iterator[MlflowClient | None]:
+    def reaching(self) -> Iterator[MlflowClient | None]:
         """Yield the client, if MLflow can be reached; if it cannot any more, be without it from now on."""
         try:
             yield self._client
@@ -140,17 +140,17 @@ class Tracker:
         from mlflow.entities import RunTag
 
         if tags:
-            client.log_batch(self._parent, tags=[RunTag(name, value) for name, value in tags.items()])
+            client.log_batch(self.parent, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _connect(self) -> None:
-        self._client, self._experiment = open_store(self._params.tracking)
+        self._client, self.experiment = open_store(self._params.tracking)
         config = json.dumps(self._params.recipe(), sort_keys=True)  # another way of running is the same run
         digest = sha256(config.encode()).hexdigest()[:16]
-        found = self._client.search_runs([self._experiment], f"tags.`{CONFIG_TAG}` = '{digest}'", max_results=1)
-        if is_held() and left_open.is_first(f"{self._client.tracking_uri} {self._experiment}"):
-            close_left_runs(self._client, self._experiment)
+        found = self._client.search_runs([self.experiment], f"tags.`{CONFIG_TAG}` = '{digest}'", max_results=1)
+        if is_held() and left_open.is_first(f"{self._client.tracking_uri} {self.experiment}"):
+            close_left_runs(self._client, self.experiment)
         parent = found[0] if found else self._created(described.parent_name(self._params), {CONFIG_TAG: digest})
-        self._parent = parent.info.run_id
+        self.parent = parent.info.run_id
         if is_held():  # not in a worker of Ray, which ends before the command
             self._begin(parent)
         if not parent.data.params:
@@ -158,7 +158,7 @@ class Tracker:
                 self._log_config()
         if parent.inputs is None or not parent.inputs.dataset_inputs:
             with _optional("the data sets"):
-                self._log_inputs(self._parent, described.datasets_of_pipeline(self._params))
+                self._log_inputs(self.parent, described.datasets_of_pipeline(self._params))
 
     def _begin(self, parent: Run) -> None:
         """Show that this command works for the parent run, until the command ends."""
@@ -172,8 +172,8 @@ class Tracker:
     def _log_config(self) -> None:
         assert self._client is not None
         tree = self._params.shown()
-        self._log_params(self._parent, {key: str(value) for key, value in described.flatten(tree, ".")})
-        self._client.log_text(self._parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
+        self._log_params(self.parent, {key: str(value) for key, value in described.flatten(tree, ".")})
+        self._client.log_text(self.parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
 
     def _log_params(self, run_id: str, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -186,7 +186,7 @@ class Tracker:
     def _created(self, name: str, tags: Mapping[str, str]) -> Run:
         assert self._client is not None
         tags = {**described.origin_tags(), PROCESS_TAG: process_tag(), **tags}
-        return self._client.create_run(self._experiment, tags=tags, run_name=name)
+        return self._client.create_run(self.experiment, tags=tags, run_name=name)
 
     def _child_of(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
         """Return the child run of a run folder; delete one that holds values of abandoned steps.
@@ -195,10 +195,10 @@ class Tracker:
         """
         assert self._client is not None
         abandoned = str(last_abandoning_attempt(events.read_events(folder / "events.jsonl")))
-        same = {PARENT_TAG: self._parent, JOB_TAG: folder.name}
+        same = {PARENT_TAG: self.parent, JOB_TAG: folder.name}
         own = {STARTED_TAG: _started(folder), TIMELINE_TAG: abandoned}
         condition = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in same.items())
-        for run in self._client.search_runs([self._experiment], condition):
+        for run in self._client.search_runs([self.experiment], condition):
             if run.data.tags.get(STARTED_TAG) != own[STARTED_TAG]:
                 if run.info.status == "RUNNING":
                     close_as_killed(self._client, run)
@@ -211,7 +211,9 @@ class Tracker:
 
     def _continue(self, run: Run, folder: Path) -> None:
         assert self._client is not None
-        if not (folder / "result.json").exists():  # else its events are only logged again
+        if (
+            not _is_whole(run, folder) and not (folder / "result.json").exists()
+        ):  # else its events are only logged again
             left_open.add(Opened(self._client, run.info.run_id))
             self._client.set_tag(run.info.run_id, PROCESS_TAG, process_tag())
             self._client.update_run(run.info.run_id, "RUNNING")
@@ -219,7 +221,7 @@ class Tracker:
     def _new_child(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
         assert self._client is not None
         job = described.job_in(folder)
-        run = self._created(name if job is None else described.child_name(job, self._params), tags)
+        run = self._created(name if job is None else described.child_name(job, name, self._params), tags)
         run_id = run.info.run_id
         left_open.add(Opened(self._client, run_id))
         if job is not None:
@@ -233,7 +235,7 @@ class Tracker:
             self._client.log_inputs(run_id, datasets)
 
     def _disconnect(self, error: Exception) -> None:
-        if self._client is not None or not self._parent:
+        if self._client is not None or not self.parent:
             logger.warning(
                 "MLflow (%s) cannot be reached; what it misses is logged later: %s",
                 without_credentials(self._params.tracking.uri),
@@ -252,6 +254,11 @@ def _optional(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         logger.warning("MLflow has not all of %s: %s", what, without_credentials(str(error)))
+
+
+def _is_whole(run: Run, folder: Path) -> bool:
+    """Return whether a run is FINISHED, and its store has every event of the folder."""
+    return run.info.status == "FINISHED" and run.data.tags.get(COMPLETE_TAG) == (_size(folder) or None)
 
 
 def _size(folder: Path) -> str:

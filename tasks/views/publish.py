@@ -8,7 +8,8 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.views.mlflow_described import flatten
+from tasks.views.mlflow_described import MAIN, flatten
+from tasks.views.mlflow_result import log_model, show_answer
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
@@ -33,13 +34,15 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     """Publish the table of results, figures, report and metrics; replay the runs' events that MLflow has missed."""
     publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(results))
     tracker = Tracker(params)
-    for run in runs:
-        replay(tracker, run)
+    shown = {run.name: replay(tracker, run) for run in runs}
     for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, Path("dvc.lock")):
         if artifact.exists():
             tracker.log_artifact(artifact)
     values = flatten(summary_metrics(results), "/")
     tracker.log_metrics({name: float(value) for name, value in values if isinstance(value, int | float)})
+    training = shown.get(MAIN, "")
+    log_model(tracker, results, training, paths.TRAINED_MODEL)
+    show_answer(tracker, results, training)
     tracker.finish()
 
 
@@ -52,11 +55,16 @@ def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFig
     tracker.log_metrics(plan_metrics(fitted))
 
 
-def replay(tracker: Tracker, run: PublishedRun) -> None:
-    """Log the events of a run to MLflow, which keeps each only once. A run whose folder is gone is left out."""
+def replay(tracker: Tracker, run: PublishedRun) -> str:
+    """Log the events of a run to MLflow, which keeps each only once; return the ID of its MLflow run.
+
+    A run whose folder is gone is left out, and has none.
+    """
     events = run.folder / "events.jsonl"
-    if tracker.active and events.exists():
-        child = tracker.child(run.name, run.folder)
-        for event in timeline(read_events(events)):
-            child(event)
-        child.close()
+    if not tracker.active or not events.exists():
+        return ""
+    child = tracker.child(run.name, run.folder)
+    for event in timeline(read_events(events)):
+        child(event)
+    child.close()
+    return child.run_id

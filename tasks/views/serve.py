@@ -18,14 +18,16 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from tasks.views.mlflow_links import address_of, database_of
 from tasks.workspace import paths
 from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy
-from velocitune_core.config import load_params, without_credentials
+from velocitune_core.config import load_params
 from velocitune_core.files import write_text
 from velocitune_core.train.system_lock import system_lock
 
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
+QUIET = "--no-access-log --log-level warning"  # or every click in the UI writes dozens of lines
 PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
@@ -52,13 +54,14 @@ def main() -> int:
 
 
 def _serve(prefect_port: int, mlflow_port: int) -> None:
-    store = load_params(paths.PARAMS).tracking.uri
-    serves_mlflow = store.startswith("sqlite")
+    tracking = load_params(paths.PARAMS).tracking
+    serves_mlflow = database_of(tracking.uri) is not None
     _refuse_taken_ports({"prefect": prefect_port} | ({"mlflow": mlflow_port} if serves_mlflow else {}))
     api = f"http://{HOST}:{prefect_port}/api"
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes for features that are not used
     with ExitStack() as stack:
         servers = {}
 
@@ -67,9 +70,10 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
 
         start("Prefect server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
         if serves_mlflow:
-            place = ["--backend-store-uri", store, "--artifacts-destination", "./mlartifacts"]
+            _prepare_store()
+            place = ["--backend-store-uri", tracking.uri, "--artifacts-destination", "./mlartifacts"]
             port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
-            start("MLflow UI", "mlflow", "server", *place, *port)
+            start("MLflow UI", "mlflow", "server", *place, *port, "--uvicorn-opts", QUIET)
         _wait_until_ours("Prefect server", prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
@@ -78,9 +82,8 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
         start("worker", "prefect", "worker", "start", "--pool", "local", "--type", "process")
         if serves_mlflow:
             _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
-            store = f"http://{HOST}:{mlflow_port}"
         sys.stderr.write(
-            f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {without_credentials(store)}\n\n"
+            f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
             "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n\n"
         )
         while True:
@@ -147,6 +150,11 @@ def _active_profile(api: str) -> Iterator[None]:
             profiles.unlink()
             if before is not None:
                 write_text(profiles, before)
+
+
+def _prepare_store() -> None:
+    """Make MLflow's store ready in a process of its own, which gives the memory of MLflow back."""
+    subprocess.run([sys.executable, "-m", "tasks.views.mlflow_store"], check=False)
 
 
 def _prefect(*arguments: str) -> None:

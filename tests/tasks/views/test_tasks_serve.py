@@ -92,6 +92,7 @@ def commands(
         yield server
 
     monkeypatch.setattr("tasks.views.serve._running", running)
+    monkeypatch.setattr("tasks.views.serve._prepare_store", lambda: started.append("store"))
     monkeypatch.setattr("tasks.views.serve._prefect", lambda *arguments: started.append(" ".join(arguments)))
     monkeypatch.setattr(
         "tasks.views.serve._wait_until_ours", lambda name, port, path, servers: started.append(f"{port}{path}")
@@ -109,9 +110,10 @@ def serve(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve(monkeypatch, "--prefect-port", "4321", "--mlflow-port", "4322") == 0
-    prefect, mlflow, up, pool, deploy, worker, profile = commands
+    prefect, store, mlflow, up, pool, deploy, worker, profile = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
     assert mlflow.startswith("mlflow server --backend-store-uri sqlite:///") and "--port 4322" in mlflow
+    assert store == "store" and mlflow.endswith("--no-access-log --log-level warning")
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
     assert "http://127.0.0.1:4321/api" in profile
@@ -123,7 +125,7 @@ def test_a_store_elsewhere_needs_no_server(
 ) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "http://mlflow.example:5000"}}))
     assert serve(monkeypatch) == 0
-    assert not any(command.startswith("mlflow") for command in commands)
+    assert not any(command.startswith(("mlflow", "store")) for command in commands)
 
 
 def test_a_workspace_without_settings_is_refused(

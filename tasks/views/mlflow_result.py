@@ -1,0 +1,124 @@
+"""What a finished pipeline found, in MLflow: the answer as the note of its run, links to charts, and the model."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from tasks.views.mlflow_links import artifact_page, chart_page
+from tasks.views.mlflow_metrics import MACRO, SIZE_WEIGHTED
+from tasks.views.mlflow_runs import PARENT_TAG, Tracker
+from tasks.workspace import paths
+from velocitune_core.contracts import Comparison
+from velocitune_core.report.headline import answer, comparison_answer
+from velocitune_core.report.report_data import ReportData
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+MOST_LINES = 50  # of a chart
+_NOTE = "mlflow.note.content"
+_COMPARISON = "\n\n## Comparison\n\n"  # between the two parts of a note, each written by a stage of its own
+
+
+def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
+    """Make the answer the note of the parent run, with links to charts of the training and to the report.
+
+    Args:
+        training: ID of the training's MLflow run; empty if it is not there.
+    """
+    found = answer(results)
+    with tracker.reaching() as client:
+        if client is None:
+            return
+        links = [_link("Report", artifact_page(tracker.experiment, tracker.parent, "report/index.html"))]
+        if training:
+            charts = _charts(tracker.experiment, training, sorted(results.manifest.domains))
+            client.set_tag(training, _NOTE, " · ".join(charts))
+            links = [*charts, *links]
+        mixture = f"Mixture found, to copy:\n\n```yaml\n{found.mixture_yaml.strip()}\n```"
+        _, heading, comparison = _note_of(client, tracker.parent).partition(_COMPARISON)
+        text = f"{found.sentence}\n\n{' · '.join(links)}\n\n{mixture}"
+        client.set_tag(tracker.parent, _NOTE, f"{text}{heading}{comparison}")
+
+
+def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
+    """Add the answer of a comparison to the note of the parent run, with a chart that has a line per run."""
+    with tracker.reaching() as client:
+        if client is None:
+            return
+        page = artifact_page(tracker.experiment, tracker.parent, f"{paths.COMPARISON_REPORT.name}/index.html")
+        links = [_link("Report of the comparison", page)]
+        names = {f"{run.label}-seed-{run.seed}" for run in comparison.runs}
+        children = client.search_runs([tracker.experiment], f"tags.`{PARENT_TAG}` = '{tracker.parent}'")
+        if ids := [run.info.run_id for run in children if run.data.tags.get("velocitune.name") in names]:
+            chart = chart_page(tracker.experiment, ids[:MOST_LINES], [MACRO])
+            links.insert(0, _link("Mean held-out loss of every run", chart))
+        before, *_ = _note_of(client, tracker.parent).partition(_COMPARISON)
+        text = f"{comparison_answer(comparison)}\n\n{' · '.join(links)}"
+        client.set_tag(tracker.parent, _NOTE, f"{before}{_COMPARISON}{text}")
+
+
+def log_model(tracker: Tracker, results: ReportData, training: str, folder: Path) -> None:
+    """Log the trained model by reference, with its held-out losses: its weights stay where they are.
+
+    A model that was logged before is given its present place.
+    """
+    with tracker.reaching() as client:
+        if client is None or not training or not folder.is_dir():
+            return
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        train = results.train
+        found = client.search_logged_models([tracker.experiment], f"source_run_id = '{training}'", max_results=1)
+        model = found[0] if found else _new_model(client, tracker.experiment, results, training)
+        place = {"velocitune.path": str(folder.absolute()), "velocitune.recipe": train.recipe}
+        client.set_logged_model_tags(model.model_id, place)
+        if found:
+            return
+        now = round(time.time() * 1000)
+        losses = {f"loss/{name}": loss for name, loss in train.final.items()}
+        losses[MACRO] = sum(train.final.values()) / len(train.final)
+        values = [Metric(name, loss, now, train.steps, model_id=model.model_id) for name, loss in losses.items()]
+        client.log_batch(tracker.parent, metrics=values)
+        for run in (training, tracker.parent):
+            client.log_outputs(run, [LoggedModelOutput(model.model_id, train.steps)])
+
+
+def _new_model(client: MlflowClient, experiment: str, results: ReportData, training: str) -> LoggedModel:
+    """Create a model as `mlflow.create_external_model` does, which has one store for all threads of a process."""
+    from mlflow.models.utils import get_external_mlflow_model_spec
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
+
+    found, train = answer(results), results.train
+    name = re.sub(r"[/:.%\"']", "_", f"{found.strategy}-{train.steps}-steps")
+    settings = {"strategy": found.strategy, "tokens": str(train.tokens), "steps": str(train.steps)}
+    tags, kind = {MLFLOW_MODEL_IS_EXTERNAL: "true"}, "causal language model"
+    model = client.create_logged_model(experiment, name, training, tags, settings, kind)
+    with TemporaryDirectory() as folder:
+        get_external_mlflow_model_spec(model).save(str(Path(folder, "MLmodel")))
+        client.log_model_artifacts(model.model_id, folder)
+    return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _charts(experiment: str, run: str, domains: Sequence[str]) -> list[str]:
+    names = domains[:MOST_LINES]
+    weights, losses = [f"weight/{name}" for name in names], [f"loss/{name}" for name in names]
+    return [
+        _link("All weights in one chart", chart_page(experiment, [run], weights)),
+        _link("All held-out losses in one chart", chart_page(experiment, [run], losses)),
+        _link("Their averages", chart_page(experiment, [run], [MACRO, SIZE_WEIGHTED])),
+    ]
+
+
+def _link(text: str, page: str) -> str:
+    return f"[{text}]({page})"
+
+
+def _note_of(client: MlflowClient, run: str) -> str:
+    return client.get_run(run).data.tags.get(_NOTE, "")
