@@ -46,12 +46,16 @@ def parent_name(params: Params) -> str:
     return _joined(params.strategy.name, size, f"seed {params.training.seed}")
 
 
-def child_name(job: Job, params: Params) -> str:
-    """Return the name of a run: what it is, its tokens and its seed."""
+def child_name(job: Job, name: str, params: Params) -> str:
+    """Return the name of a run: what it is, its tokens and its seed.
+
+    Args:
+        name: of the run here; its folder may have been made under another one.
+    """
     if not isinstance(job, TrainJob):
-        return job.name
-    what = re.sub(r"-seed-\d+", "", job.name)
-    strategy = params.strategy.name if job.name == MAIN else ""
+        return name
+    what = re.sub(r"-seed-\d+", "", name)
+    strategy = params.strategy.name if name == MAIN else ""
     sequence_length = next(iter(_shapes(job).values()), (0, 0))[1]
     tokens = job.total_steps * job.training.batch_sequences * sequence_length
     size = f"{tokens_text(tokens)} tokens" if tokens else f"{job.total_steps} steps"

@@ -221,7 +221,7 @@ class Tracker:
     def _new_child(self, folder: Path, name: str, tags: Mapping[str, str]) -> Run:
         assert self._client is not None
         job = described.job_in(folder)
-        run = self._created(name if job is None else described.child_name(job, self._params), tags)
+        run = self._created(name if job is None else described.child_name(job, name, self._params), tags)
         run_id = run.info.run_id
         left_open.add(Opened(self._client, run_id))
         if job is not None:

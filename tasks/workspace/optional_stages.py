@@ -7,28 +7,27 @@ nothing about what was never to be made.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tasks.workspace import paths
-from velocitune_core.config import Params
 from velocitune_core.files import write_text
 
 HIDDEN = "# Hides these stages from DVC while they are not used. Their first use removes this file.\ndvc.yaml\n"
 
 
-def show_used_stages(params: Params, comparing: bool = False) -> None:
+def show_used_stages(settings: Any, comparing: bool = False) -> None:
     """Let DVC see the stages of the embedded inputs only while they are used, and `compare` from its first use on.
 
     Args:
+        settings: tree of params.yaml.
         comparing: whether the stage `compare` is used now.
     """
-    used = {
-        paths.CORPUS_PIPELINE: Path(params.data.path) == paths.EMBEDDED,
-        paths.BASE_PIPELINE: Path(params.model.path) == paths.BASE_MODEL,
-    }
-    for pipeline, is_used in used.items():
-        if is_used:
+    made = {"data": (paths.EMBEDDED, paths.CORPUS_PIPELINE), "model": (paths.BASE_MODEL, paths.BASE_PIPELINE)}
+    for section, (output, pipeline) in made.items():
+        path = (settings.get(section) or {}).get("path")
+        if path is not None and Path(path) == output:
             _show(pipeline)
-        elif pipeline.exists():
+        elif path is not None and pipeline.exists():
             hide(pipeline)
     if comparing or paths.COMPARE_PIPELINE.with_name("dvc.lock").exists():
         _show(paths.COMPARE_PIPELINE)

@@ -124,7 +124,7 @@ def run_stage(
         changes_params: whether it has the option `-S`, as the pipeline does.
     """
     from tasks.workspace.optional_stages import show_used_stages
-    from tasks.workspace.params_file import params_snapshot, read_params
+    from tasks.workspace.params_file import params_snapshot, params_tree
     from tasks.workspace.preflight import checked_params, checked_settings
 
     def check() -> None:
@@ -138,7 +138,7 @@ def run_stage(
         if overrides:
             settle_params(overrides, comparing)
         with params_snapshot() as snapshot:
-            show_used_stages(read_params(), comparing)
+            show_used_stages(params_tree(), comparing)
             stage()
             snapshot.check_unchanged()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +15,10 @@ from servers import free_port, kill_group, running
 from tiny import job
 
 from tasks.runs.launch import run_folder, run_training
+from tasks.views.mlflow_links import runs_page
 from tasks.views.mlflow_metrics import metrics_of
-from tasks.views.mlflow_runs import Tracker
+from tasks.views.mlflow_runs import PARENT_TAG, Tracker
+from tasks.views.serve import QUIET
 from velocitune_core.config import Resources, parse_params
 from velocitune_core.train.events import Event, read_events
 from velocitune_core.train.job import TrainJob
@@ -58,7 +61,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
 
     def server() -> AbstractContextManager[subprocess.Popen[bytes]]:
         store = ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", "./mlartifacts"]
-        place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        place = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--uvicorn-opts", QUIET]
         return running(tmp_path, "mlflow", "server", *store, *place, health=f"{address}/health")
 
     def train(*others: KillWhenTold) -> str:
@@ -82,4 +85,13 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
         for key, points in expected.items():
             told = [(each.step, each.timestamp, each.value) for each in client.get_metric_history(run_id, key)]
             assert sorted(told) == sorted(points), key
-        assert client.get_run(run_id).info.status == "FINISHED"
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        if (chromium := shutil.which("chromium")) is not None:  # the page that every address leads to
+            options = ["--headless", "--no-sandbox", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path}"]
+            command = [chromium, *options, "--dump-dom", f"{address}/{runs_page(run.info.experiment_id)}"]
+            shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+            assert client.get_run(run.data.tags[PARENT_TAG]).info.run_name in shown.stdout
+            assert f"#/experiments/{run.info.experiment_id}/judges" not in shown.stdout  # a page for applications
+    requests = [line for line in (tmp_path / "mlflow-server.log").read_text().splitlines() if "HTTP/1.1" in line]
+    assert requests == []  # as `make serve` starts it

@@ -372,8 +372,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert course[0].weights == pytest.approx(plan.domain_weights) and course[-1].weights != course[0].weights
     assert by_label["planned"].uses_targets and by_label["planned"].proxy_tokens == comparison.proxy_tokens
     page = (workspace.folder / "comparison/report/index.html").read_text()
-    assert "planned-seed-1" in page
-    assert "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "planned-seed-1" in page and "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
 
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
     said = workspace.run_here("flows.weights")  # from the runs of the comparison

@@ -68,7 +68,7 @@ def test_a_cpu_trains_one_run_per_core_unless_told_otherwise(monkeypatch: pytest
     ("changes", "message"),
     [
         ({"baseline": "none"}, "baseline names 'none'"),
-        ({"frontier": ["static", "T2"]}, "frontier names 'T2'"),
+        ({"frontier": ["static", "T2"]}, "frontier names T2"),
         ({"seeds": [1, 1]}, "distinct seeds"),
         ({"runs": {"static": {"strategy": "static", "weights_of": "x"}}}, "runs.static.weights_of names 'x'"),
         (

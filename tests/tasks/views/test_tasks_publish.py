@@ -47,7 +47,7 @@ def test_tables_files_metrics_and_missed_events_are_published(
 
     publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
 
-    assert tables == ["results"]
+    assert tables == ["velocitune-results"]
     client = MlflowClient(settings["tracking"]["uri"])
     experiment = client.get_experiment_by_name("publish")
     assert experiment is not None

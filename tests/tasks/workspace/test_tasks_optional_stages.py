@@ -11,9 +11,10 @@ import networkx
 import pytest
 from dvc_clone import PROJECT, dvc, git, make_clone, pretend, save
 
-from tasks.workspace.dvc_stages import repository
+from tasks.workspace import paths
+from tasks.workspace.dvc_stages import repository, stages_in_order
 from tasks.workspace.optional_stages import HIDDEN, hide, show_used_stages
-from tasks.workspace.params_file import override_params, read_params
+from tasks.workspace.params_file import override_params, params_tree
 
 UP_TO_DATE = "Data and pipelines are up to date."
 
@@ -61,26 +62,25 @@ def test_with_data_and_a_model_of_ones_own_the_embedded_ones_are_hidden(
     assert pretend()[0] == "prepare"
     assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
     override_params({"data.path": "data/embedded"})
-    assert pretend()[0] == "inputs/corpus/dvc.yaml:corpus"
-    assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
+    assert stages_in_order()[:2] == ["inputs/corpus/dvc.yaml:corpus", "prepare"]
 
 
-def test_the_comparison_appears_with_its_first_use(
-    clone: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert Path("comparison/.dvcignore").read_text() == HIDDEN == (PROJECT / "comparison/.dvcignore").read_text()
+def test_the_comparison_appears_with_its_first_use(clone: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hidden, lock = Path("comparison/.dvcignore"), Path("comparison/dvc.lock")
+    assert hidden.read_text() == HIDDEN == (PROJECT / "comparison/.dvcignore").read_text()
     assert dvc("repro", "--dry", "comparison/dvc.yaml") != 0
-    Path("comparison/.dvcignore").unlink()  # as README says
-    pretend()
-    show_used_stages(read_params())
-    said(capsys, "repro", "--dry", "comparison/dvc.yaml")
-    assert "Running stage 'comparison/dvc.yaml:compare'" in caplog.text
-    hide(Path("comparison/dvc.yaml"))
-    assert pretend("compare")[-1] == "comparison/dvc.yaml:compare" and not Path("comparison/.dvcignore").exists()
-    hide(Path("comparison/dvc.yaml"))  # as in a version that comes with one
-    show_used_stages(read_params())
-    assert said(capsys, "status") == UP_TO_DATE and said(capsys, "checkout") == ""
-    assert "comparison/dvc.yaml:compare" in said(capsys, "stage", "list", "--all")
+    hidden.unlink()  # as docs/DVC.md says
+    show_used_stages(params_tree())  # as in every stage of that command
+    dvc("repro", "--dry", "comparison/dvc.yaml")  # ends at the second stage, as the first makes nothing
+    assert "Running stage 'inputs/corpus/dvc.yaml:corpus'" in caplog.text and ":base" in caplog.text
+    hide(paths.COMPARE_PIPELINE)
+    assert stages_in_order("compare")[-1] == "comparison/dvc.yaml:compare" and not hidden.exists()
+    hide(paths.COMPARE_PIPELINE)
+    show_used_stages(params_tree())
+    assert hidden.exists()
+    lock.touch()  # of an earlier comparison, in a new version, which hides the stage again
+    show_used_stages(params_tree())
+    assert not hidden.exists()
 
 
 def test_plots_overlay_the_lines_of_two_results(clone: Path) -> None:
@@ -108,12 +108,12 @@ def test_plots_overlay_the_lines_of_two_results(clone: Path) -> None:
 def test_what_a_user_ignores_stays_ignored(clone: Path) -> None:
     ignored = Path("inputs/base/.dvcignore")
     ignored.write_text("notes.txt\n")
-    show_used_stages(read_params())
+    show_used_stages(params_tree())
     assert ignored.read_text() == "notes.txt\n"
 
 
 def test_the_picture_of_the_stages_is_what_dvc_sees(clone: Path) -> None:
-    show_used_stages(read_params(), comparing=True)
+    show_used_stages(params_tree(), comparing=True)
     with repository() as repo:
         needs = repo.index.graph
         arrows = {(last.addressing.split(":")[-1], first.addressing.split(":")[-1]) for first, last in needs.edges}
@@ -129,4 +129,4 @@ def test_a_model_of_ones_own_is_ignored_by_git_and_can_be_added(
     Path("models/mine/model.safetensors").write_text("large")
     assert git("status", "--short") == ""
     said(capsys, "add", "--quiet", "models/mine")
-    assert git("status", "--short", "models").split() == ["M", "models/.gitignore", "A", "models/mine.dvc"]
+    assert git("status", "--short", "models").split() == ["A", "models/mine.dvc"]
