@@ -169,7 +169,7 @@ def own_shares(runs: int, noise: float, seed: int, rate: float, beta: float) -> 
 
 
 def test_few_runs_of_bimix_are_spent_on_how_much_there_is_to_learn() -> None:
-    """It is 0.022, and 0.031 without the prior on a and β; 100 runs without noise overrule it, where it is far off (0.024)."""
+    """It is 0.022, and 0.031 without the prior on a and β. Far off, 100 runs without noise overrule it: 0.024."""
     assert np.mean([own_shares(8, 0.03, seed, rate=25, beta=0.45) for seed in range(6)]) < 0.024
     assert own_shares(100, 0.0, 1, rate=4, beta=1.5) < 0.05  # of 2.0 nats between the two shares
 
