@@ -5,6 +5,10 @@ static training of the same seed. Runs in `runs/` under constant mixtures are gr
 of each kind is fitted to each group, and to those of all seeds together. Prints the miss of the predicted differences
 in nats: of the macro average (median, and mean with its sign), by size (median), of a set (mean), and the correlation
 of the macro averages; and the price of the group in whole runs.
+
+With `--retained general` it also prints the plan of each group for "learnt domains down, general no worse than static",
+what the group's law predicts for it, and what a law says that is fitted to the longest swarms of the same model of all
+other seeds: runs that the plan has not seen.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ from tasks.workspace import paths
 from velocitune_core.config import load_params
 from velocitune_core.contracts import Manifest, TrainResult
 from velocitune_core.mixture_law import fit_mixture_law
-from velocitune_core.mixture_law.law import LawName
+from velocitune_core.mixture_law.law import LawName, MixtureLaw
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.train.job import TrainJob, read_job
 
-LAWS: tuple[LawName, ...] = ("transfer", "loglinear", "bimix")
+LAWS: tuple[LawName, ...] = ("transfer", "loglinear", "bimix", "auto")
+RESAMPLES = 20  # of a plan
 CONSTANT = 1e-6  # how far weights may move in a run that held them
 Weights = Mapping[str, float]
 
@@ -79,13 +86,16 @@ def whole_runs(runs: Sequence[Run], model: str) -> list[Whole]:
     ]
 
 
+def law_of(group: Sequence[Run], names: Sequence[str], law: LawName, bootstrap: int = 0) -> MixtureLaw:
+    weights = {name: [run.weights[name] for run in group] for name in names}
+    return fit_mixture_law(
+        weights, {name: [run.losses[name] for run in group] for name in names}, law=law, bootstrap=bootstrap
+    )
+
+
 def misses(group: Sequence[Run], whole: Sequence[Whole], static: Weights, law: LawName) -> dict[str, str]:
     names = list(static)
-    fitted = fit_mixture_law(
-        {name: [run.weights[name] for run in group] for name in names},
-        {name: [run.losses[name] for run in group] for name in names},
-        law=law,
-    )
+    fitted = law_of(group, names, law)
     start = fitted.predict(static)
     predicted = np.array([[fitted.predict(each.weights)[n] - start[n] for n in names] for each in whole])
     reached = np.array([[each.differences[name] for name in names] for each in whole])
@@ -99,9 +109,37 @@ def misses(group: Sequence[Run], whole: Sequence[Whole], static: Weights, law: L
     }
 
 
+def planned(
+    group: Sequence[Run], judges: Sequence[Run], static: Weights, law: LawName, retained: str
+) -> dict[str, str]:
+    """Return what the plan of a group is predicted to reach, and what the law of other runs says of it."""
+    names = list(static)
+    learnt = {name: 1.0 for name in names if name != retained}
+    objective = Objective(average=learnt, initial_weights=static, worse_than_static={retained: 0.0})
+    try:
+        plan = optimise_mixture(law_of(group, names, law, RESAMPLES), objective)
+    except ObjectiveError:
+        return {"predicted": "no mixture"}
+    judge = law_of(judges, names, "transfer")
+    start = judge.predict(static)
+
+    def says(weights: Weights) -> tuple[float, float]:
+        there = judge.predict(weights)
+        return float(np.mean([there[n] - start[n] for n in learnt])), float(there[retained] - start[retained])
+
+    by_name = {"plan": plan.weights, "T = 3": {name: share ** (1 / 3) for name, share in static.items()}}
+    found = {"predicted": f"{plan.mixtures['recommended'].differences[plan.average].value:+.4f}"}
+    for name, weights in by_name.items():
+        total = sum(weights.values())
+        average, guarded = says({each: weight / total for each, weight in weights.items()})
+        found |= {name: f"{average:+.4f}", f"{retained}, {name}": f"{guarded:+.4f}"}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="*", default=[], help="also the first so many runs of each group")
+    parser.add_argument("--retained", metavar="SET", help="plan with this set no worse than under static training")
     arguments = parser.parse_args()
     params, manifest = load_params(paths.PARAMS), Manifest.read(paths.MANIFEST)
     tokens = {name: domain.train.tokens for name, domain in manifest.domains.items()}
@@ -114,7 +152,8 @@ def main() -> None:
         if run.name.startswith(("swarm-", "proxy-")):
             for seed in (str(run.seed), "all"):
                 groups[run.model, run.fraction, seed].append(run)
-    rows = []
+    longest = max(fraction for _, fraction, seed in groups if seed == "all")
+    rows, plans = [], []
     for (model, fraction, seed), group in sorted(groups.items()):
         if len(group) <= len(static):
             continue
@@ -131,7 +170,12 @@ def main() -> None:
             }
             for law in LAWS:
                 rows.append(row | {"law": law} | misses(chosen, whole, static, law))
+                others = [run for run in groups.get((model, longest, "all"), []) if str(run.seed) != seed]
+                if arguments.retained and seed != "all" and len(others) > len(static):
+                    plans.append(row | {"law": law} | planned(chosen, others, static, law, arguments.retained))
     print_table(f"Predicted against {len(whole)} whole runs, nats", rows)
+    if plans:
+        print_table(f"Learnt domains, {arguments.retained} no worse than static, by laws of other seeds, nats", plans)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,25 @@ class Problem:
     bounds: Array  # (2, P)
     delta: float  # residuals beyond it count linearly
     longest_step: float = 2.0  # in any parameter, each a logarithm or of the size of one
+
+
+class Solver(Protocol):
+    """The parameters of a form of law that are fitted; most often the form itself."""
+
+    longest_step: float
+    bounds: Array  # (2, P)
+
+    def curve(self, theta: Array, weights: Array) -> tuple[Array, Array]:
+        """Return losses (S, R) and their derivatives (S, P, R) for θ (S, P) and weights (R, K)."""
+        ...
+
+    def prior(self, theta: Array) -> tuple[Array, Array, Array]:
+        """Return value (S,), gradient and curvature (S, P) for losses of unit variance."""
+        ...
+
+    def starts(self, values: Array, own: int | None) -> Array:
+        """Return starts (n, P) for losses (R,) of a set; `own` is the index of the domain with its name."""
+        ...
 
 
 @dataclass(frozen=True)

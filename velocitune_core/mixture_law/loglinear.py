@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from velocitune_core.mixture_law.fit_batch import Array
+from velocitune_core.mixture_law.fit_batch import Array, Solver
 
 PRIOR = 1e-6  # curvature in every parameter, for losses of unit variance: it only keeps them from drifting
 PRIOR_ABOVE = 1e-2  # curvature in t_j − c above 0
@@ -65,8 +65,21 @@ class LogLinear:
         curvature[:, 1:] += PRIOR_ABOVE * (above > 0)
         return value, gradient, curvature
 
-    def starts(self, values: Array) -> Array:
-        """Return starts (n, P) for losses (R,)."""
+    @property
+    def solver(self) -> Solver:
+        """The form whose parameters are fitted."""
+        return self
+
+    def to_solver(self, theta: Array) -> Array:
+        """Return θ (..., P) of the solver, to go on from."""
+        return theta
+
+    def from_solver(self, theta: Array) -> Array:
+        """Return θ (..., P) of the law for θ of the solver."""
+        return theta
+
+    def starts(self, values: Array, own: int | None) -> Array:
+        """Return starts (n, P) for losses (R,) of a set; `own` is the domain with its name, which makes no matter."""
         lowest = np.array(SHARES) * values.min()
         learnable = np.log(np.maximum(values.mean() - lowest, 1e-3))
         return np.column_stack([np.log(lowest), *[learnable] * self.domains])

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from velocitune_core.mixture_law.fit_batch import Array
+from velocitune_core.mixture_law.fit_batch import Array, Solver
 
 SHAPE = 3  # log E, log B, log β; the log rates follow
 LOG_BETA_CENTRE = -1.0  # β near 0.4
 RATE_PRIOR = 1e-3  # λ, for losses of unit variance
 SHAPE_PRIOR = 2e-4  # curvature in log E, log B, log β: weak, it keeps what the runs do not determine from drifting
 LOG_RATE_BOUNDS = (-9.0, 9.0)
+REVIVED_LOG_RATE = -2.0  # least one at which a refit starts
 STARTS = ((0.3, 0.3), (0.6, 0.8), (0.85, 0.15), (0.5, 2.0))  # E as a share of the smallest loss, and β
 
 
@@ -92,8 +93,23 @@ class Transfer:
         curvature = np.concatenate([np.full_like(shape, SHAPE_PRIOR), RATE_PRIOR * share * (1 - share)], axis=1)
         return value, gradient, curvature
 
-    def starts(self, values: Array) -> Array:
-        """Return starts (n, P) for losses (R,)."""
+    @property
+    def solver(self) -> Solver:
+        """The form whose parameters are fitted."""
+        return self
+
+    def to_solver(self, theta: Array) -> Array:
+        """Return θ (..., P) of the solver, to go on from: a rate that has vanished has no gradient to come back on."""
+        theta = theta.copy()
+        theta[..., SHAPE:] = np.maximum(theta[..., SHAPE:], REVIVED_LOG_RATE)
+        return theta
+
+    def from_solver(self, theta: Array) -> Array:
+        """Return θ (..., P) of the law for θ of the solver."""
+        return theta
+
+    def starts(self, values: Array, own: int | None) -> Array:
+        """Return starts (n, P) for losses (R,) of a set; `own` is the domain with its name, which makes no matter."""
         random = np.random.default_rng(0)
         found = []
         for share, beta in STARTS:
