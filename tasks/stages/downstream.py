@@ -16,7 +16,7 @@ from tasks.runs.evaluation_jobs import questions_job
 from tasks.runs.launch import run_evaluation
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
-from tasks.views.terminal import TerminalWatcher, print_table
+from tasks.views.terminal import TerminalWatcher, print_lines, print_table
 from tasks.workspace import paths
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.preflight import checked_params
@@ -121,6 +121,7 @@ def show_downstream(result: DownstreamResult) -> None:
     title, rows = "Bits per byte of gold answers; smaller is better", downstream_rows(result)
     publish_table("downstream", title, rows)
     print_table(title, rows)
+    print_lines([f"scores   {RESULT}"])
 
 
 def downstream_rows(result: DownstreamResult) -> list[dict[str, str | float]]:
