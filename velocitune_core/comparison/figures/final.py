@@ -29,6 +29,7 @@ from velocitune_core.style.figure import (
     notice,
     rows_height,
 )
+from velocitune_core.style.for_pages import add_values
 from velocitune_core.style.text import percent, signed
 
 NUMBERS_AT_MOST = 10  # domains whose differences are also written as numbers
@@ -96,6 +97,12 @@ def _point(axes: Axes, strategy: StrategySummary, plane: Plane, style: StrategyS
         elinewidth=1.1,
         zorder=3 if style.constant else 4,
     )
+    spread = [f" ± {each.half_width:.4f}" if each and each.half_width else "" for each in (x_bar, y_bar)]
+    verdict = f", {distance.verdict}" if distance is not None and distance.verdict else ""
+    parts = [
+        f"{metric(name).heading} {at.mean:.4f}{bar}" for name, at, bar in zip(plane[1:], place, spread, strict=True)
+    ]
+    add_values(axes, [x.mean], [y.mean], [f"{strategy.label}: {', '.join(parts)} nats{verdict}"], style.colour)
 
 
 def _frontier(axes: Axes, summary: ComparisonSummary, plane: Plane) -> None:
@@ -183,6 +190,9 @@ def added_cost(summary: ComparisonSummary) -> Figure:
             axes.barh([row] * len(parts), parts, left=lefts, height=0.6, color=_COST_COLOURS)
             total = float(parts.sum())
             text = "unknown" if np.isnan(total) else percent(total)
+            if not np.isnan(total):
+                each = [f"{part} {percent(share)}" for part, share in zip(_COST_PARTS, parts, strict=True) if share]
+                add_values(axes, [total], [row], [f"{strategy.label}: {text} ({', '.join(each) or 'nothing'})"], INK)
             axes.annotate(
                 text,
                 (0 if np.isnan(total) else total, row),

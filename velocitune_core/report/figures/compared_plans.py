@@ -14,7 +14,13 @@ from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.contracts import ComparedRun
 from velocitune_core.mixture_law.trade_off_curve import FORGETTING
 from velocitune_core.report.compared_plans import PlanOutcome, losses_of
-from velocitune_core.report.figures.plan_law import PLAN_COLOUR, REACHED_COLOUR, draw_curve, label_plane
+from velocitune_core.report.figures.plan_law import (
+    PLAN_COLOUR,
+    REACHED_COLOUR,
+    draw_curve,
+    label_plane,
+    plane_text,
+)
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.style.figure import (
     INK,
@@ -26,6 +32,8 @@ from velocitune_core.style.figure import (
     label,
     notice,
 )
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import signed
 
 PLANS_AT_MOST = 6
 
@@ -84,6 +92,7 @@ def _plane(axes: Axes, summary: ComparisonSummary, outcome: PlanOutcome, styles:
     predicted = {name: {each: one.value for each, one in losses.items()} for name, losses in mixtures.items()}
     planned = fitted.place(guard, predicted["recommended"], predicted[fitted.plan.baseline])
     axes.plot(*planned, marker="o", markersize=11, color="white", markeredgecolor=PLAN_COLOUR, zorder=3)
+    add_values(axes, [planned[0]], [planned[1]], [plane_text("the plan, predicted", planned)], PLAN_COLOUR)
     baseline = runs_of(summary.comparison, summary.baseline.label)
     for name, style in styles.items():
         pairs = [
@@ -95,6 +104,7 @@ def _plane(axes: Axes, summary: ComparisonSummary, outcome: PlanOutcome, styles:
         if x is None or y is None:
             continue
         own = name == outcome.label
+        add_values(axes, [x.mean], [y.mean], [plane_text(name, (x.mean, y.mean))], style.colour)
         axes.errorbar(
             x.mean,
             y.mean,
@@ -144,6 +154,10 @@ def _differences(axes: Axes, outcome: PlanOutcome) -> None:
         axes.plot(each.predicted.value, row, "o", color=PLAN_COLOUR, markersize=7)
         reached = list(each.reached.values())
         axes.plot(reached, [row] * len(reached), "D", color=REACHED_COLOUR, markersize=5, markeredgecolor="white")
+        predicted = f"{each.name}, predicted: {signed(each.predicted.value, 4)} nats"
+        add_values(axes, [each.predicted.value], [row], [predicted], PLAN_COLOUR)
+        texts = [f"{each.name}, seed {seed}: {signed(value, 4)} nats" for seed, value in each.reached.items()]
+        add_values(axes, reached, [row] * len(reached), texts, REACHED_COLOUR)
     names = [f"average: {each.name}" if row < averages else each.name for row, each in enumerate(outcome.differences)]
     axes.set_yticks(range(len(names)), [label(name, 24) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
