@@ -95,14 +95,14 @@ def comparison_figures(comparison: Comparison, plans: Mapping[str, FittedPlan] |
     Raises ContractError if the runs cannot be compared.
     """
     summary = summarise(comparison)
-    rows = 90 + 26 * max(len(summary.strategies), 4)
+    rows, tall = (90 + each * max(len(summary.strategies), 4) for each in (26, 20))
     differences = final.difference_per_domain(summary)
     figures = [
         _figure("frontier_planes", final.frontier_planes(summary), size=(WIDTH, 350)),
         _figure("difference_per_domain", differences, shades=shades_of_differences(summary)),
         _figure("macro_average_over_tokens", over_tokens.macro_average_over_tokens(summary), size=(WIDTH, 320)),
         _figure("weights_by_strategy", over_tokens.weights_by_strategy(summary), size=(300, 200), layout="small"),
-        _figure("retention_over_tokens", over_tokens.retention_over_tokens(summary), wide=(960, 420)),
+        _figure("retention_over_tokens", over_tokens.retention_over_tokens(summary), wide=(960, tall)),
         _figure("added_cost", final.added_cost(summary), size=(WIDTH, rows)),
     ]
     if outcomes := plan_outcomes(summary, plans or {}):

@@ -41,7 +41,7 @@ class ReportFigure(NamedTuple):
     figure: Figure
     size: Size = (420, 310)
     layout: Literal["small", "half"] = "half"  # how many panels stand beside each other
-    wide: Size | None = None  # on screens with room
+    wide: Size | None = (960, 400)  # of a single panel on screens with room
     shades: Sequence[ShadedRow] = ()  # in place of the picture
 
 

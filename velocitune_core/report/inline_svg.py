@@ -65,7 +65,7 @@ class Drawing(NamedTuple):
 
 
 def draw(figure: Figure, name: str, size: tuple[float, float], wide: tuple[float, float] | None = None) -> Drawing:
-    """Return the panels of a figure, each of `size`: width and height in pixels; and again of the size `wide`.
+    """Return the panels of a figure, each of `size`: width and height in pixels. A single one is drawn again of `wide`.
 
     The figure is left as it is. `name` is unique on a page.
     """
@@ -76,9 +76,7 @@ def draw(figure: Figure, name: str, size: tuple[float, float], wide: tuple[float
     _hide_what_the_page_writes(copy)
     axes = [each for each in copy.axes if each.get_label() != "<colorbar>"]
     panels = [_panel(copy, each, f"{name}-{i}", size, labels=False) for i, each in enumerate(axes)]
-    large = (
-        [] if wide is None else [_panel(copy, each, f"{name}-w{i}", wide, labels=True) for i, each in enumerate(axes)]
-    )
+    large = [_panel(copy, axes[0], f"{name}-wide", wide, labels=True)] if wide is not None and len(axes) == 1 else []
     return Drawing(panels, large, key, subtitle)
 
 

@@ -103,7 +103,7 @@ def plan_figures(fitted: FittedPlan, reached: Mapping[str, float] | None = None)
     rows = len(fitted.law.sets)
     return [
         _figure("plan_trade_offs", plan_law.trade_off_curves(fitted, reached)),
-        _figure("plan_who_pays", plan_law.who_pays(fitted), size=(WIDE, _rows(rows + 2)), wide=(900, _rows(rows + 2))),
+        _figure("plan_who_pays", plan_law.who_pays(fitted), size=(WIDE, _rows(rows + 2)), wide=(960, _rows(rows + 2))),
         _figure("plan_rates", plan_law.who_teaches_whom(fitted))._replace(shades=shades_of_rates(fitted)),
         _figure("plan_runs", plan_law.runs_left_out(fitted), size=SMALL, layout="small"),
     ]
@@ -120,23 +120,21 @@ def report_figures(
     """
     train, initial, few = report.train, report.initial, most_moved(report, DOMAINS_DRAWN)
     rows, costs = _rows(len(few.train.final)), (train, report.proxies, report.base, initial, report.weights)
+    change = training.change_per_domain(few.train, few.initial, few.targets)
+    weights = training.weights_over_time(train, report.initial_domain_weights)
+    losses = training.loss_per_domain(few.train, few.initial, few.targets)
+    laws = targets.laws(few.targets, few.proxies, few.train.final)
+    reached = targets.predicted_against_reached(few.targets, few.train)
+    tokens = cost.tokens_and_epochs(few.train, few.manifest)
     figures = [
-        _figure(
-            "change_per_domain", training.change_per_domain(few.train, few.initial, few.targets), size=(WIDE, rows)
-        ),
-        _figure(
-            "weights_over_time", training.weights_over_time(train, report.initial_domain_weights), size=(WIDE, rows)
-        ),
-        _figure(
-            "loss_per_domain", training.loss_per_domain(few.train, few.initial, few.targets), size=SMALL, layout="small"
-        ),
-        _figure("velocity_per_domain", training.velocity_per_domain(train), size=(WIDE, 300)),
+        _figure("change_per_domain", change, size=(WIDE, rows), wide=None),  # these two stand side by side
+        _figure("weights_over_time", weights, size=(WIDE, rows), wide=None),
+        _figure("loss_per_domain", losses, size=SMALL, layout="small"),
+        _figure("velocity_per_domain", training.velocity_per_domain(train)),
         _figure("training_curve", training.training_curve((facts or RunFacts()).steps), size=(WIDE, 260)),
-        _figure("laws", targets.laws(few.targets, few.proxies, few.train.final), size=SMALL, layout="small"),
-        _figure(
-            "predicted_against_reached", targets.predicted_against_reached(few.targets, few.train), size=(WIDE, rows)
-        ),
-        _figure("tokens_and_epochs", cost.tokens_and_epochs(few.train, few.manifest), size=(WIDE, rows)),
+        _figure("laws", laws, size=SMALL, layout="small"),
+        _figure("predicted_against_reached", reached, size=(WIDE, rows)),
+        _figure("tokens_and_epochs", tokens, size=(WIDE, rows), wide=(960, rows)),
         _figure("cost", cost.time_and_tokens_spent(*costs), size=(WIDE, _rows(len(cost.cost_rows(*costs))))),
     ]
     if report.weights is not None and (planned := report.weights.planned) is not None:

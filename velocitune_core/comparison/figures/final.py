@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import (
+    NAME_LENGTH,
+    StrategyStyle,
+    legend_columns,
+    strategy_styles,
+)
 from velocitune_core.comparison.frontier import Frontier
 from velocitune_core.comparison.metrics import domains, metric, proxy_cost, runs_of
 from velocitune_core.comparison.statistics import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
@@ -48,7 +53,7 @@ def frontier_planes(summary: ComparisonSummary) -> Figure:
     if not shown:
         return notice(title, "No plane has both of its metrics.")
     styles = strategy_styles(summary)
-    key_rows = -(-len(summary.strategies) // 4)
+    key_rows = -(-len(summary.strategies) // legend_columns(styles))
     height = 5.6 + 0.3 * key_rows
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
@@ -64,10 +69,20 @@ def frontier_planes(summary: ComparisonSummary) -> Figure:
     figure.axes[0].set_title("better: down and left", loc="left", fontsize=TEXT_POINTS, color=MUTED)
     figure.axes[-1].set_title("filled colour: a gain", loc="right", fontsize=TEXT_POINTS, color=MUTED)
     key = [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=8, linestyle="none", label=label(name, 26))
+        Line2D(
+            [],
+            [],
+            color=style.colour,
+            marker=style.marker,
+            markersize=8,
+            linestyle="none",
+            label=label(name, NAME_LENGTH),
+        )
         for name, style in styles.items()
     ]
-    figure.legend(handles=key, loc="outside lower left", ncols=min(4, len(key)), fontsize=SMALL_POINTS, frameon=False)
+    figure.legend(
+        handles=key, loc="outside lower left", ncols=legend_columns(styles), fontsize=SMALL_POINTS, frameon=False
+    )
     return figure
 
 
@@ -138,7 +153,7 @@ def difference_per_domain(summary: ComparisonSummary) -> Figure:
     dress(axes, SMALL_POINTS)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_yticks(range(len(others)), [label(each.label, 26) for each in others])
+    axes.set_yticks(range(len(others)), [label(each.label, NAME_LENGTH) for each in others])
     slanted = len(names) > 7
     axes.set_xticks(
         range(len(names)),
@@ -207,7 +222,7 @@ def added_cost(summary: ComparisonSummary) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
         axes.xaxis.set_major_locator(MaxNLocator(4))
     label_rows(tokens, [each.label for each in rows])
-    tokens.set_yticks(range(len(rows)), [label(each.label, 26) for each in rows])
+    tokens.set_yticks(range(len(rows)), [label(each.label, NAME_LENGTH) for each in rows])
     seconds.grid(axis="y", visible=False)
     tokens.set_xlabel("of the run's tokens", fontsize=TEXT_POINTS, color=INK)
     seconds.set_xlabel("of the run's time without evaluation", fontsize=TEXT_POINTS, color=INK)

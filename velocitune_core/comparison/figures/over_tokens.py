@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import NAME_LENGTH, StrategyStyle, strategy_styles
 from velocitune_core.comparison.metrics import domains, loss_curve, retained, runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, StrategySummary, estimate
 from velocitune_core.style.figure import (
@@ -196,7 +196,7 @@ def _limit_to_late_differences(axes: Axes, tokens: NDArray[np.float64], differen
 
 def _label_lines(axes: Axes, summary: ComparisonSummary, ends: Mapping[str, float], height: float) -> None:
     styles, (low, high) = strategy_styles(summary), axes.get_ylim()
-    labels = [(end, label(name, 26), styles[name].colour) for name, end in ends.items()]
+    labels = [(end, label(name, NAME_LENGTH), styles[name].colour) for name, end in ends.items()]
     label_right(axes, labels, gap=0.27 * (high - low) / height)
 
 

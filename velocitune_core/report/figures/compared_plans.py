@@ -8,7 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import (
+    NAME_LENGTH,
+    StrategyStyle,
+    legend_columns,
+    strategy_styles,
+)
 from velocitune_core.comparison.metrics import runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.contracts import ComparedRun
@@ -48,7 +53,7 @@ def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOut
     columns = min(len(drawn), 2)
     rows = -(-len(drawn) // columns)
     styles = strategy_styles(summary)
-    height = 0.9 + 4.6 * rows + 0.3 * -(-(len(styles) + 2) // 4)
+    height = 0.9 + 4.6 * rows + 0.3 * -(-(len(styles) + 2) // legend_columns(styles))
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
     figure.suptitle(_of_these(title, curved), x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -62,8 +67,10 @@ def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOut
     key[-1].set(linestyle="none", label="the plan, predicted")
     for name, style in styles.items():
         key.append(Line2D([], [], color=style.colour, marker=style.marker, markersize=8, linestyle="none"))
-        key[-1].set_label(label(name, 26))
-    figure.legend(handles=key, loc="outside lower left", ncols=4, fontsize=SMALL_POINTS, frameon=False)
+        key[-1].set_label(label(name, NAME_LENGTH))
+    figure.legend(
+        handles=key, loc="outside lower left", ncols=legend_columns(styles), fontsize=SMALL_POINTS, frameon=False
+    )
     return figure
 
 

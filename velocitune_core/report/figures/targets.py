@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,11 +35,7 @@ from velocitune_core.style.figure import (
 from velocitune_core.style.for_pages import add_values
 from velocitune_core.style.text import signed, tokens_text
 
-MILD_FLAGS = {
-    "wide_interval",
-    "too_few_points",
-    "missing_proxies",
-}  # of evidence that is thin, not of a target that is wrong
+ALARMING_FLAG = "not_decreasing"  # the others say that evidence is thin, or that there is no gap to close
 
 
 def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping[str, float] | None = None) -> Figure:
@@ -153,16 +150,17 @@ def _write_flags(axes: Axes, domain: DomainTarget) -> None:
     """Write the flags between title and panel, where no point of the law can be."""
     if not domain.flags:
         return
-    alarming = set(domain.flags) - MILD_FLAGS
-    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=SMALL_POINTS, color=INK, pad=8 + 1.3 * SMALL_POINTS)
+    lines = wrap(", ".join(flag.replace("_", " ") for flag in domain.flags), 28)
+    pad = 8 + 1.3 * SMALL_POINTS * len(lines)
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=SMALL_POINTS, color=INK, pad=pad)
     axes.annotate(
-        ", ".join(flag.replace("_", " ") for flag in domain.flags),
+        "\n".join(lines),
         (0, 1),
         (0, 4),
         xycoords="axes fraction",
         textcoords="offset points",
         fontsize=SMALL_POINTS - 1,
-        color=WARNING if alarming else CAUTION,
+        color=WARNING if ALARMING_FLAG in domain.flags else CAUTION,
     )
 
 
