@@ -155,4 +155,5 @@ def _searched_weights(params: Params, manifest: Manifest, job: TrainJob) -> Star
         found_by="search" if search.jobs else "initial",
         domain_weights=held.initial_domain_weights,
         search=[price_of(each, result, manifest) for each, result in made],
+        searched=search.results[-1].domain_weights if search.results else [],
     )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from velocitune_core.report.figures.training import StepPoint
+from velocitune_core.report.headline import chosen_strategy
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import percent, signed, tokens_text
 
@@ -97,7 +98,7 @@ def fact_rows(report: ReportData, facts: RunFacts) -> dict[str, str]:
     resumed = f", resumed {train.resumed} time{'s' if train.resumed != 1 else ''}" if train.resumed else ""
     rows = {
         "model": f"{facts.model} ({tokens_text(train.parameters)} parameters)".strip(),
-        "strategy": train.strategy,
+        "strategy": chosen_strategy(report),
         "date": f"{' to '.join(when)} UTC" if when else "",
         "duration": f"{duration(train.seconds.total)}, {rate}{resumed}",
         "hardware": facts.hardware,

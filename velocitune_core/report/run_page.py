@@ -22,6 +22,7 @@ from velocitune_core.style.text import percent, tokens_text
 
 WIDE, SMALL = 420, (300, 200)  # pixels: width of a panel that has half a row or a phone, and one of many panels
 DOMAINS_DRAWN = 36  # more rows or panels in one figure cannot be read
+_VELOCITY_IN_SEARCH = "Learning velocity per domain in the search"
 Value = TypeVar("Value")
 
 _CAPTIONS = {  # figure → title, how to read it
@@ -38,6 +39,11 @@ _CAPTIONS = {  # figure → title, how to read it
     "weights_over_time": (
         "Domain weights over the run",
         "The height of a band is the share of each batch drawn from that domain, its weight.",
+    ),
+    "search_weights": (
+        "Domain weights over the search",
+        "The search moved the weights as the strategy does, before the run, which holds their mean over the search "
+        "from its first step.",
     ),
     "velocity_per_domain": (
         "Learning velocity per domain over tokens",
@@ -126,21 +132,36 @@ def report_figures(
     laws = targets.laws(few.targets, few.proxies, few.train.final)
     reached = targets.predicted_against_reached(few.targets, few.train)
     tokens = cost.tokens_and_epochs(few.train, few.manifest)
+    search = search_of(report)
+    velocity = training.velocity_per_domain(search or train, _VELOCITY_IN_SEARCH if search else training.VELOCITY)
     figures = [
         _figure("change_per_domain", change, size=(WIDE, rows), wide=None),  # these two stand side by side
         _figure("weights_over_time", weights, size=(WIDE, rows), wide=None),
         _figure("loss_per_domain", losses, size=SMALL, layout="small"),
-        _figure("velocity_per_domain", training.velocity_per_domain(train)),
+        _figure("velocity_per_domain", velocity),
         _figure("training_curve", training.training_curve((facts or RunFacts()).steps), size=(WIDE, 260)),
         _figure("laws", laws, size=SMALL, layout="small"),
         _figure("predicted_against_reached", reached, size=(WIDE, rows)),
         _figure("tokens_and_epochs", tokens, size=(WIDE, rows), wide=(960, rows)),
         _figure("cost", cost.time_and_tokens_spent(*costs), size=(WIDE, _rows(len(cost.cost_rows(*costs))))),
     ]
+    if search is not None:
+        title = _CAPTIONS["search_weights"][0]
+        moved = training.weights_over_time(search, report.initial_domain_weights, title)
+        figures.append(_figure("search_weights", moved, size=(WIDE, rows), wide=None))
     if report.weights is not None and (planned := report.weights.planned) is not None:
         drawn = plan.plan_and_outcome(planned, report.initial_domain_weights, train.final | train.measured)
         figures.append(_figure("plan", drawn, size=(WIDE, rows)))
     return figures if fitted is None else [*figures, *plan_figures(fitted, train.final | train.measured)]
+
+
+def search_of(report: ReportData) -> TrainResult | None:
+    """Return the run with the weights and velocities of the search behind its weights; None without a search."""
+    weights = report.weights
+    if weights is None or not weights.searched:
+        return None
+    of_search = {"strategy": weights.strategy, "domain_weights": weights.searched, "tokens": weights.search[-1].tokens}
+    return report.train.model_copy(update=of_search)
 
 
 def _figure(name: str, figure: Figure, **shape: Any) -> ReportFigure:

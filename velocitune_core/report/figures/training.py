@@ -37,6 +37,7 @@ from velocitune_core.style.figure import (
 from velocitune_core.style.for_pages import add_values
 from velocitune_core.style.text import percent, signed, tokens_text
 
+WEIGHTS, VELOCITY = "Domain weights over the run", "Learning velocity per domain"  # titles
 _TOKENS_SEEN = "tokens seen"
 LEARNT, FORGOTTEN = "#0072B2", "#D55E00"
 
@@ -49,12 +50,13 @@ class StepPoint(NamedTuple):
     learning_rate: float
 
 
-def weights_over_time(train: TrainResult, initial_domain_weights: Mapping[str, float] | None = None) -> Figure:
+def weights_over_time(
+    train: TrainResult, initial_domain_weights: Mapping[str, float] | None = None, title: str = WEIGHTS
+) -> Figure:
     """Draw domain weights (shares of a batch) stacked over tokens, labelled with initial → final weight.
 
     `initial_domain_weights` default to the first recorded ones. Beyond 12 domains the smallest are drawn as "others".
     """
-    title = "Domain weights over the run"
     trajectory = [(point.tokens, point.weights) for point in train.domain_weights]
     if initial_domain_weights is not None and (not trajectory or trajectory[0][0] > 0):
         trajectory.insert(0, (0, dict(initial_domain_weights)))
@@ -95,9 +97,8 @@ def weights_over_time(train: TrainResult, initial_domain_weights: Mapping[str, f
     return figure
 
 
-def velocity_per_domain(train: TrainResult) -> Figure:
+def velocity_per_domain(train: TrainResult, title: str = VELOCITY) -> Figure:
     """Draw the learning velocity per domain over tokens, or a notice where the strategy measures none."""
-    title = "Learning velocity per domain"
     measured = [(point.tokens, point.velocity) for point in train.domain_weights if point.velocity is not None]
     if not measured:
         return notice(title, f"The strategy “{train.strategy}” measures no velocity.")
