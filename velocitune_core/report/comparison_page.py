@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from velocitune_core.comparison.figures import final, over_tokens
+from velocitune_core.comparison.figures import final, mixtures, over_tokens
 from velocitune_core.comparison.metrics import METRICS, domains, learnt, retained
 from velocitune_core.comparison.narrative import outcome
 from velocitune_core.comparison.statistics import ComparisonSummary, summarise
@@ -53,6 +53,11 @@ _CAPTIONS = {  # figure → title, how to read it
         "Difference to the baseline per domain",
         "Blue domains are better than under the baseline, orange ones worse; the interval of a bold number (or a dot) "
         "excludes zero. A row with both colours trades one domain for another, as a constant mixture could.",
+    ),
+    "mixtures": (
+        "Mean mixtures",
+        "What the batches of each label were drawn from, in the mean over steps and seeds: as configured for constant "
+        "mixtures, as found for the others.",
     ),
     "macro_average_over_tokens": (
         "Macro-average loss over tokens",
@@ -100,6 +105,9 @@ def comparison_figures(comparison: Comparison, plans: Mapping[str, FittedPlan] |
     figures = [
         _figure("frontier_planes", final.frontier_planes(summary), size=(WIDTH, 350)),
         _figure("difference_per_domain", differences, shades=shades_of_differences(summary)),
+        _figure(
+            "mixtures", mixtures.mixtures_by_strategy(mean_mixtures(summary)), size=(WIDTH, rows), wide=(960, tall)
+        ),
         _figure("macro_average_over_tokens", over_tokens.macro_average_over_tokens(summary), size=(WIDTH, 320)),
         _figure("weights_by_strategy", over_tokens.weights_by_strategy(summary), size=(300, 200), layout="small"),
         _figure("retention_over_tokens", over_tokens.retention_over_tokens(summary), wide=(960, tall)),

@@ -21,6 +21,7 @@ from velocitune_core.report.summary import FLAG_MEANINGS, evaluation_share, resu
 from velocitune_core.style.text import percent, tokens_text
 
 WIDE, SMALL = 420, (300, 200)  # pixels: width of a panel that has half a row or a phone, and one of many panels
+MANY = 14  # rows, that stand closer
 DOMAINS_DRAWN = 36  # more rows or panels in one figure cannot be read
 _VELOCITY_IN_SEARCH = "Learning velocity per domain in the search"
 Value = TypeVar("Value")
@@ -136,7 +137,7 @@ def report_figures(
     velocity = training.velocity_per_domain(search or train, _VELOCITY_IN_SEARCH if search else training.VELOCITY)
     figures = [
         _figure("change_per_domain", change, size=(WIDE, rows), wide=None),  # these two stand side by side
-        _figure("weights_over_time", weights, size=(WIDE, rows), wide=None),
+        _figure("weights_over_time", weights, size=(WIDE, min(rows, 500)), wide=None),
         _figure("loss_per_domain", losses, size=SMALL, layout="small"),
         _figure("velocity_per_domain", velocity),
         _figure("training_curve", training.training_curve((facts or RunFacts()).steps), size=(WIDE, 260)),
@@ -148,7 +149,7 @@ def report_figures(
     if search is not None:
         title = _CAPTIONS["search_weights"][0]
         moved = training.weights_over_time(search, report.initial_domain_weights, title)
-        figures.append(_figure("search_weights", moved, size=(WIDE, rows), wide=None))
+        figures.append(_figure("search_weights", moved, size=(WIDE, min(rows, 500)), wide=None))
     if report.weights is not None and (planned := report.weights.planned) is not None:
         drawn = plan.plan_and_outcome(planned, report.initial_domain_weights, train.final | train.measured)
         figures.append(_figure("plan", drawn, size=(WIDE, rows)))
@@ -170,7 +171,7 @@ def _figure(name: str, figure: Figure, **shape: Any) -> ReportFigure:
 
 def _rows(count: int) -> int:
     """Return the height of a panel with so many rows, in pixels."""
-    return 70 + 30 * max(count, 5)
+    return 70 + (30 if count <= MANY else 18) * max(count, 5)
 
 
 def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, facts: RunFacts | None = None) -> str:

@@ -26,6 +26,8 @@ from velocitune_core.report.comparison_page import (
     render_comparison,
 )
 from velocitune_core.report.headline import comparison_answer
+from velocitune_core.style.for_pages import values_of
+from velocitune_core.style.text import percent
 
 
 def gaining() -> Comparison:
@@ -137,7 +139,7 @@ def test_metrics_are_flat() -> None:
 def test_the_page_is_self_contained() -> None:
     html = render_comparison(gaining())
     page = Page(html)
-    assert page.tags.count("figure") == 6
+    assert page.tags.count("figure") == 7
     assert all(source.startswith("#") for source in page.loads)  # of parts of a picture
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg\")|@import|url\((?!#)", html)
     assert page.tags.count("script") == 1 and not {"link", "iframe", "object", "img"} & set(page.tags)
@@ -175,7 +177,7 @@ def one_domain() -> Comparison:
 )
 def test_small_comparisons_draw_and_render(data: Comparison) -> None:
     html = render_comparison(data)
-    assert Page(html).tags.count("figure") == 6
+    assert Page(html).tags.count("figure") == 7
     assert "nan" not in Page(html).text
 
 
@@ -195,7 +197,16 @@ def test_figures_without_data_are_notices() -> None:
     assert "no retained domain" in words(over_tokens.retention_over_tokens(summary))
     alone = summarise(comparison(run("static", 1, losses(3, 4, 5))))
     assert "no strategy but the baseline" in words(final.difference_per_domain(alone))
-    assert "No strategy of this comparison changed its weights" in words(over_tokens.weights_by_strategy(alone))
+    assert "No strategy changed its weights" in words(over_tokens.weights_by_strategy(alone))
+
+
+def test_the_mixtures_of_all_labels_are_drawn() -> None:
+    (figure,) = [each.figure for each in comparison_figures(gaining()) if each.name == "mixtures"]
+    assert {"static", "even", "velocitune", "odm", "code", "papers"} <= set(words(figure).splitlines())
+    (axes,) = figure.axes
+    (first, *_), bars = values_of(axes), axes.patches
+    assert len(bars) == 4 * 3 and sum(bar.get_width() for bar in bars) == pytest.approx(4)
+    assert first.text == f"static: code {percent(bars[0].get_width())}"
 
 
 def test_a_strategy_looks_the_same_whatever_else_is_compared() -> None:

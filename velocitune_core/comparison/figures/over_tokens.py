@@ -95,7 +95,10 @@ def weights_by_strategy(summary: ComparisonSummary) -> Figure:
     title = "Domain weights over tokens"
     moving = [strategy for strategy in summary.strategies.values() if strategy.dynamic]
     if not moving:
-        return notice(title, "No strategy of this comparison changed its weights.")
+        return notice(
+            title,
+            "No strategy changed its weights during its run; the figure of mean mixtures has them.",
+        )
     names = domains(summary.comparison)
     figure, grid = panels(
         len(moving), title, "share of every batch, mean over seeds", unit_x=_TOKENS_SEEN, unit_y="weight"
