@@ -8,14 +8,14 @@ tip.setAttribute("role", "status");
 tip.hidden = true;
 const spot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
 spot.setAttribute("class", "spot");
-spot.setAttribute("r", 6);
+spot.setAttribute("r", 5);
 
 function place(panel, point) {
   const picture = panel.querySelector("svg"), box = picture.getBoundingClientRect(), scale = box.width / picture.viewBox.baseVal.width;
   const [x, y, text, colour] = point;
   spot.setAttribute("cx", x);
   spot.setAttribute("cy", y);
-  spot.style.stroke = colour;
+  spot.style.fill = colour;
   picture.append(spot);
   tip.textContent = text;
   tip.hidden = false;
