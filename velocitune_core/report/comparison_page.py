@@ -179,14 +179,14 @@ def _tiles(summary: ComparisonSummary) -> list[Tile]:
     """Return the numbers at the top of the page."""
     first = summary.comparison.runs[0].result
     runs, seeds = len(summary.comparison.runs), len(summary.seeds)
-    days = sum(run.result.seconds.total + run.search_seconds for run in summary.comparison.runs)
+    seconds = sum(run.result.seconds.total + run.search_seconds for run in summary.comparison.runs)
     kept = listed(retained(summary.comparison)) if summary.comparison.retained else "none"
     model = f"{tokens_text(first.parameters)} parameters"
     return [
         Tile("Labels", str(len(summary.strategies)), f"{runs} runs under {seeds} seed{'s' * (seeds != 1)}"),
         Tile("Budget of a run", f"{tokens_text(first.tokens)} tokens", f"{first.steps:,} steps, a model of {model}"),
         Tile("Domains", str(len(domains(summary.comparison))), f"to be kept rather than learnt: {kept}"),
-        Tile("Time of all runs", duration(days), "with what was trained before them, without proxies"),
+        Tile("Time of all runs", duration(seconds), "with what was trained before them, without proxies"),
     ]
 
 
