@@ -307,7 +307,7 @@ def test_a_stage_watches_its_flow_and_the_tasks_that_decide_its_result(name: str
 
 def test_templates_are_watched_by_the_stage_that_fills_them() -> None:
     templates = {path.relative_to(PROJECT) for path in (PROJECT / "velocitune_core").rglob("*.jinja")}
-    assert len(templates) == 4
+    assert len(templates) == 5
     for name in ("report", "compare"):
         assert [path for path in templates if not watched(name) & {str(each) for each in path.parents}] == []
 

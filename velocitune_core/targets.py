@@ -171,10 +171,11 @@ def _flags(
     settings: config.Targets,
 ) -> list[Flag]:
     first, last = losses[tokens == tokens.min()].mean(), losses[tokens == tokens.max()].mean()
+    gap = initial_loss - target
     raised: dict[Flag, bool] = {
         "too_few_points": len(tokens) <= PARAMETERS,
         "at_bound": fit.at_bound,
-        "wide_interval": interval is not None and interval[1] - interval[0] > settings.wide_interval * target,
+        "wide_interval": interval is not None and interval[1] - interval[0] > settings.wide_interval * gap > 0,
         "not_decreasing": bool(last >= first),
         "above_initial": target >= initial_loss,
     }

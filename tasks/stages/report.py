@@ -8,6 +8,7 @@ import logging
 import yaml
 from prefect import task
 
+from tasks.runs.facts import run_facts
 from tasks.runs.jobs import initial_domain_weights, proxy_jobs, training_job
 from tasks.runs.run_folder import run_folder
 from tasks.runs.steering import main_job
@@ -88,8 +89,9 @@ def write_report(params: Params) -> None:
     """
     data = read_results(params)
     fitted = fitted_plan(params, data.weights, data.manifest, data.initial, data.targets)
-    drawn = report_figures(data, fitted)
-    page = render_report(data, drawn)
+    facts = run_facts(params, data.manifest)
+    drawn = report_figures(data, fitted, facts)
+    page = render_report(data, drawn, facts)
     with replacing(paths.REPORT) as folder:
         figures = folder / "figures"
         figures.mkdir(parents=True)

@@ -164,4 +164,5 @@ def _searched_weights(params: Params, manifest: Manifest, job: TrainJob, inputs:
         domain_weights=held.initial_domain_weights,
         search=[price_of(each, result, manifest) for each, result in made],
         inputs=inputs,
+        searched=search.results[-1].domain_weights if search.results else [],
     )

@@ -220,9 +220,14 @@ def test_flag_wide_interval() -> None:
     def noisy(tokens: float) -> float:
         return code(tokens) * bumps.get(round(tokens), 1.0)
 
-    assert "wide_interval" in flags(noisy)
-    assert "wide_interval" not in flags(noisy, settings=config.Targets(bootstrap=20, wide_interval=2.0))
-    assert "wide_interval" not in flags(noisy, settings=config.Targets(bootstrap=0))
+    found = fit({"code": noisy}).domains["code"]
+    (low, high), target = found.evidence.interval, found.target
+    near, far = target + 0.9 * (high - low), target + 1.1 * (high - low)
+    assert "wide_interval" in flags(noisy, initial=near)  # wider than the gap, so the velocity may be anything
+    assert "wide_interval" not in flags(noisy, initial=far)
+    assert "wide_interval" not in flags(noisy, initial=target - 0.01)  # no gap: `above_initial` says so
+    assert "wide_interval" in flags(noisy, initial=far, settings=config.Targets(bootstrap=20, wide_interval=0.5))
+    assert "wide_interval" not in flags(noisy, initial=near, settings=config.Targets(bootstrap=0))
 
 
 @pytest.mark.parametrize("fractions", [(), (0.1,), (0.1, 0.2), (0.1, 0.2, 0.2)])

@@ -136,7 +136,10 @@ def weights(domains: Domains = SEVEN) -> StartingWeights:
     """Weights that a search of the whole budget found."""
     run = WeightsRun(name="training-search", folder="training-search-0", tokens=BUDGET, flops=1.5e13, seconds=190.0)
     shares = dict.fromkeys(domains, 1 / len(domains))
-    return StartingWeights(strategy="velocitune", found_by="search", domain_weights=shares, search=[run])
+    moved = train(domains).domain_weights
+    return StartingWeights(
+        strategy="velocitune", found_by="search", domain_weights=shares, search=[run], searched=moved
+    )
 
 
 def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainResult:

@@ -42,12 +42,13 @@ def result_rows(summary: ComparisonSummary) -> list[Row]:
     planes = [plane.name for plane in PLANES if any(each.distances[plane.name] for each in summary.strategies.values())]
     rows = []
     for strategy in summary.strategies.values():
-        row = {"strategy": strategy.label, "seeds": str(len(strategy.runs))}
+        row = {"strategy": strategy.label}
         for name in columns:
             row[metric(name).heading] = estimate_text(strategy.metrics.get(name), metric(name).unit)
             if name == "macro_average_loss":
                 row[DIFFERENCE] = _difference_text(summary, strategy)
-        row |= {FRONTIER_HEADINGS[plane]: distance_text(strategy.distances[plane]) for plane in planes}
+                row |= {FRONTIER_HEADINGS[plane]: distance_text(strategy.distances[plane]) for plane in planes}
+        row["seeds"] = str(len(strategy.runs))
         rows.append(row)
     return rows
 
@@ -133,12 +134,12 @@ def comparison_metrics(comparison: Comparison) -> dict[str, float]:
 
 
 def estimate_text(found: Estimate | None, unit: Unit, *, sign: bool = False) -> str:
-    """Return '3.912 ± 0.004' or '12.0 ± 0.5 %'; '3.912 ± –' for one seed; no interval for counts without spread."""
+    """Return '3.912 ± 0.004' or '12.0 ± 0.5 %'; '3.912' for one seed, and for counts without spread."""
     if found is None:
         return MISSING
     mean = number_text(found.mean, unit, sign=sign)
     if found.half_width is None:
-        return f"{mean} ± {MISSING}"
+        return mean
     half_width = number_text(found.half_width, unit)
     if unit not in EXACT and found.half_width <= 1e-9 * abs(found.mean):
         return mean

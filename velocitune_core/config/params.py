@@ -124,7 +124,7 @@ class Targets(Section):
     points: LawPoints = "final"  # intermediate: the evaluations of the largest proxy
     bootstrap: Annotated[int, Field(ge=0)] = 1000
     interval: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    wide_interval: Annotated[float, Field(gt=0)] = 0.05  # flag an interval wider than this share of its target
+    wide_interval: Annotated[float, Field(gt=0)] = 1.0  # flag an interval wider than this share of the gap
 
 
 class Resources(Section):

@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat
 
 from velocitune_core.contracts.contract import Contract, Part
 from velocitune_core.contracts.losses import Losses
+from velocitune_core.contracts.train_result import WeightPoint
 
 
 class WeightsRun(Part):
@@ -86,6 +87,7 @@ class StartingWeights(Contract):
     found_by: Literal["initial", "search", "planned"]  # initial: w_0 as configured
     domain_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(min_length=1)
     search: list[WeightsRun] = Field(default_factory=list)  # its runs, in the order in which they were made
+    searched: list[WeightPoint] = Field(default_factory=list)  # over its last run, whose mean the training holds
     planned: Planned | None = None
     steering: Steering | None = None  # of a plan that the training does not hold, but starts from
     inputs: dict[str, Any] = Field(default_factory=dict)  # what decides the weights; none for w_0, which it is itself

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from velocitune_core.comparison.figures import final, over_tokens
-from velocitune_core.comparison.metrics import METRICS, learnt, retained
+from matplotlib.figure import Figure
+
+from velocitune_core.comparison.figures import final, mixtures, over_tokens
+from velocitune_core.comparison.metrics import METRICS, domains, learnt, retained
 from velocitune_core.comparison.narrative import outcome
 from velocitune_core.comparison.statistics import ComparisonSummary, summarise
 from velocitune_core.comparison.tables import (
@@ -30,14 +32,19 @@ from velocitune_core.report.compared_plans import (
 )
 from velocitune_core.report.figures import compared_plans
 from velocitune_core.report.fitted_plan import FittedPlan
+from velocitune_core.report.headline import comparison_answer
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.line_prices import line_price, price_in_words, price_rows
+from velocitune_core.report.run_facts import Tile, duration
+from velocitune_core.report.shades import shades_of_differences
+from velocitune_core.style.text import listed, tokens_text
 
+WIDTH = 420  # of a panel that has half a row or a phone, pixels
 SAME = 2e-3  # of a weight, by which two mixtures are the same
 _CAPTIONS = {  # figure → title, how to read it
     "frontier_planes": (
         "Against the frontier of constant mixtures",
-        "The black line is what constant mixtures (grey, the darker the more even) reach; only a strategy below it has "
+        "The line is what constant mixtures (grey, the stronger the more even) reach; only a strategy below it has "
         "gained. A filled colour is a gain whose interval excludes zero. The line is drawn through the means, while "
         "verdicts compare each run with the mixtures of its own seed; bars are 95 % intervals of the difference to the "
         "baseline of the same seed. The dashed part is extrapolated.",
@@ -46,6 +53,11 @@ _CAPTIONS = {  # figure → title, how to read it
         "Difference to the baseline per domain",
         "Blue domains are better than under the baseline, orange ones worse; the interval of a bold number (or a dot) "
         "excludes zero. A row with both colours trades one domain for another, as a constant mixture could.",
+    ),
+    "mixtures": (
+        "Mean mixtures",
+        "What the batches of each label were drawn from, in the mean over steps and seeds: as configured for constant "
+        "mixtures, as found for the others.",
     ),
     "macro_average_over_tokens": (
         "Macro-average loss over tokens",
@@ -88,18 +100,30 @@ def comparison_figures(comparison: Comparison, plans: Mapping[str, FittedPlan] |
     Raises ContractError if the runs cannot be compared.
     """
     summary = summarise(comparison)
-    drawn = {
-        "frontier_planes": final.frontier_planes(summary),
-        "difference_per_domain": final.difference_per_domain(summary),
-        "macro_average_over_tokens": over_tokens.macro_average_over_tokens(summary),
-        "weights_by_strategy": over_tokens.weights_by_strategy(summary),
-        "retention_over_tokens": over_tokens.retention_over_tokens(summary),
-        "added_cost": final.added_cost(summary),
-    }
+    rows, tall = (90 + each * max(len(summary.strategies), 4) for each in (26, 20))
+    differences = final.difference_per_domain(summary)
+    figures = [
+        _figure("frontier_planes", final.frontier_planes(summary), size=(WIDTH, 350)),
+        _figure("difference_per_domain", differences, shades=shades_of_differences(summary)),
+        _figure(
+            "mixtures", mixtures.mixtures_by_strategy(mean_mixtures(summary)), size=(WIDTH, rows), wide=(960, tall)
+        ),
+        _figure("macro_average_over_tokens", over_tokens.macro_average_over_tokens(summary), size=(WIDTH, 320)),
+        _figure("weights_by_strategy", over_tokens.weights_by_strategy(summary), size=(300, 200), layout="small"),
+        _figure("retention_over_tokens", over_tokens.retention_over_tokens(summary), wide=(960, tall)),
+        _figure("added_cost", final.added_cost(summary), size=(WIDTH, rows)),
+    ]
     if outcomes := plan_outcomes(summary, plans or {}):
-        drawn["plan_curves"] = compared_plans.plans_on_their_curves(summary, outcomes)
-        drawn["plan_outcomes"] = compared_plans.predicted_and_reached(outcomes)
-    return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
+        rows = 60 + 26 * max(len(each.differences) for each in outcomes)
+        figures += [
+            _figure("plan_curves", compared_plans.plans_on_their_curves(summary, outcomes), size=(WIDTH, 360)),
+            _figure("plan_outcomes", compared_plans.predicted_and_reached(outcomes), size=(WIDTH, rows)),
+        ]
+    return figures
+
+
+def _figure(name: str, figure: Figure, **shape: Any) -> ReportFigure:
+    return ReportFigure(name, *_CAPTIONS[name], figure, **shape)
 
 
 def comparison_outcome(comparison: Comparison) -> str:
@@ -125,7 +149,9 @@ def render_comparison(
     return render_page(
         "comparison.html.jinja",
         comparison_figures(comparison, plans) if drawn is None else drawn,
+        answer=comparison_answer(comparison),
         outcome=outcome(summary),
+        tiles=_tiles(summary),
         baseline=comparison.baseline,
         frontier=comparison.frontier,
         seeds=summary.seeds,
@@ -149,6 +175,21 @@ def render_comparison(
     )
 
 
+def _tiles(summary: ComparisonSummary) -> list[Tile]:
+    """Return the numbers at the top of the page."""
+    first = summary.comparison.runs[0].result
+    runs, seeds = len(summary.comparison.runs), len(summary.seeds)
+    seconds = sum(run.result.seconds.total + run.search_seconds for run in summary.comparison.runs)
+    kept = listed(retained(summary.comparison)) if summary.comparison.retained else "none"
+    model = f"{tokens_text(first.parameters)} parameters"
+    return [
+        Tile("Labels", str(len(summary.strategies)), f"{runs} runs under {seeds} seed{'s' * (seeds != 1)}"),
+        Tile("Budget of a run", f"{tokens_text(first.tokens)} tokens", f"{first.steps:,} steps, a model of {model}"),
+        Tile("Domains", str(len(domains(summary.comparison))), f"to be kept rather than learnt: {kept}"),
+        Tile("Time of all runs", duration(seconds), "with what was trained before them, without proxies"),
+    ]
+
+
 def _plan(summary: ComparisonSummary, each: PlanOutcome) -> dict[str, Any]:
     """Return what the page shows of a plan."""
     average = each.fitted.plan.average
@@ -159,6 +200,7 @@ def _plan(summary: ComparisonSummary, each: PlanOutcome) -> dict[str, Any]:
         "words": " ".join(
             filter(None, (outcome_in_words(each), best_in_words(summary, each.fitted), price_in_words(price, average)))
         ),
+        "short_words": outcome_in_words(each).partition(". ")[0],
         "level": f"{100 * each.fitted.plan.level:.4g} %",
         "objective": objective_rows(summary, each.fitted),
         "outcome": outcome_rows(each),

@@ -1,30 +1,55 @@
-"""Render self-contained HTML pages: figures embedded, no network, no JavaScript."""
+"""Render self-contained HTML pages: figures inline, no network; a script shows the values of their points."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import matplotlib as mpl
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from velocitune_core.report.inline_svg import colours_in, draw
+
+Size = tuple[float, float]  # of one panel, pixels across and down
+
+
+class ShadedCell(NamedTuple):
+    """A cell of a table that stands for a figure of shades."""
+
+    text: str
+    share: float  # of the strongest shade, −1 to 1; negative is better
+    title: str = ""
+    clear: bool = False  # its interval excludes zero
+
+
+class ShadedRow(NamedTuple):
+    """A row of such a table; all rows have the same columns."""
+
+    name: str
+    columns: Sequence[str]
+    cells: Sequence[ShadedCell]
+
 
 class ReportFigure(NamedTuple):
-    """A figure with its file name (no suffix), its title and a sentence on how to read it."""
+    """A figure with its file name (no suffix), its title and a sentence on how to read it; the rest is for pages."""
 
     name: str
     title: str
     reading: str
     figure: Figure
+    size: Size = (420, 310)
+    layout: Literal["small", "half"] = "half"  # how many panels stand beside each other
+    wide: Size | None = (960, 400)  # of a single panel on screens with room
+    shades: Sequence[ShadedRow] = ()  # in place of the picture
 
 
 def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) -> str:
-    """Return the HTML of a template in `templates`, with the figures embedded and `values` escaped."""
+    """Return the HTML of a template in `templates`, with the figures inline and `values` escaped.
+
+    The template has `figures`, by name.
+    """
 
     def load(name: str) -> str:
         return resources.files("velocitune_core.report").joinpath("templates", name).read_text(encoding="utf-8")
@@ -32,11 +57,10 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
     environment = Environment(
         loader=FunctionLoader(load), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    figures = [
-        {"name": each.name, "title": each.title, "reading": each.reading, "source": _svg_source(each.figure)}
-        for each in drawn
-    ]
-    return environment.get_template(template).render(figures=figures, **values)
+    figures = {each.name: _shown(each) for each in drawn}
+    html = environment.get_template(template).render(figures=figures, **values)
+    colours = "".join(f"{name}: {value}; " for name, value in colours_in(html).items())
+    return html.replace("</style>", f":root {{ {colours}}}\n</style>", 1) if colours else html
 
 
 def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
@@ -44,9 +68,6 @@ def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
     figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
 
 
-def _svg_source(figure: Figure) -> str:
-    """Return the figure as a data URL; as an image, so that ids and styles of two figures cannot clash."""
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "velocitune", "svg.fonttype": "path"}):  # deterministic bytes
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _shown(each: ReportFigure) -> dict[str, Any]:
+    drawing = draw(each.figure, each.name, each.size, each.wide) if not each.shades else None
+    return {**each._asdict(), "drawing": drawing or {"notice": ""}}

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from matplotlib.figure import Figure
 
 from velocitune_core.contracts import LossPoint, TrainResult
+from velocitune_core.report.domain_table import cautions, domain_rows, warnings
 from velocitune_core.report.figures import cost, plan, plan_law, targets, training
 from velocitune_core.report.fitted_plan import FittedPlan
+from velocitune_core.report.headline import answer
 from velocitune_core.report.html import ReportFigure, render_page
-from velocitune_core.report.summary import (
-    FLAG_MEANINGS,
-    ReportData,
-    evaluation_share,
-    formatted_rows,
-    key_figures,
-    result_rows,
-)
+from velocitune_core.report.report_data import ReportData
+from velocitune_core.report.run_facts import RunFacts, day, fact_rows, tiles
+from velocitune_core.report.shades import shades_of_rates
+from velocitune_core.report.summary import FLAG_MEANINGS, evaluation_share, result_rows
 from velocitune_core.style.text import percent, tokens_text
 
+WIDE, SMALL = 420, (300, 200)  # pixels: width of a panel that has half a row or a phone, and one of many panels
+MANY = 14  # rows, that stand closer
 DOMAINS_DRAWN = 36  # more rows or panels in one figure cannot be read
+_VELOCITY_IN_SEARCH = "Learning velocity per domain in the search"
 Value = TypeVar("Value")
 
 _CAPTIONS = {  # figure → title, how to read it
+    "change_per_domain": (
+        "What each domain learnt",
+        "A bar to the left is a held-out loss that fell, a bar to the right one that rose: text that the model knew "
+        "better before. The diamond is the target, what static training was predicted to reach.",
+    ),
     "loss_per_domain": (
         "Held-out loss per domain over tokens",
         "Lower is better: a line should fall from the dashed initial loss to the dotted target. A line that ends above "
@@ -32,6 +40,11 @@ _CAPTIONS = {  # figure → title, how to read it
     "weights_over_time": (
         "Domain weights over the run",
         "The height of a band is the share of each batch drawn from that domain, its weight.",
+    ),
+    "search_weights": (
+        "Domain weights over the search",
+        "The search moved the weights as the strategy does, before the run, which holds their mean over the search "
+        "from its first step.",
     ),
     "velocity_per_domain": (
         "Learning velocity per domain over tokens",
@@ -81,6 +94,10 @@ _CAPTIONS = {  # figure → title, how to read it
         "Each circle is a run of the swarm, predicted by a law of the other runs; on the dashed line the prediction is "
         "exact. The number is the mean error, nats per token.",
     ),
+    "training_curve": (
+        "Training loss and learning rate",
+        "The loss is that of the batches, so it moves with the mixture, too: a domain that is easy lowers it.",
+    ),
     "cost": (
         "Time and tokens spent",
         "The blue bars add up to the wall time of the run; the orange ones are work before it.",
@@ -90,59 +107,103 @@ _CAPTIONS = {  # figure → title, how to read it
 
 def plan_figures(fitted: FittedPlan, reached: Mapping[str, float] | None = None) -> list[ReportFigure]:
     """Draw the figures of a plan's law; `reached` are the losses of the run under the planned weights, by set."""
-    drawn = {
-        "plan_trade_offs": plan_law.trade_off_curves(fitted, reached),
-        "plan_who_pays": plan_law.who_pays(fitted),
-        "plan_rates": plan_law.who_teaches_whom(fitted),
-        "plan_runs": plan_law.runs_left_out(fitted),
-    }
-    return [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
+    rows = len(fitted.law.sets)
+    return [
+        _figure("plan_trade_offs", plan_law.trade_off_curves(fitted, reached)),
+        _figure("plan_who_pays", plan_law.who_pays(fitted), size=(WIDE, _rows(rows + 2)), wide=(960, _rows(rows + 2))),
+        _figure("plan_rates", plan_law.who_teaches_whom(fitted))._replace(shades=shades_of_rates(fitted)),
+        _figure("plan_runs", plan_law.runs_left_out(fitted), size=SMALL, layout="small"),
+    ]
 
 
-def report_figures(report: ReportData, fitted: FittedPlan | None = None) -> list[ReportFigure]:
-    """Draw the figures in the order of the page; those with a panel or row per domain show at most DOMAINS_DRAWN.
+def report_figures(
+    report: ReportData, fitted: FittedPlan | None = None, facts: RunFacts | None = None
+) -> list[ReportFigure]:
+    """Draw all figures; those with a panel or row per domain show at most DOMAINS_DRAWN.
 
-    `fitted` is the law of the plan, if the weights were planned.
+    Args:
+        fitted: the law of the plan, if the weights were planned.
+        facts: with the logged steps of the run.
     """
-    train, initial, proxies, few = report.train, report.initial, report.proxies, most_moved(report, DOMAINS_DRAWN)
-    drawn = {
-        "loss_per_domain": training.loss_per_domain(few.train, few.initial, few.targets),
-        "weights_over_time": training.weights_over_time(train, report.initial_domain_weights),
-        "velocity_per_domain": training.velocity_per_domain(train),
-        "laws": targets.laws(few.targets, few.proxies, few.train.final),
-        "predicted_against_reached": targets.predicted_against_reached(few.targets, few.train),
-        "tokens_and_epochs": cost.tokens_and_epochs(few.train, few.manifest),
-        "cost": cost.time_and_tokens_spent(train, proxies, report.base, initial, report.weights),
-    }
+    train, initial, few = report.train, report.initial, most_moved(report, DOMAINS_DRAWN)
+    rows, costs = _rows(len(few.train.final)), (train, report.proxies, report.base, initial, report.weights)
+    change = training.change_per_domain(few.train, few.initial, few.targets)
+    weights = training.weights_over_time(train, report.initial_domain_weights)
+    losses = training.loss_per_domain(few.train, few.initial, few.targets)
+    laws = targets.laws(few.targets, few.proxies, few.train.final)
+    reached = targets.predicted_against_reached(few.targets, few.train)
+    tokens = cost.tokens_and_epochs(few.train, few.manifest)
+    search = search_of(report)
+    velocity = training.velocity_per_domain(search or train, _VELOCITY_IN_SEARCH if search else training.VELOCITY)
+    figures = [
+        _figure("change_per_domain", change, size=(WIDE, rows), wide=None),  # these two stand side by side
+        _figure("weights_over_time", weights, size=(WIDE, min(rows, 500)), wide=None),
+        _figure("loss_per_domain", losses, size=SMALL, layout="small"),
+        _figure("velocity_per_domain", velocity),
+        _figure("training_curve", training.training_curve((facts or RunFacts()).steps), size=(WIDE, 260)),
+        _figure("laws", laws, size=SMALL, layout="small"),
+        _figure("predicted_against_reached", reached, size=(WIDE, rows)),
+        _figure("tokens_and_epochs", tokens, size=(WIDE, rows), wide=(960, rows)),
+        _figure("cost", cost.time_and_tokens_spent(*costs), size=(WIDE, _rows(len(cost.cost_rows(*costs))))),
+    ]
+    if search is not None:
+        title = _CAPTIONS["search_weights"][0]
+        moved = training.weights_over_time(search, report.initial_domain_weights, title)
+        figures.append(_figure("search_weights", moved, size=(WIDE, min(rows, 500)), wide=None))
     if report.weights is not None and (planned := report.weights.planned) is not None:
-        reached = train.final | train.measured
-        drawn["plan"] = plan.plan_and_outcome(planned, report.initial_domain_weights, reached)
-    figures = [ReportFigure(name, *_CAPTIONS[name], figure) for name, figure in drawn.items()]
+        drawn = plan.plan_and_outcome(planned, report.initial_domain_weights, train.final | train.measured)
+        figures.append(_figure("plan", drawn, size=(WIDE, rows)))
     return figures if fitted is None else [*figures, *plan_figures(fitted, train.final | train.measured)]
 
 
-def render_report(report: ReportData, drawn: list[ReportFigure] | None = None) -> str:
-    """Return the page as HTML; `drawn` are the figures, if the caller has drawn them already."""
-    drawn = report_figures(report) if drawn is None else drawn
+def search_of(report: ReportData) -> TrainResult | None:
+    """Return the run with the weights and velocities of the search behind its weights; None without a search."""
+    weights = report.weights
+    if weights is None or not weights.searched:
+        return None
+    of_search = {"strategy": weights.strategy, "domain_weights": weights.searched, "tokens": weights.search[-1].tokens}
+    return report.train.model_copy(update=of_search)
+
+
+def _figure(name: str, figure: Figure, **shape: Any) -> ReportFigure:
+    return ReportFigure(name, *_CAPTIONS[name], figure, **shape)
+
+
+def _rows(count: int) -> int:
+    """Return the height of a panel with so many rows, in pixels."""
+    return 70 + (30 if count <= MANY else 18) * max(count, 5)
+
+
+def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, facts: RunFacts | None = None) -> str:
+    """Return the page as HTML.
+
+    Args:
+        drawn: the figures, if the caller has drawn them already; those that are not among them are left out.
+        facts: of the run, as far as they are known.
+    """
+    facts = facts or RunFacts()
     predictions = predictions_reached(report)
-    rows = result_rows(report)
-    flags = {flag for row in rows for flag in row["flags"]}
-    proxy_tokens = sum(proxy.tokens for proxy in report.proxies)
+    rows, flags = domain_rows(report, facts), {flag for row in result_rows(report) for flag in row["flags"]}
     return render_page(
         "report.html.jinja",
-        drawn,
+        report_figures(report, facts=facts) if drawn is None else drawn,
         report=report,
-        key_figures=key_figures(report),
+        answer=answer(report),
+        day=day(facts),
+        tiles=tiles(report, facts),
+        facts=fact_rows(report, facts),
+        warnings=warnings(report),
+        cautions=cautions(report),
         plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
         predictions=predictions,
         coverage=coverage_text([row["inside"] for row in predictions]),
-        rows=formatted_rows(report),
-        worse=[row["worse_than_initial"] for row in rows],
+        rows=rows,
         flags={flag.replace("_", " "): FLAG_MEANINGS[flag] for flag in sorted(flags)},
-        domains_drawn=DOMAINS_DRAWN if len(rows) > DOMAINS_DRAWN else None,
+        domains=len(report.train.final),
+        domains_drawn=DOMAINS_DRAWN if len(report.train.final) > DOMAINS_DRAWN else None,
         costs=_cost_cells(report),
         evaluation_share=percent(evaluation_share(report.train)),
-        proxy_tokens_share=percent(proxy_tokens / report.train.tokens) if proxy_tokens and report.train.tokens else "",
+        changed_settings=facts.changed_settings,
     )
 
 

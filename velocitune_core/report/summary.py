@@ -18,7 +18,7 @@ _ROUNDING = 1e-9
 FLAG_MEANINGS = {
     "too_few_points": "the law is fitted to so few proxies that its error is unknown",
     "at_bound": "a parameter of the fit is at the bound of its range",
-    "wide_interval": "the interval of the target is wider than the configured share of the target",
+    "wide_interval": "the interval of the target is wider than (the configured share of) its gap to the initial loss",
     "not_decreasing": "the proxies' losses do not decrease with more tokens",
     "above_initial": "the target is not below the initial loss, so there is no gap to close",
     "missing_proxies": "some of the proxies failed, so the law is fitted to the others",

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from velocitune_core.style.for_pages import HEADING, SIDE_LABEL, SUBTITLE, SideLabel, add_side_labels
 from velocitune_core.style.text import tick_text
 
 WIDTH_INCHES = 10.0
@@ -20,6 +21,7 @@ INK = "#222222"
 MUTED = "#6b6b6b"
 OTHERS = "#b8b8b8"
 WARNING = "#b3261e"
+CAUTION = "#8a5a00"  # of what should be known, and is nothing wrong
 LINES_AT_MOST = 12  # more lines in one panel cannot be distinguished
 
 # Okabe and Ito's set without yellow (poor contrast on white) and black (used for text), then Tol's muted set.
@@ -50,7 +52,8 @@ def new_figure(height: float, title: str, subtitle: str = "") -> tuple[Figure, A
     """Return a figure of one panel, `height` inches high, with a title and a grey subtitle."""
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    axes.set_title(title, loc="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK, pad=34 if subtitle else 12)
+    pad = 34 if subtitle else 12
+    axes.set_title(title, loc="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK, pad=pad).set_gid(HEADING)
     if subtitle:
         axes.annotate(
             subtitle,
@@ -61,7 +64,7 @@ def new_figure(height: float, title: str, subtitle: str = "") -> tuple[Figure, A
             fontsize=TEXT_POINTS,
             color=MUTED,
             va="bottom",
-        )
+        ).set_gid(SUBTITLE)
     dress(axes)
     return figure, axes
 
@@ -75,7 +78,7 @@ def panels(count: int, title: str, subtitle: str, *, unit_x: str, unit_y: str) -
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr]
     figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     top = 1 - 0.47 / (height + 1.3)
-    figure.text(0.01, top, subtitle, fontsize=TEXT_POINTS, color=MUTED, va="top", in_layout=False)
+    figure.text(0.01, top, subtitle, fontsize=TEXT_POINTS, color=MUTED, va="top", in_layout=False).set_gid(SUBTITLE)
     grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for index, axes in enumerate(grid):
         if index >= count:
@@ -164,6 +167,12 @@ def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: fl
     heights = spread([y for y, _, _ in labels], gap, low + gap / 2, high - gap / 2)
     for (y, text, colour), height in zip(labels, heights, strict=True):
         position = axes.get_yaxis_transform()
-        axes.plot([1.0, 1.025], [y, height], color=colour, linewidth=1.5, clip_on=False, transform=position)
-        axes.plot([1.025, 1.04], [height, height], color=colour, linewidth=5, clip_on=False, transform=position)
-        axes.text(1.05, height, text, fontsize=TEXT_POINTS, color=INK, va="center", transform=position)
+        drawn = axes.plot([1.0, 1.025], [y, height], color=colour, linewidth=1.5, clip_on=False, transform=position)
+        drawn += axes.plot(
+            [1.025, 1.04], [height, height], color=colour, linewidth=5, clip_on=False, transform=position
+        )
+        written = axes.text(1.05, height, text, fontsize=TEXT_POINTS, color=INK, va="center", transform=position)
+        for each in (*drawn, written):
+            each.set_gid(SIDE_LABEL)
+    downwards = sorted(zip(heights, labels, strict=True), key=lambda pair: -pair[0])
+    add_side_labels(axes, [SideLabel(text, colour) for _, (_, text, colour) in downwards])

@@ -46,6 +46,7 @@ class Started(EventBase):
     device: str
     world_size: int
     compilation: str = ""  # what torch.compile compiles, and why
+    hardware: str = ""  # of the main rank, in words
     resumed_from: int | None = None  # step of the checkpoint, None for a fresh start
 
 

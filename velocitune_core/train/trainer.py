@@ -19,7 +19,7 @@ from velocitune_core.model.saved import checked_rows
 from velocitune_core.parallel.agreement import PhaseError, together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.strategies import BatchObservation, Observation, make_strategy
-from velocitune_core.train import events
+from velocitune_core.train import events, hardware
 from velocitune_core.train.batches import MixtureBatches
 from velocitune_core.train.compilation import Work
 from velocitune_core.train.history import History
@@ -128,6 +128,7 @@ class Trainer:
                 precision=self._precision,
                 parameters=self.learner.parameters,
                 compilation=self.learner.compilation.reason,
+                hardware=hardware.described(self.ranks.device),
                 device=str(self.ranks.device),
                 world_size=self.ranks.world_size,
                 resumed_from=self.step if resumed else None,

@@ -25,6 +25,9 @@ from velocitune_core.report.comparison_page import (
     comparison_outcome,
     render_comparison,
 )
+from velocitune_core.report.headline import comparison_answer
+from velocitune_core.style.for_pages import values_of
+from velocitune_core.style.text import percent
 
 
 def gaining() -> Comparison:
@@ -57,8 +60,9 @@ def test_rows_are_text() -> None:
 def test_one_seed_has_no_interval() -> None:
     data = samples.three_seeds(runs=[each for each in samples.three_seeds().runs if each.seed == 1])
     row = formatted_comparison(data)[2]
-    assert row["to baseline"] == "−0.100 ± –"
-    assert row["to frontier (by size)"] == "−0.200 ± –*"
+    assert row["to baseline"] == "−0.100"
+    assert row["to frontier (by size)"] == "−0.200*"
+    assert "of one seed, so without an interval (1)" in " ".join(Page(render_comparison(data, [])).text.split())
     assert "One seed gives no interval" in comparison_outcome(data)
     assert "± –" not in comparison_outcome(data)
 
@@ -112,9 +116,9 @@ def test_the_outcome_where_no_strategy_gains_and_without_a_frontier() -> None:
 
 def test_markdown_is_a_github_table() -> None:
     lines = comparison_markdown(samples.three_seeds()).splitlines()
-    assert lines[0].startswith("| strategy | seeds | macro-average loss |")
+    assert lines[0].startswith("| strategy | macro-average loss | to baseline | to frontier (by size) |")
     assert lines[1] == "|---|" + "---:|" * 9
-    assert lines[4].startswith("| velocitune | 3 | 4.100 ± 0.000 | −0.200 ± 0.248 |")
+    assert lines[4].startswith("| velocitune | 4.100 ± 0.000 | −0.200 ± 0.248 |")
     assert lines[5] == ""
     assert lines[6].startswith("| strategy | speed-up |")
 
@@ -135,11 +139,12 @@ def test_metrics_are_flat() -> None:
 def test_the_page_is_self_contained() -> None:
     html = render_comparison(gaining())
     page = Page(html)
-    assert page.tags.count("img") == 6
-    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loads)
-    assert not re.search(r"https?://|@import|url\(", html)
-    assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert page.tags.count("details") == 3 + 4  # a mixture to copy of each label
+    assert page.tags.count("figure") == 7
+    assert all(source.startswith("#") for source in page.loads)  # of parts of a picture
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg\")|@import|url\((?!#)", html)
+    assert page.tags.count("script") == 1 and not {"link", "iframe", "object", "img"} & set(page.tags)
+    assert page.tags.count("details") == 2 + 4  # a mixture to copy of each label
+    assert comparison_answer(gaining()).partition(". ")[0] in " ".join(page.text.split())
     assert html.count('<tr class="gain">') == 1
     shown = " ".join(page.text.split())
     assert comparison_outcome(gaining()) in shown
@@ -151,7 +156,7 @@ def test_the_page_is_self_contained() -> None:
 def test_html_in_labels_is_escaped() -> None:
     attack = '<script>alert("x")</script>'
     page = Page(render_comparison(comparison(run("static", 1, losses(3, 4, 5)), run(attack, 1, losses(3, 4, 5))), []))
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1
     assert attack in page.text
 
 
@@ -172,7 +177,7 @@ def one_domain() -> Comparison:
 )
 def test_small_comparisons_draw_and_render(data: Comparison) -> None:
     html = render_comparison(data)
-    assert Page(html).tags.count("img") == 6
+    assert Page(html).tags.count("figure") == 7
     assert "nan" not in Page(html).text
 
 
@@ -192,7 +197,16 @@ def test_figures_without_data_are_notices() -> None:
     assert "no retained domain" in words(over_tokens.retention_over_tokens(summary))
     alone = summarise(comparison(run("static", 1, losses(3, 4, 5))))
     assert "no strategy but the baseline" in words(final.difference_per_domain(alone))
-    assert "No strategy of this comparison changed its weights" in words(over_tokens.weights_by_strategy(alone))
+    assert "No strategy changed its weights" in words(over_tokens.weights_by_strategy(alone))
+
+
+def test_the_mixtures_of_all_labels_are_drawn() -> None:
+    (figure,) = [each.figure for each in comparison_figures(gaining()) if each.name == "mixtures"]
+    assert {"static", "even", "velocitune", "odm", "code", "papers"} <= set(words(figure).splitlines())
+    (axes,) = figure.axes
+    (first, *_), bars = values_of(axes), axes.patches
+    assert len(bars) == 4 * 3 and sum(bar.get_width() for bar in bars) == pytest.approx(4)
+    assert first.text == f"static: code {percent(bars[0].get_width())}"
 
 
 def test_a_strategy_looks_the_same_whatever_else_is_compared() -> None:

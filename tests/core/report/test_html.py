@@ -1,8 +1,9 @@
-"""Rendering of pages: escaped values, embedded figures, and the same bytes for the same figure."""
+"""Rendering of pages: escaped values, inline figures, and the same bytes for the same figure."""
 
 from __future__ import annotations
 
-import base64
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,22 @@ from matplotlib.figure import Figure
 from rendered import Page
 
 from velocitune_core.report.html import ReportFigure, render_page, save_png
+from velocitune_core.report.inline_svg import colours_in, draw
+from velocitune_core.style.figure import label_right, new_figure
+from velocitune_core.style.for_pages import add_values
 
 
 def drawn() -> Figure:
-    figure = Figure(figsize=(2, 1))
-    figure.subplots().plot([1, 2], [3, 4], label="$line$")
+    figure, axes = new_figure(3, "Loss", "nats")
+    axes.plot([1, 2], [3.0, 4.0], color="#332288", label="$line$")
+    add_values(axes, [1, 2], [3.0, 4.0], ["3.0 <nats>", "4.0 nats"], "#332288")
+    label_right(axes, [(4.0, "line", "#332288")], gap=0.1)
+    figure.legend(loc="outside lower left")
     return figure
 
 
 def report_figure(title: str = "Loss") -> ReportFigure:
-    return ReportFigure("loss", title, "Lower is better.", drawn())
+    return ReportFigure("loss", title, "Lower is better.", drawn(), wide=(800, 300))
 
 
 TABLES = ("results", "costs", "planned", "prices", "mixtures", "by_domain", "raw")
@@ -28,22 +35,51 @@ TABLES = ("results", "costs", "planned", "prices", "mixtures", "by_domain", "raw
 
 def nothing() -> dict[str, object]:
     """What the page of a comparison may be without."""
-    names = ("frontier", "seeds", "retained", "learnt", "gains", "downstream", "measured", "plans")
-    return {name: [] for name in names} | {"laws": False, "blocks": {}}
+    names = ("frontier", "seeds", "retained", "learnt", "gains", "downstream", "measured", "plans", "tiles")
+    return {name: [] for name in names} | {"laws": False, "blocks": {}, "answer": ""}
 
 
-def test_templates_get_figures_as_data_urls() -> None:
-    page = render_page("page.html.jinja", [report_figure()])
-    assert Page(page).tags.count("img") == 0  # the base page shows none
+def page_with(figure: ReportFigure) -> str:
     values = nothing() | {name: [{"strategy": "static"}] for name in TABLES}
-    html = render_page(
-        "comparison.html.jinja", [report_figure()], outcome="", baseline="static", outside="", meanings={}, **values
+    figure = figure._replace(name="frontier_planes")
+    return render_page(
+        "comparison.html.jinja", [figure], outcome="", baseline="static", outside="", meanings={}, **values
     )
-    (source,) = Page(html).loads
-    kind, _, content = source.partition(",")
-    assert kind == "data:image/svg+xml;base64"
-    assert base64.b64decode(content).startswith(b"<?xml")
-    assert 'alt="Loss"' in html and "Lower is better." in html
+
+
+def test_a_page_has_figures_inline_in_its_own_colours_and_font() -> None:
+    html = page_with(report_figure())
+    pictures = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert len(pictures) == 3  # narrow, wide, and the sign of the legend
+    text = "".join(pictures)
+    assert not re.search(r"#[0-9a-f]{6}\b|font-family|<style|<metadata| id=\"(figure|axes)", text)
+    used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", html))
+    assert "--c-332288" in used and all(f"{name}: color-mix(" in html for name in used)
+    assert "Lower is better." in html and ">nats<" in html
+
+
+def test_greys_are_of_the_page_and_dark_colours_are_lifted_where_it_is_dark() -> None:
+    found = colours_in("var(--c-222222) var(--c-ffffff) var(--c-332288) var(--c-e69f00)")
+    assert found["--c-222222"] == "color-mix(in srgb, var(--ink) 100%, var(--card))"
+    assert found["--c-ffffff"] == "color-mix(in srgb, var(--ink) 0%, var(--card))"
+    lifts = {name: int(found[name].rpartition("* ")[2].removesuffix("%))")) for name in ("--c-332288", "--c-e69f00")}
+    assert lifts["--c-332288"] > lifts["--c-e69f00"] >= 12
+
+
+def test_a_panel_keeps_the_texts_of_its_points_where_they_are_drawn() -> None:
+    figure = drawn()
+    before = figure.get_size_inches().tolist()
+    drawing = draw(figure, "loss", (400, 300), (800, 300))
+    assert figure.get_size_inches().tolist() == before and figure.axes[0].get_visible()  # for the PNG
+    for panel in (*drawing.panels, *drawing.wide):
+        points = json.loads(panel.points)
+        assert [each[2] for each in points] == ["3.0 <nats>", "4.0 nats"]
+        ends = re.search(r'd="M ([\d.]+) ([\d.]+) L ([\d.]+) ([\d.]+) ?"[^>]*stroke: var\(--c-332288\)', panel.svg)
+        assert ends is not None
+        assert [*points[0][:2], *points[1][:2]] == pytest.approx([float(each) for each in ends.groups()], abs=0.06)
+    assert [each.text for each in drawing.panels[0].key] == ["line"]  # a small panel has no room beside it
+    assert ">line<" in drawing.wide[0].svg and ">line<" not in drawing.panels[0].svg
+    assert [each.text for each in drawing.key] == ["$line$"]
 
 
 def test_values_are_escaped() -> None:
@@ -51,7 +87,7 @@ def test_values_are_escaped() -> None:
     rows = {name: [{"strategy": attack}] for name in TABLES}
     html = render_page(
         "comparison.html.jinja",
-        [report_figure(title=f'" onload="{attack}')],
+        [report_figure(title=f'" onload="{attack}')._replace(name="frontier_planes")],
         outcome=attack,
         baseline=attack,
         outside="",
@@ -60,18 +96,18 @@ def test_values_are_escaped() -> None:
         **rows,
     )
     page = Page(html)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1  # the page's own
     assert "onload" not in page.attributes
-    assert page.text.count(attack) == 11  # outcome, baseline, two of a meaning, seven tables
+    assert page.text.count(attack) == 12  # outcome, baseline, two of a meaning, seven tables, title of the figure
 
 
 def test_a_value_that_a_template_lacks_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="outcome"):
+    with pytest.raises(UndefinedError, match="answer"):
         render_page("comparison.html.jinja", [], baseline="static")
 
 
 def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
-    pages = [render_page("page.html.jinja", [report_figure()]) for _ in range(2)]
+    pages = [page_with(report_figure()) for _ in range(2)]
     assert pages[0] == pages[1]
     for name in ("one.png", "two.png"):
         save_png(drawn(), tmp_path / name)

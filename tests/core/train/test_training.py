@@ -112,6 +112,7 @@ def test_the_timeline_has_every_step_once_and_each_attempt_its_number(attempts: 
     logged = [event for event in timeline(attempts[-1].events) if not isinstance(event, events.Warned)]
     assert set(Counter((event.event, event.step) for event in logged).values()) == {1}
     starts = [event for event in logged if isinstance(event, events.Started)]
+    assert all(start.hardware.endswith(("core", "cores")) for start in starts)
     assert [event.attempt for event in starts] == [1, 2, 3]
     for event in logged:
         if isinstance(event, events.Stepped):  # logged by the last attempt that took this step

@@ -50,16 +50,20 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
     (figures / "stale.png").write_bytes(b"")
     write_report.fn(params)
     assert {path.stem for path in figures.iterdir()} == {
+        "change_per_domain",
         "cost",
         "laws",
         "loss_per_domain",
         "predicted_against_reached",
+        "search_weights",
         "tokens_and_epochs",
+        "training_curve",
         "velocity_per_domain",
         "weights_over_time",
     }
     page = (paths.REPORT / "index.html").read_text(encoding="utf-8")
     assert "learning_rate: 0.001" in page
+    assert "models/mine (1.6 M parameters)" in page  # facts of the settings
     assert "start &lt;bos&gt;, end none, attention across documents" in page
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)

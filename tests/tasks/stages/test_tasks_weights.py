@@ -45,6 +45,7 @@ def test_a_search_finds_weights_and_its_runs_are_priced(params: Params) -> None:
     results = [TrainResult.read(paths.RUNS / run.folder / "result.json") for run in found.runs]
     assert found.domain_weights == results[-1].mean_domain_weights
     assert [run.tokens for run in found.runs] == [result.tokens for result in results] == [2560, 2560]
+    assert found.searched == results[-1].domain_weights and len(found.searched) > 1  # what the report draws
     reference, search = found.runs  # 6·N and more per token; a reference evaluates every batch of the search, too
     assert 6 * results[0].parameters * 2560 < reference.flops < search.flops
     assert write_weights.fn(under(params, "doremi")) == found  # from the finished runs

@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import (
+    NAME_LENGTH,
+    StrategyStyle,
+    legend_columns,
+    strategy_styles,
+)
 from velocitune_core.comparison.frontier import Frontier
 from velocitune_core.comparison.metrics import domains, metric, proxy_cost, runs_of
 from velocitune_core.comparison.statistics import PLANES, ComparisonSummary, Estimate, Plane, StrategySummary
@@ -29,6 +34,7 @@ from velocitune_core.style.figure import (
     notice,
     rows_height,
 )
+from velocitune_core.style.for_pages import add_values
 from velocitune_core.style.text import percent, signed
 
 NUMBERS_AT_MOST = 10  # domains whose differences are also written as numbers
@@ -47,7 +53,7 @@ def frontier_planes(summary: ComparisonSummary) -> Figure:
     if not shown:
         return notice(title, "No plane has both of its metrics.")
     styles = strategy_styles(summary)
-    key_rows = -(-len(summary.strategies) // 4)
+    key_rows = -(-len(summary.strategies) // legend_columns(styles))
     height = 5.6 + 0.3 * key_rows
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
@@ -63,10 +69,20 @@ def frontier_planes(summary: ComparisonSummary) -> Figure:
     figure.axes[0].set_title("better: down and left", loc="left", fontsize=TEXT_POINTS, color=MUTED)
     figure.axes[-1].set_title("filled colour: a gain", loc="right", fontsize=TEXT_POINTS, color=MUTED)
     key = [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=8, linestyle="none", label=label(name, 26))
+        Line2D(
+            [],
+            [],
+            color=style.colour,
+            marker=style.marker,
+            markersize=8,
+            linestyle="none",
+            label=label(name, NAME_LENGTH),
+        )
         for name, style in styles.items()
     ]
-    figure.legend(handles=key, loc="outside lower left", ncols=min(4, len(key)), fontsize=SMALL_POINTS, frameon=False)
+    figure.legend(
+        handles=key, loc="outside lower left", ncols=legend_columns(styles), fontsize=SMALL_POINTS, frameon=False
+    )
     return figure
 
 
@@ -96,6 +112,12 @@ def _point(axes: Axes, strategy: StrategySummary, plane: Plane, style: StrategyS
         elinewidth=1.1,
         zorder=3 if style.constant else 4,
     )
+    spread = [f" ± {each.half_width:.4f}" if each and each.half_width else "" for each in (x_bar, y_bar)]
+    verdict = f", {distance.verdict}" if distance is not None and distance.verdict else ""
+    parts = [
+        f"{metric(name).heading} {at.mean:.4f}{bar}" for name, at, bar in zip(plane[1:], place, spread, strict=True)
+    ]
+    add_values(axes, [x.mean], [y.mean], [f"{strategy.label}: {', '.join(parts)} nats{verdict}"], style.colour)
 
 
 def _frontier(axes: Axes, summary: ComparisonSummary, plane: Plane) -> None:
@@ -131,7 +153,7 @@ def difference_per_domain(summary: ComparisonSummary) -> Figure:
     dress(axes, SMALL_POINTS)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_yticks(range(len(others)), [label(each.label, 26) for each in others])
+    axes.set_yticks(range(len(others)), [label(each.label, NAME_LENGTH) for each in others])
     slanted = len(names) > 7
     axes.set_xticks(
         range(len(names)),
@@ -183,6 +205,9 @@ def added_cost(summary: ComparisonSummary) -> Figure:
             axes.barh([row] * len(parts), parts, left=lefts, height=0.6, color=_COST_COLOURS)
             total = float(parts.sum())
             text = "unknown" if np.isnan(total) else percent(total)
+            if not np.isnan(total):
+                each = [f"{part} {percent(share)}" for part, share in zip(_COST_PARTS, parts, strict=True) if share]
+                add_values(axes, [total], [row], [f"{strategy.label}: {text} ({', '.join(each) or 'nothing'})"], INK)
             axes.annotate(
                 text,
                 (0 if np.isnan(total) else total, row),
@@ -197,7 +222,7 @@ def added_cost(summary: ComparisonSummary) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None, symbol=" %"))
         axes.xaxis.set_major_locator(MaxNLocator(4))
     label_rows(tokens, [each.label for each in rows])
-    tokens.set_yticks(range(len(rows)), [label(each.label, 26) for each in rows])
+    tokens.set_yticks(range(len(rows)), [label(each.label, NAME_LENGTH) for each in rows])
     seconds.grid(axis="y", visible=False)
     tokens.set_xlabel("of the run's tokens", fontsize=TEXT_POINTS, color=INK)
     seconds.set_xlabel("of the run's time without evaluation", fontsize=TEXT_POINTS, color=INK)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import NAME_LENGTH, StrategyStyle, strategy_styles
 from velocitune_core.comparison.metrics import domains, loss_curve, retained, runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, StrategySummary, estimate
 from velocitune_core.style.figure import (
@@ -32,7 +32,8 @@ from velocitune_core.style.figure import (
     panels,
     token_axis,
 )
-from velocitune_core.style.text import listed
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import listed, percent, signed, tokens_text
 
 _TOKENS_SEEN = "tokens seen"
 _START_SHARE = 0.2  # of the tokens: the warm-up, whose differences may exceed the panel
@@ -94,7 +95,10 @@ def weights_by_strategy(summary: ComparisonSummary) -> Figure:
     title = "Domain weights over tokens"
     moving = [strategy for strategy in summary.strategies.values() if strategy.dynamic]
     if not moving:
-        return notice(title, "No strategy of this comparison changed its weights.")
+        return notice(
+            title,
+            "No strategy changed its weights during its run; the figure of mean mixtures has them.",
+        )
     names = domains(summary.comparison)
     figure, grid = panels(
         len(moving), title, "share of every batch, mean over seeds", unit_x=_TOKENS_SEEN, unit_y="weight"
@@ -108,6 +112,13 @@ def weights_by_strategy(summary: ComparisonSummary) -> Figure:
         bands += [np.sum([weights[name] for name in folded], axis=0)] if folded else []
         fills = [colours[name] for name in shown] + [OTHERS] * bool(folded)
         axes.stackplot(tokens, bands[::-1], colors=fills[::-1], step="post", edgecolor="white", linewidth=0.4)
+        middles = np.cumsum(bands[::-1], axis=0)[::-1] - np.array(bands) / 2  # (bands, T)
+        for name, colour, band, heights in zip([*shown, "others"][: len(bands)], fills, bands, middles, strict=True):
+            texts = [
+                f"{name}: {percent(share)} after {tokens_text(at, 4)} tokens"
+                for at, share in zip(tokens, band, strict=True)
+            ]
+            add_values(axes, tokens, heights, texts, colour)
         axes.set_title(
             label(strategy.label, 26 if len(moving) <= 9 else 18), loc="left", fontsize=SMALL_POINTS, color=INK
         )
@@ -157,6 +168,13 @@ def _lines(
         means = np.array([each.mean for each in estimates if each is not None])
         half_widths = np.array([each.half_width or 0.0 for each in estimates if each is not None])
         _line(axes, tokens, means, style)
+        texts = [
+            f"{name}: {signed(each.mean, 4) if bands else f'{each.mean:.4f}'}"
+            f"{f' ± {each.half_width:.4f}' if each.half_width else ''} nats after {tokens_text(at, 4)} tokens"
+            for at, each in zip(tokens, estimates, strict=True)
+            if each is not None
+        ]
+        add_values(axes, tokens, means.tolist(), texts, style.colour)
         if bands and not style.constant:
             axes.fill_between(
                 tokens, means - half_widths, means + half_widths, color=style.colour, alpha=0.13, linewidth=0
@@ -181,7 +199,7 @@ def _limit_to_late_differences(axes: Axes, tokens: NDArray[np.float64], differen
 
 def _label_lines(axes: Axes, summary: ComparisonSummary, ends: Mapping[str, float], height: float) -> None:
     styles, (low, high) = strategy_styles(summary), axes.get_ylim()
-    labels = [(end, label(name, 26), styles[name].colour) for name, end in ends.items()]
+    labels = [(end, label(name, NAME_LENGTH), styles[name].colour) for name, end in ends.items()]
     label_right(axes, labels, gap=0.27 * (high - low) / height)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from velocitune_core.comparison.statistics import ComparisonSummary
 from velocitune_core.style.figure import INK, domain_colours, domain_dashes
 
+NAME_LENGTH = 32  # of a label as it is drawn
 _MARKERS = "oD^vPX<>ph*d"
 _LIGHTEST, _DARKEST = 0.76, 0.30  # greys of the least and the most even mixture
 
@@ -32,3 +34,9 @@ def strategy_styles(summary: ComparisonSummary) -> dict[str, StrategyStyle]:
     for rank, label in enumerate(contenders):
         styles[label] = StrategyStyle(colours[label], dashes[label], _MARKERS[rank % len(_MARKERS)], False)
     return styles
+
+
+def legend_columns(names: Iterable[str]) -> int:
+    """Return how many entries of a legend stand beside each other in a figure's width: at most four."""
+    longest = max((min(len(name), NAME_LENGTH) for name in names), default=1)
+    return max(1, min(4, 108 // (longest + 4)))

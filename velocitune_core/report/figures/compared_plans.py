@@ -8,13 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from velocitune_core.comparison.figures.strategy_style import StrategyStyle, strategy_styles
+from velocitune_core.comparison.figures.strategy_style import (
+    NAME_LENGTH,
+    StrategyStyle,
+    legend_columns,
+    strategy_styles,
+)
 from velocitune_core.comparison.metrics import runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.contracts import ComparedRun
 from velocitune_core.mixture_law.trade_off_curve import FORGETTING
 from velocitune_core.report.compared_plans import PlanOutcome, losses_of
-from velocitune_core.report.figures.plan_law import PLAN_COLOUR, REACHED_COLOUR, draw_curve, label_plane
+from velocitune_core.report.figures.plan_law import (
+    PLAN_COLOUR,
+    REACHED_COLOUR,
+    draw_curve,
+    label_plane,
+    plane_text,
+)
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.style.figure import (
     INK,
@@ -26,6 +37,8 @@ from velocitune_core.style.figure import (
     label,
     notice,
 )
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import signed
 
 PLANS_AT_MOST = 6
 
@@ -40,7 +53,7 @@ def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOut
     columns = min(len(drawn), 2)
     rows = -(-len(drawn) // columns)
     styles = strategy_styles(summary)
-    height = 0.9 + 4.6 * rows + 0.3 * -(-(len(styles) + 2) // 4)
+    height = 0.9 + 4.6 * rows + 0.3 * -(-(len(styles) + 2) // legend_columns(styles))
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="white")
     figure.suptitle(_of_these(title, curved), x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -54,8 +67,10 @@ def plans_on_their_curves(summary: ComparisonSummary, outcomes: Sequence[PlanOut
     key[-1].set(linestyle="none", label="the plan, predicted")
     for name, style in styles.items():
         key.append(Line2D([], [], color=style.colour, marker=style.marker, markersize=8, linestyle="none"))
-        key[-1].set_label(label(name, 26))
-    figure.legend(handles=key, loc="outside lower left", ncols=4, fontsize=SMALL_POINTS, frameon=False)
+        key[-1].set_label(label(name, NAME_LENGTH))
+    figure.legend(
+        handles=key, loc="outside lower left", ncols=legend_columns(styles), fontsize=SMALL_POINTS, frameon=False
+    )
     return figure
 
 
@@ -84,6 +99,7 @@ def _plane(axes: Axes, summary: ComparisonSummary, outcome: PlanOutcome, styles:
     predicted = {name: {each: one.value for each, one in losses.items()} for name, losses in mixtures.items()}
     planned = fitted.place(guard, predicted["recommended"], predicted[fitted.plan.baseline])
     axes.plot(*planned, marker="o", markersize=11, color="white", markeredgecolor=PLAN_COLOUR, zorder=3)
+    add_values(axes, [planned[0]], [planned[1]], [plane_text("the plan, predicted", planned)], PLAN_COLOUR)
     baseline = runs_of(summary.comparison, summary.baseline.label)
     for name, style in styles.items():
         pairs = [
@@ -95,6 +111,7 @@ def _plane(axes: Axes, summary: ComparisonSummary, outcome: PlanOutcome, styles:
         if x is None or y is None:
             continue
         own = name == outcome.label
+        add_values(axes, [x.mean], [y.mean], [plane_text(name, (x.mean, y.mean))], style.colour)
         axes.errorbar(
             x.mean,
             y.mean,
@@ -144,6 +161,10 @@ def _differences(axes: Axes, outcome: PlanOutcome) -> None:
         axes.plot(each.predicted.value, row, "o", color=PLAN_COLOUR, markersize=7)
         reached = list(each.reached.values())
         axes.plot(reached, [row] * len(reached), "D", color=REACHED_COLOUR, markersize=5, markeredgecolor="white")
+        predicted = f"{each.name}, predicted: {signed(each.predicted.value, 4)} nats"
+        add_values(axes, [each.predicted.value], [row], [predicted], PLAN_COLOUR)
+        texts = [f"{each.name}, seed {seed}: {signed(value, 4)} nats" for seed, value in each.reached.items()]
+        add_values(axes, reached, [row] * len(reached), texts, REACHED_COLOUR)
     names = [f"average: {each.name}" if row < averages else each.name for row, each in enumerate(outcome.differences)]
     axes.set_yticks(range(len(names)), [label(name, 24) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)

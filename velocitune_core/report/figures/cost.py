@@ -22,7 +22,8 @@ from velocitune_core.style.figure import (
     rows_height,
     token_axis,
 )
-from velocitune_core.style.text import tokens_text
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import percent, tokens_text
 
 
 class CostRow(NamedTuple):
@@ -99,6 +100,10 @@ def time_and_tokens_spent(
             f"{row.seconds:,.0f} s" if row.seconds >= 10 else f"{row.seconds:.1f} s",
         )
         _bar(tokens, index, row.tokens or 0, colour, "–" if row.tokens is None else tokens_text(row.tokens))
+        share = f", {percent(row.seconds / train.seconds.total)} of the run's" if train.seconds.total else ""
+        add_values(seconds, [row.seconds], [index], [f"{row.name}: {row.seconds:,.1f} s{share}"], colour)
+        if row.tokens is not None:
+            add_values(tokens, [row.tokens], [index], [f"{row.name}: {row.tokens:,} tokens"], colour)
     seconds.set_xlabel("seconds", fontsize=TEXT_POINTS, color=INK)
     token_axis(tokens, text="tokens")
     seconds.set_title("blue: in the training run", loc="left", fontsize=TEXT_POINTS, color=MUTED)
@@ -118,6 +123,8 @@ def tokens_and_epochs(train: TrainResult, manifest: Manifest) -> Figure:
         axes.barh(row, seen, height=0.5, color=colours[name])
         axes.barh(row, epoch, height=0.74, fill=False, edgecolor=INK, linewidth=1.4)
         text = f"{tokens_text(seen)}, {train.epochs_per_domain[name]:.2f} epochs"
+        exact = f"{name}: {seen:,} tokens seen, {train.epochs_per_domain[name]:.3f} epochs of {epoch:,}"
+        add_values(axes, [seen], [row], [exact], colours[name])
         _write(axes, row, max(seen, epoch), text)
     label_rows(axes, names)
     axes.margins(x=0.22)

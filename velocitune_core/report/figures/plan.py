@@ -20,6 +20,7 @@ from velocitune_core.style.figure import (
     label_rows,
     rows_height,
 )
+from velocitune_core.style.for_pages import add_values
 
 
 def plan_and_outcome(
@@ -38,8 +39,8 @@ def plan_and_outcome(
     title = "Planned weights, and their outcome"
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     weights, outcome = figure.subplots(1, 2)
-    _draw(weights, spread, initial_domain_weights, colours)
-    _draw(outcome, losses, reached, colours)
+    _draw(weights, spread, initial_domain_weights, colours, ("planned", "initial", ""))
+    _draw(outcome, losses, reached, colours, ("predicted", "reached", " nats"))
     weights.set_title("dot: planned; diamond: initial", loc="left", fontsize=TEXT_POINTS, color=MUTED)
     weights.set_xlabel("weight", fontsize=TEXT_POINTS, color=INK)
     weights.set_xlim(left=0)
@@ -49,9 +50,13 @@ def plan_and_outcome(
 
 
 def _draw(
-    axes: Axes, intervals: Mapping[str, Mapping[str, Any]], beside: Mapping[str, float], colours: Mapping[str, str]
+    axes: Axes,
+    intervals: Mapping[str, Mapping[str, Any]],
+    beside: Mapping[str, float],
+    colours: Mapping[str, str],
+    words: tuple[str, str, str],
 ) -> None:
-    """Draw a row per name: a value with its interval, and another value."""
+    """Draw a row per name: a value with its interval, and another value; `words` name both and the unit."""
     dress(axes)
     names = sorted(intervals)
     label_rows(axes, names)
@@ -60,5 +65,9 @@ def _draw(
         if found["low"] is not None:
             axes.plot([found["low"], found["high"]], [row, row], color=colours[name], linewidth=2.5)
         axes.plot(found["value"], row, marker="o", color=colours[name], markersize=9)
+        interval = "" if found["low"] is None else f", {found['low']:.3f} … {found['high']:.3f}"
+        text = f"{name}, {words[0]}: {found['value']:.4f}{words[2]}{interval}"
+        add_values(axes, [found["value"]], [row], [text], colours[name])
         if name in beside:
+            add_values(axes, [beside[name]], [row], [f"{name}, {words[1]}: {beside[name]:.4f}{words[2]}"], INK)
             axes.plot(beside[name], row, marker="D", markerfacecolor="white", markeredgecolor=INK, markersize=7)

@@ -28,6 +28,8 @@ from velocitune_core.style.figure import (
     notice,
     rows_height,
 )
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import signed
 
 PLAN_COLOUR, REACHED_COLOUR = "#0072B2", "#D55E00"
 PANELS_AT_MOST = 12
@@ -52,9 +54,10 @@ def trade_off_curves(fitted: FittedPlan, reached: Mapping[str, float] | None = N
         draw_curve(axes, fitted, guard)
         for name, style in _reference_styles(fitted).items():
             losses = {each: one.value for each, one in fitted.plan.mixtures[name].losses.items()}
-            _mark(axes, fitted.place(guard, losses, static), *style)
+            _mark(axes, fitted.place(guard, losses, static), *style, name=name)
         if reached is not None and fitted.is_comparable(guard):
-            _mark(axes, fitted.place(guard, {name: reached[name] for name in static}, static), "D", REACHED_COLOUR, 8)
+            place = fitted.place(guard, {name: reached[name] for name in static}, static)
+            _mark(axes, place, "D", REACHED_COLOUR, 8, name="reached")
         label_plane(axes, guard, fitted.plan.average, fitted.plan.baseline)
         if fitted.objective.averages_worse_than_static.get(guard) is not None:
             axes.axvline(fitted.objective.averages_worse_than_static[guard], color=MUTED, linestyle=":", linewidth=1.5)
@@ -88,6 +91,12 @@ def label_plane(axes: Axes, guard: str, average: str, baseline: str, *, every: b
     axes.margins(0.08)
 
 
+def plane_text(name: str, place: tuple[float, float]) -> str:
+    """Return what is shown at a mark of a plane: its name, and the difference across and up."""
+    across, up = (signed(each, 4) for each in place)
+    return f"{name}: {across} across, {up} up, nats"
+
+
 def _signed_tick(value: float, _position: int | None = None) -> str:
     return "0" if abs(value) < 1e-12 else f"{value:+.4g}".replace("-", "−")
 
@@ -103,7 +112,9 @@ def _reference_styles(fitted: FittedPlan) -> dict[str, tuple[str, str, float]]:
     return found | {"recommended": ("o", PLAN_COLOUR, 10.0)}
 
 
-def _mark(axes: Axes, place: tuple[float, float], marker: str, colour: str, size: float) -> None:
+def _mark(axes: Axes, place: tuple[float, float], marker: str, colour: str, size: float, *, name: str) -> None:
+    shown = PLAN_COLOUR if colour == "white" else colour
+    add_values(axes, [place[0]], [place[1]], [plane_text(name, place)], shown)
     edge = PLAN_COLOUR if colour == "white" else "white"
     axes.plot(*place, marker=marker, color=colour, markersize=size, markeredgecolor=edge, linestyle="none", zorder=3)
 
@@ -182,6 +193,9 @@ def runs_left_out(fitted: FittedPlan) -> Figure:
         dress(axes, SMALL_POINTS)
         axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
         axes.plot(reached[:, each], predicted[:, each], "o", color=PLAN_COLOUR, markersize=5, markerfacecolor="none")
+        pairs = zip(reached[:, each], predicted[:, each], strict=True)
+        texts = [f"{names[index]}: reached {one:.3f}, predicted {other:.3f} nats" for one, other in pairs]
+        add_values(axes, reached[:, each].tolist(), predicted[:, each].tolist(), texts, PLAN_COLOUR)
         error = law.scale * law.evidence[names[index]].error
         axes.set_title(f"{label(names[index], 16)}  ±{error:.3f}", loc="left", fontsize=SMALL_POINTS, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -206,8 +220,11 @@ def who_pays(fitted: FittedPlan) -> Figure:
     for row, (_, each, kind, name) in enumerate(rows):
         colour = PLAN_COLOUR if each.value <= 0 else REACHED_COLOUR
         axes.barh(row, each.value, height=0.6, color=colour, alpha=0.55 if kind == "set_differences" else 0.9)
+        interval = ""
         if each.low is not None and each.high is not None:
             axes.plot([each.low, each.high], [row, row], color=INK, linewidth=1.6)
+            interval = f", {signed(each.low, 4)} … {signed(each.high, 4)}"
+        add_values(axes, [each.value], [row], [f"{name}: {signed(each.value, 4)} nats{interval}"], colour)
         if cheap is not None and cheap != plan.baseline:
             axes.plot(getattr(plan.mixtures[cheap], kind)[name].value, row, "s", color="#6b6b6b", markersize=6)
     axes.set_yticks(range(len(rows)), [text for text, *_ in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from velocitune_core.contracts import DomainTarget, Evidence, Law, ProxyResult, Targets, TrainResult
 from velocitune_core.scaling_law import power_law
 from velocitune_core.style.figure import (
+    CAUTION,
     INK,
     MUTED,
     SMALL_POINTS,
@@ -30,7 +32,10 @@ from velocitune_core.style.figure import (
     rows_height,
     token_axis,
 )
-from velocitune_core.style.text import signed
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import signed, tokens_text
+
+ALARMING_FLAG = "not_decreasing"  # the others say that evidence is thin, or that there is no gap to close
 
 
 def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping[str, float] | None = None) -> Figure:
@@ -58,10 +63,13 @@ def laws(targets: Targets, proxies: Sequence[ProxyResult] = (), reached: Mapping
             _by_hand(axes, domain.target, targets.token_budget)
         else:
             _law(axes, domain, domain.evidence, targets.token_budget, colours[name])
+            _law_values(axes, name, domain, domain.evidence, targets.token_budget, colours[name])
             for tokens, loss in _intermediate(name, proxies, domain.evidence):
                 axes.plot(tokens, loss, marker="o", color=colours[name], alpha=0.35, markersize=4, linestyle="none")
+                _value(axes, name, "along a proxy", tokens, loss, colours[name])
         if reached is not None and targets.token_budget is not None:
             axes.plot(targets.token_budget, reached[name], marker="x", color=INK, markersize=8, markeredgewidth=2)
+            _value(axes, name, "reached", targets.token_budget, reached[name], INK)
         _write_flags(axes, domain)
         axes.margins(x=0.08, y=0.15)
         _keep_points_apart(axes, domain, [] if reached is None else [reached[name]])
@@ -103,6 +111,20 @@ def _law(axes: Axes, domain: DomainTarget, evidence: Evidence, token_budget: int
     axes.plot(end, domain.target, marker="D", color=colour, markeredgecolor="white", markersize=9)
 
 
+def _law_values(
+    axes: Axes, name: str, domain: DomainTarget, evidence: Evidence, token_budget: int | None, colour: str
+) -> None:
+    for tokens, loss in zip(evidence.tokens, evidence.losses, strict=True):
+        _value(axes, name, "proxy", tokens, loss, colour)
+    interval = "" if evidence.interval is None else ", {:.3f} … {:.3f}".format(*evidence.interval)
+    _value(axes, name, "target", token_budget or max(evidence.tokens), domain.target, colour, interval)
+
+
+def _value(axes: Axes, name: str, what: str, tokens: float, loss: float, colour: str, more: str = "") -> None:
+    text = f"{name}, {what}: {loss:.4f} nats{more} at {tokens_text(tokens, 4)} tokens"
+    add_values(axes, [tokens], [loss], [text], colour)
+
+
 def _losses(law: Law, tokens: NDArray[np.float64]) -> NDArray[np.float64]:
     return power_law(tokens, law.E, law.B, law.beta, law.D0)
 
@@ -125,12 +147,20 @@ def _intermediate(name: str, proxies: Sequence[ProxyResult], evidence: Evidence)
 
 
 def _write_flags(axes: Axes, domain: DomainTarget) -> None:
+    """Write the flags between title and panel, where no point of the law can be."""
     if not domain.flags:
         return
-    text = "\n".join(flag.replace("_", " ") for flag in domain.flags)
-    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
-    axes.text(
-        0.98, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=SMALL_POINTS, color=WARNING, bbox=box
+    lines = wrap(", ".join(flag.replace("_", " ") for flag in domain.flags), 28)
+    pad = 8 + 1.3 * SMALL_POINTS * len(lines)
+    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=SMALL_POINTS, color=INK, pad=pad)
+    axes.annotate(
+        "\n".join(lines),
+        (0, 1),
+        (0, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=SMALL_POINTS - 1,
+        color=WARNING if ALARMING_FLAG in domain.flags else CAUTION,
     )
 
 
@@ -156,6 +186,9 @@ def predicted_against_reached(targets: Targets, train: TrainResult) -> Figure:
         losses.plot(reached, row, marker="o", color=colour, markersize=10)
         losses.plot(target, row, marker="D", markerfacecolor="white", markeredgecolor=INK, markersize=7, linewidth=0)
         error = (target - reached) / reached * 100
+        texts = [f"{name}: target {target:.4f} nats", f"{name}: reached {reached:.4f} nats"]
+        add_values(losses, [target, reached], [row, row], texts, colour)
+        add_values(errors, [error], [row], [f"{name}: target {signed(error, 2)} % of what was reached"], colour)
         errors.barh(row, error, height=0.6, color=colour)
         errors.annotate(
             f"{signed(error, 1)} %",

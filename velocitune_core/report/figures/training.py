@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from velocitune_core.contracts import InitialLosses, Targets, TrainResult
 from velocitune_core.style.figure import (
@@ -16,28 +18,45 @@ from velocitune_core.style.figure import (
     OTHERS,
     SMALL_POINTS,
     TEXT_POINTS,
+    TITLE_POINTS,
+    WIDTH_INCHES,
     domain_colours,
     domain_dashes,
+    dress,
     label,
     label_right,
+    label_rows,
     largest,
     new_figure,
     notice,
     panel_title,
     panels,
+    rows_height,
     token_axis,
 )
-from velocitune_core.style.text import percent
+from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.text import percent, signed, tokens_text
 
+WEIGHTS, VELOCITY = "Domain weights over the run", "Learning velocity per domain"  # titles
 _TOKENS_SEEN = "tokens seen"
+LEARNT, FORGOTTEN = "#0072B2", "#D55E00"
 
 
-def weights_over_time(train: TrainResult, initial_domain_weights: Mapping[str, float] | None = None) -> Figure:
+class StepPoint(NamedTuple):
+    """A logged step of a run."""
+
+    tokens: int  # seen so far
+    loss: float  # nats per token of its batch
+    learning_rate: float
+
+
+def weights_over_time(
+    train: TrainResult, initial_domain_weights: Mapping[str, float] | None = None, title: str = WEIGHTS
+) -> Figure:
     """Draw domain weights (shares of a batch) stacked over tokens, labelled with initial → final weight.
 
     `initial_domain_weights` default to the first recorded ones. Beyond 12 domains the smallest are drawn as "others".
     """
-    title = "Domain weights over the run"
     trajectory = [(point.tokens, point.weights) for point in train.domain_weights]
     if initial_domain_weights is not None and (not trajectory or trajectory[0][0] > 0):
         trajectory.insert(0, (0, dict(initial_domain_weights)))
@@ -66,18 +85,20 @@ def weights_over_time(train: TrainResult, initial_domain_weights: Mapping[str, f
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     axes.set_ylabel("weight (share of a batch)", fontsize=TEXT_POINTS, color=INK)
     token_axis(axes, text=_TOKENS_SEEN)
-    middles = np.cumsum(shares[:, -1]) - shares[:, -1] / 2
+    middles = np.cumsum(shares, axis=0) - shares / 2  # (bands, T)
+    for (name, colour, _, series), heights in zip(bands, middles, strict=True):
+        texts = [f"{name}: {percent(float(share))} {_after(at)}" for at, share in zip(tokens, series, strict=True)]
+        add_values(axes, tokens, heights, texts, colour)
     labels = [
         (float(middle), f"{name}  {percent(before)} → {percent(float(series[-1]))}", colour)
-        for middle, (name, colour, before, series) in zip(middles, bands, strict=True)
+        for middle, (name, colour, before, series) in zip(middles[:, -1], bands, strict=True)
     ]
     label_right(axes, labels, gap=0.052)
     return figure
 
 
-def velocity_per_domain(train: TrainResult) -> Figure:
+def velocity_per_domain(train: TrainResult, title: str = VELOCITY) -> Figure:
     """Draw the learning velocity per domain over tokens, or a notice where the strategy measures none."""
-    title = "Learning velocity per domain"
     measured = [(point.tokens, point.velocity) for point in train.domain_weights if point.velocity is not None]
     if not measured:
         return notice(title, f"The strategy “{train.strategy}” measures no velocity.")
@@ -92,6 +113,8 @@ def velocity_per_domain(train: TrainResult) -> Figure:
     for name in reversed(shown):  # so that labels of equal values are in name order
         series = [velocity[name] for _, velocity in measured]
         axes.plot(tokens, series, color=colours[name], linestyle=dashes[name], linewidth=2.2, marker="o", markersize=4)
+        texts = [f"{label(name)}: {velocity:.3f} {_after(at)}" for at, velocity in zip(tokens, series, strict=True)]
+        add_values(axes, tokens, series, texts, colours[name])
         labels.append((series[-1], f"{label(name)}  {series[-1]:.2f}", colours[name]))
     if len(shown) < len(names):
         average = float(np.mean([measured[-1][1][name] for name in names if name not in shown]))
@@ -126,6 +149,8 @@ def loss_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets
         if targets is not None and name in targets.domains:
             axes.axhline(targets.domains[name].target, color=INK, linestyle=":", linewidth=2)
         axes.plot(tokens, losses, color=colours[name], linewidth=2.4)
+        texts = [f"{label(name)}: {loss:.4f} nats {_after(at)}" for at, loss in curve]
+        add_values(axes, tokens, losses, texts, colours[name])
         worse = train.final[name] > initial.losses[name]
         ending = f"{train.final[name]:.3f}" + (" (worse)" if worse else "")
         panel_title(axes, name, ending)
@@ -137,3 +162,65 @@ def loss_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets
         key.append(Line2D([], [], color=INK, linestyle=":", linewidth=2, label="target loss"))
     figure.legend(handles=key, loc="outside lower right", ncols=2, fontsize=SMALL_POINTS, frameon=False)
     return figure
+
+
+def training_curve(steps: Sequence[StepPoint]) -> Figure:
+    """Draw the loss of the batches and the learning rate over tokens, of the steps that were logged."""
+    title = "Training loss and learning rate"
+    if not steps:
+        return notice(title, "The steps of the run are not recorded here.")
+    figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained", facecolor="white")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
+    tokens = [each.tokens for each in steps]
+    parts = (
+        ("training loss", "nats per token of the batch", [each.loss for each in steps], "{:.4f} nats", "#0072B2"),
+        ("learning rate", "", [each.learning_rate for each in steps], "{:.3g}", "#D55E00"),
+    )
+    for axes, (name, unit, values, form, colour) in zip(figure.subplots(1, 2, sharex=True), parts, strict=True):
+        dress(axes, SMALL_POINTS)
+        axes.plot(tokens, values, color=colour, linewidth=1.8)
+        texts = [f"{name}: {form.format(value)} {_after(at)}" for at, value in zip(tokens, values, strict=True)]
+        add_values(axes, tokens, values, texts, colour)
+        axes.set_title(f"{name}, {unit}" if unit else name, loc="left", fontsize=SMALL_POINTS, color=INK)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        token_axis(axes, text=_TOKENS_SEEN, points=SMALL_POINTS)
+    figure.axes[1].set_ylim(bottom=0)
+    return figure
+
+
+def change_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets | None = None) -> Figure:
+    """Draw by how much the held-out loss of each domain changed, largest gain first, and its target as a diamond."""
+    changes = {name: loss - initial.losses[name] for name, loss in train.final.items()}
+    names = sorted(changes, key=lambda name: (changes[name], name))
+    figure, axes = new_figure(
+        rows_height(len(names)), "What each domain learnt", "change of the held-out loss, nats per token"
+    )
+    for row, name in enumerate(names):
+        colour = LEARNT if changes[name] <= 0 else FORGOTTEN
+        axes.barh(row, changes[name], height=0.62, color=colour)
+        ends = f"{initial.losses[name]:.3f} → {train.final[name]:.3f} nats ({signed(changes[name], 3)})"
+        add_values(axes, [changes[name]], [row], [f"{label(name)}: {ends}"], colour)
+        if targets is not None and name in targets.domains:
+            target = targets.domains[name].target
+            axes.plot(target - initial.losses[name], row, "D", color="white", markeredgecolor=INK, markersize=7)
+            add_values(axes, [target - initial.losses[name]], [row], [f"{label(name)}: target {target:.3f} nats"], INK)
+    axes.axvline(0, color=INK, linewidth=1)
+    label_rows(axes, names)
+    axes.margins(x=0.06)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(_signed_tick))
+    if targets is not None:
+        target = Line2D([], [], marker="D", markerfacecolor="white", markeredgecolor=INK, linestyle="none")
+        target.set_label("target")
+        bars = [Patch(color=LEARNT, label="learnt"), Patch(color=FORGOTTEN, label="worse than the base model")]
+        figure.legend(handles=[*bars, target], loc="outside upper right", ncols=3, fontsize=SMALL_POINTS, frameon=False)
+    return figure
+
+
+def _signed_tick(value: float, _position: int | None = None) -> str:
+    return "0" if abs(value) < 1e-12 else f"{value:+.4g}".replace("-", "−")
+
+
+def _after(tokens: float) -> str:
+    return f"after {tokens_text(tokens, 4)} tokens" if tokens else "at the start"

@@ -1,0 +1,93 @@
+"""What is known of the main run beside its result, for its report: when, where, by which code, and step by step."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from tokenizers import Tokenizer
+
+from tasks.workspace import paths
+from velocitune_core.config import Params, without_credentials
+from velocitune_core.contracts import Manifest
+from velocitune_core.report.figures.training import StepPoint
+from velocitune_core.report.run_facts import RunFacts
+from velocitune_core.train.events import Event, EventFileError, Finished, Started, Stepped, read_events
+
+STEPS_AT_MOST = 400  # in the curve of the training loss
+ROWS_AT_MOST = 256  # of a domain, decoded for its bytes per token
+
+
+def run_facts(params: Params, manifest: Manifest) -> RunFacts:
+    """Return what settings, results/events.jsonl and packed data say of the main run, as far as they do."""
+    events = _events()
+    starts = [event for event in events if isinstance(event, Started)]
+    ends = [event.time for event in events if isinstance(event, Finished)]
+    changed = without_credentials(params.model_dump(mode="json", exclude_defaults=True))
+    return RunFacts(
+        model=params.model.path,
+        started=starts[0].time if starts else None,
+        finished=ends[-1] if ends else None,
+        commit=_commit(),
+        hardware=_hardware(starts[-1]) if starts else "",
+        seed=params.training.seed,
+        steps=_thinned([event for event in events if isinstance(event, Stepped)]),
+        bytes_per_token=_bytes_per_token(params, manifest),
+        changed_settings=yaml.safe_dump(changed, sort_keys=False, allow_unicode=True),
+    )
+
+
+def _events() -> list[Event]:
+    try:
+        return list(read_events(paths.EVENTS))
+    except EventFileError:  # of an older version: the report needs none
+        return []
+
+
+def _hardware(start: Started) -> str:
+    processes = f"{start.world_size} process{'es' if start.world_size > 1 else ''}"
+    return f"{processes} on {start.hardware or start.device}"
+
+
+def _thinned(steps: Sequence[Stepped]) -> list[StepPoint]:
+    """Return at most STEPS_AT_MOST steps, evenly, the last one among them."""
+    every = -(-len(steps) // STEPS_AT_MOST) or 1
+    kept = steps[::-1][::every][::-1]
+    return [StepPoint(step.tokens, step.loss, step.learning_rate) for step in kept]
+
+
+def _commit() -> str:
+    """Return the commit that is checked out, and whether tracked files were changed; nothing without git."""
+    try:
+        head, changes = (
+            subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except OSError:  # no such program
+        return ""
+    if head.returncode:
+        return ""
+    return head.stdout.strip() + (", with changes to tracked files" if changes.stdout.strip() else "")
+
+
+def _bytes_per_token(params: Params, manifest: Manifest) -> dict[str, float]:
+    """Return the bytes of UTF-8 per token of each domain's held-out rows; nothing without a tokenizer file or the rows.
+
+    Tokens at the borders of documents are tokens without bytes.
+    """
+    folders = (paths.TRAINED_MODEL, Path(params.model.path))
+    file = next((each / "tokenizer.json" for each in folders if (each / "tokenizer.json").is_file()), None)
+    packed = {name: paths.PREPARED / domain.held_out.file for name, domain in manifest.domains.items()}
+    if file is None or not all(path.is_file() for path in packed.values()):
+        return {}
+    tokenizer = Tokenizer.from_file(str(file))
+    found = {}
+    for name, path in packed.items():
+        rows = np.load(path, mmap_mode="r")[:ROWS_AT_MOST]
+        texts = tokenizer.decode_batch(rows.tolist(), skip_special_tokens=True)
+        cut = "\N{REPLACEMENT CHARACTER}"  # at the ends of a row, of a character that it divides
+        found[name] = sum(len(text.strip(cut).encode()) for text in texts) / max(rows.size, 1)
+    return {name: share for name, share in found.items() if share > 0}

@@ -1,0 +1,101 @@
+"""Facts of the main run: from its events, its settings, git, and the packed data."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import result_samples as samples
+import torch
+from event_samples import started
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from tasks.runs.facts import STEPS_AT_MOST, run_facts
+from tasks.workspace import paths
+from velocitune_core.config import Params, parse_params
+from velocitune_core.train.events import Event, Finished, Stepped
+from velocitune_core.train.hardware import described
+
+DOMAIN = {"code": samples.SEVEN["code"]}
+
+
+@pytest.fixture
+def params(workspace: Path) -> Params:
+    tree = {
+        "data": {"path": "data/raw"},
+        "model": {"path": "models/mine"},
+        "domains": {"code": {"source": {"type": "jsonl", "path": "x.jsonl"}}},
+        "training": {"seed": 11, "optimizer": {"learning_rate": 1e-3}},
+        "tracking": {"uri": "http://me:secret@host"},
+    }
+    return parse_params(tree)
+
+
+def log(*events: Event) -> None:
+    paths.EVENTS.parent.mkdir(parents=True, exist_ok=True)
+    paths.EVENTS.write_text("".join(each.model_dump_json() + "\n" for each in events), encoding="utf-8")
+
+
+def step(number: int) -> Stepped:
+    return Stepped(
+        step=number,
+        tokens=10 * number,
+        loss=5.0,
+        learning_rate=1e-3,
+        gradient_norm=1.0,
+        tokens_per_second=1.0,
+        domain_tokens={},
+        domain_epochs={},
+    )
+
+
+def test_events_say_when_where_and_step_by_step(params: Params) -> None:
+    last = 3 * STEPS_AT_MOST + 1
+    start = started(time=100.0, hardware="AMD EPYC, 2 cores", world_size=2)
+    log(start, *(step(number) for number in range(1, last + 1)), Finished(time=160.0, seconds=60.0))
+    facts = run_facts(params, samples.manifest(DOMAIN))
+    assert (facts.started, facts.finished, facts.hardware) == (100.0, 160.0, "2 processes on AMD EPYC, 2 cores")
+    assert len(facts.steps) <= STEPS_AT_MOST and facts.steps[-1].tokens == 10 * last
+    assert (facts.model, facts.seed) == ("models/mine", 11)
+    assert "seed: 11" in facts.changed_settings and "secret" not in facts.changed_settings
+    assert "bootstrap" not in facts.changed_settings  # as by default
+    assert described(torch.device("cpu")).endswith(("core", "cores"))
+
+
+def test_without_events_or_with_old_ones_the_rest_is_known(params: Params) -> None:
+    assert run_facts(params, samples.manifest(DOMAIN)).started is None
+    log(started())
+    paths.EVENTS.write_text('{"event": "of an older version"}\n', encoding="utf-8")
+    facts = run_facts(params, samples.manifest(DOMAIN))
+    assert (facts.started, facts.steps, facts.hardware, facts.model) == (None, [], "", "models/mine")
+
+
+def test_the_commit_says_whether_files_were_changed(params: Params) -> None:
+    assert run_facts(params, samples.manifest(DOMAIN)).commit == ""  # no repository
+    Path("a.txt").write_text("a", encoding="utf-8")
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for command in (["init", "-q"], ["add", "a.txt"], [*who, "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert run_facts(params, samples.manifest(DOMAIN)).commit == head[:12]
+    Path("a.txt").write_text("b", encoding="utf-8")
+    assert run_facts(params, samples.manifest(DOMAIN)).commit == f"{head[:12]}, with changes to tracked files"
+
+
+def test_bytes_per_token_are_those_of_held_out_text(params: Params) -> None:
+    manifest = samples.manifest(DOMAIN)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({each: number for number, each in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<end>"])
+    paths.TRAINED_MODEL.mkdir(parents=True)
+    tokenizer.save(str(paths.TRAINED_MODEL / "tokenizer.json"))
+    assert run_facts(params, manifest).bytes_per_token == {}  # the rows are not here
+    end = tokenizer.token_to_id("<end>")
+    rows = [[*tokenizer.encode("né la").ids, end, end], [*tokenizer.encode("abcdef").ids, end, end]]
+    packed = paths.PREPARED / manifest.domains["code"].held_out.file
+    packed.parent.mkdir(parents=True)
+    np.save(packed, np.array(rows, dtype=np.uint16))
+    assert run_facts(params, manifest).bytes_per_token == {"code": 12 / 16}
