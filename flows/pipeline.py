@@ -64,9 +64,9 @@ def velocitune(
     ran, uncommitted = [], []
     with exclusive(), starting_over(fresh):
         settle_params(with_fields(overrides, strategy, seed, token_budget, objective), comparing=goal == "compare")
-        params = read_params()
-        name_run(params, comparing=goal == "compare")
         with params_snapshot() as snapshot:
+            params = read_params()
+            name_run(params, comparing=goal == "compare")
             addresses = stages_in_order(goal)
             names = [address.split(":")[-1] for address in addresses]
             for number, (address, name) in enumerate(zip(addresses, names, strict=True), start=1):

@@ -198,7 +198,8 @@ def test_a_changed_option_of_the_strategy_concerns_weights_train_and_report_only
     prefect_shows_the_run()
     assert stale(workspace) == set()
     _, runs = mlflow_runs(workspace)
-    parent = next(run for run in runs if run.data.params.get("strategy.options.step_size") == "0.5")
+    parents = [run for run in runs if CONFIG_TAG in run.data.tags]
+    parent = next(run for run in parents if run.data.params.get("strategy.options.step_size") == "0.5")
     children = {run.data.tags["velocitune.name"] for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id}
     assert children == {*PROXIES.values(), "training"}  # proxies of the other configuration, which this one shares
 
@@ -312,7 +313,8 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 
     obstacles[0.55].unlink()
     said = workspace.run_here("flows.proxies")
-    assert said.count("finished before") == 2 and "proxy-0_35-seed-1 failed after all retries" in said
+    assert said.count("finished before") == 2, [line for line in said.splitlines() if "finished before" in line]
+    assert "proxy-0_35-seed-1 failed after all retries" in said
     assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run_here("flows.targets")
     targets = Targets.read(workspace.folder / "results/targets.json")
     assert targets.missing_proxies == ["proxy-0_35-seed-1"]
@@ -372,7 +374,8 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert course[0].weights == pytest.approx(plan.domain_weights) and course[-1].weights != course[0].weights
     assert by_label["planned"].uses_targets and by_label["planned"].proxy_tokens == comparison.proxy_tokens
     page = (workspace.folder / "comparison/report/index.html").read_text()
-    assert "planned-seed-1" in page and "velocitune" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert "planned-seed-1" in page and "velocitune" in page
+    assert set(re.findall(r"https?://[\w.]+", page)) <= {"http://www.w3.org"}
 
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
     said = workspace.run_here("flows.weights")  # from the runs of the comparison
