@@ -27,9 +27,10 @@ LINES = {  # name, colour, where the name stands from the point, in points
     "uniform": ("equal shares", FREE, (-8, 6)),
     "velocitune": ("velocitune (the paper)", "#D55E00", (-8, 8)),
     "recommended": ("recommended", "#0072B2", (8, 4)),
-    "planned-learnt-sibling-full-18": ("planned", "#009E73", (8, 4)),
+    "planned-learnt-sibling-full-18": ("planned, 18 whole runs", "#009E73", (8, -14)),
+    "planned-learnt-sibling-bimix-12": ("planned, 12 short runs", "#CC79A7", (-8, -14)),
 }
-PRICED = ("temperature-3", "recommended", "planned-learnt-sibling-full-18")
+PRICED = ("temperature-3", "recommended", "planned-learnt-sibling-full-18", "planned-learnt-sibling-bimix-12")
 SIZES = np.geomspace(1, 40, 200)  # of the main run, in runs of the embedded default
 
 
@@ -88,7 +89,7 @@ def draw_net(axes: Axes, lines: dict[str, Line], study: Study, stated: Stated) -
     axes.set_xticklabels(["1", "2", "5", "10", "20", "40"])
     axes.set_title("From what size of run it pays", loc="left", fontweight="bold")
     axes.set_xlabel("size of the main run, in runs of the embedded default")
-    axes.set_ylabel("against static, trained on for the same price (nats)")
+    axes.set_ylabel("mixture, against as many more steps of static (nats)")
     axes.legend(frameon=False)
 
 

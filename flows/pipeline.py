@@ -22,12 +22,15 @@ from tasks.planning.announce import announce_length
 from tasks.planning.time_left import time_left
 from tasks.stages.report import publish_outcome
 from tasks.views.prefect_runs import name_run
+from tasks.views.table_rows import print_targets
+from tasks.workspace import paths
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
 from tasks.workspace.form import Average, Seed, StrategyName, Tokens, with_fields
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import exclusive
 from tasks.workspace.params_file import params_snapshot, read_params
 from tasks.workspace.stage_cli import run_pipeline, settle_params
+from velocitune_core.contracts import InitialLosses, Targets
 
 IN_ORDER = (corpus, base, prepare, initial, proxies, targets, weights, train, report, compare)
 STAGES = {each.name: each for each in IN_ORDER}
@@ -75,15 +78,22 @@ def velocitune(
                     logger.info("%s: up to date, skipped", heading)
                     continue
                 if not ran:
-                    announce_length(params, goal == "compare")
+                    announce_length(params, names[number - 1 :], goal == "compare")
                 logger.info("%s%s", heading, time_left(name, names, params))
-                STAGES[name]()
+                run_one(name, goal)
                 ran.append(name)
                 if not commit(address, snapshot.unchanged):
                     uncommitted.append(name)
             snapshot.check_committed(uncommitted)
         publish_outcome(goal, params)
     return ran
+
+
+def run_one(stage: str, goal: str) -> None:
+    """Run a stage of the pipeline; of a comparison, whose last table lacks the targets, print them too."""
+    STAGES[stage]()
+    if stage == "targets" and goal == "compare":
+        print_targets(Targets.read(paths.TARGETS), InitialLosses.read(paths.INITIAL).losses)
 
 
 if __name__ == "__main__":

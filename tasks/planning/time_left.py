@@ -13,7 +13,8 @@ from tasks.workspace import paths
 from tasks.workspace.planned_settings import first_size, mixture_of
 from velocitune_core.config import ConfigError, Params
 from velocitune_core.contracts import ContractError, Manifest, TrainResult
-from velocitune_core.strategies import PLANNED, search_share
+from velocitune_core.strategies import PLANNED, search_share, strategy_class
+from velocitune_core.style.text import duration
 
 WITH_RUNS = ("proxies", "weights", "train")  # stages whose time is known from the token budget
 MOST_TO_START = 5.0  # seconds; the first run of a command takes longer, since it waits for libraries to be loaded
@@ -32,45 +33,53 @@ class Speed:
 def time_left(stage: str, stages: Sequence[str], params: Params) -> str:
     """Return the time that the runs from `stage` on will take, such as ', about 70 s left'; nothing if it is not known.
 
+    Before a comparison it is not: its runs are not counted here.
+
     Args:
         stages: of the pipeline, in order. All of them are counted: whether a later one is up to date is not known yet.
     """
     later = stages[stages.index(stage) :]
-    if stage not in WITH_RUNS:
+    if stage not in WITH_RUNS or "compare" in later:
         return ""
     try:
         seconds = [seconds_of(each, params) for each in later if each in WITH_RUNS]
     except (ConfigError, ContractError, OSError):
         return ""  # the stage itself says what is wrong
     known = [each for each in seconds if each is not None]
-    return f", about {duration(sum(known))} left" if len(known) == len(seconds) else ""
+    return f", about {duration(sum(known), rough=True)} left" if len(known) == len(seconds) else ""
 
 
 def seconds_of(stage: str, params: Params) -> float | None:
     """Return the wall time of the runs of a stage; None if no run of that model has finished here."""
     manifest, model = Manifest.read(paths.MANIFEST), Path(params.model.path)
-    steps, shares = pipeline_steps(params, manifest), [1.0]
+    steps, shares, at_once = pipeline_steps(params, manifest), [1.0], 1
     if stage == "proxies":
         shares = [fraction for fraction in params.proxies.fractions for _ in params.proxies.seeds]
+        at_once = parallel_runs(params.resources)
     elif stage == "weights" and params.strategy.name == PLANNED:
         swarm = mixture_of(params, params.strategy.options).swarm
         runs = first_size(swarm, len(manifest.domains)) * len(swarm.seeds)
         shares = [fraction for fraction in swarm.fractions for _ in range(runs)]
         model = model if swarm.model is None else Path(swarm.model)
+        at_once = parallel_runs(params.resources)
     elif stage == "weights":
         share = params.strategy.search or search_share(params.strategy.name)
-        shares = [] if share is None else [share]
+        reference = [1.0] if strategy_class(params.strategy.name).needs_reference else []
+        shares = [] if share is None else [*reference, share]
     if not shares:
         return 0.0
     if (speed := speed_of(model)) is None:
         return None
     tokens = params.training.batch_sequences * manifest.sequence_length
     took = sum(speed.start_seconds + part_of(steps, each) * tokens * speed.seconds_per_token for each in shares)
-    return took if stage == "train" else took / min(parallel_runs(params.resources), len(shares))
+    return took / min(at_once, len(shares))
 
 
 def speed_of(model: Path) -> Speed | None:
-    """Return the speed of the newest finished run of a model; of the embedded base before that, of its own training."""
+    """Return the speed of the newest finished run of a model; None if there is none.
+
+    The embedded base has one from the start: the run that trained it.
+    """
     made = {str(model), str(UNTRAINED.get(model, model))}
     newest = sorted(paths.RUNS.glob("*/result.json"), key=lambda file: file.stat().st_mtime, reverse=True)
     for file in newest:
@@ -86,10 +95,3 @@ def speed_of(model: Path) -> Speed | None:
             start = min(max(0.0, whole - result.seconds.total), MOST_TO_START)
             return Speed(start, result.seconds.total / result.tokens)
     return None
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text: '70 s', '12 min', '3.5 h'."""
-    if seconds < 100:
-        return f"{max(1, round(seconds, -1 if seconds > 20 else 0)):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

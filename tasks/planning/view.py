@@ -14,7 +14,7 @@ from rich.table import Table
 from tasks.planning.build import Footprint, Plan
 from velocitune_core.plan.cost import Calibration, Cost, flops_per_token
 from velocitune_core.plan.memory import SPARE, Memory, Remedy
-from velocitune_core.style.text import tokens_text
+from velocitune_core.style.text import duration, tokens_text
 
 WIDTH = 100  # characters, without a terminal
 PARTS = (
@@ -87,7 +87,7 @@ def _row(name: str, runs: str, price: Cost, total: Cost, narrow: bool) -> Iterab
         tokens_text(price.tokens) if narrow else f"{price.tokens:,}",
         f"{price.steps:,}",
         f"{price.flops:.2e}",
-        "–" if price.seconds is None else duration_text(price.seconds),
+        "–" if price.seconds is None else duration(price.seconds, rough=True),
         f"{price.flops / total.flops:.1%}" if total.flops else "–",
     )
 
@@ -193,12 +193,3 @@ def size_text(count: float) -> str:
             break
         count /= 1000
     return f"{count:,.0f} {unit}" if unit in {"B", "kB"} else f"{count:,.1f} {unit}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return seconds in a readable unit."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,13 +18,20 @@ from velocitune_core.contracts import Manifest
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.run_facts import RunFacts
 from velocitune_core.train.events import Event, EventFileError, Finished, Started, Stepped, read_events
+from velocitune_core.train.job import KEY_LENGTH
 
 STEPS_AT_MOST = 400  # in the curve of the training loss
 ROWS_AT_MOST = 256  # of a domain, decoded for its bytes per token
+SECONDS_AT_MOST = 300  # after the end of a run, in which the commit is taken to be that of the run
+CODE = ("flows", "tasks", "velocitune_core")  # whose changes count; stages themselves write params.yaml and dvc.lock
 
 
-def run_facts(params: Params, manifest: Manifest) -> RunFacts:
-    """Return what settings, results/events.jsonl and packed data say of the main run, as far as they do."""
+def run_facts(params: Params, manifest: Manifest, recipe: str = "") -> RunFacts:
+    """Return what settings, results/events.jsonl and packed data say of the main run, as far as they do.
+
+    Args:
+        recipe: fingerprint of the run, whose own job says its seed if its folder is here.
+    """
     events = _events()
     starts = [event for event in events if isinstance(event, Started)]
     ends = [event.time for event in events if isinstance(event, Finished)]
@@ -31,9 +40,9 @@ def run_facts(params: Params, manifest: Manifest) -> RunFacts:
         model=params.model.path,
         started=starts[0].time if starts else None,
         finished=ends[-1] if ends else None,
-        commit=_commit(),
+        commit=_commit(ends[-1] if ends else 0.0),
         hardware=_hardware(starts[-1]) if starts else "",
-        seed=params.training.seed,
+        seed=_seed(params, recipe),
         steps=_thinned([event for event in events if isinstance(event, Stepped)]),
         bytes_per_token=_bytes_per_token(params, manifest),
         changed_settings=yaml.safe_dump(changed, sort_keys=False, allow_unicode=True),
@@ -59,18 +68,33 @@ def _thinned(steps: Sequence[Stepped]) -> list[StepPoint]:
     return [StepPoint(step.tokens, step.loss, step.learning_rate) for step in kept]
 
 
-def _commit() -> str:
-    """Return the commit that is checked out, and whether tracked files were changed; nothing without git."""
+def _seed(params: Params, recipe: str) -> int:
+    """Return the seed in the job of a run; where that cannot be read, the present one."""
+    jobs = paths.RUNS.glob(f"*-{recipe[:KEY_LENGTH]}/job.json") if recipe else ()
+    try:
+        return next(json.loads(each.read_text(encoding="utf-8")) for each in jobs)["training"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return params.training.seed
+
+
+def _commit(finished: float) -> str:
+    """Return the commit that is checked out, and whether the code was changed; nothing without git.
+
+    Args:
+        finished: when the run ended. Long after that, the commit is said to be the report's.
+    """
     try:
         head, changes = (
             subprocess.run(["git", *command], capture_output=True, text=True, check=False)
-            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--", *CODE])
         )
     except OSError:  # no such program
         return ""
     if head.returncode:
         return ""
-    return head.stdout.strip() + (", with changes to tracked files" if changes.stdout.strip() else "")
+    changed = ", with changes to the code" if changes.stdout.strip() else ""
+    late = " when the report was made" if time.time() - finished > SECONDS_AT_MOST else ""
+    return f"{head.stdout.strip()}{late}{changed}"
 
 
 def _bytes_per_token(params: Params, manifest: Manifest) -> dict[str, float]:

@@ -52,7 +52,7 @@ def plan_inputs(
     """Return all that decides a plan, as a tree of JSON: plans of equal inputs are equal.
 
     Args:
-        first: runs of the first round of the swarm, in whose folder names are model, text, and how they train.
+        first: runs of the first round of the swarm, whose folder names stand for model, text, and how they train.
 
     Raises ConfigError for an objective that contradicts itself.
     """
@@ -69,7 +69,7 @@ def plan_inputs(
 def weights_inputs(
     params: Params, job: TrainJob, manifest: Manifest, initial: InitialLosses, targets: Targets
 ) -> dict[str, Any]:
-    """Return all that decides the weights that the stage `weights` finds; empty for w_0, which says it itself.
+    """Return all that decides what the stage `weights` finds; empty if that is w_0.
 
     Args:
         job: the main run, under the configured strategy.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tasks.runs.run_folder import run_folder
-from velocitune_core.contracts import Manifest, TrainResult, WeightsRun
+from velocitune_core.contracts import ComparedRun, Manifest, StartingWeights, TrainResult, WeightsRun
 from velocitune_core.model.modules import count_parameters
 from velocitune_core.plan.cost import ModelShape, Stage, estimate_cost, planned_run
 from velocitune_core.train.job import TrainJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+    from tasks.runs.search import Search
 
 
 def shape_of(config: PreTrainedConfig) -> ModelShape:
@@ -59,3 +62,26 @@ def shape_of_folder(model: str) -> ModelShape:
     from transformers import AutoConfig
 
     return shape_of(AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True))
+
+
+def price_of_weights(
+    result: TrainResult,
+    search: Search,
+    parent: ComparedRun | None,
+    plan: StartingWeights | None,
+    counted: Collection[str],
+) -> tuple[int, float]:
+    """Return tokens and seconds of what found the weights of a run; a plan's in tokens of as many operations.
+
+    Args:
+        parent: run whose weights were taken: what found those is part of the price.
+        counted: names of proxies that are part of the price of the targets.
+    """
+    tokens, seconds = search.tokens, search.seconds
+    if parent is not None:
+        tokens, seconds = tokens + parent.search_tokens, seconds + parent.search_seconds
+    if plan is not None and plan.planned is not None:
+        only = [each for each in plan.paid_runs if each.name not in counted]
+        share = sum(each.flops for each in only) / sum(each.flops for each in plan.paid_runs)
+        tokens, seconds = round(share * plan.planned.worth.share * result.tokens), sum(each.seconds for each in only)
+    return tokens, seconds

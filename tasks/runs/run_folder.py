@@ -87,6 +87,7 @@ def open_run_folder(job: Job) -> Path:
     folder = run_folder(job)
     if folder.exists() and _must_start_over(folder, job):
         _move_aside(folder, job)
+    share_run(folder)
     if isinstance(job, TrainJob) and not _checkpoints(folder):
         _compare_with_siblings(folder, job)
     code = read_code(folder)
@@ -97,7 +98,6 @@ def open_run_folder(job: Job) -> Path:
             folder,
             ", ".join(changed),
         )
-    share_run(folder)
     return folder
 
 
@@ -141,7 +141,7 @@ def _compare_with_siblings(folder: Path, job: TrainJob) -> None:
         return
     if fresh_since() is None and (found := _longest_common(siblings, job)) and _extend(folder, *found, job):
         return
-    if folder.exists():
+    if (folder / "job.json").exists():  # started before
         return
     newest, tree = siblings[0]
     lines = differences(recipe_of(tree), job.recipe())

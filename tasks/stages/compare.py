@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from prefect import task, unmapped
@@ -16,6 +17,7 @@ from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
 from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
 from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
 from tasks.runs.planned import planned_weights
+from tasks.runs.price import price_of_weights
 from tasks.runs.run_folder import finished_result, run_folder
 from tasks.runs.search import Search, find_weights
 from tasks.runs.steering import planned_job, with_course
@@ -160,10 +162,7 @@ def train_compared(
     def job_of(name: str) -> TrainJob:
         return compared_job(params, manifest, initial, targets, name, seed)
 
-    def run(job: TrainJob) -> TrainResult:
-        child = Tracker(params).child(job.name, run_folder(job), {"velocitune.seed": str(seed)})
-        return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
-
+    run = partial(_trained, params, seed)
     compared, job = settings.runs[label], job_of(label)
     search = Search()
     fitted = compared.targets == "fitted" or own is not None
@@ -179,7 +178,9 @@ def train_compared(
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result, counted = run(job), {proxy.name for proxy in _proxies(own)} if uses_targets else set()
-    search_tokens, search_seconds = _price(result, search, parent if compared.weights_of else None, plan, counted)
+    search_tokens, search_seconds = price_of_weights(
+        result, search, parent if compared.weights_of else None, plan, counted
+    )
     return ComparedRun(
         label=label,
         seed=seed,
@@ -193,27 +194,10 @@ def train_compared(
     )
 
 
-def _price(
-    result: TrainResult,
-    search: Search,
-    parent: ComparedRun | None,
-    plan: StartingWeights | None,
-    counted: Collection[str],
-) -> tuple[int, float]:
-    """Return tokens and seconds of what found the weights of a run; a plan's in tokens of as many operations.
-
-    Args:
-        parent: run whose weights were taken: what found those is part of the price.
-        counted: names of proxies that are part of the price of the targets.
-    """
-    tokens, seconds = search.tokens, search.seconds
-    if parent is not None:
-        tokens, seconds = tokens + parent.search_tokens, seconds + parent.search_seconds
-    if plan is not None and plan.planned is not None:
-        only = [each for each in plan.paid_runs if each.name not in counted]
-        share = sum(each.flops for each in only) / sum(each.flops for each in plan.paid_runs)
-        tokens, seconds = round(share * plan.planned.worth.share * result.tokens), sum(each.seconds for each in only)
-    return tokens, seconds
+def _trained(params: Params, seed: int, job: TrainJob) -> TrainResult:
+    """Train, or take the finished run, and show it in every view."""
+    child = Tracker(params).child(job.name, run_folder(job), {"velocitune.seed": str(seed)})
+    return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
 
 
 def _measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, Targets]:

@@ -89,7 +89,7 @@ def write_report(params: Params) -> None:
     """
     data = read_results(params)
     fitted = fitted_plan(params, data.weights, data.manifest, data.initial, data.targets)
-    facts = run_facts(params, data.manifest)
+    facts = run_facts(params, data.manifest, data.train.recipe)
     drawn = report_figures(data, fitted, facts)
     page = render_report(data, drawn, facts)
     with replacing(paths.REPORT) as folder:
@@ -108,7 +108,7 @@ def write_report(params: Params) -> None:
 
 @task(name="write plan")
 def write_plan(params: Params, found: StartingWeights) -> None:
-    """Write results/plan.html, on which one asks the plan for any mixture, and show the plan in MLflow.
+    """Write results/plan.html, which shows what the plan predicts for any mixture, and show the plan in MLflow.
 
     Weights that were not planned have no page; one of an earlier plan is removed.
     """

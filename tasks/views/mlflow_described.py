@@ -166,9 +166,9 @@ def _targets(job: TrainJob) -> dict[str, float]:
 def origin_tags() -> dict[str, str]:
     """Return who runs what: user, command, commit and branch, and the experiment of DVC."""
     tags = {"mlflow.source.name": _command(), "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
-    for tag, question in (("git.commit", ["HEAD"]), ("git.branch", ["--abbrev-ref", "HEAD"])):
-        if answer := _git(*question):
-            tags[f"mlflow.source.{tag}"] = answer
+    for tag, arguments in (("git.commit", ["HEAD"]), ("git.branch", ["--abbrev-ref", "HEAD"])):
+        if found := _rev_parse(*arguments):
+            tags[f"mlflow.source.{tag}"] = found
     if experiment := os.environ.get(EXPERIMENT):
         tags["dvc.experiment"] = experiment
     return tags
@@ -195,9 +195,9 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _git(*question: str) -> str:
+def _rev_parse(*arguments: str) -> str:
     try:
-        found = subprocess.run(["git", "rev-parse", *question], capture_output=True, text=True, check=False)
+        found = subprocess.run(["git", "rev-parse", *arguments], capture_output=True, text=True, check=False)
     except OSError:  # no such program
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""

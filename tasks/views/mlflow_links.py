@@ -1,4 +1,4 @@
-"""Addresses of MLflow's pages. MLflow 3 opens on pages for language-model applications unless an address says else."""
+"""Addresses of MLflow's pages for model training: without `workflowType` MLflow 3 shows those for applications."""
 
 from __future__ import annotations
 

@@ -33,21 +33,22 @@ class LeftOpen:
         self._stopped = False  # a run was stopped on request, so the command did not fail by itself
 
     def is_first(self, experiment: str) -> bool:
-        """Return whether this is the first question about an experiment in this process."""
+        """Return whether this process has not used an experiment before."""
         first = experiment not in self._experiments
         self._experiments.add(experiment)
         return first
 
     def add(self, opened: Opened) -> bool:
-        """Remember a run; return whether it was not open before."""
+        """Add a run to those that are open; return whether it was not one of them."""
         when_command_ends(self.close)
         new = opened.run_id not in self._runs
         self._runs[opened.run_id] = opened
         return new
 
-    def closed(self, run_id: str, status: str) -> None:
-        """Forget a run that has ended in a status of MLflow."""
-        self._runs.pop(run_id, None)
+    def ended(self, run_id: str, status: str, taken: bool = True) -> None:
+        """Take out a run that has ended in a status of MLflow, unless MLflow has not taken its end."""
+        if taken:
+            self._runs.pop(run_id, None)
         self._stopped |= status == "KILLED"
 
     def close(self, end: CommandEnd) -> None:

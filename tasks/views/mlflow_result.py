@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from tasks.views.mlflow_links import artifact_page, chart_page
 from tasks.views.mlflow_metrics import MACRO, SIZE_WEIGHTED
-from tasks.views.mlflow_runs import PARENT_TAG, Tracker
+from tasks.views.mlflow_runs import JOB_TAG, PARENT_TAG, Tracker
 from tasks.workspace import paths
+from tasks.workspace.home import home
 from velocitune_core.contracts import Comparison
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.report_data import ReportData
+from velocitune_core.train.job import KEY_LENGTH
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,9 +56,7 @@ def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
             return
         page = artifact_page(tracker.experiment, tracker.parent, f"{paths.COMPARISON_REPORT.name}/index.html")
         links = [_link("Report of the comparison", page)]
-        names = {f"{run.label}-seed-{run.seed}" for run in comparison.runs}
-        children = client.search_runs([tracker.experiment], f"tags.`{PARENT_TAG}` = '{tracker.parent}'")
-        if ids := [run.info.run_id for run in children if run.data.tags.get("velocitune.name") in names]:
+        if ids := _compared(client, tracker, comparison):
             chart = chart_page(tracker.experiment, ids[:MOST_LINES], [MACRO])
             links.insert(0, _link("Mean held-out loss of every run", chart))
         before, *_ = _note_of(client, tracker.parent).partition(_COMPARISON)
@@ -64,10 +64,22 @@ def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
         client.set_tag(tracker.parent, _NOTE, f"{before}{_COMPARISON}{text}")
 
 
+def _compared(client: MlflowClient, tracker: Tracker, comparison: Comparison) -> list[str]:
+    """Return the IDs of the MLflow runs of a comparison: of each recipe the newest, whatever the name of its folder."""
+    recipes = {run.result.recipe[:KEY_LENGTH] for run in comparison.runs}
+    newest: dict[str, str] = {}
+    condition = f"tags.`{PARENT_TAG}` = '{tracker.parent}'"
+    for run in client.search_runs([tracker.experiment], condition, order_by=["attributes.start_time DESC"]):
+        recipe = run.data.tags.get(JOB_TAG, "").rpartition("-")[2]
+        if recipe in recipes:
+            newest.setdefault(recipe, run.info.run_id)
+    return list(newest.values())
+
+
 def log_model(tracker: Tracker, results: ReportData, training: str, folder: Path) -> None:
     """Log the trained model by reference, with its held-out losses: its weights stay where they are.
 
-    A model that was logged before is given its present place.
+    A model that was logged before is given its present place. A temporary copy is none: DVC deletes it.
     """
     with tracker.reaching() as client:
         if client is None or not training or not folder.is_dir():
@@ -77,8 +89,8 @@ def log_model(tracker: Tracker, results: ReportData, training: str, folder: Path
         train = results.train
         found = client.search_logged_models([tracker.experiment], f"source_run_id = '{training}'", max_results=1)
         model = found[0] if found else _new_model(client, tracker.experiment, results, training)
-        place = {"velocitune.path": str(folder.absolute()), "velocitune.recipe": train.recipe}
-        client.set_logged_model_tags(model.model_id, place)
+        place = {"velocitune.path": str(folder.absolute())} if home() == Path.cwd() else {}
+        client.set_logged_model_tags(model.model_id, place | {"velocitune.recipe": train.recipe})
         if found:
             return
         now = round(time.time() * 1000)

@@ -41,7 +41,7 @@ _connecting = threading.Lock()  # or each of several parallel proxies would crea
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
 STARTED_TAG = "velocitune.started"  # first start of the run: one that starts over is another child run
-COMPLETE_TAG = "velocitune.events"  # bytes of the event file of which the store has all, of a finished run
+COMPLETE_TAG = "velocitune.events"  # size in bytes of a finished run's event file, once all of it is in the store
 TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned steps of earlier ones; 0 if none did
 
 
@@ -86,7 +86,7 @@ class Tracker:
             return Known() if job is None else described.known_of(job, self._params)
 
         def ended(run_id: str, status: str, complete: bool) -> None:
-            left_open.closed(run_id, status)
+            left_open.ended(run_id, status, complete)
             if complete and status == "FINISHED":
                 with self.reaching() as client:
                     if client is not None:
@@ -126,7 +126,7 @@ class Tracker:
                 with _optional("DVC's hashes"):
                     self._set_tags(client, _dvc_hashes())
                 client.set_terminated(self.parent, "FINISHED")
-                left_open.closed(self.parent, "FINISHED")
+                left_open.ended(self.parent, "FINISHED")
 
     @contextmanager
     def reaching(self) -> Iterator[MlflowClient | None]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
-PROCESS_TAG = "velocitune.process"  # that a run is watched by: host, process ID, its start
+PROCESS_TAG = "velocitune.process"  # the process that logs a run: its host, its ID, and when it was started
 ARTIFACTS = "mlartifacts"  # folder beside an SQLite store
 _PLACES = (  # table, column of the key, column of the place
     ("experiments", "experiment_id", "artifact_location"),
@@ -49,7 +49,7 @@ def open_store(settings: Tracking) -> tuple[MlflowClient, str]:
     if (named := database_of(uri)) is not None:
         database = home() / named
         uri, place = f"sqlite:///{database}", (database.parent / ARTIFACTS).as_uri()
-        follow_move(database)
+        follow_move(database, settings.experiment)
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
@@ -60,8 +60,8 @@ def open_store(settings: Tracking) -> tuple[MlflowClient, str]:
     return client, client.create_experiment(settings.experiment, place, kind)
 
 
-def follow_move(database: Path) -> None:
-    """Make an SQLite store that was moved or copied with its workspace name the folder beside it for all artifacts.
+def follow_move(database: Path, experiment: str) -> None:
+    """Let the artifacts of an experiment be in the folder beside its SQLite store, if the store was moved or copied.
 
     MLflow has only absolute paths, and no call to change them. Artifacts that lie in the old place alone stay there.
     """
@@ -70,25 +70,30 @@ def follow_move(database: Path) -> None:
         return
     try:
         with closing(sqlite3.connect(database, timeout=20)) as store, store:
-            found = store.execute("select distinct artifact_location from experiments").fetchall()
-            moved = [old for (old,) in found if old and _is_elsewhere(old, here)]
-            for old in moved:
+            query = "select experiment_id, artifact_location from experiments where name = ?"
+            found = store.execute(query, (experiment,)).fetchall()
+            moved = [(number, old) for number, old in found if old and _has_moved(old, here, database.name)]
+            for number, old in moved:
                 for place in _PLACES:
-                    _follow(store, *place, old, here)
+                    _follow(store, *place, number, old, here)
     except sqlite3.Error as error:
         logger.warning("%s: artifacts are logged to their old place: %s", database, error)
         return
-    for old in moved:
+    for _, old in moved:
         logger.warning("%s was moved or copied: its artifacts are now in %s, no longer in %s", database, here, old)
 
 
-def _is_elsewhere(old: str, here: str) -> bool:
-    return old.startswith("file:") and old.endswith(f"/{ARTIFACTS}") and old != here
+def _has_moved(old: str, here: str, database: str) -> bool:
+    """Whether a store lay beside a folder before: the folder is gone, or the original of a copy lies there."""
+    if not old.startswith("file:") or not old.endswith(f"/{ARTIFACTS}") or old == here:
+        return False
+    return not _path(old).exists() or (_path(old).parent / database).exists()
 
 
-def _follow(store: sqlite3.Connection, table: str, key: str, column: str, old: str, here: str) -> None:
+def _follow(store: sqlite3.Connection, table: str, key: str, column: str, experiment: int, old: str, here: str) -> None:
     rows = store.execute(
-        f"select {key}, {column} from {table} where {column} = ? or {column} like ? || '/%'", (old, old)
+        f"select {key}, {column} from {table} where experiment_id = ? and ({column} = ? or {column} like ? || '/%')",
+        (experiment, old, old),
     )
     for identity, place in rows.fetchall():
         new = here + place[len(old) :]

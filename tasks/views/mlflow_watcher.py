@@ -34,7 +34,8 @@ class RunWatcher:
             abandons steps whose events were passed.
         folder: of the run, with all its events so far and how it ended.
         known: returns what is known of the run before it starts.
-        ended: is called with the ID of the MLflow run, the status that it ended in, and whether it has all events.
+        ended: is called with the ID of the MLflow run, the status that it ended in, and whether MLflow has taken all
+            its events and its end.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class RunWatcher:
         self._finished = False
         self._highest_step = -1  # of the metrics passed
         self._ended: int | None = None  # time of the last event, in milliseconds since 1970
-        self._system = SystemMetrics()
+        self._system: SystemMetrics | None = SystemMetrics()  # until it cannot be read
 
     @property
     def run_id(self) -> str:
@@ -100,9 +101,7 @@ class RunWatcher:
         self._connect()
         if self._client is None:
             return
-        now = round(time.time() * 1000)
-        if self._ended is not None and now - self._ended < LIVE_SECONDS * 1000:
-            self._log(self._system.due(), now, max(self._highest_step, 0))
+        self._log_system()
         try:
             if self._precision is not None:
                 self._client.log_param(self.run_id, "precision", self._precision)
@@ -115,18 +114,30 @@ class RunWatcher:
             logger.warning("MLflow cannot be reached; what run %s misses is logged later: %s", self.run_id, reason)
             self._client = None
 
+    def _log_system(self) -> None:
+        """Log how the machine is used while the run trains; no longer once that cannot be read."""
+        now = round(time.time() * 1000)
+        if self._system is None or self._ended is None or now - self._ended >= LIVE_SECONDS * 1000:
+            return
+        try:
+            self._log(self._system.due(), now, max(self._highest_step, 0))
+        except Exception as error:  # whatever a monitor raises
+            logger.warning("MLflow shows no more use of the machine in run %s: %s", self.run_id, error)
+            self._system = None
+
     def close(self) -> None:
         if self._find is not None:  # the run was refused before it started
             return
         self.flush()
-        status = self._status()
+        status, taken = self._status(), False
         try:
             if self._client is not None:
                 self._client.set_terminated(self.run_id, status, self._ended)
+                taken = True
         except Exception as error:
             reason = without_credentials(str(error))
             logger.warning("MLflow did not take the end of run %s: %s", self.run_id, reason)
-        self._report_end(self.run_id, status, self._client is not None)
+        self._report_end(self.run_id, status, taken)
 
     def _status(self) -> str:
         """Return MLflow's name for the end of the run: it was stopped by whoever started it, or it failed itself."""

@@ -73,8 +73,14 @@ def show_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
     """Show the target losses with their evidence."""
     rows = target_rows(targets, initial_losses)
     publish_table("targets", "Target losses in nats per token, with their evidence", rows)
-    if not is_stage_of_pipeline():  # its last table has them
-        print_table("Targets", rows, optional=("the other law", "law", "points", "left-out error", "interval"))
+    if not is_stage_of_pipeline():  # the last table of a report has them; a comparison prints them itself
+        print_targets(targets, initial_losses)
+
+
+def print_targets(targets: Targets, initial_losses: Mapping[str, float]) -> None:
+    """Print the target losses with their evidence."""
+    rows = target_rows(targets, initial_losses)
+    print_table("Targets", rows, optional=("the other law", "law", "points", "left-out error", "interval"))
 
 
 def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The terminal: headings, tables, and progress bars of runs and of packing, above which lines are printed."""
+"""The terminal: lines, tables, and progress bars of runs and of packing, above which lines are printed."""
 
 from __future__ import annotations
 
@@ -63,11 +63,6 @@ def print_lines(lines: Sequence[str]) -> None:
     console = _console()
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal, markup=False)
-
-
-def print_heading(line: str) -> None:
-    """Print the heading of a stage."""
-    _console().print(line, style="bold", soft_wrap=True, markup=False)
 
 
 def _console() -> Console:

@@ -34,15 +34,25 @@ def show_used_stages(settings: Any, comparing: bool = False) -> None:
 
 
 def hide(pipeline: Path) -> None:
-    """Hide the stages of a dvc.yaml from DVC, unless a .dvcignore beside it says already what to ignore."""
-    if not (ignored := _beside(pipeline)).exists():
-        write_text(ignored, HIDDEN)
+    """Hide the stages of a dvc.yaml from DVC."""
+    if "dvc.yaml" not in (lines := _ignored(pipeline)):
+        write_text(_beside(pipeline), "\n".join([*lines, HIDDEN]))
 
 
 def _show(pipeline: Path) -> None:
-    ignored = _beside(pipeline)
-    if ignored.exists() and "dvc.yaml" in ignored.read_text(encoding="utf-8").splitlines():
-        ignored.unlink()
+    """Let DVC see the stages again. What a user ignores beside them stays ignored."""
+    if "dvc.yaml" not in (lines := _ignored(pipeline)):
+        return
+    if own := [line for line in lines if line not in HIDDEN.splitlines()]:
+        write_text(_beside(pipeline), "\n".join([*own, ""]))
+    else:
+        _beside(pipeline).unlink()
+
+
+def _ignored(pipeline: Path) -> list[str]:
+    """Return the lines of the .dvcignore beside a dvc.yaml, if there is one."""
+    file = _beside(pipeline)
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 def _beside(pipeline: Path) -> Path:

@@ -16,7 +16,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
-from tasks.workspace.left_over import drop, without_left_over, without_unused_base
+from tasks.workspace.left_over import drop, left_over, without_left_over, without_unused_base
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml
@@ -146,7 +146,8 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
     yaml.dump(tree, text)
     try:
         params = parse_params(without_unused_base(parse_yaml(text.getvalue(), "overrides")), "overrides")
-        if problems := strategy_problems(params.strategy.name, params.strategy.options, params):
+        without_use = [each.notice for each in left_over(tree)]  # `drop` leaves what was given
+        if problems := without_use or strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None

@@ -1,6 +1,6 @@
-"""What Prefect and the libraries print beside a command: the lines that a reader needs, each once.
+"""What Prefect and the libraries print beside a command: the lines that a reader needs.
 
-Prefect's UI has all that Prefect logs; only its console handler is told to be brief.
+Prefect's UI has all that Prefect logs; lines are left out only by its console handler.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def brief_console() -> None:
 
 
 class _Brief(logging.Filter):
-    """Drops what the reader of a terminal has no use for, and what was printed before."""
+    """Drops what the reader of a terminal has no use for, and warnings of Prefect itself that were printed before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,8 @@ class _Brief(logging.Filter):
                 return False
             if record.exc_info or message.startswith(_FAILED):
                 return False
-        if record.levelno == logging.WARNING:
+        of_prefect = record.name.partition(".")[0] == "prefect" and not record.name.startswith(_RUNS)
+        if of_prefect and record.levelno == logging.WARNING:
             if message in self._warned:
                 return False
             self._warned.add(message)

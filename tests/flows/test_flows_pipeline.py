@@ -313,8 +313,7 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
 
     obstacles[0.55].unlink()
     said = workspace.run_here("flows.proxies")
-    assert said.count("finished before") == 2, [line for line in said.splitlines() if "finished before" in line]
-    assert "proxy-0_35-seed-1 failed after all retries" in said
+    assert len(taken(said)) == 2 and "proxy-0_35-seed-1 failed after all retries" in said
     assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run_here("flows.targets")
     targets = Targets.read(workspace.folder / "results/targets.json")
     assert targets.missing_proxies == ["proxy-0_35-seed-1"]
@@ -379,7 +378,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
 
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
     said = workspace.run_here("flows.weights")  # from the runs of the comparison
-    assert said.count("finished before") == 5 and "predicted to be better than" in said
+    assert len(taken(said)) == 5 and "predicted to be better than" in said
     found = StartingWeights.read(workspace.folder / "results/weights.json")
     assert found.domain_weights == plan.domain_weights
 
@@ -404,7 +403,7 @@ def test_a_flow_that_is_killed_between_rounds_goes_on_as_it_would_have(workspace
     made = [folder for folder in swarm if (folder / "result.json").exists()]
     assert len(made) >= 3  # of the four of the first round, beside a proxy
     said = workspace.run_here("flows.weights")
-    assert said.count("finished before") >= len(made) + 1
+    assert len(taken(said)) >= len(made) + 1
     found = StartingWeights.read(weights)
     assert found.domain_weights == unbroken.domain_weights and found.inputs == unbroken.inputs
     assert found.planned is not None and unbroken.planned is not None
@@ -412,6 +411,11 @@ def test_a_flow_that_is_killed_between_rounds_goes_on_as_it_would_have(workspace
     assert {folder.name for folder in (workspace.folder / "runs").glob("swarm-*/")} == {each.name for each in swarm}
     for folder in swarm:
         assert sum(isinstance(event, Started) for event in read_events(folder / "events.jsonl")) == 1, folder.name
+
+
+def taken(said: str) -> set[str]:
+    """Names of the runs whose results were taken; a line stands in the log and in the terminal."""
+    return set(re.findall(r"([\w-]+): finished before", said))
 
 
 def reached(comparison: Comparison) -> dict[str, dict[str, float]]:

@@ -6,9 +6,11 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import result_samples as samples
 import yaml
 from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
@@ -142,3 +144,15 @@ def test_fresh_repeats_the_stages_with_runs_and_only_for_this_run(toy: Toy) -> N
     toy.during_training = lambda: moments.append(fresh_since())
     assert toy.run(fresh=True) == ["train"] == toy.ran  # the report is of the same result, and up to date
     assert moments[0] is not None and fresh_since() is None
+
+
+def test_a_comparison_prints_the_targets_which_its_last_table_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[float] = []
+    monkeypatch.setattr(pipeline, "STAGES", {"targets": lambda: None})
+    for name, made in (("Targets", samples.targets()), ("InitialLosses", samples.initial())):
+        monkeypatch.setattr(pipeline, name, SimpleNamespace(read=lambda _, made=made: made))
+    monkeypatch.setattr(pipeline, "print_targets", lambda targets, losses: printed.extend(losses.values()))
+    pipeline.run_one("targets", "report")
+    assert not printed
+    pipeline.run_one("targets", "compare")
+    assert printed == list(samples.initial().losses.values())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from velocitune_core.comparison.metrics import DOWNSTREAM, METRICS, Unit, domains, metric
 from velocitune_core.comparison.statistics import (
     PLANES,
@@ -100,13 +98,6 @@ def raw_rows(summary: ComparisonSummary) -> list[Row]:
     ]
 
 
-def comparison_markdown(comparison: Comparison) -> str:
-    """Return GitHub tables of results, costs, and downstream tasks if they were measured."""
-    summary = summarise(comparison)
-    tables = [result_rows(summary), cost_rows(summary), downstream_rows(summary)]
-    return "\n".join(_markdown(rows) for rows in tables if rows)
-
-
 def comparison_metrics(comparison: Comparison) -> dict[str, float]:
     """Return flat metrics: `<label>/<metric>` is the mean over seeds, `…/half_width` that of its interval.
 
@@ -176,11 +167,3 @@ def _difference_text(summary: ComparisonSummary, strategy: StrategySummary) -> s
 
 def _exists(summary: ComparisonSummary, name: str) -> bool:
     return any(strategy.metrics.get(name) is not None for strategy in summary.strategies.values())
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"
-
-    rule = "|---|" + "---:|" * (len(rows[0]) - 1) + "\n"
-    return line(list(rows[0])) + rule + "".join(line(list(row.values())) for row in rows)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from velocitune_core.contracts import Planned, SwarmRound, SwarmRun, Targets
-from velocitune_core.mixture_law.law import LawName
+from velocitune_core.contracts import Planned, SwarmRound, SwarmRun, Targets, Worth
+from velocitune_core.mixture_law.law import LawName, MixtureLaw
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
@@ -70,16 +70,26 @@ def plan_weights(
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
         worth=worth,
-        explanation=[
-            *explain(plan),
-            *missing_in_words(missing_runs),
-            *earlier_in_words(runs),
-            *([] if model is None else [sibling_in_words(sibling_effect(fitted, runs))]),
-            *rounds_in_words(rounds),
-            *worth_in_words(worth, sum(run.use != "earlier" for run in runs)),
-        ],
+        explanation=[*explain(plan), *_in_words(runs, rounds, missing_runs, worth, None if model is None else fitted)],
     )
     return rounded({name: plan.weights[name] for name in start}), evidence
+
+
+def _in_words(
+    runs: Sequence[SwarmRun],
+    rounds: Sequence[SwarmRound],
+    missing_runs: Sequence[str],
+    worth: Worth,
+    of_sibling: MixtureLaw | None,
+) -> list[str]:
+    """Return what is to be known of a swarm, and its worth; `of_sibling` is its law if a sibling was trained."""
+    return [
+        *missing_in_words(missing_runs),
+        *earlier_in_words(runs),
+        *([] if of_sibling is None else [sibling_in_words(sibling_effect(of_sibling, runs))]),
+        *rounds_in_words(rounds),
+        *worth_in_words(worth, sum(run.use != "earlier" for run in runs)),
+    ]
 
 
 def rounded(weights: Mapping[str, float]) -> dict[str, float]:

@@ -126,11 +126,6 @@ def _figure(name: str, figure: Figure, **shape: Any) -> ReportFigure:
     return ReportFigure(name, *_CAPTIONS[name], figure, **shape)
 
 
-def comparison_outcome(comparison: Comparison) -> str:
-    """Return the outcome as a paragraph. Raises ContractError if the runs cannot be compared."""
-    return outcome(summarise(comparison))
-
-
 def render_comparison(
     comparison: Comparison,
     drawn: list[ReportFigure] | None = None,

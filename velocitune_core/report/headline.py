@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from velocitune_core.comparison.metrics import mean_loss
@@ -14,7 +15,6 @@ from velocitune_core.style.text import listed, signed
 
 STATIC = "static"
 AVERAGE = "macro_average_loss"
-NOT_COMPARED = "It was not compared with static training: make compare."
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Answer:
 def answer(report: ReportData) -> Answer:
     """Return the answer that a report gives."""
     strategy, mixture = chosen_strategy(report), report.train.mean_domain_weights
-    sentence = f"{_reached(report, strategy)} {_against_static(report, strategy)}".rstrip()
+    sentence = f"{_reached(report, strategy)} {_against_baseline(report, strategy)}".rstrip()
     return Answer(strategy, sentence, dict(mixture), mixture_block(mixture))
 
 
@@ -62,18 +62,34 @@ def runs_spent(report: ReportData) -> dict[str, float]:
 def comparison_answer(comparison: Comparison) -> str:
     """Return which label of a comparison has the lowest mean held-out loss, and whether it beat the baseline.
 
+    Means over different seeds are not ranked: labels that lack a seed are left out, and if that leaves none to compare
+    with the baseline, labels are ranked by their difference to it on the seeds of both.
+
     Raises ContractError for runs that cannot be compared.
     """
     summary = summarise(comparison)
-    best = min(summary.strategies.values(), key=lambda each: (_average(each).mean, each.label != comparison.baseline))
-    loss, seeds, count = _text(_average(best)), _seeds(len(summary.seeds)), len(summary.strategies)
-    lowest = f"the lowest mean held-out loss, {loss} nats per token"
-    if count == 1:
+    every, complete = list(summary.strategies.values()), _complete(summary)
+    ranked, height = (complete, _average) if complete else (every, _above_baseline)
+    best = min(ranked, key=lambda each: (height(each).mean, each.label != comparison.baseline))
+    loss, seeds = _text(_average(best)), _seeds(len(best.runs))
+    count = f"{len(ranked)} strategies" + (" with all seeds" if len(ranked) < len(every) else "")
+    lowest = f"the lowest mean held-out loss{'' if complete else ' on common seeds'}, {loss} nats per token"
+    if len(every) == 1:
         return f"Only {best.label} was trained, with a mean held-out loss of {loss} nats per token over {seeds}."
     if best is summary.baseline:
-        return f"Nothing beat {best.label}: of {count} strategies it has {lowest} over {seeds}."
-    found = f"Of {count} strategies, {best.label} has {lowest} over {seeds}, at the price of {_price(best)}"
+        return f"Nothing beat {best.label}: of {count} it has {lowest} over {seeds}."
+    found = f"Of {count}, {best.label} has {lowest} over {seeds}, at the price of {_price(best)}"
     return f"{found}. {_verdict(summary, best)}"
+
+
+def _complete(summary: ComparisonSummary) -> list[StrategySummary]:
+    """Return the strategies that have all seeds; none if the baseline, or each other one, lacks some."""
+    found = [each for each in summary.strategies.values() if len(each.runs) == len(summary.seeds)]
+    return found if summary.baseline in found and len(found) > 1 else []
+
+
+def _above_baseline(strategy: StrategySummary) -> Estimate:
+    return strategy.differences[AVERAGE] or Estimate(math.inf, None, 0)
 
 
 def _reached(report: ReportData, strategy: str) -> str:
@@ -99,16 +115,20 @@ def _cost(spent: dict[str, float]) -> str:
     return f", at the price of {1 + sum(spent.values()):.2f} runs ({listed(['training 1', *parts])})"
 
 
-def _against_static(report: ReportData, strategy: str) -> str:
-    """Return the difference to the baseline over the seeds of a comparison that holds this very run."""
+def _against_baseline(report: ReportData, strategy: str) -> str:
+    """Return the difference to the baseline over the seeds of a comparison that holds this very run.
+
+    Nothing for a run of the baseline itself.
+    """
     comparison, recipe = report.comparison, report.train.recipe
-    if strategy == STATIC:
+    runs, baseline = ([], STATIC) if comparison is None else (comparison.runs, comparison.baseline)
+    label = next((run.label for run in runs if recipe and run.result.recipe == recipe), None)
+    if label == baseline or strategy == baseline == STATIC:
         return ""
-    labels = {} if comparison is None else {run.result.recipe: run.label for run in comparison.runs}
-    if comparison is None or not recipe or recipe not in labels or labels[recipe] == comparison.baseline:
-        return NOT_COMPARED
+    if comparison is None or label is None:
+        return f"It was not compared with {baseline} training: make compare."
     summary = summarise(comparison)
-    return _verdict(summary, summary.strategies[labels[recipe]])
+    return _verdict(summary, summary.strategies[label])
 
 
 def _verdict(summary: ComparisonSummary, ours: StrategySummary) -> str:

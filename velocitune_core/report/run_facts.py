@@ -11,7 +11,7 @@ from typing import NamedTuple
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.headline import chosen_strategy
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import percent, signed, tokens_text
+from velocitune_core.style.text import duration, percent, signed, tokens_text
 
 
 @dataclass(frozen=True)
@@ -116,17 +116,3 @@ def day(facts: RunFacts) -> str:
     """Return the day on which the run finished, or nothing."""
     at = facts.finished or facts.started
     return "" if at is None else datetime.fromtimestamp(at, UTC).strftime("%-d %B %Y")
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it: '48 s', '5 min 50 s', '3 h 07 min', '2 d 4 h'."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"

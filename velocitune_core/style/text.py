@@ -33,6 +33,34 @@ def listed(names: Sequence[str], at_most: int = 5) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def duration(seconds: float, *, rough: bool = False) -> str:
+    """Return a time as people say it: '48 s', '5 min 50 s', '3 h 07 min', '2 d 4 h'.
+
+    Args:
+        rough: in one unit, as an estimate is said: '48 s', '5.8 min', '3.1 h', '2.2 days'.
+    """
+    if rough:
+        return _roughly(seconds)
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _roughly(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 def _scaled(value: float, digits: int) -> str:
     for power, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= power * (1 - 0.5 * 10**-digits):

@@ -11,9 +11,9 @@ from rendered import Page, words
 
 from velocitune_core.comparison.figures import final, over_tokens
 from velocitune_core.comparison.figures.strategy_style import strategy_styles
+from velocitune_core.comparison.narrative import outcome
 from velocitune_core.comparison.statistics import summarise
 from velocitune_core.comparison.tables import (
-    comparison_markdown,
     comparison_metrics,
     cost_rows,
     formatted_comparison,
@@ -22,7 +22,6 @@ from velocitune_core.comparison.tables import (
 from velocitune_core.contracts import Comparison, ContractError
 from velocitune_core.report.comparison_page import (
     comparison_figures,
-    comparison_outcome,
     render_comparison,
 )
 from velocitune_core.report.headline import comparison_answer
@@ -63,8 +62,8 @@ def test_one_seed_has_no_interval() -> None:
     assert row["to baseline"] == "−0.100"
     assert row["to frontier (by size)"] == "−0.200*"
     assert "of one seed, so without an interval (1)" in " ".join(Page(render_comparison(data, [])).text.split())
-    assert "One seed gives no interval" in comparison_outcome(data)
-    assert "± –" not in comparison_outcome(data)
+    assert "One seed gives no interval" in outcome(summarise(data))
+    assert "± –" not in outcome(summarise(data))
 
 
 def test_fewer_pairs_than_seeds_are_shown() -> None:
@@ -91,7 +90,7 @@ def test_costs() -> None:
 
 
 def test_the_outcome_names_best_mixture_gains_forgetting_and_cost() -> None:
-    text = comparison_outcome(gaining())
+    text = outcome(summarise(gaining()))
     assert text.startswith("4 strategies, 3 seeds, 1 k tokens per run. The best constant mixture is even with a ")
     assert "4.200 ± 0.248 nats per token, −0.100 ± 0.000 against static." in text
     # per seed at (3.84 − 0.003 seed, 4 − 0.01 seed/3); the line is at 4.2 + (0.12 + 0.003 seed)/0.9 there, which is
@@ -109,18 +108,9 @@ def test_the_outcome_names_best_mixture_gains_forgetting_and_cost() -> None:
 
 
 def test_the_outcome_where_no_strategy_gains_and_without_a_frontier() -> None:
-    text = comparison_outcome(samples.three_seeds())
+    text = outcome(summarise(samples.three_seeds()))
     assert "no other strategy is below the frontier of constant mixtures" in text
-    assert "a gain cannot be distinguished from a trade" in comparison_outcome(samples.three_seeds(frontier=[]))
-
-
-def test_markdown_is_a_github_table() -> None:
-    lines = comparison_markdown(samples.three_seeds()).splitlines()
-    assert lines[0].startswith("| strategy | macro-average loss | to baseline | to frontier (by size) |")
-    assert lines[1] == "|---|" + "---:|" * 9
-    assert lines[4].startswith("| velocitune | 4.100 ± 0.000 | −0.200 ± 0.248 |")
-    assert lines[5] == ""
-    assert lines[6].startswith("| strategy | speed-up |")
+    assert "a gain cannot be distinguished from a trade" in outcome(summarise(samples.three_seeds(frontier=[])))
 
 
 def test_metrics_are_flat() -> None:
@@ -147,7 +137,7 @@ def test_the_page_is_self_contained() -> None:
     assert comparison_answer(gaining()).partition(". ")[0] in " ".join(page.text.split())
     assert html.count('<tr class="gain">') == 1
     shown = " ".join(page.text.split())
-    assert comparison_outcome(gaining()) in shown
+    assert outcome(summarise(gaining())) in shown
     assert "Retained: general; learnt: code, papers." in shown
     assert "left of all mixtures in at least one seed" in shown
     assert "Downstream" not in shown
@@ -218,6 +208,6 @@ def test_a_strategy_looks_the_same_whatever_else_is_compared() -> None:
 
 def test_runs_that_cannot_be_compared_are_refused_by_all() -> None:
     bad = samples.three_seeds(baseline="nobody")
-    for make in (formatted_comparison, comparison_markdown, comparison_metrics, comparison_figures, render_comparison):
+    for make in (formatted_comparison, comparison_metrics, comparison_figures, render_comparison):
         with pytest.raises(ContractError, match="baseline 'nobody' has no run"):
             make(bad)

@@ -8,7 +8,7 @@ import result_samples as samples
 import yaml
 from planned_samples import planned
 
-from velocitune_core.contracts import Comparison
+from velocitune_core.contracts import Comparison, TrainResult
 from velocitune_core.report.headline import answer, comparison_answer, runs_spent
 
 LOSSES = "lowered the mean held-out loss of 7 domains from 4.950 to 3.910 nats per token (−21.0 %)"
@@ -95,3 +95,38 @@ def test_the_answer_of_a_comparison() -> None:
         "Nothing beat static: of 2 strategies it has the lowest mean held-out loss, 4.200 nats per token over 1 seed."
     )
     assert comparison_answer(compared.comparison(static, worse)) == nothing
+
+
+def test_means_over_different_seeds_are_not_ranked() -> None:
+    """Seed 3 is harder for all, so that the label without it has the lower mean although it is worse."""
+    static = [compared.run("static", seed, compared.losses(3.0, 4.2, at)) for seed, at in enumerate((5.4, 5.4, 9.0), 1)]
+    worse = compared.run("odm", 1, compared.losses(3.3, 4.2, 5.4))
+    assert comparison_answer(compared.comparison(*static, worse)) == (
+        "Nothing beat static: of 2 strategies it has the lowest mean held-out loss on common seeds, "
+        "4.600 ± 1.721 nats per token over 3 seeds."
+    )
+    better = compared.run("velocitune", 1, compared.losses(2.7, 4.2, 5.4))
+    assert comparison_answer(compared.comparison(*static, better, worse)) == (
+        "Of 3 strategies, velocitune has the lowest mean held-out loss on common seeds, 4.100 nats per token over "
+        "1 seed, at the price of one run. It ended 0.100 nats below static, which one seed does not decide."
+    )
+    dbl = [compared.run("dbl", run.seed, run.result.final | {"code": 2.7}) for run in static]
+    found = comparison_answer(compared.comparison(*static, *dbl, better))
+    assert found.startswith("Of 2 strategies with all seeds, dbl has the lowest mean held-out loss, 4.500 ± 1.721 nats")
+
+
+def test_a_run_is_compared_with_the_baseline_that_was_chosen_and_the_baseline_with_nothing() -> None:
+    found = _of_recipes(compared.three_seeds(), (1,))
+    twins = [run.model_copy(update={"label": "twin"}) for run in found.runs if run.label == "velocitune"]
+    comparison = found.model_copy(update={"baseline": "velocitune", "runs": [*found.runs, *twins]})
+    report = samples.report_data(train=samples.train(strategy="static"), comparison=comparison)
+    ours, baseline, other = (
+        report.train.model_copy(update={"recipe": recipe}) for recipe in ("static 1", "velocitune 1", "another")
+    )
+
+    def ends(train: TrainResult) -> str:
+        return answer(samples.report_data(train=train, comparison=comparison)).sentence.split(f"{WORSE}.")[1]
+
+    assert ends(ours) == " It ended 0.100 nats above velocitune, which one seed does not decide."
+    assert ends(baseline) == ""
+    assert ends(other) == " It was not compared with velocitune training: make compare."

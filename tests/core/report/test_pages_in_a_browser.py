@@ -57,7 +57,7 @@ def size_of(tip: Browser, figure: str, panel: int) -> dict[str, float]:
       const panel = [...document.querySelectorAll("#{figure} .panel")].filter((each) => each.clientWidth)[{panel}];
       panel.closest("details")?.setAttribute("open", "");
       panel.scrollIntoView({{ block: "center" }});
-      for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame); // the page hears of the scrolling
+      for (let i = 0; i < 2; i++) await new Promise(requestAnimationFrame); // until the page has handled the scrolling
       const box = panel.querySelector("svg").getBoundingClientRect(), view = panel.querySelector("svg").viewBox.baseVal;
       return {{ left: box.left, top: box.top, scale: box.width / view.width, points: panel.dataset.points }};
     }})()"""

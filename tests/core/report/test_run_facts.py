@@ -14,7 +14,7 @@ from velocitune_core.report.domain_table import cautions, domain_rows, warnings
 from velocitune_core.report.figures.targets import laws
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.inline_svg import draw
-from velocitune_core.report.run_facts import RunFacts, duration, fact_rows, learnt_and_forgotten, tiles
+from velocitune_core.report.run_facts import RunFacts, fact_rows, learnt_and_forgotten, tiles
 from velocitune_core.report.run_page import render_report, report_figures
 from velocitune_core.style.figure import CAUTION, WARNING
 
@@ -113,11 +113,3 @@ def test_flags_are_above_the_panel_and_cover_no_point() -> None:
             colours[axes.get_title(loc="left").split()[0]] = text.get_color()
             assert text.get_window_extent().y0 >= axes.get_window_extent().y1
     assert colours == {"code": CAUTION, "legal": WARNING}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(4.24, "4.2 s"), (48, "48 s"), (350, "5 min 50 s"), (11_220, "3 h 07 min"), (187_200, "2 d 4 h")],
-)
-def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from velocitune_core.style.figure import label, largest, spread
-from velocitune_core.style.text import listed, percent, signed, tick_text, tokens_text
+from velocitune_core.style.text import duration, listed, percent, signed, tick_text, tokens_text
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_long_lists_are_cut() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b"]) == "a and b"
     assert listed(list("abcdef"), at_most=3) == "a, b, c and 3 more"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "rough"),
+    [
+        (4.24, "4.2 s", "4 s"),
+        (48, "48 s", "48 s"),
+        (350, "5 min 50 s", "5.8 min"),
+        (11_220, "3 h 07 min", "3.1 h"),
+        (187_200, "2 d 4 h", "2.2 days"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str, rough: str) -> None:
+    assert duration(seconds) == text
+    assert duration(seconds, rough=True) == rough

@@ -27,7 +27,7 @@ from tasks.planning.inputs import read_inputs
 from tasks.planning.length import length_notices
 from tasks.planning.probe_launch import what_fits
 from tasks.planning.source_sizes import text_bytes
-from tasks.planning.view import as_json, duration_text, print_plan, size_text
+from tasks.planning.view import as_json, print_plan, size_text
 from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.own_targets import finished_own_targets, own_proxy_jobs
 from tasks.runs.planned import plan_inputs
@@ -40,7 +40,7 @@ from velocitune_core.config import ConfigError, Params, Source, parse_params
 from velocitune_core.contracts import DomainTarget, LossPoint, Manifest, SwarmRound, Timings, TrainResult
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import model_digest
-from velocitune_core.plan.cost import with_layers
+from velocitune_core.plan.cost import Run, Stage, with_layers
 from velocitune_core.plan.memory import Setting
 from velocitune_core.train.job import TrainJob
 
@@ -413,13 +413,6 @@ def test_jobs_from_a_stand_in_equal_those_from_a_manifest(settings: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 s"), (100, "1.7 min"), (7200, "2.0 h"), (30 * 86_400, "30.0 days")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
-
-
-@pytest.mark.parametrize(
     ("count", "text"), [(12, "12 B"), (1_500_000, "1.5 MB"), (80e9, "80.0 GB"), (5e15, "5,000.0 TB")]
 )
 def test_sizes(count: float, text: str) -> None:
@@ -453,20 +446,25 @@ def test_the_length_of_the_work_is_logged_before_it(
     settings: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    announce_length(parse_params(settings))  # there is no model
+    announce_length(parse_params(settings), ["train"])  # there is no model
     assert not caplog.messages
     write_config("models/mine", SEVEN_BILLION)
     settings["domains"]["code"]["max_tokens"] = settings["domains"]["law"]["max_tokens"] = 3_000_000
+    run = Run("run", 1, 1, 1, evaluations=0, evaluated_sequences=0)
     monkeypatch.setattr("tasks.planning.announce.make_plan", lambda *_, probe=True, **__: plan(probe))
 
     def plan(probe: bool) -> Any:
-        return SimpleNamespace(total=SimpleNamespace(tokens=14_000_000, seconds=7200.0 if probe else None))
+        price = SimpleNamespace(tokens=14_000_000, seconds=7200.0 if probe else None)
+        stages = [Stage("proxies", (run, run), finished=1), Stage("train", (run,))]
+        return SimpleNamespace(stages=stages, prices=[price, price])
 
-    announce_length(parse_params(settings))
+    announce_length(parse_params(settings), ["report"])
+    assert not caplog.messages
+    announce_length(parse_params(settings), ["proxies", "targets", "train", "report"])
     assert caplog.messages == [
         "training.token_budget is null: the main run takes one epoch of all text, 6 M tokens, and the proxies 1.4 "
         "times that",
-        "about 2.0 h for 14 M tokens in all, timed on this machine; `python -m flows.plan` has the stages",
+        "about 3.0 h for 21 M tokens still to train, timed on this machine; `python -m flows.plan` has the stages",
     ]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import result_samples as samples
 
-from tasks.planning.time_left import duration, seconds_of, speed_of, time_left
+from tasks.planning.time_left import seconds_of, speed_of, time_left
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import Manifest
@@ -64,10 +64,20 @@ def test_the_runs_from_a_stage_on_are_counted(params: Params) -> None:
     assert seconds_of("train", params) == pytest.approx(train)
     assert seconds_of("weights", params) == pytest.approx(train)  # the search takes a whole budget
     assert seconds_of("proxies", params) == pytest.approx(2 + round(steps / 4) * tokens * 200 / samples.BUDGET)
-    assert time_left("train", STAGES, params) == ", about 3 min left"
-    assert time_left("weights", STAGES, params) == ", about 7 min left"
+    assert time_left("train", STAGES, params) == ", about 3.4 min left"
+    assert time_left("weights", STAGES, params) == ", about 6.7 min left"
     assert time_left("targets", STAGES, params) == ""
 
 
-def test_times_are_rounded_to_what_is_known() -> None:
-    assert [duration(each) for each in (0.2, 12.4, 67, 125, 9000)] == ["1 s", "12 s", "70 s", "2 min", "2.5 h"]
+def test_before_a_comparison_nothing_is_said(params: Params) -> None:
+    finished_run("base-0", "models/base", 2)
+    assert time_left("proxies", [*STAGES[:4], "compare"], params) == ""
+
+
+def test_a_search_with_a_reference_is_two_runs_one_after_the_other(params: Params) -> None:
+    finished_run("base-0", "models/base", 2)
+    strategy = params.strategy.model_copy(update={"name": "doremi"})
+    resources = params.resources.model_copy(update={"runs_per_device": 2})
+    doremi = params.model_copy(update={"strategy": strategy, "resources": resources})
+    train, weights = (seconds_of(stage, doremi) for stage in ("train", "weights"))
+    assert train is not None and weights == pytest.approx(2 * train)

@@ -335,6 +335,15 @@ def test_a_finished_run_of_the_same_recipe_is_taken_whatever_its_name(make_job: 
     assert finished_result(training) is None and finished_result(compared) is not None
 
 
+def work_in_copy(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = repository / ".dvc/tmp/exps/one"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    share_runs()
+    return copy
+
+
 def test_in_a_copy_of_the_repository_the_run_itself_moves_aside(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,12 +351,26 @@ def test_in_a_copy_of_the_repository_the_run_itself_moves_aside(
     job, repository = make_job(name="shared"), Path.cwd()
     run(job)
     edit_code(run_folder(job))
-    copy = repository / ".dvc/tmp/exps/one"
-    copy.mkdir(parents=True)
-    monkeypatch.chdir(copy)
-    monkeypatch.setenv("DVC_ROOT", str(repository))
-    share_runs()
+    work_in_copy(repository, monkeypatch)
     assert run_folder(job).is_symlink()
     assert not (open_run_folder(job) / "result.json").exists()
     monkeypatch.chdir(repository)
     assert (REPLACED / f"{job.folder_name}-0" / "result.json").exists() and not any(run_folder(job).iterdir())
+
+
+def test_a_run_that_is_extended_in_a_copy_of_the_repository_outlives_it(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    short, long = make_job(total_steps=20, **LENGTHS), make_job(total_steps=40, **LENGTHS)
+    record_start(open_run_folder(short), short)
+    (run_folder(short) / "checkpoints/step-00000015").mkdir(parents=True)
+    (run_folder(short) / "events.jsonl").touch()
+    repository = Path.cwd()
+    copy = work_in_copy(repository, monkeypatch)
+    open_run_folder(long)
+    with caplog.at_level("INFO"):
+        open_run_folder(make_job(total_steps=40, training__seed=2, **LENGTHS))
+    assert "training.seed" in caplog.text
+    monkeypatch.chdir(repository)
+    shutil.rmtree(copy)
+    assert any((run_folder(long) / "checkpoints").iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import Event, Finished, Stepped
 from velocitune_core.train.hardware import described
+from velocitune_core.train.job import KEY_LENGTH
 
 DOMAIN = {"code": samples.SEVEN["code"]}
 
@@ -72,16 +74,35 @@ def test_without_events_or_with_old_ones_the_rest_is_known(params: Params) -> No
     assert (facts.started, facts.steps, facts.hardware, facts.model) == (None, [], "", "models/mine")
 
 
-def test_the_commit_says_whether_files_were_changed(params: Params) -> None:
+def test_the_seed_is_that_of_the_run_that_is_reported(params: Params) -> None:
+    recipe = "0123456789ab" * 5
+    job = paths.RUNS / f"velocitune-seed-3-{recipe[:KEY_LENGTH]}" / "job.json"
+    assert run_facts(params, samples.manifest(DOMAIN), recipe).seed == 11  # its folder is not here
+    job.parent.mkdir(parents=True)
+    job.write_text('{"training": {"seed": 3}}', encoding="utf-8")
+    assert run_facts(params, samples.manifest(DOMAIN), recipe).seed == 3
+    assert run_facts(params, samples.manifest(DOMAIN)).seed == 11  # of an older version, which names no recipe
+
+
+def test_the_commit_says_whose_it_is_and_whether_the_code_was_changed(params: Params) -> None:
     assert run_facts(params, samples.manifest(DOMAIN)).commit == ""  # no repository
-    Path("a.txt").write_text("a", encoding="utf-8")
+    code = Path("tasks/a.py")
+    code.parent.mkdir()
+    for file in (code, paths.PARAMS):
+        file.write_text("a", encoding="utf-8")
     who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
-    for command in (["init", "-q"], ["add", "a.txt"], [*who, "commit", "-qm", "a"]):
+    for command in (["init", "-q"], ["add", str(code), str(paths.PARAMS)], [*who, "commit", "-qm", "a"]):
         subprocess.run(["git", *command], check=True)
     head = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    late = f"{head[:12]} when the report was made"
+    assert run_facts(params, samples.manifest(DOMAIN)).commit == late  # and when the run was is not known
+    log(started(), Finished(time=time.time() - 3600, seconds=60.0))
+    assert run_facts(params, samples.manifest(DOMAIN)).commit == late
+    log(started(), Finished(time=time.time(), seconds=60.0))
+    paths.PARAMS.write_text("b", encoding="utf-8")  # as stages do
     assert run_facts(params, samples.manifest(DOMAIN)).commit == head[:12]
-    Path("a.txt").write_text("b", encoding="utf-8")
-    assert run_facts(params, samples.manifest(DOMAIN)).commit == f"{head[:12]}, with changes to tracked files"
+    code.write_text("b", encoding="utf-8")
+    assert run_facts(params, samples.manifest(DOMAIN)).commit == f"{head[:12]}, with changes to the code"
 
 
 def test_bytes_per_token_are_those_of_held_out_text(params: Params) -> None:

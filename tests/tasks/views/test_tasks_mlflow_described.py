@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import result_samples as samples
+from comparison_samples import three_seeds
 from event_samples import started
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tasks.runs.run_folder import record_start
 from tasks.views.mlflow_described import parent_name
-from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
+from tasks.views.mlflow_result import show_comparison
+from tasks.views.mlflow_runs import CONFIG_TAG, JOB_TAG, PARENT_TAG, Tracker
 from tasks.workspace import paths
 from velocitune_core.config import Evaluation, StrategyConfig, Training, parse_params
 from velocitune_core.contracts import DomainFiles
 from velocitune_core.train.events import Evaluated, Finished, Reweighted
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.job import KEY_LENGTH, TrainJob
 
 SHA256 = "0" * 64  # of every file of the samples
 SETTINGS: dict[str, Any] = {"batch_sequences": 2, "precision": "float32", "optimizer": {"learning_rate": 1e-3}}
@@ -144,6 +146,17 @@ def test_the_use_of_the_machine_is_logged_while_a_run_trains_and_not_when_it_is_
     assert len(client.get_metric_history(live.info.run_id, "system/cpu_utilization_percentage")) == 1  # in ten seconds
 
 
+def test_a_monitor_of_the_machine_may_fail(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise OSError("no such sensor")
+
+    monkeypatch.setattr("tasks.views.system_metrics.SystemMetrics.due", broken)
+    client, run = logged(settings, job("training"), time.time())
+    assert history(client, run, "loss/general") == [(2, 3.0)] and caplog.text.count("no such sensor") == 1
+
+
 def test_a_run_is_logged_again_only_if_the_store_has_not_all_of_it(settings: dict[str, Any]) -> None:
     run = job("training")
     folder = Path("runs") / run.folder_name
@@ -162,3 +175,16 @@ def test_a_run_is_logged_again_only_if_the_store_has_not_all_of_it(settings: dic
     with (folder / "events.jsonl").open("a") as file:
         file.write(later.model_dump_json() + "\n")
     assert again() == [(2, 3.0), (4, 2.0)]
+
+
+def test_the_chart_of_a_comparison_has_the_newest_run_of_each_job_whatever_its_name(settings: dict[str, Any]) -> None:
+    tracker, comparison = Tracker(parse_params(settings)), three_seeds()
+    first, *others = comparison.runs
+    result = first.result.model_copy(update={"recipe": "a" * 64})
+    comparison = comparison.model_copy(update={"runs": [first.model_copy(update={"result": result}), *others]})
+    client = MlflowClient(settings["tracking"]["uri"])
+    tags = {PARENT_TAG: tracker.parent, JOB_TAG: f"training-{'a' * KEY_LENGTH}", "velocitune.name": "training"}
+    old, new = (client.create_run(tracker.experiment, start, tags).info.run_id for start in (1, 2))
+    show_comparison(tracker, comparison)
+    note = client.get_run(tracker.parent).data.tags["mlflow.note.content"]
+    assert new in note and old not in note

@@ -21,6 +21,7 @@ from tasks.views.mlflow_runs import PARENT_TAG, Tracker
 from tasks.workspace.lock import exclusive
 from tasks.workspace.stage_cli import stop_children_on_interrupt
 from velocitune_core.config import parse_params
+from velocitune_core.train.events import Finished
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.outcome import End, write_outcome
 
@@ -127,3 +128,20 @@ def test_a_run_ends_as_its_program_says(
         finally:
             child.close()
     assert statuses(store)["child"] == shown
+
+
+def test_a_run_whose_end_mlflow_did_not_take_is_closed_with_the_command(
+    store: MlflowClient, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise ConnectionError
+
+    with exclusive():
+        child = Tracker(parse_params(settings)).child("training", FOLDER)
+        child(started())
+        child(Finished(step=1, seconds=1.0))
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, "set_terminated", lost)
+            child.close()
+        assert statuses(store)["child"] == "RUNNING"
+    assert statuses(store) == {"child": "FINISHED", "parent": "FINISHED"}

@@ -77,6 +77,20 @@ def test_artifacts_that_were_not_copied_with_the_store_stay_where_they_are(
     assert {path.name for path in (after / "mlartifacts").rglob("*.txt")} == {"new.txt"}
 
 
+def test_a_root_that_lies_elsewhere_and_other_experiments_stay_as_they_are(
+    made: Path, settings: dict[str, Any]
+) -> None:
+    places = {"velocitune": made.parent / "root/mlartifacts", "other": made.parent / "gone/mlartifacts"}
+    places["velocitune"].mkdir(parents=True)
+    client = MlflowClient(f"sqlite:///{made / 'mlflow.db'}")
+    for name, place in places.items():
+        client.create_experiment(name, place.as_uri())
+    assert Tracker(experiment(settings)).active
+    for name, place in places.items():
+        kept = client.get_experiment_by_name(name)
+        assert kept is not None and kept.artifact_location == place.as_uri()
+
+
 @pytest.fixture
 def temporary(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where `dvc exp run --temp` works, with the variable that DVC sets for its stages."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
@@ -14,7 +16,7 @@ from mlflow import MlflowClient
 from planned_samples import fitted
 
 from tasks.views.mlflow_links import artifact_page
-from tasks.views.mlflow_result import show_comparison
+from tasks.views.mlflow_result import log_model, show_comparison
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
 from tasks.workspace import paths
@@ -96,3 +98,21 @@ def test_a_plan_is_on_the_parent_run_before_any_training(
     files = {each.path for folder in ("", "plan") for each in client.list_artifacts(parent.info.run_id, folder)}
     assert {"plan.html", "plan/plan_rates.png", "plan/plan_trade_offs.png"} <= files
     assert parent.data.metrics["plan/weight/code"] == pytest.approx(plan.plan.weights["code"])
+
+
+@pytest.mark.parametrize("temporary", [False, True])
+def test_a_model_in_a_temporary_copy_has_no_place(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, temporary: bool
+) -> None:
+    folder = workspace / ".dvc/tmp/exps/one"
+    paths.TRAINED_MODEL.mkdir(parents=True)
+    (folder / paths.TRAINED_MODEL).mkdir(parents=True)
+    if temporary:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_ROOT", str(workspace))
+    client, tracker = Mock(), Mock()
+    client.search_logged_models.return_value = [Mock()]
+    tracker.reaching.return_value = nullcontext(client)
+    log_model(tracker, samples.report_data(), "training", paths.TRAINED_MODEL)
+    (_, tags), _ = client.set_logged_model_tags.call_args
+    assert tags.get("velocitune.path") == (None if temporary else str(workspace / paths.TRAINED_MODEL))

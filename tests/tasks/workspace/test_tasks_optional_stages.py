@@ -105,10 +105,15 @@ def test_plots_overlay_the_lines_of_two_results(clone: Path) -> None:
         assert spec["facet"]["field"] == "domain" and spec["spec"]["encoding"]["color"]["field"] == "rev"
 
 
-def test_what_a_user_ignores_stays_ignored(clone: Path) -> None:
-    ignored = Path("inputs/base/.dvcignore")
+def test_what_a_user_ignores_stays_ignored(workspace: Path) -> None:
+    ignored, base = Path("inputs/base/.dvcignore"), {"model": {"path": str(paths.BASE_MODEL)}}
+    ignored.parent.mkdir(parents=True)
     ignored.write_text("notes.txt\n")
-    show_used_stages(params_tree())
+    show_used_stages(base)
+    assert ignored.read_text() == "notes.txt\n"
+    hide(paths.BASE_PIPELINE)
+    assert ignored.read_text() == f"notes.txt\n{HIDDEN}"
+    show_used_stages(base)
     assert ignored.read_text() == "notes.txt\n"
 
 

@@ -126,11 +126,14 @@ def test_other_forms_are_refused(setting: str) -> None:
         {"strategy.options.gap_polcy": "hold"},
         {"strategy.name": "dbl", "strategy.options.gap_policy": "hold"},
         {"strategy.name": "dbl", "strategy.options": {"gap_policy": "hold"}},
+        {"strategy.name": "static", "strategy.search": 0.5},
+        {"compare.runs.static.options.step_size": 1},
+        {"compare.runs.static.search": 0.5},
     ],
 )
 def test_a_strategy_that_cannot_be_built_is_not_written(params_file: Path, overrides: dict[str, Any]) -> None:
     before = params_file.read_bytes()
-    with pytest.raises(ConfigError, match="strategy"):
+    with pytest.raises(ConfigError, match=r"strategy|compare\.runs\.static"):
         override_params(overrides)
     assert params_file.read_bytes() == before
 
