@@ -50,6 +50,7 @@ def command(settings: dict[str, Any], work: Callable[[], object]) -> None:
         child.flush()
         Path("follows").touch()
         work()
+    os._exit(0)  # without the exit functions of the process that it was forked from
 
 
 def fail() -> None:
