@@ -178,9 +178,8 @@ def train_compared(
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result, counted = run(job), {proxy.name for proxy in _proxies(own)} if uses_targets else set()
-    search_tokens, search_seconds = price_of_weights(
-        result, search, parent if compared.weights_of else None, plan, counted
-    )
+    found_by = parent if compared.weights_of else None
+    search_tokens, search_seconds = price_of_weights(result, search, found_by, plan, counted)
     return ComparedRun(
         label=label,
         seed=seed,

@@ -56,8 +56,7 @@ def open_store(settings: Tracking) -> tuple[MlflowClient, str]:
     experiment = client.get_experiment_by_name(settings.experiment)
     if experiment is not None:
         return client, experiment.experiment_id
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return client, client.create_experiment(settings.experiment, place, kind)
+    return client, client.create_experiment(settings.experiment, place)
 
 
 def follow_move(database: Path, experiment: str) -> None:

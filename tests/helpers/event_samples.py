@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from velocitune_core.train.events import Started
+from velocitune_core.train.events import Started, Stepped
 
 
 def started(**changes: Any) -> Started:
@@ -21,3 +21,18 @@ def started(**changes: Any) -> Started:
         "world_size": 1,
     }
     return Started(**{**fields, **changes})
+
+
+def stepped(step: int, **changes: Any) -> Stepped:
+    """A step of such a run, with these fields in place of others."""
+    fields: dict[str, Any] = {
+        "step": step,
+        "tokens": 64 * step,
+        "loss": 3.25,
+        "learning_rate": 1e-3,
+        "gradient_norm": 0.5,
+        "tokens_per_second": 12_345.0,
+        "domain_tokens": {"code": 64 * step},
+        "domain_epochs": {"code": 0.1},
+    }
+    return Stepped(**{**fields, **changes})

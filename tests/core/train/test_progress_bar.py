@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import event_samples
 import pytest
+from event_samples import stepped
 
 from velocitune_core.train import events
 from velocitune_core.train.progress_bar import ProgressBar
@@ -11,19 +12,6 @@ from velocitune_core.train.progress_bar import ProgressBar
 
 def started(step: int = 0, resumed_from: int | None = None) -> events.Started:
     return event_samples.started(step=step, resumed_from=resumed_from)
-
-
-def stepped(step: int) -> events.Stepped:
-    return events.Stepped(
-        step=step,
-        tokens=64 * step,
-        loss=3.25,
-        learning_rate=1e-3,
-        gradient_norm=0.5,
-        tokens_per_second=12_345.0,
-        domain_tokens={"code": 64 * step},
-        domain_epochs={"code": 0.1},
-    )
 
 
 def evaluation_started(step: int = 0) -> events.EvaluationStarted:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import result_samples as samples
 import torch
-from event_samples import started
+from event_samples import started, stepped
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tasks.runs.facts import STEPS_AT_MOST, run_facts
@@ -41,16 +41,7 @@ def log(*events: Event) -> None:
 
 
 def step(number: int) -> Stepped:
-    return Stepped(
-        step=number,
-        tokens=10 * number,
-        loss=5.0,
-        learning_rate=1e-3,
-        gradient_norm=1.0,
-        tokens_per_second=1.0,
-        domain_tokens={},
-        domain_epochs={},
-    )
+    return stepped(number, tokens=10 * number, loss=5.0)
 
 
 def test_events_say_when_where_and_step_by_step(params: Params) -> None:
