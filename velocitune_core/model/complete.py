@@ -149,11 +149,15 @@ def _reported_to(messages: list[str]) -> Iterator[None]:
             messages.append(record.getMessage())
 
     collector = Collector(logging.WARNING)
+    logger = logging.getLogger("transformers")
+    passed_on = logger.propagate  # to the root's handlers, which transformers asks for where CI is set
     library.disable_progress_bar()
     library.disable_default_handler()
+    library.disable_propagation()
     library.add_handler(collector)
     try:
         yield
     finally:
         library.remove_handler(collector)
+        logger.propagate = passed_on
         library.enable_default_handler()

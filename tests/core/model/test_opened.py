@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -201,6 +202,19 @@ def test_each_fault_is_one_line_with_its_remedy(
     assert problem.startswith("model.path: model")
     assert re.search(expected, problem), problem
     assert "REPORT" not in capfd.readouterr().err, "transformers' own table of the same"
+
+
+def test_the_table_of_transformers_reaches_no_handler_of_others(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where CI is set, transformers passes its records on to the root's handlers, the console's among them."""
+    logger = logging.getLogger("transformers")
+    before, logger.propagate = logger.propagate, True
+    try:
+        without("lm_head")(model)
+        assert found_in(model).problems
+        assert not caplog.records
+        assert logger.propagate
+    finally:
+        logger.propagate = before
 
 
 def test_all_faults_of_weights_are_found_at_once(model: Path) -> None:
