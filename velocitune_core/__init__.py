@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from velocitune_core.mixture import DomainSampler
     from velocitune_core.mixture_law import Objective, design_swarm, fit_mixture_law, optimise_mixture
+    from velocitune_core.own_loop import MixtureBatchSampler, VelocityReweighter
     from velocitune_core.scaling_law import fit_chinchilla, fit_scaling_law
     from velocitune_core.strategies import make_strategy
     from velocitune_core.velocity import learning_velocity, update_weights
 
 __all__ = [
     "DomainSampler",
+    "MixtureBatchSampler",
     "Objective",
+    "VelocityReweighter",
     "design_swarm",
     "fit_chinchilla",
     "fit_mixture_law",
@@ -54,7 +57,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "DomainSampler": "mixture",
+        "MixtureBatchSampler": "own_loop",
         "Objective": "mixture_law",
+        "VelocityReweighter": "own_loop",
         "design_swarm": "mixture_law",
         "fit_chinchilla": "scaling_law",
         "fit_mixture_law": "mixture_law",

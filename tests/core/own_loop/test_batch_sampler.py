@@ -1,0 +1,206 @@
+"""Batches by group weights: which examples, in which step, on which rank, and after a resume."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from velocitune_core import MixtureBatchSampler
+from velocitune_core.mixture import MixtureError
+
+LABELS = ["cat", "dog", "cat", "cow", "cat", "dog", "cat"] * 9
+WEIGHTS = {"cat": 0.5, "dog": 0.3, "cow": 0.2}
+NO_CATS = {"cat": 0.0, "dog": 0.6, "cow": 0.4}
+Layout = tuple[int, int]  # world size, micro-batch size
+LAYOUTS = [(1, 24), (1, 6), (2, 12), (2, 4), (4, 2), (3, 1)]
+
+
+def sampler(**changed: Any) -> MixtureBatchSampler:
+    settings = {"weights": WEIGHTS, "batch_size": 24, "seed": 5, **changed}
+    return MixtureBatchSampler(settings.pop("groups", LABELS), **settings)
+
+
+def take(ours: MixtureBatchSampler, count: int) -> list[list[int]]:
+    return list(itertools.islice(ours, count))
+
+
+def shares(batches: list[list[int]]) -> dict[str, float]:
+    drawn = Counter(LABELS[example] for batch in batches for example in batch)
+    return {name: drawn[name] / drawn.total() for name in WEIGHTS}
+
+
+def test_groups_come_by_weight_and_all_examples_of_a_group_equally_often() -> None:
+    batches = take(ours := sampler(), 40)
+    assert all(len(batch) == 24 for batch in batches)
+    assert shares(batches) == pytest.approx(WEIGHTS, abs=0.002)
+    for name in WEIGHTS:
+        seen = Counter(example for batch in batches for example in batch if LABELS[example] == name)
+        assert len(seen) == LABELS.count(name) and max(seen.values()) - min(seen.values()) <= 1
+    assert ours.drawn == Counter(LABELS[example] for batch in batches for example in batch)
+
+
+def test_labels_in_any_form_give_the_same_draws() -> None:
+    numbers = [{"cat": 0, "cow": 1, "dog": 2}[label] for label in LABELS]
+    by_number = {0: 0.5, 1: 0.2, 2: 0.3}
+    assert take(sampler(groups=np.array(LABELS)), 5) == take(sampler(), 5)
+    forms = [numbers, np.array(numbers), np.array(numbers, dtype=np.int8)]
+    draws = [take(sampler(groups=each, weights=by_number), 5) for each in forms]
+    assert draws[0] == draws[1] == draws[2]
+
+
+def test_several_data_sets_are_indexed_one_after_the_other() -> None:
+    texts = {"code": ["x"] * 30, "web": 50}
+    batches = take(sampler(groups=texts, weights={"code": 3, "web": 1}), 10)
+    code = [example for batch in batches for example in batch if example < 30]
+    assert len(code) / 240 == pytest.approx(0.75, abs=0.01)
+    assert max(max(batch) for batch in batches) <= 79
+    other_order = take(sampler(groups={"web": 50, "code": 30}, weights={"code": 3, "web": 1}), 10)
+    assert [[(each + 50) % 80 for each in batch] for batch in batches] == other_order
+
+
+@pytest.mark.parametrize(("world_size", "size"), LAYOUTS)
+def test_ranks_and_micro_batches_share_out_the_same_draw(world_size: int, size: int) -> None:
+    whole = take(sampler(), 6)
+    parts = 24 // (world_size * size)
+    ranks = [
+        take(sampler(rank=rank, world_size=world_size, micro_batch_size=size), 6 * parts) for rank in range(world_size)
+    ]
+    for step, batch in enumerate(whole):
+        dealt = [ranks[turn % world_size][step * parts + turn // world_size] for turn in range(parts * world_size)]
+        assert list(itertools.chain(*dealt)) == batch
+
+
+@pytest.mark.parametrize(("world_size", "size"), [(2, 12), (2, 4), (4, 2)])
+def test_accelerate_shards_as_the_sampler_does(world_size: int, size: int) -> None:
+    from accelerate.data_loader import BatchSamplerShard  # what `accelerator.prepare` puts around it
+
+    for rank in range(world_size):
+        one_rank = list(sampler(rank=rank, world_size=world_size, micro_batch_size=size, steps=5))
+        all_ranks: Any = sampler(micro_batch_size=size, steps=5)
+        assert list(BatchSamplerShard(all_ranks, world_size, rank)) == one_rank
+        assert len(BatchSamplerShard(all_ranks, world_size, rank)) == len(one_rank)
+    if size * world_size == 24:
+        for rank in range(world_size):
+            split = list(BatchSamplerShard(sampler(steps=5), world_size, rank, split_batches=True))  # type: ignore
+            assert split == list(sampler(rank=rank, world_size=world_size, steps=5))
+
+
+@settings(max_examples=15)
+@given(
+    layout=st.sampled_from(LAYOUTS),
+    steps=st.sampled_from([None, 1, 4, 7]),
+    stopped_at=st.integers(0, 70),
+    changes=st.dictionaries(st.integers(0, 14), st.sampled_from([NO_CATS, {"cat": 2, "dog": 1, "cow": 1}])),
+)
+def test_the_rest_after_a_resume_is_the_rest_without_one(
+    layout: Layout, steps: int | None, stopped_at: int, changes: dict[int, dict[str, float]]
+) -> None:
+    def made() -> MixtureBatchSampler:
+        return sampler(world_size=layout[0], micro_batch_size=layout[1], steps=steps)
+
+    def passes(ours: MixtureBatchSampler) -> list[list[int]]:
+        return list(itertools.islice(itertools.chain.from_iterable(iter(ours) for _ in itertools.count()), 90))
+
+    stopped_at = min(stopped_at, 12 * 24 // (layout[0] * layout[1]))
+    whole, stopped, resumed = made(), made(), made()
+    for step, weights in changes.items():
+        whole.set_weights(weights, from_step=step)
+        stopped.set_weights(weights, from_step=step)
+    rest = passes(whole)[stopped_at:]
+    for _ in itertools.islice(itertools.chain.from_iterable(iter(stopped) for _ in itertools.count()), stopped_at):
+        pass
+    resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
+    assert passes(resumed)[: len(rest)] == rest
+
+
+def test_a_state_of_an_earlier_step_is_what_a_loader_ahead_of_the_loop_resumes_from() -> None:
+    ours = sampler()
+    take(ours, 9)  # the loop has done 5, the loader holds 4
+    ours.set_weights(NO_CATS)
+    state = json.loads(json.dumps(ours.state_dict(step=5)))
+    rest = take(ours, 6)
+    resumed = sampler()
+    resumed.load_state_dict(state)
+    assert take(resumed, 10) == take(sampler(), 9)[5:] + rest
+    assert shares(rest)["cat"] == 0
+    assert len(json.dumps(state)) < 1000
+
+
+def test_another_layout_goes_on_with_the_same_steps() -> None:
+    ours, halves = sampler(), [sampler(world_size=2, rank=rank, micro_batch_size=6) for rank in (0, 1)]
+    take(ours, 3)
+    for each in halves:
+        each.load_state_dict(ours.state_dict())
+    first, second = (take(each, 2) for each in halves)
+    assert take(ours, 1) == [first[0] + second[0] + first[1] + second[1]]
+
+
+def test_weights_act_on_the_step_that_is_named_and_are_forgotten_when_no_state_needs_them(monkeypatch: Any) -> None:
+    ours = sampler()
+    assert ours.set_weights(NO_CATS, from_step=3) == 3
+    batches = take(ours, 6)
+    assert [shares([batch])["cat"] > 0 for batch in batches] == [True] * 3 + [False] * 3
+    assert ours.weights == pytest.approx(NO_CATS)
+    with pytest.raises(MixtureError, match="from_step 5 has been drawn already: the loader has drawn 6 steps"):
+        ours.set_weights(WEIGHTS, from_step=5)
+    for _ in range(3000):
+        ours.set_weights(WEIGHTS)
+        take(ours, 1)
+    assert len(ours._history) < 1100
+    with pytest.raises(MixtureError, match="remembers the last 1024"):
+        ours.state_dict(step=100)
+
+
+def test_a_pass_ends_and_the_next_one_goes_on() -> None:
+    ours = sampler(steps=4, micro_batch_size=12)
+    assert len(ours) == 8
+    first = list(ours)
+    ours.set_weights(NO_CATS)
+    second = list(ours)
+    assert len(first) == len(second) == 8
+    assert shares(first)["cat"] == pytest.approx(0.5, abs=0.05) and shares(second)["cat"] == 0
+    with pytest.raises(TypeError):
+        len(sampler())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weights": {"cat": 1.0, "dog": 1.0}}, r"\['cat', 'dog'\], the data \['cat', 'cow', 'dog'\]"),
+        ({"weights": {"cat": -1.0, "dog": 1.0, "cow": 1.0}}, "non-negative"),
+        ({"weights": {"cat": float("nan"), "dog": 1.0, "cow": 1.0}}, "finite"),
+        ({"batch_size": 25, "world_size": 2}, "batch_size 25 must be a multiple of world_size 2"),
+        ({"micro_batch_size": 7}, "micro_batch_size 7"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"steps": 0}, "steps 0"),
+        ({"rank": 2, "world_size": 2}, "rank 2"),
+        ({"groups": {"cat": [], "dog": 3, "cow": 2}}, "at least one"),
+        ({"groups": []}, "groups are empty"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(MixtureError, match=message):
+        sampler(**changed)
+
+
+def test_a_state_of_other_data_is_refused() -> None:
+    state = sampler().state_dict()
+    with pytest.raises(MixtureError, match="this data has"):
+        sampler(groups=[*LABELS, "cow"]).load_state_dict(state)
+    with pytest.raises(MixtureError, match="in another order"):
+        sampler(groups=LABELS[1:] + LABELS[:1]).load_state_dict(state)
+    with pytest.raises(MixtureError, match="seed 5, this run 6"):
+        sampler(seed=6).load_state_dict(state)
+    with pytest.raises(MixtureError, match="within a step"):
+        cut = sampler(micro_batch_size=6)
+        take(cut, 3)
+        sampler(micro_batch_size=12).load_state_dict(cut.state_dict())
+    with pytest.raises(MixtureError, match="has drawn 0 steps"):
+        sampler().state_dict(step=2)

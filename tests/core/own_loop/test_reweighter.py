@@ -1,0 +1,121 @@
+"""Weights in, losses in, weights out, with any strategy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from velocitune_core import VelocityReweighter, update_weights
+from velocitune_core.own_loop import ReweighterError
+from velocitune_core.strategies import PRESETS, REGISTRY, StrategyError
+
+WEIGHTS = {"cats": 3.0, "dogs": 1.0}
+INITIAL, TARGETS = {"cats": 2.0, "dogs": 4.0}, {"cats": 1.0, "dogs": 2.0}
+LEARNING_FROM_BATCHES = ("odm", "ado", "doremi")
+
+
+def reweighter(strategy: str = "velocitune", **options: Any) -> VelocityReweighter:
+    return VelocityReweighter(
+        WEIGHTS,
+        strategy=strategy,
+        initial_losses=INITIAL,
+        target_losses=TARGETS,
+        options=options,
+        total_steps=40,
+    )
+
+
+def test_one_update_worked_out_by_hand() -> None:
+    ours = VelocityReweighter(WEIGHTS, initial_losses=INITIAL, target_losses=TARGETS)
+    assert ours.weights == {"cats": 0.75, "dogs": 0.25} and ours.velocity is None
+    weights = ours.update({"cats": 1.25, "dogs": 4.0})
+    assert ours.velocity == {"cats": 0.25, "dogs": 1.0}
+    assert weights == ours.weights
+    # 3 : 1 before, times e^0.25 : e^1
+    assert weights["cats"] == pytest.approx(3 * np.exp(0.25) / (3 * np.exp(0.25) + np.exp(1.0)))
+    assert sum(weights.values()) == pytest.approx(1)
+
+
+@given(losses=st.lists(st.tuples(st.floats(0.5, 5), st.floats(0.5, 5)), min_size=1, max_size=4))
+def test_updates_are_those_of_the_method(losses: list[tuple[float, float]]) -> None:
+    ours, expected = reweighter(), np.array([0.75, 0.25])
+    for cats, dogs in losses:
+        velocity = np.clip([cats - 1.0, (dogs - 2.0) / 2.0], 0, 1)
+        expected = update_weights(expected, velocity)
+        assert list(ours.update({"cats": cats, "dogs": dogs, "measured only": 1.0}).values()) == pytest.approx(expected)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(sorted({*REGISTRY, *PRESETS})), st.integers(1, 12))
+def test_every_strategy_resumes_exactly_from_json(strategy: str, stopped_at: int) -> None:
+    def advance(ours: VelocityReweighter, step: int) -> dict[str, float]:
+        losses = {"cats": 2.0 / (1 + step) ** 0.3, "dogs": 4.0 / (1 + step) ** 0.1}
+        if strategy in LEARNING_FROM_BATCHES:
+            return ours.observe_batch(losses, {"cats": 6, "dogs": 2}, excess={"cats": 0.1 * step, "dogs": 0.2})
+        return ours.update(losses, step=3 * step)
+
+    whole = reweighter(strategy)
+    for step in range(1, stopped_at + 1):
+        advance(whole, step)
+    resumed = reweighter(strategy)
+    resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+    for step in range(stopped_at + 1, 14):
+        assert advance(resumed, step) == advance(whole, step)
+        assert sum(whole.weights.values()) == pytest.approx(1)
+
+
+def test_a_step_per_budget_follows_the_steps_since_the_last_update() -> None:
+    ours = reweighter(step_size=4.0, step_size_per="budget")  # 4 over 40 steps: 0.1 per step
+    ours.update(INITIAL | {"cats": 1.0}, step=5)
+    assert ours.weights["dogs"] / ours.weights["cats"] == pytest.approx(np.exp(0.5) / 3)
+    ours.update(INITIAL | {"cats": 1.0}, step=20)
+    assert ours.weights["dogs"] / ours.weights["cats"] == pytest.approx(np.exp(2.0) / 3)
+
+
+@pytest.mark.parametrize(
+    ("losses", "named"),
+    [({"cats": 1.0}, "'dogs'"), ({"cats": float("nan"), "dogs": 1.0}, "'cats' is nan"), ({}, "lack group")],
+)
+def test_losses_that_no_update_can_use_leave_the_weights_as_they_are(losses: dict[str, float], named: str) -> None:
+    ours = reweighter()
+    before = ours.state_dict()
+    with pytest.raises(ReweighterError, match=named):
+        ours.update(losses)
+    assert ours.state_dict() == before
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(StrategyError, match="target_loss"):
+        VelocityReweighter(WEIGHTS, initial_losses=INITIAL)
+    with pytest.raises(ReweighterError, match="total_steps"):
+        VelocityReweighter(WEIGHTS, strategy="ado")
+    with pytest.raises(ReweighterError, match="must lie after step 8"):
+        ours = reweighter()
+        ours.update(INITIAL, step=8)
+        ours.update(INITIAL, step=8)
+    with pytest.raises(ReweighterError, match=r"'dbl'.*'static'"):
+        reweighter("static").load_state_dict(reweighter("dbl").state_dict())
+    with pytest.raises(ReweighterError, match="birds"):
+        reweighter("odm").observe_batch({"birds": 1.0}, {"cats": 1})
+
+
+def test_a_group_without_a_gap_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    VelocityReweighter(WEIGHTS, initial_losses=INITIAL, target_losses=INITIAL, options={"gap_policy": "hold"})
+    assert "cats (target 2.000, initial 2.000)" in caplog.text
+
+
+def test_reweighter_and_sampler_need_numpy_alone() -> None:
+    code = (
+        "import sys; from velocitune_core import MixtureBatchSampler, VelocityReweighter; "
+        "from velocitune_core import own_loop; [getattr(own_loop, name) for name in own_loop.__all__]; "
+        "VelocityReweighter({'a': 1, 'b': 1}, initial_losses={'a': 1, 'b': 1}, target_losses={'a': 0, 'b': 0}); "
+        "assert not {'torch', 'transformers', 'pydantic', 'yaml'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,275 @@
+"""Batches of a map-style data set, drawn by group weights: lists of indices for any loader.
+
+Which example comes when is a function of seed, step and the history of the weights. It does not depend on ranks,
+loader workers or the way in which a step is cut into micro-batches.
+"""
+
+from __future__ import annotations
+
+import zlib
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from velocitune_core.mixture import DomainSampler, MixtureError
+
+REMEMBERED_STEPS = 1024  # back from the last one drawn, whose state can still be saved
+
+
+def prefetch_lag(num_workers: int, prefetch_factor: int = 2, *, accelerate: bool = False) -> int:
+    """Return how many batches of a rank a loader draws before the rank receives them.
+
+    Weights set after n batches act from batch n + lag + 1 on. 0 for torch's DataLoader without workers, and for every
+    loader at the end of a pass (`steps` of MixtureBatchSampler).
+
+    Args:
+        num_workers, prefetch_factor: of torch's DataLoader or torchdata's StatefulDataLoader.
+        accelerate: whether the loader was prepared by `accelerate`, which reads one batch ahead.
+    """
+    return num_workers * prefetch_factor + int(accelerate)
+
+
+class MixtureBatchSampler:
+    """Batch sampler whose batches hold groups in proportion to their weights.
+
+    Give it to a loader as `batch_sampler`. Within a group, examples come without replacement until all have been seen,
+    then again in a new order. A global batch is drawn first and then cut into parts of `micro_batch_size`, which go to
+    the ranks in turn: so one rank, several, and any number of micro-batches see the same examples in every step.
+
+    The sampler runs as far ahead as its loader does (`prefetch_lag`). With `steps`, iteration ends after that many
+    steps (a pass) and goes on with the next call of `iter`: no batch is drawn before the weights of its pass are set,
+    so the lag is 0 with any number of workers, at the price of waiting for the first batch of each pass.
+
+    Args:
+        groups: the label of every example, (N,); or several data sets by name, or their lengths, which are indexed one
+            after the other as in torch's ConcatDataset. Labels are turned into strings.
+        weights: by group, relative: non-negative and not all zero.
+        batch_size: examples per step, over all ranks and micro-batches.
+        seed: of all orders.
+        steps: length of a pass; None: endless.
+        micro_batch_size: examples per list of indices; None: the rank's part of a step.
+        rank, world_size: which parts are returned. Leave them out where `accelerate` shards the loader, which takes
+            parts in the same turn.
+        max_epochs: a group that was seen this often has weight 0 from then on; the others take its share.
+
+    Raises MixtureError for empty groups, weights that are no distribution over the groups, or sizes that do not divide
+    `batch_size`.
+    """
+
+    drop_last = True  # every pass has whole steps; `accelerate` reads this, and completes no batch by repetition
+
+    def __init__(
+        self,
+        groups: Sequence[Hashable] | NDArray[Any] | Mapping[str, Sized | int],
+        weights: Mapping[str, float],
+        batch_size: int,
+        seed: int = 0,
+        *,
+        steps: int | None = None,
+        micro_batch_size: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        max_epochs: float | None = None,
+    ) -> None:
+        names, counts, self._order = _grouped(groups)
+        self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]])  # (K,) of each group in `_order`
+        self._sizes = dict(zip(names, counts.tolist(), strict=True))
+        self._fingerprint = 0 if self._order is None else zlib.crc32(self._order.tobytes())  # which example is where
+        if steps is not None and steps < 1:
+            raise MixtureError(f"steps {steps} must be at least 1, or None for an endless pass")
+        if not 0 <= rank < world_size:
+            raise MixtureError(f"rank {rank} must be in [0, world_size {world_size})")
+        self.batch_size = batch_size // world_size if micro_batch_size is None else micro_batch_size
+        if self.batch_size < 1 or batch_size % (self.batch_size * world_size):
+            raise MixtureError(
+                f"batch_size {batch_size} must be a multiple of world_size {world_size} times micro_batch_size "
+                f"{micro_batch_size}"
+            )
+        self._global_batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
+        self._sampler = DomainSampler(self._sizes, seed=seed, batch_size=batch_size, max_epochs=max_epochs)
+        self._history = [(0, self._vector(weights))]  # (first step, weights), in order of steps
+        self._before: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_STEPS)  # sampler's state before each step
+        self._parts: deque[list[int]] = deque()  # of the last step drawn, still to be returned
+        self._step = 0  # steps drawn
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups, K of them."""
+        return self._sampler.names
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """Examples of the data by group."""
+        return dict(self._sizes)
+
+    @property
+    def drawn_steps(self) -> int:
+        """Steps drawn so far: those that the loader has returned, and those that it holds."""
+        return self._step
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """Examples drawn so far by group."""
+        return dict(zip(self.groups, self._sampler.drawn.tolist(), strict=True))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights by group of the next step that is drawn; they sum to 1."""
+        return self._by_group(self._weights_at(self._step))
+
+    def set_weights(self, weights: Mapping[str, float], *, from_step: int | None = None) -> int:
+        """Draw with these weights from a step on, and return that step.
+
+        Args:
+            weights: by group, relative.
+            from_step: number of steps before the first one that is drawn with them. None: the next step to be drawn,
+                which lies `prefetch_lag` batches behind the last one that the loop has received. Give steps done + a
+                fixed lag, and the draws are the same with any number of workers.
+
+        Raises MixtureError if that step has been drawn already, or the weights are no distribution over the groups.
+        """
+        first = self._step if from_step is None else from_step
+        if first < self._step:
+            raise MixtureError(
+                f"from_step {first} has been drawn already: the loader has drawn {self._step} steps; give at least "
+                f"{self._step}, or end passes with `steps`, where nothing is drawn ahead"
+            )
+        kept = [change for change in self._history if change[0] != first]
+        self._history = sorted([*kept, (first, self._vector(weights))], key=lambda change: change[0])
+        return first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Return the lists of indices up to the end of the pass, from where the sampler stands."""
+        end = None
+        if self._steps is not None:
+            started = self._step - bool(self._parts)
+            end = (started // self._steps + 1) * self._steps
+        while True:
+            if not self._parts:
+                if self._step == end:
+                    return
+                self._parts.extend(self._draw())
+            yield self._parts.popleft()
+
+    def __len__(self) -> int:
+        """Return the lists of indices per pass. Raises TypeError for an endless pass."""
+        if self._steps is None:
+            raise TypeError("an endless MixtureBatchSampler has no length; give `steps`")
+        return self._steps * self._parts_per_step
+
+    def state_dict(self, step: int | None = None) -> dict[str, Any]:
+        """Return the JSON-ready state; its size depends on the number of groups and of changes to come.
+
+        Args:
+            step: steps that the loop has done. None: all that was drawn, which is more if the loader has drawn ahead
+                and is still within a pass.
+
+        Raises MixtureError for a step that was not drawn yet, or lies more than REMEMBERED_STEPS back.
+        """
+        returned = 0
+        if step is None and self._parts:  # within a step: its state before, and how many parts of it to skip
+            step, returned = self._step - 1, self._parts_per_step - len(self._parts)
+        step = self._step if step is None else step
+        back = self._step - step
+        if not 0 <= back <= len(self._before):
+            raise MixtureError(
+                f"state after step {step} is not there; the sampler has drawn {self._step} steps and remembers the "
+                f"last {len(self._before)}"
+            )
+        return {
+            "sampler": self._before[-back] if back else self._sampler.state_dict(),
+            "examples": self.examples,
+            "labels": self._fingerprint,
+            "weights": self._by_group(self._weights_at(step)),
+            "changes": [[first, self._by_group(weights)] for first, weights in self._history if first > step],
+            "returned": returned,
+            "parts_per_step": self._parts_per_step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a saved state: the next list of indices is the one that would have followed.
+
+        Between steps, `world_size` and `micro_batch_size` may differ from those of the saved run.
+
+        Raises MixtureError if the state is of other data, or has another seed or batch size.
+        """
+        if (state["examples"], state["labels"]) != (self.examples, self._fingerprint):
+            raise MixtureError(
+                f"saved state is of data with examples {state['examples']}, this data has {self.examples}"
+                f"{'' if state['examples'] != self.examples else ' in another order'}; start a new run"
+            )
+        if state["returned"] and state["parts_per_step"] != self._parts_per_step:
+            raise MixtureError(
+                f"saved state lies within a step of {state['parts_per_step']} micro-batches, this run's steps have "
+                f"{self._parts_per_step}; give the same micro_batch_size and world_size, or save between steps"
+            )
+        self._sampler.load_state_dict(state["sampler"])
+        self._step = int(state["sampler"]["step"])
+        self._history = [(self._step, self._vector(state["weights"]))]
+        self._history += [(int(first), self._vector(weights)) for first, weights in state["changes"]]
+        self._before.clear()
+        self._parts.clear()
+        if state["returned"]:
+            self._parts.extend(self._draw()[int(state["returned"]) :])
+
+    @property
+    def _parts_per_step(self) -> int:
+        """Lists of indices that this rank gets of each step."""
+        return self._global_batch_size // (self.batch_size * self._world_size)
+
+    def _draw(self) -> list[list[int]]:
+        """Draw the next step and return this rank's parts of it."""
+        self._before.append(self._sampler.state_dict())
+        groups, indices = self._sampler.next_batch(self._weights_at(self._step))
+        self._step += 1
+        self._forget()
+        examples = self._starts[groups] + indices
+        if self._order is not None:
+            examples = self._order[examples]
+        parts = examples.reshape(-1, self.batch_size)
+        return parts[self._rank :: self._world_size].tolist()
+
+    def _weights_at(self, step: int) -> NDArray[np.float64]:
+        """Return the weights (K,) with which a step is drawn."""
+        return self._history[bisect_right(self._history, step, key=lambda change: change[0]) - 1][1]
+
+    def _forget(self) -> None:
+        """Drop weights that no remembered step was drawn with."""
+        oldest = self._step - len(self._before)
+        while len(self._history) > 1 and self._history[1][0] <= oldest:
+            del self._history[0]
+
+    def _vector(self, weights: Mapping[str, float]) -> NDArray[np.float64]:
+        """Return weights by group as (K,) that sums to 1."""
+        by_name = {str(name): float(weight) for name, weight in weights.items()}
+        if set(by_name) != set(self._sizes):
+            raise MixtureError(
+                f"weights have groups {sorted(by_name)}, the data {sorted(self._sizes)}; give one of each (0 leaves a "
+                "group out)"
+            )
+        vector = np.array([by_name[name] for name in self._sizes])
+        if not np.all(np.isfinite(vector)) or vector.min() < 0 or vector.sum() <= 0:
+            raise MixtureError(f"weights {by_name} must be finite, non-negative and not all zero")
+        return vector / vector.sum()
+
+    def _by_group(self, values: NDArray[np.float64]) -> dict[str, float]:
+        return dict(zip(self._sizes, values.tolist(), strict=True))
+
+
+def _grouped(
+    groups: Sequence[Hashable] | NDArray[Any] | Mapping[str, Sized | int],
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return names and sizes (K,) of the groups, and the examples sorted by group (N,); None: they are sorted."""
+    if len(groups) == 0:
+        raise MixtureError("groups are empty; give a label per example, or data sets by name")
+    if isinstance(groups, Mapping):
+        sizes = [size if isinstance(size, int) else len(size) for size in groups.values()]
+        return [str(name) for name in groups], np.array(sizes, dtype=np.int64), None
+    labels = np.array([str(label) for label in (groups.tolist() if hasattr(groups, "tolist") else groups)])
+    names, codes = np.unique(labels, return_inverse=True)
+    counts = np.bincount(codes, minlength=len(names))
+    return names.tolist(), counts.astype(np.int64), np.argsort(codes, kind="stable")
