@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from velocitune_core import VelocityReweighter
-from velocitune_core.integrations.transformers_trainer import VelocityCallback
+from velocitune_core.integrations.transformers_trainer import TrainerSettingsError, VelocityCallback
 
 SIZES = {"cat": 24, "dog": 40, "cow": 16}
 STEPS, EVERY, SAVED_EVERY = 16, 4, 3
@@ -65,9 +67,15 @@ class Mean(nn.Module):
         return {"loss": nn.functional.dropout((point - self.mean) ** 2, 0.1, self.training).mean()}
 
 
-def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None:
-    """Train from the last checkpoint in the folder, if there is one."""
-    folder.mkdir(exist_ok=True)
+@dataclass
+class PackingArguments(TrainingArguments):
+    """As of a trainer that can pack."""
+
+    packing: bool = False
+
+
+def trainer_of(folder: Path, **changed: Any) -> Trainer:
+    """A Trainer of the points, without the callback."""
     settings = {
         "per_device_train_batch_size": 8,
         "max_steps": STEPS,
@@ -84,20 +92,31 @@ def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None
         "label_names": ["point"],  # Trainer returns losses of evaluations only where there are labels
         "ddp_find_unused_parameters": False,
     }
+    folder.mkdir(exist_ok=True)
     model = Mean(folder)
-    trainer = Trainer(
+    model.trainer = Trainer(
         model=model,
-        args=TrainingArguments(str(folder), **settings | changed),
+        args=PackingArguments(str(folder), **settings | changed),
         train_dataset=Points(SIZES, 1),
         eval_dataset={name: Points({name: 8}, 2) for name in SIZES},
     )
+    return model.trainer
+
+
+def callback(strategy: str = "velocitune", sizes: dict[str, int] | None = None) -> VelocityCallback:
     reweighter = VelocityReweighter(
         {"cat": 0.6, "dog": 0.3, "cow": 0.1},
+        strategy=strategy,
         initial_losses=dict.fromkeys(SIZES, 5.0),
         target_losses={"cat": 0.5, "dog": 1.0, "cow": 4.0},
     )
-    VelocityCallback(reweighter, SIZES).attach(trainer)
-    model.trainer = trainer
+    return VelocityCallback(reweighter, sizes or SIZES)
+
+
+def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None:
+    """Train from the last checkpoint in the folder, if there is one."""
+    trainer = trainer_of(folder, **changed)
+    (attached := callback()).attach(trainer)
     if killed_at is not None:
         step = trainer.training_step
 
@@ -109,8 +128,39 @@ def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None
         trainer.training_step = until_killed
     trainer.train(resume_from_checkpoint=any(folder.glob("checkpoint-*")))
     if trainer.is_world_process_zero():
-        result = {"log": trainer.state.log_history, "mean": model.mean.tolist(), "weights": reweighter.weights}
-        (folder / "result.json").write_text(json.dumps(result))
+        model: Any = trainer.model
+        result = {"log": trainer.state.log_history, "mean": model.mean.tolist()}
+        (folder / "result.json").write_text(json.dumps(result | {"weights": attached.reweighter.weights}))
+
+
+def refused(folder: Path) -> None:
+    """Write the messages for settings that cannot work."""
+    messages = {}
+
+    def attempt(name: str, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except (TrainerSettingsError, ValueError) as error:
+            messages[name] = f"{type(error).__name__}: {error}"
+
+    wrong = {
+        "max_steps": -1,
+        "eval_strategy": "epoch",
+        "train_sampling_strategy": "group_by_length",
+        "packing": True,
+        "accelerator_config": {"split_batches": True},
+        "auto_find_batch_size": True,
+        "ignore_data_skip": True,
+        "restore_callback_states_from_checkpoint": True,
+    }
+    attempt("settings", lambda: callback("odm").attach(trainer_of(folder, **wrong)))
+    bare = trainer_of(folder)
+    bare.eval_dataset = bare.eval_dataset["cat"]  # type: ignore[index]
+    attempt("data", lambda: callback(sizes={**SIZES, "cow": 10}).attach(bare))
+    trainer_of(folder, max_steps=1, save_steps=1).train()
+    attempt("checkpoint", lambda: callback().attach(trainer_of(folder)).train(resume_from_checkpoint=True))
+    attempt("no loss", lambda: callback().attach(trainer_of(folder, label_names=["none"])).train())
+    (folder / "messages.json").write_text(json.dumps(messages))
 
 
 def fork(work: Callable[[], None], environment: dict[str, str] | None = None) -> int:
@@ -121,8 +171,8 @@ def fork(work: Callable[[], None], environment: dict[str, str] | None = None) ->
         current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # else loaders may start no workers
         try:
             work()
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
+        except BaseException:
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
     return child
@@ -132,20 +182,24 @@ def exit_status(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def two_ranks(folder: Path, killed_at: int | None) -> list[int]:
+    """Train in two ranks, of two micro-batches each, and with loader workers; return their exit statuses."""
+    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    loader = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "fork"}
+    environments = _environment_of_ranks(2)
+    ranks = [fork(lambda: train(folder, killed_at=killed_at, **settings, **loader), each) for each in environments]
+    return [exit_status(each) for each in ranks]
+
+
 def main(folder: Path, killed_at: int) -> None:
-    statuses = {
+    statuses: dict[str, Any] = {
         "whole": exit_status(fork(lambda: train(folder / "whole"))),
         "killed": exit_status(fork(lambda: train(folder / "resumed", killed_at=killed_at))),
         "resumed": exit_status(fork(lambda: train(folder / "resumed"))),
+        "refused": exit_status(fork(lambda: refused(folder / "refused"))),
     }
-    two_ranks = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "dataloader_num_workers": 1}
-    two_ranks |= {"dataloader_multiprocessing_context": "fork"}
-    for name, stop in (("killed_ranks", killed_at), ("ranks", None)):
-        ranks = [
-            fork(lambda: train(folder / "ranks", killed_at=stop, **two_ranks), each)
-            for each in _environment_of_ranks(2)
-        ]
-        statuses[name] = [exit_status(each) for each in ranks]
+    statuses["killed_ranks"] = two_ranks(folder / "ranks", killed_at)
+    statuses["ranks"] = two_ranks(folder / "ranks", None)
     (folder / "statuses.json").write_text(json.dumps(statuses))
 
 

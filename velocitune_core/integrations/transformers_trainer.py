@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import IntervalStrategy
 
 from velocitune_core.own_loop import MixtureBatchSampler, VelocityReweighter
 
@@ -117,8 +118,8 @@ class VelocityCallback(TrainerCallback, ExportableState):
                 self._losses[name] = float(metrics[key])
             elif f"eval_{name}_runtime" in metrics:
                 raise TrainerSettingsError(
-                    f"the evaluation of {name!r} gave no {key}: the model must return a loss, and Trainer looks for one "
-                    f"only if its inputs have the labels that label_names lists, {args.label_names}"
+                    f"the evaluation of {name!r} gave no {key}: the model must return a loss, and Trainer looks for "
+                    f"one only if its inputs have the labels that label_names lists, {args.label_names}"
                 )
         if len(self._losses) == len(self.reweighter.groups):
             losses, self._losses = self._losses, {}
@@ -136,7 +137,10 @@ class VelocityCallback(TrainerCallback, ExportableState):
         if self._trainer is not None and self._sampler is not None:
             step = self._trainer.state.global_step
             at_border = self._training and step % self._pass_steps(self._trainer.args) == 0
-            attributes["sampler"] = self._sampler.state_dict(step) if at_border else self._pass_start
+            # A Trainer that resumes at the border of two passes begins the next one, updated weights or not.
+            attributes["sampler"] = (
+                {**self._sampler.state_dict(step), "in_pass": False} if at_border else self._pass_start
+            )
         return {"args": {}, "attributes": attributes}
 
     def _update(self, args: TrainingArguments, step: int, losses: dict[str, float]) -> None:
@@ -198,14 +202,15 @@ def _problems(
         "max_steps must be above 0: a mixture by weights has no epoch, and Trainer would count passes": (
             args.max_steps <= 0
         ),
-        "eval_strategy must be 'steps': weights are updated every eval_steps": str(args.eval_strategy.value) != "steps",
+        "eval_strategy must be 'steps': weights are updated every eval_steps": IntervalStrategy(args.eval_strategy)
+        != "steps",
         f"train_sampling_strategy must be 'random', not {args.train_sampling_strategy!r} (group_by_length): the "
         "weights decide which examples form a batch": args.train_sampling_strategy != "random",
         "packing must be off: it joins examples across groups; pack each group by itself beforehand": bool(
             getattr(args, "packing", False)
         ),
         "accelerator_config.split_batches must be False: steps would hold fewer examples than Trainer counts": (
-            args.accelerator_config.split_batches
+            getattr(args.accelerator_config, "split_batches", False)
         ),
         "auto_find_batch_size must be False: it changes which examples form a step": args.auto_find_batch_size,
         "ignore_data_skip must be False: a resumed epoch would begin again": args.ignore_data_skip,

@@ -57,8 +57,11 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     _, log = run.communicate(120)
     assert run.returncode == 0, log
     statuses = json.loads((folder / "statuses.json").read_text())
-    assert statuses == {"whole": 0, "killed": -9, "resumed": 0, "killed_ranks": [-9, -9], "ranks": [0, 0]}, log
-    return {name: Training(folder / name) for name in ("whole", "resumed", "ranks")} | {"killed_at": killed_at}
+    ranks = {"killed_ranks": [-9, -9], "ranks": [0, 0]}
+    assert statuses == {"whole": 0, "killed": -9, "resumed": 0, "refused": 0} | ranks, log
+    found: dict[str, Any] = {name: Training(folder / name) for name in ("whole", "resumed", "ranks")}
+    refused = json.loads((folder / "refused/messages.json").read_text())
+    return found | {"killed_at": killed_at, "refused": refused}
 
 
 @pytest.mark.slow
@@ -102,3 +105,17 @@ def test_two_ranks_see_the_same_examples_in_every_step_also_after_a_kill(trainin
         assert times in (1, 2)
         assert ranks.multiset(step) == Counter({key: times * n for key, n in whole.multiset(step).items()}), step
     assert ranks.result["weights"] == pytest.approx(whole.result["weights"], abs=0.02)  # dropout differs
+
+
+@pytest.mark.slow
+def test_settings_under_which_it_cannot_work_are_refused_in_one_message(trainings: dict[str, Any]) -> None:
+    refused = trainings["refused"]
+    assert set(refused) == {"settings", "data", "checkpoint", "no loss"}
+    for name in ("max_steps", "eval_strategy", "group_by_length", "packing", "split_batches", "auto_find_batch_size"):
+        assert name in refused["settings"]
+    for name in ("ignore_data_skip", "restore_callback_states_from_checkpoint", "learns from training batches"):
+        assert name in refused["settings"]
+    assert "it lacks ['cat', 'cow', 'dog']" in refused["data"]
+    assert "train_dataset has 80 examples, groups 74" in refused["data"]
+    assert "the checkpoint of step 1 has no state of VelocityCallback" in refused["checkpoint"]
+    assert "the evaluation of 'cat' gave no eval_cat_loss" in refused["no loss"]
