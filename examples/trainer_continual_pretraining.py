@@ -2,7 +2,7 @@
 
     python examples/trainer_continual_pretraining.py MODEL FIRST.txt SECOND.txt OUT [STEPS]
 
-The last tenth of each file is held out. The same command again goes on from the last checkpoint in OUT.
+The end of each file is held out. The same command again goes on from the last checkpoint in OUT.
 """
 
 import sys
@@ -19,24 +19,27 @@ LENGTH = 64  # tokens of an example
 
 def main(model: str, first: str, second: str, out: str, steps: str = "200") -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
-    train, held_out = {}, {}
+    train, held_out = {}, {}  # by name of the file
     for file in map(Path, (first, second)):
         ids = tokenizer(file.read_text(encoding="utf-8"))["input_ids"]
         rows = [ids[at : at + LENGTH] for at in range(0, len(ids) - LENGTH + 1, LENGTH)]
         examples = [{"input_ids": row, "labels": row} for row in rows]
-        border = len(examples) * 9 // 10
+        border = len(examples) - min(32, len(examples) // 10)
         train[file.stem], held_out[file.stem] = examples[:border], examples[border:]
 
-    every = max(1, int(steps) // 20)
-    args = TrainingArguments(
-        out, max_steps=int(steps), eval_strategy="steps", eval_steps=every, save_steps=every, learning_rate=3e-4
-    )
-    all_examples = [example for examples in train.values() for example in examples]
+    total, every = int(steps), max(1, int(steps) // 10)
+    args = TrainingArguments(out, max_steps=total, eval_strategy="steps", eval_steps=every, save_steps=every)
     network = AutoModelForCausalLM.from_pretrained(model)
-    trainer = Trainer(network, args, train_dataset=all_examples, eval_dataset=held_out)
-    initial = {name: trainer.evaluate(examples)["eval_loss"] for name, examples in held_out.items()}
-    targets = targets_from_initial_losses(initial, 0.8)
-    reweighter = VelocityReweighter(dict.fromkeys(train, 0.5), initial_losses=initial, target_losses=targets)
+    examples = [*train[Path(first).stem], *train[Path(second).stem]]
+    trainer = Trainer(network, args, train_dataset=examples, eval_dataset=held_out)
+    initial = {name: trainer.evaluate(held_out[name])["eval_loss"] for name in held_out}
+    reweighter = VelocityReweighter(
+        dict.fromkeys(train, 0.5),
+        initial_losses=initial,
+        target_losses=targets_from_initial_losses(initial, 0.7),
+        options={"step_size": 2.0, "step_size_per": "budget"},  # weights change by e² at most over the whole training
+        total_steps=total,
+    )
     VelocityCallback(reweighter, train).attach(trainer)
     trainer.train(resume_from_checkpoint=any(Path(out).glob("checkpoint-*")))
     trainer.save_model(out)

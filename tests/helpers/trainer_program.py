@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import signal
 import sys
 import traceback
@@ -21,7 +23,7 @@ import torch
 from forked import _environment_of_ranks
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, default_data_collator
 
 from velocitune_core import VelocityReweighter
 from velocitune_core.integrations.transformers_trainer import TrainerSettingsError, VelocityCallback
@@ -163,6 +165,66 @@ def refused(folder: Path) -> None:
     (folder / "messages.json").write_text(json.dumps(messages))
 
 
+class Classifier(nn.Module):
+    """A linear model that returns its loss, as transformers' models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, point: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"loss": nn.functional.cross_entropy(self.layer(point), labels)}
+
+
+def readme(folder: Path) -> None:
+    """Execute the blocks of README's "In your own loop" as they are written, with the names that it calls yours."""
+    section = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").partition("## In your own loop")[2]
+    loop, with_trainer = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], flags=re.DOTALL)
+    groups = {"code": 60, "web": 100}
+    centres = torch.arange(2).repeat_interleave(torch.tensor(list(groups.values())))
+    points = torch.randn(160, 4, generator=torch.Generator().manual_seed(0)) + centres[:, None]
+    data = [{"point": point, "labels": centre} for point, centre in zip(points, centres, strict=True)]
+    yours: dict[str, Any] = {"data": data, "train": data, "held_out": {"code": data[:20], "web": data[-20:]}}
+    yours["labels"] = [list(groups)[centre] for centre in centres]
+    yours["targets"] = {"code": 0.3, "web": 0.2}
+    batches = []
+
+    def train_step(model: Classifier, batch: dict[str, Tensor]) -> None:
+        batches.append(batch["labels"].tolist())
+        model.zero_grad()
+        model(**batch)["loss"].backward()
+        for parameter in model.parameters():
+            parameter.data -= 0.05 * parameter.grad  # type: ignore[operator]
+
+    def evaluate(model: Classifier) -> dict[str, float]:
+        sets = {name: default_data_collator(rows) for name, rows in yours["held_out"].items()}
+        return {name: model(**rows)["loss"].item() for name, rows in sets.items()}
+
+    os.chdir(folder)
+    yours |= {"model": Classifier(), "train_step": train_step, "evaluate": evaluate}
+    exec(loop, yours)
+    first = {"batches": batches, "weights": yours["reweighter"].weights}
+    yours["model"] = Classifier()
+    exec(with_trainer, yours)
+    second = {"log": yours["trainer"].state.log_history, "weights": yours["reweighter"].weights}
+    Path("readme.json").write_text(json.dumps({"loop": first, "trainer": second}))
+
+
+def example(folder: Path) -> None:
+    """Run examples/trainer_continual_pretraining.py on a tiny model, and once more for more steps."""
+    from tiny import write_inputs
+
+    write_inputs(folder)
+    for name, stride in (("counting", 1), ("jumping", 3)):
+        text = " ".join(f"word{number * stride % 63 + 1}" for number in range(4000))
+        (folder / f"{name}.txt").write_text(text)
+    program = Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"
+    sys.argv = [str(program), *(str(folder / name) for name in ("model", "counting.txt", "jumping.txt", "out"))]
+    for steps in ("10", "20"):
+        sys.argv = [*sys.argv[:5], steps]
+        runpy.run_path(str(program), run_name="__main__")
+
+
 def fork(work: Callable[[], None], environment: dict[str, str] | None = None) -> int:
     """Do some work in a process of its own; return its id."""
     child = os.fork()
@@ -192,11 +254,14 @@ def two_ranks(folder: Path, killed_at: int | None) -> list[int]:
 
 
 def main(folder: Path, killed_at: int) -> None:
+    (folder / "example").mkdir()
     statuses: dict[str, Any] = {
         "whole": exit_status(fork(lambda: train(folder / "whole"))),
         "killed": exit_status(fork(lambda: train(folder / "resumed", killed_at=killed_at))),
         "resumed": exit_status(fork(lambda: train(folder / "resumed"))),
         "refused": exit_status(fork(lambda: refused(folder / "refused"))),
+        "readme": exit_status(fork(lambda: readme(folder))),
+        "example": exit_status(fork(lambda: example(folder / "example"))),
     }
     statuses["killed_ranks"] = two_ranks(folder / "ranks", killed_at)
     statuses["ranks"] = two_ranks(folder / "ranks", None)

@@ -58,10 +58,12 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert run.returncode == 0, log
     statuses = json.loads((folder / "statuses.json").read_text())
     ranks = {"killed_ranks": [-9, -9], "ranks": [0, 0]}
-    assert statuses == {"whole": 0, "killed": -9, "resumed": 0, "refused": 0} | ranks, log
+    others = dict.fromkeys(("whole", "resumed", "refused", "readme", "example"), 0)
+    assert statuses == {"killed": -9, **ranks, **others}, log
     found: dict[str, Any] = {name: Training(folder / name) for name in ("whole", "resumed", "ranks")}
     refused = json.loads((folder / "refused/messages.json").read_text())
-    return found | {"killed_at": killed_at, "refused": refused}
+    readme = json.loads((folder / "readme.json").read_text())
+    return found | {"killed_at": killed_at, "refused": refused, "readme": readme, "example": folder / "example"}
 
 
 @pytest.mark.slow
@@ -119,3 +121,23 @@ def test_settings_under_which_it_cannot_work_are_refused_in_one_message(training
     assert "train_dataset has 80 examples, groups 74" in refused["data"]
     assert "the checkpoint of step 1 has no state of VelocityCallback" in refused["checkpoint"]
     assert "the evaluation of 'cat' gave no eval_cat_loss" in refused["no loss"]
+
+
+@pytest.mark.slow
+def test_the_blocks_of_readme_run_as_they_are_written(trainings: dict[str, Any]) -> None:
+    loop, trainer = trainings["readme"]["loop"], trainings["readme"]["trainer"]
+    assert len(loop["batches"]) == 200
+    web = [sum(sum(batch) for batch in loop["batches"][at : at + 20]) / 640 for at in (0, 180)]
+    assert web[0] == pytest.approx(0.75, abs=0.01)
+    assert web[1] == pytest.approx(loop["weights"]["web"], abs=0.1) != 0.75
+    assert [log["step"] for log in trainer["log"] if "weight/web" in log] == list(range(20, 201, 20))
+    assert trainer["weights"]["web"] != 0.75
+
+
+@pytest.mark.slow
+def test_the_example_runs_and_goes_on(trainings: dict[str, Any]) -> None:
+    folder = trainings["example"] / "out"
+    state = json.loads((folder / "checkpoint-20/trainer_state.json").read_text())
+    updates = [log for log in state["log_history"] if "weight/counting" in log]
+    assert [log["step"] for log in updates] == [*range(1, 11), *range(12, 21, 2)]
+    assert (folder / "model.safetensors").exists()
