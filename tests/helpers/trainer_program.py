@@ -162,6 +162,9 @@ def refused(folder: Path) -> None:
     trainer_of(folder, max_steps=1, save_steps=1).train()
     attempt("checkpoint", lambda: callback().attach(trainer_of(folder)).train(resume_from_checkpoint=True))
     attempt("no loss", lambda: callback().attach(trainer_of(folder, label_names=["none"])).train())
+    other = trainer_of(folder, eval_steps=5)
+    last = str(folder.parent / "whole/checkpoint-15")
+    attempt("eval_steps", lambda: callback().attach(other).train(resume_from_checkpoint=last))
     (folder / "messages.json").write_text(json.dumps(messages))
 
 

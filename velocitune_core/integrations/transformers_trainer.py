@@ -91,6 +91,14 @@ class VelocityCallback(TrainerCallback, ExportableState):
                     f"the checkpoint of step {state.global_step} has no state of VelocityCallback: it was saved by a "
                     "training without it; start a new training from its model"
                 )
+            start = saved["attributes"]["sampler"]["sampler"]["step"]
+            expected = state.global_step - state.global_step % self._pass_steps(args)
+            if start != expected:
+                raise TrainerSettingsError(
+                    f"the checkpoint of step {state.global_step} is of a pass that began at step {start}, and "
+                    f"eval_steps {args.eval_steps} would have begun it at step {expected}; resume with the eval_steps "
+                    "of before"
+                )
             self.reweighter.load_state_dict(saved["attributes"]["reweighter"])
             self.sampler.load_state_dict(saved["attributes"]["sampler"])
         self._training, self._losses = True, {}

@@ -112,7 +112,7 @@ def test_two_ranks_see_the_same_examples_in_every_step_also_after_a_kill(trainin
 @pytest.mark.slow
 def test_settings_under_which_it_cannot_work_are_refused_in_one_message(trainings: dict[str, Any]) -> None:
     refused = trainings["refused"]
-    assert set(refused) == {"settings", "data", "checkpoint", "no loss"}
+    assert set(refused) == {"settings", "data", "checkpoint", "no loss", "eval_steps"}
     for name in ("max_steps", "eval_strategy", "group_by_length", "packing", "split_batches", "auto_find_batch_size"):
         assert name in refused["settings"]
     for name in ("ignore_data_skip", "restore_callback_states_from_checkpoint", "learns from training batches"):
@@ -120,6 +120,7 @@ def test_settings_under_which_it_cannot_work_are_refused_in_one_message(training
     assert "it lacks ['cat', 'cow', 'dog']" in refused["data"]
     assert "train_dataset has 80 examples, groups 74" in refused["data"]
     assert "the checkpoint of step 1 has no state of VelocityCallback" in refused["checkpoint"]
+    assert "step 15 is of a pass that began at step 12, and eval_steps 5" in refused["eval_steps"]
     assert "the evaluation of 'cat' gave no eval_cat_loss" in refused["no loss"]
 
 
