@@ -83,6 +83,7 @@ def trainer_of(folder: Path, **changed: Any) -> Trainer:
         "max_steps": STEPS,
         "eval_strategy": "steps",
         "eval_steps": EVERY,
+        "eval_on_start": True,  # after a resume at the end of a pass, too, where the weights are updated already
         "save_strategy": "steps",
         "save_steps": SAVED_EVERY,
         "learning_rate": 0.05,
@@ -266,7 +267,7 @@ def main(folder: Path, killed_at: int) -> None:
         "readme": exit_status(fork(lambda: readme(folder))),
         "example": exit_status(fork(lambda: example(folder / "example"))),
     }
-    statuses["killed_ranks"] = two_ranks(folder / "ranks", killed_at)
+    statuses["killed_ranks"] = two_ranks(folder / "ranks", EVERY * SAVED_EVERY + 1)
     statuses["ranks"] = two_ranks(folder / "ranks", None)
     (folder / "statuses.json").write_text(json.dumps(statuses))
 

@@ -56,6 +56,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
         self._start = reweighter.state_dict()  # of a training that is not resumed
         self._pass_start: dict[str, Any] = {}  # the sampler's state there
         self._losses: dict[str, float] = {}  # of the evaluation in progress
+        self._measured_at = 0  # step of the last update, or of the start: another evaluation there changes nothing
         self._training = False
 
     @property
@@ -101,7 +102,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
                 )
             self.reweighter.load_state_dict(saved["attributes"]["reweighter"])
             self.sampler.load_state_dict(saved["attributes"]["sampler"])
-        self._training, self._losses = True, {}
+        self._training, self._losses, self._measured_at = True, {}, state.global_step
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -118,7 +119,8 @@ class VelocityCallback(TrainerCallback, ExportableState):
         **kwargs: Any,
     ) -> None:
         """Collect the losses of the groups, which are evaluated one after the other; update after the last one."""
-        if not self._training or state.global_step == 0 or state.global_step % self._pass_steps(args):
+        is_measured = state.global_step == self._measured_at
+        if not self._training or is_measured or state.global_step % self._pass_steps(args):
             return
         metrics = metrics or {}
         for name in self.reweighter.groups:
@@ -130,7 +132,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
                     f"one only if its inputs have the labels that label_names lists, {args.label_names}"
                 )
         if len(self._losses) == len(self.reweighter.groups):
-            losses, self._losses = self._losses, {}
+            losses, self._losses, self._measured_at = self._losses, {}, state.global_step
             self._update(args, state.global_step, losses)
 
     def on_train_end(
