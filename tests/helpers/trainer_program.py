@@ -224,7 +224,7 @@ def example(folder: Path) -> None:
         (folder / f"{name}.txt").write_text(text)
     program = Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"
     sys.argv = [str(program), *(str(folder / name) for name in ("model", "counting.txt", "jumping.txt", "out"))]
-    for steps in ("10", "20"):
+    for steps in ("4", "8"):
         sys.argv = [*sys.argv[:5], steps]
         runpy.run_path(str(program), run_name="__main__")
 
@@ -248,12 +248,10 @@ def exit_status(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def two_ranks(folder: Path, killed_at: int | None) -> list[int]:
-    """Train in two ranks, of two micro-batches each, and with loader workers; return their exit statuses."""
-    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
-    loader = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "fork"}
-    environments = _environment_of_ranks(2)
-    ranks = [fork(lambda: train(folder, killed_at=killed_at, **settings, **loader), each) for each in environments]
+def two_ranks(folder: Path, **changed: Any) -> list[int]:
+    """Train in two ranks, of two micro-batches each; return their exit statuses."""
+    settings = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, **changed}
+    ranks = [fork(lambda: train(folder, **settings), each) for each in _environment_of_ranks(2)]
     return [exit_status(each) for each in ranks]
 
 
@@ -267,8 +265,9 @@ def main(folder: Path, killed_at: int) -> None:
         "readme": exit_status(fork(lambda: readme(folder))),
         "example": exit_status(fork(lambda: example(folder / "example"))),
     }
-    statuses["killed_ranks"] = two_ranks(folder / "ranks", EVERY * SAVED_EVERY + 1)
-    statuses["ranks"] = two_ranks(folder / "ranks", None)
+    statuses["killed_ranks"] = two_ranks(folder / "ranks", killed_at=EVERY * SAVED_EVERY + 1)
+    workers = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "fork"}
+    statuses["ranks"] = two_ranks(folder / "ranks", **workers)
     (folder / "statuses.json").write_text(json.dumps(statuses))
 
 

@@ -169,7 +169,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
         self._trainer.log(logged)
 
     def _order(self, *_: Any, **__: Any) -> Examples:
-        """Return the order of the training examples, as the Trainer asks for it at every start of `train`."""
+        """Return the order of the training examples; called at every start of `train`."""
         assert self._trainer is not None
         args = self._trainer.args
         self._sampler = MixtureBatchSampler(
@@ -190,7 +190,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
 
 
 class Examples:
-    """The examples of a pass, one by one: a Trainer cuts them into micro-batches and deals these out to its ranks."""
+    """The examples of a pass, one by one: a Trainer cuts them into micro-batches and distributes these over its ranks."""
 
     def __init__(self, batches: MixtureBatchSampler) -> None:
         self._batches = batches

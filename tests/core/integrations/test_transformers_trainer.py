@@ -138,7 +138,7 @@ def test_the_blocks_of_readme_run_as_they_are_written(trainings: dict[str, Any])
 @pytest.mark.slow
 def test_the_example_runs_and_goes_on(trainings: dict[str, Any]) -> None:
     folder = trainings["example"] / "out"
-    state = json.loads((folder / "checkpoint-20/trainer_state.json").read_text())
+    state = json.loads((folder / "checkpoint-8/trainer_state.json").read_text())
     updates = [log for log in state["log_history"] if "weight/counting" in log]
-    assert [log["step"] for log in updates] == [*range(1, 11), *range(12, 21, 2)]
+    assert [log["step"] for log in updates] == list(range(1, 9))
     assert (folder / "model.safetensors").exists()
