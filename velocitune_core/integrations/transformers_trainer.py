@@ -190,7 +190,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
 
 
 class Examples:
-    """The examples of a pass, one by one: a Trainer cuts them into micro-batches and distributes these over its ranks."""
+    """The examples of a pass, one by one: a Trainer makes micro-batches and distributes them over its ranks."""
 
     def __init__(self, batches: MixtureBatchSampler) -> None:
         self._batches = batches
