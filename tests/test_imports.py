@@ -46,6 +46,7 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
+    "export": "contracts files style",
     "report": "comparison contracts mixture_law planned_weights scaling_law style",
     "recipes": "files",
 }
@@ -68,6 +69,7 @@ METHOD = (
     "scaling_law",
     "mixture_law",
     "planned_weights",
+    "export",
     "config",
     "contracts",
     "files",
