@@ -47,7 +47,7 @@ CORE = {
     "style": "",
     "comparison": "contracts style",
     "export": "contracts files style",
-    "report": "comparison contracts mixture_law planned_weights scaling_law style",
+    "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
 }
 TASKS = {

@@ -95,10 +95,7 @@ def with_manifest(mixture: Mixture, manifest: Manifest) -> Mixture:
         raise ExportError(
             f"manifest: lacks the domains {', '.join(missing)}; give the manifest of the data that the mixture is of"
         )
-    sizes = {
-        name: DomainSize(manifest.domains[name].train.tokens, manifest.domains[name].train.documents)
-        for name in mixture.shares
-    }
+    sizes = {name: size for name, size in sizes_of(manifest).items() if name in mixture.shares}
     other = [
         f"manifest: {name} has {size.tokens} tokens, and the results were made from {mixture.sizes[name].tokens}; "
         "give the manifest of the same data"
@@ -108,6 +105,11 @@ def with_manifest(mixture: Mixture, manifest: Manifest) -> Mixture:
     if other:
         raise ExportError("\n".join(other))
     return replace(mixture, sizes=sizes, sequence_length=manifest.sequence_length)
+
+
+def sizes_of(manifest: Manifest) -> dict[str, DomainSize]:
+    """Return the training text of each domain of a manifest."""
+    return {name: DomainSize(each.train.tokens, each.train.documents) for name, each in manifest.domains.items()}
 
 
 def _kind(path: Path) -> type[Comparison] | type[TrainResult] | type[StartingWeights]:
