@@ -72,7 +72,7 @@ class Format:
 
 def commented(comment: Sequence[str]) -> str:
     """Return lines of comment, as YAML and shells read them."""
-    return "".join(f"# {line}\n" if line else "#\n" for line in comment)
+    return "".join(f"# {' '.join(line.splitlines())}".rstrip() + "\n" for line in comment)
 
 
 def quoted(text: str) -> str:

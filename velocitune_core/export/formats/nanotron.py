@@ -15,7 +15,7 @@ def _write(block: Block) -> Files:
         lines += ["    data:", "      dataset:", "        dataset_folder:"]
         lines += [f"          - {quoted(block.paths[name])}" for name in stage.shares]
         lines += ["        dataset_weights:"]
-        lines += [f"          - {share}  # {name}" for name, share in stage.shares.items()]
+        lines += [f"          - {share}" for share in stage.shares.values()]
         lines += ["      num_loading_workers: 1", "      seed: 42"]
     return {"": commented(block.comment) + "\n".join(lines) + "\n"}
 

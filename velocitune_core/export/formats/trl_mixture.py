@@ -22,7 +22,7 @@ def _check(block: Block) -> list[str]:
 def _write(block: Block) -> Files:
     lines = ["datasets:"]
     for name, share in block.shares.items():
-        lines += [f"  - path: json  # {name}", f"    data_files: {quoted(block.paths[name])}"]
+        lines += ["  - path: json", f"    data_files: {quoted(block.paths[name])}"]
         lines += ["    split: train", f"    fraction: {share}"]
     return {"": commented(block.comment) + "\n".join(lines) + "\n"}
 
