@@ -234,6 +234,20 @@ def test_the_command_prints_a_file_that_holds_nothing_else(workspace: Path, caps
     assert "--data-args-path" in printed.err and "mean over its steps" in printed.err
 
 
+def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN)
+    planned.write(workspace / "results/weights.json")
+    arguments = ["--to", "megatron", "--workspace", str(workspace), "--from", "results/weights.json"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert printed.out == (GOLDEN / "megatron.txt").read_text()
+    assert "a run of 192000 tokens" in printed.err
+    assert main([*arguments, "--tokens", "1000"]) == 0
+    assert "a run of 1000 tokens" in capsys.readouterr().err
+
+
 def test_the_command_writes_a_file_per_phase(workspace: Path, tmp_path: Path) -> None:
     assert main(["--to", "megatron", "--workspace", str(workspace), "--out", str(tmp_path / "blend.txt")]) == 0
     assert (tmp_path / "blend-phases.txt").read_text() == "--phase-transition-iterations 10,20\n"
