@@ -22,6 +22,7 @@ from velocitune_core.export import (
     DomainSize,
     ExportError,
     Mixture,
+    Stage,
     export,
     of_label,
     of_training,
@@ -105,6 +106,21 @@ def test_joined_stages_keep_the_mean_of_the_run() -> None:
     assert [(each.step, each.steps) for each in block.stages] == [(0, 20), (20, 20)]
     assert block.stages[0].shares == {"code": "0.55", "legal": "0.3", "off": "0.15"}
     assert block.stages[1].shares == {"code": "0.45", "legal": "0.3", "off": "0.25"}
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=12), st.integers(1, 12))
+def test_joining_stages_never_changes_the_mean_of_the_run(parts: list[tuple[int, float]], most: int) -> None:
+    starts = [sum(span for span, _ in parts[:place]) for place in range(len(parts) + 1)]
+    stages = [Stage(start, {"a": share, "b": 1 - share}) for start, (_, share) in zip(starts, parts, strict=False)]
+    whole = Mixture({"a": 0.5, "b": 0.5}, "drawn", stages, steps=starts[-1])
+    joined = whole.merged(most)
+    assert len(joined.stages) <= most
+    assert _mean(joined) == pytest.approx(_mean(whole))
+
+
+def _mean(run: Mixture) -> float:
+    assert run.steps is not None
+    return sum(span * each.shares["a"] for span, each in zip(run.spans(), run.stages, strict=True)) / run.steps
 
 
 def test_a_run_whose_weights_never_changed_has_no_stages() -> None:
