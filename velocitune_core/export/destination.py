@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from velocitune_core.export.block import Block, BlockStage, Format
-from velocitune_core.export.mixture import ExportError, Mixture, Stage, Unit
+from velocitune_core.export.mixture import ExportError, Mixture, Unit
 from velocitune_core.export.realised import Row, header, realised_rows, rounding_notes
 from velocitune_core.export.shares import as_text, drawn_shares, mean_tokens
 
@@ -68,7 +68,7 @@ def _scheduled(mixture: Mixture, to: Format, where: Destination) -> Mixture:
         )
     if where.max_stages is not None and where.max_stages < 1:
         raise ExportError(f"max_stages: {where.max_stages} is none; give a number from 1, or --schedule mean")
-    if where.schedule == "mean" or not to.stages:
+    if where.schedule == "mean" or not to.stages or where.max_stages == 1:
         return mixture.held()
     return mixture if where.max_stages is None else mixture.merged(where.max_stages)
 
@@ -93,20 +93,23 @@ def _block(mixture: Mixture, to: Format, where: Destination, unit: Unit) -> Bloc
 
 
 def _stages(mixture: Mixture, steps: int | None, unit: Unit) -> list[BlockStage]:
-    """Return the stages at the same parts of a run of `steps`; those that would last no step are left out."""
+    """Return the stages at the same parts of a run of `steps`.
+
+    Raises ExportError where one would last no step.
+    """
     if not mixture.stages:
         return []
     assert mixture.steps is not None and steps is not None, "stages are of a run"
     starts = [round(Fraction(stage.step * steps, mixture.steps)) for stage in mixture.stages]
     ends = [*starts[1:], steps]
-    lasting: list[tuple[Stage, int, int]] = [
-        (stage, start, end - start)
-        for stage, start, end in zip(mixture.stages, starts, ends, strict=True)
-        if end > start
-    ]
+    if any(end <= start for start, end in zip(starts, ends, strict=True)):
+        raise ExportError(
+            f"steps: {steps} are too few for {len(starts)} stages, as one would last no step; give a smaller --max-stages, "
+            "or --schedule mean"
+        )
     return [
-        BlockStage(start, span, as_text(drawn_shares(stage.shares, unit, mixture.sizes)))
-        for stage, start, span in lasting
+        BlockStage(start, end - start, as_text(drawn_shares(stage.shares, unit, mixture.sizes)))
+        for stage, start, end in zip(mixture.stages, starts, ends, strict=True)
     ]
 
 

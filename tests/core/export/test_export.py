@@ -123,6 +123,12 @@ def _mean(run: Mixture) -> float:
     return sum(span * each.shares["a"] for span, each in zip(run.spans(), run.stages, strict=True)) / run.steps
 
 
+def test_one_stage_is_the_mean() -> None:
+    assert export(mixture(), FORMATS["megatron"], Destination(max_stages=1)).files == {
+        "": (GOLDEN / "megatron.txt").read_text()
+    }
+
+
 def test_a_run_whose_weights_never_changed_has_no_stages() -> None:
     again = of_training(samples.train(dict.fromkeys(STAGES, STAGES[0])))
     assert not again.stages and not export(again, FORMATS["nanotron"]).block.stages
@@ -172,6 +178,7 @@ def test_weights_that_a_training_only_starts_from_say_so() -> None:
         ),
         ("json", {"tokens": 0}, "tokens: 0 is no number of them; give one from 1"),
         ("json", {"max_stages": 0}, "max_stages: 0"),
+        ("megatron", {"steps": 2}, "steps: 2 are too few for 3 stages"),
         ("levanter", {"batch_sequences": 1, "steps": 8}, "mixture_block_size: 2: no sequence of a block is of legal"),
     ],
 )

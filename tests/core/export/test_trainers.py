@@ -43,6 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_datasets_draws_the_shares(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets  # a second, which the collection of tests need not wait for
 
