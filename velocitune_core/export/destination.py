@@ -104,8 +104,8 @@ def _stages(mixture: Mixture, steps: int | None, unit: Unit) -> list[BlockStage]
     ends = [*starts[1:], steps]
     if any(end <= start for start, end in zip(starts, ends, strict=True)):
         raise ExportError(
-            f"steps: {steps} are too few for {len(starts)} stages, as one would last no step; give a smaller --max-stages, "
-            "or --schedule mean"
+            f"steps: {steps} are too few for {len(starts)} stages, as one would last no step; "
+            "give a smaller --max-stages, or --schedule mean"
         )
     return [
         BlockStage(start, end - start, as_text(drawn_shares(stage.shares, unit, mixture.sizes)))
