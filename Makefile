@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo compare large test-fast test golden check serve clean
+.PHONY: help setup demo compare large test-fast test test-exports golden check serve clean
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
@@ -44,6 +44,11 @@ test-fast: setup     ## what to run before every commit: unit tests, properties,
 
 test: setup          ## all tests
 	$(PYTEST)
+
+EXPORT_ENVIRONMENTS ?= $(HOME)/.cache/velocitune/export-environments
+
+test-exports: setup  ## feed exported files to the other trainers' own parsers, in environments of their own
+	VELOCITUNE_EXPORT_ENVIRONMENTS=$(EXPORT_ENVIRONMENTS) python -m pytest tests/core/export
 
 golden: setup        ## write the golden loss curves anew; review the diff of tests/golden/curves
 	python tests/golden/regenerate.py

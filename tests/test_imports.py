@@ -46,7 +46,8 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "report": "comparison contracts mixture_law planned_weights scaling_law style",
+    "export": "contracts files style",
+    "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
 }
 TASKS = {
@@ -68,6 +69,7 @@ METHOD = (
     "scaling_law",
     "mixture_law",
     "planned_weights",
+    "export",
     "config",
     "contracts",
     "files",
