@@ -48,6 +48,8 @@ CORE = {
     "comparison": "contracts style",
     "report": "comparison contracts mixture_law planned_weights scaling_law style",
     "recipes": "files",
+    "fit": "config contracts files mixture_law planned_weights report",
+    "cli": "",  # starts the others by name
 }
 TASKS = {
     "workspace": "",

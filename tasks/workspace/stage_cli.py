@@ -33,7 +33,7 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
     """
     name = name or Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
-        prog=f"python -m flows.{name}", description=sys.modules["__main__"].__doc__, epilog=described(name)
+        prog=shown_as(f"python -m flows.{name}"), description=sys.modules["__main__"].__doc__, epilog=described(name)
     )
     parser.add_argument(
         "--workspace",
@@ -44,6 +44,11 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     return parser
+
+
+def shown_as(program: str) -> str:
+    """Return how the help names a program: as the sub-command of `velocitune` that started it, if one did."""
+    return os.environ.pop("VELOCITUNE_SHOWN_AS", program)  # not for the programs that it starts
 
 
 def add_overrides(parser: argparse.ArgumentParser, what_for: str) -> None:
