@@ -36,7 +36,7 @@ REFUSED = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0, or 2 for input that cannot work."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     from velocitune_core.fit.csv_tables import read_csv_runs  # slow imports wait for valid arguments
     from velocitune_core.fit.objective_file import read_objective
     from velocitune_core.fit.result import PAGE, PLAN, WEIGHTS, FitResult
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="velocitune fit",
         description=__doc__,
