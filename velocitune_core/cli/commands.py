@@ -30,7 +30,7 @@ COMMANDS = (
     Command("train", "JOB", "the training program, for one job file", "train", PROGRAM, extra="train"),
     _pipeline("init", "tasks.workspace.init", "make a workspace: settings, a place for data and results", takes="DIR"),
     _pipeline("plan", "flows.plan", "what the work will cost, before it starts"),
-    _pipeline("mixture", "flows.weights", "find domain weights, and stop before the training"),
+    _pipeline("mixture", "flows.pipeline", "find domain weights, and stop before the training", "--mixture"),
     _pipeline("run", "flows.pipeline", "find domain weights, train with them, write the report"),
     _pipeline("compare", "flows.pipeline", "train under several strategies, and compare them", "--compare"),
     _pipeline("serve", "tasks.views.serve", "Prefect and MLflow in a browser"),

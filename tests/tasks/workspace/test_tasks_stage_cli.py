@@ -130,7 +130,7 @@ def test_no_command_leaves_anything_in_a_folder_that_is_no_workspace(
     def never(**_: object) -> None:
         pytest.fail("was run")
 
-    for command in (lambda: run_pipeline(never, never, never, arguments=[]), lambda: clean([])):
+    for command in (lambda: run_pipeline(never, {}, arguments=[]), lambda: clean([])):
         with pytest.raises(SystemExit, match="2"):
             command()
         assert f"no such file in {workspace}; give the command in the project's folder" in capsys.readouterr().err
@@ -180,7 +180,7 @@ def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys
     paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
     for setting, reason in {"nonsense": "KEY=VALUE", "training.batch_sequences=0": "batch_sequences"}.items():
         with pytest.raises(SystemExit, match="2"):
-            run_pipeline(never, never, never, arguments=["-S", setting])
+            run_pipeline(never, {}, arguments=["-S", setting])
         assert reason in capsys.readouterr().err
     assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
 
