@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import yaml
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
+import velocitune_core
 from tasks.workspace.params_file import overridden_text, parse_override
 from velocitune_core import design_swarm
 from velocitune_core.cli.commands import BY_NAME
@@ -27,7 +29,7 @@ from velocitune_core.fit.command import main as fit
 from velocitune_core.fit.command import parser as fit_parser
 
 PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 ONLY_COMPILED = {  # Python that a test of its own runs, with all that it needs
     "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
 }
@@ -237,3 +239,26 @@ def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
         there = (page.parent / target) if target else page
         if there.suffix == ".md":
             assert anchor in anchors(there), f"{target}#{anchor}"
+
+
+REFERENCE = sorted((PROJECT / "docs/api").glob("*.md"))
+
+
+def documented() -> list[str]:
+    """The names that the reference of the library describes, dotted."""
+    return [name for page in REFERENCE for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), flags=re.MULTILINE)]
+
+
+def test_the_reference_has_every_public_name_and_no_other() -> None:
+    found = {}
+    for dotted in documented():
+        module, _, name = dotted.rpartition(".")
+        described = getattr(import_module(module), name)
+        assert described.__doc__, f"{dotted} has no docstring"
+        found[name] = described
+    assert [name for name in velocitune_core.__all__ if found.get(name) is not getattr(velocitune_core, name)] == []
+    (index,) = (page.read_text() for page in REFERENCE if page.name == "index.md")
+    shown = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", index))
+    assert set(shown) == set(velocitune_core.__all__) and set(shown.values()) <= set(documented())
+    navigation = yaml.safe_load((PROJECT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(file for each in navigation for file in each.values()) == [page.name for page in REFERENCE]
