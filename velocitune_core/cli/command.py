@@ -18,18 +18,10 @@ from velocitune_core.cli.programs import UsageError, check_packages, run_in_work
 
 WRONG_USE = 2
 HELP = ("-h", "--help")
-HEADINGS = {
-    ("fit", "export"): "With runs of your own, wherever they were trained",
-    ("train",): "On any machine with torch (pip install 'velocitune[train]')",
-    (
-        "init",
-        "plan",
-        "mixture",
-        "run",
-        "compare",
-        "serve",
-        "clean",
-    ): "The pipeline, in a workspace (pip install 'velocitune[lab]')",
+HEADINGS = {  # by the extra that brings what the commands need
+    "": "With runs of your own, wherever they were trained",
+    "train": "On any machine with torch (pip install 'velocitune[train]')",
+    "lab": "The pipeline, in a workspace (pip install 'velocitune[lab]')",
 }
 
 
@@ -58,7 +50,7 @@ def _dispatch(argv: list[str]) -> int:
     arguments = [*command.arguments, *argv[1:]]
     check_packages(command)
     if command.kind == PIPELINE:
-        run_in_workspace(command, workspace, arguments, asks_help=bool({*HELP} & {*arguments}))
+        run_in_workspace(command, workspace, arguments, for_help=bool({*HELP} & {*arguments}))
     if workspace is not None:
         _enter(workspace)
     if command.kind == ANYWHERE:
@@ -91,9 +83,9 @@ def help_text() -> str:
         "",
         "Find the mixture of domains for continual pretraining, and train with it.",
     ]
-    for names, heading in HEADINGS.items():
-        lines += ["", f"{heading}:"]
-        lines += [f"  {f'{name} {BY_NAME[name].takes}':<18}{BY_NAME[name].summary}" for name in names]
+    for extra, heading in HEADINGS.items():
+        own = [each for each in COMMANDS if each.extra == extra]
+        lines += ["", f"{heading}:", *(f"  {f'{each.name} {each.takes}':<18}{each.summary}" for each in own)]
     lines += [
         "",
         "A workspace is a folder with a params.yaml, data and results. Commands of the pipeline work in the",

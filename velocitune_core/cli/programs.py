@@ -37,30 +37,30 @@ def check_packages(command: Command) -> None:
 
 def code_of_pipeline() -> Path:
     """Return the folder with `flows` and `tasks`. Raises UsageError if this installation has none."""
-    for folder in (PACKAGE.parent, PACKAGE / "template"):
+    for folder in (PACKAGE / "template", PACKAGE.parent):
         if (folder / FLOWS).is_file():
             return folder
     raise UsageError(
-        f"the code of the pipeline is neither beside {PACKAGE} nor in it; install the wheel, or a clone: "
+        f"the code of the pipeline is neither in {PACKAGE} nor beside it; install the wheel, or a clone: "
         "pip install --editable '.[lab]'"
     )
 
 
 def run_in_workspace(
-    command: Command, workspace: Path | None, arguments: Sequence[str], *, asks_help: bool = False
+    command: Command, workspace: Path | None, arguments: Sequence[str], *, for_help: bool = False
 ) -> NoReturn:
     """Run a command of the pipeline in a workspace.
 
     Args:
         workspace: made if it is not there yet; None: the current folder.
-        asks_help: the arguments ask for help, which needs no workspace.
+        for_help: only the help of the command is wanted, which needs no workspace.
 
     Raises UsageError if the current folder is no workspace; exits with a message if the folder cannot be made one.
     """
     if command.name == "init":
         named = [] if workspace is None else [str(workspace)]
         run_program(command.module, ["--with-settings", *named, *arguments], code_of_pipeline(), command.name)
-    if asks_help:
+    if for_help:
         run_program(command.module, arguments, code_of_pipeline(), command.name)
     if workspace is not None:
         _enter(workspace)
