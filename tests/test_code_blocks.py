@@ -30,7 +30,7 @@ from velocitune_core.fit.command import parser as fit_parser
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
-ONLY_COMPILED = {  # Python that a test of its own runs, with all that it needs
+ELSEWHERE = {  # pages whose Python is run, with all that it needs, by a test of its own
     "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
 }
 PROGRAMS = {"caps=$(for", "cd", "echo", "mv", "pip", "prefect", "ray", "rm", "source", "torchrun"}  # not looked into
@@ -78,16 +78,17 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict[str, Any] = {"__name__": "example", **GIVEN.get(page.name, dict)()}
     for block in (each for each in blocks_of(page) if each.language == "python"):
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
-        if page.name not in ONLY_COMPILED:
+        if page.name not in ELSEWHERE:
             exec(code, names)
 
 
-def test_what_is_only_compiled_is_tested_elsewhere() -> None:
-    for page, test in ONLY_COMPILED.items():
-        (block,) = (each for each in blocks("python") if each.page.name == page)
-        (imported,) = re.findall(r"^from [\w.]+ import ([\w, ]+)", block.text, flags=re.MULTILINE)
+def test_what_is_run_elsewhere_is_named_there() -> None:
+    for page, test in ELSEWHERE.items():
         tested = (PROJECT / test).read_text(encoding="utf-8")
-        assert [name for name in re.split(r",\s*", imported.strip()) if name not in tested] == []
+        for block in (each for each in blocks("python") if each.page.name == page):
+            imported = re.findall(r"^from [\w.]+ import ([\w, ]+)", block.text, flags=re.MULTILINE)
+            names = {name.strip() for line in imported for name in line.split(",")}
+            assert page in tested or [name for name in names if name not in tested] == [], block
 
 
 @pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.page.name not in {"README.md", "FIT.md"}], ids=str)

@@ -59,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write("\n".join(found.lines()) + "\n")
     sys.stderr.write(
         f"\n{given.out / PAGE}: open it in a browser to try other mixtures\n{given.out / PLAN}: all of this as JSON\n"
-        f"{given.out / WEIGHTS}: the weights; `velocitune export` writes them for a trainer\n"
+        f"{given.out / WEIGHTS}: the weights; for another trainer: velocitune export --to NAME --from "
+        f"{given.out / WEIGHTS}\n"
     )
     return 0
 

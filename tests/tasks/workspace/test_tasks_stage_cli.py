@@ -124,6 +124,32 @@ def test_a_busy_dvc_is_reported_in_words(workspace: Path, capsys: pytest.Capture
     assert "another command of DVC is at work in this folder; wait until it ends" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ran", "shown"),
+    [
+        ([], ["report"], ["report", "answer"]),
+        (["--compare"], ["compare"], ["compare", "answer"]),
+        (["--mixture"], [], ["mixture", "answer"]),
+        (["--mixture"], ["targets", "weights"], ["mixture"]),  # the stage has shown its weights
+    ],
+)
+def test_the_answer_to_a_goal_is_shown_once(
+    arguments: list[str], ran: list[str], shown: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def pipeline(goal: str, fresh: bool) -> list[str]:
+        found.append(goal)
+        return ran
+
+    paths.PARAMS.touch()
+    for check in ("settle_params", "check_named_server", "stop_children_on_interrupt"):
+        monkeypatch.setattr(f"tasks.workspace.stage_cli.{check}", lambda *_: None)
+    answers = dict.fromkeys(("report", "compare", "mixture"), lambda: found.append("answer"))
+    run_pipeline(pipeline, answers, arguments=arguments)
+    assert found == shown
+
+
 def test_no_command_leaves_anything_in_a_folder_that_is_no_workspace(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
