@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import result_samples
 import yaml
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
 import velocitune_core
+from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text, parse_override
 from velocitune_core import design_swarm
 from velocitune_core.cli.commands import BY_NAME
@@ -32,6 +34,7 @@ PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 ELSEWHERE = {  # pages whose Python is run, with all that it needs, by a test of its own
     "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
+    "README.md": "tests/helpers/trainer_program.py",
 }
 PROGRAMS = {"caps=$(for", "cd", "echo", "mv", "pip", "prefect", "ray", "rm", "source", "torchrun"}  # not looked into
 
@@ -68,7 +71,17 @@ def runs_of_a_swarm() -> dict[str, Any]:
     return {"weights": weights, "losses": {name: 1.5 + (1 + 6 * share) ** -0.4 for name, share in weights.items()}}
 
 
-GIVEN: dict[str, Callable[[], dict[str, Any]]] = {"OBJECTIVE.md": runs_of_a_swarm}  # names that a page begins with
+def results_of_a_run() -> dict[str, Any]:
+    """No names: what a finished run leaves in a workspace, in the current folder."""
+    result_samples.train().write(paths.TRAIN)
+    result_samples.manifest().write(paths.MANIFEST)
+    return {}
+
+
+GIVEN: dict[str, Callable[[], dict[str, Any]]] = {  # names that a page begins with, and files
+    "OBJECTIVE.md": runs_of_a_swarm,
+    "EXPORT.md": results_of_a_run,
+}
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}), ids=lambda page: page.name)
@@ -84,8 +97,8 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_run_elsewhere_is_named_there() -> None:
     for page, test in ELSEWHERE.items():
-        tested = (PROJECT / test).read_text(encoding="utf-8")
         for block in (each for each in blocks("python") if each.page.name == page):
+            tested = (PROJECT / test).read_text(encoding="utf-8")
             imported = re.findall(r"^from [\w.]+ import ([\w, ]+)", block.text, flags=re.MULTILINE)
             names = {name.strip() for line in imported for name in line.split(",")}
             assert page in tested or [name for name in names if name not in tested] == [], block
