@@ -16,7 +16,7 @@ from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.planned_weights import rounded
-from velocitune_core.report.plan_page import plan_page
+from velocitune_core.report.plan_page import doubts, plan_page
 
 WEIGHTS, PLAN, PAGE = "weights.json", "plan.json", "plan.html"
 
@@ -65,12 +65,11 @@ class FitResult:
     def lines(self) -> Iterator[str]:
         """Yield the answer, line by line: sentences, weights, predicted losses, and how good the law is."""
         width = max(map(len, [*self.plan.weights, *self.law.sets, "held-out set"]))
-        yield from explain(self.plan)
+        yield from [*explain(self.plan), *doubts(self.law, self.law)]
         yield ""
         yield from self._weight_lines(width)
         yield ""
         yield from self._loss_lines(width)
-        yield from [f"Note: {note}." for note in self.law.runs.notes]
 
     def _weight_lines(self, width: int) -> Iterator[str]:
         baseline = self.plan.mixtures[self.plan.baseline].weights

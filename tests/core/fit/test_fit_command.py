@@ -135,6 +135,22 @@ def test_what_is_wrong_with_an_objective_is_named(
     assert message in capsys.readouterr().err
 
 
+def test_what_the_runs_cannot_say_is_part_of_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "runs.csv"
+    rows = ["50,25,25,1.0,2.0", "40,35,25,1.1,2.0", "20,55,25,1.2,2.0"]  # in per cent
+    table.write_text("\n".join(["weight/a,weight/b,weight/c,loss/a,loss/b", *rows]))
+    assert main([str(table), "--bootstrap", "0", "--out", str(tmp_path)]) == 0
+    answer = capsys.readouterr().out
+    for doubt in (
+        "Too few runs: 3 for 3 domains",
+        "weights of 3 of 3 runs do not sum to 1 (up to 100): normalised",
+        "domain 'c' has the weight 0.25 in every run",
+        "set 'b' has the same loss in every run",
+    ):
+        assert doubt in answer
+    assert "too few runs" in answer.rpartition("held-out set")[2]
+
+
 def test_a_missing_file_and_a_third_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"nowhere\.csv: no such file"):
         read_csv_runs([tmp_path / "nowhere.csv"])
