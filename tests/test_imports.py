@@ -49,6 +49,8 @@ CORE = {
     "export": "contracts files style",
     "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
+    "fit": "config contracts files mixture_law planned_weights report",
+    "cli": "",  # starts the others by name
 }
 TASKS = {
     "workspace": "",

@@ -69,13 +69,13 @@ def plan_page(
     known = {"domain_tokens": domain_tokens, "token_budget": token_budget, "trade_offs": trade_offs}
     data = page_data(carried, objective, plan, support=support, **known)  # type: ignore[arg-type]
     data["formats"] = fillable_texts(law.domains)
-    notes, doubts = [*_measured_only(law, objective, plan.average), *notes], _doubts(law, carried)
+    notes = [*_measured_only(law, objective, plan.average), *notes]
     return render_page(
         "plan.html.jinja",
         [],
         title=title,
         notes=notes,
-        doubts=doubts,
+        doubts=doubts(law, carried),
         **_shown(law, carried, objective, plan),
         **_scripts(data),
     )
@@ -139,8 +139,8 @@ def _measured_only(law: MixtureLaw, objective: Objective, average: str) -> list[
     return found
 
 
-def _doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
-    """Return sentences on what the law cannot know."""
+def doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
+    """Return sentences on what a law cannot know, and the page that carries it."""
     few, unknown = (
         [name for name in law.sets if flag in law.evidence[name].flags] for flag in ("too_few_runs", "not_identified")
     )
