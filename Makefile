@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup demo compare large test-fast test golden check serve clean
+.PHONY: help setup demo compare large docs test-fast test test-exports golden check serve clean
 
 help:                ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: [^#]*## /\t/' | sort | expand -t 12
@@ -37,6 +37,10 @@ large: setup         ## the comparison on a larger mixture and a 135 M model, fo
 	python -m flows.large --workspace $(WORKSPACE)
 	python -m flows.pipeline --workspace $(WORKSPACE) --compare $(SETTINGS)
 
+docs: setup          ## the reference of the library, from its docstrings, in site/index.html
+	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	python -m mkdocs build --strict --quiet
+
 PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
@@ -44,6 +48,11 @@ test-fast: setup     ## what to run before every commit: unit tests, properties,
 
 test: setup          ## all tests
 	$(PYTEST)
+
+EXPORT_ENVIRONMENTS ?= $(HOME)/.cache/velocitune/export-environments
+
+test-exports: setup  ## feed exported files to the other trainers' own parsers, in environments of their own
+	VELOCITUNE_EXPORT_ENVIRONMENTS=$(EXPORT_ENVIRONMENTS) python -m pytest tests/core/export
 
 golden: setup        ## write the golden loss curves anew; review the diff of tests/golden/curves
 	python tests/golden/regenerate.py

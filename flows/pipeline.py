@@ -17,7 +17,7 @@ from flows.proxies import proxies
 from flows.report import report, show_results
 from flows.targets import targets
 from flows.train import train
-from flows.weights import weights
+from flows.weights import show_mixture, weights
 from tasks.planning.announce import announce_length
 from tasks.planning.time_left import time_left
 from tasks.stages.report import publish_outcome
@@ -44,7 +44,7 @@ def velocitune(
     token_budget: Tokens | None = None,
     objective: Average | None = None,
     overrides: dict[str, Any] | None = None,
-    goal: Literal["report", "compare"] = "report",
+    goal: Literal["report", "compare", "mixture"] = "report",
     fresh: bool = False,
 ) -> list[str]:
     """Run the stages that are not up to date, and commit what they make to DVC.
@@ -57,7 +57,8 @@ def velocitune(
         token_budget: tokens of the training (training.token_budget); none: as in params.yaml.
         objective: average that the strategy `planned` minimises (mixture.objective.average); none: as in params.yaml.
         overrides: new values of other settings by dotted key, e.g. {"training.optimizer.learning_rate": 0.001}.
-        goal: `report` trains under the configured strategy; `compare` trains under all those of `compare.runs`.
+        goal: `report` trains under the configured strategy; `compare` trains under all those of `compare.runs`;
+            `mixture` stops once the domain weights are found.
         fresh: start every run over, also of stages that are up to date.
 
     Returns the names of the stages that ran. Raises ParamsChangedError at the end if params.yaml was edited meanwhile:
@@ -85,7 +86,8 @@ def velocitune(
                 if not commit(address, snapshot.unchanged):
                     uncommitted.append(name)
             snapshot.check_committed(uncommitted)
-        publish_outcome(goal, params)
+        if goal != "mixture":
+            publish_outcome(goal, params)
     return ran
 
 
@@ -97,4 +99,4 @@ def run_one(stage: str, goal: str) -> None:
 
 
 if __name__ == "__main__":
-    run_pipeline(velocitune, show_results, show_comparison)
+    run_pipeline(velocitune, {"report": show_results, "compare": show_comparison, "mixture": show_mixture})

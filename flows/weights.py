@@ -14,11 +14,11 @@ from tasks.runs.executors import fan_out
 from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.report import write_plan
 from tasks.stages.weights import after_round, swarm_of, train_swarm_run, write_weights
-from tasks.views.table_rows import show_weights
+from tasks.views.table_rows import print_weights, show_weights
 from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import Manifest, StartingWeights
 
 
 @flow(name="weights", flow_run_name="weights")
@@ -35,6 +35,11 @@ def weights() -> None:
     found = write_weights(params, swarm)
     write_plan(params, found)
     show_weights(found, initial_domain_weights(params, Manifest.read(paths.MANIFEST)))
+
+
+def show_mixture() -> None:
+    initial = initial_domain_weights(checked_params(), Manifest.read(paths.MANIFEST))
+    print_weights(StartingWeights.read(paths.WEIGHTS), initial)
 
 
 if __name__ == "__main__":

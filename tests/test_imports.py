@@ -48,8 +48,11 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "report": "comparison contracts mixture_law planned_weights scaling_law style",
+    "export": "contracts files style",
+    "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
+    "fit": "config contracts files mixture_law planned_weights report",
+    "cli": "",  # starts the others by name
 }
 TASKS = {
     "workspace": "",
@@ -70,6 +73,7 @@ METHOD = (
     "scaling_law",
     "mixture_law",
     "planned_weights",
+    "export",
     "own_loop",
     "config",
     "contracts",

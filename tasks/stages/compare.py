@@ -259,7 +259,8 @@ def write_comparison(
             (folder / paths.PLANS / f"{name}.html").write_text(plan_page, encoding="utf-8")
         for each in figures:
             save_png(each.figure, folder / "figures" / f"{each.name}.png")
-        (folder / "index.html").write_text(render_comparison(comparison, figures, fitted), encoding="utf-8")
+        page = render_comparison(comparison, figures, fitted, manifest)
+        (folder / "index.html").write_text(page, encoding="utf-8")
     return comparison
 
 

@@ -21,6 +21,7 @@ from filelock import Timeout
 from tasks.views.mlflow_links import address_of, database_of
 from tasks.workspace import paths
 from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy
+from tasks.workspace.stage_cli import shown_as
 from velocitune_core.config import load_params
 from velocitune_core.files import write_text
 from velocitune_core.train.system_lock import system_lock
@@ -36,7 +37,7 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tasks.views.serve", description=__doc__)
+    parser = argparse.ArgumentParser(prog=shown_as("python -m tasks.views.serve"), description=__doc__)
     parser.add_argument("--prefect-port", type=int, default=4200, help="make serve PREFECT_PORT=… (%(default)s)")
     parser.add_argument("--mlflow-port", type=int, default=5000, help="make serve MLFLOW_PORT=… (%(default)s)")
     arguments = parser.parse_args()

@@ -87,18 +87,24 @@ def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, fl
     """Show the domain weights that the training starts from; of a plan, predictions, what binds, and the price too."""
     rows = weights_rows(found, initial_domain_weights)
     publish_table("weights", "Domain weights that the training starts from", rows)
-    if found.found_by == "initial":
-        print_lines([f"{found.strategy} starts from the initial weights"])
-    else:
-        print_table("Weights", rows)
     if found.planned is not None:
         rows = prediction_rows(found.planned)
         publish_table("predictions", "Differences to static training that a plan predicts, nats per token", rows)
-        print_table("Predicted differences to static training, nats per token", rows)
         if found.planned.rounds:
-            rows = round_rows(found.planned)
-            publish_table("rounds", "Rounds of the swarm: what is known after each", rows)
-            print_table("Rounds of the swarm, nats per token", rows)
+            publish_table("rounds", "Rounds of the swarm: what is known after each", round_rows(found.planned))
+    print_weights(found, initial_domain_weights)
+
+
+def print_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:
+    """Print what `show_weights` shows, outside of a flow too."""
+    if found.found_by == "initial":
+        print_lines([f"{found.strategy} starts from the initial weights"])
+    else:
+        print_table("Weights", weights_rows(found, initial_domain_weights))
+    if found.planned is not None:
+        print_table("Predicted differences to static training, nats per token", prediction_rows(found.planned))
+        if found.planned.rounds:
+            print_table("Rounds of the swarm, nats per token", round_rows(found.planned))
         print_lines(found.planned.explanation)
 
 

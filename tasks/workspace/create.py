@@ -14,12 +14,13 @@ from contextlib import chdir
 from pathlib import Path
 from typing import NoReturn
 
+import velocitune_core
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
 from tasks.workspace.optional_stages import hide
 from velocitune_core.files import write_text
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[2]  # a clone, or the template in an installed velocitune_core
 CODE = ("flows", "tasks", "velocitune_core")
 FILES = (
     ".dvcignore",
@@ -30,6 +31,7 @@ FILES = (
     str(paths.BASE_PIPELINE),
     str(paths.ARCHIVE_LIST),
     "prefect.toml",
+    "prefect.yaml",
 )
 FORMER = Path("inputs/dvc.yaml")  # declared the stages of both inputs, which two files may not
 DVC_CONFIG = Path(".dvc/config")
@@ -84,14 +86,20 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _is_current(path: Path) -> bool:
-    source = PROJECT / path
+    source = _source(path)
     if source.is_dir():
         return path.is_symlink() and path.resolve() == source
     return path.is_file() and path.read_bytes() == source.read_bytes()
 
 
+def _source(path: Path) -> Path:
+    if path == Path("velocitune_core"):
+        return Path(velocitune_core.__file__).resolve().parent
+    return PROJECT / path
+
+
 def _renew(path: Path) -> None:
-    source = PROJECT / path
+    source = _source(path)
     if not source.is_dir():
         write_text(path, source.read_text(encoding="utf-8"))
         return

@@ -15,7 +15,7 @@ from tasks.workspace.params_file import params_tree, read_params
 from tasks.workspace.planned_settings import unwatched_siblings
 from velocitune_core.strategies import PLANNED
 
-GOALS = {"report": "report", "compare": "comparison/dvc.yaml:compare"}
+GOALS = {"report": "report", "mixture": "weights", "compare": "comparison/dvc.yaml:compare"}
 
 
 def repository() -> Repo:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
     """
     name = name or Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
-        prog=f"python -m flows.{name}", description=sys.modules["__main__"].__doc__, epilog=described(name)
+        prog=shown_as(f"python -m flows.{name}"), description=sys.modules["__main__"].__doc__, epilog=described(name)
     )
     parser.add_argument(
         "--workspace",
@@ -44,6 +44,11 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     return parser
+
+
+def shown_as(program: str) -> str:
+    """Return how the help names a program: as the sub-command of `velocitune` that started it, if one did."""
+    return os.environ.pop("VELOCITUNE_SHOWN_AS", program)  # not for the programs that it starts
 
 
 def add_overrides(parser: argparse.ArgumentParser, what_for: str) -> None:
@@ -166,18 +171,24 @@ def run_flow(flow: Callable[[], object], check: Callable[[], object]) -> None:
 
 
 def run_pipeline(
-    pipeline: Callable[..., object],
-    show_results: Callable[[], object],
-    show_comparison: Callable[[], object],
+    pipeline: Callable[..., Collection[str]],
+    answers: Mapping[str, Callable[[], object]],
     *,
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Command line of the whole pipeline: change the settings, run the stages, show the answer."""
+    """Command line of the whole pipeline: change the settings, run the stages, show the answer.
+
+    Args:
+        pipeline: the flow; returns the names of the stages that ran.
+        answers: by goal, what shows its answer.
+    """
     parser = command_line("pipeline")
     add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=recommended")
-    parser.add_argument(
+    goals = parser.add_mutually_exclusive_group()
+    goals.add_argument(
         "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
     )
+    goals.add_argument("--mixture", action="store_true", help="find the domain weights, and stop before the training")
     add_fresh(parser)
     given = parse(parser, arguments)
     with flow_command():
@@ -186,8 +197,10 @@ def run_pipeline(
         check_named_server()
         with exclusive():  # params.yaml is not changed while another run reads it
             settle_params(overrides, given.compare)  # before Prefect takes seconds to start
-            pipeline(goal="compare" if given.compare else "report", fresh=given.fresh)
-        (show_comparison if given.compare else show_results)()
+            goal = "compare" if given.compare else "mixture" if given.mixture else "report"
+            ran = pipeline(goal=goal, fresh=given.fresh)
+        if goal != "mixture" or "weights" not in ran:  # a stage that ran has shown its weights
+            answers[goal]()
 
 
 def settle_params(overrides: dict[str, Any], comparing: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,10 +10,9 @@ from velocitune_core.comparison.metrics import domains, runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.comparison.tables import Row, estimate_text
 from velocitune_core.contracts import ComparedRun
+from velocitune_core.export.block import params_yaml
 from velocitune_core.planned_weights import rounded
 from velocitune_core.style.text import percent
-
-YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"}
 
 
 def mean_mixtures(summary: ComparisonSummary) -> dict[str, dict[str, float]]:
@@ -39,8 +37,7 @@ def mixture_rows(summary: ComparisonSummary) -> list[Row]:
 
 def mixture_block(weights: Mapping[str, float]) -> str:
     """Return weights as a part of params.yaml that a run takes them from."""
-    lines = [f"    {_key(name)}: {weight}" for name, weight in rounded(weights).items()]
-    return "mixture:\n  initial_domain_weights:\n" + "\n".join(lines) + "\n"
+    return params_yaml({name: str(weight) for name, weight in rounded(weights).items()})
 
 
 def measured_rows(summary: ComparisonSummary) -> list[Row]:
@@ -83,9 +80,3 @@ def _difference(name: str) -> str:
 
 def _columns(names: list[str]) -> list[str]:
     return [column for name in names for column in (_loss(name), _difference(name))]
-
-
-def _key(name: str) -> str:
-    """Return a key of YAML, quoted where it would be read as something else."""
-    plain = re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in YAML_WORDS
-    return name if plain else "'" + name.replace("'", "''") + "'"

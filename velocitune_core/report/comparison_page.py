@@ -19,7 +19,7 @@ from velocitune_core.comparison.tables import (
     raw_rows,
     result_rows,
 )
-from velocitune_core.contracts import Comparison
+from velocitune_core.contracts import Comparison, Manifest
 from velocitune_core.report.compared_mixtures import mean_mixtures, measured_rows, mixture_block, mixture_rows
 from velocitune_core.report.compared_plans import (
     PlanOutcome,
@@ -35,6 +35,7 @@ from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.headline import comparison_answer
 from velocitune_core.report.html import ReportFigure, render_page
 from velocitune_core.report.line_prices import line_price, price_in_words, price_rows
+from velocitune_core.report.other_trainers import label_blocks
 from velocitune_core.report.run_facts import Tile, duration
 from velocitune_core.report.shades import shades_of_differences
 from velocitune_core.style.text import listed, tokens_text
@@ -130,12 +131,14 @@ def render_comparison(
     comparison: Comparison,
     drawn: list[ReportFigure] | None = None,
     plans: Mapping[str, FittedPlan] | None = None,
+    manifest: Manifest | None = None,
 ) -> str:
     """Return the page as HTML.
 
     Args:
         drawn: the figures, if the caller has drawn them already.
         plans: of planned labels.
+        manifest: with the documents of each domain, for trainers that draw documents.
     """
     summary = summarise(comparison)
     verdicts = [{each and each.verdict for each in strategy.distances.values()} for strategy in summary.contenders]
@@ -163,6 +166,7 @@ def render_comparison(
         measured=measured_rows(summary),
         mixtures=mixture_rows(summary),
         blocks={name: mixture_block(weights) for name, weights in mean_mixtures(summary).items()},
+        trainers=label_blocks(comparison, summary.strategies, manifest),
         plans=[_plan(summary, each) for each in plan_outcomes(summary, plans or {})],
         by_domain=domain_rows(summary),
         raw=raw_rows(summary),

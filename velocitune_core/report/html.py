@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
-from matplotlib.figure import Figure
 
-from velocitune_core.report.inline_svg import colours_in, draw
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # which a page without figures must not need
 
 Size = tuple[float, float]  # of one panel, pixels across and down
 
@@ -59,6 +59,10 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
     )
     figures = {each.name: _shown(each) for each in drawn}
     html = environment.get_template(template).render(figures=figures, **values)
+    if not drawn:
+        return html
+    from velocitune_core.report.inline_svg import colours_in
+
     colours = "".join(f"{name}: {value}; " for name, value in colours_in(html).items())
     return html.replace("</style>", f":root {{ {colours}}}\n</style>", 1) if colours else html
 
@@ -69,5 +73,7 @@ def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
 
 
 def _shown(each: ReportFigure) -> dict[str, Any]:
+    from velocitune_core.report.inline_svg import draw
+
     drawing = draw(each.figure, each.name, each.size, each.wide) if not each.shades else None
     return {**each._asdict(), "drawing": drawing or {"notice": ""}}

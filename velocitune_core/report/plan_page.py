@@ -14,6 +14,7 @@ from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Supp
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePrediction
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint
 from velocitune_core.report.html import render_page
+from velocitune_core.report.other_trainers import fillable_texts
 from velocitune_core.report.plan_data import carried_law, page_data
 from velocitune_core.style.text import listed, percent, signed
 
@@ -67,13 +68,14 @@ def plan_page(
     plan = _with_others(plan, carried, objective, support, others or {})
     known = {"domain_tokens": domain_tokens, "token_budget": token_budget, "trade_offs": trade_offs}
     data = page_data(carried, objective, plan, support=support, **known)  # type: ignore[arg-type]
-    notes, doubts = [*_measured_only(law, objective, plan.average), *notes], _doubts(law, carried)
+    data["formats"] = fillable_texts(law.domains)
+    notes = [*_measured_only(law, objective, plan.average), *notes]
     return render_page(
         "plan.html.jinja",
         [],
         title=title,
         notes=notes,
-        doubts=doubts,
+        doubts=doubts(law, carried),
         **_shown(law, carried, objective, plan),
         **_scripts(data),
     )
@@ -137,8 +139,8 @@ def _measured_only(law: MixtureLaw, objective: Objective, average: str) -> list[
     return found
 
 
-def _doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
-    """Return sentences on what the law cannot know."""
+def doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
+    """Return sentences on what a law cannot know, and the page that carries it."""
     few, unknown = (
         [name for name in law.sets if flag in law.evidence[name].flags] for flag in ("too_few_runs", "not_identified")
     )

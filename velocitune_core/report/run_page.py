@@ -14,6 +14,7 @@ from velocitune_core.report.figures import cost, plan, plan_law, targets, traini
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.headline import answer
 from velocitune_core.report.html import ReportFigure, render_page
+from velocitune_core.report.other_trainers import trainer_blocks
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.report.run_facts import RunFacts, day, fact_rows, tiles
 from velocitune_core.report.shades import shades_of_rates
@@ -192,6 +193,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
         day=day(facts),
         tiles=tiles(report, facts),
         facts=fact_rows(report, facts),
+        trainers=trainer_blocks(report.train, report.manifest),
         warnings=warnings(report),
         cautions=cautions(report),
         plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,11 +207,3 @@ def test_a_state_of_other_data_is_refused() -> None:
         sampler(micro_batch_size=12).load_state_dict(cut.state_dict())
     with pytest.raises(MixtureError, match="has drawn 0 steps"):
         sampler().state_dict(step=2)
-
-
-def test_the_blocks_of_the_page_run_as_they_are_written() -> None:
-    page = (Path(__file__).parents[3] / "docs/OWN_LOOP.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 3
-    for block in blocks:
-        exec(block, {})

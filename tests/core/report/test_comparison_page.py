@@ -20,11 +20,13 @@ from velocitune_core.comparison.tables import (
     raw_rows,
 )
 from velocitune_core.contracts import Comparison, ContractError
+from velocitune_core.export import FORMATS, Destination, export, of_label
 from velocitune_core.report.comparison_page import (
     comparison_figures,
     render_comparison,
 )
 from velocitune_core.report.headline import comparison_answer
+from velocitune_core.report.other_trainers import MOST_SHARES, label_blocks
 from velocitune_core.style.for_pages import values_of
 from velocitune_core.style.text import percent
 
@@ -133,7 +135,7 @@ def test_the_page_is_self_contained() -> None:
     assert all(source.startswith("#") for source in page.loads)  # of parts of a picture
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg\")|@import|url\((?!#)", html)
     assert page.tags.count("script") == 1 and not {"link", "iframe", "object", "img"} & set(page.tags)
-    assert page.tags.count("details") == 2 + 4  # a mixture to copy of each label
+    assert page.tags.count("details") == 2 + 4 + 4 * len(FORMATS)  # a mixture of each label, and for each trainer
     assert comparison_answer(gaining()).partition(". ")[0] in " ".join(page.text.split())
     assert html.count('<tr class="gain">') == 1
     shown = " ".join(page.text.split())
@@ -141,6 +143,19 @@ def test_the_page_is_self_contained() -> None:
     assert "Retained: general; learnt: code, papers." in shown
     assert "left of all mixtures in at least one seed" in shown
     assert "Downstream" not in shown
+
+
+def test_each_label_is_there_for_other_trainers_as_the_command_writes_it() -> None:
+    """Without its comment, and for rows of equal length where no manifest counts the documents."""
+    shown = Page(render_comparison(samples.three_seeds(), [])).text
+    for name in FORMATS.keys() - {"trl"}:  # refused
+        to, where = FORMATS[name], Destination(schedule="mean", unit="sequences")
+        text = export(of_label(samples.three_seeds(), "velocitune"), to, where).files[""]
+        uncommented = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+        assert uncommented in shown, name
+    assert "--to trl: fraction: 1000 tokens are more than one epoch" in shown
+    too_many = [f"label-{number}" for number in range(MOST_SHARES // 3 + 1)]
+    assert label_blocks(samples.three_seeds(), too_many, None) == {}
 
 
 def test_html_in_labels_is_escaped() -> None:
@@ -168,7 +183,7 @@ def one_domain() -> Comparison:
 def test_small_comparisons_draw_and_render(data: Comparison) -> None:
     html = render_comparison(data)
     assert Page(html).tags.count("figure") == 7
-    assert "nan" not in Page(html).text
+    assert not re.search(r"\bnan\b", Page(html).text)
 
 
 @pytest.mark.slow

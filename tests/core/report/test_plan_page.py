@@ -15,6 +15,7 @@ import pytest
 from drawn_swarm import draw_swarm
 from rendered import Page
 
+from velocitune_core.export import FORMATS, Destination, Mixture, export
 from velocitune_core.mixture_law import (
     MixtureLaw,
     MixturePlan,
@@ -25,6 +26,7 @@ from velocitune_core.mixture_law import (
     predict_mixture,
 )
 from velocitune_core.report import plan_data
+from velocitune_core.report.other_trainers import FILLED, PLACE, fillable_texts
 from velocitune_core.report.plan_page import plan_page
 
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
@@ -172,6 +174,19 @@ def test_names_of_domains_cannot_break_the_page() -> None:
     assert attack in carried(html)["law"]["domains"]
 
 
+def test_texts_for_other_trainers_are_those_of_the_export_with_places_for_the_weights() -> None:
+    shares = {"code": "0.7", "off": "0.3"}
+    mixture = Mixture({"code": 0.7, "off": 0.3}, "a plan")
+    texts = fillable_texts(shares)
+    assert list(texts) == ["params.yaml", "JSON", *(FORMATS[name].trainer for name in FILLED[1:])]
+    for name in FILLED:
+        found = texts["JSON" if name == "json" else FORMATS[name].trainer]["text"]
+        for number, share in enumerate(shares.values()):
+            found = found.replace(PLACE.format(number), share)
+        block = export(mixture, FORMATS[name], Destination(unit="sequences")).block
+        assert found == FORMATS[name].write(replace(block, comment=()))[""]
+
+
 def test_large_laws_are_carried_with_fewer_resamples_and_processes_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     law = planned("full").law
     monkeypatch.setattr(plan_data, "MOST_PARAMETERS", 300)
@@ -186,6 +201,12 @@ DRAGS = """<script>
 const slider = document.getElementById("s0");
 slider.value = 0.4;
 slider.dispatchEvent(new Event("input", { bubbles: true }));
+const format = document.querySelector("#take-now select");
+format.value = "Megatron-LM";
+format.dispatchEvent(new Event("input", { bubbles: true }));
+document.body.dataset.blend = document.querySelector("#take-now pre").textContent;
+format.value = "params.yaml";
+format.dispatchEvent(new Event("input", { bubbles: true }));
 addEventListener("load", () => (document.body.dataset.requests = performance.getEntriesByType("resource").length));
 </script>"""
 
@@ -209,5 +230,7 @@ def test_a_browser_shows_what_a_dragged_weight_does_without_a_request(tmp_path: 
         ends_shown = f"[{each.low:+.3f}, {each.high:+.3f}]"
         assert f"{name} {each.value:+.3f} {ends_shown}".replace("-", "−") in text
     assert "domain0: 0.4 domain1: 0.2" in text  # what is copied
+    blend = " ".join(f"{weight} data/{name}_text_document" for name, weight in weights.items())
+    assert f'data-blend="{blend}\n"' in shown  # for another trainer
     assert shown.count("<svg") >= 2 * len(case.law.sets) + 2  # bars, predicted against reached, weights, trade-off
     assert 'data-requests="0"' in shown

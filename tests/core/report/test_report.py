@@ -11,6 +11,7 @@ from planned_samples import planned
 from rendered import Page, words
 
 from velocitune_core.contracts import ContractError, Timings
+from velocitune_core.export import FORMATS, Destination, export, of_training, with_manifest
 from velocitune_core.report import headline, run_page
 from velocitune_core.report.headline import answer
 from velocitune_core.report.run_page import most_moved, predictions_reached, render_report, report_figures
@@ -164,6 +165,16 @@ def test_the_page_is_self_contained() -> None:
     assert html.count('<td class="worse">') == 1
     order = [html.index(each) for each in ("<h1", 'class="tiles"', 'id="change_per_domain"', "Result per", "More of")]
     assert order == sorted(order)
+
+
+def test_the_mixture_is_there_for_other_trainers_as_the_command_writes_it() -> None:
+    report = samples.report_data()
+    shown = Page(render_report(report, [])).text
+    mixture = with_manifest(of_training(report.train), report.manifest)
+    for name, to in FORMATS.items():
+        if name != "trl":
+            assert export(mixture, to, Destination(schedule="mean")).files[""] in shown, name
+    assert "--to trl: fraction: 1500000 tokens are more than one epoch of some domains" in shown
 
 
 def test_a_plan_is_on_the_page_with_what_was_predicted_and_reached() -> None:

@@ -63,6 +63,7 @@ def test_with_data_and_a_model_of_ones_own_the_embedded_ones_are_hidden(
     assert (said(capsys, "status"), said(capsys, "checkout")) == (UP_TO_DATE, "")
     override_params({"data.path": "data/embedded"})
     assert stages_in_order()[:2] == ["inputs/corpus/dvc.yaml:corpus", "prepare"]
+    assert stages_in_order("mixture")[-2:] == ["targets", "weights"]
 
 
 def test_the_comparison_appears_with_its_first_use(clone: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -124,13 +124,39 @@ def test_a_busy_dvc_is_reported_in_words(workspace: Path, capsys: pytest.Capture
     assert "another command of DVC is at work in this folder; wait until it ends" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ran", "shown"),
+    [
+        ([], ["report"], ["report", "answer"]),
+        (["--compare"], ["compare"], ["compare", "answer"]),
+        (["--mixture"], [], ["mixture", "answer"]),
+        (["--mixture"], ["targets", "weights"], ["mixture"]),  # the stage has shown its weights
+    ],
+)
+def test_the_answer_to_a_goal_is_shown_once(
+    arguments: list[str], ran: list[str], shown: list[str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def pipeline(goal: str, fresh: bool) -> list[str]:
+        found.append(goal)
+        return ran
+
+    paths.PARAMS.touch()
+    for check in ("settle_params", "check_named_server", "stop_children_on_interrupt"):
+        monkeypatch.setattr(f"tasks.workspace.stage_cli.{check}", lambda *_: None)
+    answers = dict.fromkeys(("report", "compare", "mixture"), lambda: found.append("answer"))
+    run_pipeline(pipeline, answers, arguments=arguments)
+    assert found == shown
+
+
 def test_no_command_leaves_anything_in_a_folder_that_is_no_workspace(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def never(**_: object) -> None:
         pytest.fail("was run")
 
-    for command in (lambda: run_pipeline(never, never, never, arguments=[]), lambda: clean([])):
+    for command in (lambda: run_pipeline(never, {}, arguments=[]), lambda: clean([])):
         with pytest.raises(SystemExit, match="2"):
             command()
         assert f"no such file in {workspace}; give the command in the project's folder" in capsys.readouterr().err
@@ -180,7 +206,7 @@ def test_a_pipeline_writes_no_override_that_is_not_valid(workspace: Path, capsys
     paths.PARAMS.write_bytes((project / "params.yaml").read_bytes())
     for setting, reason in {"nonsense": "KEY=VALUE", "training.batch_sequences=0": "batch_sequences"}.items():
         with pytest.raises(SystemExit, match="2"):
-            run_pipeline(never, never, never, arguments=["-S", setting])
+            run_pipeline(never, {}, arguments=["-S", setting])
         assert reason in capsys.readouterr().err
     assert paths.PARAMS.read_bytes() == (project / "params.yaml").read_bytes()
 

@@ -37,30 +37,21 @@ function toAddress() {
 
 // ------------------------------------------------------------------ weights to take away
 
-const plain = (name) => /^[A-Za-z_][\w-]*$/.test(name) && !/^(y|n|yes|no|on|off|true|false|null)$/i.test(name);
-const FORMATS = {
-  "params.yaml": (pairs) =>
-    `mixture:\n  initial_domain_weights:\n${pairs.map(([n, w]) => `    ${plain(n) ? n : JSON.stringify(n)}: ${w}`).join("\n")}\n`,
-  JSON: (pairs) => JSON.stringify(Object.fromEntries(pairs), null, 2) + "\n",
-  Megatron: (pairs) => `--data-path ${pairs.map(([n, w]) => `${w} ${n}`).join(" ")}\n`,
-  datasets: (pairs) =>
-    `# a share of the examples: of the tokens too if all examples are equally long\ninterleave_datasets(\n    [${pairs.map(([n]) => n).join(", ")}],\n    probabilities=[${pairs.map(([, w]) => w).join(", ")}],\n)\n`,
-};
+// A text of PLAN.formats has the number of a domain, between two marks, where its weight belongs.
+const filled = (text, weights) => text.replace(/\ue000(\d+)\ue001/g, (_, k) => weights[k]);
 
 function takeAway(box, weights) {
-  const pairs = rounded(weights, DECIMALS).map((w, k) => [DOMAINS[k], w]);
+  const shares = rounded(weights, DECIMALS);
   if (!box.firstChild) {
-    box.innerHTML = `<div class="row">${Object.keys(FORMATS).map((f) => `<button type="button" data-format="${f}">${f}</button>`).join("")}<button type="button" class="copy">Copy</button></div><pre tabindex="0"></pre>`;
-    box.dataset.format = "params.yaml";
-    box.addEventListener("click", (event) => {
-      if (event.target.dataset.format) box.dataset.format = event.target.dataset.format;
-      if (event.target.dataset.format) box.render();
-      if (event.target.matches(".copy")) copy(box.querySelector("pre"), event.target);
-    });
+    const options = Object.keys(PLAN.formats).map((name) => `<option>${escaped(name)}</option>`).join("");
+    box.innerHTML = `<div class="row"><select aria-label="format">${options}</select><button type="button" class="copy">Copy</button></div><pre tabindex="0"></pre><p class="note"></p>`;
+    box.querySelector("select").addEventListener("input", () => box.render());
+    box.querySelector(".copy").addEventListener("click", ({ target }) => copy(box.querySelector("pre"), target));
   }
   box.render = () => {
-    box.querySelector("pre").textContent = FORMATS[box.dataset.format](pairs);
-    box.querySelectorAll("[data-format]").forEach((b) => b.setAttribute("aria-pressed", b.dataset.format === box.dataset.format));
+    const { text, use } = PLAN.formats[box.querySelector("select").value], none = shares.some((share) => share === 0);
+    box.querySelector("pre").textContent = filled(text, shares);
+    box.querySelector("p").textContent = `${use}.${none ? " Leave out domains of weight 0." : ""}`;
   };
   box.render();
 }

@@ -1,0 +1,42 @@
+"""Make a folder a workspace: of its own are settings (params.yaml), data and results, and the code is linked.
+
+A workspace that is there already is brought up to date; its settings and results stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tasks.workspace import paths
+from tasks.workspace.create import PROJECT, make_workspace
+from tasks.workspace.stage_cli import shown_as, user_errors_shown
+
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    name = shown_as("python -m tasks.workspace.init")
+    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="new or empty, or holding just params.yaml and data")
+    parser.add_argument("--with-settings", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    with user_errors_shown():
+        make_workspace(given.folder)
+    if given.with_settings:
+        settings = given.folder / paths.PARAMS
+        found = "the settings that were there" if settings.exists() else "the default settings"
+        if not settings.exists():
+            shutil.copyfile(PROJECT / paths.PARAMS, settings)
+        at = "" if given.folder.resolve() == Path.cwd() else f" --workspace {os.path.relpath(given.folder)}"
+        sys.stdout.write(
+            f"{given.folder} is a workspace, with {found} ({settings}).\n\n"
+            f"What a run will cost:  velocitune plan{at}\nRun it:               velocitune run{at}\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The command `velocitune`: its help, what it refuses, and where its programs run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from velocitune_core.cli import programs
+from velocitune_core.cli.command import main, take_workspace
+from velocitune_core.cli.commands import BY_NAME, COMMANDS, PACKAGES
+
+PROJECT = Path(__file__).parents[3]
+
+
+def velocitune(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder that nothing can be imported from."""
+    command = [sys.executable, "-P", "-m", "velocitune_core.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_help_has_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for each in COMMANDS:
+        assert f"\n  {each.name} " in text and each.summary in text
+    assert all(len(line) < 110 for line in text.splitlines())
+    assert main([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["comapre"], "there is no command 'comapre'; did you mean compare?"),
+        (["run", "--workspace"], "--workspace needs a folder"),
+        (["--workspace", "nowhere", "fit", "runs.csv"], "there is no folder nowhere"),
+        (["plan"], "is no workspace. Make one with `velocitune init DIR`"),
+    ],
+)
+def test_what_cannot_run_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_workspace_may_be_named_anywhere() -> None:
+    expected = (Path("w"), ["run", "-S", "a=1"])
+    assert take_workspace(["--workspace", "w", "run", "-S", "a=1"]) == expected
+    assert take_workspace(["run", "--workspace=w", "-S", "a=1"]) == expected
+    assert take_workspace(["run", "-S", "a=1", "--workspace", "w"]) == expected
+    assert take_workspace(["run"]) == (None, ["run"])
+
+
+def test_packages_that_are_missing_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(programs, "find_spec", lambda name: None if name in {"prefect", "torch"} else find_spec(name))
+    assert main(["plan"]) == 2
+    problem = capsys.readouterr().err
+    assert "(prefect, torch)" in problem and "pip install 'velocitune[lab]'" in problem
+    assert main(["train", "job.json"]) == 2
+    assert "(torch)" in capsys.readouterr().err
+
+
+def test_packages_and_modules_of_commands_exist() -> None:
+    assert [name for names in PACKAGES.values() for name in names if find_spec(name) is None] == []
+    for each in COMMANDS:
+        assert find_spec(each.module if each.extra == "lab" else f"velocitune_core.{each.module}"), each
+
+
+@pytest.mark.slow
+def test_a_workspace_is_made_and_used(tmp_path: Path) -> None:
+    (tmp_path / "flows").mkdir()  # of something else, which must not be in the way
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/__init__.py").touch()
+    made = velocitune("init", "work", folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "velocitune run --workspace work" in made.stdout
+    settings = tmp_path / "work/params.yaml"
+    assert settings.read_text() == (PROJECT / "params.yaml").read_text()
+    settings.write_text("- mine")
+    assert velocitune("--workspace", "work", "init", folder=tmp_path).returncode == 0
+    assert settings.read_text() == "- mine"
+    used = velocitune("plan", "--workspace", "work", folder=tmp_path)
+    assert used.returncode == 2 and "params.yaml" in used.stderr, used
+    refused = velocitune("plan", "--workspace", "tasks", folder=tmp_path)
+    assert refused.returncode == 2 and "neither empty nor a workspace" in refused.stderr
+
+
+def test_help_of_the_pipeline_needs_no_workspace(tmp_path: Path) -> None:
+    shown = velocitune("init", "--help", folder=tmp_path)
+    assert shown.returncode == 0 and shown.stdout.startswith("usage: velocitune init"), shown.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_compared_is_a_run_with_an_option() -> None:
+    assert (BY_NAME["compare"].module, BY_NAME["compare"].arguments) == ("flows.pipeline", ("--compare",))

@@ -1,0 +1,165 @@
+"""`velocitune fit`: from tables of runs to weights, evidence and a page; what is wrong with a table is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_swarm import draw_swarm
+
+from velocitune_core import Objective, fit_mixture_law, optimise_mixture
+from velocitune_core.contracts import StartingWeights
+from velocitune_core.fit.command import EXAMPLES, main
+from velocitune_core.fit.csv_tables import TableError, read_csv_runs
+from velocitune_core.fit.objective_file import read_objective
+
+HEADER = "weight/a,weight/b,loss/a,loss/b"
+GOOD = ["0.5,0.5,1.0,2.0", "0.4,0.6,1.1,1.9", "0.3,0.7,1.2,1.85"]
+
+
+def swarm() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return weights and losses of 16 runs of four domains, by name."""
+    return draw_swarm(3, runs=16, domains=4, sets=4).columns
+
+
+def write_table(path: Path, *columns: dict[str, object], order: list[int] | None = None) -> Path:
+    """Write columns as CSV, with the rows in `order`."""
+    table = {name: list(values) for each in columns for name, values in each.items()}  # type: ignore[call-overload]
+    rows = list(zip(*table.values(), strict=True))
+    rows = rows if order is None else [rows[row] for row in order]
+    path.write_text("\n".join([",".join(table), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def named(what: str, columns: dict[str, np.ndarray]) -> dict[str, object]:
+    return {f"{what}/{name}": values for name, values in columns.items()}
+
+
+def test_a_table_gives_what_the_library_gives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, losses = swarm()
+    table = write_table(tmp_path / "runs.csv", named("weight", weights), named("loss", losses), {"seed": [1] * 16})
+    objective = tmp_path / "objective.yaml"
+    objective.write_text(
+        "average: macro\ninitial_weights: {domain0: 0.4, domain1: 0.3, domain2: 0.2, domain3: 0.1}\n"
+        "averages_worse_than_static: {by_size: 0.01}\n"
+    )
+    out = tmp_path / "out"
+    assert main([str(table), "--objective", str(objective), "--out", str(out), "--bootstrap", "8"]) == 0
+    plan = optimise_mixture(fit_mixture_law(weights, losses, bootstrap=8), read_objective(objective))
+    found = StartingWeights.read(out / "weights.json")
+    assert found.domain_weights == pytest.approx(plan.weights, abs=2e-4)
+    assert sum(found.domain_weights.values()) == pytest.approx(1, abs=1e-9)
+    written = json.loads((out / "plan.json").read_text())
+    assert written["plan"]["average"] == "macro" and written["law"]["runs"] == 16
+    assert written["plan"]["weights"] == pytest.approx(plan.weights)
+    assert set(written["law"]["evidence"]) == set(losses)
+    assert "Which mixture to train on" in (out / "plan.html").read_text()
+    output, messages = capsys.readouterr()
+    assert "Recommended: " in output and "error (mean's)" in output
+    assert "16 runs of 4 domains" in messages and "not used: seed" in messages
+
+
+def test_two_tables_are_joined_by_the_column_that_names_runs(tmp_path: Path) -> None:
+    weights, losses = swarm()
+    runs = [f"run-{number}" for number in range(16)]
+    label = {"run": runs, "name": ["swarm"] * 16}
+    ratios = write_table(tmp_path / "ratios.csv", label, {**weights})
+    order = [int(row) for row in np.random.default_rng(0).permutation(16)]
+    metrics = write_table(tmp_path / "metrics.csv", {"run_id": runs, "model": ["30M"] * 16}, {**losses}, order=order)
+    read = read_csv_runs([ratios, metrics])
+    assert (set(read.weights.columns), set(read.losses.columns)) == (set(weights), set(losses))
+    law = fit_mixture_law(read.weights, read.losses)
+    np.testing.assert_allclose(law.theta, fit_mixture_law(weights, losses).theta)
+    assert read.unused == ["model"]
+
+
+def test_columns_are_found_by_pattern_and_by_name(tmp_path: Path) -> None:
+    table = tmp_path / "runs.tsv"
+    table.write_text("the_a\tthe_b\teval/a_loss\teval/web_loss\n0.5\t0.5\t1\t2\n0.4\t0.6\t3\t4\n")
+    read = read_csv_runs([table], weights="the_*", losses="eval/*_loss")
+    assert read.weights.values == {"a": [0.5, 0.4], "b": [0.5, 0.6]}
+    assert read.losses.values == {"a": [1, 3], "web": [2, 4]}
+    assert read_csv_runs([table], weights="the_b", losses="eval/a_loss").losses.columns == ["eval/a_loss"]
+    assert read.weights.index == ["line 2", "line 3"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "is empty; its first line must name the columns"),
+        ([HEADER], "a header and no rows"),
+        (["a,b", "0.5,0.5"], "no column is called 'weight/\\*'.*columns are 'a', 'b'.*--weights"),
+        (["weight/a,weight/b", "0.5,0.5"], "no column is called 'loss/\\*'"),
+        ([HEADER, *GOOD, "0.3,0.7,1.2"], "names 4 columns, but line 5 has 3"),
+        ([HEADER, *GOOD, "0.3,0.7,1.2,x"], "runs.csv:5: column 'loss/b' is 'x'; give a number"),
+        ([HEADER, *GOOD, "0.3,,1.2,2"], "runs.csv:5: column 'weight/b' is empty"),
+        (["weight/a,weight/a", "1,2"], "columns \\['weight/a'\\] are there twice"),
+        ([HEADER, *GOOD[:1]], "1 runs of 1 different mixtures; a law needs at least 3"),
+        ([HEADER, *GOOD, "0.3,0.7,1.2,nan"], "'b' has \\[nan\\] in runs \\['line 5'\\]"),
+        ([HEADER, *GOOD, GOOD[0]], "'line 2' and 'line 5' are equal in all values"),
+        ([HEADER, *GOOD, "0.3,0.4,1.2,2"], "\\['line 5'\\] sum to \\[0.7\\] where others sum to 1"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named(
+    lines: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join(lines))
+    assert main([str(table), "--out", str(tmp_path / "out")]) == 2
+    problem = capsys.readouterr().err
+    assert re.search(message, problem, flags=re.DOTALL), problem
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("avrage: macro", "unknown field 'avrage'; did you mean average?"),
+        ("initial_domain_weights: {a: 1}", "did you mean initial_weights?"),
+        ("[macro]", "holds a list; give fields of an objective"),
+        ("average: macro\naverage: by_size", "twice, in lines 1 and 2"),
+        ("worse_than_static: 0.1", "give objective.initial_weights"),
+        ("over: [c]", "objective.over names c; sets are a, b"),
+    ],
+)
+def test_what_is_wrong_with_an_objective_is_named(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, objective = tmp_path / "runs.csv", tmp_path / "objective.yaml"
+    table.write_text("\n".join([HEADER, *GOOD]))
+    objective.write_text(text)
+    assert main([str(table), "--objective", str(objective), "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_the_runs_cannot_say_is_part_of_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "runs.csv"
+    rows = ["50,25,25,1.0,2.0", "40,35,25,1.1,2.0", "20,55,25,1.2,2.0"]  # in per cent
+    table.write_text("\n".join(["weight/a,weight/b,weight/c,loss/a,loss/b", *rows]))
+    assert main([str(table), "--bootstrap", "0", "--out", str(tmp_path)]) == 0
+    answer = capsys.readouterr().out
+    for doubt in (
+        "Too few runs: 3 for 3 domains",
+        "weights of 3 of 3 runs do not sum to 1 (up to 100): normalised",
+        "domain 'c' has the weight 0.25 in every run",
+        "set 'b' has the same loss in every run",
+    ):
+        assert doubt in answer
+    assert "too few runs" in answer.rpartition("held-out set")[2]
+
+
+def test_a_missing_file_and_a_third_table_are_named(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"nowhere\.csv: no such file"):
+        read_csv_runs([tmp_path / "nowhere.csv"])
+    with pytest.raises(TableError, match="3 tables are given"):
+        read_csv_runs([tmp_path / name for name in "abc"])
+
+
+def test_the_objective_of_the_help_is_read(tmp_path: Path) -> None:
+    objective = tmp_path / "objective.yaml"
+    objective.write_text(EXAMPLES[EXAMPLES.index("  average:") :])
+    weights = {"code": 0.5, "web": 0.5}
+    assert read_objective(objective) == Objective(initial_weights=weights, worse_than_static=0.02)

@@ -1,0 +1,278 @@
+"""Every code block of README and docs: Python is run, settings are read, commands exist with their options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import result_samples
+import yaml
+from dvc.cli import DvcParserError
+from dvc.cli.parser import get_main_parser
+
+import velocitune_core
+from tasks.workspace import paths
+from tasks.workspace.params_file import overridden_text, parse_override
+from velocitune_core import design_swarm
+from velocitune_core.cli.commands import BY_NAME
+from velocitune_core.config import parse_params
+from velocitune_core.fit.command import main as fit
+from velocitune_core.fit.command import parser as fit_parser
+
+PROJECT = Path(__file__).parents[1]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+ELSEWHERE = {  # pages whose Python is run, with all that it needs, by a test of its own
+    "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
+    "README.md": "tests/helpers/trainer_program.py",
+}
+PROGRAMS = {"caps=$(for", "cd", "echo", "mv", "pip", "prefect", "ray", "rm", "source", "torchrun"}  # not looked into
+
+
+@dataclass(frozen=True)
+class Block:
+    """A code block, and where it stands."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """The code blocks of a page, without indentation."""
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r"^( *)```(\w*)\n(.*?)^ *```", text, flags=re.MULTILINE | re.DOTALL):
+        line = text.count("\n", 0, found.start()) + 2
+        yield Block(page, line, found[2], textwrap.dedent(found[3]))
+
+
+def blocks(*languages: str) -> list[Block]:
+    return [block for page in PAGES for block in blocks_of(page) if block.language in languages]
+
+
+def runs_of_a_swarm() -> dict[str, Any]:
+    """Weights and losses as a reader of docs/OBJECTIVE.md has them after training the swarm."""
+    swarm = design_swarm({"code": 0.5, "law": 0.3, "web": 0.2}, runs=12)
+    weights = {name: np.array([mixture[name] for mixture in swarm]) for name in swarm[0]}
+    return {"weights": weights, "losses": {name: 1.5 + (1 + 6 * share) ** -0.4 for name, share in weights.items()}}
+
+
+def results_of_a_run() -> dict[str, Any]:
+    """No names: what a finished run leaves in a workspace, in the current folder."""
+    result_samples.train().write(paths.TRAIN)
+    result_samples.manifest().write(paths.MANIFEST)
+    return {}
+
+
+GIVEN: dict[str, Callable[[], dict[str, Any]]] = {  # names that a page begins with, and files
+    "OBJECTIVE.md": runs_of_a_swarm,
+    "EXPORT.md": results_of_a_run,
+}
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}), ids=lambda page: page.name)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks of a page, one after the other, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "example", **GIVEN.get(page.name, dict)()}
+    for block in (each for each in blocks_of(page) if each.language == "python"):
+        code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+        if page.name not in ELSEWHERE:
+            exec(code, names)
+
+
+def test_what_is_run_elsewhere_is_named_there() -> None:
+    for page, test in ELSEWHERE.items():
+        for block in (each for each in blocks("python") if each.page.name == page):
+            tested = (PROJECT / test).read_text(encoding="utf-8")
+            imported = re.findall(r"^from [\w.]+ import ([\w, ]+)", block.text, flags=re.MULTILINE)
+            names = {name.strip() for line in imported for name in line.split(",")}
+            assert page in tested or [name for name in names if name not in tested] == [], block
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.page.name not in {"README.md", "FIT.md"}], ids=str)
+def test_settings_of_the_docs_are_accepted(block: Block) -> None:
+    def merged(tree: Any, shown: Any) -> Any:
+        if not isinstance(tree, dict) or "name" in shown:  # of a strategy, whose options are its own
+            return shown
+        return tree | {name: merged(tree.get(name), value) for name, value in shown.items()}
+
+    parse_params(merged(yaml.safe_load((PROJECT / "params.yaml").read_text()), yaml.safe_load(block.text)))
+
+
+def test_the_table_and_the_objective_of_the_page_on_fits_give_weights(tmp_path: Path) -> None:
+    page = PROJECT / "docs/FIT.md"
+    (table,) = (block.text for block in blocks_of(page) if block.text.startswith("run,"))
+    (objective,) = (block.text for block in blocks_of(page) if block.language == "yaml")
+    (tmp_path / "runs.csv").write_text(table)
+    (tmp_path / "objective.yaml").write_text(objective)
+    files = [str(tmp_path / "runs.csv"), "--objective", str(tmp_path / "objective.yaml"), "--out", str(tmp_path)]
+    assert fit([*files, "--bootstrap", "4"]) == 0
+
+
+def shell_blocks() -> list[Block]:
+    """Blocks of commands, also those without a language."""
+    starts = ("python ", "make ", "dvc ", "velocitune ")
+    return blocks("bash", "console") + [block for block in blocks("") if block.text.startswith(starts)]
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The commands of a block, as words."""
+    text = block.text.replace("\\\n", " ")
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        start = 0
+        for position, word in enumerate([*words, "&&"]):
+            if word in {"&&", "||", "|", ";"}:
+                if command := words[start:position]:
+                    yield command
+                start = position + 1
+
+
+@pytest.mark.parametrize("block", shell_blocks(), ids=str)
+def test_commands_can_be_given(block: Block) -> None:
+    subprocess.run(["bash", "-n"], input=block.text, text=True, check=True, timeout=10)
+    for command in commands(block):
+        words = [word for word in command if not re.fullmatch(r"[A-Z_]+=.*", word)]  # variables before a command
+        program, arguments = words[0], words[1:]
+        if program == "python":
+            check_python(arguments)
+        elif program == "make":
+            check_make(arguments)
+        elif program == "dvc":
+            check_dvc(arguments)
+        elif program == "velocitune":
+            check_velocitune(arguments)
+        else:
+            assert program in PROGRAMS, f"{program} is not known; add a check of it"
+
+
+def check_python(arguments: list[str]) -> None:
+    """A module or a file that exists, has the options, and accepts the settings."""
+    if arguments[0] == "-m":
+        module, options = arguments[1], arguments[2:]
+        if not module.startswith(("flows.", "tasks.", "velocitune_core.")):
+            assert module == "torch.distributed.run"
+            return
+        base = PROJECT / module.replace(".", "/")
+        assert base.with_suffix(".py").is_file() or (base / "__main__.py").is_file(), module
+        check_options(module.split(".")[0], options)
+    else:
+        file, options = PROJECT / arguments[0], arguments[1:]
+        text = file.read_text(encoding="utf-8")
+        named = [each[2:].removeprefix("no-") for each in options if each.startswith("--") and each != "--help"]
+        assert [each for each in named if not re.search(f'"(--)?{each}"', text.replace("_", "-"))] == []
+
+
+def check_options(package: str, options: list[str]) -> None:
+    """Options that some command of the package has; settings that params.yaml, or that of a larger mixture, takes."""
+    for option in (each.partition("=")[0] for each in options if each.startswith("--")):
+        assert f'"{option}"' in sources(package), option
+    given = [value for option, value in pairwise(options) if option in {"-S", "--set"}]
+    if not (settings := dict(map(parse_override, given))):
+        return
+    sized = next((size for size in ("small", "medium") if f"--{size}" in options), None)
+    parse_params(
+        yaml.safe_load(overridden_text(settings, PROJECT / (f"large/{sized}.yaml" if sized else "params.yaml"))[0])
+    )
+
+
+@cache
+def sources(package: str) -> str:
+    """The text of a package; commands of flows are in tasks."""
+    folders = {"flows": ("flows", "tasks")}.get(package, (package,))
+    return "".join(path.read_text(encoding="utf-8") for name in folders for path in (PROJECT / name).rglob("*.py"))
+
+
+def check_make(arguments: list[str]) -> None:
+    target = re.compile(rf"^{re.escape(arguments[0])}:", flags=re.MULTILINE)
+    assert target.search((PROJECT / "Makefile").read_text()), arguments[0]
+    for name, value in (each.split("=", 1) for each in arguments[1:]):
+        assert name in (PROJECT / "Makefile").read_text(), name
+        if name == "SETTINGS":
+            check_options("flows", shlex.split(value))
+
+
+def check_dvc(arguments: list[str]) -> None:
+    get_main_parser().parse_args(arguments)  # exits for a command that does not exist
+
+
+def check_velocitune(arguments: list[str]) -> None:
+    if arguments[0].startswith("--"):
+        arguments = arguments[2:] if arguments[0] == "--workspace" else []
+    if not arguments:
+        return
+    command, options = BY_NAME[arguments[0]], arguments[1:]
+    if command.name == "fit":
+        fit_parser().parse_args(options)
+    elif command.extra == "lab":
+        check_options("flows", options)
+
+
+def test_the_checks_fail_where_they_should() -> None:
+    for wrong in (["-m", "flows.nothing"], ["-m", "flows.plan", "--nothing"], ["benchmarks/simulate.py", "--nothing"]):
+        with pytest.raises(AssertionError):
+            check_python(wrong)
+    with pytest.raises(ValueError, match=r"training\.nothing"):
+        check_python(["-m", "flows.pipeline", "-S", "training.nothing=1"])
+    with pytest.raises(AssertionError):
+        check_make(["nothing"])
+    with pytest.raises(DvcParserError):
+        check_dvc(["nothing"])
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.*?) *$", text, flags=re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        found.add(next(name for name in (slug, *(f"{slug}-{again}" for again in range(1, 99))) if name not in found))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
+        there = (page.parent / target) if target else page
+        if there.suffix == ".md":
+            assert anchor in anchors(there), f"{target}#{anchor}"
+
+
+REFERENCE = sorted((PROJECT / "docs/api").glob("*.md"))
+
+
+def documented() -> list[str]:
+    """The names that the reference of the library describes, dotted."""
+    return [name for page in REFERENCE for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), flags=re.MULTILINE)]
+
+
+def test_the_reference_has_every_public_name_and_no_other() -> None:
+    found = {}
+    for dotted in documented():
+        module, _, name = dotted.rpartition(".")
+        described = getattr(import_module(module), name)
+        assert described.__doc__, f"{dotted} has no docstring"
+        found[name] = described
+    assert [name for name in velocitune_core.__all__ if found.get(name) is not getattr(velocitune_core, name)] == []
+    (index,) = (page.read_text() for page in REFERENCE if page.name == "index.md")
+    shown = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", index))
+    assert set(shown) == set(velocitune_core.__all__) and set(shown.values()) <= set(documented())
+    navigation = yaml.safe_load((PROJECT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(file for each in navigation for file in each.values()) == [page.name for page in REFERENCE]

@@ -1,0 +1,156 @@
+"""`velocitune export --to TRAINER`: write a found mixture as another trainer takes it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from velocitune_core.export.destination import Destination, Exported, export
+from velocitune_core.export.formats import FORMATS
+from velocitune_core.export.found import read_mixture
+from velocitune_core.export.mixture import ExportError, Mixture
+from velocitune_core.export.realised import as_json, table
+from velocitune_core.files import write_text
+
+REFUSED = 2  # exit status
+RESULTS = ("results/train.json", "results/weights.json")  # the first that is there, unless --from names a file
+MANIFEST = Path("prepared/manifest.json")  # in a workspace
+BESIDE = "-realised.json"  # added to the name of the file, without its suffix
+
+
+class _Inputs(NamedTuple):
+    results: Path
+    manifest: Path | None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the files, or print them without --out; return an exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        inputs = _inputs(options)
+        mixture = read_mixture(inputs.results, label=options.label, seed=options.seed, manifest=inputs.manifest)
+        found = export(mixture, FORMATS[options.to], _destination(options))
+        if options.out is None:
+            sys.stdout.write(_printed(found))
+        else:
+            for path in write_files(mixture, found, options.out):
+                sys.stdout.write(f"{path}\n")
+        sys.stderr.write("\n".join([f"{found.format.trainer}: {found.format.use}.", *_summary(found)]) + "\n")
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
+    return 0
+
+
+def write_files(mixture: Mixture, found: Exported, out: Path) -> list[Path]:
+    """Write an export, and what it gives each domain beside it; return the paths. Raises OSError."""
+    paths = []
+    for added, text in found.files.items():
+        paths.append(out.with_name(f"{out.stem}{added}{out.suffix}"))
+        write_text(paths[-1], text)
+    beside = as_json(mixture, found.block, found.format, found.rows, found.notes)
+    paths.append(out.with_name(f"{out.stem}{BESIDE}"))
+    write_text(paths[-1], json.dumps(beside, indent=2, ensure_ascii=False) + "\n")
+    return paths
+
+
+def _printed(found: Exported) -> str:
+    if len(found.files) == 1:
+        return next(iter(found.files.values()))
+    return "".join(f"# {added.strip('-')}\n{text}" for added, text in found.files.items())
+
+
+def _summary(found: Exported) -> list[str]:
+    """Return the lines that the file has in its comment, or would have."""
+    return [*found.notes, *table(found.rows, found.block)]
+
+
+def _inputs(options: argparse.Namespace) -> _Inputs:
+    """Return the file of results and the manifest beside it, if there is one."""
+    workspace = options.workspace
+    given = options.results
+    if given is None:
+        there = [workspace / name for name in RESULTS if (workspace / name).is_file()]
+        if not there:
+            raise ExportError(
+                f"from: neither {' nor '.join(RESULTS)} is in {workspace}; give --from FILE or --workspace DIR"
+            )
+        given = there[0]
+    elif not given.is_absolute() and not given.is_file():
+        given = workspace / given
+    if options.manifest is not None:
+        return _Inputs(given, options.manifest)
+    manifest = next((each for each in (workspace / MANIFEST, given.parent.parent / MANIFEST) if each.is_file()), None)
+    return _Inputs(given, manifest)
+
+
+def _destination(options: argparse.Namespace) -> Destination:
+    return Destination(
+        paths=_paths(options.paths),
+        unit=options.unit,
+        tokens=options.tokens,
+        steps=options.steps,
+        batch_sequences=options.batch_sequences,
+        schedule=options.schedule,
+        max_stages=options.max_stages,
+    )
+
+
+def _paths(given: Sequence[str]) -> Mapping[str, str]:
+    """Return paths by domain, and a template under the empty name."""
+    found: dict[str, str] = {}
+    for each in given:
+        domain, separator, path = each.partition("=")
+        name, value = ("", each) if "{domain}" in each or not separator else (domain, path)
+        if name in found:
+            raise ExportError(f"paths: {each!r}: the second for {name or 'all domains'}; give one")
+        found[name] = value
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="velocitune export",
+        description="Write a found mixture as another trainer takes it, in its units, with the tokens and epochs of "
+        "each domain beside it. Without --out it is printed.",
+    )
+    parser.add_argument("--to", required=True, choices=list(FORMATS), help="the other trainer")
+    parser.add_argument(
+        "--from",
+        dest="results",
+        type=Path,
+        metavar="FILE",
+        help="results/weights.json, results/train.json or results/comparison.json; default: results/train.json, or "
+        "else results/weights.json, of the workspace",
+    )
+    parser.add_argument("--label", help="of a comparison: the label whose mixture is taken")
+    parser.add_argument("--seed", type=int, help="of a comparison: the run under this seed, not the mean of all")
+    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: the current folder")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help=f"default: {MANIFEST} of the workspace")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--paths",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="where the other trainer's data lies: a template such as 'data/{domain}.jsonl', or domain=PATH, or both",
+    )
+    parser.add_argument(
+        "--unit", choices=("sequences", "documents"), help="what the other trainer draws; default: its own"
+    )
+    parser.add_argument("--tokens", type=int, metavar="N", help="of the other run; default: those of the results")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the other run; default: those of the results")
+    parser.add_argument("--batch-sequences", type=int, metavar="N", help="per step of the other run")
+    parser.add_argument(
+        "--schedule",
+        choices=("auto", "stages", "mean"),
+        default="auto",
+        help="of weights that changed over a run: stages where the trainer has them and their mean elsewhere (auto), "
+        "or one of the two",
+    )
+    parser.add_argument("--max-stages", type=int, metavar="N", help="join neighbouring stages until there are so many")
+    return parser

@@ -1,0 +1,97 @@
+"""What `velocitune fit` finds, as text for a terminal and as files: weights to use, the evidence, and a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from velocitune_core.contracts import StartingWeights
+from velocitune_core.files import write_text
+from velocitune_core.fit.csv_tables import Runs
+from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
+from velocitune_core.mixture_law.mixture_plan import Interval, MixturePlan
+from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.optimise import optimise_mixture
+from velocitune_core.mixture_law.plan_sentences import explain
+from velocitune_core.planned_weights import rounded
+from velocitune_core.report.plan_page import doubts, plan_page
+
+WEIGHTS, PLAN, PAGE = "weights.json", "plan.json", "plan.html"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A law of the runs' losses, and the best mixture under it."""
+
+    law: MixtureLaw
+    objective: Objective
+    plan: MixturePlan
+
+    @classmethod
+    def of(cls, runs: Runs, objective: Objective, *, law: LawName, bootstrap: int, seed: int) -> FitResult:
+        """Fit the law, and optimise.
+
+        Raises MixtureLawError for a table that no law can be fitted to, and ObjectiveError for an objective that
+        contradicts itself or the table, and for guards that no mixture keeps.
+        """
+        objective.check(sorted(runs.weights.columns), sorted(runs.losses.columns))
+        fitted = fit_mixture_law(runs.weights, runs.losses, law=law, bootstrap=bootstrap, seed=seed)
+        return cls(fitted, objective, optimise_mixture(fitted, objective))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The recommended domain weights, with four decimals."""
+        return rounded(self.plan.weights)
+
+    def write(self, folder: Path, inputs: dict[str, str]) -> None:
+        """Write weights.json, plan.json and plan.html into a folder, which must exist."""
+        write_text(folder / PAGE, plan_page(self.law, self.objective, self.plan))
+        evidence = {name: asdict(each) for name, each in self.law.evidence.items()}
+        law = {"name": self.law.name, "runs": len(self.law.runs.runs), "evidence": evidence}
+        plan = {
+            "explanation": explain(self.plan),
+            "plan": self.plan.as_dict(),
+            "law": law,
+            "notes": self.law.runs.notes,
+        }
+        write_text(folder / PLAN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
+        found = StartingWeights(
+            strategy="planned", found_by="planned", domain_weights=self.weights, inputs=dict(inputs)
+        )
+        found.write(folder / WEIGHTS)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the answer, line by line: sentences, weights, predicted losses, and how good the law is."""
+        width = max(map(len, [*self.plan.weights, *self.law.sets, "held-out set"]))
+        yield from [*explain(self.plan), *doubts(self.law, self.law)]
+        yield ""
+        yield from self._weight_lines(width)
+        yield ""
+        yield from self._loss_lines(width)
+
+    def _weight_lines(self, width: int) -> Iterator[str]:
+        baseline = self.plan.mixtures[self.plan.baseline].weights
+        yield f"{'domain':<{width}} {self.plan.baseline:>9} {'recommended':>12}  over resamples"
+        for name, weight in self.weights.items():
+            yield f"{name:<{width}} {baseline[name]:>9.4f} {weight:>12.4f}  {_range(self.plan.spread[name])}".rstrip()
+
+    def _loss_lines(self, width: int) -> Iterator[str]:
+        recommended, base = self.plan.mixtures["recommended"], f"to {self.plan.baseline}"
+        yield f"{'held-out set':<{width}} {'predicted':>9} {base:>12}  {'interval of a run':<18}  error (mean's)"
+        for name in self.law.sets:
+            loss, evidence = recommended.losses[name], self.law.evidence[name]
+            flags = f"  {', '.join(evidence.flags).replace('_', ' ')}" if evidence.flags else ""
+            yield (
+                f"{name:<{width}} {loss.value:>9.4f} {recommended.set_differences[name].value:>+12.4f}  "
+                f"{_range(loss):<18}  {evidence.error:.4f} ({evidence.baseline_error:.4f}){flags}"
+            )
+        yield (
+            "Losses in nats per token. Error: by how much the law misses runs that were left out; in parentheses, "
+            "by how much the mean of the other runs does."
+        )
+
+
+def _range(each: Interval) -> str:
+    return "" if each.low is None or each.high is None else f"{each.low:.4f} to {each.high:.4f}"
