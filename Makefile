@@ -37,7 +37,7 @@ large: setup         ## the comparison on a larger mixture and a 135 M model, fo
 	python -m flows.large --workspace $(WORKSPACE)
 	python -m flows.pipeline --workspace $(WORKSPACE) --compare $(SETTINGS)
 
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
 	$(PYTEST) -m "not slow and not gpu"

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from prefect_databases import copy_database
+from databases import copy_database
 from tiny import job as tiny_job
 
 from tasks.runs.executors import share_of_node
