@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from velocitune_core.report.inline_svg import colours_in, draw
+from velocitune_core.style.figure import laid_out
 
 Size = tuple[float, float]  # of one panel, pixels across and down
 
@@ -65,7 +67,11 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
 
 def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
     """Write a PNG without date or version, so that the same figure gives the same file."""
-    figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    before = figure.dpi
+    figure.dpi = dots_per_inch
+    with laid_out(figure, FigureCanvasAgg):
+        figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    figure.dpi = before
 
 
 def _shown(each: ReportFigure) -> dict[str, Any]:
