@@ -14,8 +14,11 @@ from matplotlib.text import Text
 
 
 def words(figure: Figure) -> str:
-    """Return all visible text of a figure, with its labels laid out."""
+    """Return all visible text of a figure, with the labels of its ticks, wherever they are."""
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine(None)
     figure.draw_without_rendering()
+    figure.set_layout_engine(engine)
     return "\n".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
 
 
