@@ -86,7 +86,7 @@ def workspace(
     folder = tmp_path_factory.mktemp("prefect")
     (folder / "prefect.toml").write_text((PROJECT / "prefect.toml").read_text())
     (folder / "flow.py").write_text(FLOW)
-    changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": 500, "name": "short"}
+    changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": 200, "name": "short"}
     (folder / "short.json").write_text(json.dumps(job(tiny_inputs, folder / "unused", **changes)))
     with prefect_server(prefect_database, folder) as (server, api):
         yield Workspace(folder, server, api)
@@ -109,6 +109,6 @@ def test_a_training_outlives_the_prefect_server(workspace: Workspace) -> None:
     finally:
         flow.kill()
     result = TrainResult.read(workspace.run_folder("short") / "result.json")
-    assert (result.steps, result.resumed) == (500, 0)
+    assert (result.steps, result.resumed) == (200, 0)
     assert "Prefect did not take the progress of short" in said
     assert workspace.processes(forks) <= {flow.pid}

@@ -42,6 +42,8 @@ def prefect_server(database: Path, folder: Path) -> Iterator[tuple[subprocess.Po
     variables = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{own}",
         "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect starts its own: without schedules, late runs and the like
+        "PREFECT__SERVER_FINAL": "1",
     }
     with running(folder, *command, health=f"{api}/health", **variables) as server:
         yield server, api

@@ -243,7 +243,7 @@ def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_
     make_job: Callable[..., TrainJob], workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The orphan is inside a step at the second start; it saves after that step and ends."""
-    job = make_job(total_steps=400, **LONG | {"execution__checkpoint_every_steps": 300})
+    job = make_job(total_steps=200, **LONG | {"execution__checkpoint_every_steps": 150})
     (workspace / "job.json").write_text(job.model_dump_json())
     (workspace / "launch_here.py").write_text(LAUNCH)
     events = run_folder(job) / "events.jsonl"
@@ -264,8 +264,8 @@ def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_
         result = again.result(120)
     assert not alive(orphan)
     first, second = (event.resumed_from for event in read_events(events) if isinstance(event, Started))
-    assert first is None and second is not None and 0 < second < 300  # saved by the orphan as it stopped
-    assert (result.steps, result.resumed) == (400, 1)
+    assert first is None and second is not None and 0 < second < 150  # saved by the orphan as it stopped
+    assert (result.steps, result.resumed) == (200, 1)
 
 
 @pytest.mark.slow
