@@ -67,11 +67,8 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
 
 def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
     """Write a PNG without date or version, so that the same figure gives the same file."""
-    before = figure.dpi
-    figure.dpi = dots_per_inch
-    with laid_out(figure, FigureCanvasAgg):
+    with laid_out(figure, FigureCanvasAgg, dots_per_inch):
         figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
-    figure.dpi = before
 
 
 def _shown(each: ReportFigure) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _svg(figure: Figure, name: str) -> str:
     """Return a figure as SVG for a page: no ids but those of its own parts, the page's font, colours as variables."""
     buffer = io.BytesIO()
     same_bytes = {"svg.hashsalt": name, "svg.fonttype": "none"}  # for the same figure
-    with mpl.rc_context(same_bytes), laid_out(figure, FigureCanvasSVG):
+    with mpl.rc_context(same_bytes), laid_out(figure, FigureCanvasSVG, POINTS_PER_INCH):
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA, facecolor="none")
     text = buffer.getvalue().decode("utf-8")
     inside = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]

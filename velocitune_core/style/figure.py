@@ -181,20 +181,22 @@ def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: fl
 
 
 @contextmanager
-def laid_out(figure: Figure, canvas: type[FigureCanvasBase]) -> Iterator[None]:
-    """Lay a figure out on a canvas for what is saved in the block.
+def laid_out(figure: Figure, canvas: type[FigureCanvasBase], dots_per_inch: float) -> Iterator[None]:
+    """Lay a figure out on a canvas for what is saved in the block, and leave it as it was.
 
     `savefig` alone would draw the whole figure once to lay it out, and then again.
     """
-    engine, before = figure.get_layout_engine(), figure.canvas
+    engine, before, dots = figure.get_layout_engine(), figure.canvas, figure.dpi
     if engine is None:
         yield
         return
     try:
         canvas(figure)
+        figure.dpi = dots_per_inch
         engine.execute(figure)
         figure.set_layout_engine(None)  # "none" would leave one that does nothing, and the second drawing
         yield
     finally:
         figure.set_layout_engine(engine)
         figure.set_canvas(before)
+        figure.dpi = dots
