@@ -37,6 +37,7 @@ large: setup         ## the comparison on a larger mixture and a 135 M model, fo
 	python -m flows.large --workspace $(WORKSPACE)
 	python -m flows.pipeline --workspace $(WORKSPACE) --compare $(SETTINGS)
 
+# Tests and their helpers are compiled once, also where the environment keeps Python from writing what it compiles.
 PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
