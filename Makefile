@@ -41,7 +41,8 @@ docs: setup          ## the reference of the library, from its docstrings, in si
 	python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	python -m mkdocs build --strict --quiet
 
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Tests and their helpers are compiled once, also where the environment keeps Python from writing what it compiles.
+PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
 	$(PYTEST) -m "not slow and not gpu"

@@ -67,8 +67,21 @@ def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database for Prefect servers to copy; all workers of xdist share it."""
     from prefect_databases import migrated_database
 
+    return migrated_database(shared_folder(tmp_path_factory))
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of MLflow without any experiment of ours, to copy; all workers of xdist share it."""
+    from databases import mlflow_store
+
+    return mlflow_store(shared_folder(tmp_path_factory))
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder of all workers of xdist."""
     own = tmp_path_factory.getbasetemp()
-    return migrated_database(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture
@@ -77,3 +90,11 @@ def forked_program(monkeypatch: pytest.MonkeyPatch) -> None:
     from forked import run_forked
 
     monkeypatch.setattr("tasks.runs.launch.run_program", run_forked)
+
+
+@pytest.fixture
+def forked_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, but watched by the launcher while it runs, as it is without this."""
+    from forked import ForkedProcess
+
+    monkeypatch.setattr("tasks.runs.torchrun.start_process", ForkedProcess)

@@ -141,8 +141,10 @@ def imports(module: str, *, typing_too: bool = True) -> frozenset[str]:
 
 
 def walk(tree: ast.AST, typing_too: bool) -> Iterator[ast.AST]:
-    """Every node, without those under `if TYPE_CHECKING:` unless wanted."""
+    """Every statement, without those under `if TYPE_CHECKING:` unless wanted."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue  # imports nothing
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not typing_too:
             continue
         yield node

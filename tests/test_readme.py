@@ -43,6 +43,7 @@ def test_make_targets_exist(command: str) -> None:
     subprocess.run(["make", "--dry-run", command.split()[1]], cwd=PROJECT, check=True, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", sorted({" ".join(c.split()[:2]) for c in commands() if c.split()[0] == "prefect"}))
 def test_programs_know_the_subcommands(command: str) -> None:
     program, subcommand = command.split()

@@ -13,13 +13,14 @@ from trainings import ALONE, TOGETHER, Run, assert_ends_like, signal_at, train
 
 pytestmark = pytest.mark.slow
 
-LAST_KILL = 36  # of 45 steps: seen in time, however busy the machine
+NOT_KILLED = 9  # of the last steps, so that the kill is in time, however busy the machine
+SHORT = {"total_steps": 25}  # of two processes, which take longer
 
 
 def kill_at_random(tree: dict, kills: int, ranks: int) -> Run:
     """Kill a training at random steps, each life further than the one before, then let it end."""
     seed = random.SystemRandom().randrange(10**6)
-    steps = sorted(random.Random(seed).sample(range(1, LAST_KILL), kills))
+    steps = sorted(random.Random(seed).sample(range(1, tree["total_steps"] - NOT_KILLED), kills))
     print(f"seed {seed}: killed after steps {steps}")  # noqa: T201 - shown when the test fails
     for step in steps:
         assert signal_at(step, signal.SIGKILL, tree, ranks=ranks).returncode == -signal.SIGKILL
@@ -36,5 +37,6 @@ def test_three_kills_at_random_steps_change_nothing(tiny_inputs: Path, tmp_path:
 
 
 def test_kills_of_two_processes_change_nothing(tiny_inputs: Path, tmp_path: Path) -> None:
-    unbroken = train(job(tiny_inputs, tmp_path / "unbroken", **SAVE_OFTEN), TOGETHER)
-    assert_ends_like(kill_at_random(job(tiny_inputs, tmp_path / "killed", **SAVE_OFTEN), 1, TOGETHER), unbroken)
+    unbroken = train(job(tiny_inputs, tmp_path / "unbroken", **SAVE_OFTEN, **SHORT), TOGETHER)
+    tree = job(tiny_inputs, tmp_path / "killed", **SAVE_OFTEN, **SHORT)
+    assert_ends_like(kill_at_random(tree, 1, TOGETHER), unbroken)

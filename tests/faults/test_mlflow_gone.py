@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import copy_database
 from mlflow import MlflowClient
 from servers import free_port, kill_group, running
 from tiny import job
@@ -50,10 +51,16 @@ class KillWhenTold:
         pass
 
 
+@pytest.mark.usefixtures("forked_start")
 def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_duplicates(
-    tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_inputs: Path,
+    tmp_path: Path,
+    mlflow_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    copy_database(mlflow_database, tmp_path / "mlflow.db")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     params = parse_params(SETTINGS | {"tracking": {"uri": address, "experiment": "faults"}})

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from prefect_databases import copy_database
-from servers import PROJECT, environment, free_port, kill_group, running
+from forked import ForkedRun
+from prefect_databases import prefect_server
+from servers import PROJECT, environment, kill_group
 from tiny import job
 from trainings import wait_for
 
@@ -65,15 +68,14 @@ class Workspace:
         files = list(self.folder.glob(f"runs/{name}-*/events.jsonl"))
         return bool(files) and '"event":"step"' in files[0].read_text()
 
-    def training_processes(self) -> list[psutil.Process]:
-        """Training programs of this workspace, whoever their parent is by now."""
-        found = []
-        for process in psutil.process_iter(["cmdline", "cwd", "status"]):
-            line = process.info["cmdline"] or []
-            mine = process.info["cwd"] == str(self.folder) and process.info["status"] != psutil.STATUS_ZOMBIE
-            if mine and "velocitune_core.train" in line:
-                found.append(process)
-        return found
+    def processes(self, server: psutil.Process) -> set[int]:
+        """Return the processes in this folder that a process has forked."""
+        return {each.pid for each in server.children() if each.status() != psutil.STATUS_ZOMBIE and self.has(each)}
+
+    def has(self, process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return process.cwd() == str(self.folder)
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -84,33 +86,29 @@ def workspace(
     folder = tmp_path_factory.mktemp("prefect")
     (folder / "prefect.toml").write_text((PROJECT / "prefect.toml").read_text())
     (folder / "flow.py").write_text(FLOW)
-    changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": 500, "name": "short"}
+    changes = {**FEW_EVENTS, "execution__checkpoint_every_steps": 10**6, "total_steps": 200, "name": "short"}
     (folder / "short.json").write_text(json.dumps(job(tiny_inputs, folder / "unused", **changes)))
-    copy_database(prefect_database, folder / ".prefect-home/prefect.db")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with running(folder, *command, health=f"{api}/health") as server:
+    with prefect_server(prefect_database, folder) as (server, api):
         yield Workspace(folder, server, api)
 
 
 def test_a_training_outlives_the_prefect_server(workspace: Workspace) -> None:
     """The flow run cannot record its end anywhere; the training can."""
-    command = [sys.executable, "flow.py"]
-    flow = subprocess.Popen(
-        command, cwd=workspace.folder, env=workspace.environment(), stderr=subprocess.PIPE, text=True
-    )
+    with contextlib.chdir(workspace.folder):
+        flow = ForkedRun(["--watched", "flow"], environment=workspace.environment(), program="forked_flow")
+    forks = psutil.Process(flow.pid).parent()
+    assert forks is not None
     try:
         wait_for(lambda: workspace.trains("short"), 120, every_seconds=0.01)
-        (training,) = workspace.training_processes()
-        training.suspend()  # however slow the kill is
+        (training,) = workspace.processes(forks) - {flow.pid}
+        os.kill(training, signal.SIGSTOP)  # however slow the kill is
         assert not (workspace.run_folder("short") / "result.json").exists()
         kill_group(workspace.server)
-        training.resume()
+        os.kill(training, signal.SIGCONT)
         _, said = flow.communicate(timeout=400)
     finally:
         flow.kill()
     result = TrainResult.read(workspace.run_folder("short") / "result.json")
-    assert (result.steps, result.resumed) == (500, 0)
+    assert (result.steps, result.resumed) == (200, 0)
     assert "Prefect did not take the progress of short" in said
-    assert workspace.training_processes() == []
+    assert workspace.processes(forks) <= {flow.pid}

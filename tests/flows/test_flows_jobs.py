@@ -16,9 +16,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from databases import copy_database
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from prefect_databases import server_for_this_process
+from rendered import without_drawing
 from workspaces import PROJECT, Workspace, finished, make_workspace
 
 from velocitune_core.contracts import Comparison
@@ -34,8 +36,9 @@ RUNS = {"base", "proxy-0_2-seed-1", "proxy-0_4-seed-1", "proxy-0_8-seed-1", "sta
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Workspace:
     made = make_workspace(tmp_path_factory.mktemp("workspace"))
+    copy_database(mlflow_database, made.folder / "mlflow.db")
     tree = made.params()
     tree["proxies"] = {"fractions": [0.2, 0.4, 0.8], "seeds": [1], "evaluations": 2, "retries": 0}
     runs = {"static": {"strategy": "static"}, "velocitune": {"strategy": "velocitune"}}
@@ -98,7 +101,8 @@ def test_a_comparison_runs_elsewhere_and_is_up_to_date_at_home(
 
     assert "8 of 8 steps finished" in finished(start(bare_python, folder))
     monkeypatch.setattr("tasks.runs.launch.run_program", never)
-    said = workspace.run_here("flows.collect", str(folder))
+    with without_drawing():
+        said = workspace.run_here("flows.collect", str(folder))
     assert "Strategies compared" in said
     for file in workspace.folder.glob("runs/*/events.jsonl"):  # nothing was trained at home
         assert file.read_bytes() == (folder / file.relative_to(workspace.folder)).read_bytes(), file

@@ -20,19 +20,22 @@ from typing import Any
 
 import pytest
 import yaml
+from databases import copy_database
 from dvc.repo import Repo
 from forked import ForkedRun
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
-from prefect_databases import copy_database, server_for_this_process
+from prefect_databases import server_for_this_process
 from question_archive import TASKS, write_archive
+from rendered import without_drawing
 from trainings import wait_for
 from workspaces import Workspace, finished, make_workspace, without_network
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
 from tasks.stages.compare import compared_swarms
+from tasks.stages.proxies import train_proxy
 from tasks.views.mlflow_metrics import metrics_of
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG
 from velocitune_core.config import load_params
@@ -57,8 +60,9 @@ PROXIES = {0.2: "proxy-0_2-seed-1", 0.4: "proxy-0_4-seed-1", 0.8: "proxy-0_8-see
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Workspace:
+def workspace(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path, mlflow_database: Path) -> Workspace:
     made = make_workspace(tmp_path_factory.mktemp("workspace"))
+    copy_database(mlflow_database, made.folder / "mlflow.db")
     copy_database(prefect_database, made.folder / ".prefect-home/prefect.db")
     made.write_params(made.params() | {"proxies": {"fractions": [*PROXIES], "seeds": [1], "evaluations": 2}})
     return made
@@ -193,7 +197,8 @@ def test_a_changed_option_of_the_strategy_concerns_weights_train_and_report_only
     tree["strategy"]["options"]["step_size"] = 0.5
     workspace.write_params(tree)
     assert stale(workspace) == {"weights", "train"}  # and then what depends on what it makes
-    said = workspace.run_here("flows.pipeline")
+    with without_drawing():
+        said = workspace.run_here("flows.pipeline")
     assert [name for name in ORDER if f"{name}: up to date, skipped" not in said] == ["weights", "train", "report"]
     prefect_shows_the_run()
     assert stale(workspace) == set()
@@ -293,11 +298,14 @@ def test_a_malformed_line_is_named(workspace: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
-def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) -> None:
+def test_a_failing_proxy_is_retried_and_costs_only_itself(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_proxy, "retry_delay_seconds", 0)
     tree = workspace.params()
     tree["proxies"] = {"fractions": [0.25, 0.35, 0.45, 0.55], "seeds": [1], "evaluations": 2, "retries": 1}
-    tree["training"]["token_budget"] = 40_000  # of 70,000
-    tree["execution"] |= {"on_save_failure": "stop", "checkpoint_every_steps": 5}  # of 9 steps and more
+    tree["training"]["token_budget"] = 20_000  # of 70,000
+    tree["execution"] |= {"on_save_failure": "stop", "checkpoint_every_steps": 2}  # of 4 steps and more
     workspace.write_params(tree)
     folders = {job.fraction: workspace.folder / run_folder(job) for job in proxy_jobs_of(workspace)}
     obstacles = {fraction: folders[fraction] / "checkpoints" for fraction in (0.35, 0.55)}
@@ -312,6 +320,8 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(workspace: Workspace) 
     assert left == set(PROXIES.values())  # as they were
 
     obstacles[0.55].unlink()
+    tree["proxies"]["retries"] = 0
+    workspace.write_params(tree)
     said = workspace.run_here("flows.proxies")
     assert len(taken(said)) == 2 and "proxy-0_35-seed-1 failed after all retries" in said
     assert "targets lack the proxies proxy-0_35-seed-1" in workspace.run_here("flows.targets")
@@ -347,7 +357,8 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     workspace.write_params(tree)
     lost = swarm_of_label(workspace, "planned-seed-1")[3]
     (workspace.folder / run_folder(lost)).touch()  # a file where its folder must go
-    said = workspace.run_here("flows.pipeline", "--compare", status=1)
+    with without_drawing():
+        said = workspace.run_here("flows.pipeline", "--compare", status=1)
     assert "6 runs, 0 of them finished before" in said and "mine-seed-1" in said
     kept = reached(Comparison.read(workspace.folder / "results/comparison.json"))
     assert kept.keys() == {"static", "velocitune", "constant", "doremi", "planned"}

@@ -50,7 +50,9 @@ def ask(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def files(workspace: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in workspace.rglob("*") if path.is_file()}
+    """All of it, but for what Python compiles."""
+    found = (path for path in workspace.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return {str(path): path.read_bytes() for path in found}
 
 
 def test_a_plan_for_machines_with_times(workspace: Path, ask: Callable[..., str]) -> None:

@@ -123,6 +123,7 @@ def test_an_edit_while_dvc_hashes_is_not_committed_as_what_made_the_result(
     assert is_up_to_date("train") and list(Path(".dvc/cache").rglob("runs/*"))
 
 
+@pytest.mark.slow
 def test_an_edit_during_dvc_repro_is_not_recorded_as_what_made_the_result(toy: Toy) -> None:
     Path("stage.py").write_text(STAGE)
     stage = {"cmd": f"{sys.executable} stage.py", "params": ["seed"], "outs": ["trained.txt"]}

@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from multiprocessing import context, forkserver, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -105,17 +105,49 @@ class ForkedRun:
         return None, self.log
 
 
+class ForkedProcess:
+    """What a launcher needs of subprocess.Popen, for a forked run.
+
+    Args:
+        program: module and arguments.
+        log: open file, for standard output and error.
+    """
+
+    def __init__(
+        self, program: Sequence[str], environment: Mapping[str, str], log: IO[bytes], launcher: Sequence[str] = ()
+    ) -> None:
+        self._run = ForkedRun(program[1:], _ranks_of(launcher), environment, log=Path(log.name), program=program[0])
+        self.pid = self._run.pid
+
+    def poll(self) -> int | None:
+        return self._run.poll()
+
+    def terminate(self) -> None:
+        self._run.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._run.kill()
+
+    def wait(self, timeout: float | None = 60) -> int | None:
+        self._run.communicate(timeout or 60)
+        return self._run.returncode
+
+
 def run_forked(folder: Path, device: Device, launcher: list[str], watchers: Sequence[Watcher], _: int) -> int:
     """In place of `tasks.runs.torchrun.run_program`: the run in a folder, forked."""
     from tasks.runs.torchrun import follow
 
-    ranks = int(launcher[-1].partition("=")[2]) if launcher else 1
-    process = ForkedRun([str(folder / "job.json")], ranks, device.environment)
+    process = ForkedRun([str(folder / "job.json")], _ranks_of(launcher), device.environment)
     _, log = process.communicate(120)
     (folder / "log.txt").write_text(log)
     follow(folder / "events.jsonl", 0, watchers)
     assert process.returncode is not None
     return process.returncode
+
+
+def _ranks_of(launcher: Sequence[str]) -> int:
+    """Return how many processes the arguments of `torchrun` ask for."""
+    return int(launcher[-1].partition("=")[2]) if launcher else 1
 
 
 def _start(command: list[str], stderr: str, environment: dict[str, str]) -> context.ForkServerProcess:

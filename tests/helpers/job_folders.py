@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from forked import ForkedRun
+from forked import ForkedProcess
 from tiny import job as tiny_job
 
 from velocitune_core.config import Targets
@@ -22,25 +21,6 @@ from velocitune_core.training_code import code_of_all
 
 PROXIES = {"proxy-4": 4, "proxy-8": 8, "proxy-12": 12}  # name: steps
 ORDER = ["initial", *PROXIES, "targets", "static", "velocitune", "held"]
-
-
-class ForkedProcess:
-    """What the runner needs of subprocess.Popen, for a forked run."""
-
-    def __init__(self, program: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> None:
-        self._run = ForkedRun(program[1:], 1, environment, log=Path(log.name), program=program[0])
-
-    def poll(self) -> int | None:
-        return self._run.poll()
-
-    def terminate(self) -> None:
-        self._run.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._run.kill()
-
-    def wait(self, timeout: float = 60) -> None:
-        self._run.communicate(timeout)
 
 
 def fork_runs(patch: pytest.MonkeyPatch, watch: Callable[[Sequence[str]], object] = lambda program: None) -> None:

@@ -1,18 +1,18 @@
-"""Databases of Prefect servers, as copies of one: its migrations take seven seconds of processor time."""
+"""Prefect servers on copies of one database, whose migrations take seven seconds of processor time."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from filelock import FileLock
+from databases import copy_database, made_once
+from servers import free_port, running
 
+QUIET = ("--host", "127.0.0.1", "--log-level", "error")
 MIGRATE = """
 import asyncio
 from prefect.server.database.dependencies import provide_database_interface
@@ -22,31 +22,45 @@ asyncio.run(provide_database_interface().create_db())
 
 def migrated_database(folder: Path) -> Path:
     """Return the database of a server that has seen nothing yet; made once in a folder that processes may share."""
-    file = folder / "prefect.db"
-    with FileLock(folder / "prefect.lock"):
-        if not file.exists():
-            made = folder / "prefect-migrated.db"
-            inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-            own = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}"}
-            subprocess.run([sys.executable, "-c", MIGRATE], cwd=folder, env=inherited | own, check=True)
-            copy_database(made, file)
-    return file
+
+    def make(file: Path) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        own = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{file}"}
+        subprocess.run([sys.executable, "-c", MIGRATE], cwd=folder, env=inherited | own, check=True)
+
+    return made_once(folder / "prefect.db", make)
 
 
-def copy_database(database: Path, to: Path) -> None:
-    """Copy a database, with what SQLite has not yet merged into its file."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as copy:
-        source.backup(copy)
+@contextmanager
+def prefect_server(database: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start a Prefect server in a folder, on a copy of a database; yield its process and the address of its API."""
+    own = folder / ".prefect-home/server.db"
+    copy_database(database, own)
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    command = ["uvicorn", "--factory", "prefect.server.api.server:create_app", "--port", str(port), *QUIET]
+    variables = {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{own}",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect starts its own: without schedules, late runs and the like
+        "PREFECT__SERVER_FINAL": "1",
+    }
+    with running(folder, *command, health=f"{api}/health", **variables) as server:
+        yield server, api
 
 
 @contextmanager
 def server_for_this_process(database: Path, folder: Path) -> Iterator[None]:
-    """A Prefect server for all flows of this process, on a copy of a database in an empty folder."""
-    from prefect.testing.utilities import prefect_test_harness
+    """A Prefect server for all flows of this process.
 
-    copy_database(database, folder / "prefect-test.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(folder))  # where the harness has its database
-        with prefect_test_harness(server_startup_timeout=120):
-            yield
+    Prefect's own `prefect_test_harness` imports the whole server into this process too, which takes three seconds.
+    """
+    from prefect.context import _temporary_global_settings_context, get_settings_context
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with (
+        prefect_server(database, folder) as (_, api),
+        temporary_settings({PREFECT_API_URL: api}),
+        _temporary_global_settings_context(get_settings_context()),  # for threads that others start
+    ):
+        yield

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from databases import copy_database
 
 if TYPE_CHECKING:
     from tasks.views.watcher import Watcher
@@ -74,9 +75,10 @@ def no_views(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for a SQLite store `mlflow.db`, shared because making its tables takes seconds."""
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Iterator[Path]:
+    """A folder with a SQLite store `mlflow.db`, which tests share."""
     folder = tmp_path_factory.mktemp("store")
+    copy_database(mlflow_database, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         yield folder

@@ -69,7 +69,12 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
 
 def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
     """Write a PNG without date or version, so that the same figure gives the same file."""
-    figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from velocitune_core.style.figure import laid_out
+
+    with laid_out(figure, FigureCanvasAgg, dots_per_inch):
+        figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
 
 
 def _shown(each: ReportFigure) -> dict[str, Any]:

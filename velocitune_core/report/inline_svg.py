@@ -15,12 +15,14 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
+from velocitune_core.style.figure import laid_out
 from velocitune_core.style.for_pages import HEADING, SIDE_LABEL, SUBTITLE, side_labels_of, values_of
 
 POINTS_PER_INCH = 72
@@ -165,7 +167,8 @@ def _points(axes: Axes, width: float, height: float) -> list[tuple[float, float,
 def _svg(figure: Figure, name: str) -> str:
     """Return a figure as SVG for a page: no ids but those of its own parts, the page's font, colours as variables."""
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same bytes for the same figure
+    same_bytes = {"svg.hashsalt": name, "svg.fonttype": "none"}  # for the same figure
+    with mpl.rc_context(same_bytes), laid_out(figure, FigureCanvasSVG, POINTS_PER_INCH):
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA, facecolor="none")
     text = buffer.getvalue().decode("utf-8")
     inside = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]

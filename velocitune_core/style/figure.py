@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -176,3 +178,25 @@ def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]], *, gap: fl
             each.set_gid(SIDE_LABEL)
     downwards = sorted(zip(heights, labels, strict=True), key=lambda pair: -pair[0])
     add_side_labels(axes, [SideLabel(text, colour) for _, (_, text, colour) in downwards])
+
+
+@contextmanager
+def laid_out(figure: Figure, canvas: type[FigureCanvasBase], dots_per_inch: float) -> Iterator[None]:
+    """Lay a figure out on a canvas for what is saved in the block, and leave it as it was.
+
+    `savefig` alone would draw the whole figure once to lay it out, and then again.
+    """
+    engine, before, dots = figure.get_layout_engine(), figure.canvas, figure.dpi
+    if engine is None:
+        yield
+        return
+    try:
+        canvas(figure)
+        figure.dpi = dots_per_inch
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # "none" would leave one that does nothing, and the second drawing
+        yield
+    finally:
+        figure.set_layout_engine(engine)
+        figure.set_canvas(before)
+        figure.dpi = dots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from velocitune_core.config import ConfigError, load_params_from, parse_yaml
@@ -59,6 +59,7 @@ trees = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(trees)
 def test_what_a_program_writes_is_read_as_it_was(tree: object) -> None:
     assert parse_yaml(yaml.safe_dump(tree), "x") == tree

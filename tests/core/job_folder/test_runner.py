@@ -84,6 +84,7 @@ def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, starte
     assert run_all(folder) == FINISHED and started == []
 
 
+@pytest.mark.slow
 def test_a_stopped_folder_goes_on_and_ends_as_one_that_was_not_stopped(
     folder: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

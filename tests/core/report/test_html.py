@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 import pytest
 from jinja2 import UndefinedError
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from rendered import Page
 
 from velocitune_core.report.html import ReportFigure, render_page, save_png
 from velocitune_core.report.inline_svg import colours_in, draw
-from velocitune_core.style.figure import label_right, new_figure
+from velocitune_core.style.figure import label_right, laid_out, new_figure
 from velocitune_core.style.for_pages import add_values
 
 
@@ -56,6 +62,28 @@ def test_a_page_has_figures_inline_in_its_own_colours_and_font() -> None:
     used = set(re.findall(r"var\((--c-[0-9a-f]{6})\)", html))
     assert "--c-332288" in used and all(f"{name}: color-mix(" in html for name in used)
     assert "Lower is better." in html and ">nats<" in html
+
+
+@pytest.mark.parametrize(("canvas", "kind", "dots"), [(FigureCanvasSVG, "svg", 72), (FigureCanvasAgg, "png", 110)])
+def test_a_figure_that_is_laid_out_first_is_drawn_once_and_saved_as_it_always_was(
+    canvas: type[FigureCanvasBase], kind: str, dots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings: list[Axes] = []
+    draw_axes = Axes.draw
+    monkeypatch.setattr(Axes, "draw", lambda axes, renderer: (drawings.append(axes), draw_axes(axes, renderer)))
+    metadata = {"Date": None} if kind == "svg" else {}
+
+    def saved(figure: Figure) -> bytes:
+        with mpl.rc_context({"svg.hashsalt": "x"}):
+            figure.savefig(file := io.BytesIO(), format=kind, dpi=dots, metadata=metadata)
+        return file.getvalue()
+
+    alone, figure = saved(drawn()), drawn()
+    before = figure.get_layout_engine(), figure.canvas, figure.dpi
+    with laid_out(figure, canvas, dots):
+        assert saved(figure) == alone
+    assert [each.get_figure() is figure for each in drawings] == [False, False, True]
+    assert (figure.get_layout_engine(), figure.canvas, figure.dpi) == before
 
 
 def test_greys_are_of_the_page_and_dark_colours_are_lifted_where_it_is_dark() -> None:

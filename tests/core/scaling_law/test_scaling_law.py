@@ -138,7 +138,7 @@ def hoffmann_design(points: int, noise: float) -> tuple[np.ndarray, np.ndarray, 
 @pytest.mark.slow
 def test_the_published_chinchilla_parameters_are_recovered_within_their_standard_errors() -> None:
     params, tokens, losses = hoffmann_design(240, noise=0.0045)  # median residual 0.3 %, as theirs
-    fit = fit_chinchilla(params, tokens, losses, bootstrap=100)
+    fit = fit_chinchilla(params, tokens, losses, bootstrap=50)
     intervals = fit.parameter_intervals(0.99)
     for name, value in PUBLISHED.items():
         assert getattr(fit, name) == pytest.approx(value, abs=1.5 * PUBLISHED_ERRORS[name]), name

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from tiny import LENGTH, VOCABULARY
-from torch._dynamo.testing import CompileCounter
 
 from velocitune_core.config import Execution, Training
 from velocitune_core.parallel.ranks import SINGLE_RANK
@@ -77,6 +76,8 @@ def step(learner: Learner, number: int) -> BatchLoss:
 def test_a_compiled_training_is_one_graph_and_its_evaluations_are_not_compiled(
     tiny_inputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from torch._dynamo.testing import CompileCounter  # not while tests are collected
+
     graphs = CompileCounter()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=graphs, fullgraph=True))
     compiled, plain = learner_of(tiny_inputs, "always"), learner_of(tiny_inputs, "never")

@@ -11,8 +11,6 @@ import pytest
 import torch
 from tiny import job, llama
 from torch import nn
-from torch._inductor import config as inductor_config
-from torch._inductor.utils import fresh_cache
 from trainings import Run, assert_ends_like, end, start
 
 from velocitune_core.model.io import save_model
@@ -76,6 +74,9 @@ class Doubled(nn.Module):
 
 @pytest.mark.slow
 def test_where_compiling_fails_the_run_goes_on_without() -> None:
+    from torch._inductor import config as inductor_config  # not while tests are collected
+    from torch._inductor.utils import fresh_cache
+
     compiled, values = compiled_loss(Doubled()), torch.arange(4.0)
     with fresh_cache(), inductor_config.patch({"cpp.cxx": ("no-such-compiler",)}), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -115,6 +115,7 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     assert result.seconds > before[-1].seconds
 
 
+@pytest.mark.slow
 def test_a_stop_ends_it_after_a_pass_and_the_next_start_goes_on(model: Path, tmp_path: Path) -> None:
     tree = evaluation(model, tmp_path / "run", held_out=write_sets(tmp_path / "sets", MANY))
     process = start(tree, 2)

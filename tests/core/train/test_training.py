@@ -154,6 +154,7 @@ def together(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     return train(job(tiny_inputs, tmp_path_factory.mktemp("together") / "run"), TOGETHER)
 
 
+@pytest.mark.slow
 def test_two_ranks_learn_the_same_as_one(unbroken: Run, together: Run) -> None:
     run = together
     assert run.returncode == 0, run.stderr
@@ -181,6 +182,7 @@ def test_with_attention_inside_documents_two_ranks_train_as_one(tiny_inputs: Pat
     assert across.result.final != pytest.approx(alone.result.final, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [("unbroken", TOGETHER), ("together", ALONE)])
 def test_a_run_resumes_with_another_number_of_ranks(
     request: pytest.FixtureRequest, unbroken: Run, tiny_inputs: Path, tmp_path: Path, before: str, after: int

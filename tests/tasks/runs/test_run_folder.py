@@ -192,6 +192,7 @@ def edit_code(folder: Path) -> None:
     (folder / "code.json").write_text(json.dumps(code))
 
 
+@pytest.mark.slow
 def test_a_larger_budget_goes_on_from_the_stable_part(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
     """Bit for bit like a run that had the larger budget from the start."""
     caplog.set_level("INFO")

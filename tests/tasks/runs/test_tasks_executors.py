@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from prefect_databases import copy_database
+from databases import copy_database
 from tiny import job as tiny_job
 
 from tasks.runs.executors import share_of_node
@@ -92,12 +92,12 @@ def test_a_run_that_no_node_can_hold_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Address of a head without CPUs and two workers of one CPU each."""
+    """Address of two nodes of one CPU each; the first is the head."""
     from ray.cluster_utils import Cluster
 
     made = Cluster()
-    for cpus in (0, 1, 1):
-        made.add_node(num_cpus=cpus, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
+    for _ in range(2):
+        made.add_node(num_cpus=1, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
     yield made.address
     made.shutdown()
 

@@ -14,7 +14,9 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import psutil
 import pytest
+from forked import ForkedRun
 from prefect.states import Failed
 from tiny import job as tiny_job
 
@@ -38,11 +40,12 @@ from velocitune_core.train.timeline import timeline
 
 ONE_THREAD = Resources(threads=1)
 LAUNCH = """
-import sys
+from pathlib import Path
 from tasks.runs.launch import run_training
 from velocitune_core.config import Resources
 from velocitune_core.train.job import TrainJob
-run_training(TrainJob.model_validate_json(open(sys.argv[1]).read(), strict=False), Resources(threads=1))
+if __name__ == "__main__":
+    run_training(TrainJob.model_validate_json(Path("job.json").read_text(), strict=False), Resources(threads=1))
 """
 LONG = {"execution__log_every_steps": 5, "evaluation__every_steps": 500, "execution__checkpoint_every_steps": 20}
 
@@ -97,6 +100,13 @@ def running_ranks(pid: int) -> list[int]:
     return [child for child in own if "-m\0velocitune_core.train\0" in command_of(child)]
 
 
+def forked_beside(pid: int, folder: Path) -> list[int]:
+    """Processes in a folder that come from the process which another one was forked from."""
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    return [each for each in children(parent.pid) if each != pid and Path(f"/proc/{each}/cwd").resolve() == folder]
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     try:
@@ -132,6 +142,25 @@ def test_another_recipe_runs_in_another_folder(make_job: Callable[..., TrainJob]
     job = make_job()
     assert run_folder(job) == run_folder(job.model_copy(update={"threads": 2, "output": "elsewhere"}))
     assert run_folder(job) != run_folder(make_job(training__seed=2))
+
+
+@pytest.mark.slow
+def test_a_forked_run_is_bit_for_bit_one_that_is_started_by_itself(
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that it is forked from is left to the next test."""
+    job, seen = make_job(), []
+    _SERVERS.close()
+    for switch in ("0", "1"):
+        monkeypatch.setenv("VELOCITUNE_PRELOAD", switch)
+        result = run_training(job, ONE_THREAD)
+        events = read_events(run_folder(job) / "events.jsonl")
+        losses = [event.loss for event in events if isinstance(event, Stepped)]
+        model = (run_folder(job) / "model/model.safetensors").read_bytes()
+        seen.append((losses, result.final, result.domain_weights, model, bool(preloaded(os.getpid()))))
+        (run_folder(job)).rename(switch)
+    assert seen[0][:-1] == seen[1][:-1]
+    assert [forked for *_, forked in seen] == [False, True]
 
 
 @pytest.mark.slow
@@ -172,24 +201,6 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
 
 
 @pytest.mark.slow
-def test_a_forked_run_is_bit_for_bit_one_that_is_started_by_itself(
-    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, seen = make_job(), []
-    for switch in ("1", "0"):
-        monkeypatch.setenv("VELOCITUNE_PRELOAD", switch)
-        result = run_training(job, ONE_THREAD)
-        events = read_events(run_folder(job) / "events.jsonl")
-        losses = [event.loss for event in events if isinstance(event, Stepped)]
-        model = (run_folder(job) / "model/model.safetensors").read_bytes()
-        seen.append((losses, result.final, result.domain_weights, model, bool(preloaded(os.getpid()))))
-        (run_folder(job)).rename(switch)
-        _SERVERS.close()
-    assert seen[0][:-1] == seen[1][:-1]
-    assert [forked for *_, forked in seen] == [True, False]
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("forked_program")
 def test_a_job_that_cannot_work_is_refused_with_its_log(make_job: Callable[..., TrainJob]) -> None:
     job = make_job(domains__code__train="nowhere/train.npy")
@@ -227,25 +238,22 @@ def test_the_end_of_a_start_is_what_it_wrote_and_else_its_exit_status(make_job: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")  # of the second start; the first one's launcher is a process of its own
 def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_from_its_checkpoint(
-    make_job: Callable[..., TrainJob],
-    workspace: Path,
-    request: pytest.FixtureRequest,
-    caplog: pytest.LogCaptureFixture,
+    make_job: Callable[..., TrainJob], workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The orphan is inside a step at the second start; it saves after that step and ends."""
-    job = make_job(total_steps=400, **LONG | {"execution__checkpoint_every_steps": 300})
+    job = make_job(total_steps=200, **LONG | {"execution__checkpoint_every_steps": 150})
     (workspace / "job.json").write_text(job.model_dump_json())
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    (workspace / "launch_here.py").write_text(LAUNCH)
     events = run_folder(job) / "events.jsonl"
-    with subprocess.Popen([sys.executable, "-c", LAUNCH, "job.json"], env=environment) as launcher:
-        try:
-            wait_for(lambda: events.exists() and '"event":"step"' in events.read_text(), 120, every_seconds=0.005)
-            (orphan,) = running_ranks(launcher.pid)
-            os.kill(orphan, signal.SIGSTOP)
-        finally:
-            launcher.kill()
-    request.getfixturevalue("forked_program")  # of the second start it does not matter how it is started
+    launcher = ForkedRun(["--watched", "launch_here"], program="forked_flow")
+    try:
+        wait_for(lambda: events.exists() and '"event":"step"' in events.read_text(), 120, every_seconds=0.005)
+        (orphan,) = forked_beside(launcher.pid, workspace)
+        os.kill(orphan, signal.SIGSTOP)
+    finally:
+        launcher.kill()
     with ThreadPoolExecutor(1) as thread:
         try:
             again = thread.submit(run_training, job, ONE_THREAD)
@@ -256,8 +264,8 @@ def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_
         result = again.result(120)
     assert not alive(orphan)
     first, second = (event.resumed_from for event in read_events(events) if isinstance(event, Started))
-    assert first is None and second is not None and 0 < second < 300  # saved by the orphan as it stopped
-    assert (result.steps, result.resumed) == (400, 1)
+    assert first is None and second is not None and 0 < second < 150  # saved by the orphan as it stopped
+    assert (result.steps, result.resumed) == (200, 1)
 
 
 @pytest.mark.slow

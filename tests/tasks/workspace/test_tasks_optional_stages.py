@@ -35,6 +35,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
     return (printed.out + printed.err).strip()
 
 
+@pytest.mark.slow
 def test_after_the_pipeline_dvc_has_nothing_to_say_here_and_in_another_clone(
     clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
