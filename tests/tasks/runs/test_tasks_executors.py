@@ -92,12 +92,12 @@ def test_a_run_that_no_node_can_hold_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Address of two nodes of one CPU each; the first is the head."""
+    """Address of a head without CPUs and two workers of one CPU each."""
     from ray.cluster_utils import Cluster
 
     made = Cluster()
-    for _ in range(2):
-        made.add_node(num_cpus=1, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
+    for cpus in (0, 1, 1):
+        made.add_node(num_cpus=cpus, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
     yield made.address
     made.shutdown()
 
