@@ -16,7 +16,6 @@ from typing import NoReturn
 
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
-from tasks.workspace.optional_stages import hide
 from velocitune_core.files import write_text
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -68,8 +67,6 @@ def make_workspace(folder: Path) -> None:
                 f"{paths.PARAMS} and data"
             )
         write_text(folder / DVC_CONFIG, DVC_SETTINGS)
-        with chdir(folder):
-            hide(paths.COMPARE_PIPELINE)
     with chdir(folder):
         FORMER.unlink(missing_ok=True)
         if outdated := [name for name in (*CODE, *FILES) if not _is_current(Path(name))]:
