@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tasks.workspace import paths
 from velocitune_core.config import Params, without_credentials
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import Manifest, SettingsThen
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.run_facts import RunFacts
 from velocitune_core.train.events import Event, EventFileError, Finished, Started, Stepped, read_events
@@ -26,16 +26,23 @@ SECONDS_AT_MOST = 300  # after the end of a run, in which the commit is taken to
 CODE = ("flows", "tasks", "velocitune_core")  # whose changes count; stages themselves write params.yaml and dvc.lock
 
 
-def run_facts(params: Params, manifest: Manifest, recipe: str = "") -> RunFacts:
+def settings_of(params: Params) -> SettingsThen:
+    """Return the settings as they are now, and which of them differ from their default."""
+    changed = without_credentials(params.model_dump(mode="json", exclude_defaults=True))
+    return SettingsThen(everything=params.shown(), changed=changed)
+
+
+def run_facts(params: Params, manifest: Manifest, recipe: str = "", settings: SettingsThen | None = None) -> RunFacts:
     """Return what settings, results/events.jsonl and packed data say of the main run, as far as they do.
 
     Args:
         recipe: fingerprint of the run, whose own job says its seed if its folder is here.
+        settings: those that it was made under; the present ones where an older version kept none.
     """
     events = _events()
     starts = [event for event in events if isinstance(event, Started)]
     ends = [event.time for event in events if isinstance(event, Finished)]
-    changed = without_credentials(params.model_dump(mode="json", exclude_defaults=True))
+    changed = (settings or settings_of(params)).changed
     return RunFacts(
         model=params.model.path,
         started=starts[0].time if starts else None,

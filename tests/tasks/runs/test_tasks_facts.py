@@ -13,7 +13,7 @@ import torch
 from event_samples import started, stepped
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tasks.runs.facts import STEPS_AT_MOST, run_facts
+from tasks.runs.facts import STEPS_AT_MOST, run_facts, settings_of
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import Event, Finished, Stepped
@@ -55,6 +55,14 @@ def test_events_say_when_where_and_step_by_step(params: Params) -> None:
     assert "seed: 11" in facts.changed_settings and "secret" not in facts.changed_settings
     assert "bootstrap" not in facts.changed_settings  # as by default
     assert described(torch.device("cpu")).endswith(("core", "cores"))
+
+
+def test_settings_are_those_that_the_run_was_made_under(params: Params) -> None:
+    then = settings_of(params)
+    now = params.model_copy(update={"training": params.training.model_copy(update={"seed": 12})})
+    facts = run_facts(now, samples.manifest(DOMAIN), settings=then)
+    assert "seed: 11" in facts.changed_settings and "secret" not in str(then)
+    assert "seed: 12" in run_facts(now, samples.manifest(DOMAIN)).changed_settings  # of an older version
 
 
 def test_without_events_or_with_old_ones_the_rest_is_known(params: Params) -> None:
