@@ -36,6 +36,7 @@ class SettingsThen(Part):
 
     everything: dict[str, Any]
     changed: dict[str, Any]  # those that differed from the defaults of that version
+    commit: str = ""  # that was checked out, if the run had just ended
 
 
 class TrainResult(Contract):

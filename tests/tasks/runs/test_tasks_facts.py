@@ -98,6 +98,10 @@ def test_the_commit_says_whose_it_is_and_whether_the_code_was_changed(params: Pa
     log(started(), Finished(time=time.time() - 3600, seconds=60.0))
     assert run_facts(params, samples.manifest(DOMAIN)).commit == late
     log(started(), Finished(time=time.time(), seconds=60.0))
+    then = settings_of(params)
+    log(started(), Finished(time=time.time() - 3600, seconds=60.0))
+    assert run_facts(params, samples.manifest(DOMAIN), settings=then).commit == head[:12]  # in a later report
+    log(started(), Finished(time=time.time(), seconds=60.0))
     paths.PARAMS.write_text("b", encoding="utf-8")  # as stages do
     assert run_facts(params, samples.manifest(DOMAIN)).commit == head[:12]
     code.write_text("b", encoding="utf-8")
