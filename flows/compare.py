@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.runs.compared import comparison_settings, parent_of, runs_in_order, side_by_side
 from tasks.runs.devices import parallel_runs
+from tasks.runs.executors import stopped_by_signal
 from tasks.stages.compare import (
     compared_swarms,
     finished_before,
@@ -43,7 +44,7 @@ def compare() -> None:
     train_short = train_swarm_run.with_options(retries=params.proxies.retries)
     train_own = train_proxy.with_options(retries=params.proxies.retries)
     swarms, alone, futures, short, plans, targets = compared_swarms(params), own_proxies(params), {}, {}, {}, {}
-    with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
+    with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner, stopped_by_signal():
 
         def started(train: Any, jobs: list[Any]) -> list[Any]:
             for job in jobs:

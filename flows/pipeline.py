@@ -19,7 +19,6 @@ from flows.targets import targets
 from flows.train import train
 from flows.weights import show_mixture, weights
 from tasks.planning.announce import announce_length
-from tasks.planning.time_left import time_left
 from tasks.stages.report import publish_outcome
 from tasks.views.prefect_runs import name_run
 from tasks.views.table_rows import print_targets
@@ -65,7 +64,7 @@ def velocitune(
     stages use the settings as they were at the start, and what ran after the edit is not committed.
     """
     logger = get_run_logger()
-    ran, uncommitted = [], []
+    ran, uncommitted, left = [], [], None
     with exclusive(), starting_over(fresh):
         settle_params(with_fields(overrides, strategy, seed, token_budget, objective), comparing=goal == "compare")
         with params_snapshot() as snapshot:
@@ -78,9 +77,8 @@ def velocitune(
                 if not again and snapshot.unchanged() and is_up_to_date(address):
                     logger.info("%s: up to date, skipped", heading)
                     continue
-                if not ran:
-                    announce_length(params, names[number - 1 :], goal == "compare")
-                logger.info("%s%s", heading, time_left(name, names, params))
+                left = left or announce_length(params, names[number - 1 :], goal == "compare")
+                logger.info("%s%s", heading, left.from_stage(name, names))
                 run_one(name, goal)
                 ran.append(name)
                 if not commit(address, snapshot.unchanged):

@@ -44,7 +44,7 @@ CORE = {
     "train": "checkpoint config contracts data evaluation files mixture model parallel strategies",
     "training_code": "evaluation files strategies train",
     "preload": "parallel",
-    "job_folder": "config contracts evaluation files model parallel preload targets train training_code",
+    "job_folder": "config contracts evaluation files model parallel preload style targets train training_code",
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",

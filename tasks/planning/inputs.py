@@ -92,6 +92,12 @@ def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
     }
 
 
+def tokens_of_base(params: Params) -> int | None:
+    """Return the tokens of the base's own text; None if a source is not there yet, as before the stage `corpus`."""
+    found = [_source_tokens(params, params.domains[name]) for name in base_domains(params)]
+    return sum(found) if all(found) else None
+
+
 def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
     """Return prepared/manifest.json if it fits these settings, otherwise a stand-in; and what was assumed."""
     assumptions = []

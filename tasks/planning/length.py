@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from tasks.planning.inputs import is_base, stand_ins_of_base
+from tasks.planning.inputs import is_base, tokens_of_base
 from velocitune_core.config import Params
 from velocitune_core.contracts import Manifest
 from velocitune_core.style.text import tokens_text
@@ -33,14 +31,14 @@ def length_notices(params: Params, manifest: Manifest) -> list[str]:
             "that are packed all the same; max_tokens of the domains packs less"
         )
     if is_base(params):
-        notices += _base_notices(params, {name: each.train.tokens for name, each in stand_ins_of_base(params).items()})
+        notices += _base_notices(params, tokens_of_base(params))
     return notices
 
 
-def _base_notices(params: Params, sizes: Mapping[str, int]) -> list[str]:
+def _base_notices(params: Params, tokens: int | None) -> list[str]:
     assert params.base is not None
-    budget, tokens = params.base.training.token_budget, sum(sizes.values())
-    if budget is None or not all(size > params.data.sequence_length for size in sizes.values()):  # not known
+    budget = params.base.training.token_budget
+    if budget is None or not tokens:
         return []
     if (epochs := budget / tokens) <= MANY_EPOCHS:
         return []

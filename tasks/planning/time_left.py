@@ -1,11 +1,12 @@
-"""How long the runs of a pipeline will still take, by the speed of runs that have finished here."""
+"""How long the runs of a pipeline will still take, by the speed of runs that have finished here, or of a probe."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.runs.budget import part_of, pipeline_steps
 from tasks.runs.devices import parallel_runs
@@ -16,7 +17,11 @@ from velocitune_core.contracts import ContractError, Manifest, TrainResult
 from velocitune_core.strategies import PLANNED, search_share, strategy_class
 from velocitune_core.style.text import duration
 
+if TYPE_CHECKING:
+    from tasks.planning.build import Plan
+
 WITH_RUNS = ("proxies", "weights", "train")  # stages whose time is known from the token budget
+TRAINING = {"base", *WITH_RUNS, "compare"}
 MOST_TO_START = 5.0  # seconds; the first run of a command takes longer, since it waits for libraries to be loaded
 UNTRAINED = {paths.BASE_MODEL: paths.RUNS / "base-inputs/untrained"}
 UNTRAINED[paths.SIBLING_MODEL] = paths.RUNS / "base-inputs/untrained-sibling"
@@ -30,28 +35,60 @@ class Speed:
     seconds_per_token: float  # with evaluations and checkpoints
 
 
-def time_left(stage: str, stages: Sequence[str], params: Params) -> str:
-    """Return the time that the runs from `stage` on will take, such as ', about 70 s left'; nothing if it is not known.
-
-    Before a comparison it is not: its runs are not counted here.
+class TimeLeft:
+    """How much of a pipeline is left: one estimate, for what is said before the work and for the stages' headings.
 
     Args:
-        stages: of the pipeline, in order. All of them are counted: whether a later one is up to date is not known yet.
+        plan: made before the work. Its finished runs are left out; its times, if it has some, stand in for those of
+            stages for whose model no run has finished here.
     """
-    later = stages[stages.index(stage) :]
-    if stage not in WITH_RUNS or "compare" in later:
-        return ""
-    try:
-        seconds = [seconds_of(each, params) for each in later if each in WITH_RUNS]
-    except (ConfigError, ContractError, OSError):
-        return ""  # the stage itself says what is wrong
-    known = [each for each in seconds if each is not None]
-    return f", about {duration(sum(known), rough=True)} left" if len(known) == len(seconds) else ""
+
+    def __init__(self, params: Params, plan: Plan | None = None) -> None:
+        self._params = params
+        self._planned = {} if plan is None else dict(zip((each.name for each in plan.stages), plan.prices, strict=True))
+        counted = [] if plan is None else plan.stages
+        self._unfinished = {each.name: 1 - each.finished / max(1, len(each.runs)) for each in counted}
+
+    def tokens(self, stages: Collection[str]) -> float:
+        """Return the tokens of the runs of `stages` that are not finished."""
+        return sum(self._share(stage) * cost.tokens for stage, cost in self._planned.items() if stage in stages)
+
+    def seconds(self, stages: Collection[str], manifest: Manifest) -> float | None:
+        """Return the wall time of the runs of `stages` that are not finished; None if one has no known speed."""
+        found = [self._seconds_of(stage, manifest) for stage in stages if stage in TRAINING]
+        known = [each for each in found if each is not None]
+        return sum(known) if len(known) == len(found) else None
+
+    def from_stage(self, stage: str, stages: Sequence[str]) -> str:
+        """Return the time that the runs from `stage` on will take, ', about 70 s left'; nothing if it is not known.
+
+        Before a comparison it is not: how many of its runs will be needed is known when it begins.
+
+        Args:
+            stages: of the pipeline, in order. All of them are counted: whether a later one is up to date is not known.
+        """
+        later = stages[stages.index(stage) :]
+        if stage not in WITH_RUNS or "compare" in later:
+            return ""
+        try:
+            seconds = self.seconds(later, Manifest.read(paths.MANIFEST))
+        except (ConfigError, ContractError, OSError):
+            return ""  # the stage itself says what is wrong
+        return "" if seconds is None else f", about {duration(seconds, rough=True)} left"
+
+    def _share(self, stage: str) -> float:
+        return self._unfinished.get(stage, 1.0)
+
+    def _seconds_of(self, stage: str, manifest: Manifest) -> float | None:
+        seconds = seconds_of(stage, self._params, manifest) if stage in WITH_RUNS else None
+        if seconds is None and stage in self._planned:
+            seconds = self._planned[stage].seconds
+        return None if seconds is None else self._share(stage) * seconds
 
 
-def seconds_of(stage: str, params: Params) -> float | None:
-    """Return the wall time of the runs of a stage; None if no run of that model has finished here."""
-    manifest, model = Manifest.read(paths.MANIFEST), Path(params.model.path)
+def seconds_of(stage: str, params: Params, manifest: Manifest) -> float | None:
+    """Return the wall time of all runs of a stage; None if no run of that model has finished here."""
+    model = Path(params.model.path)
     steps, shares, at_once = pipeline_steps(params, manifest), [1.0], 1
     if stage == "proxies":
         shares = [fraction for fraction in params.proxies.fractions for _ in params.proxies.seeds]

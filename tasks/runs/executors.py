@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prefect import get_client
+from prefect.exceptions import TerminationSignal
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.runs.devices import parallel_runs
+from tasks.runs.torchrun import stop_programs
 from tasks.views.mlflow_runs import Tracker
 from tasks.workspace.fresh import FRESH_SINCE
 from velocitune_core.config import ConfigError, Params, Resources
@@ -28,7 +30,7 @@ def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
     nodes need the workspace under the same path. Raises ConfigError if no node can hold a run.
     """
     if params.proxies.runner == "local":
-        with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner:
+        with ThreadPoolTaskRunner(max_workers=parallel_runs(params.resources)) as runner, stopped_by_signal():
             yield runner
         return
     import ray
@@ -43,6 +45,19 @@ def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
         variables = worker_variables(hosts == {socket.gethostname()})
         with remote_options(**share, scheduling_strategy="SPREAD", runtime_env={"env_vars": variables}):
             yield runner
+
+
+@contextmanager
+def stopped_by_signal() -> Iterator[None]:
+    """Have the runs of threads save and stop when a signal ends the flow, which else waits until they are finished.
+
+    Prefect raises the signal in the flow's own thread only.
+    """
+    try:
+        yield
+    except TerminationSignal:
+        stop_programs()
+        raise
 
 
 def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str, float]]) -> dict[str, float]:

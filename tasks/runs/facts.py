@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from tasks.workspace import paths
 from velocitune_core.config import Params, without_credentials
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import Manifest, SettingsThen
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.run_facts import RunFacts
 from velocitune_core.train.events import Event, EventFileError, Finished, Started, Stepped, read_events
@@ -26,27 +26,45 @@ SECONDS_AT_MOST = 300  # after the end of a run, in which the commit is taken to
 CODE = ("flows", "tasks", "velocitune_core")  # whose changes count; stages themselves write params.yaml and dvc.lock
 
 
-def run_facts(params: Params, manifest: Manifest, recipe: str = "") -> RunFacts:
+def settings_of(params: Params) -> SettingsThen:
+    """Return the settings as they are now, which of them differ from their default, and the commit of a recent run."""
+    changed = without_credentials(params.model_dump(mode="json", exclude_defaults=True))
+    commit = _commit() if _is_recent(_end(_events())) else ""
+    return SettingsThen(everything=params.shown(), changed=changed, commit=commit)
+
+
+def run_facts(params: Params, manifest: Manifest, recipe: str = "", settings: SettingsThen | None = None) -> RunFacts:
     """Return what settings, results/events.jsonl and packed data say of the main run, as far as they do.
 
     Args:
         recipe: fingerprint of the run, whose own job says its seed if its folder is here.
+        settings: those that it was made under; the present ones where an older version kept none.
     """
     events = _events()
     starts = [event for event in events if isinstance(event, Started)]
-    ends = [event.time for event in events if isinstance(event, Finished)]
-    changed = without_credentials(params.model_dump(mode="json", exclude_defaults=True))
+    end = _end(events)
+    then = settings or settings_of(params)
     return RunFacts(
         model=params.model.path,
         started=starts[0].time if starts else None,
-        finished=ends[-1] if ends else None,
-        commit=_commit(ends[-1] if ends else 0.0),
+        finished=end,
+        commit=then.commit or _commit(" when the report was made"),
         hardware=_hardware(starts[-1]) if starts else "",
         seed=_seed(params, recipe),
         steps=_thinned([event for event in events if isinstance(event, Stepped)]),
         bytes_per_token=_bytes_per_token(params, manifest),
-        changed_settings=yaml.safe_dump(changed, sort_keys=False, allow_unicode=True),
+        changed_settings=yaml.safe_dump(then.changed, sort_keys=False, allow_unicode=True),
     )
+
+
+def _end(events: Sequence[Event]) -> float | None:
+    """Return when the run ended, in seconds since the Unix epoch."""
+    return next((event.time for event in reversed(events) if isinstance(event, Finished)), None)
+
+
+def _is_recent(end: float | None) -> bool:
+    """Return whether the commit that is checked out is taken to be that of the run."""
+    return end is not None and time.time() - end <= SECONDS_AT_MOST
 
 
 def _events() -> list[Event]:
@@ -77,12 +95,8 @@ def _seed(params: Params, recipe: str) -> int:
         return params.training.seed
 
 
-def _commit(finished: float) -> str:
-    """Return the commit that is checked out, and whether the code was changed; nothing without git.
-
-    Args:
-        finished: when the run ended. Long after that, the commit is said to be the report's.
-    """
+def _commit(when: str = "") -> str:
+    """Return the commit that is checked out, with `when`, and whether the code was changed; nothing without git."""
     try:
         head, changes = (
             subprocess.run(["git", *command], capture_output=True, text=True, check=False)
@@ -93,8 +107,7 @@ def _commit(finished: float) -> str:
     if head.returncode:
         return ""
     changed = ", with changes to the code" if changes.stdout.strip() else ""
-    late = " when the report was made" if time.time() - finished > SECONDS_AT_MOST else ""
-    return f"{head.stdout.strip()}{late}{changed}"
+    return f"{head.stdout.strip()}{when}{changed}"
 
 
 def _bytes_per_token(params: Params, manifest: Manifest) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +16,17 @@ from velocitune_core.config import Resources
 from velocitune_core.parallel.environment import without_process_group
 from velocitune_core.preload.start import Process, start_process
 from velocitune_core.train.events import read_events_from
+from velocitune_core.train.stop import STOPPED
 
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_POLLS = 0.5
 SECONDS_FOR_TORCHRUN = 15.0  # to end after its workers
+_stopping = threading.Event()
+
+
+def stop_programs() -> None:
+    """Have all programs that threads of this process run save and stop, and start none any more."""
+    _stopping.set()
 
 
 def torchrun(resources: Resources, run: str, shutdown_seconds: int) -> list[str]:
@@ -46,14 +53,17 @@ def run_program(
 
     A single process is forked from one that has imported the libraries, where that is possible.
 
-    If this is interrupted, the program has `shutdown_seconds` to save before it is killed.
+    If this is interrupted, or `stop_programs` called, the program has `shutdown_seconds` to save before it is killed.
     """
     program = ["velocitune_core.train", str(folder / "job.json")]
     if any(argument.startswith("--nnodes") for argument in launcher):
         join = " ".join(["python", *launcher, "-m", *program])
         logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
     program += ["--parent", str(os.getpid())]
+    patience = shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0)
     with (folder / "log.txt").open("ab") as log:
+        if _stopping.is_set():
+            return STOPPED
         process = start_process(program, environment_of(device), log, launcher)
     try:
         offset = 0
@@ -62,9 +72,10 @@ def run_program(
             offset = follow(folder / "events.jsonl", offset, watchers)
             if status is not None:
                 return status
-            time.sleep(SECONDS_BETWEEN_POLLS)
+            if _stopping.wait(SECONDS_BETWEEN_POLLS):
+                _stop(process, patience)
     finally:
-        _stop(process, shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0))
+        _stop(process, patience)
 
 
 def environment_of(device: Device) -> dict[str, str]:

@@ -43,17 +43,18 @@ def read_results(params: Params) -> ReportData:
 
     Raises ContractError for a file that is missing or malformed, or for files of different domains.
     """
-    manifest = Manifest.read(paths.MANIFEST)
+    manifest, train = Manifest.read(paths.MANIFEST), TrainResult.read(paths.TRAIN)
+    settings = train.settings.everything if train.settings else params.shown()
     return ReportData(
         manifest=manifest,
         initial=InitialLosses.read(paths.INITIAL),
         proxies=tuple(read_proxies()),
         targets=Targets.read(paths.TARGETS),
-        train=TrainResult.read(paths.TRAIN),
+        train=train,
         weights=StartingWeights.read(paths.WEIGHTS),
         initial_domain_weights=initial_domain_weights(params, manifest),
         comparison=_comparison(),
-        config=yaml.safe_dump(params.shown(), sort_keys=False, allow_unicode=True),
+        config=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
         extras={
             "documents": manifest.documents.described(),
             "optimizer": params.training.optimizer.text(),
@@ -89,7 +90,7 @@ def write_report(params: Params) -> None:
     """
     data = read_results(params)
     fitted = fitted_plan(params, data.weights, data.manifest, data.initial, data.targets)
-    facts = run_facts(params, data.manifest, data.train.recipe)
+    facts = run_facts(params, data.manifest, data.train.recipe, data.train.settings)
     drawn = report_figures(data, fitted, facts)
     page = render_report(data, drawn, facts)
     with replacing(paths.REPORT) as folder:

@@ -6,6 +6,7 @@ import shutil
 
 from prefect import task
 
+from tasks.runs.facts import settings_of
 from tasks.runs.jobs import training_job
 from tasks.runs.launch import run_training
 from tasks.runs.planned import weights_inputs
@@ -43,5 +44,6 @@ def train_model(params: Params) -> TrainResult:
         shutil.copytree(folder / "model", temporary)
     lines = [event.model_dump_json() + "\n" for event in timeline(read_events(folder / "events.jsonl"))]
     write_text(paths.EVENTS, "".join(lines))
+    result = result.model_copy(update={"settings": settings_of(params)})
     result.write(paths.TRAIN)
     return result

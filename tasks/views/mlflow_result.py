@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 50  # of a chart
 _NOTE = "mlflow.note.content"
+_PLACE = "velocitune.path"  # tag of a model
 _COMPARISON = "\n\n## Comparison\n\n"  # between the two parts of a note, each written by a stage of its own
 
 
@@ -79,7 +80,8 @@ def _compared(client: MlflowClient, tracker: Tracker, comparison: Comparison) ->
 def log_model(tracker: Tracker, results: ReportData, training: str, folder: Path) -> None:
     """Log the trained model by reference, with its held-out losses: its weights stay where they are.
 
-    A model that was logged before is given its present place. A temporary copy is none: DVC deletes it.
+    A model that was logged before is given its present place, which is no more that of the model before it there. A
+    temporary copy is none: DVC deletes it.
     """
     with tracker.reaching() as client:
         if client is None or not training or not folder.is_dir():
@@ -89,7 +91,10 @@ def log_model(tracker: Tracker, results: ReportData, training: str, folder: Path
         train = results.train
         found = client.search_logged_models([tracker.experiment], f"source_run_id = '{training}'", max_results=1)
         model = found[0] if found else _new_model(client, tracker.experiment, results, training)
-        place = {"velocitune.path": str(folder.absolute())} if home() == Path.cwd() else {}
+        place = {_PLACE: str(folder.absolute())} if home() == Path.cwd() else {}
+        for other in _models_at(client, tracker.experiment, place.get(_PLACE)):
+            if other != model.model_id:
+                client.delete_logged_model_tag(other, _PLACE)
         client.set_logged_model_tags(model.model_id, place | {"velocitune.recipe": train.recipe})
         if found:
             return
@@ -100,6 +105,15 @@ def log_model(tracker: Tracker, results: ReportData, training: str, folder: Path
         client.log_batch(tracker.parent, metrics=values)
         for run in (training, tracker.parent):
             client.log_outputs(run, [LoggedModelOutput(model.model_id, train.steps)])
+
+
+def _models_at(client: MlflowClient, experiment: str, place: str | None) -> list[str]:
+    """Return the IDs of the models that are said to lie in a folder."""
+    if place is None:
+        return []
+    quote = '"' if "'" in place else "'"
+    found = client.search_logged_models([experiment], f"tags.`{_PLACE}` = {quote}{place}{quote}")
+    return [each.model_id for each in found]
 
 
 def _new_model(client: MlflowClient, experiment: str, results: ReportData, training: str) -> LoggedModel:

@@ -20,9 +20,9 @@ from filelock import Timeout
 
 from tasks.views.mlflow_links import address_of, database_of
 from tasks.workspace import paths
-from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy
+from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy, port_number
 from tasks.workspace.stage_cli import shown_as
-from velocitune_core.config import load_params
+from velocitune_core.config import LAST_PORT, load_params
 from velocitune_core.files import write_text
 from velocitune_core.train.system_lock import system_lock
 
@@ -38,9 +38,12 @@ class ServeError(RuntimeError):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog=shown_as("python -m tasks.views.serve"), description=__doc__)
-    parser.add_argument("--prefect-port", type=int, default=4200, help="make serve PREFECT_PORT=… (%(default)s)")
-    parser.add_argument("--mlflow-port", type=int, default=5000, help="make serve MLFLOW_PORT=… (%(default)s)")
+    for name, port in (("prefect", 4200), ("mlflow", 5000)):
+        how = f"make serve {name.upper()}_PORT=… (%(default)s)"
+        parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)
     arguments = parser.parse_args()
+    if arguments.prefect_port == arguments.mlflow_port:
+        parser.error(f"--prefect-port and --mlflow-port are both {arguments.mlflow_port}; two servers need two ports")
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it starts in the background
         signal.signal(number, signal.default_int_handler)
     try:
@@ -127,12 +130,16 @@ def _refuse_taken_ports(ports: dict[str, int]) -> None:
     """Raise ServeError for ports that something else listens on, with the options that choose others."""
     if taken := {name: port for name, port in ports.items() if not is_free(port)}:
         listed = " and ".join(f"{port} ({name})" for name, port in taken.items())
-        options = " ".join(f"--{name}-port {port + 1}" for name, port in taken.items())
-        variables = " ".join(f"{name.upper()}_PORT={port + 1}" for name, port in taken.items())
+        options = " ".join(f"--{name}-port {_another(port)}" for name, port in taken.items())
+        variables = " ".join(f"{name.upper()}_PORT={_another(port)}" for name, port in taken.items())
         raise ServeError(
             f"port {listed}: another program listens there, maybe servers of another folder; nothing was sent to it. "
             f"Stop it, or choose another port: `make serve {variables}`, `python -m tasks.views.serve {options}`"
         )
+
+
+def _another(port: int) -> int:
+    return port + 1 if port < LAST_PORT else port - 1
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from typing import NoReturn
 import velocitune_core
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
-from tasks.workspace.optional_stages import hide
 from velocitune_core.files import write_text
 
 PROJECT = Path(__file__).resolve().parents[2]  # a clone, or the template in an installed velocitune_core
@@ -70,8 +69,6 @@ def make_workspace(folder: Path) -> None:
                 f"{paths.PARAMS} and data"
             )
         write_text(folder / DVC_CONFIG, DVC_SETTINGS)
-        with chdir(folder):
-            hide(paths.COMPARE_PIPELINE)
     with chdir(folder):
         FORMER.unlink(missing_ok=True)
         if outdated := [name for name in (*CODE, *FILES) if not _is_current(Path(name))]:

@@ -30,7 +30,7 @@ def stages_in_order(goal: str = "report") -> list[str]:
 
     Stages whose outputs params.yaml does not use are not among them, and become invisible to DVC.
     """
-    show_used_stages(params_tree(), comparing=goal == "compare")
+    show_used_stages(params_tree(), comparing=goal == "compare", reporting=goal == "report")
     with repository() as repo:
         last = repo.stage.get_target(GOALS[goal])
         ordered = networkx.dfs_postorder_nodes(repo.index.graph, last)  # edges lead to what a stage depends on

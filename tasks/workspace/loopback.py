@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import urllib.request
+from argparse import ArgumentTypeError
+
+from velocitune_core.config import LAST_PORT
 
 HOST = "127.0.0.1"
 _LOOPBACK = (HOST, "localhost", "::1")
@@ -19,6 +22,13 @@ def loopback_without_proxy() -> None:
         hosts += [host for host in _LOOPBACK if host not in hosts]
     for name in names:
         os.environ[name] = "*" if "*" in hosts else ",".join(hosts)
+
+
+def port_number(text: str) -> int:
+    """Return a port that a server can be given, for the option of a command. Raises ArgumentTypeError for others."""
+    if not text.isdecimal() or not 1 <= int(text) <= LAST_PORT:
+        raise ArgumentTypeError(f"{text!r} is no port of a server; give a number from 1024 to {LAST_PORT}")
+    return int(text)
 
 
 def is_free(port: int) -> bool:

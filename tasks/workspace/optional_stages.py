@@ -1,7 +1,7 @@
-"""Stages that not every workspace has a use for. DVC sees them from their first use on.
+"""Stages that not every workspace has a use for, hidden from DVC where they are not used.
 
 A `.dvcignore` beside the dvc.yaml of such a stage hides it: `dvc status`, `dvc checkout` and `dvc pull` then report
-nothing about what was never to be made.
+nothing about what was never to be made. A fresh clone hides nothing, so that `dvc repro` finds every stage.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from velocitune_core.files import write_text
 HIDDEN = "# Hides these stages from DVC while they are not used. Their first use removes this file.\ndvc.yaml\n"
 
 
-def show_used_stages(settings: Any, comparing: bool = False) -> None:
-    """Let DVC see the stages of the embedded inputs only while they are used, and `compare` from its first use on.
+def show_used_stages(settings: Any, *, comparing: bool = False, reporting: bool = False) -> None:
+    """Let DVC see the stages of the embedded inputs only while they are used, and hide `compare` if it is not.
 
     Args:
         settings: tree of params.yaml.
         comparing: whether the stage `compare` is used now.
+        reporting: whether the stages end with `report`, which hides `compare` unless there was a comparison. No stage
+            before it does: they may be part of `dvc repro comparison/dvc.yaml`.
     """
     made = {"data": (paths.EMBEDDED, paths.CORPUS_PIPELINE), "model": (paths.BASE_MODEL, paths.BASE_PIPELINE)}
     for section, (output, pipeline) in made.items():
@@ -31,6 +33,8 @@ def show_used_stages(settings: Any, comparing: bool = False) -> None:
             hide(pipeline)
     if comparing or paths.COMPARE_PIPELINE.with_name("dvc.lock").exists():
         _show(paths.COMPARE_PIPELINE)
+    elif reporting and paths.COMPARE_PIPELINE.exists():
+        hide(paths.COMPARE_PIPELINE)
 
 
 def hide(pipeline: Path) -> None:

@@ -143,7 +143,7 @@ def run_stage(
         if overrides:
             settle_params(overrides, comparing)
         with params_snapshot() as snapshot:
-            show_used_stages(params_tree(), comparing)
+            show_used_stages(params_tree(), comparing=comparing, reporting=name == "report")
             stage()
             snapshot.check_unchanged()
 

@@ -57,9 +57,10 @@ class Toy:
         self.edit(1)
         monkeypatch.setattr(pipeline, "get_run_logger", lambda: logging.getLogger("toy"))
         monkeypatch.setattr(pipeline, "settle_params", lambda overrides, comparing: None)
-        for name in ("read_params", "name_run", "announce_length", "publish_outcome"):  # they would want all settings
+        for name in ("read_params", "name_run", "publish_outcome"):  # they would want all settings
             monkeypatch.setattr(pipeline, name, lambda *_, **__: None)
-        monkeypatch.setattr(pipeline, "time_left", lambda *_: "")
+        left = SimpleNamespace(from_stage=lambda *_: "")
+        monkeypatch.setattr(pipeline, "announce_length", lambda *_: left)
         monkeypatch.setattr(pipeline, "STAGES", {"train": self.train, "report": self.report})
 
     def edit(self, seed: int) -> None:

@@ -23,7 +23,6 @@ FILES = (
     "data/.gitignore",
     "models/.gitignore",
     "results/.gitignore",
-    "comparison/.dvcignore",
     "comparison/.gitignore",
     "comparison/dvc.yaml",
     "inputs/archives.txt",

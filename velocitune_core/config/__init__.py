@@ -14,6 +14,7 @@ from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.params import (
     FEWEST_POINTS,
     HOW_PROXIES_RUN,
+    LAST_PORT,
     LOGITS_AT_ONCE,
     LOGITS_AT_ONCE_ON_GPU,
     Base,
@@ -52,6 +53,7 @@ from velocitune_core.config.yaml_text import parse_yaml
 __all__ = [
     "FEWEST_POINTS",
     "HOW_PROXIES_RUN",
+    "LAST_PORT",
     "LOGITS_AT_ONCE",
     "LOGITS_AT_ONCE_ON_GPU",
     "RENAMED",

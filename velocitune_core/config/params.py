@@ -27,6 +27,7 @@ from velocitune_core.config.yaml_text import parse_yaml
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
+LAST_PORT = 65535
 FEWEST_POINTS = 3  # of different size, that a scaling law needs
 
 
@@ -142,6 +143,14 @@ class Resources(Section):
         if self.nodes > 1 and self.rendezvous is None:
             raise ValueError(f"nodes is {self.nodes}, so rendezvous must say where they meet: host:port of this node")
         return self
+
+    @field_validator("rendezvous")
+    @classmethod
+    def _has_a_port(cls, place: str | None) -> str | None:
+        host, _, port = (place or "host:1").rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= LAST_PORT:
+            raise ValueError(f"{place!r} is not host:port with a port from 1 to {LAST_PORT}; write e.g. node-0:29500")
+        return place
 
 
 class Tracking(Section):

@@ -22,7 +22,7 @@ from velocitune_core.contracts.starting_weights import (
     Worth,
 )
 from velocitune_core.contracts.target_losses import DomainTarget, Evidence, Flag, Law, OtherLaw, Targets
-from velocitune_core.contracts.train_result import Timings, TrainResult, WeightPoint
+from velocitune_core.contracts.train_result import SettingsThen, Timings, TrainResult, WeightPoint
 
 __all__ = [
     "Border",
@@ -52,6 +52,7 @@ __all__ = [
     "ProxyResult",
     "Question",
     "Questions",
+    "SettingsThen",
     "Split",
     "StartingWeights",
     "Steering",

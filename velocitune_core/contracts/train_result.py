@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -31,6 +31,14 @@ class Timings(Part):
     total: float = 0.0
 
 
+class SettingsThen(Part):
+    """The pipeline's settings when a run's result was taken, without credentials."""
+
+    everything: dict[str, Any]
+    changed: dict[str, Any]  # those that differed from the defaults of that version
+    commit: str = ""  # that was checked out, if the run had just ended
+
+
 class TrainResult(Contract):
     """results/train.json, and the result of every proxy, compared run and base run."""
 
@@ -51,3 +59,4 @@ class TrainResult(Contract):
     tokens_per_second: float
     seconds: Timings
     resumed: Annotated[int, Field(ge=0)] = 0  # number of times the run was resumed
+    settings: SettingsThen | None = None  # of the main run only, in results/train.json

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from velocitune_core.config import Data
@@ -88,7 +88,12 @@ def largest_packed_id(tokenizer: Tokenizer, data: Data) -> int:
 
     A special token that is neither is left out: Gemma 3 has one of pictures that its models of text do not embed.
     """
-    unused = special_ids(tokenizer) - set(_border_ids(tokenizer, data))
+    return largest_text_id(tokenizer, _border_ids(tokenizer, data))
+
+
+def largest_text_id(tokenizer: Tokenizer, special: Iterable[int]) -> int:
+    """Return the largest id of a tokenizer without its special tokens other than `special`."""
+    unused = special_ids(tokenizer) - set(special)
     numbers: dict[str, int] = tokenizer.get_vocab()
     own: dict[str, int] = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
     return max(number for token, number in numbers.items() if token in own or number not in unused)

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from velocitune_core.config import Source
 from velocitune_core.data.compressed import open_stream
+from velocitune_core.data.json_array import ArrayError, array_elements
+from velocitune_core.data.source_files import holds_array
 from velocitune_core.data.texts import (
     BYTE_ORDER_MARK,
     LONG_CHARACTERS,
@@ -25,7 +27,7 @@ from velocitune_core.data.texts import (
 )
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # so `../folder` is not one
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 1 << 26
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -46,13 +48,24 @@ NumberedRows = Iterator[tuple[int, Callable[[], Text]]]
 
 
 def jsonl_rows(path: Path, text_field: str) -> NumberedRows:
-    """Yield the non-blank lines of a jsonl file, which may be compressed."""
+    """Yield the non-blank lines of a jsonl file, or the elements of a .json file that is one array; both compressed."""
+    if holds_array(path):
+        yield from _array_rows(path, text_field)
+        return
     offset = 0
     with open_stream(path) as stream:
         for number, line in enumerate(stream, start=1):
             if line.strip():
                 yield number, lambda line=line, offset=offset: _line_text(line, offset, text_field)
             offset += len(line)
+
+
+def _array_rows(path: Path, text_field: str) -> NumberedRows:
+    try:
+        for number, element in enumerate(array_elements(decoded_parts(path)), start=1):
+            yield number, lambda element=element: _object_text(element, text_field)
+    except (ArrayError, UndecodableError) as error:
+        raise SourceError(f"{path}: {error}") from None
 
 
 def _line_text(line: bytes, offset: int, text_field: str) -> str:
@@ -67,6 +80,10 @@ def _line_text(line: bytes, offset: int, text_field: str) -> str:
         raise RowProblem(f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise RowProblem(f"not JSON that can be read: {error}") from None
+    return _object_text(row, text_field)
+
+
+def _object_text(row: Any, text_field: str) -> str:
     if not isinstance(row, dict):
         raise RowProblem(f"a JSON {type(row).__name__}, not an object")
     if text_field not in row:
@@ -113,10 +130,19 @@ def parquet_rows(path: Path, text_field: str) -> NumberedRows:
     """Yield the rows of a parquet file, a batch in memory at a time."""
     with open_parquet(path, text_field) as file:
         number = 0
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
-            for value in batch.column(0):
-                number += 1
-                yield number, lambda value=value: _parquet_text(value, text_field)
+        for group in range(file.num_row_groups):
+            rows = _rows_at_once(file.metadata.row_group(group), text_field)
+            for batch in file.iter_batches(rows, row_groups=[group], columns=[text_field]):
+                for value in batch.column(0):
+                    number += 1
+                    yield number, lambda value=value: _parquet_text(value, text_field)
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, text_field: str) -> int:
+    """Return how many rows of a row group take about _BYTES_AT_ONCE."""
+    columns = [group.column(number) for number in range(group.num_columns)]
+    size = sum(each.total_uncompressed_size for each in columns if each.path_in_schema == text_field)
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * group.num_rows // max(size, 1)))
 
 
 def _parquet_text(value: Any, text_field: str) -> str:

@@ -7,11 +7,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from velocitune_core.config import Source
 from velocitune_core.data.compressed import COMPRESSIONS, open_stream
+from velocitune_core.data.json_array import array_elements
+from velocitune_core.data.texts import decoded_parts
 
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
@@ -20,6 +23,7 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
 }
 _COMPRESSED = {"jsonl", "text"}  # parquet is compressed inside
 _LINE_BYTES = 1 << 24  # of the first line of a .json file, which may be a whole corpus in one array
+_PARTS_LOOKED_AT = 64  # of a file, for the first element of an array
 _WITHOUT_TEXT = {".gitignore", ".gitattributes", ".gitkeep", ".dvcignore", ".DS_Store", "Thumbs.db"}  # nobody's text
 
 
@@ -82,7 +86,7 @@ def _named(paths: list[Path], kind: str) -> Found:
             found.problems.append(f"{path}: a link to {path.readlink()}, which does not exist")
         elif not is_type(path, kind):
             found.problems.append(f"{path}: not a {_kinds(kind)} file; rename it or change the source's type")
-        elif kind == "jsonl" and (problem := _not_lines(path)):
+        elif kind == "jsonl" and (problem := _not_rows(path)):
             found.problems.append(f"{path}: {problem}")
         else:
             found.files.append(path)
@@ -112,7 +116,7 @@ def _reason_to_leave(path: Path, kind: str, text_field: str) -> str | None:
         return "not a file"
     if not is_type(path, kind):
         return f"not a {_kinds(kind)} file"
-    return _not_lines(path, text_field) if kind == "jsonl" else None
+    return _not_rows(path, text_field) if kind == "jsonl" else None
 
 
 def _walk(folder: Path, above: tuple[Path, ...], found: Found) -> Iterator[Path]:
@@ -136,26 +140,54 @@ def _walk(folder: Path, above: tuple[Path, ...], found: Found) -> Iterator[Path]
             yield from _walk(path, above, found)
 
 
-def _not_lines(path: Path, text_field: str | None = None) -> str | None:
-    """Return why a .json file is not lines of JSON; None for lines of JSON, and for another suffix.
+def holds_array(path: Path) -> bool:
+    """Return whether a file is named .json, compressed or not, and begins as an array. Raises OSError and EOFError."""
+    if not _is_json(path):
+        return False
+    with open_stream(path) as stream:
+        return _line(stream).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
 
-    A single object without `text_field`, if that is given, is no line of text but facts about the data.
+
+def _is_json(path: Path) -> bool:
+    return path.name.lower().endswith(tuple(f".json{packed}" for packed in ("", *COMPRESSIONS)))
+
+
+def _not_rows(path: Path, text_field: str | None = None) -> str | None:
+    """Return why a .json file is neither lines of JSON nor an array; None for these, and for another suffix.
+
+    A single object without `text_field`, if that is given, is no line of text but facts about the data; so is an array
+    that does not begin with an object that has it.
     """
-    if not path.name.lower().endswith(tuple(f".json{packed}" for packed in ("", *COMPRESSIONS))):
+    if not _is_json(path):
         return None
     try:
+        if holds_array(path):
+            return None if text_field is None else _not_of_texts(path, text_field)
         with open_stream(path) as stream:
             first, another = _line(stream).removeprefix(b"\xef\xbb\xbf").strip(), _line(stream)
-        if not first.startswith(b"["):
-            value = json.loads(first) if 0 < len(first) < _LINE_BYTES else None
-            if text_field is None or another or not isinstance(value, dict) or text_field in value:
-                return None
-            return f"one JSON object, without a field {text_field!r}"
+        value = json.loads(first) if 0 < len(first) < _LINE_BYTES else None
+        if text_field is None or another or not isinstance(value, dict) or text_field in value:
+            return None
+        return f"one JSON object, without a field {text_field!r}"
     except (ValueError, RecursionError):
         pass  # it goes on in the next line, or is no JSON
     except (OSError, EOFError):
         return None  # reported when it is read
-    return "one JSON value for the whole file; write one object per line (jq -c '.[]')"
+    return "one JSON value over several lines; write one object per line (jq -c), or an array of objects"
+
+
+def _not_of_texts(path: Path, text_field: str) -> str | None:
+    """Return why an array is not one of texts, by its first element, unless that is too long to be looked at."""
+    parts = decoded_parts(path)
+    try:
+        first = next(array_elements(islice(parts, _PARTS_LOOKED_AT)), None)
+    except ValueError:
+        first = None
+        if next(parts, None) is not None:
+            return None
+    if isinstance(first, dict) and text_field in first:
+        return None
+    return f"a JSON array that does not begin with an object with a field {text_field!r}"
 
 
 def _line(stream: BinaryIO) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velocitune_core.contracts import Question
+from velocitune_core.data.borders import largest_text_id
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError
 from velocitune_core.evaluation.scored_rows import ScoredRow
 
@@ -24,7 +25,7 @@ def encode(question: Question, tokenizer: PreTrainedTokenizerFast, window: int) 
 
     Raises DownstreamError if the tokenizer makes no token of context or answer.
     """
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    begin = _begin(tokenizer)
     context = tokenizer(question.context, add_special_tokens=False, verbose=False)["input_ids"]
     answer = tokenizer(question.continuation, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     before = [*([begin] if begin is not None else []), *context]
@@ -42,10 +43,19 @@ def encode(question: Question, tokenizer: PreTrainedTokenizerFast, window: int) 
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerFast, embedded: int, folder: str) -> None:
-    """Raise DownstreamError for a tokenizer with an id of `embedded` or more: it belongs to another model."""
-    largest = max(tokenizer.get_vocab().values())
+    """Raise DownstreamError for a tokenizer with an id of `embedded` or more: it belongs to another model.
+
+    Special tokens that no question holds do not count, as in training: Gemma 3 has one of pictures beyond them.
+    """
+    begin = _begin(tokenizer)
+    largest = largest_text_id(tokenizer, [] if begin is None else [begin])
     if largest >= embedded:
         raise DownstreamError(
             f"model folder: the tokenizer of {folder} has the token id {largest}, and the model embeds only {embedded} "
             "tokens; save the tokenizer that belongs to the model beside it"
         )
+
+
+def _begin(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Return the token that a text begins with."""
+    return tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id

@@ -6,9 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from velocitune_core.style.text import duration
 from velocitune_core.train.events import Evaluated, Started, Stepped, read_events_from
-
-MINUTE, HOUR = 60.0, 3600.0
 
 
 class RunProgress:
@@ -49,15 +48,8 @@ class RunProgress:
             text += f", {self._loss:.3f} nats"
         if self.steps_taken:
             left = (self.total_steps - self.step) * (time.monotonic() - self._started) / self.steps_taken
-            text += f", {duration(left)} left"
+            text += f", {duration(left, rough=True)} left"
         return text
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: 12 s, 3.4 min, 1.2 h."""
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / MINUTE:.1f} min" if seconds < HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def say(line: str) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from velocitune_core.files import replacing
 from velocitune_core.job_folder.contents import JobFolder, RunStep, Step, TargetsStep, TrainStep, needs_of
 from velocitune_core.job_folder.machine import Device, threads_per_run
-from velocitune_core.job_folder.progress import duration, say
+from velocitune_core.job_folder.progress import say
 from velocitune_core.job_folder.results import Results
 from velocitune_core.job_folder.running import Running
+from velocitune_core.style.text import duration
 from velocitune_core.train.extension import discard_checkpoints
 from velocitune_core.train.stop import FINISHED, STOPPED
 
@@ -165,7 +166,7 @@ class Runner:
         left = sum(map(self._results.sequences, unfinished)) - running
         if not unfinished or not (taken := self._sequences + running):
             return ""
-        return f", about {duration(left * (time.monotonic() - self._begun) / taken)} left"
+        return f", about {duration(left * (time.monotonic() - self._begun) / taken, rough=True)} left"
 
     def _taken_by(self, run: Running) -> int:
         """Return the sequences that a run has trained on since it was started."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from velocitune_core.config import (
     HOW_PROXIES_RUN,
@@ -15,6 +16,7 @@ from velocitune_core.config import (
     ConfigError,
     Mixture,
     Params,
+    Resources,
     Swarm,
     WantedMixture,
     load_params,
@@ -61,6 +63,13 @@ def test_the_committed_file_loads() -> None:
     params = load_params(ROOT / "params.yaml")
     assert "general" in params.domains
     assert set(yaml.safe_load((ROOT / "params.yaml").read_text())) == set(type(params).model_fields)  # every section
+
+
+@pytest.mark.parametrize("place", ["node-0:70000", "node-0:0", "node-0", ":29500", "node-0:first"])
+def test_a_rendezvous_without_a_port_is_refused(place: str) -> None:
+    with pytest.raises(ValidationError, match=f"'{place}' is not host:port with a port from 1 to 65535"):
+        Resources(nodes=2, rendezvous=place)
+    assert Resources(nodes=2, rendezvous="[::1]:29500").rendezvous == "[::1]:29500"
 
 
 def test_the_smallest_file_has_defaults() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -199,3 +200,19 @@ def decodable(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def test_parquet_rows_are_read_in_batches_of_bounded_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{number} " * 500 for number in range(100)]
+    pq.write_table(pa.table({"other": texts, "text": texts}), tmp_path / "a.parquet", row_group_size=60)
+    asked: list[int] = []
+    monkeypatch.setattr("velocitune_core.data.readers._BYTES_AT_ONCE", 10_000)
+    batches = pq.ParquetFile.iter_batches
+
+    def counted(file: pq.ParquetFile, rows: int, **options: Any) -> Any:
+        asked.append(rows)
+        return batches(file, rows, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    assert [text_of() for _, text_of in parquet_rows(tmp_path / "a.parquet", "text")] == texts
+    assert len(asked) == 2 and all(1 <= rows <= 10 for rows in asked)

@@ -13,6 +13,7 @@ import pytest
 import zstandard
 
 from velocitune_core.config import Source
+from velocitune_core.data.readers import SourceError
 from velocitune_core.data.source_files import find_files
 from velocitune_core.data.sources import check_source, left_out, read_documents, unwatched_files
 
@@ -31,7 +32,8 @@ def root(tmp_path: Path) -> Path:
         "root/d/d.ndjson": line("d"),
         "root/d/e.Json.Zstd": zstandard.compress(line("e")),
         "root/d/f.jsonl.zst": zstandard.compress(line("f")),
-        "root/d/array.json": b'[{"text": "x"}]',
+        "root/d/array.json": b'[{"text": "0"}, {"text": "1"}]',
+        "root/d/numbers.json": b"[1, 2]",
         "root/d/indented.json": b'{\n "text": "x"\n}\n',
         "root/d/readme.md": b"x",
         "root/d/.hidden.jsonl": line("x"),
@@ -50,13 +52,14 @@ def root(tmp_path: Path) -> Path:
 
 def test_every_file_of_a_folder_is_read_or_named(root: Path) -> None:
     source = Source(type="jsonl", path="d")
-    assert [document.text for document in read_documents(source, root)] == list("abcdefg")
+    assert [document.text for document in read_documents(source, root)] == list("a01bcdefg")
     reasons = dict(each.removeprefix(f"{root}/d/").split(": ", 1) for each in left_out(source, root))
-    value = "one JSON value for the whole file; write one object per line (jq -c '.[]')"
+    value = "one JSON value over several lines; write one object per line (jq -c), or an array of objects"
+    no_texts = "a JSON array that does not begin with an object with a field 'text'"
     assert reasons == {
         ".git": "a hidden folder",
         ".hidden.jsonl": "hidden",
-        "array.json": value,
+        "numbers.json": no_texts,
         "indented.json": value,
         "gone.jsonl": "a link to nowhere, which does not exist",
         "loop": "a link to a folder that it lies in",
@@ -71,8 +74,13 @@ def test_every_file_of_a_folder_is_read_or_named(root: Path) -> None:
         (line("x"), []),
         (b'{"id": 1}\n' + line("x"), []),  # a malformed row, which is counted
         (b"", []),
-        (b"[" * 100_000, ["one JSON value for the whole file; write one object per line (jq -c '.[]')"]),
-        (b'{"a":' * 100_000, ["one JSON value for the whole file; write one object per line (jq -c '.[]')"]),
+        (b"[" * 100_000, ["a JSON array that does not begin with an object with a field 'text'"]),
+        (b"[", ["a JSON array that does not begin with an object with a field 'text'"]),
+        (b" []", ["a JSON array that does not begin with an object with a field 'text'"]),
+        (
+            b'{"a":' * 100_000,
+            ["one JSON value over several lines; write one object per line (jq -c), or an array of objects"],
+        ),
     ],
 )
 def test_one_object_that_is_no_text_is_left_out_of_a_folder(tmp_path: Path, content: bytes, reason: list[str]) -> None:
@@ -87,10 +95,12 @@ def test_no_more_than_the_start_of_a_long_line_is_read(tmp_path: Path) -> None:
         file.write(b'[{"text": "')
         file.truncate(2**30)
     tracemalloc.start()
-    found = find_files(Source(type="jsonl", path="array.json"), tmp_path)
+    found = find_files(Source(type="jsonl", path="."), tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(found.problems) == 1 and "one JSON value" in found.problems[0] and peak < 2**27
+    assert (found.problems, found.left_out, len(found.files)) == ([], [], 1) and peak < 2**27
+    with pytest.raises(SourceError, match=r"array\.json: Invalid control character, at character 12"):
+        list(read_documents(Source(type="jsonl", path="array.json"), tmp_path))
 
 
 def test_a_folder_that_may_not_be_read_is_a_problem(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,7 +216,7 @@ def test_a_saved_format_of_a_data_set_changes_no_text(tmp_path):
         ("jsonl", "empty", "empty: is empty"),
         ("jsonl", "notes", "notes: no .jsonl or .ndjson or .json (.gz, .zst, .zstd) file in this folder"),
         ("jsonl", "notes.csv", "notes.csv: not a .jsonl or .ndjson or .json (.gz, .zst, .zstd) file"),
-        ("jsonl", "array.json", "array.json: one JSON value for the whole file; write one object per line"),
+        ("jsonl", "value.json", "value.json: one JSON value over several lines; write one object per line"),
         ("jsonl", "gone.jsonl", "gone.jsonl: a link to nowhere, which does not exist"),
         ("parquet", "code.jsonl", "code.jsonl: not a .parquet file"),
         ("text", "empty", "empty: is empty"),
@@ -227,7 +227,7 @@ def test_problems_found_before_reading(root, kind, path, problem):
     (root / "notes").mkdir()
     for name in ("notes.csv", "notes/a.csv"):
         (root / name).write_text("x")
-    (root / "array.json").write_text('[\n{"text": "a"}]')
+    (root / "value.json").write_text('{\n"text": "a"}')
     (root / "gone.jsonl").symlink_to("nowhere")
     problems = check_source(Source(type=kind, path=path), root)
     assert len(problems) == 1

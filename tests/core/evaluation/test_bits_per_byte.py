@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny import LENGTH, VOCABULARY, llama
 
 from velocitune_core.contracts import Question
-from velocitune_core.evaluation.bits_per_byte import encode
+from velocitune_core.evaluation.benchmark_tasks import DownstreamError
+from velocitune_core.evaluation.bits_per_byte import check_vocabulary, encode
 from velocitune_core.evaluation.measured_sets import MeasuredRows
 from velocitune_core.evaluation.scored_rows import ScoredRow, row_nats
 from velocitune_core.model.build import train_tokenizer
@@ -47,6 +48,20 @@ def test_the_whole_answer_is_kept_after_the_end_of_its_context() -> None:
     assert whole.tokens == (BYTES.bos_token_id, *ids[0], *ids[1])  # a text begins after end-of-text, as in training
     alone = encode(question("", answer), BYTES, 1000)
     assert alone.tokens == (BYTES.bos_token_id, *ids[1])
+
+
+def test_a_special_token_that_no_text_has_may_be_beyond_the_embeddings() -> None:
+    tokenizer = train_tokenizer(["the answer"] * 9, 300)
+    size = len(tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<picture>"]})  # as Gemma 3 has
+    check_vocabulary(tokenizer, size, "models/mine")
+    tokenizer.bos_token = "<picture>"  # with which every question would begin
+    with pytest.raises(DownstreamError, match=f"has the token id {size}, and the model embeds only {size} tokens"):
+        check_vocabulary(tokenizer, size, "models/mine")
+    check_vocabulary(tokenizer, size + 1, "models/mine")
+    tokenizer.add_tokens(["another"])
+    with pytest.raises(DownstreamError, match=f"has the token id {size + 1}, and the model embeds only {size + 1}"):
+        check_vocabulary(tokenizer, size + 1, "models/mine")
 
 
 def test_an_answer_that_is_too_long_is_cut_at_a_characters_end_and_its_bytes_counted() -> None:

@@ -469,7 +469,10 @@ def test_the_length_of_the_work_is_logged_before_it(
 
 
 @pytest.mark.usefixtures("workspace")
-def test_text_packed_in_vain_and_a_base_that_repeats_its_text_are_named(settings: dict[str, Any]) -> None:
+def test_text_packed_in_vain_and_a_base_that_repeats_its_text_are_named(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.planning.inputs._source_tokens", lambda *_: 64_000)  # in each file
     settings["domains"]["code"]["max_tokens"] = settings["domains"]["law"]["max_tokens"] = 64_000
     settings["training"]["token_budget"] = 16_000
     settings["model"]["path"] = "models/base"
@@ -480,6 +483,15 @@ def test_text_packed_in_vain_and_a_base_that_repeats_its_text_are_named(settings
     settings["training"]["token_budget"] = settings["base"]["training"]["token_budget"] = None
     (epoch,) = length_notices(parse_params(settings), read_inputs(parse_params(settings)).manifest)
     assert "one epoch of all text" in epoch
+
+
+@pytest.mark.usefixtures("workspace")
+def test_nothing_is_said_of_the_base_s_text_before_there_is_any() -> None:
+    """The committed settings in a fresh clone: what limits the mixture is not the size of the base's text."""
+    committed = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8"))
+    params = parse_params(committed)
+    (epoch,) = length_notices(params, read_inputs(params).manifest)
+    assert epoch.startswith("training.token_budget is null")
 
 
 @pytest.mark.usefixtures("workspace")

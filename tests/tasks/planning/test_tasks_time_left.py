@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import result_samples as samples
 
-from tasks.planning.time_left import seconds_of, speed_of, time_left
+from tasks.planning.time_left import TimeLeft, seconds_of, speed_of
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import Manifest
+from velocitune_core.plan.cost import Cost, Run, Stage
 
 STAGES = ["prepare", "initial", "proxies", "targets", "weights", "train", "report"]
 
@@ -49,8 +51,8 @@ def finished_run(name: str, model: str, waited: float) -> None:
 
 def test_nothing_is_said_without_a_run_of_that_model(params: Params) -> None:
     finished_run("other-0", "models/other", 1)
-    assert time_left("proxies", STAGES, params) == ""
-    assert time_left("prepare", STAGES, params) == ""
+    assert TimeLeft(params).from_stage("proxies", STAGES) == ""
+    assert TimeLeft(params).from_stage("prepare", STAGES) == ""
 
 
 def test_the_runs_from_a_stage_on_are_counted(params: Params) -> None:
@@ -61,17 +63,17 @@ def test_the_runs_from_a_stage_on_are_counted(params: Params) -> None:
     full = Manifest.read(paths.MANIFEST)
     steps = sum(domain.train.sequences for domain in full.domains.values()) // 16
     train = 2 + steps * tokens * 200 / samples.BUDGET
-    assert seconds_of("train", params) == pytest.approx(train)
-    assert seconds_of("weights", params) == pytest.approx(train)  # the search takes a whole budget
-    assert seconds_of("proxies", params) == pytest.approx(2 + round(steps / 4) * tokens * 200 / samples.BUDGET)
-    assert time_left("train", STAGES, params) == ", about 3.4 min left"
-    assert time_left("weights", STAGES, params) == ", about 6.7 min left"
-    assert time_left("targets", STAGES, params) == ""
+    assert seconds_of("train", params, full) == pytest.approx(train)
+    assert seconds_of("weights", params, full) == pytest.approx(train)  # the search takes a whole budget
+    assert seconds_of("proxies", params, full) == pytest.approx(2 + round(steps / 4) * tokens * 200 / samples.BUDGET)
+    assert TimeLeft(params).from_stage("train", STAGES) == ", about 3.4 min left"
+    assert TimeLeft(params).from_stage("weights", STAGES) == ", about 6.7 min left"
+    assert TimeLeft(params).from_stage("targets", STAGES) == ""
 
 
 def test_before_a_comparison_nothing_is_said(params: Params) -> None:
     finished_run("base-0", "models/base", 2)
-    assert time_left("proxies", [*STAGES[:4], "compare"], params) == ""
+    assert TimeLeft(params).from_stage("proxies", [*STAGES[:4], "compare"]) == ""
 
 
 def test_a_search_with_a_reference_is_two_runs_one_after_the_other(params: Params) -> None:
@@ -79,5 +81,18 @@ def test_a_search_with_a_reference_is_two_runs_one_after_the_other(params: Param
     strategy = params.strategy.model_copy(update={"name": "doremi"})
     resources = params.resources.model_copy(update={"runs_per_device": 2})
     doremi = params.model_copy(update={"strategy": strategy, "resources": resources})
-    train, weights = (seconds_of(stage, doremi) for stage in ("train", "weights"))
+    train, weights = (seconds_of(stage, doremi, samples.manifest()) for stage in ("train", "weights"))
     assert train is not None and weights == pytest.approx(2 * train)
+
+
+def test_headings_leave_out_what_was_finished_and_take_a_probe_where_no_run_was(params: Params) -> None:
+    run = Run("run", 1, 1, 1, evaluations=0, evaluated_sequences=0)
+    stages = [Stage("proxies", (run, run), finished=1), Stage("weights", (run,)), Stage("train", (run,))]
+    price = Cost(tokens=10, steps=1, training_flops=1.0, evaluation_flops=0.0, seconds=3600.0)
+    left = TimeLeft(params, SimpleNamespace(stages=stages, prices=[price] * 3))  # type: ignore[arg-type]
+    manifest = Manifest.read(paths.MANIFEST)
+    assert (left.tokens(STAGES), left.seconds(STAGES, manifest)) == (25, 9000)
+    assert left.from_stage("proxies", STAGES) == ", about 2.5 h left"
+    finished_run("base-0", "models/base", 2)
+    proxies, others = seconds_of("proxies", params, manifest), seconds_of("train", params, manifest)
+    assert proxies and others and left.seconds(STAGES, manifest) == pytest.approx(proxies / 2 + 2 * others)

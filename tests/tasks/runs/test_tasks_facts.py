@@ -13,7 +13,7 @@ import torch
 from event_samples import started, stepped
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tasks.runs.facts import STEPS_AT_MOST, run_facts
+from tasks.runs.facts import STEPS_AT_MOST, run_facts, settings_of
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import Event, Finished, Stepped
@@ -57,6 +57,14 @@ def test_events_say_when_where_and_step_by_step(params: Params) -> None:
     assert described(torch.device("cpu")).endswith(("core", "cores"))
 
 
+def test_settings_are_those_that_the_run_was_made_under(params: Params) -> None:
+    then = settings_of(params)
+    now = params.model_copy(update={"training": params.training.model_copy(update={"seed": 12})})
+    facts = run_facts(now, samples.manifest(DOMAIN), settings=then)
+    assert "seed: 11" in facts.changed_settings and "secret" not in str(then)
+    assert "seed: 12" in run_facts(now, samples.manifest(DOMAIN)).changed_settings  # of an older version
+
+
 def test_without_events_or_with_old_ones_the_rest_is_known(params: Params) -> None:
     assert run_facts(params, samples.manifest(DOMAIN)).started is None
     log(started())
@@ -89,6 +97,10 @@ def test_the_commit_says_whose_it_is_and_whether_the_code_was_changed(params: Pa
     assert run_facts(params, samples.manifest(DOMAIN)).commit == late  # and when the run was is not known
     log(started(), Finished(time=time.time() - 3600, seconds=60.0))
     assert run_facts(params, samples.manifest(DOMAIN)).commit == late
+    log(started(), Finished(time=time.time(), seconds=60.0))
+    then = settings_of(params)
+    log(started(), Finished(time=time.time() - 3600, seconds=60.0))
+    assert run_facts(params, samples.manifest(DOMAIN), settings=then).commit == head[:12]  # in a later report
     log(started(), Finished(time=time.time(), seconds=60.0))
     paths.PARAMS.write_text("b", encoding="utf-8")  # as stages do
     assert run_facts(params, samples.manifest(DOMAIN)).commit == head[:12]

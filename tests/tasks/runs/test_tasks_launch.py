@@ -9,17 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from typing import Any
 
 import psutil
 import pytest
 from forked import ForkedRun
+from prefect.exceptions import TerminationSignal
 from prefect.states import Failed
 from tiny import job as tiny_job
 
+from tasks.runs import torchrun
+from tasks.runs.executors import stopped_by_signal
 from tasks.runs.launch import (
     TrainingFailedError,
     TrainingRefusedError,
@@ -33,7 +36,8 @@ from tasks.workspace import paths
 from velocitune_core.checkpoint.store import load_latest
 from velocitune_core.config import ConfigError, Resources
 from velocitune_core.preload.start import _SERVERS
-from velocitune_core.train.events import Checkpointed, Event, Finished, Started, Stepped, read_events
+from velocitune_core.train.events import Checkpointed, Finished, Started, Stepped, read_events
+from velocitune_core.train.events import Event as RunEvent
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.outcome import write_outcome
 from velocitune_core.train.timeline import timeline
@@ -53,12 +57,12 @@ LONG = {"execution__log_every_steps": 5, "evaluation__every_steps": 500, "execut
 class Listener:
     """Records events, and may act on each."""
 
-    def __init__(self, act: Callable[[Event], None] = lambda event: None) -> None:
-        self.events: list[Event] = []
+    def __init__(self, act: Callable[[RunEvent], None] = lambda event: None) -> None:
+        self.events: list[RunEvent] = []
         self.closed = 0
         self._act = act
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         self.events.append(event)
         self._act(event)
 
@@ -170,7 +174,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
     job = make_job(total_steps=300, **LONG)
     killed: list[int] = []
 
-    def kill_after_a_save(event: Event) -> None:
+    def kill_after_a_save(event: RunEvent) -> None:
         if isinstance(event, Checkpointed) and not killed:
             killed.extend(running_ranks(os.getpid()))
             os.kill(killed[0], signal.SIGKILL)
@@ -180,7 +184,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
 
-    def kill_the_preloaded_process(event: Event) -> None:
+    def kill_the_preloaded_process(event: RunEvent) -> None:
         if isinstance(event, Started) and event.resumed_from is not None:
             servers.extend(preloaded(os.getpid()))
             for server in servers:
@@ -269,6 +273,36 @@ def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_
 
 
 @pytest.mark.slow
+def test_a_signal_to_a_flow_that_waits_for_runs_stops_them_at_once_with_a_checkpoint(
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect's task runner waits for its threads, like this pool; the second run has not begun then."""
+    monkeypatch.setattr(torchrun, "_stopping", Event())
+    jobs, sent = [make_job(training__seed=seed, total_steps=400, **LONG) for seed in (1, 2)], []
+
+    def send(event: RunEvent) -> None:
+        if isinstance(event, Stepped) and not sent:
+            sent.append(event.step)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def raised(number: int, _: object) -> None:
+        raise TerminationSignal(number)
+
+    former = signal.signal(signal.SIGTERM, raised)  # as Prefect does
+    try:
+        with pytest.raises(TerminationSignal), ThreadPoolExecutor(1) as pool, stopped_by_signal():
+            futures = [pool.submit(run_training, job, ONE_THREAD, [Listener(send)]) for job in jobs]
+            wait(futures)
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    for future in futures:
+        assert isinstance(future.exception(), TrainingStoppedError)
+    saved, corrupt = load_latest(run_folder(jobs[0]) / "checkpoints")
+    assert saved is not None and corrupt == [] and not running_ranks(os.getpid())
+    assert not (run_folder(jobs[1]) / "events.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -277,7 +311,7 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     job = make_job(total_steps=60, **LONG | {"execution__log_every_steps": 1})
     asked: list[int] = []
 
-    def stop_slowly(event: Event) -> None:
+    def stop_slowly(event: RunEvent) -> None:
         if isinstance(event, Stepped) and not asked:
             (agent,) = running_ranks(os.getpid())
             asked.extend(children(agent))

@@ -48,7 +48,9 @@ def test_result_events_and_model_are_those_of_the_run(params: Params) -> None:
     result = train_model.fn(params)
     folder = folder_of(params)
     assert (result.name, result.strategy, result.steps) == ("training", "velocitune", 10)  # 2,560 / (16 · 16)
-    assert TrainResult.read(paths.TRAIN) == result == TrainResult.read(folder / "result.json")
+    assert TrainResult.read(paths.TRAIN) == result
+    assert result.model_copy(update={"settings": None}) == TrainResult.read(folder / "result.json")
+    assert result.settings is not None and result.settings.everything["training"]["token_budget"] == 2560
     assert paths.EVENTS.read_bytes() == (folder / "events.jsonl").read_bytes()
     assert model_digest(paths.TRAINED_MODEL) == model_digest(folder / "model")
     assert train_model.fn(params) == result  # and is not run again

@@ -78,6 +78,13 @@ def test_tables_files_metrics_and_missed_events_are_published(
     show_comparison(Tracker(parse_params(settings)), comparison := three_seeds())
     publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
+    another = client.create_run(experiment.experiment_id).info.run_id  # whose model replaces this one in its folder
+    log_model(Tracker(parse_params(settings)), results, another, paths.TRAINED_MODEL)
+    places = {
+        each.source_run_id: each.tags.get("velocitune.path")
+        for each in client.search_logged_models([experiment.experiment_id])
+    }
+    assert places == {training: None, another: str(workspace / "models/trained")}
     note = client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
     assert note.count(answer(results).sentence) == note.count(comparison_answer(comparison)) == 1
 

@@ -171,6 +171,30 @@ def stranger() -> Iterator[HTTPServer]:
     server.server_close()
 
 
+@pytest.mark.parametrize(
+    ("ports", "message"),
+    [
+        (
+            ["--prefect-port", "70000"],
+            "'70000' is no port of a server; give a number from 1024 to 65535",
+        ),
+        (["--mlflow-port", "0"], "--mlflow-port: '0' is no port of a server"),
+        (["--mlflow-port", "four"], "--mlflow-port: 'four' is no port of a server"),
+        (["--mlflow-port", "4200"], "--prefect-port and --mlflow-port are both 4200; two servers need two ports"),
+    ],
+)
+def test_a_port_that_there_is_not_is_refused(
+    commands: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ports: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        serve(monkeypatch, *ports)
+    assert message in capsys.readouterr().err and commands == []
+
+
 def test_a_taken_port_is_refused_before_anything_is_started(
     commands: list[str], stranger: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,21 +67,33 @@ def test_with_data_and_a_model_of_ones_own_the_embedded_ones_are_hidden(
     assert stages_in_order("mixture")[-2:] == ["targets", "weights"]
 
 
-def test_the_comparison_appears_with_its_first_use(clone: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.slow
+def test_a_fresh_clone_lists_every_stage_and_can_do_without_results(
+    clone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = re.findall(r"^\S*?(\w+):$", said(capsys, "status"), flags=re.MULTILINE)
+    page = (PROJECT / "docs/DVC.md").read_text()
+    assert set(listed) == {*re.findall(r"(?:-->|-\.->) (\w+)$", page, flags=re.MULTILINE), "corpus"}
+    assert said(capsys, "data", "status") == "No changes."
+    for command in ("checkout", "pull"):
+        assert f"dvc {command} --allow-missing" in page
+        said(capsys, command, "--allow-missing")
+
+
+def test_a_comparison_can_begin_a_clone_and_is_hidden_by_a_report_without_one(
+    clone: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     hidden, lock = Path("comparison/.dvcignore"), Path("comparison/dvc.lock")
-    assert hidden.read_text() == HIDDEN == (PROJECT / "comparison/.dvcignore").read_text()
-    assert dvc("repro", "--dry", "comparison/dvc.yaml") != 0
-    hidden.unlink()  # as docs/DVC.md says
-    show_used_stages(params_tree())  # as in every stage of that command
+    show_used_stages(params_tree())  # as in every stage of the next command
     dvc("repro", "--dry", "comparison/dvc.yaml")  # ends at the second stage, as the first makes nothing
     assert "Running stage 'inputs/corpus/dvc.yaml:corpus'" in caplog.text and ":base" in caplog.text
-    hide(paths.COMPARE_PIPELINE)
+    assert stages_in_order()[-1] == "report" and hidden.read_text() == HIDDEN
+    assert dvc("repro", "--dry", "comparison/dvc.yaml") != 0
     assert stages_in_order("compare")[-1] == "comparison/dvc.yaml:compare" and not hidden.exists()
-    hide(paths.COMPARE_PIPELINE)
-    show_used_stages(params_tree())
+    show_used_stages(params_tree(), reporting=True)  # as the stage `report` of `dvc repro`
     assert hidden.exists()
-    lock.touch()  # of an earlier comparison, in a new version, which hides the stage again
-    show_used_stages(params_tree())
+    lock.touch()  # of an earlier comparison
+    show_used_stages(params_tree(), reporting=True)
     assert not hidden.exists()
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tasks.workspace import said_once
+from tasks.workspace import paths, said_once
 from tasks.workspace.updates import few_updates, warn_of_few_updates, weight_updates
-from velocitune_core.config import Evaluation, EvaluationConfig, Params
+from velocitune_core.config import Evaluation, EvaluationConfig, Params, parse_params
+
+PROJECT = Path(__file__).parents[3]
+EMBEDDED_STEPS = 246  # one epoch of the embedded domains
 
 
 @pytest.fixture
@@ -22,9 +27,9 @@ def tree(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str,
 @pytest.mark.parametrize(
     ("strategy", "steps", "updates", "warning"),
     [
-        ("velocitune", 41, 8, None),
-        ("velocitune", 40, 7, "5 gives 7 updates of the domain weights in 40 steps, which hardly move them"),
-        ("velocitune", 6, 1, "5 gives 1 update of the domain weights in 6 steps, which hardly move them"),
+        ("velocitune", 21, 4, None),
+        ("velocitune", 20, 3, "5 gives 3 updates of the domain weights in 20 steps, too few to move them far"),
+        ("velocitune", 6, 1, "5 gives 1 update of the domain weights in 6 steps, too few to move them far"),
         ("recommended", 5, 0, "5 gives no updates of the domain weights in 5 steps, so the weights never move"),
         ("static", 5, None, None),
         ("odm", 5, None, None),  # it learns from batches
@@ -37,6 +42,12 @@ def test_updates_and_the_warning(
     assert weight_updates(params, steps) == updates
     found = few_updates(params, steps)
     assert found is None if warning is None else found and warning in found
+
+
+def test_the_committed_settings_are_not_warned_of() -> None:
+    params = parse_params(yaml.safe_load((PROJECT / paths.PARAMS).read_text(encoding="utf-8")))
+    assert weight_updates(params, EMBEDDED_STEPS) == 7
+    assert few_updates(params, EMBEDDED_STEPS) is None
 
 
 @pytest.mark.parametrize(("steer", "updates"), [(True, 1), ({"step_size": 1.0}, 1), (False, None)])
