@@ -204,6 +204,6 @@ def read_results(use: Use) -> dict[str, list[Scores]]:
 def write_tables(use: Use, tables: str) -> None:
     """Replace the tables of a use in docs/USES.md, between its two comments."""
     page = DOCS / "USES.md"
-    start, end = f"<!-- {use.name} -->\n", f"\n<!-- end of {use.name} -->"
+    start, end = f"<!-- {use.name} -->\n", f"<!-- end of {use.name} -->"
     before, rest = page.read_text().split(start)
-    page.write_text(before + start + tables + end + rest.split(end)[1])
+    page.write_text(before + start + tables + "\n\n" + end + rest.split(end)[1])
