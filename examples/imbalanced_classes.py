@@ -153,7 +153,7 @@ USE = Use(
     metrics=(
         Metric("balanced accuracy", True, drawn=True),
         Metric("worst class", True, drawn=True),
-        Metric("accuracy", True),
+        Metric("accuracy", True, drawn=True),
         Metric("loss, mean of classes", drawn=True),
         Metric("loss, all records"),
     ),

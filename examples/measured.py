@@ -97,8 +97,8 @@ def tune(use: Use) -> dict[str, Any]:
         means = [sum(next(values) for _ in TUNING_SEEDS) / len(TUNING_SEEDS) for _ in grid_]
         chosen = (max if first.higher_is_better else min)(range(len(means)), key=means.__getitem__)
         best[method] = dict(grid_[chosen])
-        print(f"{method}: {best[method]}, {first.name} {means[chosen]:{first.format}} of {len(means)} settings")
-        print("   ", " ".join(f"{mean:{first.format}}" for mean in means))
+        print(f"{method}: {best[method]}, {first.name} {means[chosen]:.4f} of {len(means)} settings")
+        print("   ", " ".join(f"{mean:.4f}" for mean in means))
     everything = json.loads(TUNED.read_text()) if TUNED.exists() else {}
     TUNED.write_text(json.dumps({**everything, use.name: best}, indent=1) + "\n")
     return best
@@ -174,8 +174,9 @@ def draw(use: Use, scores: Mapping[str, Sequence[Scores]]) -> Figure:
             axes.scatter([run[metric.name] for run in runs], [row] * len(runs), s=14, color=colour, alpha=0.25, lw=0)
             axes.errorbar(value.mean, row, xerr=value.half_width or 0, fmt="o", color=colour, capsize=3)
         arrow = "higher" if metric.higher_is_better else "lower"
-        axes.set_xlabel(f"{metric.name} ({arrow} is better)", fontsize=style.SMALL_POINTS, color=style.INK)
+        axes.set_xlabel(f"{metric.name}\n({arrow} is better)", fontsize=style.SMALL_POINTS, color=style.INK)
         style.label_rows(axes, list(scores))
+        axes.set_yticklabels(list(scores))  # whole names
     return figure
 
 
