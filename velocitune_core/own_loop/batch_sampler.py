@@ -7,9 +7,10 @@ loader workers or the way in which a step is cut into micro-batches.
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -91,10 +92,11 @@ class MixtureBatchSampler:
             )
         self._global_batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
         self._sampler = DomainSampler(self._sizes, seed=seed, batch_size=batch_size, max_epochs=max_epochs)
-        self._history = [(0, self._vector(weights))]  # (first step, weights), in order of steps
+        self._history: list[tuple[int, dict[str, float]]] = [(0, self._normalised(weights))]  # first step, weights
         self._before: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_STEPS)  # sampler's state before each step
         self._parts: deque[list[int]] = deque()  # of the last step drawn, still to be returned
         self._step = 0  # steps drawn
+        self._in_pass = False  # a pass has begun, and its end was not returned
 
     @property
     def groups(self) -> list[str]:
@@ -119,7 +121,7 @@ class MixtureBatchSampler:
     @property
     def weights(self) -> dict[str, float]:
         """Weights by group of the next step that is drawn; they sum to 1."""
-        return self._by_group(self._weights_at(self._step))
+        return dict(self._weights_at(self._step))
 
     def set_weights(self, weights: Mapping[str, float], *, from_step: int | None = None) -> int:
         """Draw with these weights from a step on, and return that step.
@@ -138,22 +140,22 @@ class MixtureBatchSampler:
                 f"from_step {first} has been drawn already: the loader has drawn {self._step} steps; give at least "
                 f"{self._step}, or end passes with `steps`, where nothing is drawn ahead"
             )
-        kept = [change for change in self._history if change[0] != first]
-        self._history = sorted([*kept, (first, self._vector(weights))], key=lambda change: change[0])
+        at = bisect_left(self._history, first, key=itemgetter(0))
+        same = at < len(self._history) and self._history[at][0] == first
+        self._history[at : at + same] = [(first, self._normalised(weights))]  # in place: saved states share the list
         return first
 
     def __iter__(self) -> Iterator[list[int]]:
         """Return the lists of indices up to the end of the pass, from where the sampler stands."""
         end = None
         if self._steps is not None:
-            started = self._step - bool(self._parts)
-            end = (started // self._steps + 1) * self._steps
-        while True:
+            end = (-(-self._step // self._steps) if self._in_pass else self._step // self._steps + 1) * self._steps
+        self._in_pass = True
+        while self._parts or self._step != end:
             if not self._parts:
-                if self._step == end:
-                    return
                 self._parts.extend(self._draw())
             yield self._parts.popleft()
+        self._in_pass = False
 
     def __len__(self) -> int:
         """Return the lists of indices per pass. Raises TypeError for an endless pass."""
@@ -162,16 +164,24 @@ class MixtureBatchSampler:
         return self._steps * self._parts_per_step
 
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
-        """Return the JSON-ready state; its size depends on the number of groups and of changes to come.
+        """Return the JSON-ready state: a few numbers per group, and the changes of the weights from that step on.
+
+        These changes are shared with the sampler until the state is written: a state that a loader has kept since it
+        drew a batch holds the weights set in the meantime, too.
+
+        At the end of a pass, `step` belongs to that pass until the weights of the next one are set: the iteration that
+        follows a resume ends at once, and the loop goes on with what it does after a pass.
 
         Args:
-            step: steps that the loop has done. None: all that was drawn, which is more if the loader has drawn ahead
-                and is still within a pass.
+            step: steps that the loop has done. None: all that was drawn, which is more if the loader has drawn ahead.
 
         Raises MixtureError for a step that was not drawn yet, or lies more than REMEMBERED_STEPS back.
         """
-        returned = 0
-        if step is None and self._parts:  # within a step: its state before, and how many parts of it to skip
+        returned, in_pass = 0, self._in_pass
+        if step is not None:
+            in_pass = step == self._step and not any(first == step for first, _ in self._history)
+            in_pass = in_pass or (self._steps is not None and step % self._steps > 0)
+        elif self._parts:  # within a step: its state before, and how many parts of it to skip
             step, returned = self._step - 1, self._parts_per_step - len(self._parts)
         step = self._step if step is None else step
         back = self._step - step
@@ -184,10 +194,11 @@ class MixtureBatchSampler:
             "sampler": self._before[-back] if back else self._sampler.state_dict(),
             "examples": self.examples,
             "labels": self._fingerprint,
-            "weights": self._by_group(self._weights_at(step)),
-            "changes": [[first, self._by_group(weights)] for first, weights in self._history if first > step],
+            "weights": self._weights_at(step),
+            "history": self._history,
             "returned": returned,
             "parts_per_step": self._parts_per_step,
+            "in_pass": in_pass,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -208,9 +219,11 @@ class MixtureBatchSampler:
                 f"{self._parts_per_step}; give the same micro_batch_size and world_size, or save between steps"
             )
         self._sampler.load_state_dict(state["sampler"])
-        self._step = int(state["sampler"]["step"])
-        self._history = [(self._step, self._vector(state["weights"]))]
-        self._history += [(int(first), self._vector(weights)) for first, weights in state["changes"]]
+        self._step, self._in_pass = int(state["sampler"]["step"]), bool(state["in_pass"])
+        later = [(int(first), weights) for first, weights in state["history"] if first >= self._step]
+        if not later or later[0][0] > self._step:
+            later.insert(0, (self._step - self._in_pass, state["weights"]))
+        self._history = [(first, {name: weights[name] for name in self._sizes}) for first, weights in later]
         self._before.clear()
         self._parts.clear()
         if state["returned"]:
@@ -224,7 +237,8 @@ class MixtureBatchSampler:
     def _draw(self) -> list[list[int]]:
         """Draw the next step and return this rank's parts of it."""
         self._before.append(self._sampler.state_dict())
-        groups, indices = self._sampler.next_batch(self._weights_at(self._step))
+        weights = np.fromiter(self._weights_at(self._step).values(), dtype=float)
+        groups, indices = self._sampler.next_batch(weights)
         self._step += 1
         self._forget()
         examples = self._starts[groups] + indices
@@ -233,31 +247,28 @@ class MixtureBatchSampler:
         parts = examples.reshape(-1, self.batch_size)
         return parts[self._rank :: self._world_size].tolist()
 
-    def _weights_at(self, step: int) -> NDArray[np.float64]:
-        """Return the weights (K,) with which a step is drawn."""
-        return self._history[bisect_right(self._history, step, key=lambda change: change[0]) - 1][1]
+    def _weights_at(self, step: int) -> dict[str, float]:
+        """Return the weights with which a step is drawn, in the order of the groups."""
+        return self._history[bisect_right(self._history, step, key=itemgetter(0)) - 1][1]
 
     def _forget(self) -> None:
         """Drop weights that no remembered step was drawn with."""
-        oldest = self._step - len(self._before)
-        while len(self._history) > 1 and self._history[1][0] <= oldest:
-            del self._history[0]
+        unused = bisect_right(self._history, self._step - len(self._before), key=itemgetter(0)) - 1
+        if unused > REMEMBERED_STEPS:
+            self._history = self._history[unused:]  # a new list: states that share the old one keep it
 
-    def _vector(self, weights: Mapping[str, float]) -> NDArray[np.float64]:
-        """Return weights by group as (K,) that sums to 1."""
+    def _normalised(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Return weights by group, in the order of the groups; they sum to 1."""
         by_name = {str(name): float(weight) for name, weight in weights.items()}
         if set(by_name) != set(self._sizes):
             raise MixtureError(
                 f"weights have groups {sorted(by_name)}, the data {sorted(self._sizes)}; give one of each (0 leaves a "
                 "group out)"
             )
-        vector = np.array([by_name[name] for name in self._sizes])
-        if not np.all(np.isfinite(vector)) or vector.min() < 0 or vector.sum() <= 0:
+        total = sum(by_name.values())
+        if not all(0 <= weight < np.inf for weight in by_name.values()) or total <= 0:
             raise MixtureError(f"weights {by_name} must be finite, non-negative and not all zero")
-        return vector / vector.sum()
-
-    def _by_group(self, values: NDArray[np.float64]) -> dict[str, float]:
-        return dict(zip(self._sizes, values.tolist(), strict=True))
+        return {name: by_name[name] / total for name in self._sizes}
 
 
 def _grouped(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from velocitune_core.strategies import BatchObservation, Observation, make_strategy, measured_options
+from velocitune_core.strategies import BatchObservation, Observation, Strategy, make_strategy, measured_options
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,12 @@ class VelocityReweighter:
     def velocity(self) -> dict[str, float] | None:
         """Velocity by group at the last update, in [0, 1]; None before it, and for strategies without velocities."""
         return None if self._strategy.velocity is None else self._by_group(self._strategy.velocity)
+
+    @property
+    def needs_batches(self) -> bool:
+        """Whether the strategy learns from `observe_batch` alone, so that `update` changes nothing."""
+        found = type(self._strategy)
+        return found.update is Strategy.update and found.observe_batch is not Strategy.observe_batch
 
     def update(self, losses: Mapping[str, float], *, step: int | None = None) -> dict[str, float]:
         """Update from held-out losses by group, and return the new weights.

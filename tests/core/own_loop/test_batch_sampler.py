@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,10 @@ def test_another_layout_goes_on_with_the_same_steps() -> None:
     assert take(ours, 1) == [first[0] + second[0] + first[1] + second[1]]
 
 
-def test_weights_act_on_the_step_that_is_named_and_are_forgotten_when_no_state_needs_them(monkeypatch: Any) -> None:
+def test_weights_act_on_the_step_that_is_named_and_are_forgotten_when_no_state_needs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("velocitune_core.own_loop.batch_sampler.REMEMBERED_STEPS", 16)
     ours = sampler()
     assert ours.set_weights(NO_CATS, from_step=3) == 3
     batches = take(ours, 6)
@@ -150,12 +155,12 @@ def test_weights_act_on_the_step_that_is_named_and_are_forgotten_when_no_state_n
     assert ours.weights == pytest.approx(NO_CATS)
     with pytest.raises(MixtureError, match="from_step 5 has been drawn already: the loader has drawn 6 steps"):
         ours.set_weights(WEIGHTS, from_step=5)
-    for _ in range(3000):
+    for _ in range(60):
         ours.set_weights(WEIGHTS)
         take(ours, 1)
-    assert len(ours._history) < 1100
-    with pytest.raises(MixtureError, match="remembers the last 1024"):
-        ours.state_dict(step=100)
+    assert len(ours._history) <= 2 * 16 + 2
+    with pytest.raises(MixtureError, match="remembers the last 16"):
+        ours.state_dict(step=40)
 
 
 def test_a_pass_ends_and_the_next_one_goes_on() -> None:
@@ -204,3 +209,11 @@ def test_a_state_of_other_data_is_refused() -> None:
         sampler(micro_batch_size=12).load_state_dict(cut.state_dict())
     with pytest.raises(MixtureError, match="has drawn 0 steps"):
         sampler().state_dict(step=2)
+
+
+def test_the_blocks_of_the_page_run_as_they_are_written() -> None:
+    page = (Path(__file__).parents[3] / "docs/OWN_LOOP.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, {})
