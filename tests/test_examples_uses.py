@@ -133,7 +133,7 @@ def test_data_sets_are_as_documented() -> None:
     counts = np.bincount(classes)
     assert (len(names), counts.min(), counts.max(), len(features)) == (19, 31, 9739, 30713)
     features, targets, weeks = importlib.import_module("multi_task").records()
-    assert features.shape[1] == 40 and targets.shape[1] == 6 and len(np.unique(weeks)) == 53
+    assert features.shape[1] == 40 and targets.shape[1] == 6 and len(np.unique(weeks)) == 52
     assert np.isfinite(features).all() and np.isfinite(targets).all()
     _, price, domain = importlib.import_module("domain_adaptation").records()
     assert len(price) == 2930 and len(np.unique(domain)) == 15
