@@ -42,7 +42,7 @@ TABLES = ("results", "costs", "planned", "prices", "mixtures", "by_domain", "raw
 def nothing() -> dict[str, object]:
     """What the page of a comparison may be without."""
     names = ("frontier", "seeds", "retained", "learnt", "gains", "downstream", "measured", "plans", "tiles")
-    return {name: [] for name in names} | {"laws": False, "blocks": {}, "answer": ""}
+    return {name: [] for name in names} | {"laws": False, "blocks": {}, "trainers": {}, "answer": ""}
 
 
 def page_with(figure: ReportFigure) -> str:
