@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import subprocess
+import sys
 import textwrap
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,9 +27,12 @@ from dvc.cli.parser import get_main_parser
 import velocitune_core
 from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text, parse_override
+from tasks.workspace.stage_cli import run_pipeline
 from velocitune_core import design_swarm
-from velocitune_core.cli.commands import BY_NAME
+from velocitune_core.cli.command import take_workspace
+from velocitune_core.cli.commands import BY_NAME, PIPELINE, PROGRAM
 from velocitune_core.config import parse_params
+from velocitune_core.export.command import parser as export_parser
 from velocitune_core.fit.command import main as fit
 from velocitune_core.fit.command import parser as fit_parser
 
@@ -212,15 +218,40 @@ def check_dvc(arguments: list[str]) -> None:
 
 
 def check_velocitune(arguments: list[str]) -> None:
-    if arguments[0].startswith("--"):
-        arguments = arguments[2:] if arguments[0] == "--workspace" else []
-    if not arguments:
+    arguments = take_workspace(arguments)[1]
+    if arguments[0] in {"--help", "--version"}:
         return
-    command, options = BY_NAME[arguments[0]], arguments[1:]
+    assert arguments[0] in BY_NAME, arguments[0]
+    command, options = BY_NAME[arguments[0]], [*BY_NAME[arguments[0]].arguments, *arguments[1:]]
     if command.name == "fit":
         fit_parser().parse_args(options)
-    elif command.extra == "lab":
+    elif command.name == "export":
+        export_parser().parse_args(options)
+    elif command.kind == PROGRAM:
+        check_program(f"velocitune_core.{command.module}", options)
+    elif command.kind == PIPELINE:
+        check_program(command.module, options)
         check_options("flows", options)
+
+
+def check_program(module: str, options: list[str]) -> None:
+    """What the program's own parser accepts; it exits for all else. The program goes no further."""
+
+    class Parsed(Exception):
+        pass
+
+    def parse_only(parser: ArgumentParser, arguments: list[str] | None = None) -> None:
+        if parser.parse_known_args(arguments)[1]:
+            parser.error("unknown options")
+        raise Parsed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ArgumentParser, "parse_args", parse_only)
+        patch.setattr(sys, "argv", [module, *options])
+        with pytest.raises(Parsed):
+            if module == "flows.pipeline":  # as it ends, without all that it imports
+                run_pipeline(list, {})
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def test_the_checks_fail_where_they_should() -> None:
@@ -229,6 +260,14 @@ def test_the_checks_fail_where_they_should() -> None:
             check_python(wrong)
     with pytest.raises(ValueError, match=r"training\.nothing"):
         check_python(["-m", "flows.pipeline", "-S", "training.nothing=1"])
+    for wrong in (["train", "--nothing"], ["train"], ["plan", "--fresh"], ["run", "--no-probe"], ["init", "a", "b"]):
+        with pytest.raises(SystemExit, match="2"):
+            check_velocitune(wrong)
+    with pytest.raises(AssertionError):
+        check_velocitune(["nothing"])
+    for wrong in (["--to", "nothing"], ["--to", "json", "--nothing"]):
+        with pytest.raises(SystemExit):
+            check_velocitune(["export", *wrong])
     with pytest.raises(AssertionError):
         check_make(["nothing"])
     with pytest.raises(DvcParserError):

@@ -10,6 +10,7 @@ from argparse import ArgumentTypeError
 from velocitune_core.config import LAST_PORT
 
 HOST = "127.0.0.1"
+FIRST_PORT = 1024  # those below are the system's
 _LOOPBACK = (HOST, "localhost", "::1")
 
 
@@ -26,8 +27,8 @@ def loopback_without_proxy() -> None:
 
 def port_number(text: str) -> int:
     """Return a port that a server can be given, for the option of a command. Raises ArgumentTypeError for others."""
-    if not text.isdecimal() or not 1 <= int(text) <= LAST_PORT:
-        raise ArgumentTypeError(f"{text!r} is no port of a server; give a number from 1024 to {LAST_PORT}")
+    if not text.isdecimal() or not FIRST_PORT <= int(text) <= LAST_PORT:
+        raise ArgumentTypeError(f"{text!r} is no port of a server; give a number from {FIRST_PORT} to {LAST_PORT}")
     return int(text)
 
 

@@ -20,6 +20,7 @@ from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
 from tasks.workspace.stage_files import check_inputs, described, stage_files
+from velocitune_core.cli.programs import SHOWN_AS
 from velocitune_core.train.system_lock import NoLocksError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -48,7 +49,7 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
 
 def shown_as(program: str) -> str:
     """Return how the help names a program: as the sub-command of `velocitune` that started it, if one did."""
-    return os.environ.pop("VELOCITUNE_SHOWN_AS", program)  # not for the programs that it starts
+    return os.environ.pop(SHOWN_AS, program)  # not for the programs that it starts
 
 
 def add_overrides(parser: argparse.ArgumentParser, what_for: str) -> None:

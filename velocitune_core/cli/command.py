@@ -51,11 +51,13 @@ def _dispatch(argv: list[str]) -> int:
     check_packages(command)
     if command.kind == PIPELINE:
         run_in_workspace(command, workspace, arguments, for_help=bool({*HELP} & {*arguments}))
+    if command.kind == ANYWHERE:
+        return import_module(f"velocitune_core.{command.module}").main(
+            [*_own_workspace(command, workspace), *arguments]
+        )
     if workspace is not None:
         _enter(workspace)
-    if command.kind == ANYWHERE:
-        return import_module(f"velocitune_core.{command.module}").main(arguments)
-    run_program(f"velocitune_core.{command.module}", arguments)
+    run_program(f"velocitune_core.{command.module}", arguments, installed=True)
 
 
 def take_workspace(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
@@ -101,8 +103,19 @@ def _command(name: str) -> Command:
     if name in BY_NAME:
         return BY_NAME[name]
     near = get_close_matches(name, BY_NAME, n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no command {name!r}{meant} Commands: {', '.join(each.name for each in COMMANDS)}")
+    meant = f"did you mean {near[0]}? Commands" if near else "commands"
+    raise UsageError(f"there is no command {name!r}; {meant}: {', '.join(each.name for each in COMMANDS)}")
+
+
+def _own_workspace(command: Command, workspace: Path | None) -> list[str]:
+    """Return the arguments by which a command that runs in the current folder takes what it needs from a workspace."""
+    if workspace is None:
+        return []
+    if command.name != "export":
+        raise UsageError(
+            f"`velocitune {command.name}` has no --workspace; its paths are relative to the current folder"
+        )
+    return ["--workspace", str(workspace)]
 
 
 def _enter(workspace: Path) -> None:

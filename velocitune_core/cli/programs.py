@@ -55,8 +55,10 @@ def run_in_workspace(
         workspace: made if it is not there yet; None: the current folder.
         for_help: only the help of the command is wanted, which needs no workspace.
 
-    Raises UsageError if the current folder is no workspace; exits with a message if the folder cannot be made one.
+    Raises UsageError if the current folder is no workspace, or is gone; exits with a message if the folder cannot be
+    made one.
     """
+    _check_current_folder()
     if command.name == "init":
         named = [] if workspace is None else [str(workspace)]
         run_program(command.module, ["--with-settings", *named, *arguments], code_of_pipeline(), command.name)
@@ -72,19 +74,31 @@ def run_in_workspace(
     run_program(command.module, arguments, shown_as=command.name)
 
 
-def run_program(module: str, arguments: Sequence[str], code: Path | None = None, shown_as: str = "") -> NoReturn:
+def run_program(
+    module: str, arguments: Sequence[str], code: Path | None = None, shown_as: str = "", *, installed: bool = False
+) -> NoReturn:
     """Replace this process by `python -m module`.
 
     Args:
         code: the folder to import it from; None: the current folder, or what is installed.
         shown_as: name of the sub-command, for the help of a program of the pipeline.
+        installed: import nothing from the current folder, nor in programs that it starts.
     """
     environment = dict(os.environ) if code is None else _importing_from(code)
     if shown_as:
         environment[SHOWN_AS] = f"velocitune {shown_as}"
+    if installed:
+        environment["PYTHONSAFEPATH"] = "1"  # as -P
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, _python(module, arguments, code), environment)
+
+
+def _check_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder has been deleted; go to another one") from None
 
 
 def _enter(workspace: Path) -> None:

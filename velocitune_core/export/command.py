@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
+from velocitune_core.contracts import Manifest
 from velocitune_core.export.destination import Destination, Exported, export
 from velocitune_core.export.formats import FORMATS
-from velocitune_core.export.found import read_mixture
+from velocitune_core.export.found import read_mixture, with_manifest
 from velocitune_core.export.mixture import ExportError, Mixture
 from velocitune_core.export.realised import as_json, table
 from velocitune_core.files import write_text
@@ -22,22 +23,18 @@ MANIFEST = Path("prepared/manifest.json")  # in a workspace
 BESIDE = "-realised.json"  # added to the name of the file, without its suffix
 
 
-class _Inputs(NamedTuple):
-    results: Path
-    manifest: Path | None
-
-
 def main(argv: Sequence[str]) -> int:
     """Write the files, or print them without --out; return an exit status."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
-        inputs = _inputs(options)
-        mixture = read_mixture(inputs.results, label=options.label, seed=options.seed, manifest=inputs.manifest)
+        results = _results(options)
+        manifest = None if options.manifest is None else _there(options.workspace, options.manifest)
+        mixture = _mixture(options, results, manifest)
         found = export(mixture, FORMATS[options.to], _destination(options))
         if options.out is None:
             sys.stdout.write(_printed(found))
         else:
-            for path in write_files(mixture, found, options.out):
+            for path in write_files(mixture, found, options.out, inputs=filter(None, [results, manifest])):
                 sys.stdout.write(f"{path}\n")
         sys.stderr.write("\n".join([f"{found.format.trainer}: {found.format.use}.", *_summary(found)]) + "\n")
     except (ValueError, OSError) as error:
@@ -46,16 +43,29 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def write_files(mixture: Mixture, found: Exported, out: Path) -> list[Path]:
-    """Write an export, and what it gives each domain beside it; return the paths. Raises OSError."""
-    paths = []
-    for added, text in found.files.items():
-        paths.append(out.with_name(f"{out.stem}{added}{out.suffix}"))
-        write_text(paths[-1], text)
+def write_files(mixture: Mixture, found: Exported, out: Path, *, inputs: Iterable[Path] = ()) -> list[Path]:
+    """Write an export, and what it gives each domain beside it; return the paths.
+
+    Raises ExportError, and writes nothing, where that would replace one of the inputs or other results; OSError.
+    """
+    texts = {out.with_name(f"{out.stem}{added}{out.suffix}"): text for added, text in found.files.items()}
     beside = as_json(mixture, found.block, found.format, found.rows, found.notes)
-    paths.append(out.with_name(f"{out.stem}{BESIDE}"))
-    write_text(paths[-1], json.dumps(beside, indent=2, ensure_ascii=False) + "\n")
-    return paths
+    texts[out.with_name(f"{out.stem}{BESIDE}")] = json.dumps(beside, indent=2, ensure_ascii=False) + "\n"
+    given = {path.resolve() for path in inputs}
+    if kept := [str(path) for path in texts if path.resolve() in given or _is_results(path)]:
+        raise ExportError(f"out: {', '.join(kept)}: results of Velocitune are not replaced; give another name")
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def _is_results(path: Path) -> bool:
+    """Return whether a file is one that a stage wrote for the next."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(tree, dict) and "schema_version" in tree
 
 
 def _printed(found: Exported) -> str:
@@ -69,23 +79,37 @@ def _summary(found: Exported) -> list[str]:
     return [*found.notes, *table(found.rows, found.block)]
 
 
-def _inputs(options: argparse.Namespace) -> _Inputs:
-    """Return the file of results and the manifest beside it, if there is one."""
+def _results(options: argparse.Namespace) -> Path:
+    """Return the file of results."""
     workspace = options.workspace
-    given = options.results
-    if given is None:
-        there = [workspace / name for name in RESULTS if (workspace / name).is_file()]
-        if not there:
-            raise ExportError(
-                f"from: neither {' nor '.join(RESULTS)} is in {workspace}; give --from FILE or --workspace DIR"
-            )
-        given = there[0]
-    elif not given.is_absolute() and not given.is_file():
-        given = workspace / given
-    if options.manifest is not None:
-        return _Inputs(given, options.manifest)
-    manifest = next((each for each in (workspace / MANIFEST, given.parent.parent / MANIFEST) if each.is_file()), None)
-    return _Inputs(given, manifest)
+    if options.results is not None:
+        return _there(workspace, options.results)
+    there = [workspace / name for name in RESULTS if (workspace / name).is_file()]
+    if not there:
+        raise ExportError(
+            f"from: neither {' nor '.join(RESULTS)} is in {workspace}; give --from FILE or --workspace DIR"
+        )
+    return there[0]
+
+
+def _there(workspace: Path, path: Path) -> Path:
+    """Return a path in the workspace, or from the current folder if only that is there."""
+    return path if path.is_file() and not (workspace / path).is_file() else workspace / path
+
+
+def _mixture(options: argparse.Namespace, results: Path, manifest: Path | None) -> Mixture:
+    """Return the mixture of the results, on the manifest given or else on one that is there and fits."""
+    mixture, notes = read_mixture(results, label=options.label, seed=options.seed, manifest=manifest), []
+    if manifest is not None:
+        return mixture
+    for folder in dict.fromkeys((options.workspace, results.parent.parent)):
+        found = folder / MANIFEST
+        if found.is_file():
+            try:
+                return with_manifest(mixture, Manifest.read(found))
+            except ValueError as error:
+                notes.append(f"{found} does not fit and is not used: {str(error).splitlines()[0]}.")
+    return replace(mixture, notes=[*mixture.notes, *notes])
 
 
 def _destination(options: argparse.Namespace) -> Destination:
@@ -112,7 +136,8 @@ def _paths(given: Sequence[str]) -> Mapping[str, str]:
     return found
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the options of the command."""
     parser = argparse.ArgumentParser(
         prog="velocitune export",
         description="Write a found mixture as another trainer takes it, in its units, with the tokens and epochs of "
@@ -129,9 +154,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--label", help="of a comparison: the label whose mixture is taken")
     parser.add_argument("--seed", type=int, help="of a comparison: the run under this seed, not the mean of all")
-    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: the current folder")
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="of results and manifest; default: the current one",
+    )
     parser.add_argument("--manifest", type=Path, metavar="FILE", help=f"default: {MANIFEST} of the workspace")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write, from the current folder")
     parser.add_argument(
         "--paths",
         nargs="+",
@@ -142,8 +173,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--unit", choices=("sequences", "documents"), help="what the other trainer draws; default: its own"
     )
-    parser.add_argument("--tokens", type=int, metavar="N", help="of the other run; default: those of the results")
-    parser.add_argument("--steps", type=int, metavar="N", help="of the other run; default: those of the results")
+    parser.add_argument(
+        "--tokens", type=int, metavar="N", help="of the other run; default: from --steps, or those of the results"
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="of the other run; default: from --tokens, or those of the results"
+    )
     parser.add_argument("--batch-sequences", type=int, metavar="N", help="per step of the other run")
     parser.add_argument(
         "--schedule",

@@ -9,12 +9,15 @@ from fractions import Fraction
 from velocitune_core.export.block import Block, BlockStage, Format
 from velocitune_core.export.mixture import ExportError, Mixture, Unit
 from velocitune_core.export.realised import Row, header, realised_rows, rounding_notes
-from velocitune_core.export.shares import as_text, drawn_shares, mean_tokens
+from velocitune_core.export.shares import SMALLEST, as_text, drawn_shares, mean_tokens
 
 
 @dataclass(frozen=True)
 class Destination:
-    """The run of another trainer that a mixture is for. What is None is that of the run that the mixture comes from."""
+    """The run of another trainer that a mixture is for.
+
+    What is None follows from the rest, or is that of the run that the mixture comes from.
+    """
 
     paths: Mapping[str, str] = field(default_factory=dict)  # by domain; "" has a template for the others
     unit: Unit | None = None  # None: the format's
@@ -47,7 +50,7 @@ def export(mixture: Mixture, to: Format, destination: Destination | None = None)
     block = _block(mixture, to, where, unit)
     rows = realised_rows(mixture, block, to)
     block = replace(block, epochs={row.domain: row.epochs for row in rows if row.epochs is not None})
-    notes = [*mixture.notes, *_notes(block, to), *rounding_notes(rows)]
+    notes = [*mixture.notes, *_notes(mixture, block, to), *rounding_notes(rows)]
     block = replace(block, comment=header(mixture, block, to, rows, notes))
     return Exported(to, to.files(block), rows, notes, block)
 
@@ -75,8 +78,8 @@ def _scheduled(mixture: Mixture, to: Format, where: Destination) -> Mixture:
 
 def _block(mixture: Mixture, to: Format, where: Destination, unit: Unit) -> Block:
     shares = as_text(drawn_shares(mixture.shares, unit, mixture.sizes))
-    steps, tokens = where.steps or mixture.steps, where.tokens or mixture.tokens or _one_epoch(mixture)
     _positive(tokens=where.tokens, steps=where.steps, batch_sequences=where.batch_sequences)
+    steps, tokens, batch = _run(mixture, where)
     stages = _stages(mixture, steps, unit)
     return Block(
         shares=shares,
@@ -86,9 +89,47 @@ def _block(mixture: Mixture, to: Format, where: Destination, unit: Unit) -> Bloc
         steps=steps,
         tokens=tokens,
         draws=_draws(mixture, tokens, unit),
-        batch_sequences=where.batch_sequences or _batch(mixture),
+        batch_sequences=batch,
         sizes=mixture.sizes,
         source=mixture.source,
+    )
+
+
+def _run(mixture: Mixture, where: Destination) -> tuple[int | None, int | None, int | None]:
+    """Return the steps, the tokens, and the sequences per step of the other run; None for what is not known.
+
+    Raises ExportError where what is given contradicts itself, or does not say how long the run is.
+    """
+    per_step, length = _tokens_per_step(mixture, where), mixture.sequence_length
+    steps, tokens = where.steps, where.tokens
+    if tokens is None:
+        steps = steps or mixture.steps
+        if where.steps and per_step is None:
+            raise ExportError(
+                f"steps: {steps} of an unknown batch are no length of a run; give --tokens, or --batch-sequences"
+            )
+        tokens = round(steps * per_step) if steps and per_step else mixture.tokens or _one_epoch(mixture)
+    if steps is None:
+        steps = max(1, round(tokens / per_step)) if tokens and per_step else mixture.steps
+    if where.batch_sequences and steps and tokens and per_step and abs(steps * per_step - tokens) > per_step:
+        raise ExportError(
+            f"tokens: {tokens} are not {steps} steps of {where.batch_sequences} sequences of {length} tokens, which "
+            f"are {steps * per_step}; leave one of --tokens, --steps and --batch-sequences out"
+        )
+    known = steps and tokens and length
+    return steps, tokens, where.batch_sequences or (round(Fraction(tokens, steps * length)) or None if known else None)
+
+
+def _tokens_per_step(mixture: Mixture, where: Destination) -> Fraction | None:
+    if where.batch_sequences is None:
+        return Fraction(mixture.tokens, mixture.steps) if mixture.tokens and mixture.steps else None
+    if mixture.sequence_length:
+        return Fraction(where.batch_sequences * mixture.sequence_length)
+    if where.tokens and where.steps:
+        return None
+    raise ExportError(
+        f"batch_sequences: {where.batch_sequences} sequences of an unknown length; "
+        "give the manifest of the data (--manifest), or both --tokens and --steps"
     )
 
 
@@ -129,12 +170,6 @@ def _draws(mixture: Mixture, tokens: int | None, unit: Unit) -> int | None:
     return round(sum(tokens * share / mean_tokens(name, mixture.sizes) for name, share in mixture.shares.items()))
 
 
-def _batch(mixture: Mixture) -> int | None:
-    if not (mixture.tokens and mixture.steps and mixture.sequence_length):
-        return None
-    return round(mixture.tokens / (mixture.steps * mixture.sequence_length)) or None
-
-
 def _paths(domains: Sequence[str], given: Mapping[str, str], to: Format) -> dict[str, str]:
     """Return where each domain's data lies: as given by domain, else by the template given, else by the format's."""
     unknown = sorted(set(given) - {"", *domains})
@@ -162,10 +197,19 @@ def _positive(**given: int | None) -> None:
         raise ExportError("\n".join(problems))
 
 
-def _notes(block: Block, to: Format) -> list[str]:
+def _notes(mixture: Mixture, block: Block, to: Format) -> list[str]:
     """Return what a reader of the export must know."""
-    absent = [name for name in block.paths if name not in block.shares]
-    notes = [f"Not drawn, as their weight is 0: {', '.join(absent)}."] if absent else []
+    wanted, written = [mixture, *mixture.stages], [block, *block.stages]
+    never = [name for name in mixture.shares if not any(each.shares[name] > 0 for each in wanted)]
+    small = {
+        name: None
+        for one, other in zip(wanted, written, strict=True)
+        for name, share in one.shares.items()
+        if share > 0 and name not in other.shares
+    }
+    notes = [f"Not drawn, as their weight is 0: {', '.join(never)}."] if never else []
+    if small:
+        notes.append(f"Shares of the draws below {SMALLEST:g} are taken as 0: {', '.join(small)}.")
     if block.unit == "documents":
         notes.append(
             "Shares are of documents, by the mean tokens per document in the manifest; documents that are cut off or "

@@ -47,7 +47,9 @@ class Mixture:
         """Return the mixture held at its mean."""
         if not self.stages:
             return self
-        note = f"The weights changed {len(self.stages) - 1} times over the run; this is their mean over its steps."
+        changes = len(self.stages) - 1
+        often = "once" if changes == 1 else f"{changes} times"
+        note = f"The weights changed {often} over the run; this is their mean over its steps."
         return replace(self, stages=(), notes=[*self.notes, note])
 
     def merged(self, most: int) -> Mixture:

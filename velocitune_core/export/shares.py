@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-
-import numpy as np
+from fractions import Fraction
 
 from velocitune_core.export.mixture import DomainSize, ExportError, Unit
 
 DECIMALS = 6
+SMALLEST = 1e-9  # share of the draws; a smaller one is written as 0
 
 
 def drawn_shares(shares: Mapping[str, float], unit: Unit, sizes: Mapping[str, DomainSize]) -> dict[str, float]:
@@ -49,24 +49,30 @@ def mean_tokens(name: str, sizes: Mapping[str, DomainSize]) -> float:
     return size.tokens / size.documents
 
 
-def decimals_of(shares: Mapping[str, float]) -> int:
-    """Return the decimals that leave the smallest share above 0 three significant digits; six at least."""
-    smallest = min(share for share in shares.values() if share > 0)
+def decimals_of(smallest: float | Fraction) -> int:
+    """Return the decimals that leave the smallest share three significant digits; six at least."""
     return max(DECIMALS, 2 + math.ceil(-math.log10(smallest)))
 
 
 def as_text(shares: Mapping[str, float]) -> dict[str, str]:
-    """Return shares as decimals without an exponent that sum to exactly 1; those of 0 are left out.
+    """Return shares as decimals without an exponent that sum to exactly 1; those below `SMALLEST` are left out.
 
     Each is rounded down, and the domains with the largest remainders get what is left, one unit each.
     """
-    present = {name: share for name, share in shares.items() if share > 0}
-    decimals = decimals_of(present)
-    scaled = np.array(list(present.values())) / sum(present.values()) * 10**decimals
-    units = np.floor(scaled).astype(np.int64)
-    for place in np.argsort(units - scaled, kind="stable")[: 10**decimals - int(units.sum())]:
-        units[place] += 1
-    return {name: _decimal(int(unit), decimals) for name, unit in zip(present, units, strict=True)}
+    present = _shares({name: Fraction(share) for name, share in shares.items()})
+    present = _shares({name: share for name, share in present.items() if share >= SMALLEST})
+    decimals = decimals_of(min(present.values()))
+    scaled = {name: share * 10**decimals for name, share in present.items()}
+    units = {name: math.floor(each) for name, each in scaled.items()}
+    by_remainder = sorted(units, key=lambda name: units[name] - scaled[name])
+    for name in by_remainder[: 10**decimals - sum(units.values())]:
+        units[name] += 1
+    return {name: _decimal(unit, decimals) for name, unit in units.items()}
+
+
+def _shares(weights: Mapping[str, Fraction]) -> dict[str, Fraction]:
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
 
 
 def _decimal(units: int, decimals: int) -> str:

@@ -9,8 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from velocitune_core.fit.csv_tables import Runs
 
 EXAMPLES = """
 One table has a column weight/<domain> per domain, and loss/<set> per held-out set:
@@ -21,7 +25,8 @@ Columns with other names; what * stands for is the name of the domain or set:
 
   velocitune fit runs.csv --weights 'share_*' --losses 'eval/*_loss'
 
-Two tables, joined by their column run (or run_id, id, index, name), such as those of olmix and RegMix:
+Two tables, joined by their column run (or run_id, id, index, name), such as those of olmix and RegMix. Columns are
+weight/* and loss/*, or else all with numbers, without seeds, steps, hours and the like:
 
   velocitune fit ratios.csv metrics.csv --objective objective.yaml
 
@@ -39,20 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     from velocitune_core.fit.csv_tables import read_csv_runs  # slow imports wait for valid arguments
     from velocitune_core.fit.objective_file import read_objective
-    from velocitune_core.fit.result import PAGE, PLAN, WEIGHTS, FitResult
+    from velocitune_core.fit.result import PAGE, PLAN, WEIGHTS, FitResult, make_folder
 
     try:
         objective = read_objective(given.objective)
         runs = read_csv_runs(given.tables, weights=given.weights, losses=given.losses)
-        domains, sets = len(runs.weights.columns), len(runs.losses.columns)
-        count = len(next(iter(runs.weights.values.values())))
-        sys.stderr.write(f"{count} {'runs' if count > 1 else 'run'} of {domains} domains and {sets} held-out sets\n")
-        if runs.unused:
-            sys.stderr.write(f"columns that are not used: {', '.join(runs.unused)}\n")
-        given.out.mkdir(parents=True, exist_ok=True)  # before the work
+        sys.stderr.writelines(f"{line}\n" for line in _read_as(runs))
+        make_folder(given.out)  # before the work
         found = FitResult.of(runs, objective, law=given.law, bootstrap=given.bootstrap, seed=given.seed)
-        inputs = {"tables": ", ".join(map(str, given.tables)), "objective": str(given.objective or "macro")}
-        found.write(given.out, inputs)
+        found.write(given.out, ", ".join(map(str, given.tables)), str(given.objective or "macro"))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"velocitune fit: {error}\n")
         return REFUSED
@@ -63,6 +63,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{given.out / WEIGHTS}\n"
     )
     return 0
+
+
+def _read_as(runs: Runs) -> Iterator[str]:
+    """Yield what a table was read as."""
+    domains, sets = runs.weights.columns, runs.losses.columns
+    count = len(runs.weights[domains[0]])
+    yield f"{count} {'runs' if count > 1 else 'run'} of {len(domains)} domains and {len(sets)} held-out sets"
+    yield f"domains: {', '.join(domains)}"
+    yield f"held-out sets: {', '.join(sets)}"
+    if runs.unused:
+        yield f"columns that are not used: {', '.join(runs.unused)}"
+    yield from runs.notes
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,12 +105,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--bootstrap",
-        type=int,
+        type=_count,
         default=100,
         metavar="N",
         help="resamples of the runs, for intervals; 0 for none (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples (default: %(default)s)")
+    parser.add_argument("--seed", type=_count, default=0, help="of the resamples (default: %(default)s)")
     return parser
 
 

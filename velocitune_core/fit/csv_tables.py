@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LABELS = ("run", "run_id", "id", "index", "name", "Unnamed: 0", "")  # columns that name runs; the first that is there
-WEIGHTS, LOSSES = "weight/*", "loss/*"  # columns of a single table, unless they are named otherwise
-EVERY = "*"  # of two tables: every column with numbers
+WEIGHTS, LOSSES = "weight/*", "loss/*"  # columns, unless they are named otherwise
+EVERY = "*"  # of two tables without such columns: every column with numbers, except for
+BOOKKEEPING = re.compile(
+    r"(.*[^a-z])?(seed|steps?|tokens?|epochs?|iterations?|hours?|minutes?|seconds?|time|flops|lr|learning_rate|batch_size)",
+    flags=re.IGNORECASE,
+)
 SHOWN = 5  # cells named in a message
 
 
@@ -41,6 +45,7 @@ class Runs:
     weights: Columns
     losses: Columns
     unused: Sequence[str] = ()  # columns that are neither
+    notes: Sequence[str] = ()  # what was assumed of the files
 
 
 @dataclass(frozen=True)
@@ -65,28 +70,33 @@ class _Table:
 def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: str | None = None) -> Runs:
     """Return the runs of one table with weights and losses, or of two tables: of weights, and of losses.
 
-    Rows of two tables are joined by the column that names the runs (run, run_id, id, index or name) if both have one,
-    else by position.
+    Rows of two tables are joined by the column that names the runs (run, run_id, id, index or name), or by position,
+    with a note, if neither has one.
 
     Args:
         paths: one CSV file or two; tabs or semicolons may stand in place of commas.
         weights: columns with domain weights: names, separated by commas, each with at most one `*`. What `*` stands for
-            is the domain; without one, the whole name is. None: `weight/*` in one table, of two all with numbers.
-        losses: the same for held-out losses, nats per token; None: `loss/*` in one table, of two all with numbers.
+            is the domain; without one, the whole name is. None: `weight/*`; of two tables all with numbers, without
+            such columns and those that by their names count or time something (BOOKKEEPING), which a note has.
+        losses: the same for held-out losses, nats per token; None: `loss/*`, or as above.
 
-    Raises TableError for files and columns that are missing, rows of another length, and cells that are no numbers.
+    Raises TableError for files and columns that are missing, rows of another length, cells that are no numbers, and
+    two tables of which one names its runs.
     """
     if not 1 <= len(paths) <= 2:
         raise TableError(f"{len(paths)} tables are given; give one with weights and losses, or two: weights, losses")
     tables = [_read(path) for path in paths]
     single = len(tables) == 1
-    of_weights = _chosen(tables[0], "weights", weights or (WEIGHTS if single else EVERY))
-    of_losses = _chosen(tables[-1], "losses", losses or (LOSSES if single else EVERY))
+    notes = [] if single else list(_join_notes(*tables))
+    of_weights = _chosen(tables[0], "weights", weights or _default(tables[0], WEIGHTS, single))
+    of_losses = _chosen(tables[-1], "losses", losses or _default(tables[-1], LOSSES, single))
     if single and (both := sorted({*of_weights.values()} & {*of_losses.values()})):
         raise TableError(f"{paths[0]}: columns {both} are named as weights and as losses; change --weights or --losses")
     used = {*of_weights.values(), *of_losses.values()}
     unused = [name for table in tables for name in table.others if name not in used]
-    found = Runs(_columns(tables[0], of_weights), _columns(tables[-1], of_losses), unused)
+    if aside := [name for name in unused if not single and BOOKKEEPING.fullmatch(name)]:
+        notes.append(f"taken for no data by their names: {', '.join(aside)}; --weights and --losses can name them")
+    found = Runs(_columns(tables[0], of_weights), _columns(tables[-1], of_losses), unused, notes)
     if single and found.weights.index is None:
         lines = [f"line {line}" for line, _ in tables[0].rows]
         return Runs(Columns(found.weights.values, lines), Columns(found.losses.values, lines), unused)
@@ -116,6 +126,22 @@ def _read(path: Path) -> _Table:
     return _Table(path, header, rows[1:])
 
 
+def _join_notes(weights: _Table, losses: _Table) -> Iterator[str]:
+    """Yield a note if rows are joined by position. Raises TableError if just one table names its runs."""
+    if weights.label is None and losses.label is None:
+        yield "no column names the runs: row by row, both tables are taken to have the same runs in the same order"
+    elif weights.label is None or losses.label is None:
+        named, other = (losses, weights) if weights.label is None else (weights, losses)
+        raise TableError(
+            f"{other.path}: no column names the runs, as {named.label!r} does in {named.path}; add one (run, run_id, "
+            "id, index or name), so that rows can be joined"
+        )
+
+
+def _default(table: _Table, pattern: str, single: bool) -> str:
+    return pattern if single or any(_matching(table.others, pattern)) else EVERY
+
+
 def _chosen(table: _Table, what: str, patterns: str) -> dict[str, str]:
     """Return by domain or set the column that has it."""
     found: dict[str, str] = {}
@@ -139,7 +165,8 @@ def _chosen(table: _Table, what: str, patterns: str) -> dict[str, str]:
 def _candidates(table: _Table, pattern: str) -> Sequence[str]:
     """Return the columns that a pattern is tried on: all of them are data only if they hold a number."""
     if pattern == EVERY:
-        return [name for name in table.others if any(map(_is_number, table.cells(name)))]
+        data = [name for name in table.others if not BOOKKEEPING.fullmatch(name)]
+        return [name for name in data if any(map(_is_number, table.cells(name)))]
     return table.others if "*" in pattern else table.header
 
 
@@ -148,7 +175,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return "_" not in cell  # which Python takes for a separator of digits
 
 
 def _matching(columns: Sequence[str], pattern: str) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,25 @@ from velocitune_core.planned_weights import rounded
 from velocitune_core.report.plan_page import doubts, plan_page
 
 WEIGHTS, PLAN, PAGE = "weights.json", "plan.json", "plan.html"
+INPUTS = ("tables", "objective")  # in weights.json
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results. Raises ValueError if it cannot be, or holds such files that no fit wrote."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {folder}: cannot be made a folder: {error.strerror}") from None
+    there = [name for name in (WEIGHTS, PLAN, PAGE) if (folder / name).exists()]
+    if there and not _is_fit(folder / WEIGHTS):
+        raise ValueError(f"--out {folder}: has {', '.join(there)}, not from `velocitune fit`; name another folder")
+
+
+def _is_fit(weights: Path) -> bool:
+    try:
+        return set(StartingWeights.read(weights).inputs) == {*INPUTS}
+    except ValueError:  # of another schema, or something else altogether
+        return False
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class FitResult:
         """The recommended domain weights, with four decimals."""
         return rounded(self.plan.weights)
 
-    def write(self, folder: Path, inputs: dict[str, str]) -> None:
+    def write(self, folder: Path, tables: str, objective: str) -> None:
         """Write weights.json, plan.json and plan.html into a folder, which must exist."""
         write_text(folder / PAGE, plan_page(self.law, self.objective, self.plan))
         evidence = {name: asdict(each) for name, each in self.law.evidence.items()}
@@ -58,7 +77,10 @@ class FitResult:
         }
         write_text(folder / PLAN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
         found = StartingWeights(
-            strategy="planned", found_by="planned", domain_weights=self.weights, inputs=dict(inputs)
+            strategy="planned",
+            found_by="planned",
+            domain_weights=self.weights,
+            inputs=dict(zip(INPUTS, (tables, objective), strict=True)),
         )
         found.write(folder / WEIGHTS)
 

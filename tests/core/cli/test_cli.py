@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import result_samples
 
 from velocitune_core.cli import programs
 from velocitune_core.cli.command import main, take_workspace
@@ -40,7 +41,10 @@ def test_the_help_has_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["comapre"], "there is no command 'comapre'; did you mean compare?"),
         (["run", "--workspace"], "--workspace needs a folder"),
-        (["--workspace", "nowhere", "fit", "runs.csv"], "there is no folder nowhere"),
+        (["bogus"], "there is no command 'bogus'; commands: fit, export,"),
+        (["--workspace", "nowhere", "train", "job.json"], "there is no folder nowhere"),
+        (["fit", "runs.csv", "--workspace", "w"], "`velocitune fit` has no --workspace; its paths are relative to"),
+        (["export", "--to", "json", "--workspace", "w"], "is in w; give --from FILE or --workspace DIR"),
         (["plan"], "is no workspace. Make one with `velocitune init DIR`"),
     ],
 )
@@ -63,6 +67,30 @@ def test_the_workspace_may_be_named_anywhere() -> None:
     assert take_workspace(["run", "--workspace=w", "-S", "a=1"]) == expected
     assert take_workspace(["run", "-S", "a=1", "--workspace", "w"]) == expected
     assert take_workspace(["run"]) == (None, ["run"])
+
+
+def test_paths_of_an_export_are_relative_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result_samples.train().write(Path("w/results/train.json"))
+    assert main(["export", "--to", "json", "--workspace", "w", "--out", "mixture.json"]) == 0
+    assert Path("mixture.json").is_file()
+
+
+def test_a_folder_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert main(["plan"]) == 2
+    assert "the current folder has been deleted" in capsys.readouterr().err
+
+
+def test_the_training_program_imports_nothing_from_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "velocitune_core").mkdir()
+    for name in ("argparse.py", "velocitune_core/__init__.py"):
+        (tmp_path / name).write_text("raise SystemExit('of something else')")
+    shown = velocitune("train", "--help", folder=tmp_path)
+    assert shown.returncode == 0 and "--accept-changes" in shown.stdout, shown.stderr
 
 
 def test_packages_that_are_missing_are_named(

@@ -1,11 +1,8 @@
-"""Mixtures for other trainers: golden files, units, stages, and what is refused."""
+"""Mixtures for other trainers: golden files, the other run, stages, and what is refused."""
 
 from __future__ import annotations
 
-import json
 import re
-from fractions import Fraction
-from pathlib import Path
 
 import export_samples as samples
 import pytest
@@ -19,7 +16,6 @@ from velocitune_core.contracts import StartingWeights
 from velocitune_core.export import (
     FORMATS,
     Destination,
-    DomainSize,
     ExportError,
     Mixture,
     Stage,
@@ -29,67 +25,12 @@ from velocitune_core.export import (
     of_weights,
     with_manifest,
 )
-from velocitune_core.export.command import main
 from velocitune_core.export.formats.levanter import block_counts
-from velocitune_core.export.shares import as_text, drawn_shares, token_shares
-
-positive = st.floats(1e-7, 1.0)
-counts = st.integers(1, 10**6)
 
 
 def test_every_trainer_s_files_are_as_reviewed() -> None:
     """A golden file changes only by `python tests/helpers/export_samples.py`."""
     assert {path.name: path.read_text() for path in GOLDEN.iterdir()} == golden_files()
-
-
-@given(st.lists(positive, min_size=1, max_size=30))
-def test_written_shares_sum_to_one_and_keep_three_digits(weights: list[float]) -> None:
-    total = sum(weights)
-    shares = {str(place): weight / total for place, weight in enumerate(weights)} | {"none": 0.0}
-    text = as_text(shares)
-    assert sum(map(Fraction, text.values())) == 1 and "none" not in text
-    assert all("e" not in each for each in text.values())
-    assert {name: float(each) for name, each in text.items()} == pytest.approx(
-        {name: share for name, share in shares.items() if share}, rel=0.01
-    )
-
-
-@given(st.lists(st.tuples(positive, counts, counts), min_size=1, max_size=20))
-def test_documents_of_their_mean_length_give_the_shares_of_the_tokens(rows: list[tuple[float, int, int]]) -> None:
-    """Drawing N·p documents of each domain's mean length gives each its share of the tokens."""
-    total = sum(weight for weight, *_ in rows)
-    shares = {str(place): weight / total for place, (weight, *_) in enumerate(rows)}
-    sizes = {str(place): DomainSize(tokens, documents) for place, (_, tokens, documents) in enumerate(rows)}
-    drawn = drawn_shares(shares, "documents", sizes)
-    tokens = {name: drawn[name] * sizes[name].tokens / sizes[name].documents for name in shares}  # type: ignore[operator]
-    assert sum(drawn.values()) == pytest.approx(1)
-    assert {name: each / sum(tokens.values()) for name, each in tokens.items()} == pytest.approx(shares)
-    assert token_shares(drawn, "documents", sizes) == pytest.approx(shares)
-
-
-def test_documents_by_hand() -> None:
-    """0.5, 0.3, 0.2 of the tokens over 2560, 256 and 25.6 tokens per document: 1 : 6 : 40."""
-    text = export(mixture(), FORMATS["datasets"]).block.shares
-    assert {name: float(share) for name, share in text.items()} == pytest.approx(
-        {"code": 1 / 47, "legal": 6 / 47, "off": 40 / 47}, abs=1e-6
-    )
-
-
-def test_tokens_and_epochs_of_each_domain_stand_beside_the_file(tmp_path: Path) -> None:
-    workspace = _workspace(tmp_path)
-    arguments = ["--to", "olmo-core", "--workspace", str(workspace), "--out", str(tmp_path / "mixture.yaml")]
-    assert main(arguments) == 0
-    beside = json.loads((tmp_path / "mixture-realised.json").read_text())
-    assert beside["tokens"] == 163_840 and "mean over its steps" in beside["notes"][0]
-    assert beside["domains"]["off"] == {
-        "weight": 0.2,
-        "written": "0.2",
-        "share": pytest.approx(0.2),
-        "tokens": 32_768,
-        "epochs": pytest.approx(1.28),
-        "trained_tokens": 32_768,
-    }
-    assert (tmp_path / "mixture.yaml").read_text() == (GOLDEN / "olmo-core.yaml").read_text()
 
 
 def test_another_run_has_its_own_tokens_epochs_and_starts_of_stages() -> None:
@@ -98,6 +39,33 @@ def test_another_run_has_its_own_tokens_epochs_and_starts_of_stages() -> None:
     assert [stage.step for stage in found.block.stages] == [0, 5, 10]
     assert {row.domain: row.epochs for row in found.rows}["code"] == pytest.approx(1.6)
     assert "mixture_block_size: 320" in found.files[""]
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ({"steps": 4000, "batch_sequences": 64}, (4000, 4000 * 64 * 256, 64)),
+        ({"steps": 400}, (400, 10 * samples.TOKENS, 16)),
+        ({"batch_sequences": 32}, (40, 2 * samples.TOKENS, 32)),
+        ({"tokens": 2 * samples.TOKENS}, (80, 2 * samples.TOKENS, 16)),
+        ({"tokens": 2 * samples.TOKENS, "steps": 40}, (40, 2 * samples.TOKENS, 32)),
+        ({"tokens": samples.TOKENS + 4000, "steps": 40, "batch_sequences": 16}, (40, samples.TOKENS + 4000, 16)),
+    ],
+)
+def test_the_length_of_the_other_run_follows_from_what_is_given(given: dict, run: tuple[int, int, int]) -> None:
+    """As 16 sequences of 256 tokens a step, unless told otherwise; tokens may be rounded by a part of a step."""
+    block = export(mixture(), FORMATS["streaming"], Destination(**given)).block
+    assert (block.steps, block.tokens, block.batch_sequences) == run
+    assert block.draws == run[1] // 256
+
+
+def test_steps_of_an_unknown_batch_are_no_length() -> None:
+    planned = Mixture({"a": 0.5, "b": 0.5}, "planned")
+    for unknown in ({"steps": 40}, {"steps": 40, "batch_sequences": 16}):
+        with pytest.raises(ExportError, match=r"unknown .*give .*--tokens"):
+            export(planned, FORMATS["json"], Destination(**unknown))
+    whole = Destination(tokens=1000, steps=40, batch_sequences=16)
+    assert export(planned, FORMATS["json"], whole).block.tokens == 1000
 
 
 def test_joined_stages_keep_the_mean_of_the_run() -> None:
@@ -129,6 +97,11 @@ def test_one_stage_is_the_mean() -> None:
     }
 
 
+def test_weights_that_changed_once_say_so() -> None:
+    run = of_training(samples.train({0: STAGES[0], 20: STAGES[20]}))
+    assert "changed once over the run" in run.held().notes[-1]
+
+
 def test_a_run_whose_weights_never_changed_has_no_stages() -> None:
     again = of_training(samples.train(dict.fromkeys(STAGES, STAGES[0])))
     assert not again.stages and not export(again, FORMATS["nanotron"]).block.stages
@@ -141,7 +114,7 @@ def test_the_levanter_block_is_what_its_shares_become() -> None:
     assert "mixture_block_size: 32768" in export(small, FORMATS["levanter"]).files[""]
 
 
-def test_one_of_the_seeds_and_the_mean_of_all(tmp_path: Path) -> None:
+def test_one_of_the_seeds_and_the_mean_of_all() -> None:
     comparison = three_seeds()
     mean, one = of_label(comparison, "velocitune"), of_label(comparison, "velocitune", 2)
     assert mean.shares == pytest.approx({"code": 0.3, "general": 0.2, "papers": 0.5})
@@ -177,6 +150,11 @@ def test_weights_that_a_training_only_starts_from_say_so() -> None:
             "paths: data/legal: more than one domain there",
         ),
         ("json", {"tokens": 0}, "tokens: 0 is no number of them; give one from 1"),
+        (
+            "json",
+            {"tokens": samples.TOKENS, "steps": 80, "batch_sequences": 16},
+            "tokens: 163840 are not 80 steps of 16 sequences of 256 tokens, which are 327680; leave one",
+        ),
         ("json", {"max_stages": 0}, "max_stages: 0"),
         ("megatron", {"steps": 2}, "steps: 2 are too few for 3 stages"),
         ("levanter", {"batch_sequences": 1, "steps": 8}, "mixture_block_size: 2: no sequence of a block is of legal"),
@@ -232,75 +210,3 @@ def _strings(tree: object) -> list[str]:
     if isinstance(tree, list):
         return [each for part in tree for each in _strings(part)]
     return [tree] if isinstance(tree, str) else []
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    return _workspace(tmp_path)
-
-
-def _workspace(folder: Path) -> Path:
-    """Write results and a manifest as a pipeline leaves them."""
-    (folder / "results").mkdir()
-    (folder / "prepared").mkdir()
-    samples.train().write(folder / "results/train.json")
-    samples.manifest().write(folder / "prepared/manifest.json")
-    three_seeds().write(folder / "results/comparison.json")
-    return folder
-
-
-def test_the_command_prints_a_file_that_holds_nothing_else(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    paths = ["--paths", "s3://b/{domain}", "off=/data/off"]
-    assert main(["--to", "megatron", "--workspace", str(workspace), "--schedule", "mean", *paths]) == 0
-    printed = capsys.readouterr()
-    assert printed.out == "0.5 s3://b/code 0.3 s3://b/legal 0.2 /data/off\n"
-    assert "--data-args-path" in printed.err and "mean over its steps" in printed.err
-
-
-def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN)
-    planned.write(workspace / "results/weights.json")
-    arguments = ["--to", "megatron", "--workspace", str(workspace), "--from", "results/weights.json"]
-    assert main(arguments) == 0
-    printed = capsys.readouterr()
-    assert printed.out == (GOLDEN / "megatron.txt").read_text()
-    assert "a run of 192000 tokens" in printed.err
-    assert main([*arguments, "--tokens", "1000"]) == 0
-    assert "a run of 1000 tokens" in capsys.readouterr().err
-
-
-def test_the_command_writes_a_file_per_phase(workspace: Path, tmp_path: Path) -> None:
-    assert main(["--to", "megatron", "--workspace", str(workspace), "--out", str(tmp_path / "blend.txt")]) == 0
-    assert (tmp_path / "blend-phases.txt").read_text() == "--phase-transition-iterations 10,20\n"
-    assert (tmp_path / "blend-phase-2.txt").read_text() == (GOLDEN / "megatron-stages-phase-2.txt").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--label", "static"], "label: 'static': only a comparison has labels"),
-        (
-            ["--from", "results/comparison.json"],
-            "label: None is none of the comparison; give one of static, even, velocitune",
-        ),
-        (["--from", "results/comparison.json", "--label", "even", "--seed", "9"], "seed: 9 has no run of 'even'"),
-        (["--from", "prepared/manifest.json"], "from: "),
-        (["--from", "results/none.json"], "no such file"),
-        (["--paths", "code=a", "code=b"], "paths: 'code=b': the second for code"),
-    ],
-)
-def test_the_command_refuses_with_the_field_and_the_fix(
-    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert main(["--to", "json", "--workspace", str(workspace), *arguments]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_comparison_of_other_domains_than_the_manifest_is_refused(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--from", "results/comparison.json", "--label", "even"]
-    assert main(["--to", "json", "--workspace", str(workspace), *arguments]) == 2
-    assert "manifest: lacks the domains general, papers" in capsys.readouterr().err

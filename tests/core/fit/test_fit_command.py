@@ -59,7 +59,8 @@ def test_a_table_gives_what_the_library_gives(tmp_path: Path, capsys: pytest.Cap
     assert "Which mixture to train on" in (out / "plan.html").read_text()
     output, messages = capsys.readouterr()
     assert "Recommended: " in output and "error (mean's)" in output
-    assert "16 runs of 4 domains" in messages and "not used: seed" in messages
+    assert "16 runs of 4 domains" in messages and f"held-out sets: {', '.join(losses)}\n" in messages
+    assert "not used: seed" in messages
 
 
 def test_two_tables_are_joined_by_the_column_that_names_runs(tmp_path: Path) -> None:
@@ -73,7 +74,66 @@ def test_two_tables_are_joined_by_the_column_that_names_runs(tmp_path: Path) -> 
     assert (set(read.weights.columns), set(read.losses.columns)) == (set(weights), set(losses))
     law = fit_mixture_law(read.weights, read.losses)
     np.testing.assert_allclose(law.theta, fit_mixture_law(weights, losses).theta)
-    assert read.unused == ["model"]
+    assert read.unused == ["model"] and not read.notes
+
+
+def two_tables(folder: Path, weights: str, losses: str) -> list[Path]:
+    """Write two tables of three runs: columns, separated by commas, of which each has other numbers."""
+    paths = [folder / "ratios.csv", folder / "metrics.csv"]
+    for path, header in zip(paths, (weights, losses), strict=True):
+        names = header.split(",")
+        path.write_text(
+            "\n".join([header, *(",".join(f"{row + 1}.{each}" for each, _ in enumerate(names)) for row in range(3))])
+        )
+    return paths
+
+
+def test_columns_that_are_no_data_by_their_names_are_left_out_of_two_tables(tmp_path: Path) -> None:
+    aside = ["seed", "global_step", "wall_hours", "train/tokens", "lr"]
+    read = read_csv_runs(two_tables(tmp_path, "run,a,b,seed", f"run,stepping_stones,{','.join(aside)}"))
+    assert (read.weights.columns, read.losses.columns) == (["a", "b"], ["stepping_stones"])
+    (note,) = read.notes
+    assert f"{', '.join(['seed', *aside])}; --weights and --losses can name them" in note
+    assert read_csv_runs([tmp_path / "ratios.csv", tmp_path / "metrics.csv"], losses="lr").losses.columns == ["lr"]
+
+
+def test_columns_that_are_named_as_in_a_single_table_are_the_data_of_two(tmp_path: Path) -> None:
+    read = read_csv_runs(two_tables(tmp_path, "run,weight/a,weight/b,rank", "run,loss/a,score"))
+    assert (read.weights.columns, read.losses.columns) == (["a", "b"], ["a"])
+
+
+def test_tables_are_joined_by_position_with_a_note_and_never_if_one_names_its_runs(tmp_path: Path) -> None:
+    (note,) = read_csv_runs(two_tables(tmp_path, "a,b", "c,d")).notes
+    assert "row by row" in note
+    for headers in (("run,a", "c,d"), ("a,b", "run,c")):
+        with pytest.raises(TableError, match=r"no column names the runs, as 'run' does in .*\.csv; add one"):
+            read_csv_runs(two_tables(tmp_path, *headers))
+
+
+@pytest.mark.parametrize("name", ["weights.json", "plan.html"])
+def test_files_of_something_else_are_not_replaced(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join([HEADER, *GOOD]))
+    of_the_pipeline = StartingWeights(strategy="planned", found_by="planned", domain_weights={"a": 1.0})
+    of_the_pipeline.write(tmp_path / name)
+    before = (tmp_path / name).read_text()
+    assert main([str(table), "--bootstrap", "0", "--out", str(tmp_path)]) == 2
+    assert f"has {name}, not from `velocitune fit`" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == before
+    again = [str(table), "--bootstrap", "0", "--out", str(tmp_path / "fit")]
+    assert (main(again), main(again)) == (0, 0)
+
+
+def test_options_that_cannot_be_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join([HEADER, *GOOD]))
+    assert main([str(table), "--out", str(table)]) == 2
+    assert f"--out {table}: cannot be made a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(table), "--seed", "-1"])
+    assert "argument --seed: '-1' is no whole number from 0" in capsys.readouterr().err
 
 
 def test_columns_are_found_by_pattern_and_by_name(tmp_path: Path) -> None:
@@ -95,6 +155,7 @@ def test_columns_are_found_by_pattern_and_by_name(tmp_path: Path) -> None:
         (["weight/a,weight/b", "0.5,0.5"], "no column is called 'loss/\\*'"),
         ([HEADER, *GOOD, "0.3,0.7,1.2"], "names 4 columns, but line 5 has 3"),
         ([HEADER, *GOOD, "0.3,0.7,1.2,x"], "runs.csv:5: column 'loss/b' is 'x'; give a number"),
+        ([HEADER, *GOOD, "0.3,0.7,1.2,2_1.5"], "runs.csv:5: column 'loss/b' is '2_1.5'"),
         ([HEADER, *GOOD, "0.3,,1.2,2"], "runs.csv:5: column 'weight/b' is empty"),
         (["weight/a,weight/a", "1,2"], "columns \\['weight/a'\\] are there twice"),
         ([HEADER, *GOOD[:1]], "1 runs of 1 different mixtures; a law needs at least 3"),

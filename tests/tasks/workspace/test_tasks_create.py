@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from setuptools._distutils.filelist import FileList
 
-from tasks.workspace.create import DVC_CONFIG, make_workspace
+from tasks.workspace.create import DVC_CONFIG, FILES, make_workspace
 from tasks.workspace.lock import WorkspaceBusyError
 
 PROJECT = Path(__file__).parents[3]
@@ -42,6 +44,21 @@ def test_a_workspace_holds_the_stages_and_follows_the_project(workspace: Path) -
     assert (folder / "dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
     assert (folder / "tasks").is_symlink() and (folder / "models").is_dir()
     assert (folder / "params.yaml").read_text() == "mine"
+
+
+def test_wheel_and_source_distribution_have_what_a_workspace_is_made_of() -> None:
+    (wheel,) = (
+        set(ast.literal_eval(each.value))
+        for each in ast.parse((PROJECT / "setup.py").read_text()).body
+        if isinstance(each, ast.Assign) and ast.unparse(each.targets[0]) == "FILES"
+    )
+    assert {*FILES, "params.yaml"} - wheel == set()
+    source = FileList()
+    source.set_allfiles(sorted(wheel))
+    for line in (PROJECT / "MANIFEST.in").read_text().splitlines():
+        if not line.startswith("#"):
+            source.process_template_line(line)
+    assert set(source.files) == wheel
 
 
 def test_copies_of_the_code_become_links(workspace: Path) -> None:

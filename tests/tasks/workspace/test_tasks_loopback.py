@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 import requests
 from servers import free_port
 
-from tasks.workspace.loopback import answers, is_free, loopback_without_proxy
+from tasks.workspace.loopback import answers, is_free, loopback_without_proxy, port_number
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 
@@ -56,6 +57,12 @@ def test_hosts_that_are_reached_without_a_proxy_still_are(
     loopback_without_proxy()
     assert requests.utils.should_bypass_proxies("http://mlflow.example.org:5000/", None)
     assert requests.utils.should_bypass_proxies("http://127.0.0.1:4200/", None)
+
+
+def test_a_port_below_the_first_is_refused_as_the_message_says() -> None:
+    assert port_number("1024") == 1024
+    with pytest.raises(ArgumentTypeError, match="from 1024 to 65535"):
+        port_number("1023")
 
 
 def test_a_port_is_free_until_somebody_listens() -> None:

@@ -1,0 +1,157 @@
+"""`velocitune export`: where results are looked for, what is printed and written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import export_samples as samples
+import pytest
+from comparison_samples import three_seeds
+from export_samples import GOLDEN
+
+from velocitune_core.contracts import StartingWeights
+from velocitune_core.export.command import main
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """Results and a manifest as a pipeline leaves them."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "results").mkdir()
+    (folder / "prepared").mkdir()
+    samples.train().write(folder / "results/train.json")
+    samples.manifest().write(folder / "prepared/manifest.json")
+    three_seeds().write(folder / "results/comparison.json")
+    return folder
+
+
+def test_tokens_and_epochs_of_each_domain_stand_beside_the_file(workspace: Path, tmp_path: Path) -> None:
+    arguments = ["--to", "olmo-core", "--workspace", str(workspace), "--out", str(tmp_path / "mixture.yaml")]
+    assert main(arguments) == 0
+    beside = json.loads((tmp_path / "mixture-realised.json").read_text())
+    assert beside["tokens"] == 163_840 and "mean over its steps" in beside["notes"][0]
+    assert beside["domains"]["off"] == {
+        "weight": 0.2,
+        "written": "0.2",
+        "share": pytest.approx(0.2),
+        "tokens": 32_768,
+        "epochs": pytest.approx(1.28),
+        "trained_tokens": 32_768,
+    }
+    assert (tmp_path / "mixture.yaml").read_text() == (GOLDEN / "olmo-core.yaml").read_text()
+
+
+def test_the_command_prints_a_file_that_holds_nothing_else(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = ["--paths", "s3://b/{domain}", "off=/data/off"]
+    assert main(["--to", "megatron", "--workspace", str(workspace), "--schedule", "mean", *paths]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "0.5 s3://b/code 0.3 s3://b/legal 0.2 /data/off\n"
+    assert "--data-args-path" in printed.err and "mean over its steps" in printed.err
+
+
+def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN)
+    planned.write(workspace / "results/weights.json")
+    arguments = ["--to", "megatron", "--workspace", str(workspace), "--from", "results/weights.json"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert printed.out == (GOLDEN / "megatron.txt").read_text()
+    assert "a run of 192000 tokens" in printed.err
+    assert main([*arguments, "--tokens", "1000"]) == 0
+    assert "a run of 1000 tokens" in capsys.readouterr().err
+
+
+def test_the_command_writes_a_file_per_phase(workspace: Path, tmp_path: Path) -> None:
+    assert main(["--to", "megatron", "--workspace", str(workspace), "--out", str(tmp_path / "blend.txt")]) == 0
+    assert (tmp_path / "blend-phases.txt").read_text() == "--phase-transition-iterations 10,20\n"
+    assert (tmp_path / "blend-phase-2.txt").read_text() == (GOLDEN / "megatron-stages-phase-2.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label", "static"], "label: 'static': only a comparison has labels"),
+        (
+            ["--from", "results/comparison.json"],
+            "label: None is none of the comparison; give one of static, even, velocitune",
+        ),
+        (["--from", "results/comparison.json", "--label", "even", "--seed", "9"], "seed: 9 has no run of 'even'"),
+        (["--from", "prepared/manifest.json"], "from: "),
+        (["--from", "results/none.json"], "no such file"),
+        (["--paths", "code=a", "code=b"], "paths: 'code=b': the second for code"),
+    ],
+)
+def test_the_command_refuses_with_the_field_and_the_fix(
+    workspace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["--to", "json", "--workspace", str(workspace), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_manifest_of_other_domains_is_refused_if_given_and_else_left_out(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--to", "json", "--workspace", str(workspace), "--from", "results/comparison.json", "--label", "even"]
+    assert main([*arguments, "--manifest", "prepared/manifest.json"]) == 2
+    assert "manifest: lacks the domains general, papers" in capsys.readouterr().err
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["shares"]["papers"] == pytest.approx(1 / 3, abs=1e-6)
+    assert f"{workspace}/prepared/manifest.json does not fit and is not used: manifest: lacks" in printed.err
+
+
+def test_the_manifest_beside_the_results_is_used_where_that_of_the_workspace_does_not_fit(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    manifest = samples.manifest()
+    spare = manifest.domains["spare"]
+    manifest.model_copy(update={"domains": {"spare": spare}}).write(other / "prepared/manifest.json")
+    assert main(["--to", "trl", "--tokens", "1000", "--workspace", str(other), "--from", _results(workspace)]) == 0
+    assert "does not fit" not in capsys.readouterr().err
+
+
+def _results(workspace: Path) -> str:
+    return str(workspace / "results/train.json")
+
+
+@pytest.mark.parametrize("out", ["results/train.json", "results/../results/weights.json", "prepared/manifest.json"])
+def test_results_are_never_replaced(workspace: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+    planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN)
+    planned.write(workspace / "results/weights.json")
+    before = {path: path.read_text() for path in workspace.rglob("*.json")}
+    assert main(["--to", "json", "--workspace", str(workspace), "--out", str(workspace / out)]) == 2
+    assert "results of Velocitune" in capsys.readouterr().err
+    assert {path: path.read_text() for path in workspace.rglob("*.json")} == before
+
+
+def test_an_input_without_a_schema_version_is_not_replaced_either(workspace: Path) -> None:
+    file = workspace / "results/weights.json"
+    weights = {"strategy": "planned", "found_by": "planned", "domain_weights": samples.MEAN}
+    file.write_text(json.dumps(weights))
+    assert main(["--to", "json", "--from", str(file), "--out", str(file)]) == 2
+    assert json.loads(file.read_text()) == weights
+
+
+def test_an_earlier_export_is_replaced(workspace: Path, tmp_path: Path) -> None:
+    arguments = ["--to", "json", "--workspace", str(workspace), "--out", str(tmp_path / "mixture.json")]
+    assert [main(arguments), main(arguments)] == [0, 0]
+
+
+def test_results_are_those_of_the_workspace_and_files_go_to_the_current_folder(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the current folder has results of that name; a file that is only there is found, too."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/train.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--to", "json", "--workspace", "work", "--from", "results/train.json", "--out", "mixture.json"]
+    assert main([*arguments, "--manifest", "prepared/manifest.json"]) == 0
+    assert json.loads((tmp_path / "mixture.json").read_text())["tokens"] == samples.TOKENS
+    planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN)
+    planned.write(tmp_path / "fit/weights.json")
+    assert main([*arguments[:4], "--from", "fit/weights.json"]) == 0
