@@ -38,8 +38,8 @@ class ServeError(RuntimeError):
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog=shown_as("python -m tasks.views.serve"), description=__doc__)
-    for name, port in (("prefect", 4200), ("mlflow", 5000)):
-        how = f"make serve {name.upper()}_PORT=… (%(default)s)"
+    for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
+        how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)
     arguments = parser.parse_args()
     if arguments.prefect_port == arguments.mlflow_port:
@@ -64,6 +64,7 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
     api = f"http://{HOST}:{prefect_port}/api"
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
+    os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes for features that are not used
     with ExitStack() as stack:

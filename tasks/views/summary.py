@@ -51,4 +51,4 @@ def publish_comparison_answer(comparison: Comparison, tracking: Tracking) -> Non
 
 
 def _views(tracking: Tracking) -> list[str]:
-    return [f"MLflow   {address_of(tracking)}", f"Prefect  {PREFECT} (make serve starts both)"]
+    return [f"MLflow   {address_of(tracking)}", f"Prefect  {PREFECT} (make serve or velocitune serve starts both)"]

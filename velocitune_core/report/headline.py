@@ -126,7 +126,7 @@ def _against_baseline(report: ReportData, strategy: str) -> str:
     if label == baseline or strategy == baseline == STATIC:
         return ""
     if comparison is None or label is None:
-        return f"Whether it beat {baseline} training is in comparison/report after make compare."
+        return f"Whether it beat {baseline} training is in comparison/report after make compare or velocitune compare."
     summary = summarise(comparison)
     return _verdict(summary, summary.strategies[label])
 

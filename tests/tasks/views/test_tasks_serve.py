@@ -117,6 +117,7 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
     assert "http://127.0.0.1:4321/api" in profile
+    assert os.environ["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"  # where the page looks for it
     assert not PROFILES.exists()
 
 
