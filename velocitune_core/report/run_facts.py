@@ -72,7 +72,7 @@ def _cost_tile(report: ReportData) -> Tile:
     seconds = train.seconds.total + sum(each[1] for each in before)
     extra = sum(each[0] for each in before) / train.tokens if train.tokens else 0.0
     runs = f"{len(before)} runs before it read {percent(extra, 0)} of its tokens" if before else "no run before it"
-    return Tile("Time in all", duration(seconds), f"{duration(train.seconds.total)} for the run; {runs}")
+    return Tile("Time of training", duration(seconds), f"{duration(train.seconds.total)} for the run; {runs}")
 
 
 def learnt_and_forgotten(report: ReportData) -> tuple[float, float]:

@@ -43,7 +43,7 @@ def test_what_was_learnt_and_forgotten_differ_by_the_fall_of_the_mean() -> None:
     bits = [each / 7 / math.log(2) / 4 for each in (34.65, 27.37)]
     assert found["Bits per byte"].value == f"{bits[0]:.3f} → {bits[1]:.3f}"
     assert found["Weight updates"] == ("Weight updates", "29", "in 366 steps, 1.5 M tokens")
-    assert found["Time in all"].value == "5 min 49 s"  # 200 s and 7/8 of 170 s for the proxies
+    assert found["Time of training"].value == "5 min 49 s"  # 200 s and 7/8 of 170 s for the proxies
     assert "Bits per byte" not in {each.label for each in tiles(report, RunFacts())}
 
 
