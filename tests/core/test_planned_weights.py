@@ -9,6 +9,7 @@ import pytest
 from planned_samples import BUDGET, MAIN_FLOPS, swarm, swarm_run, targets
 
 from velocitune_core.contracts import Planned, SwarmRun
+from velocitune_core.mixture_law.law import LawName
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.planned_weights import decide_round, plan_weights, rounded
@@ -62,6 +63,19 @@ def test_weights_are_rounded_and_sum_to_one() -> None:
     found = rounded({"a": 0.333333, "b": 0.6666669, "c": -1e-12})
     assert found == {"a": 0.3333, "b": 0.6667, "c": 0.0}
     assert sum(rounded(dict.fromkeys("abcdefg", 1 / 7)).values()) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("law", "guards", "said"),
+    [("bimix", {"code": 0.0}, True), ("bimix", None, False), ("transfer", {"code": 0.0}, False)],
+)
+def test_a_law_of_own_domains_says_that_it_cannot_see_a_guard_broken(
+    runs: list[SwarmRun], law: LawName, guards: dict[str, float] | None, said: bool
+) -> None:
+    objective = Objective(initial_weights=STATIC, worse_than_static=guards)
+    settings: dict[str, Any] = {"bootstrap": 2, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    planned = plan_weights(runs, objective, targets(STATIC), law=law, **settings)[1]
+    assert ("so the guard of code can be broken unseen" in " ".join(planned.explanation)) == said
 
 
 def test_differences_of_a_siblings_swarm_are_said_to_be_assumed_or_measured(runs: list[SwarmRun]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from velocitune_core.contracts import SwarmRound, SwarmRun, Worth
 from velocitune_core.mixture_law.budget import EffectSize
+from velocitune_core.mixture_law.law import LawName
+from velocitune_core.mixture_law.mixture_plan import MixturePlan
 
 
 def earlier_in_words(runs: Sequence[SwarmRun]) -> list[str]:
@@ -52,6 +54,18 @@ def sibling_in_words(effect: EffectSize | None) -> str:
         f"By {effect.runs} runs the model's differences are {carried}, with a standard error of {effect.error:.2f}; "
         "predictions are multiplied by that, and intervals contain the error."
     )
+
+
+def guards_in_words(law: LawName, plan: MixturePlan) -> list[str]:
+    """Return a sentence on guards that a law of each set's own domain cannot see broken."""
+    guarded = sorted({limit.about for limit in plan.limits if limit.kind in {"set", "average", "forgetting"}})
+    if law != "bimix" or not guarded:
+        return []
+    return [
+        f"The law bimix leaves out what one domain teaches another, so the guard of {_list(guarded)} can be broken "
+        "unseen where the text of other domains resembles it (docs/RESULTS.md, a second mixture); the law "
+        "transfer sees it, and needs more runs."
+    ]
 
 
 def rounds_in_words(rounds: Sequence[SwarmRound]) -> list[str]:

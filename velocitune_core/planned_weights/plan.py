@@ -14,6 +14,7 @@ from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.planned_weights.evidence_sentences import (
     earlier_in_words,
+    guards_in_words,
     missing_in_words,
     rounds_in_words,
     sibling_in_words,
@@ -70,7 +71,11 @@ def plan_weights(
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
         worth=worth,
-        explanation=[*explain(plan), *_in_words(runs, rounds, missing_runs, worth, None if model is None else fitted)],
+        explanation=[
+            *explain(plan),
+            *guards_in_words(fitted.name, plan),
+            *_in_words(runs, rounds, missing_runs, worth, None if model is None else fitted),
+        ],
     )
     return rounded({name: plan.weights[name] for name in start}), evidence
 
