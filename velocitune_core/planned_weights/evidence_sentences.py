@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from velocitune_core.contracts import SwarmRound, SwarmRun, Worth
 from velocitune_core.mixture_law.budget import EffectSize
-from velocitune_core.mixture_law.law import LawName
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 
 
@@ -56,7 +55,7 @@ def sibling_in_words(effect: EffectSize | None) -> str:
     )
 
 
-def guards_in_words(law: LawName, plan: MixturePlan) -> list[str]:
+def guards_in_words(law: str, plan: MixturePlan) -> list[str]:
     """Return a sentence on guards that a law of each set's own domain cannot see broken."""
     guarded = sorted({limit.about for limit in plan.limits if limit.kind in {"set", "average", "forgetting"}})
     if law != "bimix" or not guarded:
