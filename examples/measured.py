@@ -41,7 +41,8 @@ class Metric:
 class Use:
     """What is compared: `run(method, seed=…, tuning=…, **settings)` returns a value for every metric.
 
-    Under `tuning` they are of validation data, else of test data, which nothing else may see.
+    Under `tuning` they are of validation data, else of test data, which no training and no tuning may see; docs/USES.md
+    names the exceptions.
     """
 
     name: str

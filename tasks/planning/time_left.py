@@ -19,6 +19,7 @@ from velocitune_core.style.text import duration
 
 if TYPE_CHECKING:
     from tasks.planning.build import Plan
+    from velocitune_core.plan.cost import Cost
 
 WITH_RUNS = ("proxies", "weights", "train")  # stages whose time is known from the token budget
 TRAINING = {"base", *WITH_RUNS, "compare"}
@@ -45,13 +46,16 @@ class TimeLeft:
 
     def __init__(self, params: Params, plan: Plan | None = None) -> None:
         self._params = params
-        self._planned = {} if plan is None else dict(zip((each.name for each in plan.stages), plan.prices, strict=True))
-        counted = [] if plan is None else plan.stages
-        self._unfinished = {each.name: 1 - each.finished / max(1, len(each.runs)) for each in counted}
+        self._planned: dict[str, list[tuple[float, Cost]]] = {}  # unfinished share and price of the rows of each stage
+        for row, cost in [] if plan is None else zip(plan.stages, plan.prices, strict=True):
+            stage = row.name.partition(",")[0]  # "weights, at most" are further rounds of "weights"
+            unfinished = 1 - row.finished / max(1, len(row.runs))
+            self._planned.setdefault(stage, []).append((unfinished, cost))
 
     def tokens(self, stages: Collection[str]) -> float:
         """Return the tokens of the runs of `stages` that are not finished."""
-        return sum(self._share(stage) * cost.tokens for stage, cost in self._planned.items() if stage in stages)
+        rows = [row for stage in self._planned if stage in stages for row in self._planned[stage]]
+        return sum(unfinished * cost.tokens for unfinished, cost in rows)
 
     def seconds(self, stages: Collection[str], manifest: Manifest) -> float | None:
         """Return the wall time of the runs of `stages` that are not finished; None if one has no known speed."""
@@ -76,14 +80,15 @@ class TimeLeft:
             return ""  # the stage itself says what is wrong
         return "" if seconds is None else f", about {duration(seconds, rough=True)} left"
 
-    def _share(self, stage: str) -> float:
-        return self._unfinished.get(stage, 1.0)
-
     def _seconds_of(self, stage: str, manifest: Manifest) -> float | None:
+        """Return the wall time that a stage has left; further rounds are priced by the pace of its first row."""
+        rows = self._planned.get(stage, [])
         seconds = seconds_of(stage, self._params, manifest) if stage in WITH_RUNS else None
-        if seconds is None and stage in self._planned:
-            seconds = self._planned[stage].seconds
-        return None if seconds is None else self._share(stage) * seconds
+        if seconds is None and rows:
+            seconds = rows[0][1].seconds
+        if seconds is None or not rows:
+            return seconds
+        return seconds * self.tokens([stage]) / max(1, rows[0][1].tokens)
 
 
 def seconds_of(stage: str, params: Params, manifest: Manifest) -> float | None:

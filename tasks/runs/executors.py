@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from tasks.runs.devices import parallel_runs
-from tasks.runs.torchrun import stop_programs
+from tasks.runs.torchrun import STOPPING
 from tasks.views.mlflow_runs import Tracker
 from tasks.workspace.fresh import FRESH_SINCE
 from velocitune_core.config import ConfigError, Params, Resources
@@ -51,13 +52,17 @@ def fan_out(params: Params) -> Iterator[TaskRunner[Any]]:
 def stopped_by_signal() -> Iterator[None]:
     """Have the runs of threads save and stop when a signal ends the flow, which else waits until they are finished.
 
-    Prefect raises the signal in the flow's own thread only.
+    Prefect raises the signal in the flow's own thread only. Runs that are submitted inside end with this block's event,
+    also after it; those of a later flow have another one.
     """
+    outer = STOPPING.set(stopping := Event())
     try:
         yield
     except TerminationSignal:
-        stop_programs()
+        stopping.set()
         raise
+    finally:
+        STOPPING.reset(outer)
 
 
 def share_of_node(resources: Resources, processes: int, nodes: list[Mapping[str, float]]) -> dict[str, float]:

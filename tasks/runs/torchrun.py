@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from tasks.runs.devices import Device
@@ -21,12 +22,9 @@ from velocitune_core.train.stop import STOPPED
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_POLLS = 0.5
 SECONDS_FOR_TORCHRUN = 15.0  # to end after its workers
-_stopping = threading.Event()
-
-
-def stop_programs() -> None:
-    """Have all programs that threads of this process run save and stop, and start none any more."""
-    _stopping.set()
+# Set: programs that are run in this context save and stop, and none is started any more. Prefect's threads have the
+# context of the flow that submitted to them, so that one flow's end is not the next one's.
+STOPPING: ContextVar[threading.Event] = ContextVar("stopping", default=threading.Event())  # noqa: B039
 
 
 def torchrun(resources: Resources, run: str, shutdown_seconds: int) -> list[str]:
@@ -53,16 +51,17 @@ def run_program(
 
     A single process is forked from one that has imported the libraries, where that is possible.
 
-    If this is interrupted, or `stop_programs` called, the program has `shutdown_seconds` to save before it is killed.
+    If this is interrupted, or `STOPPING` set, the program has `shutdown_seconds` to save before it is killed.
     """
     program = ["velocitune_core.train", str(folder / "job.json")]
     if any(argument.startswith("--nnodes") for argument in launcher):
         join = " ".join(["python", *launcher, "-m", *program])
         logger.info("waiting for the other nodes; run on each, in this folder on a shared file system: %s", join)
     program += ["--parent", str(os.getpid())]
+    stopping = STOPPING.get()
     patience = shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0)
     with (folder / "log.txt").open("ab") as log:
-        if _stopping.is_set():
+        if stopping.is_set():
             return STOPPED
         process = start_process(program, environment_of(device), log, launcher)
     try:
@@ -72,7 +71,7 @@ def run_program(
             offset = follow(folder / "events.jsonl", offset, watchers)
             if status is not None:
                 return status
-            if _stopping.wait(SECONDS_BETWEEN_POLLS):
+            if stopping.wait(SECONDS_BETWEEN_POLLS):
                 _stop(process, patience)
     finally:
         _stop(process, patience)

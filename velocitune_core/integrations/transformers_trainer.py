@@ -19,6 +19,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import IntervalStrategy
 
 from velocitune_core.own_loop import MixtureBatchSampler, VelocityReweighter
+from velocitune_core.own_loop.batch_sampler import count_of
 
 logger = logging.getLogger(__name__)
 
@@ -249,4 +250,4 @@ def _count(groups: Sequence[Hashable] | Mapping[str, Sized | int]) -> int:
     """Return the number of examples in all groups."""
     if not isinstance(groups, Mapping):
         return len(groups)
-    return sum(each if isinstance(each, int) else len(each) for each in groups.values())
+    return sum(map(count_of, groups.values()))

@@ -6,17 +6,17 @@ loader workers or the way in which a step is cut into micro-batches.
 
 from __future__ import annotations
 
+import operator
 import zlib
-from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.mixture import DomainSampler, MixtureError
+from velocitune_core.own_loop.weight_history import WeightHistory, normalised
 
 REMEMBERED_STEPS = 1024  # back from the last one drawn, whose state can still be saved
 
@@ -32,6 +32,11 @@ def prefetch_lag(num_workers: int, prefetch_factor: int = 2, *, accelerate: bool
         accelerate: whether the loader was prepared by `accelerate`, which reads one batch ahead.
     """
     return num_workers * prefetch_factor + int(accelerate)
+
+
+def count_of(data: Sized | int) -> int:
+    """Return the examples of a data set that is given as such, or by its length: an integer of Python or numpy."""
+    return len(data) if isinstance(data, Sized) else operator.index(data)
 
 
 class MixtureBatchSampler:
@@ -92,8 +97,8 @@ class MixtureBatchSampler:
             )
         self._global_batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
         self._sampler = DomainSampler(self._sizes, seed=seed, batch_size=batch_size, max_epochs=max_epochs)
-        self._history: list[tuple[int, dict[str, float]]] = [(0, self._normalised(weights))]  # first step, weights
-        self._before: deque[dict[str, Any]] = deque(maxlen=REMEMBERED_STEPS)  # sampler's state before each step
+        self._history = WeightHistory([(0, normalised(weights, self._sizes))])
+        self._before: deque[NDArray[np.float64]] = deque(maxlen=REMEMBERED_STEPS)  # drawn, credit: (2, K) per step
         self._parts: deque[list[int]] = deque()  # of the last step drawn, still to be returned
         self._step = 0  # steps drawn
         self._in_pass = False  # a pass has begun, and its end was not returned
@@ -116,12 +121,12 @@ class MixtureBatchSampler:
     @property
     def drawn(self) -> dict[str, int]:
         """Examples drawn so far by group."""
-        return dict(zip(self.groups, self._sampler.drawn.tolist(), strict=True))
+        return self._named(self._sampler.drawn)
 
     @property
     def weights(self) -> dict[str, float]:
         """Weights by group of the next step that is drawn; they sum to 1."""
-        return dict(self._weights_at(self._step))
+        return self._weights_at(self._step)
 
     def set_weights(self, weights: Mapping[str, float], *, from_step: int | None = None) -> int:
         """Draw with these weights from a step on, and return that step.
@@ -129,8 +134,9 @@ class MixtureBatchSampler:
         Args:
             weights: by group, relative.
             from_step: number of steps before the first one that is drawn with them. None: the next step to be drawn,
-                which lies `prefetch_lag` batches behind the last one that the loop has received. Give steps done + a
-                fixed lag, and the draws are the same with any number of workers.
+                which lies `prefetch_lag` batches behind the last one that the loop has received; changes that were
+                set for later steps are dropped. Give steps done + a fixed lag, and the draws are the same with any
+                number of workers.
 
         Raises MixtureError if that step has been drawn already, or the weights are no distribution over the groups.
         """
@@ -140,9 +146,7 @@ class MixtureBatchSampler:
                 f"from_step {first} has been drawn already: the loader has drawn {self._step} steps; give at least "
                 f"{self._step}, or end passes with `steps`, where nothing is drawn ahead"
             )
-        at = bisect_left(self._history, first, key=itemgetter(0))
-        same = at < len(self._history) and self._history[at][0] == first
-        self._history[at : at + same] = [(first, self._normalised(weights))]  # in place: saved states share the list
+        self._history.change(first, normalised(weights, self._sizes), is_last=from_step is None)
         return first
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -166,8 +170,9 @@ class MixtureBatchSampler:
     def state_dict(self, step: int | None = None) -> dict[str, Any]:
         """Return the JSON-ready state: a few numbers per group, and the changes of the weights from that step on.
 
-        These changes are shared with the sampler until the state is written: a state that a loader has kept since it
-        drew a batch holds the weights set in the meantime, too.
+        Without `step`, the changes follow the sampler until the state is written: a state that a loader has kept
+        since it drew a batch holds the weights set in the meantime, too. Take a `copy.deepcopy` of a state that you
+        keep in memory, to go back to.
 
         At the end of a pass, `step` belongs to that pass until the weights of the next one are set: the iteration that
         follows a resume ends at once, and the loop goes on with what it does after a pass.
@@ -177,25 +182,21 @@ class MixtureBatchSampler:
 
         Raises MixtureError for a step that was not drawn yet, or lies more than REMEMBERED_STEPS back.
         """
-        returned, in_pass = 0, self._in_pass
-        if step is not None:
-            in_pass = step == self._step and not any(first == step for first, _ in self._history)
+        returned, in_pass, given = 0, self._in_pass, step
+        if step is None:
+            step = self._step
+            if self._parts:  # within a step: its state before, and how many parts of it to skip
+                step, returned = step - 1, self._parts_per_step - len(self._parts)
+        changes = self._history.changes_from(step, shared=given is None)
+        if given is not None:
+            in_pass = step == self._step and step not in changes
             in_pass = in_pass or (self._steps is not None and step % self._steps > 0)
-        elif self._parts:  # within a step: its state before, and how many parts of it to skip
-            step, returned = self._step - 1, self._parts_per_step - len(self._parts)
-        step = self._step if step is None else step
-        back = self._step - step
-        if not 0 <= back <= len(self._before):
-            raise MixtureError(
-                f"state after step {step} is not there; the sampler has drawn {self._step} steps and remembers the "
-                f"last {len(self._before)}"
-            )
         return {
-            "sampler": self._before[-back] if back else self._sampler.state_dict(),
+            "sampler": self._sampler_before(step),
             "examples": self.examples,
             "labels": self._fingerprint,
             "weights": self._weights_at(step),
-            "history": self._history,
+            "history": changes,
             "returned": returned,
             "parts_per_step": self._parts_per_step,
             "in_pass": in_pass,
@@ -220,10 +221,12 @@ class MixtureBatchSampler:
             )
         self._sampler.load_state_dict(state["sampler"])
         self._step, self._in_pass = int(state["sampler"]["step"]), bool(state["in_pass"])
-        later = [(int(first), weights) for first, weights in state["history"] if first >= self._step]
-        if not later or later[0][0] > self._step:
-            later.insert(0, (self._step - self._in_pass, state["weights"]))
-        self._history = [(first, {name: weights[name] for name in self._sizes}) for first, weights in later]
+        later = {int(step): weights for step, weights in dict(state["history"]).items() if int(step) >= self._step}
+        if self._step not in later:
+            later[self._step - self._in_pass] = state["weights"]
+        self._history = WeightHistory(
+            (step, {name: later[step][name] for name in self._sizes}) for step in sorted(later)
+        )
         self._before.clear()
         self._parts.clear()
         if state["returned"]:
@@ -236,39 +239,37 @@ class MixtureBatchSampler:
 
     def _draw(self) -> list[list[int]]:
         """Draw the next step and return this rank's parts of it."""
-        self._before.append(self._sampler.state_dict())
-        weights = np.fromiter(self._weights_at(self._step).values(), dtype=float)
-        groups, indices = self._sampler.next_batch(weights)
+        now = self._sampler.state_dict()
+        self._before.append(np.array([list(now["drawn"].values()), list(now["credit"].values())]))
+        groups, indices = self._sampler.next_batch(self._history.at(self._step))
         self._step += 1
-        self._forget()
+        self._history.forget_before(self._step - len(self._before))
         examples = self._starts[groups] + indices
         if self._order is not None:
             examples = self._order[examples]
         parts = examples.reshape(-1, self.batch_size)
         return parts[self._rank :: self._world_size].tolist()
 
-    def _weights_at(self, step: int) -> dict[str, float]:
-        """Return the weights with which a step is drawn, in the order of the groups."""
-        return self._history[bisect_right(self._history, step, key=itemgetter(0)) - 1][1]
-
-    def _forget(self) -> None:
-        """Drop weights that no remembered step was drawn with."""
-        unused = bisect_right(self._history, self._step - len(self._before), key=itemgetter(0)) - 1
-        if unused > REMEMBERED_STEPS:
-            self._history = self._history[unused:]  # a new list: states that share the old one keep it
-
-    def _normalised(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """Return weights by group, in the order of the groups; they sum to 1."""
-        by_name = {str(name): float(weight) for name, weight in weights.items()}
-        if set(by_name) != set(self._sizes):
+    def _sampler_before(self, step: int) -> dict[str, Any]:
+        """Return the state of the sampler before it drew a step."""
+        now, back = self._sampler.state_dict(), self._step - step
+        if not 0 <= back <= len(self._before):
             raise MixtureError(
-                f"weights have groups {sorted(by_name)}, the data {sorted(self._sizes)}; give one of each (0 leaves a "
-                "group out)"
+                f"state after step {step} is not there; the sampler has drawn {self._step} steps and remembers the "
+                f"last {len(self._before)}"
             )
-        total = sum(by_name.values())
-        if not all(0 <= weight < np.inf for weight in by_name.values()) or total <= 0:
-            raise MixtureError(f"weights {by_name} must be finite, non-negative and not all zero")
-        return {name: by_name[name] / total for name in self._sizes}
+        if not back:
+            return now
+        drawn, credit = self._before[-back]
+        return {**now, "step": step, "drawn": self._named(drawn.astype(int)), "credit": self._named(credit)}
+
+    def _weights_at(self, step: int) -> dict[str, float]:
+        """Return the weights by group with which a step is drawn."""
+        return self._named(self._history.at(step))
+
+    def _named(self, values: NDArray[Any]) -> dict[str, Any]:
+        """Return values (K,) by group."""
+        return dict(zip(self.groups, values.tolist(), strict=True))
 
 
 def _grouped(
@@ -278,7 +279,7 @@ def _grouped(
     if len(groups) == 0:
         raise MixtureError("groups are empty; give a label per example, or data sets by name")
     if isinstance(groups, Mapping):
-        sizes = [size if isinstance(size, int) else len(size) for size in groups.values()]
+        sizes = [count_of(each) for each in groups.values()]
         return [str(name) for name in groups], np.array(sizes, dtype=np.int64), None
     labels = np.array([str(label) for label in (groups.tolist() if hasattr(groups, "tolist") else groups)])
     names, codes = np.unique(labels, return_inverse=True)

@@ -32,13 +32,14 @@ class VelocityReweighter:
         strategy: a name of docs/STRATEGIES.md, or a class of one's own as "module:Class".
         initial_losses: held-out loss by group before the first step; `velocitune` and `planned_course` need them.
         target_losses: loss by group at which the group needs no more; `velocitune`, `planned_course` and `dbl` need
-            them. `velocitune_core.own_loop` has functions for targets where no scaling law fits.
+            them, and others log that they ignore them. `velocitune_core.own_loop` has functions for targets where no
+            scaling law fits.
         options: of the strategy; docs/STRATEGIES.md lists them.
         total_steps: length of the training in the unit of `step`; only needed by strategies that use it (`ado`,
             `planned_course`, and `velocitune` with `step_size_per: budget`).
 
     Raises StrategyError for an unknown strategy, invalid options or losses that it needs and lacks, and ReweighterError
-    if `total_steps` is missing or below 1.
+    if `total_steps` is missing or below 1, a target is of no group, or losses are given among the options, too.
     """
 
     def __init__(
@@ -51,8 +52,11 @@ class VelocityReweighter:
         options: Mapping[str, Any] | None = None,
         total_steps: int | None = None,
     ) -> None:
-        given = {"initial_loss": initial_losses, "target_loss": target_losses}
-        measured = {name: given[name] for name in measured_options(strategy) if given.get(name) is not None}
+        measured = _measured(strategy, initial_losses, target_losses, options or {})
+        if unknown := sorted(set(target_losses or {}) - set(initial_weights)):
+            raise ReweighterError(
+                f"target_losses has groups {unknown} that initial_weights lacks: {[*initial_weights]}"
+            )
         self._strategy = make_strategy(strategy, initial_weights=initial_weights, **measured, **(options or {}))
         if total_steps is None and self._strategy.depends_on_total_steps:
             raise ReweighterError(
@@ -130,12 +134,19 @@ class VelocityReweighter:
             excess: mean of max(loss − loss of a reference model, 0) by group, for `doremi`.
             step: steps done in the training, this one included; None: one more than at the last call.
 
-        Raises ReweighterError for an unknown group.
+        Raises ReweighterError for an unknown group, a group that has examples and no finite loss (or excess, if that
+        is given), or a step that is not after the last one.
         """
         for by_group in (losses, counts, excess or {}):
             if unknown := sorted(set(by_group) - set(self.groups)):
                 raise ReweighterError(f"batch has groups {unknown} that initial_weights lacks: {self.groups}")
-        self._observed_at = self._observed_at + 1 if step is None else step
+        for name in (name for name, count in counts.items() if count):
+            for by_group in (losses,) if excess is None else (losses, excess):
+                _finite(name, by_group)
+        step = self._observed_at + 1 if step is None else step
+        if step <= self._observed_at:
+            raise ReweighterError(f"step {step} must lie after step {self._observed_at}, of the last batch observed")
+        self._observed_at = step
         self._strategy.observe_batch(
             BatchObservation(
                 step=self._observed_at,
@@ -171,6 +182,23 @@ class VelocityReweighter:
 
     def _by_group(self, values: np.ndarray) -> dict[str, float]:
         return dict(zip(self._strategy.domains, values.tolist(), strict=True))
+
+
+def _measured(
+    strategy: str,
+    initial_losses: Mapping[str, float] | None,
+    target_losses: Mapping[str, float] | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the losses that a strategy takes, by the name of its option."""
+    given = {"initial_loss": initial_losses, "target_loss": target_losses}
+    given = {name: losses for name, losses in given.items() if losses is not None}
+    if twice := sorted(set(given) & set(options)):
+        raise ReweighterError(f"options have {twice}, which initial_losses or target_losses give, too; give them once")
+    taken = measured_options(strategy)
+    if "target_loss" in given and "target_loss" not in taken:
+        logger.warning(f"strategy {strategy!r} takes no targets; target_losses is ignored")
+    return {name: losses for name, losses in given.items() if name in taken}
 
 
 def _finite(name: str, losses: Mapping[str, float]) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
+import pickle
 from collections import Counter
 from typing import Any
 
@@ -133,6 +135,33 @@ def test_a_state_of_an_earlier_step_is_what_a_loader_ahead_of_the_loop_resumes_f
     assert len(json.dumps(state)) < 1000
 
 
+def test_after_going_back_nothing_of_the_undone_future_is_left() -> None:
+    ours = sampler()
+    take(ours, 10)
+    loaders, written, kept = ours.state_dict(), ours.state_dict(step=10), copy.deepcopy(ours.state_dict())
+    take(ours, 5)
+    ours.set_weights(NO_CATS)  # at 15
+    assert list(loaders["history"]) == [15]
+    for state in (written, kept):
+        ours.load_state_dict(state)
+        assert shares(take(ours, 10)[5:])["cat"] > 0
+    for state in (loaders, written):
+        ours.load_state_dict(state)
+        ours.set_weights({"cat": 1, "dog": 0, "cow": 0})
+        assert shares(take(ours, 10)) == {"cat": 1, "dog": 0, "cow": 0}
+
+
+def test_states_and_memory_do_not_grow_with_the_changes_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("velocitune_core.own_loop.batch_sampler.REMEMBERED_STEPS", 256)
+    sizes = {f"group {number}": 10 for number in range(20)}
+    ours = MixtureBatchSampler(sizes, dict.fromkeys(sizes, 1), 4)
+    for step in range(2000):
+        ours.set_weights(dict.fromkeys(sizes, 1) | {"group 0": step})
+        next(iter(ours))
+    assert len(json.dumps(ours.state_dict())) < 6000
+    assert len(pickle.dumps((ours._before, ours._history._changes))) < 256 * (3 * 20 * 8 + 100)
+
+
 def test_another_layout_goes_on_with_the_same_steps() -> None:
     ours, halves = sampler(), [sampler(world_size=2, rank=rank, micro_batch_size=6) for rank in (0, 1)]
     take(ours, 3)
@@ -140,6 +169,11 @@ def test_another_layout_goes_on_with_the_same_steps() -> None:
         each.load_state_dict(ours.state_dict())
     first, second = (take(each, 2) for each in halves)
     assert take(ours, 1) == [first[0] + second[0] + first[1] + second[1]]
+
+
+def test_lengths_may_be_integers_of_numpy() -> None:
+    ours = sampler(groups={"cat": np.int64(30), "dog": np.int32(20), "cow": 10})
+    assert ours.examples == {"cat": 30, "dog": 20, "cow": 10}
 
 
 def test_weights_act_on_the_step_that_is_named_and_are_forgotten_when_no_state_needs_them(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from velocitune_core import MixtureBatchSampler
@@ -99,6 +101,14 @@ def test_a_loop_with_workers_that_stops_anywhere_goes_on_with_the_same_batches()
         resumed.load_state_dict(json.loads(whole[stopped_at - 1][1]))
         rest = [batch for batch, _ in steps(resumed, stopped_at)]
         assert rest == [batch for batch, _ in whole[stopped_at:]]
+
+
+def test_a_state_is_loaded_by_torch_as_data_alone() -> None:
+    batches = sampler()
+    batches.set_weights(ONLY_DOGS, from_step=4)
+    torch.save(state := batches.state_dict(), file := BytesIO())
+    file.seek(0)
+    assert torch.load(file, weights_only=True) == state
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call of torch

@@ -106,6 +106,36 @@ def test_what_is_missing_is_named() -> None:
         reweighter("odm").observe_batch({"birds": 1.0}, {"cats": 1})
 
 
+@pytest.mark.parametrize(
+    ("losses", "excess", "step", "named"),
+    [
+        ({"cats": float("nan"), "dogs": 1.0}, None, 6, "'cats' is nan"),
+        ({"cats": 1.0, "dogs": float("inf")}, None, 6, "'dogs' is inf"),
+        ({"cats": 1.0}, None, 6, "lack group 'dogs'"),
+        ({"cats": 1.0, "dogs": 1.0}, {"cats": 1.0}, 6, "lack group 'dogs'"),
+        ({"cats": 1.0, "dogs": 1.0}, None, 5, "step 5 must lie after step 5"),
+    ],
+)
+def test_batches_that_cannot_be_used_change_nothing(
+    losses: dict[str, float], excess: dict[str, float] | None, step: int, named: str
+) -> None:
+    ours = reweighter("odm")
+    ours.observe_batch({"cats": 1.0}, {"cats": 8, "dogs": 0}, step=5)
+    before = ours.state_dict()
+    with pytest.raises(ReweighterError, match=named):
+        ours.observe_batch(losses, {"cats": 6, "dogs": 2}, excess=excess, step=step)
+    assert ours.state_dict() == before
+
+
+def test_targets_that_nothing_would_use_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ReweighterError, match=r"options have \['target_loss'\]"):
+        reweighter(target_loss=TARGETS)
+    with pytest.raises(ReweighterError, match=r"target_losses has groups \['birds'\]"):
+        VelocityReweighter(WEIGHTS, initial_losses=INITIAL, target_losses=TARGETS | {"birds": 1.0})
+    reweighter("static")
+    assert "strategy 'static' takes no targets" in caplog.text
+
+
 def test_a_group_without_a_gap_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     VelocityReweighter(WEIGHTS, initial_losses=INITIAL, target_losses=INITIAL, options={"gap_policy": "hold"})
     assert "cats (target 2.000, initial 2.000)" in caplog.text

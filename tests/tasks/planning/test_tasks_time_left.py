@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import result_samples as samples
 
+from tasks.planning.stages import FURTHER_ROUNDS
 from tasks.planning.time_left import TimeLeft, seconds_of, speed_of
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
@@ -83,6 +84,19 @@ def test_a_search_with_a_reference_is_two_runs_one_after_the_other(params: Param
     doremi = params.model_copy(update={"strategy": strategy, "resources": resources})
     train, weights = (seconds_of(stage, doremi, samples.manifest()) for stage in ("train", "weights"))
     assert train is not None and weights == pytest.approx(2 * train)
+
+
+def test_further_rounds_of_a_swarm_are_counted(params: Params) -> None:
+    run = Run("run", 1, 1, 1, evaluations=0, evaluated_sequences=0)
+    stages = [Stage("weights", (run, run), finished=1), Stage(FURTHER_ROUNDS, (run,) * 6), Stage("train", (run,))]
+    prices = [Cost(tokens, 1, 1.0, 0.0, 10.0 * tokens) for tokens in (20, 60, 100)]
+    left = TimeLeft(params, SimpleNamespace(stages=stages, prices=prices))  # type: ignore[arg-type]
+    manifest = Manifest.read(paths.MANIFEST)
+    assert (left.tokens(["weights"]), left.seconds(["weights"], manifest)) == (70, 700)
+    assert (left.tokens(STAGES), left.seconds(STAGES[4:], manifest)) == (170, 1700)
+    finished_run("base-0", "models/base", 2)
+    first_round = seconds_of("weights", params, manifest)
+    assert first_round and left.seconds(["weights"], manifest) == pytest.approx(3.5 * first_round)
 
 
 def test_headings_leave_out_what_was_finished_and_take_a_probe_where_no_run_was(params: Params) -> None:

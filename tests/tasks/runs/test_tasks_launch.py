@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from pathlib import Path
 from threading import Event, Timer
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -40,6 +42,7 @@ from velocitune_core.train.events import Checkpointed, Finished, Started, Steppe
 from velocitune_core.train.events import Event as RunEvent
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.outcome import write_outcome
+from velocitune_core.train.stop import STOPPED
 from velocitune_core.train.timeline import timeline
 
 ONE_THREAD = Resources(threads=1)
@@ -274,10 +277,9 @@ def test_a_start_after_the_launcher_was_killed_waits_for_the_orphan_and_goes_on_
 
 @pytest.mark.slow
 def test_a_signal_to_a_flow_that_waits_for_runs_stops_them_at_once_with_a_checkpoint(
-    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch
+    make_job: Callable[..., TrainJob],
 ) -> None:
     """Prefect's task runner waits for its threads, like this pool; the second run has not begun then."""
-    monkeypatch.setattr(torchrun, "_stopping", Event())
     jobs, sent = [make_job(training__seed=seed, total_steps=400, **LONG) for seed in (1, 2)], []
 
     def send(event: RunEvent) -> None:
@@ -291,7 +293,7 @@ def test_a_signal_to_a_flow_that_waits_for_runs_stops_them_at_once_with_a_checkp
     former = signal.signal(signal.SIGTERM, raised)  # as Prefect does
     try:
         with pytest.raises(TerminationSignal), ThreadPoolExecutor(1) as pool, stopped_by_signal():
-            futures = [pool.submit(run_training, job, ONE_THREAD, [Listener(send)]) for job in jobs]
+            futures = [pool.submit(copy_context().run, run_training, job, ONE_THREAD, [Listener(send)]) for job in jobs]
             wait(futures)
     finally:
         signal.signal(signal.SIGTERM, former)
@@ -300,6 +302,29 @@ def test_a_signal_to_a_flow_that_waits_for_runs_stops_them_at_once_with_a_checkp
     saved, corrupt = load_latest(run_folder(jobs[0]) / "checkpoints")
     assert saved is not None and corrupt == [] and not running_ranks(os.getpid())
     assert not (run_folder(jobs[1]) / "events.jsonl").exists()
+
+
+def test_a_flow_that_was_stopped_stops_its_own_runs_and_none_of_a_later_flow(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, ended = Event(), Event()
+    device: Any = SimpleNamespace(gpus=[], environment={})
+    program: Any = SimpleNamespace(poll=lambda: 0 if ended.is_set() else None, wait=lambda seconds: 0)
+    program.terminate = ended.set
+    monkeypatch.setattr(torchrun, "start_process", lambda *_: started.set() or program)
+
+    def run() -> int:
+        return torchrun.run_program(workspace, device, [], [], 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(TerminationSignal), stopped_by_signal():
+            futures = [pool.submit(copy_context().run, run) for _ in range(2)]  # as Prefect does
+            assert started.wait(10)
+            raise TerminationSignal(signal.SIGTERM)
+        assert [each.result(10) for each in futures] == [0, STOPPED]  # the second one had not begun
+    assert run() == 0
+    with stopped_by_signal():
+        assert run() == 0
 
 
 @pytest.mark.slow
