@@ -11,6 +11,7 @@ from prefect import task
 
 from tasks.views.terminal import PackingBar
 from tasks.workspace import paths
+from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.data.borders import document_borders
@@ -87,5 +88,7 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
 
 
 def _warn_of_malformed(name: str, malformed: MalformedRows) -> None:
+    """Warn of rows that were skipped, unless another stage of the command has, which read the same."""
     if malformed.count:
-        logger.warning("%s: skipped %d malformed rows:\n%s", name, malformed.count, "\n".join(malformed.shown))
+        rows = "row" if malformed.count == 1 else "rows"
+        warn_once(f"{name}: skipped {malformed.count} malformed {rows}:\n" + "\n".join(malformed.shown))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import chdir
@@ -34,7 +35,31 @@ FILES = (
 )
 FORMER = Path("inputs/dvc.yaml")  # declared the stages of both inputs, which two files may not
 DVC_CONFIG = Path(".dvc/config")
-DVC_SETTINGS = "[core]\n    analytics = false\n    no_scm = true\n"  # git may ignore the folder
+DVC_SETTINGS = "[core]\n    analytics = false\n"
+WITHOUT_GIT = "    no_scm = true\n"
+OF_GIT = {".git", ".gitignore"}
+IGNORED = """\
+# What git does not keep: what is made, and what DVC keeps. Commit the rest, for `dvc exp`.
+.venv
+__pycache__/
+/.dvc/config.local
+/.dvc/tmp
+/.dvc/cache
+.velocitune/
+.prefect-home/
+/archives/
+/runs/
+/mlflow.db*
+/mlartifacts/
+/prepared
+/report
+/results/
+/comparison/report
+/data/embedded
+/models/*
+!/models/*.dvc
+/dvc_plots
+"""
 
 
 def run_in(workspace: Path, arguments: Sequence[str]) -> NoReturn:
@@ -63,13 +88,16 @@ def make_workspace(folder: Path) -> None:
         if (folder / ".dvc").exists() and (folder / paths.PIPELINE).exists():
             return
         content = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        if content and (paths.PARAMS.name not in content or content & {*CODE, *FILES, ".dvc"}):
+        if (content - OF_GIT) and (paths.PARAMS.name not in content or content & {*CODE, *FILES, ".dvc"}):
             raise ValueError(
                 f"--workspace: {folder} is neither empty nor a workspace; name a new folder, or one that holds just "
                 f"{paths.PARAMS} and data"
             )
-        write_text(folder / DVC_CONFIG, DVC_SETTINGS)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / DVC_CONFIG, DVC_SETTINGS if _in_git(folder) else DVC_SETTINGS + WITHOUT_GIT)
     with chdir(folder):
+        if not Path(".gitignore").exists():
+            write_text(Path(".gitignore"), IGNORED)
         FORMER.unlink(missing_ok=True)
         if outdated := [name for name in (*CODE, *FILES) if not _is_current(Path(name))]:
             with exclusive():
@@ -79,7 +107,18 @@ def make_workspace(folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     config = folder / DVC_CONFIG
-    return config.is_file() and config.read_text(encoding="utf-8") == DVC_SETTINGS
+    if not config.is_file():
+        return False
+    ours = (DVC_SETTINGS, DVC_SETTINGS + WITHOUT_GIT)  # or else changed by the user
+    return config.read_text(encoding="utf-8") in ours or all((folder / name).is_symlink() for name in CODE)
+
+
+def _in_git(folder: Path) -> bool:
+    """Return whether a folder lies in a git repository that does not ignore it."""
+    if shutil.which("git") is None:
+        return False
+    asked = ["git", "-C", str(folder), "check-ignore", "--quiet", str(paths.PIPELINE)]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 1  # 0: ignored; 128: no repository
 
 
 def _is_current(path: Path) -> bool:

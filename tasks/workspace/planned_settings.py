@@ -214,5 +214,8 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
             "the model itself"
         ]
     if params.base is None or params.base.sibling is None:
-        return [f"mixture.swarm.model: {model} is made by the stage `base` if base.sibling has its shape; set that"]
+        return [
+            f"mixture.swarm.model: {model} is made by the stage `base` if base.sibling has its shape; set that, or set "
+            "mixture.swarm.model to null"
+        ]
     return []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 LABELS = ("run", "run_id", "id", "index", "name", "Unnamed: 0", "")  # columns that name runs; the first that is there
@@ -15,6 +16,8 @@ BOOKKEEPING = re.compile(
     r"(.*[^a-z])?(seed|steps?|tokens?|epochs?|iterations?|hours?|minutes?|seconds?|time|flops|lr|learning_rate|batch_size)",
     flags=re.IGNORECASE,
 )
+HEAD = re.compile(r"[^/_.]*[/_.]")  # of a name: what columns of one kind share
+EXAMPLES = {"weights": "share_*", "losses": "*_loss"}  # if no columns share one
 SHOWN = 5  # cells named in a message
 
 
@@ -89,17 +92,18 @@ def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: 
     single = len(tables) == 1
     notes = [] if single else list(_join_notes(*tables))
     of_weights = _chosen(tables[0], "weights", weights or _default(tables[0], WEIGHTS, single))
-    of_losses = _chosen(tables[-1], "losses", losses or _default(tables[-1], LOSSES, single))
+    of_losses = _chosen(tables[-1], "losses", losses or _default(tables[-1], LOSSES, single), of_weights.values())
     if single and (both := sorted({*of_weights.values()} & {*of_losses.values()})):
         raise TableError(f"{paths[0]}: columns {both} are named as weights and as losses; change --weights or --losses")
     used = {*of_weights.values(), *of_losses.values()}
     unused = [name for table in tables for name in table.others if name not in used]
     if aside := [name for name in unused if not single and BOOKKEEPING.fullmatch(name)]:
         notes.append(f"taken for no data by their names: {', '.join(aside)}; --weights and --losses can name them")
+    notes += _misnamed(unused, used)
     found = Runs(_columns(tables[0], of_weights), _columns(tables[-1], of_losses), unused, notes)
     if single and found.weights.index is None:
         lines = [f"line {line}" for line, _ in tables[0].rows]
-        return Runs(Columns(found.weights.values, lines), Columns(found.losses.values, lines), unused)
+        return Runs(Columns(found.weights.values, lines), Columns(found.losses.values, lines), unused, notes)
     return found
 
 
@@ -142,8 +146,8 @@ def _default(table: _Table, pattern: str, single: bool) -> str:
     return pattern if single or any(_matching(table.others, pattern)) else EVERY
 
 
-def _chosen(table: _Table, what: str, patterns: str) -> dict[str, str]:
-    """Return by domain or set the column that has it."""
+def _chosen(table: _Table, what: str, patterns: str, taken: Collection[str] = ()) -> dict[str, str]:
+    """Return by domain or set the column that has it; `taken` ones are not suggested."""
     found: dict[str, str] = {}
     for pattern in filter(None, map(str.strip, patterns.split(","))):
         if pattern.count("*") > 1:
@@ -152,7 +156,8 @@ def _chosen(table: _Table, what: str, patterns: str) -> dict[str, str]:
         if not own:
             raise TableError(
                 f"{table.path}: no column is called {pattern!r}, which should hold {what}; columns are "
-                f"{', '.join(map(repr, table.header))}. Name them with --{what}, such as --{what} '{what[:-1]}_*'"
+                f"{', '.join(map(repr, table.header))}. Name them with --{what}, such as --{what} "
+                f"{_suggested(table, what, pattern, taken)!r}"
             )
         for name, column in own:
             if found.setdefault(name, column) != column:
@@ -160,6 +165,33 @@ def _chosen(table: _Table, what: str, patterns: str) -> dict[str, str]:
                     f"{table.path}: columns {found[name]!r} and {column!r} are both the {what} of {name!r}"
                 )
     return found
+
+
+def _suggested(table: _Table, what: str, pattern: str, taken: Collection[str]) -> str:
+    """Return a name like the one that was not found, or a pattern of two or more columns with numbers."""
+    names = [name for name in _candidates(table, EVERY) if name not in taken]
+    if "*" not in pattern:
+        heads = get_close_matches(pattern, names, n=1)
+    else:
+        shared = [_head(name) for name in names]
+        other = _head(LOSSES if what == "weights" else WEIGHTS)
+        heads = [f"{head}*" for head in dict.fromkeys(shared) if shared.count(head) > 1 and head not in ("", other)]
+        heads = get_close_matches(pattern, heads, n=1) or heads
+    if not heads:
+        return EXAMPLES[what]
+    return heads[0 if what == "weights" else -1]  # weights mostly stand first
+
+
+def _misnamed(unused: Sequence[str], used: Collection[str]) -> Iterator[str]:
+    """Yield a note on each column that is not used and begins almost like those that are."""
+    heads = {_head(name) for name in used} - {""}
+    for name in unused:
+        if (head := _head(name)) and head not in heads and (near := get_close_matches(head, heads, n=1, cutoff=0.75)):
+            yield f"column {name!r} is not used; did you mean {near[0] + name.removeprefix(head)!r}?"
+
+
+def _head(name: str) -> str:
+    return found[0] if (found := HEAD.match(name)) else ""
 
 
 def _candidates(table: _Table, pattern: str) -> Sequence[str]:

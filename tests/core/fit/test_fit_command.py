@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,14 @@ from velocitune_core.contracts import StartingWeights
 from velocitune_core.fit.command import EXAMPLES, main
 from velocitune_core.fit.csv_tables import TableError, read_csv_runs
 from velocitune_core.fit.objective_file import read_objective
+from velocitune_core.fit.result import gained
+from velocitune_core.mixture_law.mixture_plan import Gain, Interval
 
 HEADER = "weight/a,weight/b,loss/a,loss/b"
+SMALL = (
+    "The recommended weights are predicted to be 0.005 nats better than uniform, of the 0.006 that are possible at "
+    "most; training under them costs no more."
+)
 GOOD = ["0.5,0.5,1.0,2.0", "0.4,0.6,1.1,1.9", "0.3,0.7,1.2,1.85"]
 
 
@@ -210,6 +217,55 @@ def test_what_the_runs_cannot_say_is_part_of_the_answer(tmp_path: Path, capsys: 
     ):
         assert doubt in answer
     assert "too few runs" in answer.rpartition("held-out set")[2]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "message"),
+    [
+        ("weight/a,weight/b,val/a,val/b,step", {}, "--losses 'val/\\*'"),
+        ("weight/a,weight/b,l1,l2", {}, "--losses '\\*_loss'"),
+        ("run,share_a,share_b,val/a,val/b", {}, "--weights 'share_\\*'"),
+        ("share_a,share_b,val/a,val/b", {"weights": "share_*"}, "--losses 'val/\\*'"),
+        ("weigth/a,weigth/b,w/x,w/y,loss/a", {}, "--weights 'weigth/\\*'"),
+        ("weight/a,weight/code,loss/a", {"weights": "weight/a,weight/cod"}, "--weights 'weight/code'"),
+    ],
+)
+def test_columns_that_are_there_are_suggested(
+    header: str, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join([header, ",".join(["0.5"] * len(header.split(",")))]))
+    with pytest.raises(TableError, match=f"such as {message}$"):
+        read_csv_runs([table], **options)
+
+
+def test_a_column_that_is_misnamed_is_not_left_out_silently(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    for header in ("weight/a,weight/b,wieght/c,loss/a,hours", "run,weight/a,weight/b,weights/c,loss/a"):
+        table.write_text("\n".join([header, "1,2,3,4,5"]))
+        (note,) = read_csv_runs([table]).notes
+        assert note.endswith("is not used; did you mean 'weight/c'?")
+
+
+@pytest.mark.parametrize(("gain", "alike"), [(0.005, []), (0.005, ["uniform"]), (0.0, [])])
+def test_a_small_gain_is_weighed_against_the_most_that_is_possible(gain: float, alike: list[str]) -> None:
+    weights, losses = swarm()
+    objective = Objective()
+    plan = optimise_mixture(fit_mixture_law(weights, losses, bootstrap=0), objective)
+    best = plan.mixtures["recommended"].average.value
+    there = replace(plan.mixtures["uniform"], average=Interval(best + gain))
+    mixtures = plan.mixtures | {"uniform": there}
+    most = Gain("uniform", Interval(0.005, 0.001, 0.006))
+    plan = replace(plan, mixtures=mixtures, most=most, given="", indistinguishable=alike)
+    assert list(gained(plan)) == ([SMALL] if gain and not alike else [])
+
+
+def test_text_and_page_have_what_is_gained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, losses = swarm()
+    table = write_table(tmp_path / "runs.csv", named("weight", weights), named("loss", losses))
+    assert main([str(table), "--bootstrap", "0", "--out", str(tmp_path / "out")]) == 0
+    (sentence,) = re.findall("The recommended weights are predicted to be .*more\\.", capsys.readouterr().out)
+    assert sentence in (tmp_path / "out/plan.html").read_text()
 
 
 def test_a_missing_file_and_a_third_table_are_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tiny import write_inputs
 from tasks.runs.verify_data import check_packed
 from tasks.stages.prepare import pack, read_through, write_manifest
 from tasks.views.terminal import PackingBar
-from tasks.workspace import paths
+from tasks.workspace import paths, said_once
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.data.packing.progress import Progress
@@ -22,8 +22,9 @@ from velocitune_core.files import file_sha256
 
 
 @pytest.fixture
-def params(workspace: Path, settings: dict[str, Any]) -> Params:
+def params(workspace: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Params:
     """Two domains in real files, and a model folder with a tokenizer of 64 words."""
+    monkeypatch.setattr(said_once, "_said", set())
     inputs = workspace / "models"
     inputs.mkdir()
     write_inputs(inputs)
@@ -59,10 +60,17 @@ def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
         assert read_through.fn("code", allowing(params, 12)) == 300
         packed = pack.fn("code", allowing(params, 12))
     assert packed == clean.model_copy(update={"malformed": 12})
-    assert caplog.text.count("skipped 12 malformed rows") == 2
+    assert caplog.text.count("skipped 12 malformed rows:") == 1  # not for each stage that reads them
     assert "code.jsonl:301: not JSON" in caplog.text
     with pytest.raises(SourceError, match="allows 0"):  # packed under a higher limit, so not reused
         pack.fn("code", params)
+
+
+def test_one_malformed_row_is_a_row(params: Params, caplog: pytest.LogCaptureFixture) -> None:
+    add_malformed("law", 1)
+    with caplog.at_level(logging.WARNING, "tasks"):
+        read_through.fn("law", allowing(params, 1))
+    assert "law: skipped 1 malformed row:\n" in caplog.text
 
 
 def test_a_manifest_without_that_count_is_valid(params: Params) -> None:

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from setuptools._distutils.filelist import FileList
 
-from tasks.workspace.create import DVC_CONFIG, FILES, make_workspace
+from tasks.workspace.create import CODE, DVC_CONFIG, FILES, make_workspace
 from tasks.workspace.lock import WorkspaceBusyError
 
 PROJECT = Path(__file__).parents[3]
@@ -59,6 +60,56 @@ def test_wheel_and_source_distribution_have_what_a_workspace_is_made_of() -> Non
         if not line.startswith("#"):
             source.process_template_line(line)
     assert set(source.files) == wheel
+
+
+def made_paths() -> set[str]:
+    """Return what stages make, and what the clone's root ignores apart from what developers' tools make."""
+    tools = {"*.egg-info/", ".pytest_cache/", ".ruff_cache/", ".hypothesis/", "/build/", "/site/"}
+    found = {line.strip("/").replace("*", "") for line in set((PROJECT / ".gitignore").read_text().split()) - tools}
+    for file in ("dvc.yaml", "inputs/base/dvc.yaml", "inputs/corpus/dvc.yaml", "comparison/dvc.yaml"):
+        for stage in yaml.safe_load((PROJECT / file).read_text())["stages"].values():
+            found |= {*stage["outs"]}
+    return found | {".dvc/cache", ".dvc/tmp", "models/mine"}
+
+
+def test_git_keeps_settings_and_stages_of_a_workspace_and_nothing_that_is_made(workspace: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    make_workspace(workspace)
+    assert "no_scm" not in DVC_CONFIG.read_text()
+    for path in map(Path, [*made_paths(), "models/mine.dvc", "params.yaml"]):
+        file = path if path.suffix else path / "file"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    added = subprocess.run(["git", "add", "-A", "--dry-run"], capture_output=True, text=True, check=True).stdout
+    kept = {*FILES, *CODE, ".gitignore", str(DVC_CONFIG), "models/mine.dvc", "params.yaml"}
+    assert {line.split("'")[1] for line in added.splitlines()} == kept
+    Path(".gitignore").write_text("mine")
+    Path("dvc.yaml").write_text("older")
+    make_workspace(workspace)
+    assert Path(".gitignore").read_text() == "mine"
+
+
+def test_dvc_uses_git_where_that_keeps_the_workspace(workspace: Path) -> None:
+    make_workspace(workspace / "outside")
+    subprocess.run(["git", "init", "--quiet", "repository"], check=True)
+    Path("repository/.gitignore").write_text("/ignored/\n")
+    for name in ("kept", "ignored"):
+        make_workspace(workspace / "repository" / name)
+    without = [folder for folder in ("outside", "repository/ignored", "repository/kept") if no_scm(Path(folder))]
+    assert without == ["outside", "repository/ignored"]
+
+
+def no_scm(folder: Path) -> bool:
+    return "no_scm = true" in (folder / DVC_CONFIG).read_text()
+
+
+def test_a_workspace_whose_dvc_was_set_up_otherwise_follows_the_project(workspace: Path) -> None:
+    make_workspace(workspace)
+    DVC_CONFIG.write_text("[core]\n    analytics = false\n    no_scm = false\n    remote = mine\n")
+    Path("dvc.yaml").write_text("older")
+    make_workspace(workspace)
+    assert Path("dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
+    assert "remote = mine" in DVC_CONFIG.read_text()
 
 
 def test_copies_of_the_code_become_links(workspace: Path) -> None:

@@ -108,6 +108,15 @@ def test_a_wrong_option_of_the_strategy_is_reported(valid: Tree) -> None:
     assert len(found := problems(valid)) == 1 and "hope" in found[0]
 
 
+def test_a_sibling_without_a_shape_has_two_ways_out(valid: Tree) -> None:
+    base_of_unknown_domain(valid)
+    valid["base"]["domains"] = None
+    valid["strategy"] = {"name": "planned"}
+    valid["mixture"]["swarm"] = {"runs": 8, "model": "models/base/sibling"}
+    (problem,) = [line for line in problems(valid) if line.startswith("mixture")]
+    assert problem.endswith("if base.sibling has its shape; set that, or set mixture.swarm.model to null")
+
+
 def test_all_that_is_wrong_with_a_plan_is_reported_at_once(valid: Tree) -> None:
     valid["strategy"] = {"name": "planned"}
     valid["mixture"] |= {
