@@ -179,7 +179,10 @@ def check_python(arguments: list[str]) -> None:
         check_options(module.split(".")[0], options)
     else:
         file, options = PROJECT / arguments[0], arguments[1:]
-        text = file.read_text(encoding="utf-8")
+        assert file.is_file(), file
+        text = "".join(
+            each.read_text(encoding="utf-8") for each in file.parent.glob("*.py")
+        )  # and what it imports there
         named = [each[2:].removeprefix("no-") for each in options if each.startswith("--") and each != "--help"]
         assert [each for each in named if not re.search(f'"(--)?{each}"', text.replace("_", "-"))] == []
 
