@@ -49,7 +49,7 @@ class Format:
     name: str  # as `--to` takes it
     trainer: str
     suffix: str  # of its file
-    unit: Unit  # that it draws, unless told otherwise
+    unit: Unit  # that it draws by default
     write: Callable[[Block], Files]
     use: str  # what to do with the file
     path: str  # default place of a domain's data, with {domain}

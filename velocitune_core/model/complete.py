@@ -150,7 +150,7 @@ def _reported_to(messages: list[str]) -> Iterator[None]:
 
     collector = Collector(logging.WARNING)
     logger = logging.getLogger("transformers")
-    passed_on = logger.propagate  # to the root's handlers, which transformers asks for where CI is set
+    passed_on = logger.propagate  # to the root's handlers, as transformers does where CI is set
     library.disable_progress_bar()
     library.disable_default_handler()
     library.disable_propagation()

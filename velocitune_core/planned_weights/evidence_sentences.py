@@ -63,7 +63,7 @@ def guards_in_words(law: str, plan: MixturePlan) -> list[str]:
     return [
         f"The law bimix leaves out what one domain teaches another, so the guard of {_list(guarded)} can be broken "
         "unseen where the text of other domains resembles it (docs/RESULTS.md, a second mixture); the law "
-        "transfer sees it, and needs more runs."
+        "transfer includes it, and needs more runs."
     ]
 
 

@@ -53,7 +53,7 @@ def test_another_run_has_its_own_tokens_epochs_and_starts_of_stages() -> None:
     ],
 )
 def test_the_length_of_the_other_run_follows_from_what_is_given(given: dict, run: tuple[int, int, int]) -> None:
-    """As 16 sequences of 256 tokens a step, unless told otherwise; tokens may be rounded by a part of a step."""
+    """As 16 sequences of 256 tokens a step, unless given; tokens may be rounded by a part of a step."""
     block = export(mixture(), FORMATS["streaming"], Destination(**given)).block
     assert (block.steps, block.tokens, block.batch_sequences) == run
     assert block.draws == run[1] // 256
