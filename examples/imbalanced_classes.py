@@ -87,8 +87,7 @@ def run(method: str, *, seed: int, tuning: bool, steps: int = STEPS, lr: float =
 
     shares, reweighter = dict(zip(names, counts / counts.sum())), None
     if method == "class-balanced sampling":  # Cui et al. (2019): by effective number of examples
-        beta = options["beta"]
-        shares = {name: share / (1 - beta**count) * count / count for name, share, count in zip(names, counts, counts)}
+        shares = {name: count / (1 - options["beta"] ** count) for name, count in zip(names, counts)}
     if method == "velocitune":
         initial = losses()
         shares = {name: share ** options["flatten"] for name, share in shares.items()}

@@ -170,6 +170,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="where the other trainer's data lies: a template such as 'data/{domain}.jsonl', or domain=PATH, or both",
     )
+    _add_other_run(parser)
+    return parser
+
+
+def _add_other_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the other trainer draws, for how long, and in how many stages."""
     parser.add_argument(
         "--unit", choices=("sequences", "documents"), help="what the other trainer draws; default: its own"
     )
@@ -188,4 +194,3 @@ def parser() -> argparse.ArgumentParser:
         "or one of the two",
     )
     parser.add_argument("--max-stages", type=int, metavar="N", help="join neighbouring stages until there are so many")
-    return parser

@@ -62,6 +62,7 @@ def plan_weights(
     start = objective.initial_weights or {}
     plan = optimise_mixture(full_law(fitted, runs, start, targets), objective)
     worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
+    of_swarm = _in_words(runs, rounds, missing_runs, worth, None if model is None else fitted)
     evidence = Planned(
         fraction=largest(runs),
         model=model,
@@ -71,11 +72,7 @@ def plan_weights(
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
         worth=worth,
-        explanation=[
-            *explain(plan),
-            *guards_in_words(fitted.name, plan),
-            *_in_words(runs, rounds, missing_runs, worth, None if model is None else fitted),
-        ],
+        explanation=[*explain(plan), *guards_in_words(fitted.name, plan), *of_swarm],
     )
     return rounded({name: plan.weights[name] for name in start}), evidence
 
