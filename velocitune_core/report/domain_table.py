@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from velocitune_core.contracts import overfitted_domains
+from velocitune_core.contracts.overfitting import REMEDY
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.report.run_facts import RunFacts, bits_per_byte
 from velocitune_core.report.summary import key_figures, result_rows
 from velocitune_core.style.text import listed, percent, signed, tokens_text
 
 MEAN = "mean"
+OVERFITTED_SHOWN = 3  # domains, in words
 
 
 class Cell(NamedTuple):
-    """A number, with what it was before, and whether it is worse than that."""
+    """A number, with what it was before, and whether it is shown as one that did harm."""
 
     text: str
     before: str = ""
@@ -31,7 +34,7 @@ def domain_rows(report: ReportData, facts: RunFacts) -> list[dict[str, Cell]]:
         before, after = row["initial"], row["reached"]
         cells = {
             "domain": Cell(name),
-            "weight": Cell(percent(row["final_weight"]), percent(row["initial_weight"])),
+            "weight": Cell(percent(row["final_weight"]), percent(row["initial_weight"]), worse=row["overfitted"]),
             "mean weight": Cell(percent(mean[name])),
             "loss": Cell(f"{after:.3f}", f"{before:.3f}"),
             "change": Cell(signed(after - before, 3), worse=worse),
@@ -78,10 +81,22 @@ def warnings(report: ReportData) -> list[str]:
         f"{row['domain']} ({signed(row['reached'] - row['initial'], 3)})" for row in rows if row["worse_than_initial"]
     ]
     found = [f"Worse than the base model: {listed(worse)}, nats per token."] if worse else []
+    found += _overfitted(report)
     mixture = key_figures(report).get("mixture", "")
     if mixture.startswith("did not move"):
         found.append(f"The mixture {mixture}.")
     return found
+
+
+def _overfitted(report: ReportData) -> list[str]:
+    """Return a sentence per overfitted domain, those with the largest rise first, and last what helps."""
+    train = report.train
+    every = overfitted_domains(train.points, train.domain_weights)
+    names = sorted(every, key=lambda name: (every[name].lowest_loss - train.final[name], name))
+    sentences = [f"{every[name].described(name)}. It ended at {train.final[name]:.3f}." for name in names]
+    more = len(names) - OVERFITTED_SHOWN
+    rest = [f"{more} more {'domains are' if more > 1 else 'domain is'} marked in the table."] if more > 0 else []
+    return [" ".join([*sentences[:OVERFITTED_SHOWN], *rest, f"What helps: {REMEDY}."])] if names else []
 
 
 def cautions(report: ReportData) -> list[str]:

@@ -70,6 +70,20 @@ def test_a_mixture_that_never_moved_is_in_the_headline() -> None:
     assert key_figures(replace(report, train=between))["mixture"].startswith("biomed 14.3 %, cli 14.3 %")
 
 
+def test_overfitted_domains_are_on_the_page_with_numbers_and_what_helps() -> None:
+    report = samples.report_data(train=samples.overfitted("cli", "legal"))
+    flags = {row["domain"]: row["flags"] for row in formatted_rows(report)}
+    assert (flags["cli"], flags["code"], flags["general"]) == ("overfitted", "", "above initial")
+    page = render_report(report, [])
+    shown = " ".join(Page(page).text.split())
+    cli = "rose from 3.000 (step 195) to 3.200 (step 207) while its weight grew from 3.0 % to 3.1 %. It ended at 3.200."
+    assert f"cli is probably overfitted: its held-out loss {cli} legal is probably overfitted" in shown
+    assert "What helps: training.max_epochs caps" in shown
+    assert page.count('<td class="worse">') == 3  # their weights, and the change of general
+    many = render_report(samples.report_data(train=samples.overfitted("cli", "code", "legal", "papers")), [])
+    assert many.count("is probably overfitted") == 3 and "1 more domain is marked in the table." in many
+
+
 def test_what_was_not_read_is_on_the_page() -> None:
     report = samples.report_data()
     code = report.manifest.domains["code"].model_copy(update={"left_out": 1, "left_out_shown": ["a.csv: not a .jsonl"]})
