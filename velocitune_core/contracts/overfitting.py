@@ -1,7 +1,7 @@
 """Domains that get more and more of the batch while their held-out loss rises.
 
-A strategy that gives more to domains far from their target feeds back on itself there: the text is overfitted, more of
-it raises the loss, and the higher loss asks for still more.
+Under a strategy that gives more to domains far from their target this is a feedback: the text is overfitted, more of it
+raises the loss, and the higher loss brings still more of it.
 """
 
 from __future__ import annotations

@@ -89,14 +89,21 @@ def warnings(report: ReportData) -> list[str]:
 
 
 def _overfitted(report: ReportData) -> list[str]:
-    """Return a sentence per overfitted domain, those with the largest rise first, and last what helps."""
-    train = report.train
-    every = overfitted_domains(train.points, train.domain_weights)
-    names = sorted(every, key=lambda name: (every[name].lowest_loss - train.final[name], name))
-    sentences = [f"{every[name].described(name)}. It ended at {train.final[name]:.3f}." for name in names]
-    more = len(names) - OVERFITTED_SHOWN
-    rest = [f"{more} more {'domains are' if more > 1 else 'domain is'} marked in the table."] if more > 0 else []
-    return [" ".join([*sentences[:OVERFITTED_SHOWN], *rest, f"What helps: {REMEDY}."])] if names else []
+    """Return a line on the overfitted domains, those with the largest rise first, and on what helps; or nothing."""
+    train, rows = report.train, {row["domain"]: row for row in result_rows(report)}
+    found = overfitted_domains(train.points, train.domain_weights)
+    if not found:
+        return []
+
+    def course(name: str) -> str:
+        then, row = found[name], rows[name]
+        loss = f"{then.lowest_loss:.3f} at step {then.lowest_step} → {row['reached']:.3f} at the end"
+        weight = f"{percent(then.lowest_weight)} → {percent(row['final_weight'])}"
+        return f"{name} (loss {loss}, weight {weight}, {row['epochs']:.1f} epochs; found at step {then.step})"
+
+    by_rise = sorted(found, key=lambda name: (found[name].lowest_loss - train.final[name], name))
+    named = listed([course(name) for name in by_rise], OVERFITTED_SHOWN)
+    return [f"Probably overfitted, as losses rose while weights grew: {named}. What helps: {REMEDY}."]
 
 
 def cautions(report: ReportData) -> list[str]:

@@ -76,12 +76,12 @@ def test_overfitted_domains_are_on_the_page_with_numbers_and_what_helps() -> Non
     assert (flags["cli"], flags["code"], flags["general"]) == ("overfitted", "", "above initial")
     page = render_report(report, [])
     shown = " ".join(Page(page).text.split())
-    cli = "rose from 3.000 (step 195) to 3.200 (step 207) while its weight grew from 3.0 % to 3.1 %. It ended at 3.200."
-    assert f"cli is probably overfitted: its held-out loss {cli} legal is probably overfitted" in shown
+    cli = "cli (loss 3.000 at step 195 → 3.200 at the end, weight 3.0 % → 3.9 %, 1.1 epochs; found at step 207)"
+    assert f"Probably overfitted, as losses rose while weights grew: {cli} and legal (loss" in shown
     assert "What helps: training.max_epochs caps" in shown
     assert page.count('<td class="worse">') == 3  # their weights, and the change of general
     many = render_report(samples.report_data(train=samples.overfitted("cli", "code", "legal", "papers")), [])
-    assert many.count("is probably overfitted") == 3 and "1 more domain is marked in the table." in many
+    assert many.count("; found at step") == 3 and "and 1 more. What helps" in many
 
 
 def test_what_was_not_read_is_on_the_page() -> None:
