@@ -164,11 +164,9 @@ class Trainer:
     def _observe_batch(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
         """Pass the losses of a batch to the strategy."""
         counts = np.bincount(domains, minlength=len(self.job.domains))
-        observation = BatchObservation(
-            self.step, self.job.total_steps, counts, batch.domain_losses, batch.domain_excess
-        )
+        seen = BatchObservation(self.step, self.job.total_steps, counts, batch.domain_losses, batch.domain_excess)
         with self.clock("reweighting"):
-            self.strategy.observe_batch(observation)
+            self.strategy.observe_batch(seen)
 
     def _skip_step(self, batch: BatchLoss, domains: NDArray[np.int64]) -> None:
         """Warn of a batch without finite gradients. Raises TrainingError after too many in a row."""
