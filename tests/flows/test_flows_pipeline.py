@@ -286,15 +286,18 @@ def test_the_models_of_the_pipeline_answer_the_same_questions(workspace: Workspa
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
-def test_a_malformed_line_is_named(workspace: Workspace) -> None:
-    path = workspace.folder / "data/raw/licences.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:4], '{"text": "cut of\n', *lines[5:]]))
+def test_malformed_lines_of_all_domains_are_named_at_once(workspace: Workspace) -> None:
+    whole = {path: path.read_text() for path in (workspace.folder / "data/raw").glob("[cl]*.jsonl")}
+    assert len(whole) == 2
+    for path, text in whole.items():
+        lines = text.splitlines(keepends=True)
+        path.write_text("".join([*lines[:4], '{"text": "cut of\n', *lines[5:]]))
     try:
         said = workspace.run_here("flows.prepare", status=2)
     finally:
-        path.write_text("".join(lines))
-    assert "licences.jsonl:5" in said
+        for path, text in whole.items():
+            path.write_text(text)
+    assert "code.jsonl:5" in said and "licences.jsonl:5" in said
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
