@@ -37,7 +37,9 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=shown_as("python -m tasks.views.serve"), description=__doc__)
+    program = "python -m tasks.views.serve"
+    shown = shown_as(program)
+    parser = argparse.ArgumentParser(prog=shown, description=(__doc__ or "").replace(program, shown))
     for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
         how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)

@@ -33,8 +33,10 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
     The description is that of the program that runs; so is the name by default.
     """
     name = name or Path(sys.argv[0]).stem
+    program = f"python -m flows.{name}"
+    shown, description = shown_as(program), sys.modules["__main__"].__doc__ or ""
     parser = argparse.ArgumentParser(
-        prog=shown_as(f"python -m flows.{name}"), description=sys.modules["__main__"].__doc__, epilog=described(name)
+        prog=shown, description=description.replace(program, shown), epilog=described(name)
     )
     parser.add_argument(
         "--workspace",

@@ -25,6 +25,7 @@ from tasks.workspace.stage_cli import (
     run_stage,
     user_errors_shown,
 )
+from velocitune_core.cli.programs import SHOWN_AS
 
 INTERRUPTIBLE = """
 import os, signal, subprocess, sys, threading, time
@@ -58,6 +59,14 @@ if sys.argv[1:]: os.kill(server.pid, signal.SIGKILL)  # its runs have another pa
 print(server.pid, flush=True)
 threading.Event().wait(600)
 """
+
+
+def test_the_help_of_a_flow_calls_it_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", "What it costs: `python -m flows.plan`.")
+    for shown in ("python -m flows.plan", "velocitune plan"):
+        text = command_line("plan").format_help()
+        assert text.startswith(f"usage: {shown} ") and f"What it costs: `{shown}`." in text
+        monkeypatch.setenv(SHOWN_AS, "velocitune plan")
 
 
 def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
