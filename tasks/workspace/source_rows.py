@@ -18,6 +18,7 @@ from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
 from velocitune_core.data.sources import MalformedRows, SourceError, is_on_hub, read_documents, source_files
 from velocitune_core.files import write_text
+from velocitune_core.style.text import counted
 
 
 class ReadSource(BaseModel):
@@ -76,8 +77,7 @@ def refuse_unreadable(sources: Iterable[ReadSource]) -> None:
 def warn_of_malformed(name: str, count: int, shown: list[str]) -> None:
     """Warn of rows that were skipped, unless another stage of the command has, which read the same."""
     if count:
-        rows = "row" if count == 1 else "rows"
-        warn_once(f"{name}: skipped {count} malformed {rows}:\n" + "\n".join(shown))
+        warn_once(f"{name}: skipped {counted(count, 'malformed row')}:\n" + "\n".join(shown))
 
 
 def _indented(problem: str | None) -> str:

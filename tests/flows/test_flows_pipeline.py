@@ -362,14 +362,14 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     (workspace.folder / run_folder(lost)).touch()  # a file where its folder must go
     with without_drawing():
         said = workspace.run_here("flows.pipeline", "--compare", status=1)
-    assert "6 runs, 0 of them finished before" in said and "mine-seed-1" in said
+    assert "runs: 6, finished before: 0" in said and "mine-seed-1" in said
     kept = reached(Comparison.read(workspace.folder / "results/comparison.json"))
     assert kept.keys() == {"static", "velocitune", "constant", "doremi", "planned"}
 
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
     said = workspace.run_here("flows.compare")
     assert "Strategies compared" in said
-    assert "6 runs, 2 of them finished before" in said  # of the three that depend on no other run
+    assert "runs: 6, finished before: 2" in said  # of the three that depend on no other run
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     assert f"answer: {comparison_answer(comparison)}" in said
     by_label = {run.label: run for run in comparison.runs}

@@ -165,7 +165,7 @@ def test_columns_are_found_by_pattern_and_by_name(tmp_path: Path) -> None:
         ([HEADER, *GOOD, "0.3,0.7,1.2,2_1.5"], "runs.csv:5: column 'loss/b' is '2_1.5'"),
         ([HEADER, *GOOD, "0.3,,1.2,2"], "runs.csv:5: column 'weight/b' is empty"),
         (["weight/a,weight/a", "1,2"], "columns \\['weight/a'\\] are there twice"),
-        ([HEADER, *GOOD[:1]], "1 runs of 1 different mixtures; a law needs at least 3"),
+        ([HEADER, *GOOD[:1]], "different mixtures among the runs: 1; a law needs at least 3"),
         ([HEADER, *GOOD, "0.3,0.7,1.2,nan"], "'b' has \\[nan\\] in runs \\['line 5'\\]"),
         ([HEADER, *GOOD, GOOD[0]], "'line 2' and 'line 5' are equal in all values"),
         ([HEADER, *GOOD, "0.3,0.4,1.2,2"], "\\['line 5'\\] sum to \\[0.7\\] where others sum to 1"),
