@@ -16,8 +16,8 @@ from velocitune_core.contracts import EvaluationResult, InitialLosses, Targets, 
 from velocitune_core.files import replacing
 from velocitune_core.job_folder.contents import JOBS, JobFolder, RunStep, Step, TargetsStep, TrainStep, read_jobs
 from velocitune_core.job_folder.results import Results
-from velocitune_core.train.job import Job, TrainJob, differences, read_job
 from velocitune_core.style.text import counted
+from velocitune_core.train.job import Job, TrainJob, differences, read_job
 from velocitune_core.training_code import changed_files, code_of, code_of_all, read_code
 
 logger = logging.getLogger(__name__)
