@@ -86,8 +86,8 @@ def _warn(others: Sequence[TrainJob], jobs: Iterable[TrainJob], manifest: Manife
     whole = round(other.total_steps / other.fraction)
     tokens = whole * other.training.batch_sequences * manifest.sequence_length
     logger.warning(
-        "finished runs without %s, %d of them, do not count in the plan: on the fraction %g of their budget they took %d "
-        "steps, and runs take %s now. training.token_budget: %d keeps the budget that they had",
+        "finished runs without %s, %d of them, do not count in the plan: on the fraction %g of their budget they took "
+        "%d steps, and runs take %s now. training.token_budget: %d keeps the budget that they had",
         ", ".join(sorted(set(manifest.domains) - set(other.domains))),
         len(others),
         other.fraction,
