@@ -12,6 +12,7 @@ LOCK = STATE / "lock"
 COMPILED = STATE / "compiled"  # code that torch.compile made, for all runs
 OPENED_MODEL = STATE / "opened-model.json"  # in which state the model of model.path was last opened and found good
 READ_SOURCES = STATE / "read-sources.json"  # in which state each source was last read and found good
+OWN_SETTINGS = STATE / "own-settings.json"  # params.yaml before the overrides of a command that goes on
 HOLDER = STATE / "holder.json"  # the process that holds the lock, or the last that did
 RUNS = Path("runs")  # of the training program, with their checkpoints; kept when a stage fails
 PACKING = RUNS / "packing"  # domains that are being packed, until all of them are done
