@@ -14,7 +14,7 @@ from trainings import wait_for
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
 from tasks.workspace.params_file import override_params
-from tasks.workspace.stage_cli import stop_children_on_interrupt
+from tasks.workspace.signals import end_on_signals
 
 FORK = multiprocessing.get_context("fork")
 PROJECT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ def own(workspace: Path) -> bytes:
 
 def command(work: Callable[[], object]) -> None:
     """What a pipeline does with overrides, of the command line and of the flow."""
-    stop_children_on_interrupt()
+    end_on_signals()
     with exclusive():
         override_params({"training.seed": 7})
         override_params({"training.token_budget": 1_000_000})

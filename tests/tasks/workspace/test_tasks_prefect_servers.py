@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from databases import copy_database
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from servers import free_port
 
@@ -38,7 +39,8 @@ def test_the_server_of_a_run_may_start_slowly() -> None:
 
 
 @pytest.mark.slow
-def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) -> None:
+def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path, prefect_database: Path) -> None:
+    copy_database(prefect_database, workspace / "prefect.db")
     environment = {
         **os.environ,
         "PREFECT_HOME": str(workspace),

@@ -30,7 +30,7 @@ from velocitune_core.cli.programs import SHOWN_AS
 INTERRUPTIBLE = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from tasks.workspace.stage_cli import stop_children_on_interrupt
+from tasks.workspace.signals import end_on_signals
 from velocitune_core.preload import forked_process, start
 forked_process.LIBRARIES = ("json",)
 Path("saving.py").write_text('''
@@ -43,7 +43,7 @@ signal.signal(signal.SIGTERM, save)
 print("runs", flush=True)
 while True: signal.pause()
 ''')
-stop_children_on_interrupt()
+end_on_signals()
 child = subprocess.Popen(["sleep", "600"])
 slot = threading.Lock()
 def run():
@@ -152,7 +152,7 @@ def test_the_answer_to_a_goal_is_shown_once(
         return ran
 
     paths.PARAMS.touch()
-    for check in ("settle_params", "check_named_server", "stop_children_on_interrupt"):
+    for check in ("settle_params", "check_named_server", "end_on_signals"):
         monkeypatch.setattr(f"tasks.workspace.stage_cli.{check}", lambda *_: None)
     answers = dict.fromkeys(("report", "compare", "mixture"), lambda: found.append("answer"))
     run_pipeline(pipeline, answers, arguments=arguments)
