@@ -12,16 +12,17 @@ from contextlib import suppress
 from tasks.workspace.command_end import command_ended
 
 SECONDS_FOR_PREFECT = 30  # to report to a server that was not started by this command, once runs have stopped
+_OVER = b"\0"  # no signal
 _REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal was closed"}
 
 
 class _Ending:
-    """Which thread ends this command, once one does; and the process whose signals a thread watches."""
+    """Which thread ends this command, once one does."""
 
     def __init__(self) -> None:
         self._begins = threading.Lock()
         self.by: threading.Thread | None = None
-        self.watched: int | None = None
+        self.pipe: int | None = None  # where Python writes the numbers of signals
 
     def begin(self) -> bool:
         """Return whether the present thread is the first to end the command."""
@@ -60,17 +61,27 @@ def _on_signal(number: int, _frame: object) -> None:
 
 def _watch() -> None:
     """Start a thread that sees every SIGTERM, whoever handles it: Python writes the numbers of signals to a pipe."""
-    if _ENDING.watched != os.getpid():
-        _ENDING.watched = os.getpid()
-        numbers, written = os.pipe()
-        os.set_blocking(written, False)
-        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-        threading.Thread(target=_end_when_terminated, args=(numbers,), name="signals", daemon=True).start()
+    numbers, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    _ENDING.pipe = written
+    threading.Thread(target=_end_when_terminated, args=(numbers,), name="signals", daemon=True).start()
+
+
+def no_longer_watch() -> None:
+    """End the thread that sees every SIGTERM: a flow is over, and signals are handled by this module again."""
+    if _ENDING.pipe is not None:
+        signal.set_wakeup_fd(-1)
+        os.write(_ENDING.pipe, _OVER)
+        os.close(_ENDING.pipe)
+        _ENDING.pipe = None
 
 
 def _end_when_terminated(numbers: int) -> None:
-    while os.read(numbers, 1) != bytes([signal.SIGTERM]):
-        pass
+    while (number := os.read(numbers, 1)) != bytes([signal.SIGTERM]):
+        if number == _OVER:
+            os.close(numbers)
+            return
     if _names_server():
         time.sleep(_shutdown_seconds() + SECONDS_FOR_PREFECT)
     if _ENDING.begin():

@@ -17,7 +17,7 @@ from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive
 from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
-from tasks.workspace.signals import end_on_signals
+from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import check_inputs, described, stage_files
 from velocitune_core.cli.programs import SHOWN_AS
 from velocitune_core.train.system_lock import NoLocksError
@@ -102,8 +102,11 @@ def flow_command() -> Iterator[None]:
     loopback_without_proxy()
     end_on_signals()
     brief_console()
-    with user_errors_shown():
-        yield
+    try:
+        with user_errors_shown():
+            yield
+    finally:
+        no_longer_watch()
 
 
 def add_fresh(parser: argparse.ArgumentParser) -> None:

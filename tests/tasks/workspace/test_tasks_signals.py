@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from servers import environment, kill_group
 from trainings import wait_for
 
 from tasks.workspace import paths
+from tasks.workspace.stage_cli import run_flow
 
 # A flow that waits for a task in a thread, with the temporary server that Prefect starts for it.
 FLOW = """
@@ -73,6 +75,16 @@ def test_a_command_ends_although_prefect_waits(workspace: Path) -> None:
         process.terminate()
         _, said = process.communicate(timeout=60)
     assert process.returncode == 143 and said.strip().startswith("terminated: runs save and stop"), said
+
+
+def test_once_a_flow_is_over_its_command_handles_signals_as_others_do(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # those of the tests stay
+    threads = threading.active_count()
+    run_flow(lambda: None, lambda: None)
+    assert signal.set_wakeup_fd(-1) == -1
+    wait_for(lambda: threading.active_count() == threads, 20)
 
 
 @pytest.mark.parametrize(("before", "status"), [("", 129), ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", 143)])
