@@ -19,6 +19,8 @@ import yaml
 from servers import free_port
 
 from tasks.views.serve import (
+    LOGS,
+    PREFECT,
     PROFILE,
     ServeError,
     _active_profile,
@@ -67,6 +69,20 @@ def test_a_server_that_ends_is_named() -> None:
             _check({"MLflow UI": process})
 
 
+def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
+    workspace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    retried = ("timeit", "-n", "1", "raise OSError('database is locked')")
+    with _running(retried, LOGS[PREFECT]) as process:
+        process.wait(60)
+        with pytest.raises(ServeError, match=r"(?s)status 1; its last lines in .*server\.log:\nTraceback.*is locked"):
+            _check({PREFECT: process})
+    with _running(("timeit", "-n", "1", "pass"), LOGS[PREFECT]) as process:
+        process.wait(60)
+    assert "locked" not in LOGS[PREFECT].read_text()  # of this start alone
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.fixture
 def _handlers_are_restored() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -84,7 +100,7 @@ def commands(
     server = SimpleNamespace(poll=lambda: None)
 
     @contextmanager
-    def running(command: tuple[str, ...]) -> Iterator[SimpleNamespace]:
+    def running(command: tuple[str, ...], log: Path | None) -> Iterator[SimpleNamespace]:
         started.append(" ".join(command))
         if "worker" in command:
             started.append(PROFILES.read_text())
