@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from servers import free_port
+from servers import environment, free_port
 
 from tasks.views.serve import (
     LOGS,
@@ -30,7 +31,6 @@ from tasks.views.serve import (
     _wait_until_ours,
     main,
 )
-from tasks.workspace.loopback import is_free
 
 PROFILES = Path(".prefect-home/profiles.toml")
 API = "http://127.0.0.1:4200/api"
@@ -212,18 +212,29 @@ def test_a_port_that_there_is_not_is_refused(
     assert message in capsys.readouterr().err and commands == []
 
 
-def test_a_taken_port_is_refused_before_anything_is_started(
-    commands: list[str], stranger: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("tasks.views.serve.is_free", is_free)
-    port = stranger.server_port
+def test_servers_of_another_folder_are_left_alone(workspace: Path, settings: dict[str, Any]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
     PROFILES.parent.mkdir()
     PROFILES.write_text("of the running servers")
-    assert serve(monkeypatch, "--prefect-port", str(port), "--mlflow-port", str(free_port())) == 1
-    message = capsys.readouterr().err
-    assert f"port {port} (prefect): another program listens there" in message
-    assert f"`make serve PREFECT_PORT={port + 1}`" in message and f"--prefect-port {port + 1}" in message
-    assert commands == [] and PROFILES.read_text() == "of the running servers"
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        port = theirs.getsockname()[1]
+        ports = ["--prefect-port", str(port), "--mlflow-port", str(free_port())]
+        refused = subprocess.run(
+            [sys.executable, "-m", "tasks.views.serve", *ports],
+            env=environment(workspace),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nothing was sent to it
+            theirs.accept()
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert f"port {port} (prefect): another program listens there" in refused.stderr
+    assert f"`make serve PREFECT_PORT={port + 1}`" in refused.stderr and f"--prefect-port {port + 1}" in refused.stderr
+    assert PROFILES.read_text() == "of the running servers"
+    assert {path.name for path in workspace.iterdir()} == {"params.yaml", ".prefect-home", ".velocitune"}
 
 
 def test_a_server_of_another_process_is_not_taken_for_ours(

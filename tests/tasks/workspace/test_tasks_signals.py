@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -57,11 +58,13 @@ while True: time.sleep(0.1)
 
 
 @contextmanager
-def started(program: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def started(program: str, folder: Path, proxy: socket.socket | None = None) -> Iterator[subprocess.Popen[str]]:
     """Yield a program, in a session of its own, once it waits; kill it at the end."""
     command = [sys.executable, "-c", program]
+    address = "" if proxy is None else f"http://127.0.0.1:{proxy.getsockname()[1]}"
+    proxies = dict.fromkeys(("HTTP_PROXY", "ALL_PROXY"), address)
     with subprocess.Popen(
-        command, env=environment(folder), stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=environment(folder, **proxies), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
             wait_for(lambda: Path("waits").exists() or process.poll() is not None, 300)
@@ -103,9 +106,10 @@ def test_a_terminal_that_is_closed_ends_a_command_but_not_under_nohup(
 def test_a_flow_whose_server_gets_the_signal_too_ends_at_once_with_all_its_processes(
     workspace: Path, prefect_database: Path
 ) -> None:
+    """The proxy that the environment names answers nothing: the temporary server is reached without it."""
     copy_database(prefect_database, workspace / ".prefect-home/prefect.db")
     paths.PARAMS.write_text("seed: 1\n")
-    with started(FLOW, workspace) as process:
+    with socket.create_server(("127.0.0.1", 0)) as proxy, started(FLOW, workspace, proxy) as process:
         all_of_it = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         assert len(all_of_it) > 1, "no server was started"
         os.killpg(process.pid, signal.SIGTERM)
