@@ -25,7 +25,7 @@ def parent_name(params: Params) -> str:
 
 
 def other_settings(params: Params, first: Mapping[str, str], digest: str) -> str:
-    """Return what tells a pipeline from the first one of its name: up to two settings, or how many there are.
+    """Return by what a pipeline differs from the first one of its name: up to two settings, or how many there are.
 
     Args:
         first: the logged settings of that one.

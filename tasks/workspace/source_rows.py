@@ -71,7 +71,7 @@ def refuse_unreadable(sources: Iterable[ReadSource]) -> None:
     good = [each for each in read.values() if each.problem is None]
     write_text(paths.READ_SOURCES, _RECORD.dump_json(good, exclude={"__all__": {"problem"}}).decode())
     if bad := [each for each in sources if each.problem is not None]:
-        raise SourceError("\n".join(f"domain {each.name!r}: {_indented(each.problem)}" for each in bad))
+        raise SourceError("\n".join(f"domain {each.name!r}:{_indented(each.problem)}" for each in bad))
 
 
 def warn_of_malformed(name: str, count: int, shown: list[str]) -> None:
@@ -83,7 +83,7 @@ def warn_of_malformed(name: str, count: int, shown: list[str]) -> None:
 def _indented(problem: str | None) -> str:
     """Return a problem of several lines below the name of its domain, one of a single line beside it."""
     lines = (problem or "").splitlines()
-    return lines[0] if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
+    return f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
 
 
 def _state(name: str, params: Params) -> str:

@@ -93,6 +93,7 @@ def test_problems_of_all_sources_are_one_message_before_any_work(params: Params)
     for place in ("code.jsonl:301", "code.jsonl:303", "a.jsonl.gz: cannot be read", "b.jsonl.gz: cannot be read"):
         assert place in said
     assert "domain 'none': its source has no documents" in said
+    assert "domain 'code':\n  data/raw/code.jsonl:301: not JSON" in said
     assert not paths.PACKING.exists()
 
 
