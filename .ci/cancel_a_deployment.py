@@ -1,5 +1,7 @@
 """Start the deployment `local`, cancel it while its proxies train: they save, stop, and are not started again.
 
+params.yaml is then what it was before.
+
 Usage: `python .ci/cancel_a_deployment.py API`, in a workspace whose server listens there and has a worker.
 """
 
@@ -23,13 +25,14 @@ def main(api: str) -> None:
         answer.raise_for_status()
         return answer.json()
 
-    before = set(Path("runs").iterdir())
+    before, settings = set(Path("runs").iterdir()), Path("params.yaml").read_bytes()
     deployment = request("GET", "deployments/name/velocitune/local")["id"]
     started = request("POST", f"deployments/{deployment}/create_flow_run", parameters={"overrides": OVERRIDES})["id"]
     wait_for("a proxy that trains", lambda: any(has_stepped(run) for run in new_runs(before)))
     request("POST", f"flow_runs/{started}/set_state", state={"type": "CANCELLING"})
     wait_for("the state CANCELLED", lambda: request("GET", f"flow_runs/{started}")["state_type"] == "CANCELLED")
     wait_for("the end of the training programs", lambda: not training_programs())
+    wait_for("the settings of before", lambda: Path("params.yaml").read_bytes() == settings)
     for run in new_runs(before):
         starts = (run / "events.jsonl").read_text().count('"event":"started"')
         assert starts == 1, f"{run} was started {starts} times"

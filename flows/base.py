@@ -1,9 +1,9 @@
 """Stage `base`: a tokenizer and a small base model from some of the domains; skipped with a model of your own."""
 
-from prefect import flow, unmapped
+from prefect import flow
 
+from flows.prepare import read_all
 from tasks.stages.base import build_untrained, has_sibling, pack_base, train_base, train_sibling
-from tasks.stages.prepare import read_through
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 
@@ -11,7 +11,7 @@ from tasks.workspace.stage_cli import run_stage
 @flow(name="base", flow_run_name="base")
 def base() -> None:
     params = checked_params()
-    read_through.map(list(params.domains), unmapped(params)).result()
+    read_all(params)
     build_untrained(params)
     domains = pack_base(params)
     train_base(params, domains)

@@ -38,7 +38,7 @@ from velocitune_core.contracts import Comparison
 def compare() -> None:
     params = side_by_side(checked_params(comparing=True))
     settings, order = comparison_settings(params), runs_in_order(params)
-    get_run_logger().info("%d runs, %d of them finished before", len(order), finished_before(params))
+    get_run_logger().info("runs: %d, finished before: %d", len(order), finished_before(params))
     questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     train_short = train_swarm_run.with_options(retries=params.proxies.retries)

@@ -48,7 +48,8 @@ def velocitune(
 ) -> list[str]:
     """Run the stages that are not up to date, and commit what they make to DVC.
 
-    Settings that are given here are written into params.yaml, as `dvc exp run --set-param` does.
+    Settings that are given here are written into params.yaml, as `dvc exp run --set-param` does. If the run is
+    cancelled or fails, they are taken back; started again with the same settings, it continues where it was.
 
     Args:
         strategy: what turns losses into domain weights (strategy.name); none: as in params.yaml.

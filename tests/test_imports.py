@@ -51,7 +51,7 @@ CORE = {
     "export": "contracts files style",
     "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
-    "fit": "config contracts files mixture_law planned_weights report",
+    "fit": "config contracts files mixture_law planned_weights report style",
     "cli": "",  # starts the others by name
 }
 TASKS = {

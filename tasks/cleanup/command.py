@@ -10,6 +10,7 @@ from tasks.cleanup.present import present_runs
 from tasks.workspace.lock import check_workspace, exclusive
 from tasks.workspace.preflight import checked_settings
 from tasks.workspace.stage_cli import command_line, parse, user_errors_shown
+from velocitune_core.style.text import counted
 
 MEGABYTE = 10**6
 
@@ -36,11 +37,13 @@ def _clean(unfinished: bool, deletes: bool) -> None:
             for each in freed:
                 if each not in gone:
                     _say(f"{each.path}: stays, a process runs in it")
-            _say(f"{len(gone)} of {len(found)} folders deleted, {_megabytes(gone)} freed")
+            _say(f"{len(gone)} of {counted(len(found), 'folder')} deleted, {_megabytes(gone)} freed")
         else:
-            _say(f"{len(freed)} of {len(found)} folders, {_megabytes(freed)}, would be deleted: add --delete")
+            _say(
+                f"{len(freed)} of {counted(len(found), 'folder')}, {_megabytes(freed)}, would be deleted: add --delete"
+            )
         stay = [each for each in found if each not in freed]
-        _say(f"{len(stay)} stay, {_megabytes(stay)}{_kept_unfinished(stay, unfinished)}")
+        _say(f"{len(stay)} to stay, {_megabytes(stay)}{_kept_unfinished(stay, unfinished)}")
 
 
 def _described(found: Found, freed: bool) -> str:

@@ -31,6 +31,7 @@ from velocitune_core.plan.cost import (
 from velocitune_core.plan.memory import BFLOAT16_BYTES, Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 from velocitune_core.plan.resident import UNMEASURED, resident_bytes
 from velocitune_core.strategies import PLANNED
+from velocitune_core.style.text import counted
 
 ALONE, TOGETHER = "one process", "side by side"
 COMPILED_ON_GPU = "four runs on a GPU took 0.67 to 1.02 of it"  # docs/PERFORMANCE.md
@@ -129,7 +130,7 @@ def _updates(params: Params, manifest: Manifest) -> list[str]:
     updates = weight_updates(params, steps)
     if updates is None:
         return []
-    return [few_updates(params, steps) or f"{updates} updates of the domain weights in {steps:,} steps"]
+    return [few_updates(params, steps) or f"{counted(updates, 'update')} of the domain weights in {steps:,} steps"]
 
 
 def device_size(text: str) -> int:

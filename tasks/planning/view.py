@@ -14,7 +14,7 @@ from rich.table import Table
 from tasks.planning.build import Footprint, Plan
 from velocitune_core.plan.cost import Calibration, Cost, flops_per_token
 from velocitune_core.plan.memory import SPARE, Memory, Remedy
-from velocitune_core.style.text import duration, tokens_text
+from velocitune_core.style.text import counted, duration, tokens_text
 
 WIDTH = 100  # characters, without a terminal
 PARTS = (
@@ -63,7 +63,9 @@ def print_plan(plan: Plan) -> None:
 
 def _stages(plan: Plan, narrow: bool) -> Table:
     shape = plan.shape
-    table = _table(narrow, title=f"Plan: {shape.parameters:,} parameters, {shape.layers} layers", title_justify="left")
+    table = _table(
+        narrow, title=f"Plan: {shape.parameters:,} parameters, {counted(shape.layers, 'layer')}", title_justify="left"
+    )
     for column in ("stage", "runs", "tokens", "steps", "FLOPs", "time", "of FLOPs"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     for stage, price in zip(plan.stages, plan.prices, strict=True):
@@ -116,7 +118,7 @@ def _explanation(plan: Plan) -> str:
         f"a training token costs {flops_per_token(plan.shape, length, recomputes=recomputes):.3g} FLOPs ({how})"
     )
     if plan.finished:
-        parts.append(f"{plan.finished} runs are finished and not counted")
+        parts.append(f"finished and not counted: {counted(plan.finished, 'run')}")
     if any(stage.finished for stage in plan.stages):
         parts.append("runs that are done are counted, and not repeated")
     for name, probed in plan.probes.items():
@@ -148,7 +150,7 @@ def _name(footprint: Footprint) -> str:
     setting = footprint.setting
     lines = [
         footprint.name,
-        f"{setting.processes} process{'es' if setting.processes > 1 else ''}",
+        counted(setting.processes, "process"),
         f"micro-batch {setting.micro_batch_sequences} × {setting.sequence_length}",
         "bfloat16" if setting.bfloat16 else "float32",
         *(["checkpointing"] if setting.activation_checkpointing else []),

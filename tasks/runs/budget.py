@@ -13,6 +13,7 @@ from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
 from velocitune_core.mixture import domain_limits
 from velocitune_core.strategies import PLANNED, search_share
+from velocitune_core.style.text import counted
 from velocitune_core.train.schedule import longest_warmup
 
 logger = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def check_budget(params: Params, manifest: Manifest) -> None:
     for fraction in params.proxies.fractions:
         share_of_steps(params.training, sizes, weights, fraction, steps)
     updates = weight_updates(params, steps)
-    often = "" if updates is None else f", {updates} updates of the domain weights"
+    often = "" if updates is None else f", {counted(updates, 'update')} of the domain weights"
     logger.info("token budget: %s tokens in %d steps%s", f"{token_budget(params, manifest):,}", steps, often)
     if warning := few_updates(params, steps):
         warn_once(warning)

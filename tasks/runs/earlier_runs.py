@@ -86,10 +86,10 @@ def _warn(others: Sequence[TrainJob], jobs: Iterable[TrainJob], manifest: Manife
     whole = round(other.total_steps / other.fraction)
     tokens = whole * other.training.batch_sequences * manifest.sequence_length
     logger.warning(
-        "%d finished runs without %s do not count in the plan: on the fraction %g of their budget they took %d steps, "
-        "and runs take %s now. training.token_budget: %d keeps the budget that they had",
-        len(others),
+        "finished runs without %s, %d of them, do not count in the plan: on the fraction %g of their budget they took "
+        "%d steps, and runs take %s now. training.token_budget: %d keeps the budget that they had",
         ", ".join(sorted(set(manifest.domains) - set(other.domains))),
+        len(others),
         other.fraction,
         other.total_steps,
         steps.get(other.fraction, "others"),

@@ -17,6 +17,7 @@ from velocitune_core.config import Params, without_credentials
 from velocitune_core.contracts import Manifest, SettingsThen
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.run_facts import RunFacts
+from velocitune_core.style.text import counted
 from velocitune_core.train.events import Event, EventFileError, Finished, Started, Stepped, read_events
 from velocitune_core.train.job import KEY_LENGTH
 
@@ -75,8 +76,7 @@ def _events() -> list[Event]:
 
 
 def _hardware(start: Started) -> str:
-    processes = f"{start.world_size} process{'es' if start.world_size > 1 else ''}"
-    return f"{processes} on {start.hardware or start.device}"
+    return f"{counted(start.world_size, 'process')} on {start.hardware or start.device}"
 
 
 def _thinned(steps: Sequence[Stepped]) -> list[StepPoint]:

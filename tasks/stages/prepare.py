@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 from prefect import task
 
 from tasks.views.terminal import PackingBar
 from tasks.workspace import paths
-from tasks.workspace.said_once import warn_once
+from tasks.workspace.source_rows import ReadSource, read_source, warn_of_malformed
 from velocitune_core.config import Params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.sources import MalformedRows, is_on_hub, read_documents
-from velocitune_core.data.tokenize import tokenizer_digest
+from velocitune_core.data.sources import SourceError
+from velocitune_core.data.tokenize import PackingError, tokenizer_digest
 from velocitune_core.files import replacing
 from velocitune_core.model.tokenizer import load_tokenizer
 
@@ -33,7 +33,7 @@ def pack(name: str, params: Params) -> DomainManifest:
         packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
     if not bar.started:
         logger.info("%s: already packed in %s", name, paths.PACKING / name)
-    _warn_of_malformed(name, malformed)
+    warn_of_malformed(name, malformed.count, malformed.shown)
     if not packed.read_to_end:
         logger.info("%s: %d documents of the hub were enough; the rest was not read", name, packed.documents_read)
     if packed.held_out.sequences < params.data.held_out_sequences:
@@ -47,17 +47,23 @@ def pack(name: str, params: Params) -> DomainManifest:
 
 
 @task(task_run_name="read through {name}")
-def read_through(name: str, params: Params) -> int:
-    """Read a whole domain and return its number of documents, so that malformed rows show before any computation.
+def read_through(name: str, params: Params) -> ReadSource:
+    """Read a whole source, so that its malformed rows show before any computation."""
+    return read_source(name, params)
 
-    A data set on the hub is left to the packing, which reads no more of it than it needs.
+
+def all_packed(names: Sequence[str], packed: Sequence[DomainManifest | BaseException]) -> dict[str, DomainManifest]:
+    """Return the packed domains by name.
+
+    Raises PackingError with the problems of all domains that cannot be packed, or the first error of another kind.
     """
-    if is_on_hub(params.domains[name].source, Path(params.data.path)):
-        return 0
-    malformed = MalformedRows(params.data.max_malformed_rows)
-    documents = sum(1 for _ in read_documents(params.domains[name].source, Path(params.data.path), malformed))
-    _warn_of_malformed(name, malformed)
-    return documents
+    failed = [each for each in packed if isinstance(each, BaseException)]
+    for error in failed:
+        if not isinstance(error, SourceError | PackingError):
+            raise error
+    if failed:
+        raise PackingError("\n".join(map(str, failed)))
+    return {name: each for name, each in zip(names, packed, strict=True) if isinstance(each, DomainManifest)}
 
 
 @task(name="write manifest")
@@ -85,10 +91,3 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
     manifest.write(paths.MANIFEST)
     shutil.rmtree(paths.PACKING)
     return manifest
-
-
-def _warn_of_malformed(name: str, malformed: MalformedRows) -> None:
-    """Warn of rows that were skipped, unless another stage of the command has, which read the same."""
-    if malformed.count:
-        rows = "row" if malformed.count == 1 else "rows"
-        warn_once(f"{name}: skipped {malformed.count} malformed {rows}:\n" + "\n".join(malformed.shown))

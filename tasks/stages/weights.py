@@ -86,7 +86,7 @@ def decide(params: Params, swarm: Swarm) -> Decision:
         made.runs,
         "any number of" if made.regret is None else f"{made.regret:.4f}",
         made.tolerance,
-        f"{made.further} further mixtures" if made.further else "the swarm ends",
+        f"further mixtures: {made.further}" if made.further else "the swarm ends",
     )
     return decision
 

@@ -16,6 +16,7 @@ from velocitune_core.contracts import EvaluationResult, InitialLosses, Targets, 
 from velocitune_core.files import replacing
 from velocitune_core.job_folder.contents import JOBS, JobFolder, RunStep, Step, TargetsStep, TrainStep, read_jobs
 from velocitune_core.job_folder.results import Results
+from velocitune_core.style.text import counted
 from velocitune_core.train.job import Job, TrainJob, differences, read_job
 from velocitune_core.training_code import changed_files, code_of, code_of_all, read_code
 
@@ -74,7 +75,7 @@ def bring_runs(results: Results) -> None:
         with replacing(run_folder(job)) as temporary:
             shutil.copytree(results.run_folder(job), temporary, ignore=LEFT_THERE)
         brought += 1
-    logger.info("%d runs brought home", brought)
+    logger.info("%s brought home", counted(brought, "run"))
 
 
 def initial_losses_differ(results: Results) -> bool:

@@ -22,6 +22,7 @@ from velocitune_core.job_folder.results import Results
 from velocitune_core.model.io import UNTRAINED
 from velocitune_core.plan.memory import memory_of
 from velocitune_core.strategies import PLANNED
+from velocitune_core.style.text import counted
 from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.training_code import code_of_all
 
@@ -114,7 +115,9 @@ def folder_contents(params: Params, graph: Graph, goal: str) -> Contents:
 def write_folder(contents: Contents, to: Path, steps: Iterable[Step]) -> None:
     """Say how large the folder will be, and write it. Raises ConfigError if the disk has no room for it."""
     count, size = len(list(steps)), contents.size_bytes
-    logger.info("%s: %d steps, %d of them finished before; %.1f MB", to, count, len(contents.finished), size / MEGABYTE)
+    logger.info(
+        "%s: %s, %d finished before; %.1f MB", to, counted(count, "step"), len(contents.finished), size / MEGABYTE
+    )
     parent = next(folder for folder in (to.absolute(), *to.absolute().parents) if folder.exists())
     if (free := shutil.disk_usage(parent).free) < size:
         raise ConfigError(f"--to: {to} needs {size / MEGABYTE:.1f} MB, and its disk has {free / MEGABYTE:.1f} MB left")

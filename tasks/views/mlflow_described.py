@@ -1,4 +1,4 @@
-"""What MLflow shows of a run beside its metrics: name, parameters, data sets, and who started it from where."""
+"""What MLflow shows of a run beside its metrics: parameters, data sets, the name of a child, who started it where."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tasks.views.mlflow_metrics import Known
+from tasks.views.mlflow_names import flatten, joined
 from tasks.workspace import paths
 from tasks.workspace.home import EXPERIMENT
 from velocitune_core.config import ConfigError, Params, Source, without_credentials
@@ -39,13 +40,6 @@ def job_in(folder: Path) -> Job | None:
         return None
 
 
-def parent_name(params: Params) -> str:
-    """Return the name of a pipeline: strategy, budget and seed."""
-    budget = params.training.token_budget
-    size = "one epoch" if budget is None else f"{tokens_text(budget)} tokens"
-    return _joined(params.strategy.name, size, f"seed {params.training.seed}")
-
-
 def child_name(job: Job, name: str, params: Params) -> str:
     """Return the name of a run: what it is, its tokens and its seed.
 
@@ -59,7 +53,7 @@ def child_name(job: Job, name: str, params: Params) -> str:
     sequence_length = next(iter(_shapes(job).values()), (0, 0))[1]
     tokens = job.total_steps * job.training.batch_sequences * sequence_length
     size = f"{tokens_text(tokens)} tokens" if tokens else f"{job.total_steps} steps"
-    return _joined(what, strategy, size, f"seed {job.training.seed}")
+    return joined(what, strategy, size, f"seed {job.training.seed}")
 
 
 def child_params(job: Job) -> dict[str, str]:
@@ -174,15 +168,6 @@ def origin_tags() -> dict[str, str]:
     return tags
 
 
-def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings, each under the keys that lead to it, joined by the separator."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, separator, f"{prefix}{key}{separator}")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _command() -> str:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec.name if spec is not None else Path(sys.argv[0]).name or "python"
@@ -201,7 +186,3 @@ def _rev_parse(*arguments: str) -> str:
     except OSError:  # no such program
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""
-
-
-def _joined(*parts: str) -> str:
-    return " · ".join(part for part in parts if part)

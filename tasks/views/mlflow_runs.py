@@ -23,6 +23,7 @@ import yaml
 
 from tasks.views import mlflow_described as described
 from tasks.views.mlflow_metrics import Known
+from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name
 from tasks.views.mlflow_open import Opened, left_open
 from tasks.views.mlflow_store import PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
 from tasks.views.mlflow_watcher import BATCH, RunWatcher
@@ -149,7 +150,7 @@ class Tracker:
         found = self._client.search_runs([self.experiment], f"tags.`{CONFIG_TAG}` = '{digest}'", max_results=1)
         if is_held() and left_open.is_first(f"{self._client.tracking_uri} {self.experiment}"):
             close_left_runs(self._client, self.experiment)
-        parent = found[0] if found else self._created(described.parent_name(self._params), {CONFIG_TAG: digest})
+        parent = found[0] if found else self._created(self._name(digest), {CONFIG_TAG: digest})
         self.parent = parent.info.run_id
         if is_held():  # not in a worker of Ray, which ends before the command
             self._begin(parent)
@@ -159,6 +160,14 @@ class Tracker:
         if parent.inputs is None or not parent.inputs.dataset_inputs:
             with _optional("the data sets"):
                 self._log_inputs(self.parent, described.datasets_of_pipeline(self._params))
+
+    def _name(self, digest: str) -> str:
+        """Return a name for the parent of settings with this digest that no parent of other settings has."""
+        assert self._client is not None
+        name = parent_name(self._params)
+        same = f"attributes.run_name = '{name}'"
+        first = self._client.search_runs([self.experiment], same, order_by=["attributes.start_time"], max_results=1)
+        return joined(name, other_settings(self._params, first[0].data.params, digest)) if first else name
 
     def _begin(self, parent: Run) -> None:
         """Show that this command works for the parent run, until the command ends."""
@@ -172,7 +181,7 @@ class Tracker:
     def _log_config(self) -> None:
         assert self._client is not None
         tree = self._params.shown()
-        self._log_params(self.parent, {key: str(value) for key, value in described.flatten(tree, ".")})
+        self._log_params(self.parent, {key: str(value) for key, value in flatten(tree, ".")})
         self._client.log_text(self.parent, yaml.safe_dump(tree, sort_keys=False), "config.yaml")
 
     def _log_params(self, run_id: str, values: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from velocitune_core.report.headline import Answer
+from velocitune_core.style.text import counted
 
 logger = logging.getLogger(__name__)
 GROUP = "velocitune"  # how every key begins, so that the artifacts of this project stand together
@@ -51,7 +52,7 @@ def mixture_figure(mixture: Mapping[str, float]) -> str:
     ordered = sorted(mixture, key=lambda name: (-mixture[name], name))
     slices = {name: mixture[name] for name in ordered[:SLICES]}
     if rest := ordered[SLICES:]:
-        slices[f"{len(rest)} others"] = sum(mixture[name] for name in rest)
+        slices[counted(len(rest), "other")] = sum(mixture[name] for name in rest)
     lines = [f'    "{name}" : {100 * share:.1f}' for name, share in slices.items() if share >= 5e-4]
     title = "    title Mean mixture of the training, percent"
     return "\n".join(["```mermaid", "pie showData", title, *lines, "```"])

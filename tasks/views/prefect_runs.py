@@ -8,6 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 from velocitune_core.config import Params
+from velocitune_core.style.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +16,8 @@ logger = logging.getLogger(__name__)
 def run_name(params: Params, comparing: bool) -> str:
     """Return a name such as 'train · velocitune · seed 1'."""
     if comparing and params.compare is not None:
-        return f"compare · {len(params.compare.runs)} strategies · {len(params.compare.seeds)} seeds"
+        labels, seeds = len(params.compare.runs), len(params.compare.seeds)
+        return f"compare · {counted(labels, 'strategy')} · {counted(seeds, 'seed')}"
     return f"train · {params.strategy.name} · seed {params.training.seed}"
 
 

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import Timeout
 
@@ -29,6 +30,9 @@ from velocitune_core.train.system_lock import system_lock
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
 QUIET = "--no-access-log --log-level warning"  # or every click in the UI writes dozens of lines
+PREFECT = "Prefect server"
+LOGS = {PREFECT: Path(".prefect-home/server.log")}  # of servers that print what is no user's: retried errors, in full
+LINES_SHOWN = 20  # of the log of a server that ended
 PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
@@ -37,7 +41,9 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog=shown_as("python -m tasks.views.serve"), description=__doc__)
+    program = "python -m tasks.views.serve"
+    shown = shown_as(program)
+    parser = argparse.ArgumentParser(prog=shown, description=(__doc__ or "").replace(program, shown))
     for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
         how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)
@@ -71,15 +77,15 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
         servers = {}
 
         def start(name: str, *command: str) -> None:
-            servers[name] = stack.enter_context(_running(command))
+            servers[name] = stack.enter_context(_running(command, LOGS.get(name)))
 
-        start("Prefect server", "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
+        start(PREFECT, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
         if serves_mlflow:
             _prepare_store()
             place = ["--backend-store-uri", tracking.uri, "--artifacts-destination", "./mlartifacts"]
             port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
             start("MLflow UI", "mlflow", "server", *place, *port, "--uvicorn-opts", QUIET)
-        _wait_until_ours("Prefect server", prefect_port, "/api/health", servers)
+        _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
         _prefect("work-pool", "create", "local", "--type", "process", "--overwrite")
@@ -89,7 +95,8 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
             _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
         sys.stderr.write(
             f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
-            "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n\n"
+            "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n"
+            f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
         )
         while True:
             _check(servers)
@@ -97,9 +104,16 @@ def _serve(prefect_port: int, mlflow_port: int) -> None:
 
 
 @contextmanager
-def _running(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server in a process group of its own: Ctrl-C reaches only this program, which stops them in order."""
-    process = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
+def _running(command: tuple[str, ...], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server in a process group of its own: Ctrl-C reaches only this program, which stops them in order.
+
+    Args:
+        log: what it prints is written there, in place of an earlier start's; None: it is printed.
+    """
+    with nullcontext() if log is None else _new_file(log) as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], start_new_session=True, stdout=output, stderr=output
+        )
     try:
         yield process
     finally:
@@ -110,6 +124,11 @@ def _running(command: tuple[str, ...]) -> Iterator[subprocess.Popen[bytes]]:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _new_file(path: Path) -> BinaryIO:
+    path.parent.mkdir(exist_ok=True)
+    return path.open("wb")
 
 
 @contextmanager
@@ -181,14 +200,24 @@ def _wait_until_ours(name: str, port: int, path: str, servers: dict[str, subproc
         if listens(servers[name].pid, port) and answers(f"http://{HOST}:{port}{path}"):
             return
         time.sleep(0.5)
-    raise ServeError(f"{name} did not answer on port {port} within {SECONDS_TO_START} s")
+    raise ServeError(
+        f"{name} did not answer on port {port} within {SECONDS_TO_START} s; its last lines {_last_lines(name)}"
+    )
 
 
 def _check(servers: dict[str, subprocess.Popen[bytes]]) -> None:
     """Raise ServeError if a server has ended."""
     for name, process in servers.items():
         if process.poll() is not None:
-            raise ServeError(f"{name} ended with status {process.returncode}; its last lines above say why")
+            raise ServeError(f"{name} ended with status {process.returncode}; its last lines {_last_lines(name)}")
+
+
+def _last_lines(name: str) -> str:
+    """Return where the last lines of a server are, and the lines themselves if they are in a log."""
+    if name not in LOGS or not LOGS[name].exists():
+        return "above say why"
+    lines = LOGS[name].read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_SHOWN:]
+    return "\n".join([f"in {LOGS[name]}:", *lines])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from velocitune_core.contracts import (
     Targets,
     TrainResult,
 )
-from velocitune_core.style.text import tokens_text
+from velocitune_core.style.text import counted, tokens_text
 
 
 def show_documents(counts: Mapping[str, int]) -> None:
@@ -168,7 +168,7 @@ def round_rows(planned: Planned) -> list[dict[str, Any]]:
             "predicted": f"{each.predicted:+.4f}",
             "regret at most": "–" if each.regret is None else f"{each.regret:.4f}",
             "spread of optima": f"{each.spread:.3f}",
-            "next": f"{each.further} mixtures, expected −{each.expected:.4f}" if each.further else "end",
+            "next": f"{counted(each.further, 'mixture')}, expected −{each.expected:.4f}" if each.further else "end",
         }
         for each in planned.rounds
     ]

@@ -12,6 +12,7 @@ from filelock import BaseFileLock, Timeout
 from tasks.workspace import paths
 from tasks.workspace.command_end import command_ended, end_by
 from tasks.workspace.home import share_runs
+from tasks.workspace.own_settings import return_own_settings
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
 from velocitune_core.config import ConfigError
 from velocitune_core.files import describe_holder, write_holder
@@ -50,6 +51,7 @@ def exclusive() -> Iterator[None]:
             with suppress(OSError):  # on a full disk the holder stays unnamed
                 write_holder(paths.HOLDER)
             end_servers_of_killed_runs()
+            return_own_settings("a run that was killed")
             share_runs()
         yield
     finally:

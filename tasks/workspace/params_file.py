@@ -17,6 +17,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
 from tasks.workspace.left_over import drop, left_over, without_left_over, without_unused_base
+from tasks.workspace.own_settings import keep_own_settings
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml
@@ -115,11 +116,12 @@ def _content() -> bytes:
 def override_params(overrides: Mapping[str, Any]) -> None:
     """Set dotted keys, such as `strategy.name`, in params.yaml and keep its comments, as `dvc exp run -S` does.
 
-    Options of the strategy before are removed with a warning. Raises ConfigError, and changes nothing, if the file
-    would not be valid any more.
+    They are taken back if the command does not finish. Options of the strategy before are removed with a warning.
+    Raises ConfigError, and changes nothing, if the file would not be valid any more.
     """
     if overrides:
         text, removed = overridden_text(overrides)
+        keep_own_settings(text)
         write_text(paths.PARAMS, text)
         for notice in removed:
             warn_once(notice)

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.workspace.command_end import command_ended
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive
 from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
+from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import check_inputs, described, stage_files
 from velocitune_core.cli.programs import SHOWN_AS
 from velocitune_core.train.system_lock import NoLocksError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 OURS = ("tasks.", "velocitune_core.")  # modules whose RuntimeErrors say what failed and what to do
 
 
@@ -33,8 +31,10 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
     The description is that of the program that runs; so is the name by default.
     """
     name = name or Path(sys.argv[0]).stem
+    program = f"python -m flows.{name}"
+    shown, description = shown_as(program), sys.modules["__main__"].__doc__ or ""
     parser = argparse.ArgumentParser(
-        prog=shown_as(f"python -m flows.{name}"), description=sys.modules["__main__"].__doc__, epilog=described(name)
+        prog=shown, description=description.replace(program, shown), epilog=described(name)
     )
     parser.add_argument(
         "--workspace",
@@ -98,12 +98,15 @@ def user_errors_shown() -> Iterator[None]:
 
 @contextmanager
 def flow_command() -> Iterator[None]:
-    """Around a flow that a user started: end at once on Ctrl-C, and print errors that the user can fix, once."""
+    """Around a flow that a user started: end on signals, and print errors that the user can fix, once."""
     loopback_without_proxy()
-    stop_children_on_interrupt()
+    end_on_signals()
     brief_console()
-    with user_errors_shown():
-        yield
+    try:
+        with user_errors_shown():
+            yield
+    finally:
+        no_longer_watch()
 
 
 def add_fresh(parser: argparse.ArgumentParser) -> None:
@@ -221,49 +224,3 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
     params = checked_params(comparing)
     warn_of_sources(params)
     warn_of_few_updates(params)
-
-
-def stop_children_on_interrupt() -> None:
-    """Make Ctrl-C end the command at once: no run starts any more, runs save and stop, all child processes end.
-
-    (Prefect would wait minutes for its temporary server, which the same Ctrl-C has ended.)
-    """
-
-    import psutil  # not in the handler, which may come in the middle of an import
-
-    from velocitune_core.preload.start import end_runs, stop_runs
-
-    def stop(*_: object) -> None:
-        sys.stderr.write("\ninterrupted: runs save and stop; give the same command again to resume them\n")
-        deadline = time.monotonic() + _shutdown_seconds()
-        preloaded = stop_runs()
-        children = [each for each in psutil.Process().children(recursive=True) if each.pid not in preloaded]
-        for child in children:
-            with suppress(psutil.NoSuchProcess):
-                child.terminate()
-        alive = psutil.wait_procs(children, timeout=deadline - time.monotonic())[1]
-        for child in alive:
-            with suppress(psutil.NoSuchProcess):
-                child.kill()
-        end_runs(deadline - time.monotonic())
-        command_ended("stopped")
-        os._exit(INTERRUPTED)  # not sys.exit, which would wait for threads that wait for the server
-
-    def terminate(*_: object) -> None:  # Prefect has stopped the runs, and passes the signal on
-        command_ended("stopped")
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, terminate)
-
-
-def _shutdown_seconds() -> int:
-    """Return how long runs may take to save, as configured, or by default if params.yaml cannot be read now."""
-    from tasks.workspace.params_file import read_params
-    from velocitune_core.config import ConfigError, Execution
-
-    try:
-        return read_params().execution.shutdown_seconds
-    except ConfigError:
-        return Execution().shutdown_seconds

@@ -8,6 +8,7 @@ from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, Manifest
 from velocitune_core.strategies import PLANNED, PLANNED_COURSE, updates_after_evaluations
+from velocitune_core.style.text import counted
 
 FEW_UPDATES = 4  # in the embedded default, three bring the weights within 6 % of the distance that seven do
 
@@ -25,7 +26,7 @@ def few_updates(params: Params, steps: int) -> str | None:
     updates = weight_updates(params, steps)
     if updates is None or updates >= FEW_UPDATES:
         return None
-    how_often = f"{updates or 'no'} update{'' if updates == 1 else 's'} of the domain weights"
+    how_often = f"{counted(updates, 'update') if updates else 'no updates'} of the domain weights"
     return (
         f"evaluation.every_steps: {params.evaluation.every_steps} gives {how_often} in {steps} steps, "
         f"{'so the weights never move' if not updates else 'too few to move them far'}; lower it, set it to auto, or "

@@ -286,15 +286,18 @@ def test_the_models_of_the_pipeline_answer_the_same_questions(workspace: Workspa
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
-def test_a_malformed_line_is_named(workspace: Workspace) -> None:
-    path = workspace.folder / "data/raw/licences.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:4], '{"text": "cut of\n', *lines[5:]]))
+def test_malformed_lines_of_all_domains_are_named_at_once(workspace: Workspace) -> None:
+    whole = {path: path.read_text() for path in (workspace.folder / "data/raw").glob("[cl]*.jsonl")}
+    assert len(whole) == 2
+    for path, text in whole.items():
+        lines = text.splitlines(keepends=True)
+        path.write_text("".join([*lines[:4], '{"text": "cut of\n', *lines[5:]]))
     try:
         said = workspace.run_here("flows.prepare", status=2)
     finally:
-        path.write_text("".join(lines))
-    assert "licences.jsonl:5" in said
+        for path, text in whole.items():
+            path.write_text(text)
+    assert "code.jsonl:5" in said and "licences.jsonl:5" in said
 
 
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
@@ -359,14 +362,14 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     (workspace.folder / run_folder(lost)).touch()  # a file where its folder must go
     with without_drawing():
         said = workspace.run_here("flows.pipeline", "--compare", status=1)
-    assert "6 runs, 0 of them finished before" in said and "mine-seed-1" in said
+    assert "runs: 6, finished before: 0" in said and "mine-seed-1" in said
     kept = reached(Comparison.read(workspace.folder / "results/comparison.json"))
     assert kept.keys() == {"static", "velocitune", "constant", "doremi", "planned"}
 
     (workspace.folder / "mine.py").write_text(OWN_STRATEGY)
     said = workspace.run_here("flows.compare")
     assert "Strategies compared" in said
-    assert "6 runs, 2 of them finished before" in said  # of the three that depend on no other run
+    assert "runs: 6, finished before: 2" in said  # of the three that depend on no other run
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     assert f"answer: {comparison_answer(comparison)}" in said
     by_label = {run.label: run for run in comparison.runs}

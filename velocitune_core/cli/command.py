@@ -57,7 +57,7 @@ def _dispatch(argv: list[str]) -> int:
         )
     if workspace is not None:
         _enter(workspace)
-    run_program(f"velocitune_core.{command.module}", arguments, installed=True)
+    run_program(command.name, f"velocitune_core.{command.module}", arguments, installed=True)
 
 
 def take_workspace(argv: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -19,7 +19,7 @@ from velocitune_core.cli.commands import BY_NAME, PACKAGES, Command
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FLOWS = Path("flows/pipeline.py")  # is there in every workspace, and in every clone
-SHOWN_AS = "VELOCITUNE_SHOWN_AS"  # how the help of a program of the pipeline calls it
+SHOWN_AS = "VELOCITUNE_SHOWN_AS"  # how the help of a program calls it
 
 
 class UsageError(ValueError):
@@ -61,9 +61,9 @@ def run_in_workspace(
     _check_current_folder()
     if command.name == "init":
         named = [] if workspace is None else [str(workspace)]
-        run_program(command.module, ["--with-settings", *named, *arguments], code_of_pipeline(), command.name)
+        run_program(command.name, command.module, ["--with-settings", *named, *arguments], code_of_pipeline())
     if for_help:
-        run_program(command.module, arguments, code_of_pipeline(), command.name)
+        run_program(command.name, command.module, arguments, code_of_pipeline())
     if workspace is not None:
         _enter(workspace)
     if not FLOWS.is_file():
@@ -71,22 +71,21 @@ def run_in_workspace(
             f"{Path.cwd()} is no workspace. Make one with `velocitune init DIR` (`velocitune init .` for this folder, "
             "if it holds just params.yaml and data), or name one with --workspace DIR"
         )
-    run_program(command.module, arguments, shown_as=command.name)
+    run_program(command.name, command.module, arguments)
 
 
 def run_program(
-    module: str, arguments: Sequence[str], code: Path | None = None, shown_as: str = "", *, installed: bool = False
+    name: str, module: str, arguments: Sequence[str], code: Path | None = None, *, installed: bool = False
 ) -> NoReturn:
     """Replace this process by `python -m module`.
 
     Args:
+        name: of the sub-command, for the help of the program.
         code: the folder to import it from; None: the current folder, or what is installed.
-        shown_as: name of the sub-command, for the help of a program of the pipeline.
         installed: import nothing from the current folder, nor in programs that it starts.
     """
     environment = dict(os.environ) if code is None else _importing_from(code)
-    if shown_as:
-        environment[SHOWN_AS] = f"velocitune {shown_as}"
+    environment[SHOWN_AS] = f"velocitune {name}"
     if installed:
         environment["PYTHONSAFEPATH"] = "1"  # as -P
     sys.stdout.flush()

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary
 from velocitune_core.comparison.tables import MISSING, estimate_text, number_text
 from velocitune_core.contracts import overfitted_domains
-from velocitune_core.style.text import listed, percent, tokens_text
+from velocitune_core.style.text import counted, listed, percent, tokens_text
 
 
 def outcome(summary: ComparisonSummary) -> str:
     """Return the best constant mixture, strategies below the frontier, forgetting and cost, as a paragraph."""
     tokens = tokens_text(summary.comparison.runs[0].result.tokens)
-    seeds = len(summary.seeds)
+    labels, seeds = counted(len(summary.strategies), "strategy"), counted(len(summary.seeds), "seed")
     sentences = [
-        f"{len(summary.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''}, {tokens} tokens per run.",
+        f"{labels}, {seeds}, {tokens} tokens per run.",
         _best_constant(summary),
         *_below_frontier(summary),
         _forgetting(summary),

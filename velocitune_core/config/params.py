@@ -265,8 +265,8 @@ def _points_problem(where: str, fractions: list[float], points: LawPoints, evalu
     """Return what is wrong if a scaling law has too few points; `where` names the fractions."""
     if points == "final" and len(fractions) < FEWEST_POINTS:
         return (
-            f"{where} {fractions} are {len(fractions)} proxies; a scaling law needs at least three, or points "
-            "intermediate of the targets: the measurements along the largest proxy"
+            f"{where} {fractions}: a scaling law needs at least three proxies, or points intermediate of the targets: "
+            "the measurements along the largest proxy"
         )
     if points == "intermediate" and evaluations < FEWEST_POINTS:
         return (

@@ -77,8 +77,8 @@ def read_documents(
     Only a batch of rows is in memory at a time. A text file is one row; of a long one only parts are in memory.
     Malformed rows are skipped and counted in `malformed`; without it none is allowed. After one more than allowed no
     more documents are yielded: the rest of the source is only read to count further malformed rows (not of a data set
-    on the hub), and SourceError reports the first ten and their number. Raises SourceError for a missing or corrupt
-    file too.
+    on the hub), and SourceError reports the first ten and their number. Raises SourceError for missing and corrupt
+    files too: after one that is corrupt, the others are only read to find all that are.
 
     Args:
         revision: commit of a data set on the hub; None for the one that its revision names at present.
@@ -96,13 +96,17 @@ def read_documents(
         name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
         try:
             with file_errors(path):
-                yield from _checked(rows(path, source.text_field), str(path), name, malformed)
+                for document in _checked(rows(path, source.text_field), str(path), name, malformed):
+                    if not corrupt:
+                        yield document
         except SourceError as error:
-            if not malformed.too_many:
-                raise
             corrupt.append(str(error))
+    if len(corrupt) > _PROBLEMS_SHOWN:
+        corrupt[_PROBLEMS_SHOWN:] = [f"{len(corrupt)} files in all that cannot be read"]
     if malformed.too_many:
         raise malformed.error(*corrupt)
+    if corrupt:
+        raise SourceError("\n".join(corrupt))
 
 
 def is_on_hub(source: Source, root: Path) -> bool:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from velocitune_core.style.text import counted
+
 if TYPE_CHECKING:
     from velocitune_core.fit.csv_tables import Runs
 
@@ -68,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _read_as(runs: Runs) -> Iterator[str]:
     """Yield what a table was read as."""
     domains, sets = runs.weights.columns, runs.losses.columns
-    count = len(runs.weights[domains[0]])
-    yield f"{count} {'runs' if count > 1 else 'run'} of {len(domains)} domains and {len(sets)} held-out sets"
+    count = counted(len(runs.weights[domains[0]]), "run")
+    yield f"{count} of {counted(len(domains), 'domain')} and {counted(len(sets), 'held-out set')}"
     yield f"domains: {', '.join(domains)}"
     yield f"held-out sets: {', '.join(sets)}"
     if runs.unused:

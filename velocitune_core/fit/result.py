@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from velocitune_core.contracts import StartingWeights
@@ -57,8 +57,7 @@ class FitResult:
         """
         objective.check(sorted(runs.weights.columns), sorted(runs.losses.columns))
         fitted = fit_mixture_law(runs.weights, runs.losses, law=law, bootstrap=bootstrap, seed=seed)
-        plan = optimise_mixture(fitted, objective)
-        return cls(fitted, objective, replace(plan, notes=[*plan.notes, *gained(plan)]))
+        return cls(fitted, objective, optimise_mixture(fitted, objective))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -113,20 +112,6 @@ class FitResult:
         yield (
             "Losses in nats per token. Error: by how much the law misses runs that were left out; in parentheses, "
             "by how much the mean of the other runs does."
-        )
-
-
-def gained(plan: MixturePlan) -> Iterator[str]:
-    """Yield what the recommended weights gain of the most that any could: a small bound is no reason against them."""
-    if plan.most is None or plan.given or plan.most.reference in plan.indistinguishable:
-        return
-    name, most = plan.most.reference, plan.most.gain
-    gain = plan.mixtures[name].average.value - plan.mixtures["recommended"].average.value
-    if round(gain, 3) > 0:
-        at_most = most.value if most.high is None else max(most.high, most.value)
-        yield (
-            f"The recommended weights are predicted to be {gain:.3f} nats better than {name}, of the {at_most:.3f} "
-            "that are possible at most; training under them costs no more."
         )
 
 

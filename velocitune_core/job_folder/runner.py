@@ -13,7 +13,7 @@ from velocitune_core.job_folder.machine import Device, threads_per_run
 from velocitune_core.job_folder.progress import say
 from velocitune_core.job_folder.results import Results
 from velocitune_core.job_folder.running import Running
-from velocitune_core.style.text import duration
+from velocitune_core.style.text import counted, duration
 from velocitune_core.train.extension import discard_checkpoints
 from velocitune_core.train.stop import FINISHED, STOPPED
 
@@ -157,7 +157,7 @@ class Runner:
         return FAILED if unfinished else FINISHED
 
     def _count(self) -> str:
-        return f"{len(self._steps) - len(self._unfinished())} of {len(self._steps)} steps finished"
+        return f"{len(self._steps) - len(self._unfinished())} of {counted(len(self._steps), 'step')} finished"
 
     def _time_left(self) -> str:
         """Return how long the rest will take at the speed since this command began, once there is one."""

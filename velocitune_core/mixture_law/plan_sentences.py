@@ -9,7 +9,7 @@ FIELDS = {"set": "against static", "average": "against static", "forgetting": "a
 
 def explain(plan: MixturePlan) -> list[str]:
     """Return sentences about a plan, the most important first; differences are in nats per token, less is better."""
-    found = [_most(plan.most, plan), _recommended(plan)]
+    found = [_most(plan.most, plan), *_gained(plan.most, plan), _recommended(plan)]
     if not plan.mixtures[plan.baseline].inside:
         found.append(
             f"The runs do not cover {plan.baseline} weights, so differences to them are extrapolated: run them too."
@@ -27,7 +27,8 @@ def explain(plan: MixturePlan) -> list[str]:
             f"{plan.regret.value:.4f} on average and by {plan.regret.high:.4f} at most in {_percent(plan)} of them."
         )
     if plan.infeasible_resamples:
-        found.append(f"In {plan.infeasible_resamples} resamples no mixture keeps all guards.")
+        of = f"{plan.infeasible_resamples} of {plan.infeasible_resamples + len(plan.optima)}"
+        found.append(f"In {of} resamples no mixture keeps all guards.")
     return [*found, *plan.notes]
 
 
@@ -37,12 +38,30 @@ def _most(gain: Gain | None, plan: MixturePlan) -> str:
         kept = " that keeps the guards" if guards else ""
         return f"The runs cover no reference mixture{kept}, so no cheap mixture stands beside the recommended one."
     guarded = " and that keeps the guards" if guards else ""
-    at_most = gain.gain.value if gain.gain.high is None else max(gain.gain.high, gain.gain.value)
     sure = "" if gain.gain.high is None else f" ({_percent(plan)} of the resamples)"
     return (
         f"No mixture that the runs cover{guarded} is predicted to be better than {gain.reference} by more than "
-        f"{round(at_most, 3) + 0.0:.3f} nats of the average '{plan.average}'{sure}."
+        f"{_at_most(gain):.3f} nats of the average '{plan.average}'{sure}."
     )
+
+
+def _gained(gain: Gain | None, plan: MixturePlan) -> list[str]:
+    """Return what the recommended weights gain of the most that any could: a small bound is no reason against them."""
+    if gain is None or plan.given or gain.reference in plan.indistinguishable:
+        return []
+    better = plan.mixtures[gain.reference].average.value - plan.mixtures["recommended"].average.value
+    if round(better, 3) <= 0:
+        return []
+    return [
+        f"The recommended weights are predicted to be {better:.3f} nats better than {gain.reference}, of the "
+        f"{_at_most(gain):.3f} that are possible at most; training under them costs no more."
+    ]
+
+
+def _at_most(gain: Gain) -> float:
+    """Return the bound of a gain, in nats to three decimals."""
+    value = gain.gain.value if gain.gain.high is None else max(gain.gain.high, gain.gain.value)
+    return round(value, 3) + 0.0  # no minus zero
 
 
 def _recommended(plan: MixturePlan) -> str:

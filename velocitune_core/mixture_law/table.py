@@ -211,7 +211,7 @@ def _refuse_few(table: RunTable) -> None:
     different = len(np.unique(table.mixtures))
     if different < LEAST_MIXTURES:
         raise MixtureLawError(
-            f"weights: {len(whole)} runs of {different} different mixtures; a law needs at least {LEAST_MIXTURES}, and "
+            f"weights: different mixtures among the runs: {different}; a law needs at least {LEAST_MIXTURES}, and "
             f"{enough_runs(len(table.domains))} to be usable for {len(table.domains)} domains. Add runs"
         )
 

@@ -17,7 +17,7 @@ def earlier_in_words(runs: Sequence[SwarmRun]) -> list[str]:
     sets = sorted({name for run in runs for name in run.losses})
     added = sorted({name for run in earlier for name, weight in run.domain_weights.items() if weight == 0})
     found = [
-        f"{len(earlier)} finished runs of earlier settings count as runs without {_list(added)}, at no cost; the "
+        f"Finished runs of earlier settings ({len(earlier)}) count as runs without {_list(added)}, at no cost; the "
         "mixtures that an optimum may be are those that the present runs cover."
     ]
     if alone := [name for name in sets if not any(name in run.losses for run in earlier)]:

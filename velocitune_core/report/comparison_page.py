@@ -38,7 +38,7 @@ from velocitune_core.report.line_prices import line_price, price_in_words, price
 from velocitune_core.report.other_trainers import label_blocks
 from velocitune_core.report.run_facts import Tile, duration
 from velocitune_core.report.shades import shades_of_differences
-from velocitune_core.style.text import listed, tokens_text
+from velocitune_core.style.text import counted, listed, tokens_text
 
 WIDTH = 420  # of a panel that has half a row or a phone, pixels
 SAME = 2e-3  # of a weight, by which two mixtures are the same
@@ -182,7 +182,7 @@ def _tiles(summary: ComparisonSummary) -> list[Tile]:
     kept = listed(retained(summary.comparison)) if summary.comparison.retained else "none"
     model = f"{tokens_text(first.parameters)} parameters"
     return [
-        Tile("Labels", str(len(summary.strategies)), f"{runs} runs under {seeds} seed{'s' * (seeds != 1)}"),
+        Tile("Labels", str(len(summary.strategies)), f"{counted(runs, 'run')} under {counted(seeds, 'seed')}"),
         Tile("Budget of a run", f"{tokens_text(first.tokens)} tokens", f"{first.steps:,} steps, a model of {model}"),
         Tile("Domains", str(len(domains(summary.comparison))), f"to be kept rather than learnt: {kept}"),
         Tile("Time of all runs", duration(seconds), "with what was trained before them, without proxies"),

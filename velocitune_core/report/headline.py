@@ -11,7 +11,7 @@ from velocitune_core.comparison.tables import MISSING, estimate_text
 from velocitune_core.contracts import Comparison, overfitted_domains
 from velocitune_core.report.compared_mixtures import mixture_block
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import listed, signed
+from velocitune_core.style.text import counted, listed, signed
 
 STATIC = "static"
 AVERAGE = "macro_average_loss"
@@ -72,8 +72,8 @@ def comparison_answer(comparison: Comparison) -> str:
     every, complete = list(summary.strategies.values()), _complete(summary)
     ranked, height = (complete, _average) if complete else (every, _above_baseline)
     best = min(ranked, key=lambda each: (height(each).mean, each.label != comparison.baseline))
-    loss, seeds = _text(_average(best)), _seeds(len(best.runs))
-    count = f"{len(ranked)} strategies" + (" with all seeds" if len(ranked) < len(every) else "")
+    loss, seeds = _text(_average(best)), counted(len(best.runs), "seed")
+    count = counted(len(ranked), "strategy") + (" with all seeds" if len(ranked) < len(every) else "")
     lowest = f"the lowest mean held-out loss{'' if complete else ' on common seeds'}, {loss} nats per token"
     if len(every) == 1:
         return f"Only {best.label} was trained, with a mean held-out loss of {loss} nats per token over {seeds}."
@@ -147,7 +147,7 @@ def _verdict(summary: ComparisonSummary, ours: StrategySummary) -> str:
     against, difference = summary.comparison.baseline, ours.differences[AVERAGE]
     if difference is None:
         return f"No seed has a run of {against} to compare it with."
-    lower, seeds = difference.mean < 0, _seeds(difference.seeds)
+    lower, seeds = difference.mean < 0, counted(difference.seeds, "seed")
     by = f"{_text(Estimate(abs(difference.mean), difference.half_width, difference.seeds))} nats"
     if difference.sign is None:
         side = f"{by} {'below' if lower else 'above'}" if difference.mean else "equal to"
@@ -167,10 +167,6 @@ def _average(strategy: StrategySummary) -> Estimate:
     found = strategy.metrics[AVERAGE]
     assert found is not None, "every run has losses"
     return found
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def _text(found: Estimate, *, sign: bool = False) -> str:

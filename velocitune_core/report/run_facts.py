@@ -11,7 +11,7 @@ from typing import NamedTuple
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.headline import chosen_strategy
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import duration, percent, signed, tokens_text
+from velocitune_core.style.text import counted, duration, percent, signed, tokens_text
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ def _cost_tile(report: ReportData) -> Tile:
         before += [(each.tokens, each.seconds) for each in report.weights.own_runs]
     seconds = train.seconds.total + sum(each[1] for each in before)
     extra = sum(each[0] for each in before) / train.tokens if train.tokens else 0.0
-    runs = f"{len(before)} runs before it read {percent(extra, 0)} of its tokens" if before else "no run before it"
+    runs = (
+        f"{counted(len(before), 'run')} before it read {percent(extra, 0)} of its tokens"
+        if before
+        else "no run before it"
+    )
     return Tile("Time of training", duration(seconds), f"{duration(train.seconds.total)} for the run; {runs}")
 
 
@@ -95,7 +99,7 @@ def fact_rows(report: ReportData, facts: RunFacts) -> dict[str, str]:
     train = report.train
     when = [datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in (facts.started, facts.finished) if at]
     rate = f"{train.tokens_per_second:,.0f} tokens per second"
-    resumed = f", resumed {train.resumed} time{'s' if train.resumed != 1 else ''}" if train.resumed else ""
+    resumed = f", resumed {counted(train.resumed, 'time')}" if train.resumed else ""
     rows = {
         "model": f"{facts.model} ({tokens_text(train.parameters)} parameters)".strip(),
         "strategy": chosen_strategy(report),

@@ -11,7 +11,7 @@ from typing import Any
 from velocitune_core.contracts import TrainResult, overfitted_domains
 from velocitune_core.report.headline import answer
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import listed, percent, signed, tokens_text
+from velocitune_core.style.text import counted, listed, percent, signed, tokens_text
 
 CONSTANT = {"static", "uniform", "temperature"}  # strategies that never move the domain weights
 _ROUNDING = 1e-9
@@ -154,7 +154,7 @@ def _immobile(train: TrainResult) -> str:
     moved = any(each != start for each in later) or any(abs(used[name] - start[name]) > _ROUNDING for name in start)
     if train.strategy in CONSTANT or len(start) == 1 or moved:
         return ""
-    why = f"{len(later)} updates changed nothing" if later else "no update; lower evaluation.every_steps"
+    why = f"{counted(len(later), 'update')} changed nothing" if later else "no update; lower evaluation.every_steps"
     return f"did not move: all {train.steps} steps used the domain weights of the start ({why})"
 
 

@@ -26,6 +26,14 @@ def signed(number: float, digits: int) -> str:
     return f"{number:+.{digits}f}".replace("-", "−")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words: 1 and 'seed' → '1 seed', 2000 and 'strategy' → '2,000 strategies'."""
+    if number != 1:
+        hissing = noun.endswith(("s", "x", "ch"))
+        noun = f"{noun[:-1]}ies" if noun.endswith(("gy", "xy", "ry")) else f"{noun}es" if hissing else f"{noun}s"
+    return f"{number:,} {noun}"
+
+
 def listed(names: Sequence[str], at_most: int = 5) -> str:
     """Return names joined by commas and 'and', those beyond `at_most` as a count: 'a, b and 3 more'."""
     if len(names) > at_most:

@@ -24,7 +24,9 @@ from velocitune_core.train.stop import REFUSED, StopRequest
 
 def main() -> int:
     """Parse the command line and run the job; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m velocitune_core.train", description=__doc__)
+    program = "python -m velocitune_core.train"
+    shown = os.environ.pop("VELOCITUNE_SHOWN_AS", program)  # by `velocitune train`
+    parser = argparse.ArgumentParser(prog=shown, description=(__doc__ or "").replace(program, shown))
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("job", type=Path, nargs="?", help="JSON file of a TrainJob or an EvaluationJob")
     what.add_argument("--all", type=Path, metavar="FOLDER", help="run what is not finished in a folder of jobs")

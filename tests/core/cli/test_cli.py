@@ -91,6 +91,7 @@ def test_the_training_program_imports_nothing_from_the_current_folder(tmp_path: 
         (tmp_path / name).write_text("raise SystemExit('of something else')")
     shown = velocitune("train", "--help", folder=tmp_path)
     assert shown.returncode == 0 and "--accept-changes" in shown.stdout, shown.stderr
+    assert shown.stdout.startswith("usage: velocitune train ")
 
 
 def test_packages_that_are_missing_are_named(
@@ -129,10 +130,29 @@ def test_a_workspace_is_made_and_used(tmp_path: Path) -> None:
     assert refused.returncode == 2 and "neither empty nor a workspace" in refused.stderr
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_the_help_of_every_command_calls_it_by_its_name(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs get it in their environment; that they show it is seen at `train` above, `init` and `serve` below."""
+    named: list[str] = []
+
+    def note(program: str, command: list[str], environment: dict[str, str]) -> None:
+        named.append(environment[programs.SHOWN_AS])
+        sys.exit(0)
+
+    monkeypatch.setattr(os, "execve", note)
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert named == [f"velocitune {name}"] or capsys.readouterr().out.startswith(f"usage: velocitune {name} ")
+
+
 def test_help_of_the_pipeline_needs_no_workspace(tmp_path: Path) -> None:
     shown = velocitune("init", "--help", folder=tmp_path)
     assert shown.returncode == 0 and shown.stdout.startswith("usage: velocitune init"), shown.stderr
     assert list(tmp_path.iterdir()) == []
+    shown = velocitune("serve", "--help", folder=tmp_path)
+    assert shown.stdout.startswith("usage: velocitune serve ") and "python -m" not in shown.stdout
 
 
 def test_what_is_compared_is_a_run_with_an_option() -> None:

@@ -124,14 +124,14 @@ def test_proxies_that_give_no_law(proxies: dict, problem: str) -> None:
 
 def test_too_few_points_for_a_law_are_refused_wherever_targets_are_set() -> None:
     (problem,) = problems(proxies={"fractions": [0.1, 0.5]})
-    assert "proxies.fractions [0.1, 0.5] are 2 proxies; a scaling law needs at least three" in problem
+    assert "proxies.fractions [0.1, 0.5]: a scaling law needs at least three" in problem
     alone = {"proxies": {"fractions": [0.2]}, "targets": {"points": "intermediate"}}
     assert parse_params({**SMALLEST, **alone}).fewest_proxies == 1
     (problem,) = problems(**alone | {"proxies": {"fractions": [0.2], "evaluations": 2}})
     assert "proxies.evaluations 2 are too few for the law along a proxy" in problem
     runs = {"static": {"strategy": "static"}, "one": {"strategy": "velocitune", "targets": {"fractions": [0.2]}}}
     (problem,) = problems(compare={"runs": runs})
-    assert "compare.runs.one.targets: fractions [0.2] are 1 proxies" in problem
+    assert "compare.runs.one.targets: fractions [0.2]: a scaling law needs" in problem
     runs["one"]["targets"] = {"fractions": [0.4, 0.2], "points": "last"}
     lines = "; ".join(problems(compare={"runs": runs}))
     assert "must be one or more, and increase" in lines and "Input should be 'final' or 'intermediate'" in lines

@@ -174,8 +174,8 @@ def test_a_large_vocabulary_uses_wider_integers(tmp_path):
     ("documents", "options", "problem"),
     [
         ([], {}, "domain 'code' is empty"),
-        ([Document("too short", "d")], {}, "1 documents read, 0 duplicates, 1 under 20 characters"),
-        (make_documents(1) * 3, {}, "3 documents read, 2 duplicates"),
+        ([Document("too short", "d")], {}, r"Documents read: 1 \(duplicates: 0, under 20 characters: 1\)"),
+        (make_documents(1) * 3, {}, r"Documents read: 3 \(duplicates: 2"),
         (make_documents(1), {}, r"data.held_out_fraction \(0.2\) or data.sequence_length"),
         (make_documents(99), {"max_tokens": 31}, "max_tokens 31 is under one sequence of 32"),
     ],

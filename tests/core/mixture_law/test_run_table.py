@@ -69,8 +69,8 @@ def test_rounded_weights_are_normalised_and_percentages_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([0], "1 runs of 1 different mixtures; a law needs at least 3, and 12"),
-        ([0, 1], "2 runs of 2 different mixtures"),
+        ([0], "different mixtures among the runs: 1; a law needs at least 3, and 12"),
+        ([0, 1], "different mixtures among the runs: 2"),
         ([0, 1, 2, 1], "runs '1' and '3' are equal in all values"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from velocitune_core.style.figure import label, largest, spread
-from velocitune_core.style.text import duration, listed, percent, signed, tick_text, tokens_text
+from velocitune_core.style.text import counted, duration, listed, percent, signed, tick_text, tokens_text
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,12 @@ def test_spread_labels_keep_order_and_distance(positions: list[float]) -> None:
 def test_labels_are_shortened_and_not_read_as_mathematics() -> None:
     assert label("a" * 30, 10) == "a" * 9 + "…"
     assert label("$x$") == r"\$x\$"
+
+
+def test_things_are_counted_in_words() -> None:
+    words = [counted(*each) for each in ((1, "seed"), (0, "seed"), (2, "strategy"), (1, "strategy"), (3, "process"))]
+    assert words == ["1 seed", "0 seeds", "2 strategies", "1 strategy", "3 processes"]
+    assert counted(12_000, "day") == "12,000 days"
 
 
 def test_signed_numbers_have_a_true_minus() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -11,13 +12,15 @@ import pytest
 from tiny import write_inputs
 
 from tasks.runs.verify_data import check_packed
-from tasks.stages.prepare import pack, read_through, write_manifest
+from tasks.stages.prepare import all_packed, pack, read_through, write_manifest
 from tasks.views.terminal import PackingBar
 from tasks.workspace import paths, said_once
-from velocitune_core.config import ConfigError, Params, parse_params
+from tasks.workspace.source_rows import refuse_unreadable, unread_sources
+from velocitune_core.config import ConfigError, Domain, Params, Source, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.data.packing.progress import Progress
 from velocitune_core.data.sources import SourceError
+from velocitune_core.data.tokenize import PackingError
 from velocitune_core.files import file_sha256
 
 
@@ -47,17 +50,24 @@ def allowing(params: Params, rows: int) -> Params:
     return params.model_copy(update={"data": params.data.model_copy(update={"max_malformed_rows": rows})})
 
 
+def read_all(params: Params) -> list[str]:
+    """Read the sources as flows.prepare does; return which of them."""
+    unread = unread_sources(params)
+    refuse_unreadable([read_through.fn(name, params) for name in unread])
+    return unread
+
+
 def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
     params: Params, caplog: pytest.LogCaptureFixture
 ) -> None:
     clean = pack.fn("code", params)
     add_malformed("code", 12)
     with pytest.raises(SourceError, match=r"12 malformed rows in all, data\.max_malformed_rows allows 11"):
-        read_through.fn("code", allowing(params, 11))
+        read_all(allowing(params, 11))
     with pytest.raises(SourceError, match="12 malformed rows in all"):
         pack.fn("code", allowing(params, 11))
     with caplog.at_level(logging.WARNING, "tasks"):
-        assert read_through.fn("code", allowing(params, 12)) == 300
+        assert read_all(allowing(params, 12)) == ["code"]
         packed = pack.fn("code", allowing(params, 12))
     assert packed == clean.model_copy(update={"malformed": 12})
     assert caplog.text.count("skipped 12 malformed rows:") == 1  # not for each stage that reads them
@@ -66,11 +76,58 @@ def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
         pack.fn("code", params)
 
 
-def test_one_malformed_row_is_a_row(params: Params, caplog: pytest.LogCaptureFixture) -> None:
+def test_problems_of_all_sources_are_one_message_before_any_work(params: Params) -> None:
+    params.domains["more"] = Domain(source=Source(type="jsonl", path="more"))
+    folder = Path("data/raw/more")
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(b'{"text": "word1"}\n' * 1000)[:-12])
+    params.domains["none"] = Domain(source=Source(type="jsonl", path="none.jsonl"))
+    Path("data/raw/none.jsonl").write_text("\n")
+    add_malformed("code", 3)
     add_malformed("law", 1)
+    with pytest.raises(SourceError) as caught:
+        read_all(allowing(params, 2))
+    said = str(caught.value)
+    assert "3 malformed rows in all, data.max_malformed_rows allows 2" in said and "law" not in said  # one is allowed
+    for place in ("code.jsonl:301", "code.jsonl:303", "a.jsonl.gz: cannot be read", "b.jsonl.gz: cannot be read"):
+        assert place in said
+    assert "domain 'none': its source has no documents" in said
+    assert "domain 'code':\n  data/raw/code.jsonl:301: not JSON" in said
+    assert not paths.PACKING.exists()
+
+
+def test_a_source_is_read_again_only_if_it_or_the_limit_has_changed(
+    params: Params, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_malformed("law", 1)
+    allowed = allowing(params, 1)
+    assert (read_all(allowed), read_all(allowed)) == (["code", "law"], [])
+    monkeypatch.setattr(said_once, "_said", set())
     with caplog.at_level(logging.WARNING, "tasks"):
-        read_through.fn("law", allowing(params, 1))
-    assert "law: skipped 1 malformed row:\n" in caplog.text
+        assert read_all(allowed) == []
+    assert "law: skipped 1 malformed row:\n" in caplog.text  # by the next command, too
+    with pytest.raises(SourceError, match="allows 0"):
+        read_all(params)
+    assert read_all(allowed) == ["law"]
+    add_malformed("code", 1)
+    assert read_all(allowed) == ["code"]
+    paths.READ_SOURCES.write_text("{")
+    assert read_all(allowed) == ["code", "law"]
+
+
+def test_what_only_packing_can_find_is_reported_of_all_domains(params: Params) -> None:
+    for name in ("code", "law"):
+        Path(f"data/raw/{name}.jsonl").write_text('{"text": "word1"}\n')
+    failed: list[DomainManifest | BaseException] = []
+    for name in ("code", "law"):
+        with pytest.raises(PackingError) as caught:
+            pack.fn(name, params)
+        failed.append(caught.value)
+    with pytest.raises(PackingError, match=r"(?s)domain 'code'.*domain 'law'"):
+        all_packed(["code", "law"], failed)
+    with pytest.raises(OSError, match="disk"):
+        all_packed(["code", "law"], [failed[0], OSError("disk")])
 
 
 def test_a_manifest_without_that_count_is_valid(params: Params) -> None:

@@ -110,7 +110,7 @@ def test_a_swarm_that_is_started_again_between_rounds_goes_on_as_it_would_have(p
     assert [(each.runs, each.further, each.settled) for each in rounds] == [(4, 2, False), (6, 1, False), (7, 0, False)]
     assert [each.share for each in rounds] == pytest.approx([4 * 0.8, 6 * 0.8, 7 * 0.8], rel=0.05)
     assert all(each.expected > 0 for each in rounds[:-1]) and rounds[-1].expected == 0
-    assert [row["next"][:10] for row in round_rows(found.planned)] == ["2 mixtures", "1 mixtures", "end"]
+    assert [row["next"][:10] for row in round_rows(found.planned)] == ["2 mixtures", "1 mixture,", "end"]
     assert "judged after 4, 6 and 7 runs and ended because they are all" in " ".join(found.planned.explanation)
 
 
@@ -206,7 +206,7 @@ def test_runs_of_before_a_domain_was_added_count_as_runs_without_it(
     assert {frozenset(run.losses) for run in earlier} == {frozenset({"code", "law"})}
     assert plan.worth.share == pytest.approx(6 * 0.8, rel=0.05)
     said = " ".join(plan.explanation)
-    assert "7 finished runs of earlier settings count as runs without blogs, at no cost" in said
+    assert "Finished runs of earlier settings (7) count as runs without blogs, at no cost" in said
     assert "They did not measure blogs" in said and "The 6 runs took" in said
     flags = {name: evidence["flags"] for name, evidence in plan.law["evidence"].items()}
     assert "too_few_runs" in flags["blogs"] and "too_few_runs" not in flags["code"]
@@ -216,7 +216,7 @@ def test_runs_of_before_a_domain_was_added_count_as_runs_without_it(
     training = params.training.model_copy(update={"token_budget": 3072})
     longer = plan_of(more.model_copy(update={"training": training}))
     assert {run.use for run in longer.runs} == {"law"}
-    assert "7 finished runs without blogs do not count" in caplog.text
+    assert "finished runs without blogs, 7 of them, do not count" in caplog.text
     assert "training.token_budget: 2560 keeps the budget that they had" in caplog.text
 
 

@@ -45,7 +45,7 @@ def test_the_size_that_is_said_is_that_of_the_folder(
         write_folder(contents, tmp_path / "folder", graph.steps)
     written = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
     assert contents.size_bytes == sum(path.stat().st_size for path in written)
-    assert f"12 steps, 0 of them finished before; {contents.size_bytes / 10**6:.1f} MB" in caplog.text
+    assert f"12 steps, 0 finished before; {contents.size_bytes / 10**6:.1f} MB" in caplog.text
     absolute = [path for path in written if path.suffix == ".json" and str(fresh) in path.read_text()]
     assert absolute == []
 

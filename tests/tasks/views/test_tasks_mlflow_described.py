@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tasks.runs.run_folder import record_start
-from tasks.views.mlflow_described import parent_name
+from tasks.views.mlflow_names import parent_name
 from tasks.views.mlflow_result import show_comparison
 from tasks.views.mlflow_runs import CONFIG_TAG, JOB_TAG, PARENT_TAG, Tracker
 from tasks.workspace import paths
@@ -129,11 +129,18 @@ def test_a_run_says_what_it_is_and_what_acted_on_it(settings: dict[str, Any]) ->
     assert json.loads(inputs["legal"].dataset.source) == {"uri": "data/raw/legal.jsonl"}
     assert "example.org" in inputs["code"].dataset.source and "pa55" not in inputs["code"].dataset.source
     parent = client.get_run(run.data.tags[PARENT_TAG])
-    assert parent.info.run_name == "velocitune · one epoch · seed 1" and CONFIG_TAG in parent.data.tags
+    assert parent.info.run_name == "pipeline · velocitune · one epoch · seed 1" and CONFIG_TAG in parent.data.tags
     assert parent.data.tags["mlflow.source.name"] and parent.data.tags["mlflow.user"] and parent.info.user_id
     assert parent_name(parse_params(settings | {"training": {**SETTINGS, "token_budget": 1_500_000}})) == (
-        "velocitune · 1.5 M tokens · seed 1"
+        "pipeline · velocitune · 1.5 M tokens · seed 1"
     )
+
+
+def test_a_run_of_a_comparison_is_not_named_as_the_pipeline(settings: dict[str, Any]) -> None:
+    settings["training"]["token_budget"] = 2048  # as of its run
+    client, run = logged(settings, job("velocitune-seed-1"))
+    parent = client.get_run(run.data.tags[PARENT_TAG])
+    assert run.info.run_name == "velocitune · 2.05 k tokens · seed 1" != parent.info.run_name
 
 
 def test_the_use_of_the_machine_is_logged_while_a_run_trains_and_not_when_it_is_logged_again(

@@ -19,7 +19,7 @@ from trainings import wait_for
 
 from tasks.views.mlflow_runs import PARENT_TAG, Tracker
 from tasks.workspace.lock import exclusive
-from tasks.workspace.stage_cli import stop_children_on_interrupt
+from tasks.workspace.signals import end_on_signals
 from velocitune_core.config import parse_params
 from velocitune_core.train.events import Finished
 from velocitune_core.train.job import TrainJob
@@ -43,7 +43,7 @@ def store(workspace: Path, mlflow_store: Path, settings: dict[str, Any]) -> Mlfl
 
 def command(settings: dict[str, Any], work: Callable[[], object]) -> None:
     """What a flow does: hold the workspace, and follow a run."""
-    stop_children_on_interrupt()
+    end_on_signals()
     with exclusive():
         child = Tracker(parse_params(settings)).child("training", FOLDER)
         child(started(time=time.time()))
@@ -68,7 +68,7 @@ def statuses(client: MlflowClient) -> dict[str, str]:
     ("work", "number", "status", "shown"),
     [
         (signal.pause, signal.SIGINT, 130, "KILLED"),
-        (signal.pause, signal.SIGTERM, -signal.SIGTERM, "KILLED"),
+        (signal.pause, signal.SIGTERM, 143, "KILLED"),
         (fail, None, 1, "FAILED"),
         (int, None, 0, "FINISHED"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from mlflow.entities import Run
 from tiny import job as tiny_job
 
 from tasks.runs.run_folder import record_start
-from tasks.views.mlflow_described import flatten
+from tasks.views.mlflow_names import flatten
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.mlflow_watcher import OVERFITTED_TAG, RunWatcher
 from tasks.views.publish import PublishedRun
@@ -83,7 +84,7 @@ def test_an_optional_tag_or_setting_never_costs_the_run(
         raise ValueError("dvc.lock is no YAML")
 
     monkeypatch.setenv("PATH", "/nowhere")  # no git
-    monkeypatch.setattr("tasks.views.mlflow_described.flatten", lambda tree, separator: [("k" * 999, 1)])
+    monkeypatch.setattr("tasks.views.mlflow_runs.flatten", lambda tree, separator: [("k" * 999, 1)])
     monkeypatch.setattr("tasks.views.mlflow_runs._dvc_hashes", no_hashes)
     with caplog.at_level(logging.WARNING):
         tracker = Tracker(params)
@@ -233,6 +234,24 @@ def test_a_configuration_has_one_parent(params: Params, client: MlflowClient, se
     other = Tracker(parse_params(settings))
     assert len(parents(client, params)) == 2
     assert other.child("training", FOLDER).run_id != jobs[0].run_id
+
+
+def test_parents_of_the_same_strategy_budget_and_seed_are_named_by_what_differs(
+    params: Params, client: MlflowClient, settings: dict[str, Any]
+) -> None:
+    name = "pipeline · velocitune · one epoch · seed 1"
+    Tracker(params)
+    settings["strategy"]["options"] = {"step_size": 0.5}
+    Tracker(parse_params(settings))
+    settings["domains"]["web"] = {"source": {"type": "jsonl", "path": "web.jsonl"}}
+    Tracker(parse_params(settings))
+    names = {run.info.run_name for run in parents(client, params)}
+    assert names >= {name, f"{name} · strategy.options.step_size 0.5"}
+    (other,) = names - {name, f"{name} · strategy.options.step_size 0.5"}
+    assert re.fullmatch(rf"{name} · \d+ other settings \([0-9a-f]{{6}}\)", other)
+    del settings["domains"]["web"]
+    settings["strategy"]["options"] = {}
+    assert Tracker(parse_params(settings)).active and len(parents(client, params)) == 3  # the first one again
 
 
 def test_runs_that_start_together_have_one_parent(params: Params, client: MlflowClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
-from servers import free_port
+from servers import environment, free_port
 
 from tasks.views.serve import (
+    LOGS,
+    PREFECT,
     PROFILE,
     ServeError,
     _active_profile,
@@ -28,7 +31,6 @@ from tasks.views.serve import (
     _wait_until_ours,
     main,
 )
-from tasks.workspace.loopback import is_free
 
 PROFILES = Path(".prefect-home/profiles.toml")
 API = "http://127.0.0.1:4200/api"
@@ -67,6 +69,20 @@ def test_a_server_that_ends_is_named() -> None:
             _check({"MLflow UI": process})
 
 
+def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
+    workspace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    retried = ("timeit", "-n", "1", "raise OSError('database is locked')")
+    with _running(retried, LOGS[PREFECT]) as process:
+        process.wait(60)
+        with pytest.raises(ServeError, match=r"(?s)status 1; its last lines in .*server\.log:\nTraceback.*is locked"):
+            _check({PREFECT: process})
+    with _running(("timeit", "-n", "1", "pass"), LOGS[PREFECT]) as process:
+        process.wait(60)
+    assert "locked" not in LOGS[PREFECT].read_text()  # of this start alone
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.fixture
 def _handlers_are_restored() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -84,7 +100,7 @@ def commands(
     server = SimpleNamespace(poll=lambda: None)
 
     @contextmanager
-    def running(command: tuple[str, ...]) -> Iterator[SimpleNamespace]:
+    def running(command: tuple[str, ...], log: Path | None) -> Iterator[SimpleNamespace]:
         started.append(" ".join(command))
         if "worker" in command:
             started.append(PROFILES.read_text())
@@ -196,18 +212,29 @@ def test_a_port_that_there_is_not_is_refused(
     assert message in capsys.readouterr().err and commands == []
 
 
-def test_a_taken_port_is_refused_before_anything_is_started(
-    commands: list[str], stranger: HTTPServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("tasks.views.serve.is_free", is_free)
-    port = stranger.server_port
+def test_servers_of_another_folder_are_left_alone(workspace: Path, settings: dict[str, Any]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
     PROFILES.parent.mkdir()
     PROFILES.write_text("of the running servers")
-    assert serve(monkeypatch, "--prefect-port", str(port), "--mlflow-port", str(free_port())) == 1
-    message = capsys.readouterr().err
-    assert f"port {port} (prefect): another program listens there" in message
-    assert f"`make serve PREFECT_PORT={port + 1}`" in message and f"--prefect-port {port + 1}" in message
-    assert commands == [] and PROFILES.read_text() == "of the running servers"
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+        port = theirs.getsockname()[1]
+        ports = ["--prefect-port", str(port), "--mlflow-port", str(free_port())]
+        refused = subprocess.run(
+            [sys.executable, "-m", "tasks.views.serve", *ports],
+            env=environment(workspace),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nothing was sent to it
+            theirs.accept()
+    assert refused.returncode == 1 and refused.stdout == ""
+    assert f"port {port} (prefect): another program listens there" in refused.stderr
+    assert f"`make serve PREFECT_PORT={port + 1}`" in refused.stderr and f"--prefect-port {port + 1}" in refused.stderr
+    assert PROFILES.read_text() == "of the running servers"
+    assert {path.name for path in workspace.iterdir()} == {"params.yaml", ".prefect-home", ".velocitune"}
 
 
 def test_a_server_of_another_process_is_not_taken_for_ours(

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from databases import copy_database
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from servers import free_port
+from servers import environment, free_port
 
 from tasks.workspace.lock import exclusive
 from tasks.workspace.prefect_servers import check_named_server
-from tasks.workspace.stage_cli import run_flow
 
 SERVED = """
 import time
@@ -26,6 +26,11 @@ server = SubprocessASGIServer()
 server.start()
 print(server.server_process.pid, flush=True)
 time.sleep(600)
+"""
+
+COMMAND = """
+from tasks.workspace.stage_cli import run_flow
+run_flow(lambda: print("flow"), lambda: print("checked"))
 """
 
 
@@ -38,7 +43,8 @@ def test_the_server_of_a_run_may_start_slowly() -> None:
 
 
 @pytest.mark.slow
-def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) -> None:
+def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path, prefect_database: Path) -> None:
+    copy_database(prefect_database, workspace / "prefect.db")
     environment = {
         **os.environ,
         "PREFECT_HOME": str(workspace),
@@ -57,18 +63,23 @@ def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path) ->
         server.wait(20)
 
 
-def test_a_named_server_that_does_not_answer_is_refused_before_the_flow(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+def test_a_named_server_that_does_not_answer_is_refused_at_once_also_behind_a_proxy(workspace: Path) -> None:
+    """The proxy that the environment names lets every connection wait; nothing on this machine is reached by it."""
     url = f"http://me:secret@127.0.0.1:{free_port()}/api"
-    monkeypatch.setenv("PREFECT_API_URL", url)
-    ran: list[str] = []
-    with temporary_settings({PREFECT_API_URL: url}), pytest.raises(SystemExit, match="2"):
-        run_flow(lambda: ran.append("flow"), lambda: ran.append("checked"))
-    message = capsys.readouterr().err.strip()
-    assert "does not answer" in message and "unset it" in message and "secret" not in message
-    assert message.count("\n") == 0 and ran == ["checked"]
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxies = dict.fromkeys(("HTTP_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        refused = subprocess.run(
+            [sys.executable, "-c", COMMAND],
+            env=environment(workspace, PREFECT_API_URL=url, NO_PROXY="", no_proxy="", **proxies),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    message = refused.stderr.strip()
+    assert refused.returncode == 2 and refused.stdout == "checked\n", message
+    assert "does not answer" in message and "Connection refused" in message and "unset it" in message
+    assert "secret" not in message and message.count("\n") == 0
 
 
 def test_a_server_that_asks_for_a_login_is_there() -> None:

@@ -25,11 +25,12 @@ from tasks.workspace.stage_cli import (
     run_stage,
     user_errors_shown,
 )
+from velocitune_core.cli.programs import SHOWN_AS
 
 INTERRUPTIBLE = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from tasks.workspace.stage_cli import stop_children_on_interrupt
+from tasks.workspace.signals import end_on_signals
 from velocitune_core.preload import forked_process, start
 forked_process.LIBRARIES = ("json",)
 Path("saving.py").write_text('''
@@ -42,7 +43,7 @@ signal.signal(signal.SIGTERM, save)
 print("runs", flush=True)
 while True: signal.pause()
 ''')
-stop_children_on_interrupt()
+end_on_signals()
 child = subprocess.Popen(["sleep", "600"])
 slot = threading.Lock()
 def run():
@@ -58,6 +59,14 @@ if sys.argv[1:]: os.kill(server.pid, signal.SIGKILL)  # its runs have another pa
 print(server.pid, flush=True)
 threading.Event().wait(600)
 """
+
+
+def test_the_help_of_a_flow_calls_it_as_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", "What it costs: `python -m flows.plan`.")
+    for shown in ("python -m flows.plan", "velocitune plan"):
+        text = command_line("plan").format_help()
+        assert text.startswith(f"usage: {shown} ") and f"What it costs: `{shown}`." in text
+        monkeypatch.setenv(SHOWN_AS, "velocitune plan")
 
 
 def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +152,7 @@ def test_the_answer_to_a_goal_is_shown_once(
         return ran
 
     paths.PARAMS.touch()
-    for check in ("settle_params", "check_named_server", "stop_children_on_interrupt"):
+    for check in ("settle_params", "check_named_server", "end_on_signals"):
         monkeypatch.setattr(f"tasks.workspace.stage_cli.{check}", lambda *_: None)
     answers = dict.fromkeys(("report", "compare", "mixture"), lambda: found.append("answer"))
     run_pipeline(pipeline, answers, arguments=arguments)

@@ -24,7 +24,7 @@ from velocitune_core.style.figure import (
     rows_height,
 )
 from velocitune_core.style.for_pages import add_values
-from velocitune_core.style.text import percent
+from velocitune_core.style.text import counted, percent
 
 
 def mixtures_by_strategy(mixtures: Mapping[str, Mapping[str, float]]) -> Figure:
@@ -51,7 +51,7 @@ def mixtures_by_strategy(mixtures: Mapping[str, Mapping[str, float]]) -> Figure:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     key = [Patch(color=colours[name], label=label(name, 16)) for name in shown]
-    key += [Patch(color=OTHERS, label=f"{len(folded)} others")] if folded else []
+    key += [Patch(color=OTHERS, label=counted(len(folded), "other"))] if folded else []
     columns = max(4, legend_columns(shown))
     figure.legend(handles=key, loc="outside lower left", ncols=columns, fontsize=SMALL_POINTS, frameon=False)
     return figure

@@ -33,7 +33,7 @@ from velocitune_core.style.figure import (
     token_axis,
 )
 from velocitune_core.style.for_pages import add_values
-from velocitune_core.style.text import listed, percent, signed, tokens_text
+from velocitune_core.style.text import counted, listed, percent, signed, tokens_text
 
 _TOKENS_SEEN = "tokens seen"
 _START_SHARE = 0.2  # of the tokens: the warm-up, whose differences may exceed the panel
@@ -126,7 +126,7 @@ def weights_by_strategy(summary: ComparisonSummary) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
         token_axis(axes)
     key = [Patch(color=colours[name], label=label(name, 16)) for name in shown]
-    key += [Patch(color=OTHERS, label=f"{len(folded)} others")] if folded else []
+    key += [Patch(color=OTHERS, label=counted(len(folded), "other"))] if folded else []
     figure.legend(handles=key, loc="outside lower right", ncols=min(4, len(key)), fontsize=SMALL_POINTS, frameon=False)
     return figure
 

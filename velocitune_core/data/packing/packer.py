@@ -170,11 +170,11 @@ class _Packer:
             return None
         return (
             f"domain {self.name!r} is too small for one training and one held-out sequence of "
-            f"{self.data.sequence_length} tokens: {counts['read']} documents read, {counts['duplicates']} duplicates, "
-            f"{counts['too_short']} under {self.data.min_characters} characters; training: {counts['train']} "
-            f"documents, {self.writer.sequences} sequences and {len(self._train_stream.rest)} tokens; held out: "
-            f"{counts['held_out']} documents, {self.held_out.offered} sequences and "
-            f"{len(self._held_out_stream.rest)} tokens. Give it more text, or change data.held_out_fraction "
+            f"{self.data.sequence_length} tokens. Documents read: {counts['read']} (duplicates: "
+            f"{counts['duplicates']}, under {self.data.min_characters} characters: {counts['too_short']}); for "
+            f"training: {counts['train']}, of {self.writer.sequences} sequences and {len(self._train_stream.rest)} "
+            f"tokens more; held out: {counts['held_out']}, of {self.held_out.offered} sequences and "
+            f"{len(self._held_out_stream.rest)} tokens more. Give it more text, or change data.held_out_fraction "
             f"({self.data.held_out_fraction}) or data.sequence_length"
         )
 

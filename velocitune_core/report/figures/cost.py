@@ -23,7 +23,7 @@ from velocitune_core.style.figure import (
     token_axis,
 )
 from velocitune_core.style.for_pages import add_values
-from velocitune_core.style.text import percent, tokens_text
+from velocitune_core.style.text import counted, percent, tokens_text
 
 
 class CostRow(NamedTuple):
@@ -71,7 +71,7 @@ def cost_rows(
 
 
 def _runs(name: str, count: int) -> str:
-    return f"{name} ({count} run{'s' if count > 1 else ''})"
+    return f"{name} ({counted(count, 'run')})"
 
 
 def time_and_tokens_spent(

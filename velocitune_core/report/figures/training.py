@@ -35,7 +35,7 @@ from velocitune_core.style.figure import (
     token_axis,
 )
 from velocitune_core.style.for_pages import add_values
-from velocitune_core.style.text import percent, signed, tokens_text
+from velocitune_core.style.text import counted, percent, signed, tokens_text
 
 WEIGHTS, VELOCITY = "Domain weights over the run", "Learning velocity per domain"  # titles
 _TOKENS_SEEN = "tokens seen"
@@ -74,7 +74,7 @@ def weights_over_time(
     folded = sorted(set(final) - set(shown))
     if folded:
         rest = np.array([sum(weights[name] for name in folded) for _, weights in trajectory])
-        bands.append((f"{len(folded)} others", OTHERS, sum(initial[name] for name in folded), rest))
+        bands.append((counted(len(folded), "other"), OTHERS, sum(initial[name] for name in folded), rest))
     bands.reverse()  # the first name on top
 
     figure, axes = new_figure(6.2, title, "share of every batch; labels: initial → final")
@@ -118,7 +118,7 @@ def velocity_per_domain(train: TrainResult, title: str = VELOCITY) -> Figure:
         labels.append((series[-1], f"{label(name)}  {series[-1]:.2f}", colours[name]))
     if len(shown) < len(names):
         average = float(np.mean([measured[-1][1][name] for name in names if name not in shown]))
-        labels.append((average, f"{len(names) - len(shown)} others  {average:.2f} on average", OTHERS))
+        labels.append((average, f"{counted(len(names) - len(shown), 'other')}  {average:.2f} on average", OTHERS))
     axes.set_xlim(0, max(tokens[-1], 1))
     axes.set_ylim(-0.03, 1.03)
     axes.set_ylabel("learning velocity", fontsize=TEXT_POINTS, color=INK)

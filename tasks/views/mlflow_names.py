@@ -1,0 +1,51 @@
+"""Names of MLflow's runs: what each is, in words that differ where runs do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from velocitune_core.config import Params, without_credentials
+from velocitune_core.style.text import counted, tokens_text
+
+SEPARATOR = " · "
+_SHOWN = 2  # differing settings in a name
+
+
+def joined(*parts: str) -> str:
+    """Return the parts of a name that are not empty, in one."""
+    return SEPARATOR.join(part for part in parts if part)
+
+
+def parent_name(params: Params) -> str:
+    """Return the name of a pipeline: strategy, budget and seed. No run of the training program is called so."""
+    budget = params.training.token_budget
+    size = "one epoch" if budget is None else f"{tokens_text(budget)} tokens"
+    return joined("pipeline", params.strategy.name, size, f"seed {params.training.seed}")
+
+
+def other_settings(params: Params, first: Mapping[str, str], digest: str) -> str:
+    """Return by what a pipeline differs from the first one of its name: up to two settings, or how many there are.
+
+    Args:
+        first: the logged settings of that one.
+        digest: of the settings of this one.
+    """
+    recipe, shown = (
+        {key: str(value) for key, value in flatten(tree, ".")}
+        for tree in (without_credentials(params.recipe()), params.shown())
+    )
+    changed = {key: value for key, value in recipe.items() if first.get(key) != value}
+    changed |= dict.fromkeys((key for key in first if key not in shown), "left out")
+    if len(changed) > _SHOWN:
+        return f"{counted(len(changed), 'other setting')} ({digest[:6]})"
+    return ", ".join(f"{key} {value}" for key, value in changed.items())
+
+
+def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings, each under the keys that lead to it, joined by the separator."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,74 @@
+"""The settings of params.yaml before a command's overrides: they return unless the command finishes.
+
+A command that finishes leaves its overrides, as `dvc exp run -S` does, since they made the results that are there.
+`.velocitune/own-settings.json` has what the file held before, so that the next command can put it back after a kill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from hashlib import sha256
+
+from tasks.workspace import paths
+from tasks.workspace.command_end import CommandEnd, when_command_ends
+from velocitune_core.files import write_text
+
+IN_STAGE_OF_DVC = "DVC_STAGE"  # variable that DVC sets for what it runs
+
+
+def keep_own_settings(overridden: str) -> None:
+    """Keep what params.yaml holds, before `overridden` is written into it, until the command ends.
+
+    A second call in a command keeps what the first one did.
+    """
+    own, here = _kept(), paths.PARAMS.read_bytes().decode()
+    before = own["before"] if own else here
+    if before != overridden:
+        paths.STATE.mkdir(exist_ok=True)
+        content = {"before": before, "overridden_sha256": sha256(overridden.encode()).hexdigest()}
+        write_text(paths.OWN_SETTINGS, json.dumps(content))  # first, so that no kill comes between
+        when_command_ends(_end)
+
+
+def return_own_settings(of: str) -> None:
+    """Put back what params.yaml held before the overrides of a command, unless it was edited after them.
+
+    Nothing happens in a stage that DVC runs, which has read the file before. Call it while holding the workspace.
+
+    Args:
+        of: which command, for the message.
+    """
+    own = _kept()
+    if own is None or IN_STAGE_OF_DVC in os.environ:
+        return
+    if _is(own["overridden_sha256"]):
+        write_text(paths.PARAMS, own["before"])
+        sys.stderr.write(
+            f"{paths.PARAMS}: the settings of {of} are taken back, as it did not finish; the same command, or a "
+            "deployment with the same parameters, continues it\n"
+        )
+    paths.OWN_SETTINGS.unlink(missing_ok=True)
+
+
+def _end(end: CommandEnd) -> None:
+    if end == "finished":
+        paths.OWN_SETTINGS.unlink(missing_ok=True)
+    else:
+        return_own_settings("this run")
+
+
+def _is(digest: str) -> bool:
+    try:
+        return sha256(paths.PARAMS.read_bytes()).hexdigest() == digest
+    except OSError:
+        return False
+
+
+def _kept() -> dict[str, str] | None:
+    try:
+        own = json.loads(paths.OWN_SETTINGS.read_text(encoding="utf-8"))
+        return {key: str(own[key]) for key in ("before", "overridden_sha256")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,92 @@
+"""The settings of a workspace return if a command with overrides does not finish. Commands are processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from trainings import wait_for
+
+from tasks.workspace import paths
+from tasks.workspace.lock import exclusive
+from tasks.workspace.params_file import override_params
+from tasks.workspace.signals import end_on_signals
+
+FORK = multiprocessing.get_context("fork")
+PROJECT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def own(workspace: Path) -> bytes:
+    """What params.yaml of a workspace holds."""
+    content = (PROJECT / "tests/miniature.yaml").read_bytes() + b"# mine: \xc3\xa4\n"
+    paths.PARAMS.write_bytes(content)
+    return content
+
+
+def command(work: Callable[[], object]) -> None:
+    """What a pipeline does with overrides, of the command line and of the flow."""
+    end_on_signals()
+    with exclusive():
+        override_params({"training.seed": 7})
+        override_params({"training.token_budget": 1_000_000})
+        Path("runs-now").touch()
+        work()
+    os._exit(0)  # without the exit functions of the process that it was forked from
+
+
+def fail() -> None:
+    raise RuntimeError("no such luck")
+
+
+def after(work: Callable[[], object], number: signal.Signals | None = None) -> bytes:
+    """Run a command to its end, and return what params.yaml holds."""
+    process = FORK.Process(target=command, args=(work,))
+    process.start()
+    if number is not None:
+        wait_for(Path("runs-now").exists, 60)
+        os.kill(process.pid or 0, number)
+    process.join(60)
+    assert process.exitcode is not None
+    return paths.PARAMS.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("work", "number"), [(signal.pause, signal.SIGINT), (signal.pause, signal.SIGTERM), (fail, None)]
+)
+def test_a_command_that_is_stopped_or_fails_leaves_the_settings_as_they_were(
+    own: bytes, work: Callable[[], object], number: signal.Signals | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert after(work, number) == own
+    assert "settings of this run are taken back" in capfd.readouterr().err
+    assert not paths.OWN_SETTINGS.exists()
+
+
+def test_a_command_that_finishes_leaves_the_settings_that_made_its_results(own: bytes) -> None:
+    overridden = after(int)
+    assert b"seed: 7" in overridden and b"token_budget: 1000000" in overridden and not paths.OWN_SETTINGS.exists()
+    with exclusive():
+        assert paths.PARAMS.read_bytes() == overridden
+
+
+def test_after_a_kill_the_next_command_puts_them_back_but_for_an_edit(
+    own: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overridden = after(signal.pause, signal.SIGKILL)
+    assert b"seed: 7" in overridden
+    monkeypatch.setenv("DVC_STAGE", "train")  # DVC has read the file already
+    with exclusive():
+        assert paths.PARAMS.read_bytes() == overridden
+    monkeypatch.delenv("DVC_STAGE")
+    with exclusive():
+        assert paths.PARAMS.read_bytes() == own
+    assert "settings of a run that was killed are taken back" in capsys.readouterr().err
+    Path("runs-now").unlink()
+    paths.PARAMS.write_bytes(edited := after(signal.pause, signal.SIGKILL) + b"# and now this\n")
+    with exclusive():
+        assert paths.PARAMS.read_bytes() == edited
+    assert not paths.OWN_SETTINGS.exists()
