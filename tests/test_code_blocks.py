@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shlex
@@ -15,6 +16,7 @@ from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -301,6 +303,7 @@ def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
 
 
 REFERENCE = sorted((PROJECT / "docs/api").glob("*.md"))
+PUBLIC = ("", "own_loop", "export", "scaling_law", "mixture_law")  # of velocitune_core, whose `__all__` is for users
 
 
 def documented() -> list[str]:
@@ -308,14 +311,39 @@ def documented() -> list[str]:
     return [name for page in REFERENCE for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), flags=re.MULTILINE)]
 
 
-def test_the_reference_has_every_public_name_and_no_other() -> None:
+def imported_by_readers() -> set[str]:
+    """The names that the Python blocks of README and docs import from the library."""
+    nodes = [node for block in blocks("python") for node in ast.walk(ast.parse(block.text))]
+    of_library = [
+        node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("velocitune_core")
+    ]
+    return {alias.name for node in of_library for alias in node.names}
+
+
+def public_names() -> dict[str, str]:
+    """Classes and functions of the public packages: by name, dotted where they are defined."""
     found = {}
-    for dotted in documented():
+    for package in (import_module(f"velocitune_core.{name}".rstrip(".")) for name in PUBLIC):
+        for value in (getattr(package, name) for name in package.__all__):
+            if isinstance(value, type | FunctionType):
+                found[value.__name__] = f"{value.__module__}.{value.__name__}"
+    return found
+
+
+def test_the_reference_has_every_public_name_and_what_the_docs_import() -> None:
+    described = documented()
+    for dotted in described:  # read and not imported, as some need transformers
         module, _, name = dotted.rpartition(".")
-        described = getattr(import_module(module), name)
-        assert described.__doc__, f"{dotted} has no docstring"
-        found[name] = described
-    assert [name for name in velocitune_core.__all__ if found.get(name) is not getattr(velocitune_core, name)] == []
+        tree = ast.parse((PROJECT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        (definition,) = (each for each in tree.body if getattr(each, "name", None) == name)
+        assert ast.get_docstring(definition), f"{dotted} has no docstring"  # type: ignore[arg-type]
+    assert sorted({*public_names().values()} - {*described}) == []
+    names = {dotted.rpartition(".")[2] for dotted in described}
+    assert len(names) == len(described)
+    assert sorted(name for name in imported_by_readers() - names if not name.isupper()) == []
+
+
+def test_the_index_of_the_reference_has_the_names_of_the_package() -> None:
     (index,) = (page.read_text() for page in REFERENCE if page.name == "index.md")
     shown = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", index))
     assert set(shown) == set(velocitune_core.__all__) and set(shown.values()) <= set(documented())
