@@ -34,7 +34,9 @@ from velocitune_core import design_swarm
 from velocitune_core.cli.command import take_workspace
 from velocitune_core.cli.commands import BY_NAME, PIPELINE, PROGRAM
 from velocitune_core.config import parse_params
+from velocitune_core.export import DataSizes, DomainSize
 from velocitune_core.export.command import parser as export_parser
+from velocitune_core.export.sizes import read_counts
 from velocitune_core.fit.command import main as fit
 from velocitune_core.fit.command import parser as fit_parser
 
@@ -44,6 +46,11 @@ ELSEWHERE = {  # pages whose Python is run, with all that it needs, by a test of
     "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
     "README.md": "tests/helpers/trainer_program.py",
 }
+OF_THEIR_OWN = {
+    "README.md",
+    "FIT.md",
+    "EXPORT.md",
+}  # pages whose YAML is not of params.yaml alone
 PROGRAMS = {"caps=$(for", "cd", "echo", "mv", "pip", "prefect", "ray", "rm", "source", "torchrun"}  # not looked into
 
 
@@ -112,7 +119,7 @@ def test_what_is_run_elsewhere_is_named_there() -> None:
             assert page in tested or [name for name in names if name not in tested] == [], block
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.page.name not in {"README.md", "FIT.md"}], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.page.name not in OF_THEIR_OWN], ids=str)
 def test_settings_of_the_docs_are_accepted(block: Block) -> None:
     def merged(tree: Any, shown: Any) -> Any:
         if not isinstance(tree, dict) or "name" in shown:  # of a strategy, whose options are its own
@@ -130,6 +137,15 @@ def test_the_table_and_the_objective_of_the_page_on_fits_give_weights(tmp_path: 
     (tmp_path / "objective.yaml").write_text(objective)
     files = [str(tmp_path / "runs.csv"), "--objective", str(tmp_path / "objective.yaml"), "--out", str(tmp_path)]
     assert fit([*files, "--bootstrap", "4"]) == 0
+
+
+def test_the_counts_of_the_page_on_exports_are_read(tmp_path: Path) -> None:
+    (counts,) = (block.text for block in blocks_of(PROJECT / "docs/EXPORT.md") if block.language == "yaml")
+    (tmp_path / "counts.yaml").write_text(counts)
+    found = read_counts(tmp_path / "counts.yaml")
+    assert found == DataSizes(
+        {"code": DomainSize(3_000_000_000, 2_500_000), "web": DomainSize(40_000_000_000, 30_000_000)}, 4096
+    )
 
 
 def shell_blocks() -> list[Block]:

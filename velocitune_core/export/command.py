@@ -15,6 +15,7 @@ from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.found import read_mixture, with_manifest
 from velocitune_core.export.mixture import ExportError, Mixture
 from velocitune_core.export.realised import as_json, table
+from velocitune_core.export.sizes import EXAMPLE
 from velocitune_core.files import write_text
 
 REFUSED = 2  # exit status
@@ -161,7 +162,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="of results and manifest; default: the current one",
     )
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help=f"default: {MANIFEST} of the workspace")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help=f"of the data; default: {MANIFEST} of the workspace. Also counts of your own, as YAML: {EXAMPLE}",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write, from the current folder")
     parser.add_argument(
         "--paths",
