@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -316,6 +318,19 @@ def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
         there = (page.parent / target) if target else page
         if there.suffix == ".md":
             assert anchor in anchors(there), f"{target}#{anchor}"
+
+
+def test_links_to_elsewhere_are_well_formed() -> None:
+    """Not whether anybody answers, for which tests would need a network: docs/DECISIONS.md."""
+    texts = {page: page.read_text(encoding="utf-8") for page in [*PAGES, PROJECT / "CHANGELOG.md"]}
+    links = {link for text in texts.values() for link in re.findall(r"\]\((?:<)?(\w+:[^)]*)\)", text)}
+    assert len(links) > 2
+    for link in links:
+        found = urlsplit(link)
+        assert found.scheme == "https" and "." in (found.hostname or ""), link
+        assert not re.search(r"[\s<>\"\u2026]|[.,;:]$", link) and found.username is None, link
+    spellings = Counter(re.sub(r"^https://(www\.)?|/$|\.git$", "", link).lower() for link in links)
+    assert [link for link, times in spellings.items() if times > 1] == []
 
 
 REFERENCE = sorted((PROJECT / "docs/api").glob("*.md"))
