@@ -68,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _read_as(runs: Runs) -> Iterator[str]:
     """Yield what a table was read as."""
     domains, sets = runs.weights.columns, runs.losses.columns
-    count = len(runs.weights[domains[0]])
-    yield f"{count} {'runs' if count > 1 else 'run'} of {len(domains)} domains and {len(sets)} held-out sets"
+    counted = {"run": len(runs.weights[domains[0]]), "domain": len(domains), "held-out set": len(sets)}
+    runs_, domains_, sets_ = (f"{count} {what}{'s' if count > 1 else ''}" for what, count in counted.items())
+    yield f"{runs_} of {domains_} and {sets_}"
     yield f"domains: {', '.join(domains)}"
     yield f"held-out sets: {', '.join(sets)}"
     if runs.unused:
