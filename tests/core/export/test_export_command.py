@@ -65,6 +65,19 @@ def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
     assert "a run of 1000 tokens" in capsys.readouterr().err
 
 
+def test_weights_that_were_planned_after_the_training_are_not_overlooked(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--to", "json", "--workspace", str(workspace)]
+    for weights, noted in ((samples.STAGES[0], False), (samples.MEAN, True)):
+        planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=weights)
+        planned.write(workspace / "results/weights.json")
+        assert main(arguments) == 0
+        assert ("were planned for another training; --from results/weights.json" in capsys.readouterr().err) == noted
+    assert main([*arguments, "--from", "results/train.json"]) == 0
+    assert "another training" not in capsys.readouterr().err
+
+
 def test_data_that_no_pipeline_prepared_is_counted_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
