@@ -5,9 +5,10 @@ rows are kept in `--out`/rows.json, so a run that was cut short goes on with the
 exits with 1 if a check failed. `--miniature` runs every row on any machine, in small, to test the script itself.
 
 Parts: `checks` (GPU against CPU, bfloat16 by FSDP2 of one rank against float32 without FSDP2, resume), `speed` (tokens
-per second, model FLOPs utilisation and peak memory of 135 M and 1.2 B parameters, attention inside documents and across
-them, and how often a step waits for the GPU) and `overhead` (what reweighting adds to a run). Utilisation is
-6·N + 12·L·H·Q·T FLOPs per token (see velocitune_core.plan) over the card's dense bfloat16 peak.
+per second, model FLOPs utilisation and peak memory of 30 M to 1.2 B parameters, attention inside documents and across
+them, and how often a step waits for the GPU), `trainer` (the same steps by transformers' Trainer, which needs
+accelerate) and `overhead` (what reweighting adds to a run). Utilisation is 6·N + 12·L·H·Q·T FLOPs per token (see
+velocitune_core.plan) over the card's dense bfloat16 peak.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ SPEED = [  # model, compile, activation checkpointing, sequences per forward pas
     ("1B", "never", False, 4, False),
     ("1B", "always", False, 4, False),
     ("1B", "always", True, 16, False),
+    ("30M", "always", False, 32, False),
 ]
+TRAINER = [("135M", False, 16), ("135M", True, 16), ("30M", True, 32), ("1B", True, 4)]  # model, compile, micro-batch
 DOCUMENT_START, DOCUMENTS = 1, 4  # token that documents begin with, and how many there are in a sequence
 CHECKS = {  # name: largest difference allowed, nats per token
     "float32: GPU against CPU": 1e-4,
@@ -65,6 +68,7 @@ CHECKS = {  # name: largest difference allowed, nats per token
     "killed and resumed against unbroken, bfloat16": 1e-2,
 }
 CHECK_STEPS = 60
+PARTS = ("product", "checks", "speed", "trainer", "overhead")
 
 
 def check(scratch: Path, miniature: bool) -> list[dict[str, Any]]:
@@ -214,6 +218,8 @@ def rows_wanted() -> dict[str, dict[str, Any]]:
     wanted: dict[str, dict[str, Any]] = {"checks": {"part": "checks"}, "product": {"part": "product"}}
     for setting in SPEED:
         wanted["speed " + " ".join(map(str, setting))] = {"part": "speed", "setting": setting}
+    for row in TRAINER:
+        wanted["trainer " + " ".join(map(str, row))] = {"part": "trainer", "setting": row}
     return wanted | {"overhead": {"part": "overhead"}}
 
 
@@ -226,6 +232,10 @@ def measure(row: dict[str, Any], miniature: bool) -> Any:
             return matrix_product(miniature)
         if row["part"] == "overhead":
             return overhead(scratch, miniature)
+        if row["part"] == "trainer":
+            from gpu_trainer import trainer_speed
+
+            return trainer_speed(scratch, miniature, *row["setting"])
         return speed(scratch, miniature, *row["setting"])
 
 
@@ -250,7 +260,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder of rows.json (gpu-results)")
-    parser.add_argument("--part", choices=["checks", "speed", "overhead", "product"], help="this part only")
+    parser.add_argument("--part", choices=PARTS, help="this part only")
     parser.add_argument("--miniature", action="store_true", help="in small, on any machine")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -275,7 +285,7 @@ def main() -> int:
             done[key] = json.loads(file.read_text())
             kept.write_text(json.dumps(done, indent=1))
             file.unlink()
-    for part in ("product", "checks", "speed", "overhead"):
+    for part in PARTS:
         measured = [done[key] for key, row in rows_wanted().items() if row["part"] == part and key in done]
         if measured:
             print(f"\n{part}\n{table(measured[0] if part == 'checks' else measured)}")

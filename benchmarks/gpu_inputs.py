@@ -20,6 +20,13 @@ VOCABULARY = 512  # of the checks' synthetic text
 SHAPES: dict[str, dict[str, int]] = {
     "miniature": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
     "check": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "30M": {
+        "vocab_size": 16_384,
+        "hidden_size": 512,
+        "intermediate_size": 1_376,
+        "num_hidden_layers": 7,
+        "num_attention_heads": 8,
+    },
     "135M": {
         "vocab_size": 49_152,
         "hidden_size": 576,

@@ -80,12 +80,12 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 
 def code_digest(source: str) -> str:
-    """Return the SHA-256 of Python source without comments, docstrings and layout."""
+    """Return the SHA-256 of Python source without comments, docstrings and layout, the same under any Python."""
     tree = _parsed(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [each for each in node.body if not _is_text(each)]
-    return sha256(ast.unparse(tree).encode()).hexdigest()
+    return sha256(_canonical(tree).encode()).hexdigest()
 
 
 def _parsed(source: str) -> ast.Module:
@@ -155,6 +155,16 @@ def _users_file(module: str) -> Path | None:
         if inside and file.suffix == ".py" and file.exists():
             return file
     return None
+
+
+def _canonical(part: object) -> str:
+    """Return a part of a syntax tree as text. `ast.unparse` and `ast.dump` write one tree in other ways by version."""
+    if isinstance(part, list):
+        return f"[{','.join(map(_canonical, part))}]"
+    if not isinstance(part, ast.AST):
+        return ascii(part)
+    given = ((name, value) for name, value in ast.iter_fields(part) if value is not None and value != [])
+    return f"{type(part).__name__}({','.join(f'{name}={_canonical(value)}' for name, value in given)})"
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 BATCH = 1000  # metrics per call, MLflow's limit
+OVERFITTED_TAG = "velocitune.overfitted"  # the domains, each with the step of the evaluation that found it first
 LIVE_SECONDS = 60  # an event that is older comes from an earlier start
 
 
@@ -52,6 +53,8 @@ class RunWatcher:
         self._known = Known()
         self._buffer: list[Metric] = []
         self._precision: str | None = None  # until it is logged
+        self._overfitted: dict[str, int] = {}  # domain → step
+        self._tagged: dict[str, int] = {}  # those of the tag
         self._finished = False
         self._highest_step = -1  # of the metrics passed
         self._ended: int | None = None  # time of the last event, in milliseconds since 1970
@@ -80,6 +83,7 @@ class RunWatcher:
             self._connect()
             self._buffer.clear()
             self._highest_step = -1
+            self._overfitted, self._tagged = {}, {}
             for each in timeline(self._logged()):
                 self._add(each)
         self._precision = event.precision
@@ -88,6 +92,8 @@ class RunWatcher:
         return () if self._folder is None else events.read_events(self._folder / "events.jsonl")
 
     def _add(self, event: events.Event) -> None:
+        if isinstance(event, events.Overfitted):
+            self._overfitted |= dict.fromkeys(event.domains, event.step)
         found = list(metrics_of(event, self._known))
         self._log(found, round(event.time * 1000), event.step)
         self._highest_step = max(self._highest_step, event.step) if found else self._highest_step
@@ -106,6 +112,10 @@ class RunWatcher:
             if self._precision is not None:
                 self._client.log_param(self.run_id, "precision", self._precision)
                 self._precision = None
+            if self._overfitted != self._tagged:
+                named = ", ".join(f"{name} (step {step})" for name, step in self._overfitted.items())
+                self._client.set_tag(self.run_id, OVERFITTED_TAG, named)
+                self._tagged = dict(self._overfitted)
             while self._buffer:
                 self._client.log_batch(self.run_id, metrics=self._buffer[:BATCH])
                 del self._buffer[:BATCH]

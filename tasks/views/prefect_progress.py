@@ -37,11 +37,19 @@ class PrefectWatcher:
             self._total_steps, self._unit = event.rows, "sequences"
         elif isinstance(event, events.Reweighted):
             self._start, self._weights = self._start or event.weights, event.weights
-        elif isinstance(event, events.Evaluated) and event.time >= self._since:  # or an earlier attempt logged it
+        elif event.time >= self._since:  # or an earlier attempt logged it
             self._log(event)
         self._step = event.step
 
-    def _log(self, event: events.Evaluated) -> None:
+    def _log(self, event: events.Event) -> None:
+        """Log what an evaluation found: its losses, and the domains that are overfitted."""
+        if isinstance(event, events.Evaluated):
+            self._log_losses(event)
+        elif isinstance(event, events.Overfitted):
+            for message in event.messages:
+                logger.warning("%s: %s", self._name, message, extra=UI_ONLY)  # the bar has it on the terminal
+
+    def _log_losses(self, event: events.Evaluated) -> None:
         """Log the losses of an evaluation, and the weights that it came under if they have moved: one line."""
         mean = sum(event.losses.values()) / len(event.losses)
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in event.losses.items())

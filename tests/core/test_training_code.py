@@ -69,6 +69,14 @@ def test_runs_that_start_at_once_have_one_code() -> None:
         sys.setswitchinterval(interval)
 
 
+def test_the_hash_is_the_same_under_every_python() -> None:
+    """As computed by Python 3.11, 3.12 and 3.14, of which `ast.unparse` quotes f-strings in different ways."""
+    source = """def line(name, width):
+    return f"{name!r:>{width}} isn't \\"{', '.join(name)}\\" é"
+"""
+    assert code_digest(source) == "ebc01d540b84828916d035f4192a5d582e2cd4fab17137dec69fa9708e71e429"
+
+
 def test_a_run_has_the_code_of_its_own_strategy() -> None:
     static, velocitune = training_code("static"), training_code("velocitune")
     assert changed_files(static, velocitune) == [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from velocitune_core.train.events import Started, Stepped
+from velocitune_core.contracts import Overfitting
+from velocitune_core.train.events import Overfitted, Started, Stepped
 
 
 def started(**changes: Any) -> Started:
@@ -36,3 +37,9 @@ def stepped(step: int, **changes: Any) -> Stepped:
         "domain_epochs": {"code": 0.1},
     }
     return Stepped(**{**fields, **changes})
+
+
+def overfitted(step: int, *domains: str, **changes: Any) -> Overfitted:
+    """Domains found overfitted at a step, 0.3 nats above their lowest loss, with twice the weight of then."""
+    found = Overfitting(lowest_step=2, lowest_loss=3.0, lowest_weight=0.2, step=step, loss=3.3, weight=0.4, epochs=2.5)
+    return Overfitted(step=step, domains=dict.fromkeys(domains, found), **changes)

@@ -197,6 +197,36 @@ def train(domains: Domains = SEVEN, *, strategy: str = "velocitune") -> TrainRes
     )
 
 
+def overfitted(*names: str) -> TrainResult:
+    """A run in which these domains have their lowest loss at its middle, 0.2 nats below the last, and gain weight."""
+    run = train()
+    middle = run.points[len(run.points) // 2].step
+    points = [
+        point.model_copy(
+            update={
+                "losses": {
+                    name: SEVEN[name][3] - (0.2 if point.step == middle else 0.0) if name in names else loss
+                    for name, loss in point.losses.items()
+                }
+            }
+        )
+        for point in run.points
+    ]
+    shares = {name: (0.02 if name in names else 1.0) for name in SEVEN}
+    weights = [
+        point.model_copy(
+            update={
+                "weights": {
+                    name: share * (1 + point.step / run.steps) if name in names else point.weights[name]
+                    for name, share in shares.items()
+                }
+            }
+        )
+        for point in run.domain_weights
+    ]
+    return run.model_copy(update={"points": points, "domain_weights": weights})
+
+
 def report_data(domains: Domains = SEVEN, **changes: object) -> ReportData:
     parts = {
         "manifest": manifest(domains),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary
 from velocitune_core.comparison.tables import MISSING, estimate_text, number_text
+from velocitune_core.contracts import overfitted_domains
 from velocitune_core.style.text import listed, percent, tokens_text
 
 
@@ -19,6 +20,7 @@ def outcome(summary: ComparisonSummary) -> str:
         _best_constant(summary),
         *_below_frontier(summary),
         _forgetting(summary),
+        _overfitted(summary),
         _cost(summary),
         _own_targets(summary),
     ]
@@ -95,6 +97,24 @@ def _forgetting(summary: ComparisonSummary) -> str:
     if len(found) > 1 and _nats(found[worst]) != _nats(found[least]):
         text += f" with {worst}, {_nats(found[least])} with {least}"
     return f"{text}."
+
+
+def _overfitted(summary: ComparisonSummary) -> str:
+    """Return under which labels domains got more of the batch while their losses rose, and in how many seeds."""
+    found: dict[str, set[str]] = {}
+    seeds: dict[str, int] = {}
+    for run in summary.comparison.runs:
+        if names := overfitted_domains(run.result.points, run.result.domain_weights):
+            found.setdefault(run.label, set()).update(names)
+            seeds[run.label] = seeds.get(run.label, 0) + 1
+    if not found:
+        return ""
+    under = [
+        f"{listed(sorted(found[label]))} under {label} ({seeds[label]} of {len(strategy.runs)} seeds)"
+        for label, strategy in summary.strategies.items()
+        if label in found
+    ]
+    return f"Losses rose while weights grew, probably by overfitting: {'; '.join(under)}."
 
 
 def _above_zero(found: Estimate) -> bool:

@@ -10,6 +10,7 @@ from velocitune_core.contracts.evaluation_result import EvaluationResult, Measur
 from velocitune_core.contracts.initial_losses import InitialLosses
 from velocitune_core.contracts.losses import Losses, LossPoint
 from velocitune_core.contracts.manifest import Border, DocumentBorders, DomainFiles, DomainManifest, Manifest, Split
+from velocitune_core.contracts.overfitting import Overfitting, overfitted_domains
 from velocitune_core.contracts.proxy_result import ProxyResult
 from velocitune_core.contracts.questions import Question, Questions, TaskQuestions
 from velocitune_core.contracts.starting_weights import (
@@ -47,6 +48,7 @@ __all__ = [
     "Manifest",
     "MeasuredSet",
     "OtherLaw",
+    "Overfitting",
     "Part",
     "Planned",
     "ProxyResult",
@@ -65,4 +67,5 @@ __all__ = [
     "WeightPoint",
     "WeightsRun",
     "Worth",
+    "overfitted_domains",
 ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from velocitune_core.contracts import overfitted_domains
+from velocitune_core.contracts.overfitting import REMEDY
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.report.run_facts import RunFacts, bits_per_byte
 from velocitune_core.report.summary import key_figures, result_rows
 from velocitune_core.style.text import listed, percent, signed, tokens_text
 
 MEAN = "mean"
+OVERFITTED_SHOWN = 3  # domains, in words
 
 
 class Cell(NamedTuple):
-    """A number, with what it was before, and whether it is worse than that."""
+    """A number, with what it was before, and whether it is shown as one that did harm."""
 
     text: str
     before: str = ""
@@ -31,7 +34,7 @@ def domain_rows(report: ReportData, facts: RunFacts) -> list[dict[str, Cell]]:
         before, after = row["initial"], row["reached"]
         cells = {
             "domain": Cell(name),
-            "weight": Cell(percent(row["final_weight"]), percent(row["initial_weight"])),
+            "weight": Cell(percent(row["final_weight"]), percent(row["initial_weight"]), worse=row["overfitted"]),
             "mean weight": Cell(percent(mean[name])),
             "loss": Cell(f"{after:.3f}", f"{before:.3f}"),
             "change": Cell(signed(after - before, 3), worse=worse),
@@ -78,10 +81,29 @@ def warnings(report: ReportData) -> list[str]:
         f"{row['domain']} ({signed(row['reached'] - row['initial'], 3)})" for row in rows if row["worse_than_initial"]
     ]
     found = [f"Worse than the base model: {listed(worse)}, nats per token."] if worse else []
+    found += _overfitted(report)
     mixture = key_figures(report).get("mixture", "")
     if mixture.startswith("did not move"):
         found.append(f"The mixture {mixture}.")
     return found
+
+
+def _overfitted(report: ReportData) -> list[str]:
+    """Return a line on the overfitted domains, those with the largest rise first, and on what helps; or nothing."""
+    train, rows = report.train, {row["domain"]: row for row in result_rows(report)}
+    found = overfitted_domains(train.points, train.domain_weights)
+    if not found:
+        return []
+
+    def course(name: str) -> str:
+        then, row = found[name], rows[name]
+        loss = f"{then.lowest_loss:.3f} at step {then.lowest_step} → {row['reached']:.3f} at the end"
+        weight = f"{percent(then.lowest_weight)} → {percent(row['final_weight'])}"
+        return f"{name} (loss {loss}, weight {weight}, {row['epochs']:.1f} epochs; found at step {then.step})"
+
+    by_rise = sorted(found, key=lambda name: (found[name].lowest_loss - train.final[name], name))
+    named = listed([course(name) for name in by_rise], OVERFITTED_SHOWN)
+    return [f"Probably overfitted, as losses rose while weights grew: {named}. What helps: {REMEDY}."]
 
 
 def cautions(report: ReportData) -> list[str]:

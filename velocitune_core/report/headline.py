@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from velocitune_core.comparison.metrics import mean_loss
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary, summarise
 from velocitune_core.comparison.tables import MISSING, estimate_text
-from velocitune_core.contracts import Comparison
+from velocitune_core.contracts import Comparison, overfitted_domains
 from velocitune_core.report.compared_mixtures import mixture_block
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import listed, signed
@@ -30,7 +30,8 @@ class Answer:
 def answer(report: ReportData) -> Answer:
     """Return the answer that a report gives."""
     strategy, mixture = chosen_strategy(report), report.train.mean_domain_weights
-    sentence = f"{_reached(report, strategy)} {_against_baseline(report, strategy)}".rstrip()
+    found = (_reached(report, strategy), _against_baseline(report, strategy), _overfitted(report))
+    sentence = " ".join(each for each in found if each)
     return Answer(strategy, sentence, dict(mixture), mixture_block(mixture))
 
 
@@ -105,6 +106,16 @@ def _reached(report: ReportData, strategy: str) -> str:
     forgot = f"; worse than the base model on {listed(worse, 3)}" if worse else ""
     losses = f"from {before:.3f} to {after:.3f} nats per token{change}"
     return f"{strategy} {verb} the {what}{of} {losses}{_cost(runs_spent(report))}{forgot}."
+
+
+def _overfitted(report: ReportData) -> str:
+    """Return which domains got more and more of the batch while their losses rose; nothing if none did."""
+    names = sorted(overfitted_domains(report.train.points, report.train.domain_weights))
+    if not names:
+        return ""
+    one = len(names) == 1
+    rose = "was probably overfitted: its loss rose" if one else "were probably overfitted: their losses rose"
+    return f"{listed(names, 3)} {rose} while {'its weight' if one else 'their weights'} grew."
 
 
 def _cost(spent: dict[str, float]) -> str:

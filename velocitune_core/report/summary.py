@@ -5,10 +5,10 @@ The page, the terminal and the artifacts all show `result_rows`; `summary_metric
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from velocitune_core.contracts import TrainResult
+from velocitune_core.contracts import TrainResult, overfitted_domains
 from velocitune_core.report.headline import answer
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import listed, percent, signed, tokens_text
@@ -29,10 +29,11 @@ def result_rows(report: ReportData) -> list[dict[str, Any]]:
     """Return one row per domain in name order.
 
     Losses are in nats per token; weights, gap_closed and target_error are fractions. gap_closed is None where the
-    target is not below the initial loss; target_error is (target − reached) / reached.
+    target is not below the initial loss; target_error is (target − reached) / reached. overfitted: at any evaluation.
     """
     train = report.train
     final_weights = train.domain_weights[-1].weights if train.domain_weights else report.initial_domain_weights
+    overfitted = overfitted_domains(train.points, train.domain_weights)
     rows = []
     for name in sorted(report.manifest.domains):
         initial, target = report.initial.losses[name], report.targets.domains[name]
@@ -51,6 +52,7 @@ def result_rows(report: ReportData) -> list[dict[str, Any]]:
                 "target_error": (target.target - reached) / reached if reached else None,
                 "flags": list(target.flags),
                 "worse_than_initial": reached > initial,
+                "overfitted": name in overfitted,
             }
         )
     return rows
@@ -71,10 +73,14 @@ def formatted_rows(report: ReportData) -> list[dict[str, str]]:
             "reached": f"{row['reached']:.3f}" + (" ▲" if row["worse_than_initial"] else ""),
             "gap closed": "–" if gap is None else f"{gap * 100:.0f} %",
             "target error": "–" if error is None else f"{signed(error * 100, 1)} %",
-            "flags": ", ".join(flag.replace("_", " ") for flag in row["flags"]),
+            "flags": ", ".join([*_readable(row["flags"]), *["overfitted"] * row["overfitted"]]),
         }
 
     return [cells(row) for row in result_rows(report)]
+
+
+def _readable(flags: Sequence[str]) -> list[str]:
+    return [flag.replace("_", " ") for flag in flags]
 
 
 def summary_metrics(report: ReportData) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
     import torch
 
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # a single rank saves without it
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # `float32` means all of its digits
     if job.threads:
         torch.set_num_threads(job.threads)
     from velocitune_core.parallel.ranks import join_ranks, leave_ranks

@@ -16,6 +16,8 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from velocitune_core.config import Precision, describe_problems
+from velocitune_core.contracts import Overfitting
+from velocitune_core.contracts.overfitting import REMEDY
 from velocitune_core.train.retried_writes import RetriedWriter, open_to_append
 
 
@@ -108,6 +110,18 @@ class Reweighted(EventBase):
     seconds: float
 
 
+class Overfitted(EventBase):
+    """An evaluation found domains overfitted for the first time in this run."""
+
+    event: Literal["overfitted"] = "overfitted"
+    domains: dict[str, Overfitting]
+
+    @property
+    def messages(self) -> list[str]:
+        """A warning per domain."""
+        return [f"{each.described(name)}; {REMEDY}" for name, each in self.domains.items()]
+
+
 class Checkpointed(EventBase):
     """A checkpoint is on the disk."""
 
@@ -131,7 +145,16 @@ class Finished(EventBase):
 
 
 Event = Annotated[
-    Started | Stepped | EvaluationStarted | Measured | Evaluated | Reweighted | Checkpointed | Warned | Finished,
+    Started
+    | Stepped
+    | EvaluationStarted
+    | Measured
+    | Evaluated
+    | Overfitted
+    | Reweighted
+    | Checkpointed
+    | Warned
+    | Finished,
     Field(discriminator="event"),
 ]
 _event: TypeAdapter[Event] = TypeAdapter(Event)

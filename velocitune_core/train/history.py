@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.contracts import LossPoint, WeightPoint
+from velocitune_core.contracts import LossPoint, Overfitting, WeightPoint, overfitted_domains
 
 
 class History:
@@ -32,6 +32,19 @@ class History:
     def add_losses(self, step: int, tokens: int, losses: Mapping[str, float]) -> None:
         """Record the held-out losses after a step, in nats per token."""
         self.points.append(LossPoint(step=step, tokens=tokens, losses=dict(losses)))
+
+    def newly_overfitted(self, epochs: Mapping[str, float]) -> dict[str, Overfitting]:
+        """Return the domains that the last evaluation is the first to find overfitted.
+
+        Args:
+            epochs: of each domain's text so far.
+        """
+        found = overfitted_domains(self.points, self.weights)
+        return {
+            name: each.model_copy(update={"epochs": epochs[name]})
+            for name, each in found.items()
+            if self.evaluated_at(each.step)
+        }
 
     def add_weights(
         self, step: int, tokens: int, weights: NDArray[np.float64], velocity: NDArray[np.float64] | None

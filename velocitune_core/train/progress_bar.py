@@ -71,6 +71,9 @@ class ProgressBar:
                 self._advance(event)
             case events.Warned():
                 self._write(event.message)
+            case events.Overfitted():
+                for message in event.messages:
+                    self._write(message)
             case events.Finished():
                 self._finish(event)
 

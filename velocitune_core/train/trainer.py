@@ -196,6 +196,8 @@ class Trainer:
         self._emit(events.Evaluated(step=self.step, tokens=self.tokens, losses=losses, seconds=seconds()))
         if finite(*losses.values()):
             self.trajectory.add_losses(self.step, self.tokens, losses)
+            if found := self.trajectory.newly_overfitted(self.batches.epochs):
+                self._emit(events.Overfitted(step=self.step, domains=found))
         return losses
 
     def _reweight(self, losses: dict[str, float]) -> None:

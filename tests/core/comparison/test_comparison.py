@@ -235,3 +235,12 @@ def test_names_of_seeds_change_no_mean(seeds: list[int]) -> None:
         for name, found in strategy.differences.items():
             expected = before[label].differences[name]
             assert found == (expected if expected is None else pytest.approx(expected))
+
+
+def test_labels_under_which_domains_were_overfitted_are_named_with_their_seeds() -> None:
+    low, high = losses(3.0, 4.2, 5.1), losses(3.2, 4.2, 5.1)
+    more = {0: losses(0.3, 0.3, 0.4), 3: losses(0.6, 0.2, 0.2)}
+    runs = [run(label, seed, high, points={300: low}) for label in ("static", "mine") for seed in (1, 2)]
+    runs[2] = run("mine", 1, high, points={300: low}, weights=more)
+    assert "overfitting: code under mine (1 of 2 seeds)." in outcome(summarise(comparison(*runs)))
+    assert "overfitting" not in outcome(summarise(samples.three_seeds()))

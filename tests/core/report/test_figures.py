@@ -67,6 +67,9 @@ def test_losses_name_the_domain_that_got_worse() -> None:
     text = words(loss_per_domain(samples.train(), samples.initial(), samples.targets()))
     assert "general  4.710 (worse)" in text
     assert "code  3.300\n" in text
+    overfitted = samples.overfitted("general", "cli")
+    text = words(loss_per_domain(overfitted, samples.initial(), samples.targets()))
+    assert "general  4.710 (worse, overfitted)" in text and "cli  3.200 (overfitted)" in text
     assert "target loss" not in words(loss_per_domain(samples.train(), samples.initial()))
 
 

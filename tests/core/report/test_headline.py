@@ -35,6 +35,18 @@ def test_a_preset_is_named_as_it_was_chosen_and_its_search_is_part_of_the_price(
     assert answer(report).sentence == f"recommended {LOSSES}, {price}; {WORSE}. {NOT_COMPARED}"
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["cli"], "cli was probably overfitted: its loss rose while its weight grew."),
+        (["legal", "cli"], "cli and legal were probably overfitted: their losses rose while their weights grew."),
+    ],
+)
+def test_domains_whose_loss_rose_with_their_weight_are_named(names: list[str], found: str) -> None:
+    sentence = answer(samples.report_data(train=samples.overfitted(*names))).sentence
+    assert sentence.endswith(f"{NOT_COMPARED} {found}")
+
+
 def test_a_swarm_is_priced_in_operations() -> None:
     static = {name: row[0] for name, row in samples.SEVEN.items()}
     found = planned(static)  # 2(7 + 3) runs of a quarter of the operations

@@ -70,6 +70,20 @@ def test_a_mixture_that_never_moved_is_in_the_headline() -> None:
     assert key_figures(replace(report, train=between))["mixture"].startswith("biomed 14.3 %, cli 14.3 %")
 
 
+def test_overfitted_domains_are_on_the_page_with_numbers_and_what_helps() -> None:
+    report = samples.report_data(train=samples.overfitted("cli", "legal"))
+    flags = {row["domain"]: row["flags"] for row in formatted_rows(report)}
+    assert (flags["cli"], flags["code"], flags["general"]) == ("overfitted", "", "above initial")
+    page = render_report(report, [])
+    shown = " ".join(Page(page).text.split())
+    cli = "cli (loss 3.000 at step 195 → 3.200 at the end, weight 3.0 % → 3.9 %, 1.1 epochs; found at step 207)"
+    assert f"Probably overfitted, as losses rose while weights grew: {cli} and legal (loss" in shown
+    assert "What helps: training.max_epochs caps" in shown
+    assert page.count('<td class="worse">') == 3  # their weights, and the change of general
+    many = render_report(samples.report_data(train=samples.overfitted("cli", "code", "legal", "papers")), [])
+    assert many.count("; found at step") == 3 and "and 1 more. What helps" in many
+
+
 def test_what_was_not_read_is_on_the_page() -> None:
     report = samples.report_data()
     code = report.manifest.domains["code"].model_copy(update={"left_out": 1, "left_out_shown": ["a.csv: not a .jsonl"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import event_samples
 import pytest
 
 from velocitune_core.train import events
@@ -53,6 +54,7 @@ ONE_OF_EACH: list[events.Event] = [
     ),
     events.Measured(step=2, first=0, nats=[1.0 / 3, 2e-17], tokens=32, seconds=0.1),
     events.Evaluated(step=1, tokens=64, losses={"code": 3.25}, seconds=0.1),
+    event_samples.overfitted(1, "code"),
     events.Reweighted(step=1, tokens=64, weights={"code": 1.0}, velocity={"code": 0.3}, seconds=0.01),
     events.Checkpointed(step=1, path="step-00000001", seconds=0.2),
     events.Warned(step=1, message="Größe 3 ≥ 2\nsecond line"),

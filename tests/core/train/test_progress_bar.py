@@ -80,6 +80,10 @@ def test_warnings_are_shown_and_events_before_the_start_are_no_error(capfd: pyte
     bar = ProgressBar()
     bar(stepped(1))
     bar(events.Warned(message="code reached max_epochs"))
+    bar(event_samples.overfitted(9, "code", "law"))
     bar(events.Finished(step=1, seconds=1.0))
     bar.close()
-    assert capfd.readouterr().err == "code reached max_epochs\n"
+    first, *found = capfd.readouterr().err.splitlines()
+    assert first == "code reached max_epochs"
+    assert [line.partition(":")[0] for line in found] == [f"{name} is probably overfitted" for name in ("code", "law")]
+    assert "grew from 20.0 % to 40.0 %, after 2.5 epochs of its text in this run; training.max_epochs caps" in found[0]

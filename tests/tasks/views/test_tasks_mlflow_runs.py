@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import event_samples
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -19,7 +20,7 @@ from tiny import job as tiny_job
 from tasks.runs.run_folder import record_start
 from tasks.views.mlflow_described import flatten
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
-from tasks.views.mlflow_watcher import RunWatcher
+from tasks.views.mlflow_watcher import OVERFITTED_TAG, RunWatcher
 from tasks.views.publish import PublishedRun
 from tasks.views.publish import replay as replay_run
 from velocitune_core.config import Params, parse_params
@@ -312,10 +313,15 @@ def test_steps_that_a_resume_abandoned_leave_the_store(params: Params, client: M
     folder = event_file.parent
     child = Tracker(params).child("training", folder)
     *passed, _ = read_events(event_file)
-    for event in passed:
+    at = passed[-1].time
+    found = [event_samples.overfitted(2, "code", time=at), event_samples.overfitted(4, "law", time=at)]
+    with event_file.open("a", encoding="utf-8") as file:
+        file.writelines(event.model_dump_json() + "\n" for event in found)
+    for event in (*passed, *found):
         child(event)
     child.flush()
     first = child.run_id
+    assert client.get_run(first).data.tags[OVERFITTED_TAG] == "code (step 2), law (step 4)"
     resumed = passed[0].model_copy(update={"time": 1_750_000_100.0, "step": 2, "resumed_from": 2})
     later = [
         event.model_copy(update={"time": event.time + 100, "loss": event.loss + 1})
@@ -327,7 +333,8 @@ def test_steps_that_a_resume_abandoned_leave_the_store(params: Params, client: M
         attempt(event)
     attempt.close()
     events = list(read_events(event_file))
-    for event in events[len(passed) + 1 :]:  # the one between is the end that the file has and a killed run has not
+    resumption = events.index(resumed.model_copy(update={"attempt": 2}))
+    for event in events[resumption:]:  # passed over: the end that the file has and a killed run has not
         child(event)
         child.flush()
     child.close()
@@ -335,6 +342,7 @@ def test_steps_that_a_resume_abandoned_leave_the_store(params: Params, client: M
     assert [step for step, _, _ in kept["train/loss"]] == [1, 2, 3, 4, 5, 6]
     assert [value for _, _, value in kept["train/loss"][2:]] == [event.loss for event in later]
     assert child.run_id != first and stored(client, child.run_id) == kept
+    assert client.get_run(child.run_id).data.tags[OVERFITTED_TAG] == "code (step 2)"
     others = [run.info.run_id for run in client.search_runs([experiment_of(client, params)])]
     assert first not in others and child.run_id in others
     assert replay(Tracker(params).child("training", folder), event_file) == child.run_id  # as at the next start

@@ -58,3 +58,13 @@ def test_every_evaluation_of_this_start_is_a_line_in_the_log_of_the_run(caplog: 
         "training, step 2 of 3: mean loss 3.500 (code 3.000, law 4.000); weights code 50.0 → 60.0 %, law 50.0 → 40.0 %",
     ]
     assert all(record.ui_only for record in caplog.records)  # type: ignore[attr-defined]
+
+
+def test_an_overfitted_domain_is_a_warning_in_the_log_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    watcher, now = PrefectWatcher("training"), time.time()
+    watcher(event_samples.started(name="training", total_steps=3))
+    watcher(event_samples.overfitted(1, "law", time=now - 1000))  # of an earlier attempt, which has logged it
+    watcher(event_samples.overfitted(2, "code", time=now + 1))
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and record.ui_only  # type: ignore[attr-defined]
+    assert record.message.startswith("training: code is probably overfitted: its held-out loss rose from 3.000")

@@ -28,25 +28,27 @@ ONE_DOMAIN = "{code: 1, legal: 0, cli: 0, papers: 0, literature: 0, biomed: 0, g
 
 @pytest.fixture
 def params_file(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The committed params.yaml in a workspace of its own."""
+    """The committed params.yaml in a workspace of its own, with an option of its strategy."""
     monkeypatch.setattr(said_once, "_said", set())
-    shutil.copyfile(PROJECT / "params.yaml", paths.PARAMS)
+    before, strategy, after = (PROJECT / "params.yaml").read_text().partition("\nstrategy:")
+    option = "options:\n    gap_policy: hold          # its option"
+    paths.PARAMS.write_text(before + strategy + after.replace("options: {}", option, 1))
     return paths.PARAMS
 
 
 def test_only_the_values_change(params_file: Path) -> None:
     before = params_file.read_text().splitlines()
-    override_params({"strategy.name": "recommended", "training.seed": 7})
+    override_params({"strategy.name": "velocitune", "training.seed": 7})
     after = params_file.read_text().splitlines()
     assert len(before) == len(after)
     changed = [(old.split(), new.split()) for old, new in zip(before, after, strict=True) if old.split() != new.split()]
     assert [(old[:2], new[:2]) for old, new in changed] == [
-        (["name:", "velocitune"], ["name:", "recommended"]),
+        (["name:", "recommended"], ["name:", "velocitune"]),
         (["seed:", "1"], ["seed:", "7"]),
     ]
     assert [old[2:] for old, _ in changed] == [new[2:] for _, new in changed]  # comments behind the values
     params = load_params(params_file)
-    assert (params.strategy.name, params.training.seed) == ("recommended", 7)
+    assert (params.strategy.name, params.training.seed) == ("velocitune", 7)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from velocitune_core.contracts import InitialLosses, Targets, TrainResult
+from velocitune_core.contracts import InitialLosses, Targets, TrainResult, overfitted_domains
 from velocitune_core.style.figure import (
     INK,
     MUTED,
@@ -129,7 +129,7 @@ def velocity_per_domain(train: TrainResult, title: str = VELOCITY) -> Figure:
 
 def loss_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets | None = None) -> Figure:
     """Draw held-out losses over tokens, one panel per domain, with initial and target loss as lines."""
-    names = sorted(train.final)
+    names, overfitted = sorted(train.final), overfitted_domains(train.points, train.domain_weights)
     colours = domain_colours(names)
     figure, grid = panels(
         len(names),
@@ -151,8 +151,8 @@ def loss_per_domain(train: TrainResult, initial: InitialLosses, targets: Targets
         axes.plot(tokens, losses, color=colours[name], linewidth=2.4)
         texts = [f"{label(name)}: {loss:.4f} nats {_after(at)}" for at, loss in curve]
         add_values(axes, tokens, losses, texts, colours[name])
-        worse = train.final[name] > initial.losses[name]
-        ending = f"{train.final[name]:.3f}" + (" (worse)" if worse else "")
+        marks = ["worse"] * (train.final[name] > initial.losses[name]) + ["overfitted"] * (name in overfitted)
+        ending = f"{train.final[name]:.3f}" + (f" ({', '.join(marks)})" if marks else "")
         panel_title(axes, name, ending)
         axes.set_xlim(0, max(train.tokens, 1))
         axes.margins(y=0.1)
