@@ -73,10 +73,11 @@ def main(use: Use) -> None:
         tune(use)
     else:
         scores = read_results(use) if options.redraw else measure(use, range(options.seeds))
-        tables = "\n\n".join([table(use, scores), differences(use, scores)])
-        print(tables)
         if options.docs:
             write_results(use, scores)
+            scores = read_results(use)  # rounded, so that tables are the same when they are redrawn
+        tables = "\n\n".join([table(use, scores), differences(use, scores)])
+        print(tables)
         if options.docs or options.redraw:
             draw(use, scores).savefig(DOCS / "figures" / f"use_{use.name}.png", dpi=110)
             write_tables(use, tables)

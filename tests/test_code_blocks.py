@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shlex
@@ -9,13 +10,16 @@ import subprocess
 import sys
 import textwrap
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import FunctionType
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -32,7 +36,9 @@ from velocitune_core import design_swarm
 from velocitune_core.cli.command import take_workspace
 from velocitune_core.cli.commands import BY_NAME, PIPELINE, PROGRAM
 from velocitune_core.config import parse_params
+from velocitune_core.export import DataSizes, DomainSize
 from velocitune_core.export.command import parser as export_parser
+from velocitune_core.export.sizes import read_counts
 from velocitune_core.fit.command import main as fit
 from velocitune_core.fit.command import parser as fit_parser
 
@@ -42,6 +48,11 @@ ELSEWHERE = {  # pages whose Python is run, with all that it needs, by a test of
     "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
     "README.md": "tests/helpers/trainer_program.py",
 }
+OF_THEIR_OWN = {
+    "README.md",
+    "FIT.md",
+    "EXPORT.md",
+}  # pages whose YAML is not of params.yaml alone
 PROGRAMS = {"caps=$(for", "cd", "echo", "mv", "pip", "prefect", "ray", "rm", "source", "torchrun"}  # not looked into
 
 
@@ -110,7 +121,7 @@ def test_what_is_run_elsewhere_is_named_there() -> None:
             assert page in tested or [name for name in names if name not in tested] == [], block
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.page.name not in {"README.md", "FIT.md"}], ids=str)
+@pytest.mark.parametrize("block", [b for b in blocks("yaml") if b.page.name not in OF_THEIR_OWN], ids=str)
 def test_settings_of_the_docs_are_accepted(block: Block) -> None:
     def merged(tree: Any, shown: Any) -> Any:
         if not isinstance(tree, dict) or "name" in shown:  # of a strategy, whose options are its own
@@ -128,6 +139,15 @@ def test_the_table_and_the_objective_of_the_page_on_fits_give_weights(tmp_path: 
     (tmp_path / "objective.yaml").write_text(objective)
     files = [str(tmp_path / "runs.csv"), "--objective", str(tmp_path / "objective.yaml"), "--out", str(tmp_path)]
     assert fit([*files, "--bootstrap", "4"]) == 0
+
+
+def test_the_counts_of_the_page_on_exports_are_read(tmp_path: Path) -> None:
+    (counts,) = (block.text for block in blocks_of(PROJECT / "docs/EXPORT.md") if block.language == "yaml")
+    (tmp_path / "counts.yaml").write_text(counts)
+    found = read_counts(tmp_path / "counts.yaml")
+    assert found == DataSizes(
+        {"code": DomainSize(3_000_000_000, 2_500_000), "web": DomainSize(40_000_000_000, 30_000_000)}, 4096
+    )
 
 
 def shell_blocks() -> list[Block]:
@@ -300,7 +320,21 @@ def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
             assert anchor in anchors(there), f"{target}#{anchor}"
 
 
+def test_links_to_elsewhere_are_well_formed() -> None:
+    """Not whether anybody answers, for which tests would need a network: docs/DECISIONS.md."""
+    texts = {page: page.read_text(encoding="utf-8") for page in [*PAGES, PROJECT / "CHANGELOG.md"]}
+    links = {link for text in texts.values() for link in re.findall(r"\]\((?:<)?(\w+:[^)]*)\)", text)}
+    assert len(links) > 2
+    for link in links:
+        found = urlsplit(link)
+        assert found.scheme == "https" and "." in (found.hostname or ""), link
+        assert not re.search(r"[\s<>\"\u2026]|[.,;:]$", link) and found.username is None, link
+    spellings = Counter(re.sub(r"^https://(www\.)?|/$|\.git$", "", link).lower() for link in links)
+    assert [link for link, times in spellings.items() if times > 1] == []
+
+
 REFERENCE = sorted((PROJECT / "docs/api").glob("*.md"))
+PUBLIC = ("", "own_loop", "export", "scaling_law", "mixture_law")  # of velocitune_core, whose `__all__` is for users
 
 
 def documented() -> list[str]:
@@ -308,14 +342,39 @@ def documented() -> list[str]:
     return [name for page in REFERENCE for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), flags=re.MULTILINE)]
 
 
-def test_the_reference_has_every_public_name_and_no_other() -> None:
+def imported_by_readers() -> set[str]:
+    """The names that the Python blocks of README and docs import from the library."""
+    nodes = [node for block in blocks("python") for node in ast.walk(ast.parse(block.text))]
+    of_library = [
+        node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("velocitune_core")
+    ]
+    return {alias.name for node in of_library for alias in node.names}
+
+
+def public_names() -> dict[str, str]:
+    """Classes and functions of the public packages: by name, dotted where they are defined."""
     found = {}
-    for dotted in documented():
+    for package in (import_module(f"velocitune_core.{name}".rstrip(".")) for name in PUBLIC):
+        for value in (getattr(package, name) for name in package.__all__):
+            if isinstance(value, type | FunctionType):
+                found[value.__name__] = f"{value.__module__}.{value.__name__}"
+    return found
+
+
+def test_the_reference_has_every_public_name_and_what_the_docs_import() -> None:
+    described = documented()
+    for dotted in described:  # read and not imported, as some need transformers
         module, _, name = dotted.rpartition(".")
-        described = getattr(import_module(module), name)
-        assert described.__doc__, f"{dotted} has no docstring"
-        found[name] = described
-    assert [name for name in velocitune_core.__all__ if found.get(name) is not getattr(velocitune_core, name)] == []
+        tree = ast.parse((PROJECT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        (definition,) = (each for each in tree.body if getattr(each, "name", None) == name)
+        assert ast.get_docstring(definition), f"{dotted} has no docstring"  # type: ignore[arg-type]
+    assert sorted({*public_names().values()} - {*described}) == []
+    names = {dotted.rpartition(".")[2] for dotted in described}
+    assert len(names) == len(described)
+    assert sorted(name for name in imported_by_readers() - names if not name.isupper()) == []
+
+
+def test_the_index_of_the_reference_has_the_names_of_the_package() -> None:
     (index,) = (page.read_text() for page in REFERENCE if page.name == "index.md")
     shown = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", index))
     assert set(shown) == set(velocitune_core.__all__) and set(shown.values()) <= set(documented())

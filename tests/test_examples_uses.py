@@ -95,6 +95,25 @@ def test_docs_show_what_the_results_say(measured: ModuleType) -> None:
         assert measured.differences(use, scores) in page, f"run `python examples/{name}.py --redraw`"
 
 
+def test_tables_are_the_same_when_they_are_redrawn(
+    measured: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Results are stored with five digits: 1.50014999 becomes 1.5001, and the interval ± 3.178 then ± 3.177."""
+    for folder in ("results", "figures"):
+        (tmp_path / folder).mkdir()
+    page = tmp_path / "USES.md"
+    page.write_text("<!-- x -->\n<!-- end of x -->\n")
+    monkeypatch.setattr(measured, "DOCS", tmp_path)
+    monkeypatch.setattr(measured, "measure", lambda use, seeds: {"velocitune": [{"loss": 1.0}, {"loss": 1.50014999}]})
+    use = measured.Use("x", "X", lambda: {}, {"velocitune": []}, [measured.Metric("loss", drawn=True)])
+    pages = []
+    for option in ("--docs", "--redraw"):
+        monkeypatch.setattr("sys.argv", ["x.py", option])
+        measured.main(use)
+        pages.append(page.read_text())
+    assert pages[0] == pages[1] and "| velocitune | 1.250 ± 3.177 |" in pages[0]
+
+
 def test_differences_are_paired_by_seed_and_know_what_is_better(measured: ModuleType) -> None:
     use = measured.Use(
         "x",

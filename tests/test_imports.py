@@ -48,7 +48,7 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "export": "contracts files style",
+    "export": "config contracts files style",
     "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
     "fit": "config contracts files mixture_law planned_weights report style",

@@ -40,6 +40,15 @@ for name in ("flows", "tasks", "torch", "jinja2", "yaml"):
         continue
     raise AssertionError(f"{name} can be imported")
 """
+EXPORTS = """
+import contextlib, io
+from velocitune_core.export import FORMATS
+from velocitune_core.export.command import main
+for name in FORMATS:
+    with contextlib.redirect_stdout(io.StringIO()) as written:
+        assert main(["--to", name, "--from", "fit/weights.json", "--unit", "sequences"]) == 0, name
+    assert "web" in written.getvalue(), name
+"""
 TABLE = """run,weight/code,weight/web,loss/code,loss/web
 a,0.2,0.8,2.0,2.5
 b,0.5,0.5,1.7,2.6
@@ -124,7 +133,7 @@ def test_the_wheel_holds_the_package_alone_and_what_workspaces_are_made_of(wheel
             assert path.relative_to(PROJECT).as_posix() in names
 
 
-def test_numpy_and_scipy_are_enough_for_the_method_and_the_declared_packages_for_a_fit(
+def test_numpy_and_scipy_are_enough_for_the_method_and_the_declared_packages_for_fits_and_exports(
     bare: Bare, tmp_path: Path
 ) -> None:
     for name in ("numpy", "scipy"):
@@ -140,6 +149,8 @@ def test_numpy_and_scipy_are_enough_for_the_method_and_the_declared_packages_for
     fitted = bare.run(*command, folder=tmp_path)
     assert fitted.returncode == 0, fitted.stderr
     assert {path.name for path in (tmp_path / "fit").iterdir()} == {"plan.html", "plan.json", "weights.json"}
+    exported = bare.run("-c", EXPORTS, folder=tmp_path)
+    assert exported.returncode == 0, exported.stderr
     script = bare.python.with_name("velocitune")
     refused = bare.run(str(script), "run", folder=tmp_path)
     assert refused.returncode == 2 and "pip install 'velocitune[lab]'" in refused.stderr

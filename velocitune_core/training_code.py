@@ -12,6 +12,7 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.util import resolve_name
 from pathlib import Path
+from threading import Lock
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,6 +27,8 @@ TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
     "velocity",
 )  # fmt: skip
 EVALUATION_WINGS = ("config", "contracts", "data", "evaluation", "files", "model", "parallel", "train")
+
+_PARSING = Lock()  # runs start in threads, and Python 3.11 raises SystemError where two of them parse (cpython#106905)
 
 
 def code_of(job: Job) -> dict[str, str]:
@@ -78,11 +81,16 @@ def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 def code_digest(source: str) -> str:
     """Return the SHA-256 of Python source without comments, docstrings and layout, the same under any Python."""
-    tree = ast.parse(source)
+    tree = _parsed(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [each for each in node.body if not _is_text(each)]
     return sha256(_canonical(tree).encode()).hexdigest()
+
+
+def _parsed(source: str) -> ast.Module:
+    with _PARSING:
+        return ast.parse(source)
 
 
 def _root() -> Path:
@@ -119,7 +127,7 @@ def _imports(module: str, file: Path) -> tuple[str, ...]:
 def _imports_of(module: str, file: Path, size_bytes: int, changed_nanoseconds: int) -> tuple[str, ...]:
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
     found: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(_parsed(file.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,22 @@ def test_text_for_people_changes_nothing(old: str, new: str) -> None:
 )
 def test_code_does(old: str, new: str) -> None:
     assert old in SOURCE and code_digest(SOURCE.replace(old, new)) != code_digest(SOURCE)
+
+
+def test_runs_that_start_at_once_have_one_code() -> None:
+    """In threads, which change while a source is parsed: where a collection of garbage runs code of Python."""
+    source = "\n".join(f"def f{number}(a, b=1): return [a + {number}, b, (a, b)]" for number in range(200))
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(busy := lambda *_: [None for _ in range(20)])
+    try:
+        gc.set_threshold(50)
+        sys.setswitchinterval(1e-6)
+        with ThreadPoolExecutor(4) as threads:
+            assert len(set(threads.map(code_digest, [source] * 8))) == 1
+    finally:
+        gc.callbacks.remove(busy)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
 
 
 def test_the_hash_is_the_same_under_every_python() -> None:

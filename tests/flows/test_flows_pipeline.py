@@ -391,10 +391,14 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert set(re.findall(r"https?://[\w.]+", page)) <= {"http://www.w3.org"}
 
     workspace.write_params(tree | {"strategy": {"name": "planned"}, "mixture": tree["mixture"] | {"swarm": swarm}})
-    said = workspace.run_here("flows.weights")  # from the runs of the comparison
+    trained = {path: path.read_bytes() for path in workspace.folder.glob("results/train.json")}
+    said = workspace.run_here("flows.pipeline", "--mixture")  # `velocitune mixture`, from the runs of the comparison
+    stages = dict(re.findall(r"\[\d/\d\] (\w+)(: up to date, skipped)?", said))
+    assert list(stages) == ORDER[:6] and [name for name, skipped in stages.items() if not skipped] == ["weights"]
     assert len(taken(said)) == 5 and "predicted to be better than" in said
     found = StartingWeights.read(workspace.folder / "results/weights.json")
     assert found.domain_weights == plan.domain_weights
+    assert {path: path.read_bytes() for path in trained} == trained != {}
 
 
 @pytest.mark.usefixtures("_prefect_server", "forked_program")

@@ -48,6 +48,40 @@ def olmo_core(file: Path, folder: Path, draws: int) -> dict[str, Any]:
     return {"shares": {each.source_name: each.target_ratio for each in sources.sources}, "drawn": drawn}
 
 
+def levanter(file: Path, folder: Path, draws: int) -> dict[str, Any]:
+    """Draw batches of 16 from data sets of one row each, which holds the name of its domain."""
+    import asyncio
+    from importlib.util import find_spec
+    from types import ModuleType
+
+    package, found = ModuleType("levanter"), find_spec("levanter")  # without what it imports of training at its start
+    package.__path__ = list(found.submodule_search_locations or ()) if found else []
+    sys.modules["levanter"] = package
+    import draccus
+    from levanter.data.dataset import ListAsyncDataset
+    from levanter.data.mixture import MixtureDataset, rescale_mixture_schedule_for_batch_schedule
+    from levanter.data.text import LMMixtureDatasetConfig
+    from levanter.schedule import BatchSchedule
+
+    names = [path.stem for path in folder.glob("*.jsonl")]
+    sources = {"configs": {name: {"train_urls": [name]} for name in names}}
+    config = draccus.decode(LMMixtureDatasetConfig, yaml.safe_load(file.read_text())["data"] | sources)
+    weights = config.train_weights
+    if isinstance(weights, list):
+        weights = rescale_mixture_schedule_for_batch_schedule(weights, BatchSchedule(16))
+    rows = {name: ListAsyncDataset([name], is_complete=True) for name in names}
+    mixture = MixtureDataset(rows, weights, config.mixture_block_size, key=1)
+
+    async def drawn() -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for start in range(0, draws, mixture.block_size):  # it keeps few blocks
+            counts.update(await mixture.get_batch(range(start, min(draws, start + mixture.block_size))))
+        return counts
+
+    stages = weights if isinstance(weights, list) else [(0, weights)]
+    return {"shares": stages[0][1], "stages": stages, "drawn": dict(asyncio.run(drawn()))}
+
+
 def llama_factory(file: Path, folder: Path, draws: int) -> dict[str, Any]:
     from llamafactory.data.data_utils import merge_dataset
     from llamafactory.hparams.data_args import DataArguments

@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import Manifest, StartingWeights, TrainResult
 from velocitune_core.export.destination import Destination, Exported, export
 from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.found import read_mixture, with_manifest
 from velocitune_core.export.mixture import ExportError, Mixture
 from velocitune_core.export.realised import as_json, table
+from velocitune_core.export.sizes import EXAMPLE
 from velocitune_core.files import write_text
 
 REFUSED = 2  # exit status
 RESULTS = ("results/train.json", "results/weights.json")  # the first that is there, unless --from names a file
 MANIFEST = Path("prepared/manifest.json")  # in a workspace
+SAME = 1e-4  # of a weight; planned ones have four decimals
 BESIDE = "-realised.json"  # added to the name of the file, without its suffix
 
 
@@ -99,17 +101,28 @@ def _there(workspace: Path, path: Path) -> Path:
 
 def _mixture(options: argparse.Namespace, results: Path, manifest: Path | None) -> Mixture:
     """Return the mixture of the results, on the manifest given or else on one that is there and fits."""
-    mixture, notes = read_mixture(results, label=options.label, seed=options.seed, manifest=manifest), []
+    mixture = read_mixture(results, label=options.label, seed=options.seed, manifest=manifest)
+    notes = [] if options.results else list(_other_weights(results, options.workspace / RESULTS[1]))
     if manifest is not None:
-        return mixture
+        return replace(mixture, notes=[*mixture.notes, *notes])
+    unfit: list[str] = []
     for folder in dict.fromkeys((options.workspace, results.parent.parent)):
         found = folder / MANIFEST
         if found.is_file():
             try:
-                return with_manifest(mixture, Manifest.read(found))
+                mixture, unfit = with_manifest(mixture, Manifest.read(found)), []
+                break
             except ValueError as error:
-                notes.append(f"{found} does not fit and is not used: {str(error).splitlines()[0]}.")
-    return replace(mixture, notes=[*mixture.notes, *notes])
+                unfit.append(f"{found} does not fit and is not used: {str(error).splitlines()[0]}.")
+    return replace(mixture, notes=[*mixture.notes, *notes, *unfit])
+
+
+def _other_weights(results: Path, weights: Path) -> Iterator[str]:
+    """Yield a note if planned weights lie beside a training that did not start from them, and are not exported."""
+    if results != weights and weights.is_file() and (planned := StartingWeights.read(weights)).found_by == "planned":
+        started = next((point.weights for point in TrainResult.read(results).domain_weights), {})
+        if any(abs(started.get(name, 0.0) - weight) > SAME for name, weight in planned.domain_weights.items()):
+            yield f"{weights} has weights that were planned for another training; --from {RESULTS[1]} exports them."
 
 
 def _destination(options: argparse.Namespace) -> Destination:
@@ -161,7 +174,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="of results and manifest; default: the current one",
     )
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help=f"default: {MANIFEST} of the workspace")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help=f"of the data; default: {MANIFEST} of the workspace. Also counts of your own, as YAML: {EXAMPLE}",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="file to write, from the current folder")
     parser.add_argument(
         "--paths",

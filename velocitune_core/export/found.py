@@ -13,6 +13,7 @@ import numpy as np
 
 from velocitune_core.contracts import ComparedRun, Comparison, Manifest, StartingWeights, TrainResult
 from velocitune_core.export.mixture import DomainSize, ExportError, Mixture, Stage
+from velocitune_core.export.sizes import DataSizes, read_counts, sizes_of
 from velocitune_core.style.text import tokens_text
 
 SAME = 1e-9  # of a weight: two points of a run's weights closer than this are one stage
@@ -26,7 +27,8 @@ def read_mixture(
     Args:
         path: results/weights.json, results/train.json, or results/comparison.json with a label.
         label, seed: of a comparison; without a seed, the mean over the seeds of the label.
-        manifest: of the data, with tokens and documents by domain; None: sizes as far as the file has them.
+        manifest: of the data, with tokens and documents by domain: prepared/manifest.json, or counts of one's own
+            (docs/EXPORT.md); None: sizes as far as the file has them.
 
     Raises ContractError for a malformed file, ExportError naming the field for one that holds no such mixture, and for
     a manifest of other data.
@@ -41,7 +43,10 @@ def read_mixture(
         mixture = of_training(TrainResult.read(path), name)
     else:
         mixture = of_label(Comparison.read(path), label, seed, name)
-    return mixture if manifest is None else with_manifest(mixture, Manifest.read(manifest))
+    if manifest is None:
+        return mixture
+    counts = read_counts(manifest)
+    return with_manifest(mixture, Manifest.read(manifest)) if counts is None else with_sizes(mixture, counts)
 
 
 def of_weights(weights: StartingWeights, name: str = "results/weights.json") -> Mixture:
@@ -70,6 +75,8 @@ def of_label(
     Raises ExportError for a label or a seed that is not there.
     """
     labels = list(dict.fromkeys(run.label for run in comparison.runs))
+    if label is None:
+        raise ExportError(f"label: a comparison has several; give one with --label: {', '.join(labels)}")
     if label not in labels:
         raise ExportError(f"label: {label!r} is none of the comparison; give one of {', '.join(labels)}")
     runs = {run.seed: run for run in comparison.runs if run.label == label}
@@ -90,26 +97,30 @@ def with_manifest(mixture: Mixture, manifest: Manifest) -> Mixture:
 
     Raises ExportError for domains that the manifest lacks, and where a run's epochs say that its data was another.
     """
-    missing = sorted(set(mixture.shares) - set(manifest.domains))
-    if missing:
-        raise ExportError(
-            f"manifest: lacks the domains {', '.join(missing)}; give the manifest of the data that the mixture is of"
-        )
-    sizes = {name: size for name, size in sizes_of(manifest).items() if name in mixture.shares}
+    sized = with_sizes(mixture, sizes_of(manifest))
     other = [
         f"manifest: {name} has {size.tokens} tokens, and the results were made from {mixture.sizes[name].tokens}; "
         "give the manifest of the same data"
-        for name, size in sizes.items()
+        for name, size in sized.sizes.items()
         if name in mixture.sizes and mixture.sizes[name].tokens != size.tokens
     ]
     if other:
         raise ExportError("\n".join(other))
-    return replace(mixture, sizes=sizes, sequence_length=manifest.sequence_length)
+    return sized
 
 
-def sizes_of(manifest: Manifest) -> dict[str, DomainSize]:
-    """Return the training text of each domain of a manifest."""
-    return {name: DomainSize(each.train.tokens, each.train.documents) for name, each in manifest.domains.items()}
+def with_sizes(mixture: Mixture, sizes: DataSizes) -> Mixture:
+    """Return the mixture with these sizes of its domains, such as those of the other trainer's data.
+
+    Raises ExportError for domains that have none.
+    """
+    missing = sorted(set(mixture.shares) - set(sizes.domains))
+    if missing:
+        raise ExportError(
+            f"manifest: lacks the domains {', '.join(missing)}; give the manifest of the data that the mixture is of"
+        )
+    own = {name: size for name, size in sizes.domains.items() if name in mixture.shares}
+    return replace(mixture, sizes=own, sequence_length=sizes.sequence_length)
 
 
 def _kind(path: Path) -> type[Comparison] | type[TrainResult] | type[StartingWeights]:

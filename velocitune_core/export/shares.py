@@ -44,7 +44,7 @@ def mean_tokens(name: str, sizes: Mapping[str, DomainSize]) -> float:
     if size is None or not size.documents:
         raise ExportError(
             f"unit: documents of {name!r} are not counted, so that shares of tokens cannot become shares of documents; "
-            "give the manifest of the data (--manifest), or --unit sequences for rows of equal length"
+            "count them in a file for --manifest (docs/EXPORT.md), or give --unit sequences for rows of equal length"
         )
     return size.tokens / size.documents
 

@@ -16,6 +16,7 @@ BOOKKEEPING = re.compile(
     r"(.*[^a-z])?(seed|steps?|tokens?|epochs?|iterations?|hours?|minutes?|seconds?|time|flops|lr|learning_rate|batch_size)",
     flags=re.IGNORECASE,
 )
+DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
 HEAD = re.compile(r"[^/_.]*[/_.]")  # of a name: what columns of one kind share
 EXAMPLES = {"weights": "share_*", "losses": "*_loss"}  # if no columns share one
 SHOWN = 5  # cells named in a message
@@ -223,9 +224,8 @@ def _columns(table: _Table, chosen: Mapping[str, str]) -> Columns:
         for (line, _), cell in zip(table.rows, table.cells(column), strict=True):
             if not _is_number(cell):
                 given = repr(cell) if cell else "empty"
-                problems.append(
-                    f"{table.path}:{line}: column {column!r} is {given}; give a number, or leave the run out"
-                )
+                fix = "write it with a decimal point" if DECIMAL_COMMA.fullmatch(cell) else "give a number"
+                problems.append(f"{table.path}:{line}: column {column!r} is {given}; {fix}, or leave the run out")
     if problems:
         rest = len(problems) - SHOWN
         raise TableError("\n".join([*problems[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])]))

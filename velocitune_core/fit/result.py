@@ -9,7 +9,7 @@ from pathlib import Path
 
 from velocitune_core.contracts import StartingWeights
 from velocitune_core.files import write_text
-from velocitune_core.fit.csv_tables import Runs
+from velocitune_core.fit.csv_tables import Runs, TableError
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePlan
 from velocitune_core.mixture_law.objective import Objective
@@ -52,9 +52,14 @@ class FitResult:
     def of(cls, runs: Runs, objective: Objective, *, law: LawName, bootstrap: int, seed: int) -> FitResult:
         """Fit the law, and optimise.
 
-        Raises MixtureLawError for a table that no law can be fitted to, and ObjectiveError for an objective that
-        contradicts itself or the table, and for guards that no mixture keeps.
+        Raises TableError for weights of a single domain, MixtureLawError for a table that no law can be fitted to, and
+        ObjectiveError for an objective that contradicts itself or the table, and for guards that no mixture keeps.
         """
+        if len(runs.weights.columns) == 1:
+            raise TableError(
+                f"weights: the only domain is {runs.weights.columns[0]!r}, which leaves no mixture to find; name the "
+                "columns of two domains or more with --weights"
+            )
         objective.check(sorted(runs.weights.columns), sorted(runs.losses.columns))
         fitted = fit_mixture_law(runs.weights, runs.losses, law=law, bootstrap=bootstrap, seed=seed)
         return cls(fitted, objective, optimise_mixture(fitted, objective))

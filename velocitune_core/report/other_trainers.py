@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from velocitune_core.contracts import Comparison, Manifest, TrainResult
 from velocitune_core.export import FORMATS, Block, Destination, ExportError, Mixture, export, of_label, of_training
 from velocitune_core.export.block import params_yaml
-from velocitune_core.export.found import sizes_of
+from velocitune_core.export.sizes import sizes_of
 
 MOST_SHARES = 2000  # of labels and domains together, on the page of a comparison: about 1 MB of blocks
 PLACE = "\ue000{}\ue001"  # of the weight of a domain, by its number, in a text that a script fills in
@@ -61,8 +61,9 @@ def _on(mixture: Mixture, manifest: Manifest | None) -> Mixture:
     """Return the mixture with the sizes of the manifest, if there is one."""
     if manifest is None:
         return mixture
-    sizes = {name: size for name, size in sizes_of(manifest).items() if name in mixture.shares}
-    return replace(mixture, sizes=sizes, sequence_length=manifest.sequence_length)
+    sizes = sizes_of(manifest)
+    own = {name: size for name, size in sizes.domains.items() if name in mixture.shares}
+    return replace(mixture, sizes=own, sequence_length=sizes.sequence_length)
 
 
 def _blocks(mixture: Mixture, *, comment: bool) -> list[TrainerBlock]:

@@ -155,5 +155,10 @@ def test_help_of_the_pipeline_needs_no_workspace(tmp_path: Path) -> None:
     assert shown.stdout.startswith("usage: velocitune serve ") and "python -m" not in shown.stdout
 
 
-def test_what_is_compared_is_a_run_with_an_option() -> None:
-    assert (BY_NAME["compare"].module, BY_NAME["compare"].arguments) == ("flows.pipeline", ("--compare",))
+def test_goals_are_options_of_the_pipeline() -> None:
+    goals = {name: (each.module, each.arguments) for name, each in BY_NAME.items() if each.module == "flows.pipeline"}
+    assert goals == {
+        "run": ("flows.pipeline", ()),
+        "mixture": ("flows.pipeline", ("--mixture",)),
+        "compare": ("flows.pipeline", ("--compare",)),
+    }

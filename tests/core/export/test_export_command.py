@@ -65,6 +65,57 @@ def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
     assert "a run of 1000 tokens" in capsys.readouterr().err
 
 
+def test_weights_that_were_planned_after_the_training_are_not_overlooked(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--to", "json", "--workspace", str(workspace)]
+    for weights, noted in ((samples.STAGES[0], False), (samples.MEAN, True)):
+        planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=weights)
+        planned.write(workspace / "results/weights.json")
+        assert main(arguments) == 0
+        assert ("were planned for another training; --from results/weights.json" in capsys.readouterr().err) == noted
+    assert main([*arguments, "--from", "results/train.json"]) == 0
+    assert "another training" not in capsys.readouterr().err
+
+
+def test_data_that_no_pipeline_prepared_is_counted_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Weights of `velocitune fit`, for a trainer that draws documents."""
+    monkeypatch.chdir(tmp_path)
+    StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN).write(Path("fit/weights.json"))
+    arguments = ["--to", "ms-swift", "--from", "fit/weights.json"]
+    assert main(arguments) == 2
+    assert "count them in a file for --manifest" in capsys.readouterr().err
+    sizes = [f"  '{name}': {{tokens: {size[0]}.0, documents: {size[1]}}}" for name, size in samples.SIZES.items()]
+    Path("counts.yaml").write_text("\n".join(["sequence_length: 256", "domains:", *sizes]))
+    run = ["--steps", str(samples.STEPS), "--batch-sequences", str(samples.BATCH)]
+    assert main([*arguments, "--manifest", "counts.yaml", *run, "--out", "mixture.txt"]) == 0
+    assert Path("mixture.txt").read_text() == (GOLDEN / "ms-swift.txt").read_text()
+    off = json.loads(Path("mixture-realised.json").read_text())["domains"]["off"]
+    assert (off["tokens"], off["epochs"]) == (pytest.approx(32_768, abs=2), pytest.approx(1.28, abs=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("domains: {code: {tokens: 10}}", "manifest: lacks the domains legal, off, spare"),
+        (
+            "domains: {code: {tokens: 0.5, documents: -1}, x: 3}",
+            "domains.code.documents: Input should be greater than 0",
+        ),
+        ("code: 3", "domains: Field required"),
+        ("- 1", "neither a manifest of the pipeline nor counts such as domains: {code: {tokens"),
+    ],
+)
+def test_counts_that_are_wrong_are_named(
+    workspace: Path, capsys: pytest.CaptureFixture[str], counts: str, message: str
+) -> None:
+    (workspace / "counts.yaml").write_text(counts)
+    assert main(["--to", "json", "--workspace", str(workspace), "--manifest", "counts.yaml"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_command_writes_a_file_per_phase(workspace: Path, tmp_path: Path) -> None:
     assert main(["--to", "megatron", "--workspace", str(workspace), "--out", str(tmp_path / "blend.txt")]) == 0
     assert (tmp_path / "blend-phases.txt").read_text() == "--phase-transition-iterations 10,20\n"
@@ -77,7 +128,7 @@ def test_the_command_writes_a_file_per_phase(workspace: Path, tmp_path: Path) ->
         (["--label", "static"], "label: 'static': only a comparison has labels"),
         (
             ["--from", "results/comparison.json"],
-            "label: None is none of the comparison; give one of static, even, velocitune",
+            "label: a comparison has several; give one with --label: static, even, velocitune",
         ),
         (["--from", "results/comparison.json", "--label", "even", "--seed", "9"], "seed: 9 has no run of 'even'"),
         (["--from", "prepared/manifest.json"], "from: "),

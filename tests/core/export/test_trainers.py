@@ -80,16 +80,27 @@ def test_a_trainer_reads_and_draws_the_shares(name: str, data: Path, tmp_path: P
         assert drawn["off"] == TIMES * samples.SIZES["off"][1]
 
 
-def _export(name: str, data: Path, folder: Path) -> tuple[Exported, Path]:
-    """Export the samples' mixture at its mean, with the data where this trainer looks for it."""
+@pytest.mark.slow
+@pytest.mark.skipif(FOLDER not in os.environ, reason="make test-exports makes environments of the other trainers")
+def test_levanter_draws_what_is_written_beside_its_stages(data: Path, tmp_path: Path) -> None:
+    found, file = _export("levanter", data, tmp_path, schedule="stages")
+    read = _read_by("levanter", file, data, tmp_path, samples.STEPS * samples.BATCH)
+    assert [start for start, _ in read["stages"]] == [step * samples.BATCH for step in samples.STAGES]
+    drawn = {row.domain: (row.tokens or 0) // samples.LENGTH for row in found.rows if row.weight > 0}
+    assert read["drawn"] == drawn
+
+
+def _export(name: str, data: Path, folder: Path, schedule: str = "mean") -> tuple[Exported, Path]:
+    """Export the samples' mixture, with the data where this trainer looks for it."""
     places = {
+        "levanter": "{domain}",
         "llama-factory": "{domain}",
         "megatron": "{domain}",
         "olmo-core": f"{data}/{{domain}}/*.npy",
         "streaming": f"{folder}/{{domain}}",
     }
     where = Destination(
-        schedule="mean",
+        schedule=schedule,
         paths={"": places.get(name, f"{data}/{{domain}}.jsonl")},
         tokens=100_000 if name == "trl" else None,
     )

@@ -164,6 +164,8 @@ def test_columns_are_found_by_pattern_and_by_name(tmp_path: Path) -> None:
         ([HEADER, *GOOD, "0.3,0.7,1.2,x"], "runs.csv:5: column 'loss/b' is 'x'; give a number"),
         ([HEADER, *GOOD, "0.3,0.7,1.2,2_1.5"], "runs.csv:5: column 'loss/b' is '2_1.5'"),
         ([HEADER, *GOOD, "0.3,,1.2,2"], "runs.csv:5: column 'weight/b' is empty"),
+        ([HEADER, *GOOD, '0.3,0.7,"1,2",2'], "runs.csv:5: column 'loss/a' is '1,2'; write it with a decimal point"),
+        (["weight/a,loss/a", "1,2", "1,3"], "2 runs of 1 domain and 1 held-out set\n.*the only domain is 'a'"),
         (["weight/a,weight/a", "1,2"], "columns \\['weight/a'\\] are there twice"),
         ([HEADER, *GOOD[:1]], "different mixtures among the runs: 1; a law needs at least 3"),
         ([HEADER, *GOOD, "0.3,0.7,1.2,nan"], "'b' has \\[nan\\] in runs \\['line 5'\\]"),
