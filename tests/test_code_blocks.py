@@ -12,7 +12,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ import numpy as np
 import pytest
 import result_samples
 import yaml
+from docs_pages import PAGES, PROJECT
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
-import velocitune_core
 from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text, parse_override
 from tasks.workspace.stage_cli import run_pipeline
@@ -36,8 +35,6 @@ from velocitune_core.export.command import parser as export_parser
 from velocitune_core.fit.command import main as fit
 from velocitune_core.fit.command import parser as fit_parser
 
-PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 ELSEWHERE = {  # pages whose Python is run, with all that it needs, by a test of its own
     "DOWNSTREAM.md": "tests/tasks/stages/test_tasks_downstream.py",
     "README.md": "tests/helpers/trainer_program.py",
@@ -278,46 +275,3 @@ def test_the_checks_fail_where_they_should() -> None:
         check_make(["nothing"])
     with pytest.raises(DvcParserError):
         check_dvc(["nothing"])
-
-
-def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives the headings of a page."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    found: set[str] = set()
-    for heading in re.findall(r"^#+ +(.*?) *$", text, flags=re.MULTILINE):
-        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
-        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
-        found.add(next(name for name in (slug, *(f"{slug}-{again}" for again in range(1, 99))) if name not in found))
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_into_pages_lead_to_a_heading(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text):
-        there = (page.parent / target) if target else page
-        if there.suffix == ".md":
-            assert anchor in anchors(there), f"{target}#{anchor}"
-
-
-REFERENCE = sorted((PROJECT / "docs/api").glob("*.md"))
-
-
-def documented() -> list[str]:
-    """The names that the reference of the library describes, dotted."""
-    return [name for page in REFERENCE for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), flags=re.MULTILINE)]
-
-
-def test_the_reference_has_every_public_name_and_no_other() -> None:
-    found = {}
-    for dotted in documented():
-        module, _, name = dotted.rpartition(".")
-        described = getattr(import_module(module), name)
-        assert described.__doc__, f"{dotted} has no docstring"
-        found[name] = described
-    assert [name for name in velocitune_core.__all__ if found.get(name) is not getattr(velocitune_core, name)] == []
-    (index,) = (page.read_text() for page in REFERENCE if page.name == "index.md")
-    shown = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", index))
-    assert set(shown) == set(velocitune_core.__all__) and set(shown.values()) <= set(documented())
-    navigation = yaml.safe_load((PROJECT / "mkdocs.yml").read_text())["nav"]
-    assert sorted(file for each in navigation for file in each.values()) == [page.name for page in REFERENCE]
