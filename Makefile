@@ -45,7 +45,7 @@ docs: setup          ## the reference of the library, from its docstrings, in si
 PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu" --hypothesis-profile "few examples"
 
 test: setup          ## all tests
 	$(PYTEST)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def migrated_database(folder: Path) -> Path:
         own = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{file}"}
         subprocess.run([sys.executable, "-c", MIGRATE], cwd=folder, env=inherited | own, check=True)
 
-    return made_once(folder / "prefect.db", make)
+    return made_once(folder / f"prefect-{version('prefect')}.db", make)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import SHARD_TOKENS
 from velocitune_core.data.packing.progress import Progress
 
-DOCUMENTS = 6000
-SHARD = 30_000  # tokens: about two batches of documents
+DOCUMENTS = 3500
+SHARD = 15_000  # tokens: about two batches of documents
 PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
@@ -120,11 +120,11 @@ def packing(raw: Path, tmp_path: Path) -> Packing:
 @pytest.mark.slow
 def test_after_several_kills_the_bytes_are_the_same(packing: Packing, whole: Packing) -> None:
     assert packing.killed(kill_at=2).resumed_at is None  # in the first shard: no state to resume from
-    first = packing.killed(kill_at=12)
+    first = packing.killed(kill_at=6)
     assert first.resumed_at is None
     second = packing.killed(kill_in_save=2)  # after the rows of a shard, before the state that counts them
     assert second.resumed_at
-    third = packing.killed(kill_at=5)
+    third = packing.killed(kill_at=3)
     assert second.resumed_at < third.resumed_at < third.documents
     manifest = packing.run()
     last = packing.progress[-1]
@@ -149,9 +149,9 @@ def test_a_kill_at_a_random_moment(packing: Packing, whole: Packing) -> None:
     assert packing.files() == whole.files()
 
 
-@pytest.fixture
-def interrupted(packing: Packing) -> Iterator[Packing]:
-    """Stopped after some shards by an exception, without saving state."""
+@pytest.fixture(scope="module")
+def partial(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a packing has left that was stopped after some shards by an exception, without saving state."""
 
     class StopHereError(Exception):
         pass
@@ -160,11 +160,18 @@ def interrupted(packing: Packing) -> Iterator[Packing]:
         if progress.documents > DOCUMENTS // 2:
             raise StopHereError
 
+    stopped = Packing(raw, tmp_path_factory.mktemp("stopped") / "code")
     tokenizer = make_tokenizer(eos_token="<|end|>")
     with pytest.raises(StopHereError):
-        pack_source("code", packing.domain, tokenizer, packing.data, packing.folder, stop, shard_tokens=SHARD)
-    assert (packing.folder.parent / ".code.partial").is_dir()
-    yield packing
+        pack_source("code", stopped.domain, tokenizer, stopped.data, stopped.folder, stop, shard_tokens=SHARD)
+    assert (stopped.folder.parent / ".code.partial").is_dir()
+    return stopped.folder.parent
+
+
+@pytest.fixture
+def interrupted(packing: Packing, partial: Path) -> Packing:
+    shutil.copytree(partial, packing.folder.parent, dirs_exist_ok=True)
+    return packing
 
 
 def test_an_interrupted_packing_resumes(interrupted: Packing, whole: Packing) -> None:
