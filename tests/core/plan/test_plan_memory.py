@@ -74,7 +74,7 @@ def test_a_process_takes_its_share_and_one_part_at_a_time_whole() -> None:
     assert memory_of(SEVEN_BILLION, SETTING).loading == 26_953_662_464
 
 
-LENGTH, BATCH, VOCABULARY, LAYERS = 64, 4, 128, 3
+LENGTH, BATCH, VOCABULARY, LAYERS = 64, 16, 128, 3
 
 
 @pytest.mark.parametrize(
