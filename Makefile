@@ -42,13 +42,15 @@ docs: setup          ## the reference of the library, from its docstrings, in si
 	python -m mkdocs build --strict --quiet
 
 # Tests and their helpers are compiled once, also where the environment keeps Python from writing what it compiles.
-PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= python -m pytest --dist loadfile --no-loadscope-reorder
+# For two cores: slow tests wait for other programs nearly half of the time, so a third worker has something to do.
+ALL_TESTS := $(PYTEST) --numprocesses 3
 
 test-fast: setup     ## what to run before every commit: unit tests, properties, golden curves
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) --numprocesses 2 -m "not slow and not gpu" --hypothesis-profile "few examples"
 
 test: setup          ## all tests
-	$(PYTEST)
+	$(ALL_TESTS)
 
 EXPORT_ENVIRONMENTS ?= $(HOME)/.cache/velocitune/export-environments
 
@@ -62,7 +64,7 @@ check: setup         ## linter, type checker, tests
 	ruff check .
 	ruff format --check .
 	pyrefly check
-	$(PYTEST)
+	$(ALL_TESTS)
 
 PREFECT_PORT ?= 4200
 MLFLOW_PORT ?= 5000

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from process_state import restored
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processes of two threads each crawl on two cores
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"  # before Prefect: tests log outside of flows
 
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("few examples", settings.get_profile("busy machine"), max_examples=30)  # `make test-fast`
 settings.load_profile("busy machine")
 
 gc.disable()  # until all tests are collected: what their imports make stays, and searching it takes seconds
@@ -52,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none"))
 
 
+@pytest.fixture(autouse=True)
+def own_process_state() -> Iterator[None]:
+    """Leave nothing in this process that the next test would find."""
+    with restored():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with its tokenizer and two packed domains; see helpers/tiny.py."""
@@ -63,25 +73,25 @@ def tiny_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database for Prefect servers to copy; all workers of xdist share it."""
+def prefect_database(databases: Path) -> Path:
+    """A database for Prefect servers to copy."""
     from prefect_databases import migrated_database
 
-    return migrated_database(shared_folder(tmp_path_factory))
+    return migrated_database(databases)
 
 
 @pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of MLflow without any experiment of ours, to copy; all workers of xdist share it."""
+def mlflow_database(databases: Path) -> Path:
+    """A store of MLflow without any experiment of ours, to copy."""
     from databases import mlflow_store
 
-    return mlflow_store(shared_folder(tmp_path_factory))
+    return mlflow_store(databases)
 
 
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the temporary folder of all workers of xdist."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Path:
+    """The folder of databases that are made once, by the first worker of xdist, and kept for later sessions."""
+    return request.config.cache.mkdir("databases")
 
 
 @pytest.fixture

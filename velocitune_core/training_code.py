@@ -6,8 +6,10 @@ Comments, docstrings and layout are left out, as they change no result.
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from importlib.util import resolve_name
@@ -71,7 +73,8 @@ def training_code(strategy: str) -> dict[str, str]:
     Of the strategies these are the files of its class and base classes, and those in the working folder that they
     import. Another strategy may change, or be added, without a run of this one being made by other code.
     """
-    return _digests([*_files(TRAINING_WINGS), _root() / "strategies/base.py", *_strategy_files(strategy)])
+    own = map(str, [_root() / "strategies/base.py", *_strategy_files(strategy)])
+    return _digests([*_files(TRAINING_WINGS), *own])
 
 
 def changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -97,12 +100,24 @@ def _root() -> Path:
     return Path(str(velocitune_core.__file__)).parent
 
 
-def _files(wings: Iterable[str]) -> list[Path]:
-    return [file for wing in wings for file in [_root() / f"{wing}.py", *(_root() / wing).rglob("*.py")]]
+def _files(wings: Iterable[str]) -> list[str]:
+    """Return the files of some wings, as text, as every start looks at all: paths of pathlib take twice the time."""
+    root, found = str(_root()), []
+    for wing in wings:
+        found.append(f"{root}/{wing}.py")
+        for folder, _, names in os.walk(f"{root}/{wing}"):
+            found += [f"{folder}/{name}" for name in names if name.endswith(".py")]
+    return found
 
 
-def _digests(files: Iterable[Path]) -> dict[str, str]:
-    return {_name(file, _root()): _digest_of(file) for file in sorted(set(files)) if file.exists()}
+def _digests(files: Iterable[str]) -> dict[str, str]:
+    folders = [f"{folder}{os.sep}" for folder in (_root().parent, Path.cwd())]
+    found = {}
+    for file in sorted(set(files)):
+        with suppress(FileNotFoundError):
+            fact = Path(file).stat()
+            found[_name(file, folders)] = _digest(file, fact.st_size, fact.st_mtime_ns)
+    return found
 
 
 def _strategy_files(strategy: str) -> set[Path]:
@@ -176,18 +191,10 @@ def _is_text(statement: ast.stmt) -> bool:
     )
 
 
-def _name(file: Path, root: Path) -> str:
-    for folder in (root.parent, Path.cwd()):
-        if file.is_relative_to(folder):
-            return str(file.relative_to(folder))
-    return str(file)
-
-
-def _digest_of(file: Path) -> str:
-    fact = file.stat()
-    return _digest(file, fact.st_size, fact.st_mtime_ns)
+def _name(file: str, folders: Iterable[str]) -> str:
+    return next((file.removeprefix(folder) for folder in folders if file.startswith(folder)), file)
 
 
 @lru_cache(maxsize=1024)
-def _digest(file: Path, size_bytes: int, changed_nanoseconds: int) -> str:
-    return code_digest(file.read_text(encoding="utf-8"))
+def _digest(file: str, size_bytes: int, changed_nanoseconds: int) -> str:
+    return code_digest(Path(file).read_text(encoding="utf-8"))

@@ -51,6 +51,10 @@ class LeftOpen:
             self._runs.pop(run_id, None)
         self._stopped |= status == "KILLED"
 
+    def forget(self, run_id: str) -> None:
+        """Take out a run that was deleted, or closed because the run in its folder started over."""
+        self._runs.pop(run_id, None)
+
     def close(self, end: CommandEnd) -> None:
         """Close all of them as the command ended."""
         status = "KILLED" if end == "failed" and self._stopped else STATUS[end]

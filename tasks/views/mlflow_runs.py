@@ -211,11 +211,13 @@ class Tracker:
             if run.data.tags.get(STARTED_TAG) != own[STARTED_TAG]:
                 if run.info.status == "RUNNING":
                     close_as_killed(self._client, run)
+                    left_open.forget(run.info.run_id)
             elif run.data.tags.get(TIMELINE_TAG) == abandoned:
                 self._continue(run, folder)
                 return run
             else:
                 self._client.delete_run(run.info.run_id)
+                left_open.forget(run.info.run_id)
         return self._new_child(folder, name, {**same, **own, **tags})
 
     def _continue(self, run: Run, folder: Path) -> None:

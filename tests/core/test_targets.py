@@ -15,7 +15,7 @@ from velocitune_core.targets import TargetError, fit_targets
 
 BUDGET = 1_600_000
 FRACTIONS = (0.1, 0.2, 0.4, 0.8)
-FEW = config.Targets(bootstrap=20)
+FEW = config.Targets(bootstrap=10)
 LossOf = Callable[[float], float]
 
 
@@ -106,7 +106,7 @@ def anchored(tokens: float) -> float:
 
 
 def of_law(law: str) -> config.Targets:
-    return config.Targets(bootstrap=20, law=law)  # type: ignore[arg-type]
+    return config.Targets(bootstrap=10, law=law)  # type: ignore[arg-type]
 
 
 def test_the_anchored_law_passes_through_the_initial_loss() -> None:
@@ -226,7 +226,7 @@ def test_flag_wide_interval() -> None:
     assert "wide_interval" in flags(noisy, initial=near)  # wider than the gap, so the velocity may be anything
     assert "wide_interval" not in flags(noisy, initial=far)
     assert "wide_interval" not in flags(noisy, initial=target - 0.01)  # no gap: `above_initial` says so
-    assert "wide_interval" in flags(noisy, initial=far, settings=config.Targets(bootstrap=20, wide_interval=0.5))
+    assert "wide_interval" in flags(noisy, initial=far, settings=config.Targets(bootstrap=10, wide_interval=0.5))
     assert "wide_interval" not in flags(noisy, initial=near, settings=config.Targets(bootstrap=0))
 
 

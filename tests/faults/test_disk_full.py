@@ -97,6 +97,7 @@ def test_the_run_goes_on_without_the_checkpoint_and_says_what_it_needs(tiny_inpu
     assert list(read_events(folder / "events.jsonl")) == said
 
 
+@pytest.mark.slow
 def test_a_run_that_is_to_stop_stops_with_its_last_checkpoint(tiny_inputs: Path, folder: Path) -> None:
     tree = job(tiny_inputs, folder, **SAVE_OFTEN, **STOP)
     with pytest.raises(TrainingError, match=r"on_save_failure is stop: .*step-00000008: cannot be saved"):
@@ -120,6 +121,7 @@ def test_a_stop_that_could_not_save_does_not_say_that_it_did(tiny_inputs: Path, 
     assert not str(stopped.value).endswith("; saved")
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_written_is_an_error_with_its_cause(tiny_inputs: Path, folder: Path) -> None:
     with pytest.raises(TrainingError, match=r"all 45 steps are taken, .* cannot be written: .*No space"):
         train(job(tiny_inputs, folder, **SAVE_OFTEN), folder, relieve=False)

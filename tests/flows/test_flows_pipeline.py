@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import yaml
 from databases import copy_database
 from dvc.repo import Repo
 from forked import ForkedRun
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
@@ -237,6 +239,20 @@ def prefect_shows_the_run() -> None:
         assert len(lines) == 6 and "; weights " in lines[-1]  # every 12 of 68 steps, and at the end
 
 
+@pytest.mark.usefixtures("_prefect_server")
+def test_a_fork_of_a_process_that_has_run_a_flow_ends_with_status_0() -> None:
+    """As the workers of a data loader are, in another test of this process."""
+
+    @flow
+    def nothing() -> None: ...
+
+    nothing()
+    fork = multiprocessing.get_context("fork").Process(target=list)
+    fork.start()
+    fork.join(60)
+    assert fork.exitcode == 0
+
+
 @pytest.mark.usefixtures("first_run")
 def test_edited_code_of_the_core_makes_results_stale_for_dvc_and_for_runs(workspace: Workspace) -> None:
     strategy = workspace.folder / "velocitune_core/strategies/velocitune.py"
@@ -411,12 +427,12 @@ def test_a_flow_that_is_killed_between_rounds_goes_on_as_it_would_have(workspace
         shutil.rmtree(folder)
     with contextlib.chdir(workspace.folder):
         server = {"PREFECT_API_URL": PREFECT_API_URL.value()}
-        flow = ForkedRun(["flows.weights"], environment=server, program="forked_flow")
+        run = ForkedRun(["flows.weights"], environment=server, program="forked_flow")
         second = "runs/swarm-*-round-2-*/events.jsonl"
-        wait_for(lambda: flow.poll() is not None or any(workspace.folder.glob(second)), 120, every_seconds=0.02)
-        assert flow.poll() is None, flow.log
-        flow.kill()
-        wait_for(lambda: flow.poll() is not None, 20)
+        wait_for(lambda: run.poll() is not None or any(workspace.folder.glob(second)), 120, every_seconds=0.02)
+        assert run.poll() is None, run.log
+        run.kill()
+        wait_for(lambda: run.poll() is not None, 20)
     assert not weights.exists()
     made = [folder for folder in swarm if (folder / "result.json").exists()]
     assert len(made) >= 3  # of the four of the first round, beside a proxy

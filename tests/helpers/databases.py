@@ -1,4 +1,7 @@
-"""SQLite databases that are made once, as their tables take seconds, and copied for every test that needs one."""
+"""SQLite databases that are made once, as their tables take seconds, and copied for every test that needs one.
+
+They have the version of the package that made them in their names, as a folder may outlive it.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,22 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
 
 def made_once(file: Path, make: Callable[[Path], object]) -> Path:
-    """Return a database in a folder that processes may share; the first of them makes it, in another file."""
-    with FileLock(file.with_suffix(".lock")):
+    """Return a database in a folder that processes may share; the first of them makes it, in other files."""
+    with FileLock(f"{file}.lock"):
         if not file.exists():
-            made = file.with_name(f"{file.stem}-made.db")
-            make(made)
-            copy_database(made, file)
+            with TemporaryDirectory(dir=file.parent) as folder:
+                made, whole = Path(folder, "made.db"), Path(folder, "whole.db")
+                make(made)
+                copy_database(made, whole)
+                whole.rename(file)
     return file
 
 
@@ -30,7 +37,7 @@ def mlflow_store(folder: Path) -> Path:
         MlflowClient(f"sqlite:///{file}")
 
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    return made_once(folder / "mlflow.db", make)
+    return made_once(folder / f"mlflow-{version('mlflow')}.db", make)
 
 
 def copy_database(database: Path, to: Path) -> None:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from databases import copy_database, made_once
 from servers import free_port, running
 
@@ -28,7 +30,7 @@ def migrated_database(folder: Path) -> Path:
         own = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{file}"}
         subprocess.run([sys.executable, "-c", MIGRATE], cwd=folder, env=inherited | own, check=True)
 
-    return made_once(folder / "prefect.db", make)
+    return made_once(folder / f"prefect-{version('prefect')}.db", make)
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def server_for_this_process(database: Path, folder: Path) -> Iterator[None]:
 
     Prefect's own `prefect_test_harness` imports the whole server into this process too, which takes three seconds.
     """
+    from prefect._internal.concurrency.services import _QueueServiceBase
     from prefect.context import _temporary_global_settings_context, get_settings_context
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -62,5 +65,12 @@ def server_for_this_process(database: Path, folder: Path) -> Iterator[None]:
         prefect_server(database, folder) as (_, api),
         temporary_settings({PREFECT_API_URL: api}),
         _temporary_global_settings_context(get_settings_context()),  # for threads that others start
+        pytest.MonkeyPatch.context() as patch,
     ):
-        yield
+        # At the end of a fork of this process, such as a worker of a data loader, the services that send logs and
+        # events would fail, and the fork end with status 1.
+        patch.setattr(_QueueServiceBase, "_at_exit", lambda service: None)
+        try:
+            yield
+        finally:
+            _QueueServiceBase.drain_all(timeout=10)  # or they try to reach the server when this process ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -50,15 +51,8 @@ def render_page(template: str, drawn: Sequence[ReportFigure], **values: object) 
 
     The template has `figures`, by name.
     """
-
-    def load(name: str) -> str:
-        return resources.files("velocitune_core.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-    environment = Environment(
-        loader=FunctionLoader(load), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     figures = {each.name: _shown(each) for each in drawn}
-    html = environment.get_template(template).render(figures=figures, **values)
+    html = _environment().get_template(template).render(figures=figures, **values)
     if not drawn:
         return html
     from velocitune_core.report.inline_svg import colours_in
@@ -75,6 +69,18 @@ def save_png(figure: Figure, path: Path, dots_per_inch: int = 110) -> None:
 
     with laid_out(figure, FigureCanvasAgg, dots_per_inch):
         figure.savefig(path, format="png", dpi=dots_per_inch, metadata={"Software": None})
+
+
+@cache
+def _environment() -> Environment:
+    """Return what holds the templates once they are compiled, which takes as long as drawing a figure."""
+
+    def load(name: str) -> str:
+        return resources.files("velocitune_core.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+    return Environment(
+        loader=FunctionLoader(load), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 def _shown(each: ReportFigure) -> dict[str, Any]:

@@ -161,6 +161,7 @@ def test_reading_continues_until_the_held_out_sample_is_full(tokenizer, tmp_path
     assert (manifest.train.sequences, manifest.held_out.sequences) == (2, 150)
 
 
+@pytest.mark.slow
 def test_a_large_vocabulary_uses_wider_integers(tmp_path):
     tokenizer = make_tokenizer(eos_token="<|end|>")
     tokenizer.add_tokens([f"<word{i}>" for i in range(70_000)])

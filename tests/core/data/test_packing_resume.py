@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import ForkedRun
 from test_packing import make_tokenizer
+from trainings import wait_for
 
 from velocitune_core.config import Data, Domain, Source
 from velocitune_core.contracts import DomainManifest
@@ -22,38 +22,8 @@ from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.packing.packer import SHARD_TOKENS
 from velocitune_core.data.packing.progress import Progress
 
-DOCUMENTS = 6000
-SHARD = 30_000  # tokens: about two batches of documents
-PROGRAM = """
-import json, os, signal, sys
-from pathlib import Path
-from transformers import PreTrainedTokenizerFast
-from velocitune_core.config import Data, Domain
-from velocitune_core.data.packing.domain import pack_source
-from velocitune_core.data.packing.resume_state import PackingState
-
-domain, data, folder, shard, kill_at, kill_in_save = json.loads(sys.argv[1])
-calls = saves = 0
-
-def watch(progress):
-    global calls
-    calls += 1
-    print(json.dumps([progress.documents, progress.tokens, progress.resumed_at, progress.tokenised]), flush=True)
-    if calls == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-save = PackingState.save
-def save_or_kill(self, *arguments):
-    global saves
-    saves += 1
-    if saves == kill_in_save:  # the rows are on the disk, the state that counts them is not
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(self, *arguments)
-PackingState.save = save_or_kill
-
-tokenizer = PreTrainedTokenizerFast.from_pretrained(str(Path(data["path"]) / "tokenizer"))
-pack_source("code", Domain(**domain), tokenizer, Data(**data), Path(folder), watch, shard_tokens=shard)
-"""
+DOCUMENTS = 3500
+SHARD = 15_000  # tokens: about two batches of documents
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +41,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Packing:
-    """One domain packed into a folder, in this process or in a subprocess that is killed."""
+    """One domain packed into a folder, in this process or in one of its own that is killed."""
 
     def __init__(self, raw: Path, folder: Path, **changes: Any) -> None:
         fields = {"sequence_length": 32, "min_characters": 8, "held_out_fraction": 0.2, "held_out_sequences": 40}
@@ -86,19 +56,18 @@ class Packing:
         watch = self.progress.append
         return pack_source("code", self.domain, tokenizer, self.data, self.folder, watch, shard_tokens=shard_tokens)[0]
 
-    def start(self, kill_at: int = 0, kill_in_save: int = 0) -> subprocess.Popen[str]:
+    def start(self, kill_at: int = 0, kill_in_save: int = 0) -> ForkedRun:
         domain, data = self.domain.model_dump(), self.data.model_dump()
         arguments = json.dumps([domain, data, str(self.folder), SHARD, kill_at, kill_in_save])
-        command = [sys.executable, "-c", PROGRAM, arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        return ForkedRun([arguments], program="packing_program")
 
     def killed(self, **when: int) -> Progress:
         """Kill a packing, and return its progress at that moment."""
         process = self.start(**when)
-        lines = process.communicate(timeout=120)[0].splitlines()
-        assert process.returncode == -signal.SIGKILL
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, said
         assert not self.folder.exists()
-        return Progress(*json.loads(lines[-1]))
+        return Progress(*json.loads(said.splitlines()[-1]))
 
     def files(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir())}
@@ -120,11 +89,11 @@ def packing(raw: Path, tmp_path: Path) -> Packing:
 @pytest.mark.slow
 def test_after_several_kills_the_bytes_are_the_same(packing: Packing, whole: Packing) -> None:
     assert packing.killed(kill_at=2).resumed_at is None  # in the first shard: no state to resume from
-    first = packing.killed(kill_at=12)
+    first = packing.killed(kill_at=6)
     assert first.resumed_at is None
     second = packing.killed(kill_in_save=2)  # after the rows of a shard, before the state that counts them
     assert second.resumed_at
-    third = packing.killed(kill_at=5)
+    third = packing.killed(kill_at=3)
     assert second.resumed_at < third.resumed_at < third.documents
     manifest = packing.run()
     last = packing.progress[-1]
@@ -139,19 +108,17 @@ def test_after_several_kills_the_bytes_are_the_same(packing: Packing, whole: Pac
 @pytest.mark.slow
 def test_a_kill_at_a_random_moment(packing: Packing, whole: Packing) -> None:
     process = packing.start()
-    assert process.stdout is not None
-    process.stdout.readline()
+    wait_for(lambda: process.log, every_seconds=0.01)
     time.sleep(random.uniform(0.0, 0.4))
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate(timeout=60)
     packing.run()
     assert packing.files() == whole.files()
 
 
-@pytest.fixture
-def interrupted(packing: Packing) -> Iterator[Packing]:
-    """Stopped after some shards by an exception, without saving state."""
+@pytest.fixture(scope="module")
+def partial(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a packing has left that was stopped after some shards by an exception, without saving state."""
 
     class StopHereError(Exception):
         pass
@@ -160,11 +127,18 @@ def interrupted(packing: Packing) -> Iterator[Packing]:
         if progress.documents > DOCUMENTS // 2:
             raise StopHereError
 
+    stopped = Packing(raw, tmp_path_factory.mktemp("stopped") / "code")
     tokenizer = make_tokenizer(eos_token="<|end|>")
     with pytest.raises(StopHereError):
-        pack_source("code", packing.domain, tokenizer, packing.data, packing.folder, stop, shard_tokens=SHARD)
-    assert (packing.folder.parent / ".code.partial").is_dir()
-    yield packing
+        pack_source("code", stopped.domain, tokenizer, stopped.data, stopped.folder, stop, shard_tokens=SHARD)
+    assert (stopped.folder.parent / ".code.partial").is_dir()
+    return stopped.folder.parent
+
+
+@pytest.fixture
+def interrupted(packing: Packing, partial: Path) -> Packing:
+    shutil.copytree(partial, packing.folder.parent, dirs_exist_ok=True)
+    return packing
 
 
 def test_an_interrupted_packing_resumes(interrupted: Packing, whole: Packing) -> None:

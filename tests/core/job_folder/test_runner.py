@@ -109,6 +109,7 @@ def test_a_stopped_folder_goes_on_and_ends_as_one_that_was_not_stopped(
     assert (stopped.resumed, unbroken.resumed) == (1, 0) and stopped.final == unbroken.final
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_costs_only_those_that_need_it(
     folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

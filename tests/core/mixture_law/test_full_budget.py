@@ -46,7 +46,7 @@ def shrunk() -> tuple[MixtureLaw, MixtureLaw]:
     weights, losses = swarm.columns
     static = swarm.truth(np.full(5, 0.2))
     half = {name: static[each] + 0.5 * (losses[name] - static[each]) for each, name in enumerate(losses)}
-    return fit_mixture_law(weights, losses, bootstrap=60), fit_mixture_law(weights, half)
+    return fit_mixture_law(weights, losses, bootstrap=30), fit_mixture_law(weights, half)
 
 
 def test_resamples_drift_as_much_as_differences_did_from_an_earlier_fraction(
@@ -55,7 +55,7 @@ def test_resamples_drift_as_much_as_differences_did_from_an_earlier_fraction(
     law, earlier = shrunk
     moved, still = at_full_budget(law, UNIFORM, earlier=earlier), at_full_budget(law, UNIFORM)
     runs, at = law.runs.weights, np.full(5, 0.2)
-    assert moved.resampled_losses(at) == pytest.approx(np.zeros((60, 3)))  # none at the initial weights
+    assert moved.resampled_losses(at) == pytest.approx(np.zeros((30, 3)))  # none at the initial weights
     drawn = np.sqrt(((moved.resampled_losses(runs) - still.resampled_losses(runs)) ** 2).mean(axis=(0, 1)))
     assert drawn / 2**0.5 == pytest.approx(budget_drift(law, earlier, at), rel=0.3)  # t of 4 directions: variance 2
     centre = np.median(moved.resampled_losses(runs), axis=0)

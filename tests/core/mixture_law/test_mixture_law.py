@@ -174,6 +174,7 @@ def test_few_runs_of_bimix_are_spent_on_how_much_there_is_to_learn() -> None:
     assert own_shares(100, 0.0, 1, rate=4, beta=1.5) < 0.05  # of 2.0 nats between the two shares
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_and_new_runs() -> None:
     """At 95 %, over sets, mixtures and swarms of 16 runs: measured 94 % of true losses and of new runs."""
     truth, runs = [], []

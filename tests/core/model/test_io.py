@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -13,6 +14,7 @@ from velocitune_core.model.io import load_model, model_digest, save_model
 from velocitune_core.model.tokenizer import load_tokenizer
 
 
+@pytest.mark.slow
 def test_threads_that_load_at_once_get_complete_models(tiny_inputs: Path) -> None:
     folder = str(tiny_inputs / "model")
     expected = load_model(folder).state_dict()

@@ -112,7 +112,7 @@ def test_a_state_is_loaded_by_torch_as_data_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call of torch
-@pytest.mark.parametrize("workers", [False, True])
+@pytest.mark.parametrize("workers", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("steps", [4, None])
 def test_the_state_of_torchdatas_loader_holds_that_of_the_sampler(workers: bool, steps: int | None) -> None:
     kind = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader

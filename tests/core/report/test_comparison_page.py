@@ -171,13 +171,21 @@ def one_domain() -> Comparison:
     return comparison(*runs, retained=[], frontier=["static"], domain_tokens={"code": 900}, **only)
 
 
+ONE_LABEL = comparison(run("static", 1, losses(3, 4, 5)))  # and one seed, no frontier
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        comparison(run("static", 1, losses(3, 4, 5))),  # one label, one seed, no frontier
-        comparison(run("static", 1, losses(3, 4, 5)), run("late", 2, losses(3, 4, 5))),  # no pair
-        comparison(run("static", 1, losses(3, 4, 5)), retained=["code", "general", "papers"]),
-        one_domain(),
+        pytest.param(ONE_LABEL, id="one label"),
+        *(
+            pytest.param(data, id=name, marks=pytest.mark.slow)
+            for name, data in {
+                "no pair": comparison(run("static", 1, losses(3, 4, 5)), run("late", 2, losses(3, 4, 5))),
+                "all retained": comparison(*ONE_LABEL.runs, retained=["code", "general", "papers"]),
+                "one domain": one_domain(),
+            }.items()
+        ),
     ],
 )
 def test_small_comparisons_draw_and_render(data: Comparison) -> None:

@@ -27,7 +27,7 @@ def test_a_domain_has_one_colour_in_all_figures() -> None:
         assert code in {line.get_color() for line in figure.axes[row].lines}
 
 
-@pytest.mark.parametrize("count", [1, 13])
+@pytest.mark.parametrize("count", [1, pytest.param(13, marks=pytest.mark.slow)])
 def test_every_figure_draws_for_few_and_many_domains(count: int) -> None:
     domains = samples.many(count)
     train, initial, targets = samples.train(domains), samples.initial(domains), samples.targets(domains)

@@ -149,6 +149,7 @@ def test_the_published_chinchilla_parameters_are_recovered_within_their_standard
     assert not fit.at_bound
 
 
+@pytest.mark.slow
 def test_the_interval_covers_new_runs_at_its_level() -> None:
     """Even from four points, which leave one degree of freedom."""
     random = np.random.default_rng(4)

@@ -72,7 +72,7 @@ def assert_on_simplex(weights: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(run=runs())
 def test_weights_stay_on_the_simplex(name: str, options: dict[str, object], run: tuple) -> None:
     weights, observed = run
@@ -83,7 +83,7 @@ def test_weights_stay_on_the_simplex(name: str, options: dict[str, object], run:
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(run=runs(), break_at=st.floats(0, 1))
 def test_a_saved_state_resumes_identically(name: str, options: dict[str, object], run: tuple, break_at: float) -> None:
     weights, observed = run

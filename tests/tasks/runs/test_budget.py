@@ -29,7 +29,7 @@ def training(batch_sequences: int, max_epochs: float | None, **changes: Any) -> 
     st.floats(0.1, 3.0),
     st.integers(1, 40),
 )
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 def test_the_sampler_never_runs_dry(
     domains: list[tuple[int, int]], fraction: float, max_epochs: float, batch: int
 ) -> None:

@@ -281,6 +281,7 @@ def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog:
     assert "it cannot be extended: its code is another one" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_an_earlier_checkpoint_if_the_newest_of_its_sibling_is_corrupt(make_job: MakeJob) -> None:
     kept = {**LENGTHS, "execution__checkpoints_kept": 9}
     short, long = make_job(total_steps=20, **kept), make_job(total_steps=40, **kept)

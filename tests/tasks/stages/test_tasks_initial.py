@@ -71,6 +71,7 @@ def test_a_finished_evaluation_is_taken_whatever_its_execution(prepared: tuple[P
     assert log.exists() and again.losses == first.losses
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_model(prepared: tuple[Params, Manifest]) -> None:
     params, manifest = prepared
     two = params.model_copy(update={"resources": params.resources.model_copy(update={"processes": 2})})

@@ -42,6 +42,7 @@ def proxies() -> list[ProxyResult]:
     return found
 
 
+@pytest.mark.slow  # two processes that import all that fits
 def test_the_targets_are_those_of_one_core(capsys: pytest.CaptureFixture[str]) -> None:
     initial = InitialLosses(precision="float32", losses=dict.fromkeys(NAMES, 6.0), tokens={}, seconds=0)
     settings = Targets(bootstrap=4)

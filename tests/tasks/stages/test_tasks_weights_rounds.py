@@ -42,7 +42,7 @@ def params(measured: Params, no_views: Callable[[str], None], monkeypatch: pytes
 
 
 def planned(params: Params, **swarm: Any) -> Params:
-    mixture = Mixture.model_validate({"swarm": {"fractions": [0.8], "bootstrap": 20, **swarm}})
+    mixture = Mixture.model_validate({"swarm": {"fractions": [0.8], "bootstrap": 5, **swarm}})
     return params.model_copy(update={"mixture": mixture, "strategy": StrategyConfig(name="planned", options={})})
 
 

@@ -24,6 +24,7 @@ from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.mlflow_watcher import OVERFITTED_TAG, RunWatcher
 from tasks.views.publish import PublishedRun
 from tasks.views.publish import replay as replay_run
+from tasks.workspace.command_end import command_ended
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import (
     Evaluated,
@@ -327,7 +328,23 @@ def test_a_run_that_starts_over_is_another_child(
     assert replay(Tracker(params).child("training", folder), event_file) == over
 
 
-def test_steps_that_a_resume_abandoned_leave_the_store(params: Params, client: MlflowClient, event_file: Path) -> None:
+def test_a_run_that_was_closed_as_it_started_over_stays_as_it_is_when_the_command_ends(
+    params: Params, client: MlflowClient, tmp_path: Path, tiny_inputs: Path
+) -> None:
+    job = TrainJob.model_validate(tiny_job(tiny_inputs, tmp_path), strict=False)
+    runs = []
+    for attempt in ("first", "second"):
+        folder = tmp_path / attempt / "training-1"
+        folder.mkdir(parents=True)
+        record_start(folder, job)
+        runs.append(Tracker(params).child("training", folder).run_id)
+    command_ended("finished")
+    assert [client.get_run(run).info.status for run in runs] == ["KILLED", "FINISHED"]
+
+
+def test_steps_that_a_resume_abandoned_leave_the_store(
+    params: Params, client: MlflowClient, event_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Killed after step 6, resumed from the checkpoint at step 2 elsewhere, where the steps have other losses."""
     folder = event_file.parent
     child = Tracker(params).child("training", folder)
@@ -367,6 +384,8 @@ def test_steps_that_a_resume_abandoned_leave_the_store(params: Params, client: M
     assert replay(Tracker(params).child("training", folder), event_file) == child.run_id  # as at the next start
     replay_run(Tracker(params), PublishedRun("training", folder))
     assert stored(client, child.run_id) == kept
+    command_ended("finished")
+    assert "did not take the end" not in caplog.text  # of the first, which is deleted
 
 
 def test_a_run_that_is_refused_before_its_start_leaves_its_older_child_as_it_is(

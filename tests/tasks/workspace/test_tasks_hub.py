@@ -91,6 +91,7 @@ def fetch(hub: str, folder: Path, *models: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.slow
 def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Path) -> None:
     from velocitune_core.model.folder import check_model_folder
     from velocitune_core.model.io import load_model
@@ -106,6 +107,7 @@ def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Pat
     assert json.loads((folder / "revision.json").read_text()) == {"model": "team/tiny", "revision": COMMIT}
 
 
+@pytest.mark.slow
 def test_a_model_that_the_hub_lacks_is_named_and_leaves_no_folder(hub: str, tmp_path: Path) -> None:
     done = fetch(hub, tmp_path, "team/absent")
     assert "HubError" in done.stderr and "'team/absent'" in done.stderr

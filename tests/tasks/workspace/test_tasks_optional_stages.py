@@ -53,6 +53,7 @@ def test_after_the_pipeline_dvc_has_nothing_to_say_here_and_in_another_clone(
         assert (said(capsys, "pull"), git("status", "--short")) == ("Everything is up to date.", "")
 
 
+@pytest.mark.slow
 def test_with_data_and_a_model_of_ones_own_the_embedded_ones_are_hidden(
     clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,7 @@ run_flow(lambda: print("flow"), lambda: print("checked"))
 """
 
 
+@pytest.mark.slow
 def test_the_server_of_a_run_may_start_slowly() -> None:
     show = "import flows; from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS as seconds"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
