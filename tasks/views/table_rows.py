@@ -92,7 +92,11 @@ def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, fl
         publish_table("predictions", "Differences to static training that a plan predicts, nats per token", rows)
         if found.planned.rounds:
             publish_table("rounds", "Rounds of the swarm: what is known after each", round_rows(found.planned))
-    print_weights(found, initial_domain_weights)
+    if found.found_by == "search" and is_stage_of_pipeline():  # the table of the result has them too
+        how = "holds" if found.held else "starts from"
+        print_lines([f"{found.strategy} {how} {weights_text(initial_domain_weights, found.domain_weights)}"])
+    else:
+        print_weights(found, initial_domain_weights)
 
 
 def print_weights(found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:

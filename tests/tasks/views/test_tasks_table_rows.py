@@ -8,10 +8,11 @@ import pytest
 import result_samples as samples
 from planned_samples import planned
 
+from tasks.views import table_rows
 from tasks.views.prefect_artifacts import publish_table
-from tasks.views.table_rows import mixture_rows, prediction_rows, target_rows, weights_rows
+from tasks.views.table_rows import mixture_rows, prediction_rows, show_weights, target_rows, weights_rows
 from tasks.views.terminal import print_table
-from velocitune_core.contracts import DomainTarget, Targets
+from velocitune_core.contracts import DomainTarget, StartingWeights, Targets
 
 
 def test_a_row_of_the_mixture_per_domain() -> None:
@@ -56,6 +57,19 @@ def test_the_weights_of_a_plan_are_shown_with_their_spread_and_what_is_predicted
     assert predictions.keys() == {"macro", "by_size", *static}
     assert float(predictions["macro"]["recommended"]) < float(predictions["macro"]["T = 1.5"]) < 0
     assert float(predictions["code"]["recommended"]) > 0 and " … " in predictions["code"]["interval"]
+
+
+@pytest.mark.parametrize(("in_pipeline", "shown"), [(True, "recommended holds code 60.0 → 45.0 %"), (False, "0.45")])
+def test_the_weights_of_a_search_are_a_line_of_the_pipeline_and_a_table_by_themselves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_pipeline: bool, shown: str
+) -> None:
+    monkeypatch.setattr(table_rows, "publish_table", lambda *_: None)
+    monkeypatch.setattr(table_rows, "is_stage_of_pipeline", lambda: in_pipeline)
+    found = {"code": 0.45, "law": 0.4, "general": 0.15}
+    weights = StartingWeights(strategy="recommended", found_by="search", domain_weights=found)
+    show_weights(weights, {"code": 0.6, "law": 0.3, "general": 0.1})
+    printed = capsys.readouterr().err
+    assert shown in printed and len(printed.splitlines()) == (1 if in_pipeline else 6)
 
 
 def test_a_table_is_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
