@@ -14,14 +14,14 @@ from tasks.views.mlflow_open import left_open
 from tasks.workspace.command_end import command_ended, when_command_ends
 from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.said_once import warn_once
-from tasks.workspace.stage_cli import stop_children_on_interrupt
+from tasks.workspace.signals import end_on_signals
 
 
 def test_what_a_command_leaves_in_the_process_of_a_test_goes_with_the_test(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def found() -> object:
-        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         return dict(os.environ), Path.cwd(), sys.path[:], handlers
 
     before, ended = found(), []
@@ -29,7 +29,7 @@ def test_what_a_command_leaves_in_the_process_of_a_test_goes_with_the_test(
         os.chdir(tmp_path)
         sys.path.insert(0, str(tmp_path))
         loopback_without_proxy()
-        stop_children_on_interrupt()
+        end_on_signals()
         when_command_ends(ended.append)
         left_open.is_first("store experiment")
         left_open.ended("run", "KILLED")

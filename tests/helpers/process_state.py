@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # commands handle both; others belong to pytest-timeout and torch
+STOP_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+)  # of commands; pytest-timeout and torch have others
 
 
 @contextmanager
@@ -41,6 +45,8 @@ def _restore_environment(before: dict[str, str]) -> None:
 
 def _forget_command() -> None:
     """Forget what belongs to one command: open MLflow runs, what is to be done at its end, what it has warned of."""
+    if (signals := sys.modules.get("tasks.workspace.signals")) is not None:
+        signals.no_longer_watch()
     if (ends := sys.modules.get("tasks.workspace.command_end")) is not None:
         ends._actions.clear()
     if (opened := sys.modules.get("tasks.views.mlflow_open")) is not None:

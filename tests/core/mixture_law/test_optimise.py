@@ -214,11 +214,12 @@ def test_what_the_law_cannot_tell_apart_is_said() -> None:
 
 def test_a_plan_in_sentences() -> None:
     objective = Objective(initial_weights=HALVES, worse_than_static={"b": 0.5})
-    first, second, third, fourth = explain(optimum(PAIR, objective, ANYWHERE))
+    first, gained, second, third, fourth = explain(optimum(PAIR, objective, ANYWHERE))
     assert first == (
         "No mixture that the runs cover and that keeps the guards is predicted to be better than static by more than "
         "0.417 nats of the average 'macro'."
     )
+    assert gained.startswith("The recommended weights are predicted to be 0.417 nats better than static, of the 0.417")
     assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro -0.417")
     assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain about 0.0039")
     assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
