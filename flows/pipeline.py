@@ -57,8 +57,7 @@ def velocitune(
         token_budget: tokens of the training (training.token_budget); none: as in params.yaml.
         objective: average that the strategy `planned` minimises (mixture.objective.average); none: as in params.yaml.
         overrides: new values of other settings by dotted key, e.g. {"training.optimizer.learning_rate": 0.001}.
-        goal: `report` trains under the configured strategy; `compare` trains under all those of `compare.runs`;
-            `mixture` stops once the domain weights are found.
+        goal: `report` trains one strategy, `compare` those of `compare.runs`; `mixture` ends with the domain weights.
         fresh: start every run over, also of stages that are up to date.
 
     Returns the names of the stages that ran. Raises ParamsChangedError at the end if params.yaml was edited meanwhile:

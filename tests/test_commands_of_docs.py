@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,10 +60,16 @@ def _what_the_pages_speak_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("_what_the_pages_speak_of")
 @pytest.mark.parametrize(("page", "arguments"), RUN, ids=[f"{page}: {' '.join(words)}" for page, words in RUN])
-def test_the_command_runs(page: str, arguments: list[str]) -> None:
-    assert main([*arguments, *(FEW if arguments[0] == "fit" else [])]) == 0
-    written = arguments[arguments.index("--out") + 1] if "--out" in arguments else "fit"
-    assert Path(written).exists(), page
+def test_the_command_runs(page: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    fits, written = arguments[0] == "fit", arguments[arguments.index("--out") + 1] if "--out" in arguments else None
+    if fits:
+        shutil.rmtree("fit")
+    assert main([*arguments, *(FEW if fits else [])]) == 0
+    printed = capsys.readouterr().out
+    if fits:
+        assert "code" in printed and (Path(written or "fit") / "plan.html").is_file(), page
+    else:
+        assert Path(written).is_file() if written else "code" in printed, page
 
 
 def test_there_are_such_commands() -> None:

@@ -43,7 +43,7 @@ def _clean(unfinished: bool, deletes: bool) -> None:
                 f"{len(freed)} of {counted(len(found), 'folder')}, {_megabytes(freed)}, would be deleted: add --delete"
             )
         stay = [each for each in found if each not in freed]
-        _say(f"{len(stay)} to stay, {_megabytes(stay)}{_kept_unfinished(stay, unfinished)}")
+        _say(f"what stays: {counted(len(stay), 'folder')}, {_megabytes(stay)}{_kept_unfinished(stay, unfinished)}")
 
 
 def _described(found: Found, freed: bool) -> str:

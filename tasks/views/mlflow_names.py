@@ -27,6 +27,8 @@ def parent_name(params: Params) -> str:
 def other_settings(params: Params, first: Mapping[str, str], digest: str) -> str:
     """Return by what a pipeline differs from the first one of its name: up to two settings, or how many there are.
 
+    Settings that are not shown, such as credentials, count for the digest alone.
+
     Args:
         first: the logged settings of that one.
         digest: of the settings of this one.
@@ -39,7 +41,7 @@ def other_settings(params: Params, first: Mapping[str, str], digest: str) -> str
     changed |= dict.fromkeys((key for key in first if key not in shown), "left out")
     if len(changed) > _SHOWN:
         return f"{counted(len(changed), 'other setting')} ({digest[:6]})"
-    return ", ".join(f"{key} {value}" for key, value in changed.items())
+    return ", ".join(f"{key} {value}" for key, value in changed.items()) or f"settings {digest[:6]}"
 
 
 def flatten(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -162,7 +162,7 @@ class Tracker:
                 self._log_inputs(self.parent, described.datasets_of_pipeline(self._params))
 
     def _name(self, digest: str) -> str:
-        """Return a name for the parent of settings with this digest that no parent of other settings has."""
+        """Return a name for the parent of settings with this digest, other than that of the first parent like it."""
         assert self._client is not None
         name = parent_name(self._params)
         same = f"attributes.run_name = '{name}'"

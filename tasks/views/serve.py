@@ -6,7 +6,6 @@ Nothing is sent to a server before it is known to be the process that was starte
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from filelock import Timeout
 from tasks.views.mlflow_links import address_of, database_of
 from tasks.workspace import paths
 from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy, port_number
-from tasks.workspace.stage_cli import shown_as
+from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, load_params
 from velocitune_core.files import write_text
 from velocitune_core.train.system_lock import system_lock
@@ -33,6 +32,7 @@ QUIET = "--no-access-log --log-level warning"  # or every click in the UI writes
 PREFECT = "Prefect server"
 LOGS = {PREFECT: Path(".prefect-home/server.log")}  # of servers that print what is no user's: retried errors, in full
 LINES_SHOWN = 20  # of the log of a server that ended
+BYTES_READ = 2**16  # of the end of that log, which may be long
 PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
@@ -41,9 +41,7 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    program = "python -m tasks.views.serve"
-    shown = shown_as(program)
-    parser = argparse.ArgumentParser(prog=shown, description=(__doc__ or "").replace(program, shown))
+    parser = program_parser("python -m tasks.views.serve", __doc__)
     for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
         how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)
@@ -216,7 +214,9 @@ def _last_lines(name: str) -> str:
     """Return where the last lines of a server are, and the lines themselves if they are in a log."""
     if name not in LOGS or not LOGS[name].exists():
         return "above say why"
-    lines = LOGS[name].read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_SHOWN:]
+    with LOGS[name].open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - BYTES_READ))
+        lines = log.read(BYTES_READ).decode(errors="replace").splitlines()[-LINES_SHOWN:]
     return "\n".join([f"in {LOGS[name]}:", *lines])
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 CommandEnd = Literal["finished", "stopped", "failed"]
@@ -25,12 +28,27 @@ def command_ended(end: CommandEnd) -> None:
 
     def act() -> None:
         for action in _actions:
-            action(end)
+            try:
+                action(end)
+            except Exception:  # the others are done all the same
+                say(traceback.format_exc())
 
     if _actions:
         thread = threading.Thread(target=act, name="command-end", daemon=True)
         thread.start()
         thread.join(SECONDS)
+
+
+def say(text: str) -> None:
+    """Write to standard error, waiting a second at most: a terminal may be closed or paused, a pipe full."""
+
+    def write() -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    thread = threading.Thread(target=write, name="say", daemon=True)
+    thread.start()
+    thread.join(1)
 
 
 def end_by(error: BaseException | None) -> CommandEnd:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from tasks.workspace import paths
 from tasks.workspace.create import PROJECT, make_workspace
-from tasks.workspace.stage_cli import shown_as, user_errors_shown
+from tasks.workspace.stage_cli import user_errors_shown
+from velocitune_core.cli.programs import program_parser
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    name = shown_as("python -m tasks.workspace.init")
-    parser = argparse.ArgumentParser(prog=name, description=__doc__)
+    parser = program_parser("python -m tasks.workspace.init", __doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="new or empty, or holding just params.yaml and data")
     parser.add_argument("--with-settings", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()

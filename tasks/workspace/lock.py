@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from filelock import BaseFileLock, Timeout
 from tasks.workspace import paths
 from tasks.workspace.command_end import command_ended, end_by
 from tasks.workspace.home import share_runs
-from tasks.workspace.own_settings import return_own_settings
+from tasks.workspace.own_settings import IN_STAGE_OF_DVC, return_own_settings
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
 from velocitune_core.config import ConfigError
 from velocitune_core.files import describe_holder, write_holder
@@ -58,6 +59,13 @@ def exclusive() -> Iterator[None]:
         if lock.lock_counter == 1:
             command_ended(end_by(sys.exception()))
         lock.release()
+
+
+def return_settings_of_killed() -> None:
+    """Put back what a killed command has overridden in params.yaml, before it is read; one that goes on keeps it."""
+    if paths.OWN_SETTINGS.exists() and IN_STAGE_OF_DVC not in os.environ:
+        with suppress(WorkspaceBusyError), exclusive():  # which does it
+            pass
 
 
 def is_held() -> bool:

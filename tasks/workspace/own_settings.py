@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from hashlib import sha256
 
 from tasks.workspace import paths
-from tasks.workspace.command_end import CommandEnd, when_command_ends
+from tasks.workspace.command_end import CommandEnd, say, when_command_ends
 from velocitune_core.files import write_text
 
 IN_STAGE_OF_DVC = "DVC_STAGE"  # variable that DVC sets for what it runs
@@ -35,21 +34,27 @@ def keep_own_settings(overridden: str) -> None:
 def return_own_settings(of: str) -> None:
     """Put back what params.yaml held before the overrides of a command, unless it was edited after them.
 
-    Nothing happens in a stage that DVC runs, which has read the file before. Call it while holding the workspace.
+    In a stage that DVC runs, which has read the file before, they stay; for good if it finishes, as its results are
+    those of this file. Call it while holding the workspace.
 
     Args:
         of: which command, for the message.
     """
     own = _kept()
-    if own is None or IN_STAGE_OF_DVC in os.environ:
+    if own is None:
         return
-    if _is(own["overridden_sha256"]):
-        write_text(paths.PARAMS, own["before"])
-        sys.stderr.write(
+    if IN_STAGE_OF_DVC in os.environ:
+        when_command_ends(_end)
+        return
+    overridden = _is(own["overridden_sha256"])
+    if overridden:
+        write_text(paths.PARAMS.resolve(), own["before"])  # not in place of a link
+    paths.OWN_SETTINGS.unlink(missing_ok=True)
+    if overridden:
+        say(
             f"{paths.PARAMS}: the settings of {of} are taken back, as it did not finish; the same command, or a "
             "deployment with the same parameters, continues it\n"
         )
-    paths.OWN_SETTINGS.unlink(missing_ok=True)
 
 
 def _end(end: CommandEnd) -> None:

@@ -122,7 +122,7 @@ def override_params(overrides: Mapping[str, Any]) -> None:
     if overrides:
         text, removed = overridden_text(overrides)
         keep_own_settings(text)
-        write_text(paths.PARAMS, text)
+        write_text(paths.PARAMS.resolve(), text)  # not in place of a link
         for notice in removed:
             warn_once(notice)
 

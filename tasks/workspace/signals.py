@@ -7,9 +7,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 
-from tasks.workspace.command_end import command_ended
+from tasks.workspace.command_end import command_ended, say
+from velocitune_core.config import Execution
 
 SECONDS_FOR_PREFECT = 30  # to report to a server that was not started by this command, once runs have stopped
 _OVER = b"\0"  # no signal
@@ -20,15 +22,16 @@ class _Ending:
     """Which thread ends this command, once one does."""
 
     def __init__(self) -> None:
-        self._begins = threading.Lock()
+        self._begins = threading.RLock()  # a second signal may come while the handler of the first one has it
         self.by: threading.Thread | None = None
         self.pipe: int | None = None  # where Python writes the numbers of signals
 
     def begin(self) -> bool:
         """Return whether the present thread is the first to end the command."""
-        first = self._begins.acquire(blocking=False)
-        if first:
-            self.by = threading.current_thread()
+        if not self._begins.acquire(blocking=False):  # for good: no thread gives it back
+            return False
+        first = self.by is None
+        self.by = threading.current_thread()
         return first
 
 
@@ -54,13 +57,13 @@ def end_on_signals() -> None:
 
 def _on_signal(number: int, _frame: object) -> None:
     if _ENDING.begin():
-        _end(signal.Signals(number))
+        _end(signal.Signals(number), time.monotonic() + _shutdown_seconds())
     while _ENDING.by is not threading.current_thread():  # which goes on if a signal comes while it ends the command
         time.sleep(1)  # until the other thread ends this process
 
 
 def _watch() -> None:
-    """Start a thread that sees every SIGTERM, whoever handles it: Python writes the numbers of signals to a pipe."""
+    """Start a thread that receives every SIGTERM, whoever handles it: Python writes signals' numbers to a pipe."""
     numbers, written = os.pipe()
     os.set_blocking(written, False)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
@@ -69,7 +72,7 @@ def _watch() -> None:
 
 
 def no_longer_watch() -> None:
-    """End the thread that sees every SIGTERM: a flow is over, and signals are handled by this module again."""
+    """End the thread that receives every SIGTERM: a flow is over, and signals are handled by this module again."""
     if _ENDING.pipe is not None:
         signal.set_wakeup_fd(-1)
         os.write(_ENDING.pipe, _OVER)
@@ -82,10 +85,12 @@ def _end_when_terminated(numbers: int) -> None:
         if number == _OVER:
             os.close(numbers)
             return
+    deadline = time.monotonic() + _shutdown_seconds()
     if _names_server():
-        time.sleep(_shutdown_seconds() + SECONDS_FOR_PREFECT)
+        deadline += SECONDS_FOR_PREFECT
+        time.sleep(max(0.0, deadline - time.monotonic()))
     if _ENDING.begin():
-        _end(signal.SIGTERM)
+        _end(signal.SIGTERM, deadline)
 
 
 def _names_server() -> bool:
@@ -97,35 +102,43 @@ def _names_server() -> bool:
     return bool(PREFECT_API_URL.value())
 
 
-def _end(number: signal.Signals) -> None:
-    """Stop runs, end all child processes, and exit: not by sys.exit, which would wait for threads."""
+def _end(number: signal.Signals, deadline: float) -> None:
+    """End all processes and exit, whatever fails: not by sys.exit, which would wait for threads."""
+    try:
+        try:
+            _end_processes(_REASONS[number], deadline)
+        finally:
+            command_ended("stopped")
+    except Exception:
+        say(traceback.format_exc())
+    finally:
+        os._exit(128 + number)
+
+
+def _end_processes(reason: str, deadline: float) -> None:
+    """Stop runs, say so, and end all child processes."""
     import psutil
 
     from velocitune_core.preload.start import end_runs, stop_runs
 
-    with suppress(OSError):  # of a terminal that is gone
-        sys.stderr.write(f"\n{_REASONS[number]}: runs save and stop; give the same command again to resume them\n")
-    deadline = time.monotonic() + _shutdown_seconds()
     preloaded = stop_runs()
     children = [each for each in psutil.Process().children(recursive=True) if each.pid not in preloaded]
     for child in children:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):
             child.terminate()
-    alive = psutil.wait_procs(children, timeout=deadline - time.monotonic())[1]
+    say(f"\n{reason}: runs save and stop; give the same command again to resume them\n")
+    alive = psutil.wait_procs(children, timeout=max(0.0, deadline - time.monotonic()))[1]
     for child in alive:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):
             child.kill()
     end_runs(deadline - time.monotonic())
-    command_ended("stopped")
-    os._exit(128 + number)
 
 
 def _shutdown_seconds() -> int:
     """Return how long runs may take to save, as configured, or by default if params.yaml cannot be read now."""
-    from tasks.workspace.params_file import read_params
-    from velocitune_core.config import ConfigError, Execution
-
     try:
+        from tasks.workspace.params_file import read_params
+
         return read_params().execution.shutdown_seconds
-    except ConfigError:
+    except Exception:  # a signal may come in the middle of an import, too
         return Execution().shutdown_seconds

@@ -7,7 +7,7 @@ comes first and however often a run is started again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def read_source(name: str, params: Params) -> ReadSource:
     return read
 
 
-def refuse_unreadable(sources: Iterable[ReadSource]) -> None:
+def refuse_unreadable(sources: Sequence[ReadSource]) -> None:
     """Record which sources are good. Raises SourceError with the problems of all others."""
     read = {each.name: each for each in [*_recorded(), *sources]}
     good = [each for each in read.values() if each.problem is None]

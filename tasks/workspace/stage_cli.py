@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,13 +12,13 @@ from typing import Any
 
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
-from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive
+from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive, return_settings_of_killed
 from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
 from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import check_inputs, described, stage_files
-from velocitune_core.cli.programs import SHOWN_AS
+from velocitune_core.cli.programs import program_parser
 from velocitune_core.train.system_lock import NoLocksError
 
 OURS = ("tasks.", "velocitune_core.")  # modules whose RuntimeErrors say what failed and what to do
@@ -31,11 +30,7 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
     The description is that of the program that runs; so is the name by default.
     """
     name = name or Path(sys.argv[0]).stem
-    program = f"python -m flows.{name}"
-    shown, description = shown_as(program), sys.modules["__main__"].__doc__ or ""
-    parser = argparse.ArgumentParser(
-        prog=shown, description=description.replace(program, shown), epilog=described(name)
-    )
+    parser = program_parser(f"python -m flows.{name}", sys.modules["__main__"].__doc__, epilog=described(name))
     parser.add_argument(
         "--workspace",
         type=Path,
@@ -45,11 +40,6 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     return parser
-
-
-def shown_as(program: str) -> str:
-    """Return how the help names a program: as the sub-command of `velocitune` that started it, if one did."""
-    return os.environ.pop(SHOWN_AS, program)  # not for the programs that it starts
 
 
 def add_overrides(parser: argparse.ArgumentParser, what_for: str) -> None:
@@ -67,13 +57,18 @@ def overrides_of(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the arguments, of this process by default; continue in the folder of `--workspace` if it is another one."""
+    """Parse the arguments, of this process by default; continue in the folder of `--workspace` if it is another one.
+
+    Overrides of a command that was killed are taken back there, before anything reads the settings.
+    """
     given = parser.parse_args(arguments)
     if given.workspace.resolve() != Path.cwd():
         workspace = argparse.ArgumentParser(add_help=False)
         workspace.add_argument("--workspace")
         with user_errors_shown():
             run_in(given.workspace, workspace.parse_known_args(arguments)[1])
+    with user_errors_shown():
+        return_settings_of_killed()
     return given
 
 
@@ -187,7 +182,7 @@ def run_pipeline(
         answers: by goal, what shows its answer.
     """
     parser = command_line("pipeline")
-    add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=recommended")
+    add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=planned")
     goals = parser.add_mutually_exclusive_group()
     goals.add_argument(
         "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"

@@ -7,6 +7,7 @@ from, or in the template that the wheel carries as data; a workspace links to it
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from velocitune_core.cli.commands import BY_NAME, PACKAGES, Command
 PACKAGE = Path(__file__).resolve().parents[1]
 FLOWS = Path("flows/pipeline.py")  # is there in every workspace, and in every clone
 SHOWN_AS = "VELOCITUNE_SHOWN_AS"  # how the help of a program calls it
+
+
+def program_parser(program: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of a program; the help calls it as the sub-command of `velocitune` that started it, if any."""
+    shown = os.environ.pop(SHOWN_AS, program)  # not for the programs that it starts
+    return argparse.ArgumentParser(prog=shown, description=(description or "").replace(program, shown), epilog=epilog)
 
 
 class UsageError(ValueError):

@@ -110,7 +110,7 @@ def _overfitted(summary: ComparisonSummary) -> str:
     if not found:
         return ""
     under = [
-        f"{listed(sorted(found[label]))} under {label} ({seeds[label]} of {len(strategy.runs)} seeds)"
+        f"{listed(sorted(found[label]))} under {label} ({seeds[label]} of {counted(len(strategy.runs), 'seed')})"
         for label, strategy in summary.strategies.items()
         if label in found
     ]

@@ -17,7 +17,7 @@ RISE_NATS = 0.05  # of the held-out loss above its lowest; runs without a fault 
 GROWTH = 1.01  # of the weight since then; less is rounding, or a weight that is held
 REMEDY = (
     "training.max_epochs caps how often a text is repeated, strategy.options.gap_policy: hold keeps the weight of a "
-    "domain without a gap, and strategy.name: recommended holds weights that a search found"
+    "domain without a gap, and the training under strategy.name: recommended holds the weights that its search found"
 )
 
 
@@ -58,9 +58,11 @@ def overfitted_domains(points: Sequence[LossPoint], domain_weights: Sequence[Wei
     """
     steps, found, lowest = [each.step for each in domain_weights], {}, {}
     for point in points if steps else ():
-        # those set at the step of an evaluation follow from it
+        # weights that are set at the step of an evaluation follow from it
         weights = domain_weights[max(bisect_left(steps, point.step) - 1, 0)].weights
         for name, loss in point.losses.items():
+            if name not in weights:  # a held-out set of no domain
+                continue
             if name not in lowest or loss < lowest[name][1]:
                 lowest[name] = point.step, loss, weights[name]
                 continue

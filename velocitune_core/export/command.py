@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from velocitune_core.contracts import Manifest, StartingWeights, TrainResult
+from velocitune_core.contracts import ContractError, Manifest, StartingWeights, TrainResult
 from velocitune_core.export.destination import Destination, Exported, export
 from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.found import read_mixture, with_manifest
@@ -118,11 +118,18 @@ def _mixture(options: argparse.Namespace, results: Path, manifest: Path | None) 
 
 
 def _other_weights(results: Path, weights: Path) -> Iterator[str]:
-    """Yield a note if planned weights lie beside a training that did not start from them, and are not exported."""
-    if results != weights and weights.is_file() and (planned := StartingWeights.read(weights)).found_by == "planned":
-        started = next((point.weights for point in TrainResult.read(results).domain_weights), {})
-        if any(abs(started.get(name, 0.0) - weight) > SAME for name, weight in planned.domain_weights.items()):
-            yield f"{weights} has weights that were planned for another training; --from {RESULTS[1]} exports them."
+    """Yield a note if found weights lie beside a training that did not start from them, and are not exported."""
+    if results == weights or not weights.is_file():
+        return
+    try:
+        found = StartingWeights.read(weights)
+    except ContractError as error:
+        yield f"Not compared with the weights of the training: {str(error).splitlines()[0].rstrip(':')}."
+        return
+    started = next((point.weights for point in TrainResult.read(results).domain_weights), {})
+    others = any(abs(started.get(name, 0.0) - weight) > SAME for name, weight in found.domain_weights.items())
+    if others and found.found_by != "initial":
+        yield f"{weights} has weights that were found for another training; --from {RESULTS[1]} exports them."
 
 
 def _destination(options: argparse.Namespace) -> Destination:

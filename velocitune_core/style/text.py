@@ -29,8 +29,8 @@ def signed(number: float, digits: int) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number of things in words: 1 and 'seed' → '1 seed', 2000 and 'strategy' → '2,000 strategies'."""
     if number != 1:
-        hissing = noun.endswith(("s", "x", "ch"))
-        noun = f"{noun[:-1]}ies" if noun.endswith(("gy", "xy", "ry")) else f"{noun}es" if hissing else f"{noun}s"
+        hissing, becomes_ies = noun.endswith(("s", "x", "ch")), noun.endswith("y") and noun[-2:-1] not in "aeiou"
+        noun = f"{noun[:-1]}ies" if becomes_ies else f"{noun}es" if hissing else f"{noun}s"
     return f"{number:,} {noun}"
 
 

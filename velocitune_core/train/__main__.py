@@ -11,7 +11,6 @@ work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json 
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
@@ -24,9 +23,8 @@ from velocitune_core.train.stop import REFUSED, StopRequest
 
 def main() -> int:
     """Parse the command line and run the job; return the exit status."""
-    program = "python -m velocitune_core.train"
-    shown = os.environ.pop("VELOCITUNE_SHOWN_AS", program)  # by `velocitune train`
-    parser = argparse.ArgumentParser(prog=shown, description=(__doc__ or "").replace(program, shown))
+    command_line = importlib.import_module("velocitune_core.cli.programs")  # by name, as no run executes it
+    parser = command_line.program_parser("python -m velocitune_core.train", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("job", type=Path, nargs="?", help="JSON file of a TrainJob or an EvaluationJob")
     what.add_argument("--all", type=Path, metavar="FOLDER", help="run what is not finished in a folder of jobs")
@@ -34,7 +32,7 @@ def main() -> int:
     parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save once it has exited")
     parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")
     arguments = parser.parse_args()
-    if arguments.all is not None:  # by name, as it is no part of the code that a run executes
+    if arguments.all is not None:  # by name, too
         return importlib.import_module("velocitune_core.job_folder.command").run_all(arguments.all, arguments.parallel)
     return train(arguments.job, arguments.parent, arguments.accept_changes)
 

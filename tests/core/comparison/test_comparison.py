@@ -243,4 +243,5 @@ def test_labels_under_which_domains_were_overfitted_are_named_with_their_seeds()
     runs = [run(label, seed, high, points={300: low}) for label in ("static", "mine") for seed in (1, 2)]
     runs[2] = run("mine", 1, high, points={300: low}, weights=more)
     assert "overfitting: code under mine (1 of 2 seeds)." in outcome(summarise(comparison(*runs)))
+    assert "overfitting: code under mine (1 of 1 seed)." in outcome(summarise(comparison(runs[0], runs[2])))
     assert "overfitting" not in outcome(summarise(samples.three_seeds()))

@@ -93,6 +93,11 @@ def test_a_history_without_weights_finds_nothing() -> None:
     assert overfitted_domains(points, []) == {}
 
 
+def test_a_held_out_set_of_no_domain_is_passed_over() -> None:
+    losses = {"general": [3.0, 4.0], "code": [3.0, 4.0]}
+    assert set(overfitted_domains(*history(losses, {"code": [0.1, 0.9]}, [10, 20]))) == {"code"}
+
+
 LOSSES, WEIGHTS = (st.floats(low, high, allow_nan=False) for low, high in ((0, 9), (0.01, 1)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import export_samples as samples
 import pytest
@@ -65,17 +66,31 @@ def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
     assert "a run of 1000 tokens" in capsys.readouterr().err
 
 
-def test_weights_that_were_planned_after_the_training_are_not_overlooked(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("found_by", ["planned", "search"])
+def test_weights_that_were_found_after_the_training_are_not_overlooked(
+    workspace: Path, capsys: pytest.CaptureFixture[str], found_by: Literal["planned", "search"]
 ) -> None:
     arguments = ["--to", "json", "--workspace", str(workspace)]
     for weights, noted in ((samples.STAGES[0], False), (samples.MEAN, True)):
-        planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=weights)
-        planned.write(workspace / "results/weights.json")
+        found = StartingWeights(strategy="mine", found_by=found_by, domain_weights=weights)
+        found.write(workspace / "results/weights.json")
         assert main(arguments) == 0
-        assert ("were planned for another training; --from results/weights.json" in capsys.readouterr().err) == noted
+        assert ("were found for another training; --from results/weights.json" in capsys.readouterr().err) == noted
     assert main([*arguments, "--from", "results/train.json"]) == 0
     assert "another training" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [('{"schema_version": 99}', "has schema version 99"), ("{}", "not a valid StartingWeights file.")],
+)
+def test_weights_that_cannot_be_read_do_not_stop_the_export_of_a_training(
+    workspace: Path, capsys: pytest.CaptureFixture[str], text: str, problem: str
+) -> None:
+    (workspace / "results/weights.json").write_text(text)
+    assert main(["--to", "json", "--workspace", str(workspace)]) == 0
+    said = capsys.readouterr().err
+    assert "Not compared with the weights of the training: " in said and problem in said
 
 
 def test_data_that_no_pipeline_prepared_is_counted_in_a_file(

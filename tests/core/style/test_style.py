@@ -58,7 +58,7 @@ def test_labels_are_shortened_and_not_read_as_mathematics() -> None:
 def test_things_are_counted_in_words() -> None:
     words = [counted(*each) for each in ((1, "seed"), (0, "seed"), (2, "strategy"), (1, "strategy"), (3, "process"))]
     assert words == ["1 seed", "0 seeds", "2 strategies", "1 strategy", "3 processes"]
-    assert counted(12_000, "day") == "12,000 days"
+    assert (counted(12_000, "day"), counted(2, "copy")) == ("12,000 days", "2 copies")
 
 
 def test_signed_numbers_have_a_true_minus() -> None:

@@ -71,7 +71,7 @@ def test_only_what_no_present_run_needs_is_deleted_and_only_if_asked(
     clean()
     said = capsys.readouterr().out
     assert (
-        "5 to stay, 0.0 MB; 1 of them, 0.0 MB, are unfinished runs of other settings: --unfinished" in said
+        "what stays: 5 folders, 0.0 MB; 1 of them, 0.0 MB, are unfinished runs of other settings: --unfinished" in said
         and "2 of 7 folders, 0.0 MB, would be deleted" in said
         and f"{finished}: finished, of other settings; to be" in said
     )

@@ -96,8 +96,10 @@ def cluster() -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     made = Cluster()
-    for cpus in (0, 1, 1):
-        made.add_node(num_cpus=cpus, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # not Ray's 15, at which runs beside other tests hardly get a core
+        for cpus in (0, 1, 1):
+            made.add_node(num_cpus=cpus, num_gpus=0, include_dashboard=False, object_store_memory=100 * 2**20)
     yield made.address
     made.shutdown()
 

@@ -20,12 +20,14 @@ import yaml
 from servers import environment, free_port
 
 from tasks.views.serve import (
+    BYTES_READ,
     LOGS,
     PREFECT,
     PROFILE,
     ServeError,
     _active_profile,
     _check,
+    _last_lines,
     _only_one_here,
     _running,
     _wait_until_ours,
@@ -81,6 +83,13 @@ def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
         process.wait(60)
     assert "locked" not in LOGS[PREFECT].read_text()  # of this start alone
     assert capfd.readouterr() == ("", "")
+
+
+def test_of_a_long_log_only_the_end_is_read(workspace: Path) -> None:
+    LOGS[PREFECT].parent.mkdir()
+    LOGS[PREFECT].write_text("é" * BYTES_READ + "\nwhy\n")
+    shown = _last_lines(PREFECT)
+    assert shown.endswith("é\nwhy") and len(shown.encode()) < 1.1 * BYTES_READ
 
 
 @pytest.fixture

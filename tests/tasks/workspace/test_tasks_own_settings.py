@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -11,10 +12,14 @@ from pathlib import Path
 import pytest
 from trainings import wait_for
 
-from tasks.workspace import paths
+from tasks.workspace import command_end, paths
+from tasks.workspace.command_end import command_ended, when_command_ends
 from tasks.workspace.lock import exclusive
+from tasks.workspace.own_settings import keep_own_settings
 from tasks.workspace.params_file import override_params
 from tasks.workspace.signals import end_on_signals
+from tasks.workspace.stage_cli import command_line, parse
+from velocitune_core.files import write_text
 
 FORK = multiprocessing.get_context("fork")
 PROJECT = Path(__file__).parents[3]
@@ -79,8 +84,9 @@ def test_after_a_kill_the_next_command_puts_them_back_but_for_an_edit(
     overridden = after(signal.pause, signal.SIGKILL)
     assert b"seed: 7" in overridden
     monkeypatch.setenv("DVC_STAGE", "train")  # DVC has read the file already
-    with exclusive():
+    with pytest.raises(RuntimeError), exclusive():
         assert paths.PARAMS.read_bytes() == overridden
+        fail()
     monkeypatch.delenv("DVC_STAGE")
     with exclusive():
         assert paths.PARAMS.read_bytes() == own
@@ -90,3 +96,51 @@ def test_after_a_kill_the_next_command_puts_them_back_but_for_an_edit(
     with exclusive():
         assert paths.PARAMS.read_bytes() == edited
     assert not paths.OWN_SETTINGS.exists()
+
+
+def left_by_a_kill(overridden: str = "seed: 2\n") -> None:
+    keep_own_settings(overridden)
+    write_text(paths.PARAMS, overridden)
+    command_end._actions.clear()
+
+
+def test_once_a_stage_of_dvc_has_finished_the_settings_of_its_results_stay(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths.PARAMS.write_text("seed: 1\n")
+    left_by_a_kill()
+    monkeypatch.setenv("DVC_STAGE", "train")
+    with exclusive():
+        assert paths.PARAMS.read_text() == "seed: 2\n"
+    monkeypatch.delenv("DVC_STAGE")
+    with exclusive():
+        assert paths.PARAMS.read_text() == "seed: 2\n"
+
+
+@pytest.mark.parametrize("dvc", [False, True])
+def test_settings_of_a_killed_command_return_before_the_next_one_reads_any(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, dvc: bool
+) -> None:
+    paths.PARAMS.write_text("seed: 1\n")
+    left_by_a_kill()
+    if dvc:  # which has read them
+        monkeypatch.setenv("DVC_STAGE", "train")
+    parse(command_line("plan"), [])
+    assert (paths.PARAMS.read_text(), paths.OWN_SETTINGS.exists()) == (f"seed: {2 if dvc else 1}\n", dvc)
+
+
+def test_neither_a_closed_terminal_nor_a_failing_view_hinders_the_rest_of_an_end(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        def write(self, _: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    paths.PARAMS.write_text("seed: 1\n")
+    when_command_ends(lambda _: fail())
+    keep_own_settings("seed: 2\n")
+    paths.PARAMS.write_text("seed: 2\n")
+    when_command_ends(lambda _: Path("closed").touch())
+    monkeypatch.setattr("sys.stderr", Gone())
+    command_ended("stopped")
+    assert paths.PARAMS.read_text() == "seed: 1\n" and not paths.OWN_SETTINGS.exists() and Path("closed").exists()

@@ -12,6 +12,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from tasks.workspace import paths, said_once
+from tasks.workspace.command_end import command_ended
 from tasks.workspace.left_over import left_over
 from tasks.workspace.params_file import (
     ParamsChangedError,
@@ -208,6 +209,15 @@ def test_both_doors_write_the_same(params_file: Path) -> None:
     ours = written(lambda: override_params({"training.seed": 7, "base.domains": None, "compare.seeds": [3, 4]}))
     given = ["training.seed=7", "base.domains=null", "compare.seeds=[3,4]"]
     assert ours == written(lambda: apply_overrides(str(params_file), given))
+
+
+def test_settings_behind_a_link_are_changed_and_return_there(params_file: Path) -> None:
+    before, real = params_file.read_text(), params_file.rename(params_file.with_name("real.yaml"))
+    params_file.symlink_to(real.name)
+    override_params({"training.seed": 7})
+    assert params_file.is_symlink() and load_params(real).training.seed == 7
+    command_ended("failed")
+    assert params_file.is_symlink() and real.read_text() == before
 
 
 def test_small_numbers_of_dvc_are_numbers(params_file: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -18,7 +20,8 @@ from databases import copy_database
 from servers import environment, kill_group
 from trainings import wait_for
 
-from tasks.workspace import paths
+from tasks.workspace import paths, signals
+from tasks.workspace.command_end import when_command_ends
 from tasks.workspace.stage_cli import run_flow
 
 # A flow that waits for a task in a thread, with the temporary server that Prefect starts for it.
@@ -100,6 +103,102 @@ def test_a_terminal_that_is_closed_ends_a_command_but_not_under_nohup(
             process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == status
+
+
+def full_stderr() -> None:
+    """Standard error is a pipe that nobody reads, and full."""
+    _, written = os.pipe()
+    os.set_blocking(written, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(written, bytes(4096))
+    os.set_blocking(written, True)
+    sys.stderr = os.fdopen(written, "w", buffering=1)
+
+
+def no_right_to_see_children() -> None:
+    def refuse(*_: object, **__: object) -> list[psutil.Process]:
+        raise psutil.AccessDenied
+
+    psutil.Process.children = refuse  # type: ignore[method-assign]
+
+
+def no_time_is_left() -> None:
+    signals._shutdown_seconds = lambda: -1
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by the child
+    subprocess.Popen(["sleep", "60"])
+    signal.signal(signal.SIGTERM, handler)
+
+
+class _Interrupted:
+    """A lock after whose first acquisition another signal comes at once."""
+
+    def __init__(self) -> None:
+        self.lock, self.taken = signals._ENDING._begins, 0
+
+    def acquire(self, blocking: bool) -> bool:
+        acquired = self.lock.acquire(blocking=blocking)
+        self.taken += 1
+        if self.taken == 1:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return acquired
+
+
+def another_signal_at_once() -> None:
+    signals._ENDING._begins = _Interrupted()  # type: ignore[assignment]
+
+
+def forked(prepare: Callable[[], None]) -> None:
+    """A command in which Prefect has taken SIGTERM over."""
+    signals.end_on_signals()
+    signal.signal(signal.SIGTERM, lambda *_: time.sleep(600))
+    signal.signal(signal.SIGHUP, signals._on_signal)
+    when_command_ends(lambda end: Path("ended").write_text(end))
+    prepare()
+    Path("waits").touch()
+    while True:
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "number"),
+    [
+        (full_stderr, signal.SIGINT),
+        (no_right_to_see_children, signal.SIGTERM),
+        (no_time_is_left, signal.SIGTERM),
+        (another_signal_at_once, signal.SIGINT),
+    ],
+)
+def test_whatever_is_in_the_way_a_signal_ends_the_command(
+    workspace: Path, prepare: Callable[[], None], number: signal.Signals
+) -> None:
+    process = multiprocessing.get_context("fork").Process(target=forked, args=(prepare,))
+    process.start()
+    wait_for(Path("waits").exists, 20)
+    children = psutil.Process(process.pid).children()
+    os.kill(process.pid or 0, number)
+    process.join(5)
+    ended = process.exitcode
+    process.kill()
+    assert ended in (128 + number, 128 + signal.SIGHUP)
+    wait_for(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in children), 5)
+    assert Path("ended").read_text() == "stopped"
+
+
+def test_with_a_named_server_no_time_is_granted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[tuple[int, float]] = []
+    fast = {"_ENDING": signals._Ending(), "SECONDS_FOR_PREFECT": 0.1, "_names_server": lambda: True}
+    fast |= {"_shutdown_seconds": lambda: 0.1, "_end": lambda *given: ends.append(given)}
+    for name, value in fast.items():
+        monkeypatch.setattr(signals, name, value)
+    read, written = os.pipe()
+    os.write(written, bytes([signal.SIGTERM]))
+    began = time.monotonic()
+    signals._end_when_terminated(read)
+    ((number, deadline),) = ends
+    assert number == signal.SIGTERM and began + 0.2 <= deadline <= time.monotonic()
+    os.close(read)
+    os.close(written)
 
 
 @pytest.mark.slow
