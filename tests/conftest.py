@@ -14,7 +14,7 @@ from process_state import restored
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: processes of two threads each crawl on two cores
 os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"  # before Prefect: tests log outside of flows
 
-settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("busy machine", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("few examples", settings.get_profile("busy machine"), max_examples=30)  # `make test-fast`
 settings.load_profile("busy machine")
 
