@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gpu_inputs import (
@@ -39,6 +39,11 @@ from gpu_inputs import (
     write_job,
     write_model,
 )
+
+if TYPE_CHECKING:
+    import torch
+
+    from velocitune_core.train.learner import Learner
 
 PROJECT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))  # not installed
@@ -109,7 +114,6 @@ def speed(
 ) -> dict[str, Any]:
     """Time the steps of a Learner: batches of 32 × 2,048 tokens, forward, backward and AdamW."""
     import torch
-    from gpu_waits import waits
 
     from velocitune_core.config import Execution, Optimizer, Training
     from velocitune_core.parallel.ranks import join_ranks, leave_ranks
@@ -125,30 +129,8 @@ def speed(
     ranks = join_ranks()
     document_start = DOCUMENT_START if masked else None
     learner = Learner(str(scratch / "model"), settings, execution, ranks, document_start=document_start)
-    random = np.random.default_rng(0)
-    domains = np.arange(batch) % DOMAINS
-
-    def batch_of_tokens() -> torch.Tensor:
-        tokens = random.integers(2, shape.get("vocab_size", VOCABULARY), size=(batch, length))
-        tokens[:, :: length // DOCUMENTS] = DOCUMENT_START
-        return torch.from_numpy(tokens)
-
-    def take(sequences: torch.Tensor) -> None:
-        learner.gradients(sequences, domains, DOMAINS)
-        learner.apply(1e-4)
-
-    def step() -> float:
-        sequences = batch_of_tokens()
-        begun = time.perf_counter()
-        take(sequences)
-        if ranks.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begun
-
-    first = step()
-    step()
-    seconds = statistics.median(step() for _ in range(steps))
-    places = waits(lambda: take(batch_of_tokens()), ranks.device)
+    timed = timed_steps(learner, (batch, length), shape.get("vocab_size", VOCABULARY), ranks.device, steps)
+    seconds, places = timed["seconds"], timed["places"]
     attention = 12 * shape["num_hidden_layers"] * shape["hidden_size"] * length
     flops = (6 * learner.parameters + attention) * batch * length / seconds
     gpu = ranks.device.type == "cuda"
@@ -163,11 +145,48 @@ def speed(
         "tokens/s": batch * length / seconds,
         "MFU": flops / (PEAK_TFLOPS * 1e12),
         "peak GB": torch.cuda.max_memory_allocated() / 1e9 if gpu else 0.0,
-        "first step, s": first,
+        "first step, s": timed["first"],
         "waits": sum(places.values()),
         "of them in transformers": sum(count for place, count in places.items() if "/transformers/" in place),
         "places": places,
     }
+
+
+def timed_steps(
+    learner: Learner, size: tuple[int, int], vocabulary: int, device: torch.device, steps: int
+) -> dict[str, Any]:
+    """Return the seconds of the first step, the median of later ones, and where a step waits for the GPU.
+
+    `size` is of a batch: sequences, tokens in each.
+    """
+    import torch
+    from gpu_waits import waits
+
+    random = np.random.default_rng(0)
+    batch, length = size
+    domains = np.arange(batch) % DOMAINS
+
+    def batch_of_tokens() -> torch.Tensor:
+        tokens = random.integers(2, vocabulary, size=size)
+        tokens[:, :: length // DOCUMENTS] = DOCUMENT_START
+        return torch.from_numpy(tokens)
+
+    def take(sequences: torch.Tensor) -> None:
+        learner.gradients(sequences, domains, DOMAINS)
+        learner.apply(1e-4)
+
+    def step() -> float:
+        sequences = batch_of_tokens()
+        begun = time.perf_counter()
+        take(sequences)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun
+
+    first = step()
+    step()
+    seconds = statistics.median(step() for _ in range(steps))
+    return {"first": first, "seconds": seconds, "places": waits(lambda: take(batch_of_tokens()), device)}
 
 
 def matrix_product(miniature: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import result_samples
 import yaml
-from docs_pages import PROJECT, Block, blocks, blocks_of
+from docs_pages import PROJECT, Block, blocks, blocks_of, commands, shell_blocks
 from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 
@@ -114,25 +114,6 @@ def test_the_counts_of_the_page_on_exports_are_read(tmp_path: Path) -> None:
     assert found == DataSizes(
         {"code": DomainSize(3_000_000_000, 2_500_000), "web": DomainSize(40_000_000_000, 30_000_000)}, 4096
     )
-
-
-def shell_blocks() -> list[Block]:
-    """Blocks of commands, also those without a language."""
-    starts = ("python ", "make ", "dvc ", "velocitune ")
-    return blocks("bash", "console") + [block for block in blocks("") if block.text.startswith(starts)]
-
-
-def commands(block: Block) -> Iterator[list[str]]:
-    """The commands of a block, as words."""
-    text = block.text.replace("\\\n", " ")
-    for line in text.splitlines():
-        words = shlex.split(line, comments=True)
-        start = 0
-        for position, word in enumerate([*words, "&&"]):
-            if word in {"&&", "||", "|", ";"}:
-                if command := words[start:position]:
-                    yield command
-                start = position + 1
 
 
 @pytest.mark.parametrize("block", shell_blocks(), ids=str)

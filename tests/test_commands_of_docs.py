@@ -8,8 +8,7 @@ from pathlib import Path
 
 import export_samples as samples
 import pytest
-from docs_pages import PROJECT, blocks_of
-from test_code_blocks import commands, shell_blocks
+from docs_pages import PROJECT, blocks_of, commands, shell_blocks
 
 from velocitune_core.cli.command import main
 from velocitune_core.contracts import StartingWeights

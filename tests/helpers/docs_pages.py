@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,3 +36,22 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 def blocks(*languages: str) -> list[Block]:
     return [block for page in PAGES for block in blocks_of(page) if block.language in languages]
+
+
+def shell_blocks() -> list[Block]:
+    """Blocks of commands, also those without a language."""
+    starts = ("python ", "make ", "dvc ", "velocitune ")
+    return blocks("bash", "console") + [block for block in blocks("") if block.text.startswith(starts)]
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The commands of a block, as words."""
+    text = block.text.replace("\\\n", " ")
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        start = 0
+        for position, word in enumerate([*words, "&&"]):
+            if word in {"&&", "||", "|", ";"}:
+                if command := words[start:position]:
+                    yield command
+                start = position + 1
