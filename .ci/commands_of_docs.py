@@ -55,9 +55,11 @@ NOT_RUN = {  # how a command begins: why it is not run
     "python examples/imbalanced_classes.py": "tests/test_examples_uses.py runs it with fewer seeds",
     "python benchmarks/simulate.py": "tests/test_simulate.py runs it",
 }
+DOMAINS = ["code", "legal", "cli", "papers", "literature", "biomed", "general"]
 SMALL = {  # beside tests/miniature.yaml
     "strategy": {"name": "recommended"},
     "mixture": {"swarm": {"runs": 5, "bootstrap": 8}},
+    "domains": {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}, "max_tokens": 15000} for name in DOMAINS},
     "compare": {
         "seeds": [1],
         "frontier": ["static", "temperature-2"],
@@ -116,7 +118,7 @@ def runs(place: str, command: str) -> bool:
 
 def main() -> None:
     Path("params.yaml").write_text(small_settings())
-    shown = [(str(block), shlex.join(words)) for block in shell_blocks() for words in commands(block)]
+    shown = [(str(block), shlex.join(words).lstrip("'")) for block in shell_blocks() for words in commands(block)]
     unused = [start for start in NOT_RUN if not any(command.startswith(start) for _, command in shown)]
     assert not unused, f"no page shows {unused}"
     failed, done = [], set()

@@ -136,7 +136,7 @@ def reached_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
                 "line": label,
                 "seeds": str(len(seeds)),
                 f"{stated.title} to static": _nats(estimate(gains)),
-                **({"guarded loss to static": _nats(estimate(guards))} if stated.guard else {}),
+                **({"guarded loss to static": _nats(estimate(guards)), "kept in": kept(guards)} if stated.guard else {}),
                 "to the frontier": _nats(estimate(distances)),
                 "better than every constant that keeps as much": "–" if constant else f"{sum(better)} of {len(better)}",
                 "price, runs": f"{cost:.2f}",
@@ -145,6 +145,11 @@ def reached_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def kept(guards: Sequence[float]) -> str:
+    """Return in how many seeds the guarded loss is no worse than static's."""
+    return f"{sum(each <= ROUNDING for each in guards)} of {len(guards)}"
 
 
 def _best_allowed(study: Study, value: Mapping[Key, float], guard: Mapping[Key, float], label: str, seed: int) -> float:
