@@ -50,9 +50,12 @@ def fresh_rows(params: Params, sequences: int) -> dict[str, np.ndarray]:
     return rows
 
 
-def scorer(rows: dict[str, np.ndarray], batch_sequences: int) -> Callable[[str], Losses]:
+def scorer(rows: dict[str, np.ndarray], batch_sequences: int, document_start: int | None) -> Callable[[str], Losses]:
+    """Return the losses of a model; `document_start` keeps attention inside documents, as in its training."""
+
     def score(model: str) -> Losses:
-        return evaluate(NextTokenLoss(load_model(model)), rows, batch_sequences=batch_sequences, ranks=SINGLE_RANK)
+        loss = NextTokenLoss(load_model(model), document_start=document_start)
+        return evaluate(loss, rows, batch_sequences=batch_sequences, ranks=SINGLE_RANK)
 
     return score
 
@@ -109,7 +112,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     params, comparison = load_params(paths.PARAMS), Comparison.read(paths.COMPARISON)
     rows = fresh_rows(params, arguments.sequences)
-    fresh = rescored(comparison, scorer(rows, params.execution.evaluation_micro_batch_sequences), params.model.path)
+    batch, start = (
+        params.execution.evaluation_micro_batch_sequences,
+        Manifest.read(paths.MANIFEST).documents.attention_start,
+    )
+    fresh = rescored(comparison, scorer(rows, batch, start), params.model.path)
     table = [
         {column: cell for column, cell in row.items() if column.startswith(SHOWN)}
         for row in formatted_comparison(fresh)

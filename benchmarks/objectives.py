@@ -136,7 +136,9 @@ def reached_rows(study: Study, stated: Stated) -> list[dict[str, str]]:
                 "line": label,
                 "seeds": str(len(seeds)),
                 f"{stated.title} to static": _nats(estimate(gains)),
-                **({"guarded loss to static": _nats(estimate(guards)), "kept in": kept(guards)} if stated.guard else {}),
+                **(
+                    {"guarded loss to static": _nats(estimate(guards)), "kept in": kept(guards)} if stated.guard else {}
+                ),
                 "to the frontier": _nats(estimate(distances)),
                 "better than every constant that keeps as much": "–" if constant else f"{sum(better)} of {len(better)}",
                 "price, runs": f"{cost:.2f}",

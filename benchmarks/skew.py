@@ -1,4 +1,4 @@
-"""How strategies act on data skewed towards one domain, the table and figure of docs/SKEW.md: `python benchmarks/skew.py`.
+"""How strategies act on data skewed to one domain, the table and figure of docs/SKEW.md: `python benchmarks/skew.py`.
 
 `--runs NAME=FOLDER …` writes the rows anew, from comparisons, one folder per skew, each with `comparison.json`; only
 labels in LABELS count. The skew is the share of the largest domain's text, and static training keeps it as a weight.
