@@ -42,12 +42,12 @@ def obstacle_to_file(path: Path) -> str | None:
         return f"{path} is a folder, which no file replaces; give the name of a file, such as {path / 'NAME'}"
     if path.exists() and not path.is_file():
         return f"{path} is a device, a pipe or a socket, which no file replaces; give the name of a file"
-    return obstacle_to_folder(path.absolute().parent)
+    return obstacle_to_folder(path.parent)
 
 
 def obstacle_to_folder(path: Path) -> str | None:
     """Return why no folder can be made at `path`, with the fix; None if one can, or is there."""
-    there = next((each for each in (path, *path.absolute().parents) if each.exists()), path)
+    there = next((each for each in (path, *path.parents) if each.exists()), Path())
     return None if there.is_dir() else f"{there} is no folder, so that nothing can be in it; give another place"
 
 
@@ -102,8 +102,9 @@ def commit(temporary: Path, path: Path) -> None:
     A file inside a folder gets the permissions that the umask gives to new files, if a library has made it private, as
     safetensors does.
 
-    An older file at `path` is replaced by a file, and a folder by a folder. Where two names cannot be exchanged (see `_exchange`), a folder is
-    moved away before the new one takes its name, so a crash between the two renames leaves `path` absent.
+    An older file at `path` is replaced by a file, and a folder by a folder. Where two names cannot be exchanged (see
+    `_exchange`), a folder is moved away before the new one takes its name, so a crash between the two renames leaves
+    `path` absent.
 
     Raises FileExistsError, and changes nothing, for a file where a folder, or anything else that is no file, is in its
     place; NotADirectoryError for a folder where a file is.

@@ -133,11 +133,27 @@ def test_files_of_something_else_are_not_replaced(
     assert (main(again), main(again)) == (0, 0)
 
 
+def test_a_folder_with_the_name_of_a_result_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, kept = tmp_path / "runs.csv", tmp_path / "fit/plan.json/kept"
+    table.write_text("\n".join([HEADER, *GOOD]))
+    command = [str(table), "--bootstrap", "0", "--out", str(tmp_path / "fit")]
+    assert main(command) == 0
+    kept.parent.unlink()
+    kept.parent.mkdir()
+    kept.touch()
+    (tmp_path / "fit/plan.html").write_text("")
+    assert main(command) == 2
+    assert "plan.json is a folder, which no file replaces" in capsys.readouterr().err
+    assert kept.exists() and (tmp_path / "fit/plan.html").read_text() == "", "nothing was written"
+
+
 def test_options_that_cannot_be_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "runs.csv"
     table.write_text("\n".join([HEADER, *GOOD]))
     assert main([str(table), "--out", str(table)]) == 2
-    assert f"--out {table}: cannot be made a folder" in capsys.readouterr().err
+    assert f"--out {table}: {table} is no folder, so that nothing can be in it; give" in capsys.readouterr().err
+    assert main([str(table), "--out", str(table / "below")]) == 2
+    assert f"--out {table}/below: {table} is no folder" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([str(table), "--seed", "-1"])
     assert "argument --seed: '-1' is no whole number from 0" in capsys.readouterr().err
