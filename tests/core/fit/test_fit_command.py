@@ -53,7 +53,7 @@ def test_a_table_gives_what_the_library_gives(tmp_path: Path, capsys: pytest.Cap
         "average: macro\ninitial_weights: {domain0: 0.4, domain1: 0.3, domain2: 0.2, domain3: 0.1}\n"
         "averages_worse_than_static: {by_size: 0.01}\n"
     )
-    out = tmp_path / "out"
+    out = tmp_path / "out dir é"
     assert main([str(table), "--objective", str(objective), "--out", str(out), "--bootstrap", "8"]) == 0
     plan = optimise_mixture(fit_mixture_law(weights, losses, bootstrap=8), read_objective(objective))
     found = StartingWeights.read(out / "weights.json")
@@ -68,6 +68,7 @@ def test_a_table_gives_what_the_library_gives(tmp_path: Path, capsys: pytest.Cap
     assert "Recommended: " in output and "error (mean's)" in output
     assert "16 runs of 4 domains" in messages and f"held-out sets: {', '.join(losses)}\n" in messages
     assert "not used: seed" in messages
+    assert f"velocitune export --to NAME --from '{out}/weights.json'\n" in messages
 
 
 def test_two_tables_are_joined_by_the_column_that_names_runs(tmp_path: Path) -> None:
