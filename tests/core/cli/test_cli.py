@@ -131,17 +131,16 @@ def test_a_workspace_is_made_and_used(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()  # of something else, which must not be in the way
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/__init__.py").touch()
-    made = velocitune("init", "work", folder=tmp_path)
+    name = "my work/é"
+    made = velocitune("init", name, folder=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert "velocitune run --workspace work" in made.stdout
-    quoted = velocitune("init", "sp ace/w ü", folder=tmp_path)
-    assert "velocitune plan --workspace 'sp ace/w ü'\n" in quoted.stdout
-    settings = tmp_path / "work/params.yaml"
+    assert f"velocitune plan --workspace '{name}'\n" in made.stdout
+    settings = tmp_path / name / "params.yaml"
     assert settings.read_text() == (PROJECT / "params.yaml").read_text()
     settings.write_text("- mine")
-    assert velocitune("--workspace", "work", "init", folder=tmp_path).returncode == 0
+    assert velocitune("--workspace", name, "init", folder=tmp_path).returncode == 0
     assert settings.read_text() == "- mine"
-    used = velocitune("plan", "--workspace", "work", folder=tmp_path)
+    used = velocitune("plan", "--workspace", name, folder=tmp_path)
     assert used.returncode == 2 and "params.yaml" in used.stderr, used
     refused = velocitune("plan", "--workspace", "tasks", folder=tmp_path)
     assert refused.returncode == 2 and "neither empty nor a workspace" in refused.stderr
