@@ -30,7 +30,7 @@ from velocitune_core.cli.command import take_workspace
 from velocitune_core.cli.commands import BY_NAME, PIPELINE, PROGRAM
 from velocitune_core.config import parse_params
 from velocitune_core.export import DataSizes, DomainSize
-from velocitune_core.export.command import parser as export_parser
+from velocitune_core.export.options import parser as export_parser
 from velocitune_core.export.sizes import read_counts
 from velocitune_core.fit.command import main as fit
 from velocitune_core.fit.command import parser as fit_parser

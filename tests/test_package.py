@@ -140,6 +140,9 @@ def test_numpy_and_scipy_are_enough_for_the_method_and_the_declared_packages_for
         bare.give(name)
     method = bare.run("-c", METHOD, folder=tmp_path)
     assert method.returncode == 0, method.stderr
+    for name in ("fit", "export"):
+        refused = bare.run("-m", "velocitune_core.cli", name, "--help", folder=tmp_path)
+        assert refused.returncode == 2 and "(jinja2, pydantic, yaml)" in refused.stderr, refused.stderr
 
     (own,) = Distribution.discover(name="velocitune", path=[str(bare.packages)])
     for name in required(own):

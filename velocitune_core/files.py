@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -35,8 +36,26 @@ def only_file(folder: Path, pattern: str) -> Path:
     raise LookupError(f"{folder}: {', '.join(path.name for path in found)}: keep one of them")
 
 
+def obstacle_to_file(path: Path) -> str | None:
+    """Return why no file can be written at `path`, with the fix; None if one can, also over an older file."""
+    if path.is_dir():
+        return f"{path} is a folder, which no file replaces; give the name of a file, such as {path / 'NAME'}"
+    if path.exists() and not path.is_file():
+        return f"{path} is a device, a pipe or a socket, which no file replaces; give the name of a file"
+    return obstacle_to_folder(path.parent)
+
+
+def obstacle_to_folder(path: Path) -> str | None:
+    """Return why no folder can be made at `path`, with the fix; None if one can, or is there."""
+    there = next((each for each in (path, *path.parents) if each.exists()), Path())
+    return None if there.is_dir() else f"{there} is no folder, so that nothing can be in it; give another place"
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new."""
+    """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new.
+
+    Raises FileExistsError, and changes nothing, if a folder is there.
+    """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -65,7 +84,7 @@ def describe_holder(path: Path) -> str | None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; the file or folder created there replaces `path` when the block ends.
 
-    If the block raises, the temporary is removed and `path` is unchanged.
+    If the block raises, the temporary is removed and `path` is unchanged. A file replaces no folder: see `commit`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -83,9 +102,15 @@ def commit(temporary: Path, path: Path) -> None:
     A file inside a folder gets the permissions that the umask gives to new files, if a library has made it private, as
     safetensors does.
 
-    An older file or folder at `path` is replaced. Where two names cannot be exchanged (see `_exchange`), a folder is
-    moved away before the new one takes its name, so a crash between the two renames leaves `path` absent.
+    An older file at `path` is replaced by a file, and a folder by a folder. Where two names cannot be exchanged (see
+    `_exchange`), a folder is moved away before the new one takes its name, so a crash between the two renames leaves
+    `path` absent.
+
+    Raises FileExistsError, and changes nothing, for a file where a folder, or anything else that is no file, is in its
+    place; NotADirectoryError for a folder where a file is.
     """
+    if not temporary.is_dir() and (obstacle := obstacle_to_file(path)):
+        raise FileExistsError(errno.EEXIST, obstacle)
     _share(temporary)
     _sync(temporary)
     if path.is_dir() and _exchange(temporary, path):

@@ -41,7 +41,9 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    parser = program_parser("python -m tasks.views.serve", __doc__)
+    parser = program_parser(
+        "python -m tasks.views.serve", __doc__, workspace="the folder to serve; default: the current one"
+    )
     for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
         how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import chdir
+from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,6 +38,7 @@ FORMER = Path("inputs/dvc.yaml")  # declared the stages of both inputs, which tw
 DVC_CONFIG = Path(".dvc/config")
 DVC_SETTINGS = "[core]\n    analytics = false\n"
 WITHOUT_GIT = "    no_scm = true\n"
+OF_CLONE = "pyproject.toml"  # which no workspace has
 OF_GIT = {".git", ".gitignore"}
 IGNORED = """\
 # What git does not keep: what is made, and what DVC keeps. Commit the rest, for `dvc exp`.
@@ -107,7 +109,7 @@ def make_workspace(folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     config = folder / DVC_CONFIG
-    if not config.is_file():
+    if not config.is_file() or (folder / OF_CLONE).exists():
         return False
     ours = (DVC_SETTINGS, DVC_SETTINGS + WITHOUT_GIT)  # or else changed by the user
     return config.read_text(encoding="utf-8") in ours or all((folder / name).is_symlink() for name in CODE)
@@ -139,8 +141,9 @@ def _renew(path: Path) -> None:
     if not source.is_dir():
         write_text(path, source.read_text(encoding="utf-8"))
         return
-    if path.is_symlink():
-        path.unlink()
-    elif path.exists():  # a copy that an earlier version made
-        shutil.rmtree(path)
+    if path.exists() and not path.is_symlink():  # a copy, as of a workspace that was copied; it may have been edited
+        aside = next(each for number in count(1) if not (each := Path(f"{path}.replaced-{number}")).exists())
+        path.rename(aside)
+        sys.stderr.write(f"{path} is a link to the code again; what was there is now {aside.absolute()}\n")
+    path.unlink(missing_ok=True)
     path.symlink_to(source, target_is_directory=True)

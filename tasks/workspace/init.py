@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from velocitune_core.cli.programs import program_parser
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    parser = program_parser("python -m tasks.workspace.init", __doc__)
+    parser = program_parser("python -m tasks.workspace.init", __doc__, workspace="in place of DIR")
     parser.add_argument("folder", type=Path, metavar="DIR", help="new or empty, or holding just params.yaml and data")
     parser.add_argument("--with-settings", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -30,7 +31,8 @@ def main() -> int:
         found = "the settings that were there" if settings.exists() else "the default settings"
         if not settings.exists():
             shutil.copyfile(PROJECT / paths.PARAMS, settings)
-        at = "" if given.folder.resolve() == Path.cwd() else f" --workspace {os.path.relpath(given.folder)}"
+        folder = shlex.quote(os.path.relpath(given.folder))
+        at = "" if folder == "." else f" --workspace {folder}"
         sys.stdout.write(
             f"{given.folder} is a workspace, with {found} ({settings}).\n\n"
             f"What a run will cost:  velocitune plan{at}\nRun it:               velocitune run{at}\n"

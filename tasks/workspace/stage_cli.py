@@ -18,9 +18,21 @@ from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
 from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import check_inputs, described, stage_files
+from velocitune_core.cli.commands import BY_NAME
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.train.system_lock import NoLocksError
 
+DESCRIPTIONS = {  # of the pipeline, as the sub-commands of `velocitune` that start it
+    "velocitune run": "Find domain weights, train with them, and write report/index.html: all stages in order (corpus, "
+    "base, prepare, initial, proxies, targets, weights, train, report), except those that DVC reports as up to date. "
+    "The settings are in params.yaml.",
+    "velocitune mixture": "Find domain weights, show them, and stop before the training: the stages of "
+    "`velocitune run` up to weights, except those that DVC reports as up to date. `velocitune run` continues from "
+    "there, and `velocitune export` writes the weights for another trainer.",
+    "velocitune compare": "Train under each strategy of `compare.runs` in params.yaml, with each seed, from the same "
+    "start, and compare the results in comparison/report/index.html. What the strategies share (packed data, initial "
+    "and target losses) is made first, except for stages that DVC reports as up to date.",
+}
 OURS = ("tasks.", "velocitune_core.")  # modules whose RuntimeErrors say what failed and what to do
 
 
@@ -181,14 +193,7 @@ def run_pipeline(
         pipeline: the flow; returns the names of the stages that ran.
         answers: by goal, what shows its answer.
     """
-    parser = command_line("pipeline")
-    add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=planned")
-    goals = parser.add_mutually_exclusive_group()
-    goals.add_argument(
-        "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
-    )
-    goals.add_argument("--mixture", action="store_true", help="find the domain weights, and stop before the training")
-    add_fresh(parser)
+    parser = _parser_of_pipeline()
     given = parse(parser, arguments)
     with flow_command():
         check_workspace()
@@ -200,6 +205,27 @@ def run_pipeline(
             ran = pipeline(goal=goal, fresh=given.fresh)
         if goal != "mixture" or "weights" not in ran:  # a stage that ran has shown its weights
             answers[goal]()
+
+
+def _parser_of_pipeline() -> argparse.ArgumentParser:
+    """Return the parser of the pipeline. A sub-command of `velocitune` that starts it has one goal, and gives it."""
+    parser = command_line("pipeline")
+    add_overrides(parser, "change params.yaml before the run, e.g. -S strategy.name=planned")
+    if parser.prog in DESCRIPTIONS:
+        parser.description = DESCRIPTIONS[parser.prog]
+        parser.set_defaults(compare=False, mixture=False)
+        for option in BY_NAME[parser.prog.split()[-1]].arguments:
+            parser.add_argument(option, action="store_true", help=argparse.SUPPRESS)
+    else:
+        goals = parser.add_mutually_exclusive_group()
+        goals.add_argument(
+            "--compare", action="store_true", help="compare the strategies of `compare.runs` instead of training one"
+        )
+        goals.add_argument(
+            "--mixture", action="store_true", help="find the domain weights, and stop before the training"
+        )
+    add_fresh(parser)
+    return parser
 
 
 def settle_params(overrides: dict[str, Any], comparing: bool) -> None:

@@ -78,6 +78,41 @@ def test_a_folder_replaces_a_link_to_a_folder_and_leaves_its_target(tmp_path: Pa
     assert names(tmp_path) == ["model", "target"]
 
 
+@pytest.mark.usefixtures("way")
+def test_a_file_never_replaces_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/precious").write_text("kept")
+    (tmp_path / "link").symlink_to("full")
+    for name in ("full", "link"):
+        with pytest.raises(FileExistsError, match=f"{name} is a folder, which no file replaces; give the name of"):
+            write_text(tmp_path / name, "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "full/precious").read_text() == "kept"
+    assert names(tmp_path) == ["full", "link"]
+
+
+def test_a_file_replaces_nothing_that_is_no_file_and_a_folder_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="pipe is a device, a pipe or a socket"):
+        write_text(tmp_path / "pipe", "new")
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(NotADirectoryError), replacing(tmp_path / "file") as temporary:
+        temporary.mkdir()
+    assert (tmp_path / "file").read_text() == "old" and (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["file", "pipe"]
+
+
+def test_what_is_in_the_way_of_a_file_or_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert files.obstacle_to_folder(Path("file/below/deep")) == "file is no folder, so that nothing can be in it; " + (
+        "give another place"
+    )
+    assert files.obstacle_to_file(Path("file/below")) == files.obstacle_to_folder(Path("file"))
+    free = ["file", "new", "new/below"]
+    assert [files.obstacle_to_file(Path(name)) for name in free] == [None] * 3
+    assert [files.obstacle_to_folder(Path(name)) for name in (".", "new", "new/below")] == [None] * 3
+
+
 def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.mkdir()

@@ -39,6 +39,7 @@ COMMANDS = (
 BY_NAME = {each.name: each for each in COMMANDS}
 
 PACKAGES = {  # by extra: the modules without which its commands cannot start
+    "": ("jinja2", "numpy", "pydantic", "scipy", "yaml"),
     "train": ("filelock", "safetensors", "tokenizers", "torch", "transformers"),
     "lab": ("datasets", "dvc", "filelock", "matplotlib", "mlflow", "prefect", "psutil", "torch", "transformers"),
 }

@@ -23,10 +23,20 @@ FLOWS = Path("flows/pipeline.py")  # is there in every workspace, and in every c
 SHOWN_AS = "VELOCITUNE_SHOWN_AS"  # how the help of a program calls it
 
 
-def program_parser(program: str, description: str | None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser of a program; the help calls it as the sub-command of `velocitune` that started it, if any."""
+def program_parser(
+    program: str, description: str | None, epilog: str | None = None, *, workspace: str = ""
+) -> argparse.ArgumentParser:
+    """Return the parser of a program; the help calls it as the sub-command of `velocitune` that started it, if any.
+
+    Args:
+        workspace: help of `--workspace`, for a program without that option. `velocitune` takes the option from among
+            the arguments of its sub-commands, and their help must list it.
+    """
     shown = os.environ.pop(SHOWN_AS, program)  # not for the programs that it starts
-    return argparse.ArgumentParser(prog=shown, description=(description or "").replace(program, shown), epilog=epilog)
+    parser = argparse.ArgumentParser(prog=shown, description=(description or "").replace(program, shown), epilog=epilog)
+    if workspace and shown != program:
+        parser.add_argument("--workspace", metavar="DIR", help=workspace)
+    return parser
 
 
 class UsageError(ValueError):
@@ -35,10 +45,12 @@ class UsageError(ValueError):
 
 def check_packages(command: Command) -> None:
     """Raise UsageError, with what to install, if packages that a command needs are not installed."""
-    if missing := [name for name in PACKAGES.get(command.extra, ()) if find_spec(name) is None]:
+    needed = {**dict.fromkeys(PACKAGES[""]), **dict.fromkeys(PACKAGES[command.extra])}
+    if missing := [name for name in needed if find_spec(name) is None]:
+        extra = f"[{command.extra}]" if command.extra else ""
         raise UsageError(
             f"`velocitune {command.name}` needs packages that are not installed ({', '.join(missing)}). Install them:\n"
-            f"  pip install 'velocitune[{command.extra}]'\nor, in a clone:  pip install --editable '.[{command.extra}]'"
+            f"  pip install 'velocitune{extra}'\nor, in a clone:  pip install --editable '.{extra}'"
         )
 
 

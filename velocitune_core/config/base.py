@@ -65,6 +65,8 @@ def describe_problems(error: ValidationError, renamed: Mapping[str, str] = RENAM
             lines.append(f"  {field}: {advice}")
             continue
         message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "model_type":  # its message has the name of a class
+            message = "Input should be a mapping of keys to values"
         given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
         if better := advice_on(problem["input"], problem["type"]):
             given += f"; {better}"

@@ -54,6 +54,7 @@ class Format:
     use: str  # what to do with the file
     path: str  # default place of a domain's data, with {domain}
     units: tuple[Unit, ...] = ("sequences",)
+    shares_of: str = ""  # what its file says that shares are of; "": of the draws
     stages: bool = False  # whether its weights can change over a run
     caution: str = ""  # what a schedule of stages needs there
     check: Callable[[Block], Sequence[str]] = lambda block: ()  # problems, as "field: value: fix"

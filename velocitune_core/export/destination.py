@@ -180,7 +180,7 @@ def _paths(domains: Sequence[str], given: Mapping[str, str], to: Format) -> dict
     template = given.get("", to.path)
     if "{domain}" not in template and len(domains) > 1:
         raise ExportError(f"paths: {template!r} is one place for {len(domains)} domains; put {{domain}} into it")
-    paths = {name: given.get(name, template.replace("{domain}", name)) for name in domains}
+    paths = {name: given.get(name, template).replace("{domain}", name) for name in domains}
     twice = sorted({path for path in paths.values() if list(paths.values()).count(path) > 1})
     if twice:
         raise ExportError(f"paths: {', '.join(twice)}: more than one domain there; give each domain a place of its own")

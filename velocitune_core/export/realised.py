@@ -100,7 +100,7 @@ def as_json(mixture: Mixture, block: Block, to: Format, rows: Sequence[Row], not
     return {
         "source": mixture.source,
         "for": to.trainer,
-        "unit": block.unit,
+        "unit": to.shares_of or block.unit,
         "stages": len(block.stages) or 1,
         "tokens": block.tokens,
         "notes": list(notes),

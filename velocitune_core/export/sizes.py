@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from velocitune_core.config import describe_problems, parse_yaml
+from velocitune_core.config.misread import as_yaml
 from velocitune_core.contracts import Manifest
 from velocitune_core.contracts.contract import Part
 from velocitune_core.export.mixture import DomainSize, ExportError
@@ -29,10 +31,17 @@ class _Domain(Part):
     documents: int | None = Field(default=None, gt=0)
 
 
+def _not_alone(given: Any) -> Any:
+    """Refuse a number without its unit."""
+    if isinstance(given, int | float):
+        raise ValueError(f"{given!r}: of tokens, or of documents? Write {{tokens: {as_yaml(float(given))}}}")
+    return given
+
+
 class _Counted(Part):
     """A file of a user's own counts."""
 
-    domains: dict[str, _Domain] = Field(min_length=1)
+    domains: dict[str, Annotated[_Domain, BeforeValidator(_not_alone)]] = Field(min_length=1)
     sequence_length: int | None = Field(default=None, gt=0)
 
 

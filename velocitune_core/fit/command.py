@@ -7,6 +7,7 @@ the evidence for them, and a page on which any other mixture can be tried. Nothi
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stderr.write(
         f"\n{given.out / PAGE}: open it in a browser to try other mixtures\n{given.out / PLAN}: all of this as JSON\n"
         f"{given.out / WEIGHTS}: the weights; for another trainer: velocitune export --to NAME --from "
-        f"{given.out / WEIGHTS}\n"
+        f"{shlex.quote(str(given.out / WEIGHTS))}\n"
     )
     return 0
 

@@ -24,7 +24,9 @@ from velocitune_core.train.stop import REFUSED, StopRequest
 def main() -> int:
     """Parse the command line and run the job; return the exit status."""
     command_line = importlib.import_module("velocitune_core.cli.programs")  # by name, as no run executes it
-    parser = command_line.program_parser("python -m velocitune_core.train", __doc__)
+    parser = command_line.program_parser(
+        "python -m velocitune_core.train", __doc__, workspace="run in this folder; other paths are relative to it"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("job", type=Path, nargs="?", help="JSON file of a TrainJob or an EvaluationJob")
     what.add_argument("--all", type=Path, metavar="FOLDER", help="run what is not finished in a folder of jobs")

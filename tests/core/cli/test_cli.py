@@ -61,6 +61,15 @@ def test_what_cannot_run_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_help_of_fit_and_export_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("fit", "export"):
+        with pytest.raises(SystemExit, match="0"):
+            main([name, "--help"])
+        text = capsys.readouterr().out
+        assert text.count(f"\n  velocitune {name} ") >= 2
+        assert name == "fit" or "or fit/weights.json" in " ".join(text.split())
+
+
 def test_the_workspace_may_be_named_anywhere() -> None:
     expected = (Path("w"), ["run", "-S", "a=1"])
     assert take_workspace(["--workspace", "w", "run", "-S", "a=1"]) == expected
@@ -91,7 +100,7 @@ def test_the_training_program_imports_nothing_from_the_current_folder(tmp_path: 
         (tmp_path / name).write_text("raise SystemExit('of something else')")
     shown = velocitune("train", "--help", folder=tmp_path)
     assert shown.returncode == 0 and "--accept-changes" in shown.stdout, shown.stderr
-    assert shown.stdout.startswith("usage: velocitune train ")
+    assert shown.stdout.startswith("usage: velocitune train ") and "--workspace DIR" in shown.stdout
 
 
 def test_packages_that_are_missing_are_named(
@@ -103,6 +112,12 @@ def test_packages_that_are_missing_are_named(
     assert "(prefect, torch)" in problem and "pip install 'velocitune[lab]'" in problem
     assert main(["train", "job.json"]) == 2
     assert "(torch)" in capsys.readouterr().err
+    absent = {"pydantic", "yaml"}
+    monkeypatch.setattr(programs, "find_spec", lambda name: None if name in absent else find_spec(name))
+    for name in ("fit", "export"):
+        assert main([name, "--help"]) == 2
+        problem = capsys.readouterr().err
+        assert "(pydantic, yaml)" in problem and "pip install 'velocitune'\n" in problem
 
 
 def test_packages_and_modules_of_commands_exist() -> None:
@@ -116,15 +131,16 @@ def test_a_workspace_is_made_and_used(tmp_path: Path) -> None:
     (tmp_path / "flows").mkdir()  # of something else, which must not be in the way
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks/__init__.py").touch()
-    made = velocitune("init", "work", folder=tmp_path)
+    name = "my work/é"
+    made = velocitune("init", name, folder=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert "velocitune run --workspace work" in made.stdout
-    settings = tmp_path / "work/params.yaml"
+    assert f"velocitune plan --workspace '{name}'\n" in made.stdout
+    settings = tmp_path / name / "params.yaml"
     assert settings.read_text() == (PROJECT / "params.yaml").read_text()
     settings.write_text("- mine")
-    assert velocitune("--workspace", "work", "init", folder=tmp_path).returncode == 0
+    assert velocitune("--workspace", name, "init", folder=tmp_path).returncode == 0
     assert settings.read_text() == "- mine"
-    used = velocitune("plan", "--workspace", "work", folder=tmp_path)
+    used = velocitune("plan", "--workspace", name, folder=tmp_path)
     assert used.returncode == 2 and "params.yaml" in used.stderr, used
     refused = velocitune("plan", "--workspace", "tasks", folder=tmp_path)
     assert refused.returncode == 2 and "neither empty nor a workspace" in refused.stderr
@@ -153,6 +169,13 @@ def test_help_of_the_pipeline_needs_no_workspace(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     shown = velocitune("serve", "--help", folder=tmp_path)
     assert shown.stdout.startswith("usage: velocitune serve ") and "python -m" not in shown.stdout
+    assert "--workspace DIR " in shown.stdout
+
+
+def test_a_program_lists_the_option_that_the_command_takes_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--workspace" not in programs.program_parser("python -m x", "", workspace="where").format_help()
+    monkeypatch.setenv(programs.SHOWN_AS, "velocitune x")
+    assert "--workspace DIR  where" in programs.program_parser("python -m x", "", workspace="where").format_help()
 
 
 def test_goals_are_options_of_the_pipeline() -> None:

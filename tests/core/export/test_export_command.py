@@ -52,6 +52,22 @@ def test_the_command_prints_a_file_that_holds_nothing_else(workspace: Path, caps
     assert "--data-args-path" in printed.err and "mean over its steps" in printed.err
 
 
+@pytest.mark.parametrize(
+    ("paths", "places"),
+    [
+        (["code=s3://c/{domain}/v2", "{domain}"], ["s3://c/code/v2", "legal", "off"]),
+        (["{domain}", "off=s3://o?x={domain}"], ["code", "legal", "s3://o?x=off"]),
+        (["data/lang={domain}/x"], ["data/lang=code/x", "data/lang=legal/x", "data/lang=off/x"]),
+        (["{domain}=a"], ["code=a", "legal=a", "off=a"]),
+    ],
+)
+def test_a_path_is_of_the_domain_before_its_equals_sign(
+    workspace: Path, capsys: pytest.CaptureFixture[str], paths: list[str], places: list[str]
+) -> None:
+    assert main(["--to", "megatron", "--workspace", str(workspace), "--schedule", "mean", "--paths", *paths]) == 0
+    assert capsys.readouterr().out.split()[1::2] == places
+
+
 def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,8 +78,13 @@ def test_planned_weights_are_of_one_epoch_unless_a_budget_is_given(
     printed = capsys.readouterr()
     assert printed.out == (GOLDEN / "megatron.txt").read_text()
     assert "a run of 192000 tokens" in printed.err
-    assert main([*arguments, "--tokens", "1000"]) == 0
-    assert "a run of 1000 tokens" in capsys.readouterr().err
+    for tokens in ("1000", "1e3", "1.0e+3"):
+        assert main([*arguments, "--tokens", tokens]) == 0
+        assert "a run of 1000 tokens" in capsys.readouterr().err
+    for tokens in ("1.5", "1e999999999", "many", "inf"):
+        with pytest.raises(SystemExit, match="2"):
+            main([*arguments, "--tokens", tokens])
+        assert f"--tokens: {tokens!r} is no whole number; give one such as" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("found_by", ["planned", "search"])
@@ -119,6 +140,11 @@ def test_data_that_no_pipeline_prepared_is_counted_in_a_file(
             "domains: {code: {tokens: 0.5, documents: -1}, x: 3}",
             "domains.code.documents: Input should be greater than 0",
         ),
+        (
+            "domains: {code: 3.0e+9, web: [3]}",
+            "domains.code: 3000000000.0: of tokens, or of documents? Write {tokens: 3000000000}\n"
+            "  domains.web: Input should be a mapping of keys to values (got [3])",
+        ),
         ("code: 3", "domains: Field required"),
         ("- 1", "neither a manifest of the pipeline nor counts such as domains: {code: {tokens"),
     ],
@@ -149,6 +175,10 @@ def test_the_command_writes_a_file_per_phase(workspace: Path, tmp_path: Path) ->
         (["--from", "prepared/manifest.json"], "from: "),
         (["--from", "results/none.json"], "no such file"),
         (["--paths", "code=a", "code=b"], "paths: 'code=b': the second for code"),
+        (
+            ["--paths", "cod=s3://c/{domain}/v2"],
+            "paths: 'cod=s3://c/{domain}/v2': 'cod' is no domain of the mixture; its domains are code, legal, off, ",
+        ),
     ],
 )
 def test_the_command_refuses_with_the_field_and_the_fix(
@@ -183,29 +213,6 @@ def test_the_manifest_beside_the_results_is_used_where_that_of_the_workspace_doe
 
 def _results(workspace: Path) -> str:
     return str(workspace / "results/train.json")
-
-
-@pytest.mark.parametrize("out", ["results/train.json", "results/../results/weights.json", "prepared/manifest.json"])
-def test_results_are_never_replaced(workspace: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
-    planned = StartingWeights(strategy="planned", found_by="planned", domain_weights=samples.MEAN)
-    planned.write(workspace / "results/weights.json")
-    before = {path: path.read_text() for path in workspace.rglob("*.json")}
-    assert main(["--to", "json", "--workspace", str(workspace), "--out", str(workspace / out)]) == 2
-    assert "results of Velocitune" in capsys.readouterr().err
-    assert {path: path.read_text() for path in workspace.rglob("*.json")} == before
-
-
-def test_an_input_without_a_schema_version_is_not_replaced_either(workspace: Path) -> None:
-    file = workspace / "results/weights.json"
-    weights = {"strategy": "planned", "found_by": "planned", "domain_weights": samples.MEAN}
-    file.write_text(json.dumps(weights))
-    assert main(["--to", "json", "--from", str(file), "--out", str(file)]) == 2
-    assert json.loads(file.read_text()) == weights
-
-
-def test_an_earlier_export_is_replaced(workspace: Path, tmp_path: Path) -> None:
-    arguments = ["--to", "json", "--workspace", str(workspace), "--out", str(tmp_path / "mixture.json")]
-    assert [main(arguments), main(arguments)] == [0, 0]
 
 
 def test_results_are_those_of_the_workspace_and_files_go_to_the_current_folder(

@@ -53,7 +53,7 @@ def test_a_table_gives_what_the_library_gives(tmp_path: Path, capsys: pytest.Cap
         "average: macro\ninitial_weights: {domain0: 0.4, domain1: 0.3, domain2: 0.2, domain3: 0.1}\n"
         "averages_worse_than_static: {by_size: 0.01}\n"
     )
-    out = tmp_path / "out"
+    out = tmp_path / "out dir é"
     assert main([str(table), "--objective", str(objective), "--out", str(out), "--bootstrap", "8"]) == 0
     plan = optimise_mixture(fit_mixture_law(weights, losses, bootstrap=8), read_objective(objective))
     found = StartingWeights.read(out / "weights.json")
@@ -68,6 +68,7 @@ def test_a_table_gives_what_the_library_gives(tmp_path: Path, capsys: pytest.Cap
     assert "Recommended: " in output and "error (mean's)" in output
     assert "16 runs of 4 domains" in messages and f"held-out sets: {', '.join(losses)}\n" in messages
     assert "not used: seed" in messages
+    assert f"velocitune export --to NAME --from '{out}/weights.json'\n" in messages
 
 
 def test_two_tables_are_joined_by_the_column_that_names_runs(tmp_path: Path) -> None:
@@ -133,11 +134,27 @@ def test_files_of_something_else_are_not_replaced(
     assert (main(again), main(again)) == (0, 0)
 
 
+def test_a_folder_with_the_name_of_a_result_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, kept = tmp_path / "runs.csv", tmp_path / "fit/plan.json/kept"
+    table.write_text("\n".join([HEADER, *GOOD]))
+    command = [str(table), "--bootstrap", "0", "--out", str(tmp_path / "fit")]
+    assert main(command) == 0
+    kept.parent.unlink()
+    kept.parent.mkdir()
+    kept.touch()
+    (tmp_path / "fit/plan.html").write_text("")
+    assert main(command) == 2
+    assert "plan.json is a folder, which no file replaces" in capsys.readouterr().err
+    assert kept.exists() and (tmp_path / "fit/plan.html").read_text() == "", "nothing was written"
+
+
 def test_options_that_cannot_be_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = tmp_path / "runs.csv"
     table.write_text("\n".join([HEADER, *GOOD]))
     assert main([str(table), "--out", str(table)]) == 2
-    assert f"--out {table}: cannot be made a folder" in capsys.readouterr().err
+    assert f"--out {table}: {table} is no folder, so that nothing can be in it; give" in capsys.readouterr().err
+    assert main([str(table), "--out", str(table / "below")]) == 2
+    assert f"--out {table}/below: {table} is no folder" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([str(table), "--seed", "-1"])
     assert "argument --seed: '-1' is no whole number from 0" in capsys.readouterr().err

@@ -160,6 +160,9 @@ def test_a_folder_that_is_not_empty_or_a_disk_that_is_full_is_refused(
     check_destination(tmp_path / "new")
     with pytest.raises(ConfigError, match="is not empty"):
         check_destination(fresh)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file is no folder, so that nothing can be in it"):
+        check_destination(tmp_path / "file/jobs")
     contents, graph = contents_of(settings())
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 10, 1000))
     with pytest.raises(ConfigError, match="its disk has"):

@@ -112,13 +112,28 @@ def test_a_workspace_whose_dvc_was_set_up_otherwise_follows_the_project(workspac
     assert "remote = mine" in DVC_CONFIG.read_text()
 
 
-def test_copies_of_the_code_become_links(workspace: Path) -> None:
+def test_copies_of_the_code_become_links_and_are_kept_aside(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_workspace(workspace)
+    for number in (1, 2):
+        Path("flows").unlink()
+        Path("flows").mkdir()
+        Path(f"flows/edited-{number}.py").touch()
+        make_workspace(workspace)
+        assert Path("flows").resolve() == PROJECT / "flows"
+        assert Path(f"flows.replaced-{number}/edited-{number}.py").exists()
+        assert f"what was there is now {workspace}/flows.replaced-{number}\n" in capsys.readouterr().err
+
+
+def test_a_clone_is_no_workspace_however_its_dvc_is_set_up(workspace: Path) -> None:
+    make_workspace(workspace)
+    Path("pyproject.toml").touch()
     Path("flows").unlink()
     Path("flows").mkdir()
-    Path("flows/stale.py").touch()
+    before = content(workspace)
     make_workspace(workspace)
-    assert Path("flows").resolve() == PROJECT / "flows"
+    assert content(workspace) == before
 
 
 def test_a_folder_with_settings_and_data_becomes_a_workspace(workspace: Path) -> None:

@@ -25,6 +25,7 @@ from tasks.workspace.stage_cli import (
     run_stage,
     user_errors_shown,
 )
+from velocitune_core.cli.commands import COMMANDS
 from velocitune_core.cli.programs import SHOWN_AS
 
 INTERRUPTIBLE = """
@@ -67,6 +68,28 @@ def test_the_help_of_a_flow_calls_it_as_it_was_started(monkeypatch: pytest.Monke
         text = command_line("plan").format_help()
         assert text.startswith(f"usage: {shown} ") and f"What it costs: `{shown}`." in text
         monkeypatch.setenv(SHOWN_AS, "velocitune plan")
+
+
+def test_the_help_of_each_goal_is_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a sub-command of `velocitune`, whose name is the goal; without one, the goals are options."""
+    descriptions = set()
+    for command in COMMANDS:
+        if command.module != "flows.pipeline":
+            continue
+        monkeypatch.setenv(SHOWN_AS, f"velocitune {command.name}")
+        with pytest.raises(SystemExit, match="0"):
+            run_pipeline(list, {}, arguments=[*command.arguments, "--help"])
+        text = capsys.readouterr().out
+        assert "--workspace" in text and "--compare" not in text and "--mixture" not in text
+        descriptions.add(text.split("\n\n")[1])
+        assert "  [" not in text.split("\n\n")[0], "a gap where an option is left out"
+    assert len(descriptions) == 3
+    monkeypatch.setenv(SHOWN_AS, "velocitune mixture")
+    with pytest.raises(SystemExit, match="2"):
+        run_pipeline(list, {}, arguments=["--mixture", "--compare"])
+    with pytest.raises(SystemExit, match="0"):
+        run_pipeline(list, {}, arguments=["--help"])
+    assert "[--compare | --mixture]" in capsys.readouterr().out
 
 
 def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from velocitune_core.export.block import Block, Files, Format, quoted
 
+SHARES_OF = "tokens"  # which are those of sequences of equal length
+
 
 def _write(block: Block) -> Files:
-    lines = ["{", f'  "source": {quoted(block.source)},', '  "unit": "tokens",']
+    lines = ["{", f'  "source": {quoted(block.source)},', f'  "unit": {quoted(SHARES_OF)},']
     known = {"steps": block.steps, "tokens": block.tokens}
     lines += [f'  "{name}": {value},' for name, value in known.items() if value is not None]
     if block.stages:
@@ -26,6 +28,7 @@ FORMAT = Format(
     trainer="any trainer",
     suffix=".json",
     unit="sequences",
+    shares_of=SHARES_OF,
     write=_write,
     use="shares of tokens by domain; steps count from 0",
     path="{domain}",
