@@ -45,6 +45,30 @@ def test_the_plan_lies_on_its_curve_and_what_was_reached_where_its_losses_say() 
     assert "by_size, to static\nnats per token" in words(figure)
 
 
+def test_sets_with_limits_of_their_own_have_curves_of_their_own_the_tightest_three() -> None:
+    limits = {"code": 0.0, "law": 0.3, "target": 0.01, "web": 0.5}
+    case = planned_samples.fitted(
+        STATIC,
+        measured=True,
+        bootstrap=0,
+        worse_than_static=limits,
+        forgetting={"law": 0.2},
+        initial_losses={"law": 3.2},
+    )
+    own = ["worse_than_static.code", "worse_than_static.target", "worse_than_static.law"]
+    assert {*case.curves} == {*own, "forgetting.law", "by_size"}
+    figure = trade_off_curves(case, dict.fromkeys([*STATIC, "target"], 3.0))
+    panels = {axes.get_xlabel().split(",")[0]: axes for axes in figure.axes}
+    assert [*panels] == ["code", "target", "law", "forgetting of law", "by_size"]
+    static, best = (case.plan.mixtures[name] for name in ("static", "recommended"))
+    ((across, up),) = marks(panels["code"].lines, "o", "#0072B2")
+    assert (across, up) == pytest.approx((best.set_differences["code"].value, best.differences["macro"].value))
+    ((across, _),) = marks(panels["forgetting of law"].lines, "o", "#0072B2")
+    assert across == pytest.approx(best.losses["law"].value - 3.2)
+    assert static.set_differences["code"].value == pytest.approx(0)
+    assert panels["code"].lines[-1].get_xdata() == [0.0, 0.0]  # the limit
+
+
 def test_losses_of_short_runs_are_not_compared_with_those_of_the_whole_run() -> None:
     figure = trade_off_curves(fitted(measured=True), dict.fromkeys([*STATIC, "target"], 3.0))
     assert fitted(measured=True).short == ("target",)
