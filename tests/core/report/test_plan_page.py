@@ -204,6 +204,13 @@ def test_large_laws_are_carried_with_fewer_resamples_and_processes_refused(monke
 
 
 DRAGS = """<script>
+const curve = PLAN.curves.findIndex((each) => each.about === "domain2");
+const along = document.getElementById(`along${curve}`);
+along.value = 0;
+along.dispatchEvent(new Event("input", { bubbles: true }));
+const ofGuard = document.querySelector('[aria-label="domain2, worse than static by at most"]');
+document.body.dataset.limit = ofGuard.value - PLAN.curves[curve].points[0].limit.toFixed(6);
+show(fromAddress());
 const slider = document.getElementById("s0");
 slider.value = 0.4;
 slider.dispatchEvent(new Event("input", { bubbles: true }));
@@ -241,7 +248,7 @@ def test_a_browser_shows_what_a_dragged_weight_does_without_a_request(tmp_path: 
     for name, each in differences.items():
         ends_shown = f"[{each.low:+.3f}, {each.high:+.3f}]"
         assert f"{name} {each.value:+.3f} {ends_shown}".replace("-", "−") in text
-    assert "best for a limit of domain2" in text  # a set with a limit of its own
+    assert 'data-limit="0"' in shown and "best for a limit of domain2" in text  # a set with a limit of its own
     assert "domain0: 0.4 domain1: 0.2" in text  # what is copied
     blend = " ".join(f"{weight} data/{name}_text_document" for name, weight in weights.items())
     assert f'data-blend="{blend}\n"' in shown  # for another trainer
