@@ -82,7 +82,8 @@ class FittedPlan:
                 f"{names} {have} no target: losses and forgetting are those of the short runs, and only differences to "
                 "static training are predictions for the whole run."
             )
-        return plan_page(self.law, self.objective, self.plan, trade_offs=self.curves, others=others or {}, notes=notes)
+        known = {"trade_offs": self.curves, "others": others or {}, "notes": notes, "rounds": self.planned.rounds}
+        return plan_page(self.law, self.objective, self.plan, **known)
 
 
 def plan_metrics(fitted: FittedPlan) -> dict[str, float]:

@@ -19,6 +19,7 @@ from velocitune_core.report.report_data import ReportData
 from velocitune_core.report.run_facts import RunFacts, day, fact_rows, tiles
 from velocitune_core.report.shades import shades_of_rates
 from velocitune_core.report.summary import FLAG_MEANINGS, evaluation_share, result_rows
+from velocitune_core.report.swarm_rounds import round_rows
 from velocitune_core.style.text import percent, tokens_text
 
 WIDE, SMALL = 420, (300, 200)  # pixels: width of a panel that has half a row or a phone, and one of many panels
@@ -183,7 +184,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
         facts: of the run, as far as they are known.
     """
     facts = facts or RunFacts()
-    predictions = predictions_reached(report)
+    predictions, planned = predictions_reached(report), report.weights.planned if report.weights else None
     rows, flags = domain_rows(report, facts), {flag for row in result_rows(report) for flag in row["flags"]}
     return render_page(
         "report.html.jinja",
@@ -196,7 +197,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
         trainers=trainer_blocks(report.train, report.manifest),
         warnings=warnings(report),
         cautions=cautions(report),
-        plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
+        plan=planned.explanation if planned else [],
+        rounds=round_rows(planned.rounds) if planned else [],
         predictions=predictions,
         coverage=coverage_text([row["inside"] for row in predictions]),
         rows=rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_sets_that_are_only_measured_are_named_in_words_and_on_the_page() -> Non
 def test_a_page_shows_further_mixtures_beside_those_of_the_plan() -> None:
     page = Page(fitted().page({"this run": {"code": 0.2, "law": 0.2, "web": 0.6}}))
     assert "this run" in page.text
+
+
+def test_what_each_round_bought_is_on_the_page() -> None:
+    case = fitted()
+    case = replace(case, planned=case.planned.model_copy(update={"rounds": planned_samples.ROUNDS}))
+    text = " ".join(Page(case.page()).text.split())
+    assert "Rounds of the swarm" in text and planned_samples.BOUGHT in text
+    assert "4 mixtures, expected −0.0060" in text
+    assert "Rounds of the swarm" not in Page(fitted().page()).text  # of runs that were made at once
 
 
 def test_metrics_have_weights_predictions_and_price() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import result_samples as samples
-from planned_samples import planned
+from planned_samples import BOUGHT, ROUNDS, planned
 from rendered import Page, words
 
 from velocitune_core.contracts import ContractError, Timings
@@ -205,7 +205,11 @@ def test_a_plan_is_on_the_page_with_what_was_predicted_and_reached() -> None:
     assert "diamond: initial" in words(figure) and "diamond: reached" in words(figure)
     text = render_report(report, [])
     assert "The plan of the mixture" in text and "No mixture that the runs cover" in text
-    assert "swarm (20 runs)" in text
+    assert "swarm (20 runs)" in text and "Rounds of the swarm" not in text
+    found = planned(static)
+    assert found.planned is not None
+    in_rounds = found.model_copy(update={"planned": found.planned.model_copy(update={"rounds": ROUNDS})})
+    assert BOUGHT in render_report(samples.report_data(weights=in_rounds), [])
     assert predictions_reached(samples.report_data(weights=samples.weights())) == []
 
 
