@@ -214,7 +214,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
 def predictions_reached(report: ReportData) -> list[dict[str, str]]:
     """Return a row per held-out set: the loss that a plan predicted, its interval, and what was reached; or nothing.
 
-    The predicted loss of a set without a target is that of the short runs, so it is not judged by what was reached.
+    The predicted loss of a set without a target is not at the level of a whole run, so what was reached does not judge
+    it.
     """
     if report.weights is None or report.weights.planned is None:
         return []
@@ -222,7 +223,7 @@ def predictions_reached(report: ReportData) -> list[dict[str, str]]:
     for name, loss in report.weights.planned.plan["mixtures"]["recommended"]["losses"].items():
         low, high, short = loss["low"], loss["high"], name not in report.targets.domains
         known = low is not None and high is not None
-        inside = "of short runs" if short else "" if not known else "yes" if low <= reached[name] <= high else "no"
+        inside = "no target" if short else "" if not known else "yes" if low <= reached[name] <= high else "no"
         interval = f"{low:.3f} … {high:.3f}" if known else "–"
         cells = {"held-out set": name, "predicted": f"{loss['value']:.3f}", "interval": interval}
         rows.append(cells | {"reached": f"{reached[name]:.3f}", "inside": inside})

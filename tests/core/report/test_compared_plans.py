@@ -187,8 +187,8 @@ def test_the_page_has_all_of_it_and_links_to_the_page_of_the_plan() -> None:
     assert "The targets have no laws" in alone
 
 
-def test_forgetting_of_short_runs_is_no_plane_for_whole_runs() -> None:
-    """`target` has no target loss: its predicted forgetting is that of the short runs."""
+def test_forgetting_of_a_set_without_a_target_is_no_plane_for_whole_runs() -> None:
+    """`target` has no target loss: its predicted forgetting is not at the level of a whole run."""
     fitted = replace(plan(), objective=replace(plan().objective, retained=["target"], initial_losses={"target": 3.0}))
     vars(fitted)["curves"] = {"forgetting": plan().curves["by_size"], **plan().curves}  # as with a guard on it
     summary = summarise(planned_runs())

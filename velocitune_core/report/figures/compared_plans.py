@@ -78,7 +78,7 @@ def _guard(fitted: FittedPlan) -> str | None:
     """Return the first guard with a curve in whose plane whole runs may be drawn; None if there is none.
 
     Differences to the baseline of the same seed may always be; forgetting of a set without a target may not, as its
-    predicted loss is that of the short runs.
+    predicted loss is not at the level of a whole run.
     """
     for name, points in fitted.curves.items():
         of_levels = NamedGuard.of(name).kind == "forgetting"

@@ -43,7 +43,8 @@ def trade_off_curves(fitted: FittedPlan, reached: Mapping[str, float] | None = N
 
     Args:
         reached: losses of the run under the planned weights by set; drawn as differences to the predicted losses of
-            static training, but not where a set counts whose prediction is that of short runs.
+            static training, but not where a set counts that has no target, whose prediction is not at the level of a
+            whole run.
     """
     title, curves = "What the guards cost", [guard for guard, points in fitted.curves.items() if points]
     if not curves:
