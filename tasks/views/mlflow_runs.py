@@ -109,14 +109,14 @@ class Tracker:
             if client is not None:
                 client.log_figure(self.parent, figure, file)
 
-    def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Log final metrics to the parent run."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics to the parent run, final ones at step 0."""
         with self.reaching() as client:
             if client is not None:
                 from mlflow.entities import Metric
 
                 now = round(time.time() * 1000)
-                logged = [Metric(name, value, now, 0) for name, value in metrics.items()]
+                logged = [Metric(name, value, now, step) for name, value in metrics.items()]
                 for start in range(0, len(logged), BATCH):
                     client.log_batch(self.parent, metrics=logged[start : start + BATCH])
 

@@ -36,7 +36,7 @@ def publish_markdown(key: str, title: str, text: str) -> None:
 def answer_markdown(found: Answer, rows: Sequence[Mapping[str, str]], links: Mapping[str, str]) -> str:
     """Return the page of a pipeline: its answer, the table, the mixture as a figure and to copy, and links."""
     parts = [found.sentence, markdown_table(rows), mixture_figure(found.mixture)]
-    parts += [f"To train elsewhere with this mixture:\n\n```yaml\n{found.mixture_yaml}```", markdown_links(links)]
+    parts += [f"The mixture, to copy into params.yaml:\n\n```yaml\n{found.mixture_yaml}```", markdown_links(links)]
     return "\n\n".join(parts)
 
 

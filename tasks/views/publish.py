@@ -17,6 +17,7 @@ from velocitune_core.config import Params
 from velocitune_core.report.fitted_plan import FittedPlan, plan_metrics
 from velocitune_core.report.html import ReportFigure
 from velocitune_core.report.summary import ReportData, formatted_rows, summary_metrics
+from velocitune_core.report.swarm_rounds import round_metrics
 from velocitune_core.train.events import read_events
 from velocitune_core.train.timeline import timeline
 
@@ -47,12 +48,17 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
 
 
 def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFigure]) -> None:
-    """Log a plan to the parent run: its page, its figures, and as metrics its weights, predictions and price."""
+    """Log a plan to the parent run: its page, its figures, and as metrics its weights, predictions, price and rounds.
+
+    What was known after a round is at the step of the number of runs so far.
+    """
     tracker = Tracker(params)
     tracker.log_artifact(paths.PLAN_PAGE)
     for each in figures:
         tracker.log_figure(each.figure, f"plan/{each.name}.png")
     tracker.log_metrics(plan_metrics(fitted))
+    for each in fitted.planned.rounds:
+        tracker.log_metrics(round_metrics(each), step=each.runs)
 
 
 def replay(tracker: Tracker, run: PublishedRun) -> str:

@@ -18,7 +18,8 @@ from velocitune_core.contracts import (
     Targets,
     TrainResult,
 )
-from velocitune_core.style.text import counted, tokens_text
+from velocitune_core.report.swarm_rounds import round_rows
+from velocitune_core.style.text import tokens_text
 
 
 def show_documents(counts: Mapping[str, int]) -> None:
@@ -91,7 +92,7 @@ def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, fl
         rows = prediction_rows(found.planned)
         publish_table("predictions", "Differences to static training that a plan predicts, nats per token", rows)
         if found.planned.rounds:
-            publish_table("rounds", "Rounds of the swarm: what is known after each", round_rows(found.planned))
+            publish_table("rounds", "Rounds of the swarm: what is known after each", round_rows(found.planned.rounds))
     if found.found_by == "search" and is_stage_of_pipeline():  # the table of the result has them too
         how = "holds" if found.held else "starts from"
         print_lines([f"{found.strategy} {how} {weights_text(initial_domain_weights, found.domain_weights)}"])
@@ -108,7 +109,7 @@ def print_weights(found: StartingWeights, initial_domain_weights: Mapping[str, f
     if found.planned is not None:
         print_table("Predicted differences to static training, nats per token", prediction_rows(found.planned))
         if found.planned.rounds:
-            print_table("Rounds of the swarm, nats per token", round_rows(found.planned))
+            print_table("Rounds of the swarm, nats per token", round_rows(found.planned.rounds))
         print_lines(found.planned.explanation)
 
 
@@ -161,21 +162,6 @@ def weights_rows(found: StartingWeights, initial_domain_weights: Mapping[str, fl
     ]
     spread = found.planned.plan["spread"] if found.planned is not None else {}
     return [row | ({"over resamples": _range(spread[row["domain"]])} if spread else {}) for row in rows]
-
-
-def round_rows(planned: Planned) -> list[dict[str, Any]]:
-    """Return a row per round of a swarm: price so far, what is known, and what the next round was expected to gain."""
-    return [
-        {
-            "runs": each.runs,
-            "price": f"{each.share:.2f} of the main run",
-            "predicted": f"{each.predicted:+.4f}",
-            "regret at most": "–" if each.regret is None else f"{each.regret:.4f}",
-            "spread of optima": f"{each.spread:.3f}",
-            "next": f"{counted(each.further, 'mixture')}, expected −{each.expected:.4f}" if each.further else "end",
-        }
-        for each in planned.rounds
-    ]
 
 
 def prediction_rows(planned: Planned) -> list[dict[str, Any]]:

@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from velocitune_core.contracts import DomainTarget, Evidence, Law, StartingWeights, SwarmRun, Targets
+from velocitune_core.contracts import DomainTarget, Evidence, Law, StartingWeights, SwarmRound, SwarmRun, Targets
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.planned_weights import plan_weights
 from velocitune_core.report.fitted_plan import FittedPlan
 
 BUDGET, MAIN_FLOPS = 1_000_000, 1e12
+
+
+ROUNDS = [
+    SwarmRound(
+        runs=11,
+        share=0.5,
+        predicted=-0.02,
+        regret=0.02,
+        spread=0.1,
+        tolerance=0.003,
+        settled=False,
+        further=4,
+        expected=0.006,
+    ),
+    SwarmRound(
+        runs=15,
+        share=0.7,
+        predicted=-0.025,
+        regret=0.002,
+        spread=0.05,
+        tolerance=0.003,
+        settled=True,
+        further=0,
+        expected=0.0,
+    ),
+]
+BOUGHT = "regret −0.0180, prediction −0.0050, for 0.20"  # by the second of them
 
 
 def swarm_run(number: int, weights: dict[str, float], fraction: float = 0.25) -> SwarmRun:

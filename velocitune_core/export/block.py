@@ -82,9 +82,12 @@ def quoted(text: str) -> str:
 
 
 def params_yaml(shares: Mapping[str, str]) -> str:
-    """Return shares of tokens as a part of params.yaml that a run takes its weights from."""
-    lines = [f"    {_key(name)}: {share}" for name, share in shares.items()]
-    return "mixture:\n  initial_domain_weights:\n" + "\n".join(lines) + "\n"
+    """Return shares of tokens as parts of params.yaml under which a run holds them from its first step.
+
+    The strategy is one of the parts: most others train under weights of their own, for which these are but a start.
+    """
+    weights = "".join(f"    {_key(name)}: {share}\n" for name, share in shares.items())
+    return f"mixture:\n  initial_domain_weights:\n{weights}strategy: {{name: static, options: {{}}, search: null}}\n"
 
 
 def _key(name: str) -> str:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-LABELS = ("run", "run_id", "id", "index", "name", "Unnamed: 0", "")  # columns that name runs; the first that is there
+from velocitune_core.fit.csv_file import CsvFile, TableError, read_csv_file
+from velocitune_core.fit.row_checks import Chosen, check_rows, is_number
+
 WEIGHTS, LOSSES = "weight/*", "loss/*"  # columns, unless they are named otherwise
 EVERY = "*"  # of two tables without such columns: every column with numbers, except for
 BOOKKEEPING = re.compile(
     r"(.*[^a-z])?(seed|steps?|tokens?|epochs?|iterations?|hours?|minutes?|seconds?|time|flops|lr|learning_rate|batch_size)",
     flags=re.IGNORECASE,
 )
-DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
 HEAD = re.compile(r"[^/_.]*[/_.]")  # of a name: what columns of one kind share
 EXAMPLES = {"weights": "share_*", "losses": "*_loss"}  # if no columns share one
-SHOWN = 5  # cells named in a message
-
-
-class TableError(ValueError):
-    """A table of runs that cannot be read. The message has every problem, with file, line and column."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +47,6 @@ class Runs:
     notes: Sequence[str] = ()  # what was assumed of the files
 
 
-@dataclass(frozen=True)
-class _Table:
-    path: Path
-    header: Sequence[str]
-    rows: Sequence[tuple[int, Sequence[str]]]  # (line of the file, cells)
-
-    @property
-    def label(self) -> str | None:
-        return next((name for name in LABELS if name in self.header), None)
-
-    @property
-    def others(self) -> list[str]:
-        return [name for name in self.header if name not in LABELS]
-
-    def cells(self, column: str) -> list[str]:
-        place = self.header.index(column)
-        return [cells[place].strip() for _, cells in self.rows]
-
-
 def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: str | None = None) -> Runs:
     """Return the runs of one table with weights and losses, or of two tables: of weights, and of losses.
 
@@ -84,12 +60,12 @@ def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: 
             such columns and those that by their names count or time something (BOOKKEEPING), which a note has.
         losses: the same for held-out losses, nats per token; None: `loss/*`, or as above.
 
-    Raises TableError for files and columns that are missing, rows of another length, cells that are no numbers, and
-    two tables of which one names its runs.
+    Raises TableError for files and columns that are missing, for rows as `check_rows` does, and for two tables of which
+    one names its runs.
     """
     if not 1 <= len(paths) <= 2:
         raise TableError(f"{len(paths)} tables are given; give one with weights and losses, or two: weights, losses")
-    tables = [_read(path) for path in paths]
+    tables = [read_csv_file(path) for path in paths]
     single = len(tables) == 1
     notes = [] if single else list(_join_notes(*tables))
     of_weights = _chosen(tables[0], "weights", weights or _default(tables[0], WEIGHTS, single))
@@ -101,37 +77,15 @@ def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: 
     if aside := [name for name in unused if not single and BOOKKEEPING.fullmatch(name)]:
         notes.append(f"taken for no data by their names: {', '.join(aside)}; --weights and --losses can name them")
     notes += _misnamed(unused, used)
-    found = Runs(_columns(tables[0], of_weights), _columns(tables[-1], of_losses), unused, notes)
-    if single and found.weights.index is None:
-        lines = [f"line {line}" for line, _ in tables[0].rows]
-        return Runs(Columns(found.weights.values, lines), Columns(found.losses.values, lines), unused, notes)
-    return found
+    shares, values = Chosen(tables[0], of_weights), Chosen(tables[-1], of_losses)
+    check_rows(shares, values)
+    labels = [shares.labels, values.labels]
+    if single and shares.labels is None:
+        labels = [[f"line {line}" for line in tables[0].lines]] * 2
+    return Runs(Columns(shares.values, labels[0]), Columns(values.values, labels[1]), unused, notes)
 
 
-def _read(path: Path) -> _Table:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise TableError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: cannot be read as text in UTF-8: {error}") from None
-    first = text.partition("\n")[0]
-    delimiter = next((each for each in (",", "\t", ";") if each in first), ",")
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    if not rows:
-        raise TableError(f"{path}: is empty; its first line must name the columns")
-    header = [name.strip() for name in rows[0][1]]
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise TableError(f"{path}: columns {twice} are there twice; rename or remove one of each")
-    if odd := [f"line {line} has {len(cells)}" for line, cells in rows[1:] if len(cells) != len(header)]:
-        raise TableError(f"{path}: the header names {len(header)} columns, but {_some(odd)}; complete these rows")
-    if len(rows) == 1:
-        raise TableError(f"{path}: has a header and no rows; give one row per run")
-    return _Table(path, header, rows[1:])
-
-
-def _join_notes(weights: _Table, losses: _Table) -> Iterator[str]:
+def _join_notes(weights: CsvFile, losses: CsvFile) -> Iterator[str]:
     """Yield a note if rows are joined by position. Raises TableError if just one table names its runs."""
     if weights.label is None and losses.label is None:
         yield "no column names the runs: row by row, both tables are taken to have the same runs in the same order"
@@ -143,11 +97,11 @@ def _join_notes(weights: _Table, losses: _Table) -> Iterator[str]:
         )
 
 
-def _default(table: _Table, pattern: str, single: bool) -> str:
+def _default(table: CsvFile, pattern: str, single: bool) -> str:
     return pattern if single or any(_matching(table.others, pattern)) else EVERY
 
 
-def _chosen(table: _Table, what: str, patterns: str, taken: Collection[str] = ()) -> dict[str, str]:
+def _chosen(table: CsvFile, what: str, patterns: str, taken: Collection[str] = ()) -> dict[str, str]:
     """Return by domain or set the column that has it; `taken` ones are not suggested."""
     found: dict[str, str] = {}
     for pattern in filter(None, map(str.strip, patterns.split(","))):
@@ -168,7 +122,7 @@ def _chosen(table: _Table, what: str, patterns: str, taken: Collection[str] = ()
     return found
 
 
-def _suggested(table: _Table, what: str, pattern: str, taken: Collection[str]) -> str:
+def _suggested(table: CsvFile, what: str, pattern: str, taken: Collection[str]) -> str:
     """Return a name like the one that was not found, or a pattern of two or more columns with numbers."""
     names = [name for name in _candidates(table, EVERY) if name not in taken]
     if "*" not in pattern:
@@ -195,20 +149,12 @@ def _head(name: str) -> str:
     return found[0] if (found := HEAD.match(name)) else ""
 
 
-def _candidates(table: _Table, pattern: str) -> Sequence[str]:
+def _candidates(table: CsvFile, pattern: str) -> Sequence[str]:
     """Return the columns that a pattern is tried on: all of them are data only if they hold a number."""
     if pattern == EVERY:
         data = [name for name in table.others if not BOOKKEEPING.fullmatch(name)]
-        return [name for name in data if any(map(_is_number, table.cells(name)))]
+        return [name for name in data if any(map(is_number, table.cells(name)))]
     return table.others if "*" in pattern else table.header
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # which Python takes for a separator of digits
 
 
 def _matching(columns: Sequence[str], pattern: str) -> Iterator[tuple[str, str]]:
@@ -216,22 +162,3 @@ def _matching(columns: Sequence[str], pattern: str) -> Iterator[tuple[str, str]]
     for column in columns:
         if match := expression.fullmatch(column):
             yield (match[1] if "*" in pattern else column), column
-
-
-def _columns(table: _Table, chosen: Mapping[str, str]) -> Columns:
-    problems = []
-    for column in chosen.values():
-        for (line, _), cell in zip(table.rows, table.cells(column), strict=True):
-            if not _is_number(cell):
-                given = repr(cell) if cell else "empty"
-                fix = "write it with a decimal point" if DECIMAL_COMMA.fullmatch(cell) else "give a number"
-                problems.append(f"{table.path}:{line}: column {column!r} is {given}; {fix}, or leave the run out")
-    if problems:
-        rest = len(problems) - SHOWN
-        raise TableError("\n".join([*problems[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])]))
-    values = {name: [float(cell) for cell in table.cells(column)] for name, column in chosen.items()}
-    return Columns(values, None if table.label is None else table.cells(table.label))
-
-
-def _some(texts: Sequence[str]) -> str:
-    return ", ".join([*texts[:SHOWN], *(["…"] if len(texts) > SHOWN else [])])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from velocitune_core.config.yaml_text import parse_yaml
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.table import ROUNDING
 
 KNOWN = tuple(field.name for field in fields(Objective))
 OF_PARAMS = {"initial_domain_weights": "initial_weights"}  # as params.yaml calls it
@@ -35,6 +36,15 @@ def read_objective(path: Path | None) -> Objective:
     if unknown := [name for name in tree if name not in KNOWN]:
         raise ObjectiveError("\n".join(f"{path}: {_advice(name)}" for name in unknown))
     return Objective(**{name: value for name, value in tree.items() if value is not None})
+
+
+def objective_notes(objective: Objective) -> list[str]:
+    """Return what is changed of an objective: initial weights that do not sum to 1 within rounding."""
+    weights = objective.initial_weights or {}
+    total = sum(weights.values())
+    if not weights or abs(total - 1) <= ROUNDING * len(weights) + 1e-9:
+        return []
+    return [f"objective.initial_weights sum to {total:.4g}, not to 1: normalised"]
 
 
 def _advice(name: str) -> str:

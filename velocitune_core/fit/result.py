@@ -10,6 +10,7 @@ from pathlib import Path
 from velocitune_core.contracts import StartingWeights
 from velocitune_core.files import obstacle_to_file, obstacle_to_folder, write_text
 from velocitune_core.fit.csv_tables import Runs, TableError
+from velocitune_core.fit.objective_file import objective_notes
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePlan
 from velocitune_core.mixture_law.objective import Objective
@@ -69,20 +70,25 @@ class FitResult:
         return cls(fitted, objective, optimise_mixture(fitted, objective))
 
     @property
+    def notes(self) -> list[str]:
+        """What was changed of the input, or is remarkable in it."""
+        return [*objective_notes(self.objective), *self.law.runs.notes]
+
+    @property
     def weights(self) -> dict[str, float]:
         """The recommended domain weights, with four decimals."""
         return rounded(self.plan.weights)
 
     def write(self, folder: Path, tables: str, objective: str) -> None:
         """Write weights.json, plan.json and plan.html into a folder, which must exist."""
-        write_text(folder / PAGE, plan_page(self.law, self.objective, self.plan))
+        write_text(folder / PAGE, plan_page(self.law, self.objective, self.plan, notes=objective_notes(self.objective)))
         evidence = {name: asdict(each) for name, each in self.law.evidence.items()}
         law = {"name": self.law.name, "runs": len(self.law.runs.runs), "evidence": evidence}
         plan = {
             "explanation": explain(self.plan),
             "plan": self.plan.as_dict(),
             "law": law,
-            "notes": self.law.runs.notes,
+            "notes": self.notes,
         }
         write_text(folder / PLAN, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
         found = StartingWeights(
@@ -96,7 +102,7 @@ class FitResult:
     def lines(self) -> Iterator[str]:
         """Yield the answer, line by line: sentences, weights, predicted losses, and how good the law is."""
         width = max(map(len, [*self.plan.weights, *self.law.sets, "held-out set"]))
-        yield from [*explain(self.plan), *doubts(self.law, self.law)]
+        yield from [*explain(self.plan), *objective_notes(self.objective), *doubts(self.law, self.law)]
         yield ""
         yield from self._weight_lines(width)
         yield ""

@@ -13,6 +13,7 @@ from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
 from velocitune_core.mixture_law.objective import BY_SIZE, Objective, ObjectiveError
 from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
+from velocitune_core.mixture_law.table import is_constant
 
 Array = NDArray[np.float64]
 NEGLIGIBLE_PRICE = 1e-9
@@ -177,7 +178,8 @@ def limits(problem: Problem, solution: Solution, laws: Sequence[Losses]) -> list
 def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
     """Return what of the runs' region binds: the distance, at a price per unit of it, and edges of domains' ranges.
 
-    Weights of 0 and 1 are the edge of the simplex: no run could lie beyond them.
+    Weights of 0 and 1 are the edge of the simplex: no run could lie beyond them. A domain with the same weight in every
+    run has no edge with a price: nothing is known of what it teaches.
     """
     support, found = problem.support, []
     if solution.support_price > NEGLIGIBLE_PRICE:
@@ -185,6 +187,8 @@ def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
         found.append(Limit("runs", "", support.reach, distance, True, 2 * support.reach * solution.support_price))
     for index, bound in enumerate(problem.terms.bounds):
         low, high = float(support.low[index]), float(support.high[index])
+        if is_constant(low, high, len(problem.terms.bounds)):
+            continue
         for edge, of_runs, price in (
             (low, bound.low <= low and low > ACTIVE_SHARE, float(solution.low_prices[index])),
             (high, bound.high >= high and high < 1 - ACTIVE_SHARE, float(solution.high_prices[index])),

@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 LEAST_MIXTURES = 3  # a law of fewer would be a line through its points
 ROUNDING = 0.0005  # of a weight with three decimals
 SAME_MIXTURE = 0.0025  # total variation, a share of the tokens: what rounding and sampling do to the weights of one
+SAME_LOSSES = 0.00005  # nats: what rounding to four decimals does to the losses of one run
 SAME_UNIT = 0.05  # rows whose sum differs from the others' by a larger share lack a domain
 SHOWN = 5  # rows named in a message
 
@@ -125,8 +126,7 @@ def normalised(shares: Array, runs: Sequence[str]) -> tuple[Array, list[str]]:
     Raises MixtureLawError where a row's sum is zero or unlike the others': a domain is missing there.
     """
     total = shares.sum(axis=1)
-    common = np.median(total)
-    odd = np.flatnonzero(np.abs(total - common) > SAME_UNIT * common) if common > 0 else np.flatnonzero(total <= 0)
+    odd, common = unlike_sums(total)
     if len(odd):
         raise MixtureLawError(
             f"weights: runs {_labels(runs, odd)} sum to {_some(total[odd].round(4))} where others sum to {common:.4g}; "
@@ -138,6 +138,13 @@ def normalised(shares: Array, runs: Sequence[str]) -> tuple[Array, list[str]]:
         worst = total[np.abs(total - 1).argmax()]
         notes.append(f"weights of {off.sum()} of {len(total)} runs do not sum to 1 (up to {worst:.4g}): normalised")
     return shares / total[:, None], notes
+
+
+def unlike_sums(totals: Array) -> tuple[NDArray[np.intp], float]:
+    """Return the rows whose weights sum to zero or to something else than the others' (R,), and what those sum to."""
+    common = float(np.median(totals))
+    odd = np.abs(totals - common) > SAME_UNIT * common if common > 0 else totals <= 0
+    return np.flatnonzero(odd), common
 
 
 def _columns(what: str, table: Any) -> tuple[tuple[str, ...], Array, list[Hashable] | None]:
@@ -172,7 +179,10 @@ def _joined(labels: list[Hashable], others: list[Hashable]) -> list[int]:
     """Return the row of the losses for each row of the weights."""
     for what, each in (("weights", labels), ("losses", others)):
         if twice := sorted({str(label) for label in each if each.count(label) > 1}):
-            raise MixtureLawError(f"{what}: index labels {_some(twice)} are there twice; give every run its own label")
+            raise MixtureLawError(
+                f"{what}: index labels {_some(twice)} are there twice; leave one of each out, or rename it if it is "
+                "another run"
+            )
     alone = [str(label) for label in labels if label not in set(others)]
     alone_too = [str(label) for label in others if label not in set(labels)]
     if alone or alone_too:
@@ -224,16 +234,39 @@ def enough_runs(domains: int) -> int:
 def _remarks(table: RunTable) -> list[str]:
     """Return what the runs cannot say."""
     remarks = []
-    spread = np.ptp(table.weights, axis=0)
-    for domain, least, most in zip(table.domains, table.weights.min(axis=0), spread, strict=True):
-        if most < 1e-9:
-            remarks.append(f"domain {domain!r} has the weight {least:.4g} in every run: what it teaches is not known")
+    for domain, weights in zip(table.domains, table.weights.T, strict=True):
+        if is_constant(weights.min(), weights.max(), len(table.domains)):
+            mean = f"{weights.mean():.3g}"
+            remarks.append(f"domain {domain!r} has the weight {mean} in every run: what it teaches is not known")
     for name, moved in zip(table.sets, np.ptp(table.losses, axis=0), strict=True):
         if moved == 0:
             remarks.append(f"set {name!r} has the same loss in every run: no run moves it, it is taken as constant")
+    if alike := _nearly_twice(table):
+        remarks.append(
+            f"runs {' and '.join(map(repr, alike[0]))} have equal losses and nearly equal weights"
+            f"{f', and so have {len(alike) - 1} pairs more' if len(alike) > 1 else ''}: if they are one run, it counts "
+            "twice; leave one out"
+        )
     if len(table.runs) < len(table.domains):
         remarks.append(f"{len(table.runs)} runs for {len(table.domains)} domains: most rates come from the prior")
     return remarks
+
+
+def is_constant(low: float, high: float, domains: int) -> bool:
+    """Return whether a weight is the same in all runs, up to what normalising rows of rounded weights does to it."""
+    return high - low <= 2 * ROUNDING * domains * high + 1e-9
+
+
+def _nearly_twice(table: RunTable) -> list[tuple[str, str]]:
+    """Return pairs of runs of one mixture that have the same losses, up to rounding; another seed gives others."""
+    pairs = []
+    for mixture in np.flatnonzero(np.bincount(table.mixtures) > 1):
+        rows = np.flatnonzero(table.mixtures == mixture)
+        for place, row in enumerate(rows[1:], start=1):
+            apart = np.abs(table.losses[rows[:place]] - table.losses[row]).max(axis=1)
+            if apart.min() <= SAME_LOSSES:
+                pairs.append((table.runs[rows[apart.argmin()]], table.runs[row]))
+    return pairs
 
 
 def _labels(runs: Sequence[str], rows: NDArray[np.intp]) -> list[Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.feasibility import feasible_start
 from velocitune_core.mixture_law.guarded_problem import Law, Problem
 from velocitune_core.mixture_law.mixture_plan import MixturePrediction
+from velocitune_core.mixture_law.named_guard import Losses, NamedGuard, guards_of
 from velocitune_core.mixture_law.objective import BY_SIZE, MACRO, Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import starts
 from velocitune_core.mixture_law.support import Support, Table
 
-SETS, FORGETTING = "worse_than_static", "forgetting"
 CURVE_POINTS = 31
+NAMED_CURVES = 3  # of the sets that have a limit of their own, those with the least room
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,16 @@ def trade_off(
 
     Args:
         law, objective, support: as for `optimise_mixture`; the objective's other guards stay.
-        guard: "worse_than_static" (of all sets), "forgetting" (of the retained sets), or an average: how much it may be
-            worse than under static training.
+        guard: "worse_than_static" (of all sets), "forgetting" (of the retained sets), of one set
+            "worse_than_static.<set>" or "forgetting.<set>", or an average: how much it may be worse than under static
+            training.
         limits: of the guard, nats.
 
     Raises ObjectiveError for an unknown guard, and for an objective that contradicts itself.
     """
-    points, near = [], None
+    loosened, points, near = NamedGuard.of(guard), [], None
     for limit in sorted(limits, reverse=True):
-        problem = Problem.of(law, _with(objective, guard, float(limit)), support)
+        problem = Problem.of(law, loosened.with_limit(objective, float(limit)), support)
         terms = problem.terms
         at_hand = AtHand.of(problem, law.runs.weights)
         try:
@@ -63,8 +65,7 @@ def trade_off(
         found = at_hand.or_better(problem, [*before, *begin], convex=law.convex)
         near = found.weights
         losses, static = law.losses(near), None if terms.static is None else law.losses(terms.static)
-        about = guard if guard not in {SETS, FORGETTING} else None
-        of_guard = [g.kind == "average" and g.about == about if about else g.kind != "average" for g in terms.guards]
+        of_guard = [each.kind == loosened.kind and loosened.about in ("", each.about) for each in terms.guards]
         points.append(
             TradeOffPoint(
                 limit=float(limit),
@@ -87,11 +88,12 @@ def curves_of(
     *,
     support: Support | Table | None = None,
 ) -> dict[str, list[TradeOffPoint]]:
-    """Return curves by the name of their guard: of another average, of all sets, and of forgetting if it is guarded.
+    """Return curves by the name of their guard: of another average, of sets, and of forgetting if it is guarded.
 
     Guards that the objective has come first. Each curve goes from below what the optimum without guards reaches to what
     the baseline does. The average is the first that is guarded; without one it is by size, or macro if by size is
-    minimised. A guard with a limit of its own for each set has no curve.
+    minimised. Sets share a curve unless the objective has limits by set: then each has its own, at most three of them,
+    those that have the least room in the recommended mixture; the same holds for forgetting.
 
     Args:
         law, objective, support: as for `optimise_mixture`.
@@ -100,28 +102,38 @@ def curves_of(
     """
     if objective.initial_weights is None:
         return {}
-    seen = [mixtures[name] for name in ("without guards", "recommended", baseline)]
-    reached: dict[str, list[float]] = {}
-    others = [*objective.averages_worse_than_static, BY_SIZE, MACRO, *objective.averages]
-    if name := next((each for each in others if each != objective.average_name), ""):
-        reached[name] = [each.differences[name].value for each in seen]
-    if not isinstance(objective.worse_than_static, Mapping):
-        reached[SETS] = [max(one.value for one in each.set_differences.values()) for each in seen]
-    if objective.forgetting is not None and not isinstance(objective.forgetting, Mapping):
-        losses = [{name: one.value for name, one in each.losses.items()} for each in seen]
-        reached[FORGETTING] = [forgotten(objective, each) for each in losses]
-    guarded = {*objective.averages_worse_than_static, FORGETTING}
-    guarded |= {SETS} if objective.worse_than_static is not None else set()
+    predicted = [mixtures[name].losses for name in (baseline, "recommended", "without guards")]
+    static, recommended, free = ({name: one.value for name, one in losses.items()} for losses in predicted)
+
+    def reached(guard: NamedGuard, losses: Losses = recommended) -> float:
+        return guard.reached(objective, losses, static, law.domains)
+
     curves = {}
-    for guard, values in sorted(reached.items(), key=lambda each: each[0] not in guarded):
+    for guard in _curved(objective, reached):
+        values = [reached(guard, losses) for losses in (free, recommended, static)]
         low, high = min(values), max(values)
         limits = np.linspace(low - max((high - low) / 2, 0.02), high + 0.002, CURVE_POINTS)
-        curves[guard] = trade_off(law, objective, guard, [float(each) for each in limits], support=support)
+        curves[guard.name] = trade_off(law, objective, guard.name, [float(each) for each in limits], support=support)
     return curves
 
 
+def _curved(objective: Objective, reached: Callable[[NamedGuard], float]) -> list[NamedGuard]:
+    """Return the guards that have a curve, those of the objective first; `reached` is by the recommended mixture."""
+    limits, found = guards_of(objective), []
+    others = [*objective.averages_worse_than_static, BY_SIZE, MACRO, *objective.averages]
+    if name := next((each for each in others if each != objective.average_name), ""):
+        found.append(NamedGuard("average", name))
+    if not isinstance(objective.worse_than_static, Mapping):
+        found.append(NamedGuard("set"))
+    of_sets = [guard for guard in limits if guard.kind != "average"]
+    by_room = sorted(of_sets, key=lambda guard: limits[guard] - reached(guard))
+    for kind in ("set", "forgetting"):
+        found += [guard for guard in by_room if guard.kind == kind and guard not in found][:NAMED_CURVES]
+    return sorted(found, key=lambda guard: guard not in limits)
+
+
 def place_of(
-    objective: Objective, guard: str, losses: Mapping[str, float], static: Mapping[str, float], domains: Sequence[str]
+    objective: Objective, guard: str, losses: Losses, static: Losses, domains: Sequence[str]
 ) -> tuple[float, float]:
     """Return where a run lies in the plane of a curve: what its guard limits, and the average's difference to static.
 
@@ -131,26 +143,6 @@ def place_of(
         losses, static: of the run and of static training by set, nats per token.
         domains: that are trained on.
     """
-    difference = {name: loss - static[name] for name, loss in losses.items()}
-
-    def average(name: str) -> float:
-        shares = objective.average_shares(name, domains, list(losses))
-        return sum(share * difference[each] for each, share in shares.items())
-
-    if guard == FORGETTING:
-        return forgotten(objective, losses), average(objective.average_name)
-    x = max(difference.values()) if guard == SETS else average(guard)
-    return x, average(objective.average_name)
-
-
-def forgotten(objective: Objective, losses: Mapping[str, float]) -> float:
-    """Return by how many nats the retained set that is worst off is worse than under the initial model."""
-    return max(losses[name] - objective.initial_losses[name] for name in objective.retained)
-
-
-def _with(objective: Objective, guard: str, limit: float) -> Objective:
-    if guard == SETS:
-        return replace(objective, worse_than_static=limit)
-    if guard == FORGETTING:
-        return replace(objective, forgetting=limit)
-    return replace(objective, averages_worse_than_static={**objective.averages_worse_than_static, guard: limit})
+    average = NamedGuard("average", objective.average_name)
+    across, up = (each.reached(objective, losses, static, domains) for each in (NamedGuard.of(guard), average))
+    return across, up

@@ -36,7 +36,7 @@ def mixture_rows(summary: ComparisonSummary) -> list[Row]:
 
 
 def mixture_block(weights: Mapping[str, float]) -> str:
-    """Return weights as a part of params.yaml that a run takes them from."""
+    """Return weights as parts of params.yaml under which a run holds them."""
     return params_yaml({name: str(weight) for name, weight in rounded(weights).items()})
 
 

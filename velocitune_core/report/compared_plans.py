@@ -11,6 +11,7 @@ from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.comparison.tables import MISSING, Row, estimate_text, number_text
 from velocitune_core.contracts import ComparedRun
 from velocitune_core.mixture_law.mixture_plan import Interval
+from velocitune_core.mixture_law.named_guard import NamedGuard, guards_of
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.style.text import percent, signed
 
@@ -164,15 +165,16 @@ def under_objective(summary: ComparisonSummary, fitted: FittedPlan) -> list[Unde
             losses, static = losses_of(run), losses_of(baseline[seed])
             row = {name: loss - static[name] for name, loss in losses.items()}
             average[seed] = _average(fitted, fitted.plan.average, row)
-            for text, kind, about, _limit in _guards(fitted):
-                guards[text][seed] = _reached(fitted, kind, about, losses, row)
+            own = {name: losses[name] for name in fitted.law.sets}
+            for text, guard, _ in _guards(fitted):
+                guards[text][seed] = guard.reached(fitted.objective, own, static, fitted.law.domains)
         found.append(UnderObjective(label, average, guards))
     return found
 
 
 def objective_rows(summary: ComparisonSummary, fitted: FittedPlan) -> list[Row]:
     """Return the stated objective of a plan, reached by every label: average, guards, and whether they are kept."""
-    limits, rows = {text: limit for text, _, _, limit in _guards(fitted)}, []
+    limits, rows = {text: limit for text, _, limit in _guards(fitted)}, []
     for each in under_objective(summary, fitted):
         own = each.label == summary.baseline.label
         value = MISSING if own else estimate_text(estimate(each.average.values()), "nats", sign=True)
@@ -187,7 +189,7 @@ def objective_rows(summary: ComparisonSummary, fitted: FittedPlan) -> list[Row]:
 
 def best_in_words(summary: ComparisonSummary, fitted: FittedPlan) -> str:
     """Return a sentence on the label that is best under an objective, of those that keep its guards under all seeds."""
-    limits = {text: limit for text, _, _, limit in _guards(fitted)}
+    limits = {text: limit for text, _, limit in _guards(fitted)}
     kept = [
         each
         for each in under_objective(summary, fitted)
@@ -204,32 +206,12 @@ def best_in_words(summary: ComparisonSummary, fitted: FittedPlan) -> str:
     return f"{among}, {best} has the least '{fitted.plan.average}': {signed(means[best], 3)} to the baseline."
 
 
-def _guards(fitted: FittedPlan) -> list[tuple[str, str, str, float]]:
-    """Return the guards on losses as (text, kind, what it is about, limit); those on all sets are one."""
-    wanted, found = fitted.objective, []
-    for name, limit in wanted.averages_worse_than_static.items():
-        found.append((f"{name} ≤ {signed(limit, 3)}", "average", name, limit))
-    for kind, limits, one, every in (
-        ("set", wanted.worse_than_static, "{}", "every set"),
-        ("forgetting", wanted.forgetting, "forgetting of {}", "forgetting"),
-    ):
-        if isinstance(limits, Mapping):
-            found += [(f"{one.format(name)} ≤ {signed(limit, 3)}", kind, name, limit) for name, limit in limits.items()]
-        elif limits is not None:
-            found.append((f"{every} ≤ {signed(limits, 3)}", kind, "", limits))
-    return found
-
-
-def _reached(
-    fitted: FittedPlan, kind: str, about: str, losses: Mapping[str, float], differences: Mapping[str, float]
-) -> float:
-    wanted = fitted.objective
-    if kind == "average":
-        return _average(fitted, about, differences)
-    if kind == "set":
-        return max(differences[name] for name in ([about] if about else fitted.law.sets))
-    names = [about] if about else wanted.retained
-    return max(losses[name] - wanted.initial_losses[name] for name in names)
+def _guards(fitted: FittedPlan) -> list[tuple[str, NamedGuard, float]]:
+    """Return the guards on losses as text, with their limits; those on all sets are one."""
+    return [
+        (f"{'every set' if guard == NamedGuard('set') else guard.title} ≤ {signed(limit, 3)}", guard, limit)
+        for guard, limit in guards_of(fitted.objective).items()
+    ]
 
 
 def _average(fitted: FittedPlan, name: str, row: Mapping[str, float]) -> float:

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from velocitune_core.contracts import Planned, Targets
 from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, optimise_mixture
-from velocitune_core.mixture_law.trade_off_curve import FORGETTING, SETS, TradeOffPoint, curves_of, place_of
+from velocitune_core.mixture_law.named_guard import NamedGuard
+from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint, curves_of, place_of
 from velocitune_core.planned_weights import full_law, largest_law
 from velocitune_core.report.plan_page import plan_page
 from velocitune_core.style.text import listed
@@ -59,12 +60,11 @@ class FittedPlan:
 
     def is_comparable(self, guard: str) -> bool:
         """Return whether losses of a whole run may be drawn beside predictions of static ones in a curve's plane."""
-        if not self.short:
-            return True
-        if guard == SETS or (guard == FORGETTING and set(self.short) & set(self.objective.retained)):
-            return False
-        names = {self.plan.average} | ({guard} - {FORGETTING})
-        return not any(self.shares(name)[each] for name in names for each in self.short)
+        return not set(self.short) & (self.sets_of(guard) | self.sets_of(self.plan.average))
+
+    def sets_of(self, guard: str) -> set[str]:
+        """Return the sets whose losses a guard, or an average, reads."""
+        return NamedGuard.of(guard).sets(self.objective, self.law.domains, self.law.sets)
 
     def place(self, guard: str, losses: Losses, static: Losses) -> tuple[float, float]:
         """Return where losses lie in the plane of a trade-off curve: value of the guard, difference of the average."""
@@ -82,7 +82,8 @@ class FittedPlan:
                 f"{names} {have} no target: losses and forgetting are those of the short runs, and only differences to "
                 "static training are predictions for the whole run."
             )
-        return plan_page(self.law, self.objective, self.plan, trade_offs=self.curves, others=others or {}, notes=notes)
+        known = {"trade_offs": self.curves, "others": others or {}, "notes": notes, "rounds": self.planned.rounds}
+        return plan_page(self.law, self.objective, self.plan, **known)
 
 
 def plan_metrics(fitted: FittedPlan) -> dict[str, float]:

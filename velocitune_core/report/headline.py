@@ -24,7 +24,7 @@ class Answer:
     strategy: str  # name that the user chose, such as `recommended`
     sentence: str  # strategy, loss, cost, and whether it beat static training; plain text
     mixture: dict[str, float]  # mean domain weights of the training, by domain
-    mixture_yaml: str  # the same as a part of params.yaml, to copy
+    mixture_yaml: str  # the same as parts of params.yaml, to copy
 
 
 def answer(report: ReportData) -> Answer:

@@ -48,7 +48,7 @@ def fillable_texts(domains: Iterable[str]) -> dict[str, dict[str, str]]:
     """
     domains = list(domains)
     shares = {name: PLACE.format(number) for number, name in enumerate(domains)}
-    found = {"params.yaml": {"text": params_yaml(shares), "use": "a part of params.yaml"}}
+    found = {"params.yaml": {"text": params_yaml(shares), "use": "parts of params.yaml: a run holds these weights"}}
     for name in FILLED:
         to = FORMATS[name]
         block = Block(shares, {domain: to.path.replace("{domain}", domain) for domain in domains}, source="a plan")

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support
 from velocitune_core.mixture_law.guarded_problem import Problem
+from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.objective import Limits
-from velocitune_core.mixture_law.trade_off_curve import FORGETTING, SETS, TradeOffPoint, curves_of
+from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint, curves_of
 
 Array = NDArray[np.float64]
 DIGITS = 11  # significant; the page's losses are exact to 1e-6 and better
 MOST_PARAMETERS = 220_000  # of law and resamples together: about 3 MB
-CURVE_TITLES = {SETS: "the set that is worst off", FORGETTING: "forgetting"}  # by guard; others are averages
 
 
 def carried_law(law: MixtureLaw) -> MixtureLaw:
@@ -181,11 +181,12 @@ def exchange_rates(law: MixtureLaw) -> dict[str, Any]:
 
 def _curve(guard: str, points: Sequence[TradeOffPoint], plan: MixturePlan) -> dict[str, Any]:
     """Return a trade-off curve: the limit of the guard against the difference of the average to static."""
-    kinds = {SETS: "set", FORGETTING: "forgetting"}
+    named = NamedGuard.of(guard)
     return {
-        "kind": kinds.get(guard, "average"),
+        "kind": named.kind,
+        "about": named.about,
         "guard": guard,
-        "title": CURVE_TITLES.get(guard, guard),
+        "title": named.title,
         "points": [
             {"limit": point.limit, "y": point.differences[plan.average], "weights": list(point.weights.values())}
             for point in points

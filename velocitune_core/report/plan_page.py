@@ -10,12 +10,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from velocitune_core.contracts import SwarmRound
 from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, explain, predict_mixture
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePrediction
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint
 from velocitune_core.report.html import render_page
 from velocitune_core.report.other_trainers import fillable_texts
 from velocitune_core.report.plan_data import carried_law, page_data
+from velocitune_core.report.swarm_rounds import round_rows
 from velocitune_core.style.text import listed, percent, signed
 
 SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js")
@@ -40,6 +42,7 @@ def plan_page(
     trade_offs: Mapping[str, Sequence[TradeOffPoint]] | None = None,
     others: Mapping[str, Mapping[str, float]] | None = None,
     notes: Sequence[str] = (),
+    rounds: Sequence[SwarmRound] = (),
     title: str = "Which mixture to train on",
 ) -> str:
     """Return the page of a plan as HTML: one file, without network or server, that computes with the law in it.
@@ -60,6 +63,7 @@ def plan_page(
             (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
         others: weights of further mixtures by name, to be shown beside those of the plan.
         notes: sentences on what the plan rests on.
+        rounds: in which the runs were made, if the swarm went on by what it had shown.
         title: heading of the page.
 
     Raises ValueError for a law with a residual process, which a page cannot carry.
@@ -76,6 +80,7 @@ def plan_page(
         title=title,
         notes=notes,
         doubts=doubts(law, carried),
+        rounds=round_rows(rounds),
         **_shown(law, carried, objective, plan),
         **_scripts(data),
     )

@@ -19,6 +19,7 @@ from velocitune_core.report.report_data import ReportData
 from velocitune_core.report.run_facts import RunFacts, day, fact_rows, tiles
 from velocitune_core.report.shades import shades_of_rates
 from velocitune_core.report.summary import FLAG_MEANINGS, evaluation_share, result_rows
+from velocitune_core.report.swarm_rounds import round_rows
 from velocitune_core.style.text import percent, tokens_text
 
 WIDE, SMALL = 420, (300, 200)  # pixels: width of a panel that has half a row or a phone, and one of many panels
@@ -183,7 +184,7 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
         facts: of the run, as far as they are known.
     """
     facts = facts or RunFacts()
-    predictions = predictions_reached(report)
+    predictions, planned = predictions_reached(report), report.weights.planned if report.weights else None
     rows, flags = domain_rows(report, facts), {flag for row in result_rows(report) for flag in row["flags"]}
     return render_page(
         "report.html.jinja",
@@ -196,7 +197,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
         trainers=trainer_blocks(report.train, report.manifest),
         warnings=warnings(report),
         cautions=cautions(report),
-        plan=report.weights.planned.explanation if report.weights and report.weights.planned else [],
+        plan=planned.explanation if planned else [],
+        rounds=round_rows(planned.rounds) if planned else [],
         predictions=predictions,
         coverage=coverage_text([row["inside"] for row in predictions]),
         rows=rows,
@@ -212,7 +214,8 @@ def render_report(report: ReportData, drawn: list[ReportFigure] | None = None, f
 def predictions_reached(report: ReportData) -> list[dict[str, str]]:
     """Return a row per held-out set: the loss that a plan predicted, its interval, and what was reached; or nothing.
 
-    The predicted loss of a set without a target is that of the short runs, so it is not judged by what was reached.
+    The predicted loss of a set without a target is not at the level of a whole run, so what was reached does not judge
+    it.
     """
     if report.weights is None or report.weights.planned is None:
         return []
@@ -220,7 +223,7 @@ def predictions_reached(report: ReportData) -> list[dict[str, str]]:
     for name, loss in report.weights.planned.plan["mixtures"]["recommended"]["losses"].items():
         low, high, short = loss["low"], loss["high"], name not in report.targets.domains
         known = low is not None and high is not None
-        inside = "of short runs" if short else "" if not known else "yes" if low <= reached[name] <= high else "no"
+        inside = "no target" if short else "" if not known else "yes" if low <= reached[name] <= high else "no"
         interval = f"{low:.3f} … {high:.3f}" if known else "–"
         cells = {"held-out set": name, "predicted": f"{loss['value']:.3f}", "interval": interval}
         rows.append(cells | {"reached": f"{reached[name]:.3f}", "inside": inside})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -25,6 +26,11 @@ SMALL = (
     "most; training under them costs no more."
 )
 GOOD = ["0.5,0.5,1.0,2.0", "0.4,0.6,1.1,1.9", "0.3,0.7,1.2,1.85"]
+
+
+def named_runs(*names: str) -> list[str]:
+    """Return the lines of a table of good runs with these names."""
+    return [f"run,{HEADER}", *(f"{name},{row}" for name, row in zip(names, GOOD, strict=True))]
 
 
 def swarm() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -86,13 +92,13 @@ def test_two_tables_are_joined_by_the_column_that_names_runs(tmp_path: Path) -> 
 
 
 def two_tables(folder: Path, weights: str, losses: str) -> list[Path]:
-    """Write two tables of three runs: columns, separated by commas, of which each has other numbers."""
+    """Write two tables of three runs: columns, separated by commas, of which each has other numbers; equal weights."""
     paths = [folder / "ratios.csv", folder / "metrics.csv"]
-    for path, header in zip(paths, (weights, losses), strict=True):
-        names = header.split(",")
-        path.write_text(
-            "\n".join([header, *(",".join(f"{row + 1}.{each}" for each, _ in enumerate(names)) for row in range(3))])
-        )
+    for path, header, step in zip(paths, (weights, losses), (0.0, 1.0), strict=True):
+        named = header.startswith("run")
+        rows = [[1 + step * row + each / 10 for each in range(header.count(",") + 1)] for row in range(3)]
+        cells = [[f"r{row}" if named else rows[row][0], *rows[row][1:]] for row in range(3)]
+        path.write_text("\n".join([header, *(",".join(map(str, each)) for each in cells)]))
     return paths
 
 
@@ -185,9 +191,27 @@ def test_columns_are_found_by_pattern_and_by_name(tmp_path: Path) -> None:
         (["weight/a,loss/a", "1,2", "1,3"], "2 runs of 1 domain and 1 held-out set\n.*the only domain is 'a'"),
         (["weight/a,weight/a", "1,2"], "columns \\['weight/a'\\] are there twice"),
         ([HEADER, *GOOD[:1]], "different mixtures among the runs: 1; a law needs at least 3"),
-        ([HEADER, *GOOD, "0.3,0.7,1.2,nan"], "'b' has \\[nan\\] in runs \\['line 5'\\]"),
-        ([HEADER, *GOOD, GOOD[0]], "'line 2' and 'line 5' are equal in all values"),
-        ([HEADER, *GOOD, "0.3,0.4,1.2,2"], "\\['line 5'\\] sum to \\[0.7\\] where others sum to 1"),
+        ([HEADER, *GOOD, "0.3,0.7,1.2,nan"], "runs.csv:5: column 'loss/b' is nan; a loss is finite and positive"),
+        ([HEADER, *GOOD, "0.3,0.7,-2.0,1"], "runs.csv:5: column 'loss/a' is -2.0; a loss is finite and positive"),
+        ([HEADER, *GOOD, "-0.3,1.3,2,1"], "runs.csv:5: column 'weight/a' is -0.3; a weight is finite, and zero or"),
+        ([HEADER, *GOOD, "-0.3,1.3,0,inf"], "weight/a.*\nruns.csv:5: column 'loss/a' is 0.*\nruns.csv:5: .*b' is inf"),
+        ([HEADER, *GOOD, GOOD[0]], "runs.csv:5: all weights and losses are those of line 2; one run would count twice"),
+        (
+            [HEADER, *GOOD, "0.3,0.4,1.2,2"],
+            "runs.csv:5: the weights .weight/a, weight/b. sum to 0.7, and .* to 1;",
+        ),
+        (
+            named_runs("r1", "r2", "r1"),
+            "runs.csv:4: run 'r1' is there already, in line 2, with other values: rename",
+        ),
+        (
+            [*named_runs("r1", "r2", "r3"), f"r2,{GOOD[1]}"],
+            "csv:5: run 'r2' .* line 3, with the same values: leave",
+        ),
+        (
+            [*named_runs("r1", "r2", "r3"), f"r4,{GOOD[1]}"],
+            "csv:5: all weights and losses .* of line 3, run 'r2'",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(
@@ -196,7 +220,7 @@ def test_what_is_wrong_with_a_table_is_named(
     table = tmp_path / "runs.csv"
     table.write_text("\n".join(lines))
     assert main([str(table), "--out", str(tmp_path / "out")]) == 2
-    problem = capsys.readouterr().err
+    problem = capsys.readouterr().err.replace(f"{tmp_path}/", "")
     assert re.search(message, problem, flags=re.DOTALL), problem
     assert not list(tmp_path.glob("out/*"))
 
@@ -236,6 +260,34 @@ def test_what_the_runs_cannot_say_is_part_of_the_answer(tmp_path: Path, capsys: 
     ):
         assert doubt in answer
     assert "too few runs" in answer.rpartition("held-out set")[2]
+
+
+def test_almost_equal_runs_constant_weights_and_normalised_initial_weights_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, losses = swarm()
+    weights = {name: 0.9 * values for name, values in weights.items()} | {"fixed": np.full(16, 0.1)}
+    table, objective = tmp_path / "runs.csv", tmp_path / "objective.yaml"
+    rounded = {name: [*values, values[3].round(4)] for name, values in weights.items()}
+    seeds = {name: [*values, values[3]] for name, values in losses.items()}
+    write_table(table, named("weight", rounded), named("loss", seeds))
+    objective.write_text("initial_weights: {domain0: 0.4, domain1: 0.3, domain2: 0.1, domain3: 0.1, fixed: 0.107}")
+    assert main([str(table), "--objective", str(objective), "--bootstrap", "0", "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out/plan.html").read_text()
+    for text in (capsys.readouterr().out, html.unescape(page), (tmp_path / "out/plan.json").read_text()):
+        assert "domain 'fixed' has the weight 0.1 in every run" in text  # so that no price of its weight can be known
+        assert not re.search("fixed .*beyond it is predicted to gain", text)
+        assert "runs 'line 5' and 'line 18' have equal losses and nearly equal weights: if they are one run" in text
+        assert "objective.initial_weights sum to 1.007, not to 1: normalised" in text
+
+
+def test_a_run_in_one_of_two_tables_is_named_with_its_line(tmp_path: Path) -> None:
+    ratios, metrics = tmp_path / "ratios.csv", tmp_path / "metrics.csv"
+    ratios.write_text("run,a,b\nr1,0.5,0.5\nr2,0.4,0.6\n")
+    metrics.write_text("run,c\nr2,1\nr3,2\n")
+    both = r"ratios\.csv:2: run 'r1' has no losses in .*\n.*metrics\.csv:3: run 'r3' has no weights"
+    with pytest.raises(TableError, match=both):
+        read_csv_runs([ratios, metrics])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import comparison_samples as samples
 import planned_samples
@@ -12,7 +13,10 @@ import yaml
 from comparison_samples import TOKENS, comparison, run
 from rendered import Page, words
 
+from tasks.workspace.left_over import left_over
 from velocitune_core.comparison.statistics import summarise
+from velocitune_core.config import parse_params
+from velocitune_core.config.yaml_text import parse_yaml
 from velocitune_core.contracts import Comparison, Law
 from velocitune_core.report import compared_plans as outcomes_of
 from velocitune_core.report.compared_mixtures import mean_mixtures, measured_rows, mixture_block, mixture_rows
@@ -20,6 +24,7 @@ from velocitune_core.report.comparison_page import plan_pages, render_comparison
 from velocitune_core.report.figures.compared_plans import plans_on_their_curves, predicted_and_reached
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.line_prices import line_price, price_in_words, price_rows
+from velocitune_core.report.other_trainers import PLACE, fillable_texts
 
 MIXTURE = {"code": 0.6, "general": 0.3, "papers": 0.1}
 
@@ -121,6 +126,26 @@ def test_mixtures_can_be_read_and_copied() -> None:
     assert weights == {"a: b": 0.3333, "no": 0.3334, "it's": 0.3333}
 
 
+@pytest.mark.parametrize(
+    "named", [{}, {"name": "ado", "options": {"prior": {}}}, {"name": "recommended", "search": 0.5}]
+)
+def test_under_what_is_copied_a_run_holds_the_weights(named: dict[str, object]) -> None:
+    tree = parse_yaml(Path("params.yaml").read_bytes(), "params.yaml")
+    assert tree["strategy"]["name"] == "recommended"  # which would search for other weights
+    tree["strategy"] |= named
+    weights = dict(zip(tree["domains"], (0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1), strict=True))
+    filled = fillable_texts(weights)["params.yaml"]["text"]
+    for number, weight in enumerate(weights.values()):
+        filled = filled.replace(PLACE.format(number), str(weight))
+    for block in (mixture_block(weights), filled):
+        for section, keys in yaml.safe_load(block).items():
+            tree[section] |= keys
+        params = parse_params(tree)
+        assert params.mixture.initial_domain_weights == weights
+        assert (params.strategy.name, params.strategy.options, params.strategy.search) == ("static", {}, None)
+        assert not left_over(tree)
+
+
 def test_sets_that_are_only_measured_have_a_table_and_are_not_in_the_macro_average() -> None:
     data = planned_runs()
     base, _, planned = measured_rows(summarise(data))
@@ -162,8 +187,8 @@ def test_the_page_has_all_of_it_and_links_to_the_page_of_the_plan() -> None:
     assert "The targets have no laws" in alone
 
 
-def test_forgetting_of_short_runs_is_no_plane_for_whole_runs() -> None:
-    """`target` has no target loss: its predicted forgetting is that of the short runs."""
+def test_forgetting_of_a_set_without_a_target_is_no_plane_for_whole_runs() -> None:
+    """`target` has no target loss: its predicted forgetting is not at the level of a whole run."""
     fitted = replace(plan(), objective=replace(plan().objective, retained=["target"], initial_losses={"target": 3.0}))
     vars(fitted)["curves"] = {"forgetting": plan().curves["by_size"], **plan().curves}  # as with a guard on it
     summary = summarise(planned_runs())

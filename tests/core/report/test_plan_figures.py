@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -43,6 +44,30 @@ def test_the_plan_lies_on_its_curve_and_what_was_reached_where_its_losses_say() 
     assert marks(worst.lines, "D", "#D55E00") == [(pytest.approx(0.01), pytest.approx(0.01))]
     assert {"T = 1.5", "T = 3", "uniform", "recommended", "reached"} <= set(words(figure).splitlines())
     assert "by_size, to static\nnats per token" in words(figure)
+
+
+def test_sets_with_limits_of_their_own_have_curves_of_their_own_the_tightest_three() -> None:
+    limits = {"code": 0.0, "law": 0.3, "target": 0.01, "web": 0.5}
+    case = planned_samples.fitted(
+        STATIC,
+        measured=True,
+        bootstrap=0,
+        worse_than_static=limits,
+        forgetting={"law": 0.2},
+        initial_losses={"law": 3.2},
+    )
+    own = ["worse_than_static.code", "worse_than_static.target", "worse_than_static.law"]
+    assert {*case.curves} == {*own, "forgetting.law", "by_size"}
+    figure = trade_off_curves(case, dict.fromkeys([*STATIC, "target"], 3.0))
+    panels = {axes.get_xlabel().split(",")[0]: axes for axes in figure.axes}
+    assert [*panels] == ["code", "target", "law", "forgetting of law", "by_size"]
+    static, best = (case.plan.mixtures[name] for name in ("static", "recommended"))
+    ((across, up),) = marks(panels["code"].lines, "o", "#0072B2")
+    assert (across, up) == pytest.approx((best.set_differences["code"].value, best.differences["macro"].value))
+    ((across, _),) = marks(panels["forgetting of law"].lines, "o", "#0072B2")
+    assert across == pytest.approx(best.losses["law"].value - 3.2)
+    assert static.set_differences["code"].value == pytest.approx(0)
+    assert panels["code"].lines[-1].get_xdata() == [0.0, 0.0]  # the limit
 
 
 def test_losses_of_short_runs_are_not_compared_with_those_of_the_whole_run() -> None:
@@ -93,6 +118,15 @@ def test_sets_that_are_only_measured_are_named_in_words_and_on_the_page() -> Non
 def test_a_page_shows_further_mixtures_beside_those_of_the_plan() -> None:
     page = Page(fitted().page({"this run": {"code": 0.2, "law": 0.2, "web": 0.6}}))
     assert "this run" in page.text
+
+
+def test_what_each_round_bought_is_on_the_page() -> None:
+    case = fitted()
+    case = replace(case, planned=case.planned.model_copy(update={"rounds": planned_samples.ROUNDS}))
+    text = " ".join(Page(case.page()).text.split())
+    assert "Rounds of the swarm" in text and planned_samples.BOUGHT in text
+    assert "4 mixtures, expected −0.0060" in text
+    assert "Rounds of the swarm" not in Page(fitted().page()).text  # of runs that were made at once
 
 
 def test_metrics_have_weights_predictions_and_price() -> None:

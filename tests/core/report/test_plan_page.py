@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from functools import cache
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,13 @@ def test_the_page_computes_what_python_computes(law: str) -> None:
     case = planned(law)
     mixtures = np.random.default_rng(0).dirichlet(np.ones(4), 12)
     of_page = in_node(case.page, "VALUES.map((weights) => predict(PLAN, weights))", mixtures.tolist())
-    tokens = np.array(list(OBJECTIVE.domain_tokens.values()))
     assert isinstance(of_page, list)
+    assert_equal_to_python(case, mixtures, of_page)
+
+
+def assert_equal_to_python(case: Planned, mixtures: np.ndarray, of_page: list) -> None:
+    """All numbers of the page equal those of `predict_mixture`, to 1e-6."""
+    tokens = np.array(list(OBJECTIVE.domain_tokens.values()))
     for weights, shown in zip(mixtures, of_page, strict=True):
         expected = predict_mixture(case.law, case.objective, dict(zip(case.law.domains, weights, strict=True)))
         close = {"rtol": 0, "atol": 1e-6}
@@ -160,7 +166,7 @@ def test_one_file_that_loads_nothing_and_says_the_answer_first() -> None:
     assert page.text.index("No mixture that the runs cover") < page.text.index("Recommended weights")
     assert len(case.page) < 200_000
     curves = carried(plan_page(case.law, case.objective, case.plan))["curves"]
-    assert [each["guard"] for each in curves] == ["by_size", "forgetting"]  # sets have limits of their own
+    assert [each["guard"] for each in curves] == ["by_size", "worse_than_static.domain2", "forgetting"]
     assert all(len(each["points"]) > 2 for each in curves)
 
 
@@ -198,6 +204,13 @@ def test_large_laws_are_carried_with_fewer_resamples_and_processes_refused(monke
 
 
 DRAGS = """<script>
+const curve = PLAN.curves.findIndex((each) => each.about === "domain2");
+const along = document.getElementById(`along${curve}`);
+along.value = 0;
+along.dispatchEvent(new Event("input", { bubbles: true }));
+const ofGuard = document.querySelector('[aria-label="domain2, worse than static by at most"]');
+document.body.dataset.limit = ofGuard.value - PLAN.curves[curve].points[0].limit.toFixed(6);
+show(fromAddress());
 const slider = document.getElementById("s0");
 slider.value = 0.4;
 slider.dispatchEvent(new Event("input", { bubbles: true }));
@@ -207,6 +220,7 @@ format.dispatchEvent(new Event("input", { bubbles: true }));
 document.body.dataset.blend = document.querySelector("#take-now pre").textContent;
 format.value = "params.yaml";
 format.dispatchEvent(new Event("input", { bubbles: true }));
+document.body.dataset.predictions = JSON.stringify(MIXTURES.map((weights) => predict(PLAN, weights)));
 addEventListener("load", () => (document.body.dataset.requests = performance.getEntriesByType("resource").length));
 </script>"""
 
@@ -215,7 +229,9 @@ addEventListener("load", () => (document.body.dataset.requests = performance.get
 @pytest.mark.slow
 def test_a_browser_shows_what_a_dragged_weight_does_without_a_request(tmp_path: Path) -> None:
     case = planned()
-    page = plan_page(case.law, case.objective, case.plan).replace("</body>", f"{DRAGS}</body>")
+    mixtures = np.random.default_rng(0).dirichlet(np.ones(4), 12)
+    drags = DRAGS.replace("MIXTURES", json.dumps(mixtures.tolist()))
+    page = plan_page(case.law, case.objective, case.plan).replace("</body>", f"{drags}</body>")
     (tmp_path / "plan.html").write_text(page, encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--dump-dom"]
@@ -223,12 +239,16 @@ def test_a_browser_shows_what_a_dragged_weight_does_without_a_request(tmp_path: 
     shown = subprocess.run(
         [str(CHROMIUM), *flags, address], capture_output=True, text=True, timeout=60, check=False
     ).stdout
+    of_page = re.search('data-predictions="(.*?)"', shown)
+    assert of_page is not None
+    assert_equal_to_python(case, mixtures, json.loads(unescape(of_page[1])))
     weights = dict(zip(W0, (0.4, 0.2, 0.2, 0.2), strict=True))
     differences = predict_mixture(case.law, case.objective, weights).differences
     text = " ".join(Page(shown).text.split())
     for name, each in differences.items():
         ends_shown = f"[{each.low:+.3f}, {each.high:+.3f}]"
         assert f"{name} {each.value:+.3f} {ends_shown}".replace("-", "−") in text
+    assert 'data-limit="0"' in shown and "best for a limit of domain2" in text  # a set with a limit of its own
     assert "domain0: 0.4 domain1: 0.2" in text  # what is copied
     blend = " ".join(f"{weight} data/{name}_text_document" for name, weight in weights.items())
     assert f'data-blend="{blend}\n"' in shown  # for another trainer

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import result_samples as samples
-from planned_samples import planned
+from planned_samples import BOUGHT, ROUNDS, planned
 from rendered import Page, words
 
 from velocitune_core.contracts import ContractError, Timings
@@ -205,7 +205,16 @@ def test_a_plan_is_on_the_page_with_what_was_predicted_and_reached() -> None:
     assert "diamond: initial" in words(figure) and "diamond: reached" in words(figure)
     text = render_report(report, [])
     assert "The plan of the mixture" in text and "No mixture that the runs cover" in text
-    assert "swarm (20 runs)" in text
+    assert "swarm (20 runs)" in text and "Rounds of the swarm" not in text
+    found = planned(static)
+    assert found.planned is not None
+    in_rounds = found.model_copy(update={"planned": found.planned.model_copy(update={"rounds": ROUNDS})})
+    assert BOUGHT in render_report(samples.report_data(weights=in_rounds), [])
+    losses = found.planned.plan["mixtures"]["recommended"]["losses"]
+    losses["target"] = losses["code"]  # a set without training text
+    measured = report.train.model_copy(update={"measured": {"target": 3.3}})
+    judged = predictions_reached(replace(report, weights=found, train=measured))
+    assert {row["held-out set"]: row["inside"] for row in judged}["target"] == "no target"
     assert predictions_reached(samples.report_data(weights=samples.weights())) == []
 
 

@@ -16,7 +16,6 @@ from tasks.runs.run_folder import finished_result, record_start, run_folder
 from tasks.runs.swarm import swarm_jobs
 from tasks.runs.swarm_rounds import Swarm, further_names
 from tasks.stages.weights import SwarmFailedError, after_round, decide, finished_runs, swarm_of, write_weights
-from tasks.views.table_rows import round_rows
 from tasks.workspace import paths
 from velocitune_core.config import Mixture, Params, StrategyConfig
 from velocitune_core.contracts import (
@@ -31,6 +30,7 @@ from velocitune_core.contracts import (
 )
 from velocitune_core.contracts.train_result import Timings
 from velocitune_core.planned_weights import Decision
+from velocitune_core.report.swarm_rounds import round_rows
 from velocitune_core.train.job import TrainJob
 
 
@@ -110,7 +110,7 @@ def test_a_swarm_that_is_started_again_between_rounds_goes_on_as_it_would_have(p
     assert [(each.runs, each.further, each.settled) for each in rounds] == [(4, 2, False), (6, 1, False), (7, 0, False)]
     assert [each.share for each in rounds] == pytest.approx([4 * 0.8, 6 * 0.8, 7 * 0.8], rel=0.05)
     assert all(each.expected > 0 for each in rounds[:-1]) and rounds[-1].expected == 0
-    assert [row["next"][:10] for row in round_rows(found.planned)] == ["2 mixtures", "1 mixture,", "end"]
+    assert [row["next"][:10] for row in round_rows(found.planned.rounds)] == ["2 mixtures", "1 mixture,", "end"]
     assert "judged after 4, 6 and 7 runs and ended because they are all" in " ".join(found.planned.explanation)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,7 +14,7 @@ import pytest
 import result_samples as samples
 from comparison_samples import three_seeds
 from mlflow import MlflowClient
-from planned_samples import fitted
+from planned_samples import ROUNDS, fitted
 
 from tasks.views.mlflow_links import artifact_page
 from tasks.views.mlflow_result import log_model, show_comparison
@@ -95,6 +96,7 @@ def test_a_plan_is_on_the_parent_run_before_any_training(
 ) -> None:
     settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": "plan"}
     plan = fitted({"code": 0.6, "law": 0.4}, bootstrap=2)
+    plan = replace(plan, planned=plan.planned.model_copy(update={"rounds": ROUNDS}))
     paths.PLAN_PAGE.parent.mkdir(exist_ok=True)
     paths.PLAN_PAGE.write_text(plan.page(), encoding="utf-8")
     publish_plan(parse_params(settings), plan, plan_figures(plan))
@@ -105,6 +107,8 @@ def test_a_plan_is_on_the_parent_run_before_any_training(
     files = {each.path for folder in ("", "plan") for each in client.list_artifacts(parent.info.run_id, folder)}
     assert {"plan.html", "plan/plan_rates.png", "plan/plan_trade_offs.png"} <= files
     assert parent.data.metrics["plan/weight/code"] == pytest.approx(plan.plan.weights["code"])
+    regrets = client.get_metric_history(parent.info.run_id, "plan/rounds/regret")
+    assert [(each.step, each.value) for each in regrets] == [(11, 0.02), (15, 0.002)]
 
 
 @pytest.mark.parametrize("temporary", [False, True])

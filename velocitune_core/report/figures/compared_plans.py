@@ -17,7 +17,7 @@ from velocitune_core.comparison.figures.strategy_style import (
 from velocitune_core.comparison.metrics import runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, estimate
 from velocitune_core.contracts import ComparedRun
-from velocitune_core.mixture_law.trade_off_curve import FORGETTING
+from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.report.compared_plans import PlanOutcome, losses_of
 from velocitune_core.report.figures.plan_law import (
     PLAN_COLOUR,
@@ -78,10 +78,13 @@ def _guard(fitted: FittedPlan) -> str | None:
     """Return the first guard with a curve in whose plane whole runs may be drawn; None if there is none.
 
     Differences to the baseline of the same seed may always be; forgetting of a set without a target may not, as its
-    predicted loss is that of the short runs.
+    predicted loss is not at the level of a whole run.
     """
-    short = bool(set(fitted.short) & set(fitted.objective.retained))
-    return next((name for name, points in fitted.curves.items() if points and not (short and name == FORGETTING)), None)
+    for name, points in fitted.curves.items():
+        of_levels = NamedGuard.of(name).kind == "forgetting"
+        if points and not (of_levels and set(fitted.short) & fitted.sets_of(name)):
+            return name
+    return None
 
 
 def _of_these(title: str, outcomes: Sequence[PlanOutcome]) -> str:

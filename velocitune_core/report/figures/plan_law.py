@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.references import STATIC, UNIFORM
 from velocitune_core.report.fitted_plan import FittedPlan
-from velocitune_core.report.plan_data import CURVE_TITLES, exchange_rates
+from velocitune_core.report.plan_data import exchange_rates
 from velocitune_core.style.figure import (
     INK,
     MUTED,
@@ -33,6 +34,7 @@ from velocitune_core.style.text import signed
 
 PLAN_COLOUR, REACHED_COLOUR = "#0072B2", "#D55E00"
 PANELS_AT_MOST = 12
+CURVES_IN_A_ROW = 3
 NUMBERS_AT_MOST = 14  # domains whose rates are also written as numbers
 
 
@@ -41,15 +43,21 @@ def trade_off_curves(fitted: FittedPlan, reached: Mapping[str, float] | None = N
 
     Args:
         reached: losses of the run under the planned weights by set; drawn as differences to the predicted losses of
-            static training, but not where a set counts whose prediction is that of short runs.
+            static training, but not where a set counts that has no target, whose prediction is not at the level of a
+            whole run.
     """
     title, curves = "What the guards cost", [guard for guard, points in fitted.curves.items() if points]
     if not curves:
-        return notice(title, "The objective has no initial weights or no guard that all sets share: no curve to draw.")
-    figure = Figure(figsize=(WIDTH_INCHES, 5.6), layout="constrained", facecolor="white")
+        return notice(title, "The objective has no initial weights, or no mixture keeps a limit of its guards.")
+    columns = min(len(curves), CURVES_IN_A_ROW)
+    rows = math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 4.4 * rows), layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
     static = {name: each.value for name, each in fitted.plan.mixtures[fitted.plan.baseline].losses.items()}
-    for axes, guard in zip(figure.subplots(1, len(curves), squeeze=False, sharey=True).flat, curves, strict=True):
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axes in grid[len(curves) :]:
+        axes.remove()
+    for axes, guard in zip(grid, curves, strict=False):
         dress(axes, SMALL_POINTS)
         draw_curve(axes, fitted, guard)
         for name, style in _reference_styles(fitted).items():
@@ -59,8 +67,8 @@ def trade_off_curves(fitted: FittedPlan, reached: Mapping[str, float] | None = N
             place = fitted.place(guard, {name: reached[name] for name in static}, static)
             _mark(axes, place, "D", REACHED_COLOUR, 8, name="reached")
         label_plane(axes, guard, fitted.plan.average, fitted.plan.baseline)
-        if fitted.objective.averages_worse_than_static.get(guard) is not None:
-            axes.axvline(fitted.objective.averages_worse_than_static[guard], color=MUTED, linestyle=":", linewidth=1.5)
+        if (limit := NamedGuard.of(guard).limit(fitted.objective)) is not None:
+            axes.axvline(limit, color=MUTED, linestyle=":", linewidth=1.5)
     figure.axes[0].set_title("better: down and left", loc="left", fontsize=TEXT_POINTS, color=MUTED)
     _legend(figure, fitted, reached is not None)
     return figure
@@ -78,10 +86,9 @@ def draw_curve(axes: Axes, fitted: FittedPlan, guard: str) -> None:
 
 def label_plane(axes: Axes, guard: str, average: str, baseline: str, *, every: bool = False) -> None:
     """Label the axes of a plane, y only in the first column unless `every`, and draw the baseline's average."""
-    to = "to the initial model" if guard == "forgetting" else f"to {label(baseline)}"
-    axes.set_xlabel(
-        f"{label(CURVE_TITLES.get(guard, guard), 30)}, {to}\nnats per token", fontsize=SMALL_POINTS, color=INK
-    )
+    named = NamedGuard.of(guard)
+    to = "to the initial model" if named.kind == "forgetting" else f"to {label(baseline)}"
+    axes.set_xlabel(f"{label(named.title, 30)}, {to}\nnats per token", fontsize=SMALL_POINTS, color=INK)
     if every or axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         axes.set_ylabel(f"{label(average)}, to {label(baseline)}, nats per token", fontsize=SMALL_POINTS, color=INK)
     for axis in (axes.xaxis, axes.yaxis):

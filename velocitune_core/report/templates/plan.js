@@ -9,9 +9,9 @@ const table = (id, rows) => (at(id).querySelector("tbody").innerHTML = rows.join
 const range = (each, show) => (each.low === null ? "" : ` <span class="interval">[${show(each.low)}, ${show(each.high)}]</span>`);
 const loss = (value) => value.toFixed(3);
 
-// The row of guards that a curve is about; -1 where every set has a limit of its own.
+// The row of guards that a curve is about: of one set or average, or of all sets.
 const guardOf = (curve) => PLAN.guards.findIndex((guard) =>
-  guard.kind === curve.kind && (curve.kind !== "average" || guard.parts[0].about === curve.guard));
+  guard.kind === curve.kind && (!curve.about || guard.parts[0].about === curve.about));
 
 const state = { weights: fromAddress() ?? mixture.recommended, locked: DOMAINS.map(() => false), limits: PLAN.guards.map((g) => g.limit) };
 const predictions = new Map(PLAN.mixtures.map((each) => [each.name, predict(PLAN, each.weights)]));
