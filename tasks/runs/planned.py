@@ -59,7 +59,7 @@ def plan_inputs(
     objective = objective_of(params, mixture, manifest, initial, targets)
     tree = {
         "objective": asdict(objective),  # with w_0, initial losses, sizes of the domains, and the budget
-        "static_losses": targets.losses(),
+        "static_losses": targets.losses() | (targets.measured.losses if targets.measured else {}),
         "swarm": mixture.swarm.model_dump(mode="json"),
         "runs": {job.name: job.folder_name for job in first},
     }

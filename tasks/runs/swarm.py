@@ -27,6 +27,7 @@ from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.io import model_digest
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.planned_weights import level_problems
 from velocitune_core.train.job import TrainJob
 
 Finished = Sequence[tuple[TrainJob, TrainResult]]
@@ -205,7 +206,8 @@ def objective_of(
         domain_tokens={name: float(domain.train.tokens) for name, domain in manifest.domains.items()},
         token_budget=float(token_budget(params, manifest)),
     )
-    if problems := objective.problems(list(start), [*initial.losses, *initial.measured]):
+    problems = objective.problems(list(start), [*initial.losses, *initial.measured])
+    if problems := problems or level_problems(objective, targets, sibling=mixture.swarm.model is not None):
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  mixture.{problem}" for problem in problems))
     return objective
 
