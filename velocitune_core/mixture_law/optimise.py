@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.constrained import Solution, solve
-from velocitune_core.mixture_law.feasibility import feasible_start
+from velocitune_core.mixture_law.feasibility import feasible_start, why_unkept
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
@@ -85,7 +85,7 @@ def find(problem: Problem, law: Law, count: int, at_hand: AtHand) -> Found:
         begin = [feasible_start(problem)]
     except ObjectiveError:
         if at_hand.best(problem) is None:
-            raise
+            raise ObjectiveError(why_unkept(problem, at_hand)) from None
         begin = []  # only further out
     near = starts(problem, begin[0], convex) if begin else []
     optimum = at_hand.or_better(problem, near, convex=convex)
@@ -117,7 +117,7 @@ def find(problem: Problem, law: Law, count: int, at_hand: AtHand) -> Found:
 def _resampled(problem: Problem, near: Solution, at_hand: AtHand, convex: bool) -> Solution | None:
     """Return the optimum under another law, searched from one nearby; None if no mixture keeps the guards."""
     given = at_hand.best(problem)
-    if not problem.has_room:
+    if problem.room.is_empty:
         return given
     found = solve(problem, [near.weights], convex=convex)
     if found.feasible and (found.proven or not convex):

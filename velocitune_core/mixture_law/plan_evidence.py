@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution
+from velocitune_core.mixture_law.constrained import Solution
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
 from velocitune_core.mixture_law.objective import BY_SIZE, Objective, ObjectiveError
 from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
+from velocitune_core.mixture_law.room import ACTIVE_SHARE, FEASIBLE
 
 Array = NDArray[np.float64]
 NEGLIGIBLE_PRICE = 1e-9
@@ -122,8 +123,7 @@ class Predictions:
         terms, losses = self.problem.terms, self.all_losses(weights)
         of_runs = self.law.interval(self.named(weights), self.level) if self.resamples else {}
         differences = losses - self.all_losses(self.baseline)
-        low, high = (np.array([getattr(bound, side) for bound in terms.bounds]) for side in ("low", "high"))
-        kept = bool((weights >= low - ACTIVE_SHARE).all() and (weights <= high + ACTIVE_SHARE).all())
+        kept = bool(self.problem.room.keeps_bounds(weights))
         return MixturePrediction(
             weights=self.named(weights),
             losses={

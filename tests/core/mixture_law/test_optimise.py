@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_law import KnownLaw, everywhere, known_law, resampled_law
+from known_law import PAIR, KnownLaw, everywhere, known_law, resampled_law
 
 from velocitune_core import mixture_law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
@@ -25,8 +25,6 @@ from velocitune_core.mixture_law.trade_off_curve import trade_off
 from velocitune_core.mixture_law.what_if import predict_mixture
 
 ANYWHERE = replace(everywhere(2), low=np.full(2, 0.01))
-# 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
-PAIR = KnownLaw(("a", "b"), ("a", "b"), np.zeros(2), np.array([4.0, 1.0]), np.zeros(2), np.ones(2), np.eye(2))
 HALVES = {"a": 0.5, "b": 0.5}
 SEVEN = dict(zip("abcdefg", (0.33, 0.20, 0.13, 0.13, 0.07, 0.07, 0.07), strict=True))
 
@@ -149,19 +147,6 @@ def test_properties_of_every_plan(seed: int, size: int, limit: float) -> None:
     assert swapped.mixtures["recommended"].average.value == pytest.approx(
         plan.mixtures["recommended"].average.value, abs=1e-7
     )
-
-
-def test_guards_that_nothing_keeps_are_named_with_the_least_limit_that_would_do() -> None:
-    with pytest.raises(ObjectiveError, match=r"of b: .* -1\.6 nats; the least limit that would do is -0\.98") as alone:
-        optimum(PAIR, Objective(initial_weights=HALVES, worse_than_static={"a": 5.0, "b": -1.6}), ANYWHERE)
-    assert "of a" not in str(alone.value)
-    # a = 8 − 1 wants w₁ ≥ 4/7, so b is 7/3 at best: 1/3 above static; b = 2.1 wants w₂ ≥ 0.47619, a is 4/0.5238 − 8
-    both = Objective(initial_weights=HALVES, worse_than_static={"a": -1.0, "b": 0.1})
-    with pytest.raises(ObjectiveError, match="at once") as together:
-        optimum(PAIR, both, ANYWHERE)
-    assert "of a: beside the other guards -1 nats; the least limit that would do is -0.3636" in str(together.value)
-    assert "of b: beside the other guards +0.1 nats; the least limit that would do is 0.3334" in str(together.value)
-    assert optimum(PAIR, replace(both, worse_than_static={"a": -1.0, "b": 0.3334}), ANYWHERE).weights["a"] > 0.57
 
 
 def test_bounds_outside_what_the_runs_cover_are_named() -> None:
