@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +70,12 @@ class AtHand:
         given = self.best(problem)
         if not len(starts):
             assert given is not None, "without a start, a mixture at hand must keep the guards"
-            return given
+            return replace(given, alone=True)
         return self.better(solve(problem, starts, convex=convex), given)
 
     @staticmethod
     def better(found: Solution, given: Solution | None) -> Solution:
         """Return the better of an optimum and a mixture at hand."""
         if given is not None and (not found.feasible or given.value < found.value - NO_BETTER):
-            return given
+            return replace(given, alone=not found.feasible)
         return found

@@ -34,6 +34,7 @@ class Solution:
     support_price: float  # nats per unit of squared distance
     residual: float  # of the optimality conditions, relative to the gradient
     given: str = ""  # name of the mixture at hand that it is; "" for one that was searched
+    alone: bool = False  # of a mixture at hand: no mixture within the reach of an optimum keeps the guards
 
     @property
     def feasible(self) -> bool:

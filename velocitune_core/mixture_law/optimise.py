@@ -111,6 +111,7 @@ def find(problem: Problem, law: Law, count: int, at_hand: AtHand) -> Found:
         free_resampled=[
             at_hand.or_better(Problem(each, unguarded, problem.support), [free.weights], convex=convex) for each in laws
         ],
+        at_hand=at_hand,
     )
 
 

@@ -206,7 +206,7 @@ def test_a_plan_in_sentences() -> None:
     )
     assert gained.startswith("The recommended weights are predicted to be 0.417 nats better than static, of the 0.417")
     assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro -0.417")
-    assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain about 0.0039")
+    assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain 0.0038 of")
     assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
 
 
@@ -260,6 +260,37 @@ def test_what_is_recommended_is_no_worse_than_references_and_runs_that_are_cover
     # a guard that only mixtures out of the reach keep: a = 4/0.65 at most
     only = optimum(law, Objective(initial_weights={"a": 0.65, "b": 0.35}, worse_than_static={"a": -0.4}))
     assert only.given == "one of the runs" and only.mixtures["recommended"].keeps_guards
+    assert any("These are one of the runs, since no mixture within the reach" in line for line in explain(only))
+
+
+def test_what_a_guard_costs_is_what_the_optimum_gains_under_a_looser_one() -> None:
+    """The average falls less and less as a guard is loosened, so the multiplier promises too much."""
+    law, objective = known_law(5, seed=1), Objective(initial_weights=dict.fromkeys("abcde", 0.2))
+
+    def best(limits: Any) -> MixturePlan:
+        return optimise_mixture(law, replace(objective, worse_than_static=limits))
+
+    for limits, looser in ((0.02, 0.03), ({"a": 0.02, "b": 0.9}, {"a": 0.03, "b": 0.9})):
+        plan = best(limits)
+        limit = next(each for each in plan.limits if each.binds and each.kind == "set")
+        gained = best(looser).mixtures["recommended"].average.value - plan.mixtures["recommended"].average.value
+        assert (limit.gain, limit.step) == (pytest.approx(-gained, abs=1e-7), 0.01) and limit.gain > 1e-5
+        assert limit.gain < 0.01 * sum(each.price for each in plan.limits if each.for_all or each is limit)
+        said = f"0.01 {'more for all' if limit.for_all else 'more'} would gain {limit.gain:.4f}"
+        assert any(said in line for line in explain(plan))
+
+
+def test_of_a_given_mixture_it_is_said_what_binds() -> None:
+    """The reach goes to w₁ = 0.65: only the run at 0.7 has a lower a = 4/w₁, until a may be what it is under static."""
+    runs = np.array([[0.2, 0.8], [0.3, 0.7], [0.5, 0.5], [0.7, 0.3]])
+    law, initial = replace(PAIR, run_weights=runs), {"a": 0.65, "b": 0.35}
+    objective = Objective(average={"b": 1.0}, initial_weights=initial, worse_than_static={"a": -0.005})
+    plan = optimise_mixture(law, objective)
+    assert plan.given
+    (binding,) = [each for each in plan.limits if each.binds]
+    assert (binding.kind, binding.about, binding.price) == ("set", "a", 0.0)
+    assert binding.gain == pytest.approx(1 / 0.3 - 1 / (1 - 4 / (4 / 0.65 + 0.005)), abs=1e-6)
+    assert any("The guard of a against static" in line and "binds" in line for line in explain(plan))
 
 
 def test_no_reference_is_compared_with_that_breaks_the_guards() -> None:
