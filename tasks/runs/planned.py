@@ -21,9 +21,18 @@ from velocitune_core.train.job import TrainJob
 
 
 def planned_weights(
-    params: Params, swarm: Swarm, manifest: Manifest, initial: InitialLosses, targets: Targets
+    params: Params,
+    swarm: Swarm,
+    manifest: Manifest,
+    initial: InitialLosses,
+    targets: Targets,
+    priced_by: Targets | None = None,
 ) -> StartingWeights:
-    """Return the weights that a finished swarm gives, and the evidence for them. Raises what `plan_weights` raises."""
+    """Return the weights that a finished swarm gives, and the evidence for them. Raises what `plan_weights` raises.
+
+    Args:
+        priced_by: targets by whose laws the price is judged, if others than those of the plan.
+    """
     mixture = swarm.mixture
     weights, planned = plan_weights(
         swarm_runs(swarm.finished, manifest),
@@ -36,6 +45,7 @@ def planned_weights(
         model=mixture.swarm.model,
         rounds=swarm.rounds,
         missing_runs=swarm.missing,
+        priced_by=priced_by,
     )
     inputs = plan_inputs(params, mixture, swarm.first, manifest, initial, targets)
     return StartingWeights(strategy=PLANNED, found_by="planned", domain_weights=weights, planned=planned, inputs=inputs)

@@ -99,7 +99,8 @@ def plan_compared(
         futures = train.map(swarm.waiting, unmapped(params))
         wait(list(futures))
         swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
-    found = planned_weights(params, swarm, manifest, initial, targets)
+    shared = Targets.read(paths.TARGETS)  # every label's price is judged by the same laws
+    found = planned_weights(params, swarm, manifest, initial, targets, shared)
     options = comparison_settings(params).runs[label_of_plan(params, name)].options
     return with_course(found, options, initial, _proxies(own))
 

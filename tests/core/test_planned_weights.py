@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from planned_samples import BUDGET, MAIN_FLOPS, swarm, swarm_run, targets
 
-from velocitune_core.contracts import LossPoint, Planned, SwarmRun
+from velocitune_core.contracts import DomainTarget, Evidence, Law, LossPoint, Planned, SwarmRun, Targets
 from velocitune_core.mixture_law.law import LawName
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
@@ -58,6 +58,28 @@ def test_differences_that_change_with_the_size_of_the_runs_widen_the_intervals(r
     half = [swarm_run(number, each.domain_weights, 0.1) for number, each in enumerate(runs)]  # weights do half
     half = [each.model_copy(update={"losses": {n: x / 2 for n, x in each.losses.items()}}) for each in half]
     assert interval(*half) > 2 * interval()
+
+
+def test_the_price_of_compared_plans_is_judged_by_the_same_laws(runs: list[SwarmRun]) -> None:
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 0, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    shared = targets(STATIC)
+    law = Law(E=0.0, B=3 * BUDGET**0.1, beta=0.1)  # of one proxy
+    evidence = Evidence(tokens=[1], losses=[3.0], law=law, interval=None, leave_largest_out_error=None)
+    own = Targets(domains={name: DomainTarget(target=3.0, evidence=evidence) for name in STATIC})
+    objective = Objective(initial_weights=STATIC)
+    gains = [
+        plan_weights(runs, objective, made_by, **settings, priced_by=priced_by)[1].worth.static_gain
+        for made_by, priced_by in ((shared, None), (own, None), (own, shared))
+    ]
+    assert gains[2] == gains[0] != gains[1]
+
+
+def test_why_there_is_no_comparison_with_static_training_is_said(runs: list[SwarmRun]) -> None:
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 0, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    objective = Objective(average={"qa": 1.0, "code": 1.0}, initial_weights=STATIC)
+    found = plan_weights(with_questions(runs), objective, targets(STATIC), **settings)[1]
+    assert found.worth.static_gain is None and found.worth.without_law == ["qa"]
+    assert "the average contains qa, of which the targets have no law over tokens" in " ".join(found.explanation)
 
 
 def test_weights_are_rounded_and_sum_to_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,9 @@ def optimise_mixture(
     """
     problem = Problem.of(law, objective, support)
     count = law.resamples if bootstrap is None else bootstrap
-    if not 0 <= count <= law.resamples:
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 0:
+        raise ObjectiveError(f"bootstrap is {count!r}; give a whole number of resamples, or None for all of the law's")
+    if count > law.resamples:
         raise ObjectiveError(
             f"bootstrap is {count}, but the law has {law.resamples} resamples; fit it with bootstrap={count}"
         )

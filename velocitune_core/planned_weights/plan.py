@@ -39,6 +39,7 @@ def plan_weights(
     model: str | None = None,
     rounds: Sequence[SwarmRound] = (),
     missing_runs: Sequence[str] = (),
+    priced_by: Targets | None = None,
 ) -> tuple[dict[str, float], Planned]:
     """Return the weights that are best for an objective, and the evidence for them.
 
@@ -56,6 +57,8 @@ def plan_weights(
         model: folder of the sibling that was trained.
         rounds: in which the runs were made, if the swarm went on by what it had shown.
         missing_runs: names of runs of the swarm that failed.
+        priced_by: targets whose laws say what static training gains from the operations of the runs, the same for all
+            plans that are compared; None: `targets`.
 
     Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps or
     that cannot be judged.
@@ -65,7 +68,9 @@ def plan_weights(
     if problems := level_problems(objective, targets, sibling=model is not None):
         raise ObjectiveError("\n".join(problems))
     plan = optimise_mixture(full_law(fitted, runs, start, targets, sibling=model is not None), objective)
-    worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
+    worth = worth_of(
+        plan, fitted, objective, runs, priced_by or targets, main_flops=main_flops, token_budget=token_budget
+    )
     of_swarm = _in_words(runs, rounds, missing_runs, worth, None if model is None else fitted)
     without_target = [name for name in fitted.sets if name not in targets.domains]
     levels = levels_in_words(without_target, runs, targets, sibling=model is not None)

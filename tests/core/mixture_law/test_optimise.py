@@ -322,6 +322,8 @@ def test_what_an_average_leaves_out_is_said() -> None:
     ("options", "message"),
     [
         ({"temperatures": [0, 1]}, r"temperatures hold \[0\]; they are numbers above 0"),
+        ({"bootstrap": "3"}, "bootstrap is '3'; give a whole number of resamples"),
+        ({"bootstrap": 0.5}, "bootstrap is 0.5; give a whole number of resamples"),
         ({"level": 95}, "level is 95; it is a share between 0 and 1"),
     ],
 )
