@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow, unmapped
 from prefect.futures import wait
 
+from tasks.runs.budget import check_planned
 from tasks.runs.executors import fan_out
 from tasks.runs.jobs import proxy_jobs
 from tasks.stages.proxies import results_of, train_proxy, write_proxies
@@ -18,7 +19,9 @@ from velocitune_core.contracts import Manifest
 @flow(name="proxies", flow_run_name="proxies")
 def proxies() -> None:
     params = checked_params()
-    jobs = proxy_jobs(params, Manifest.read(paths.MANIFEST))
+    manifest = Manifest.read(paths.MANIFEST)
+    check_planned(params, manifest)
+    jobs = proxy_jobs(params, manifest)
     train: Any = train_proxy.with_options(retries=params.proxies.retries)
     with fan_out(params) as runner:
         futures = runner.map(train, {"job": jobs, "params": unmapped(params)})

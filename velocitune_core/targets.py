@@ -67,7 +67,22 @@ def fit_targets(
     domains = dict(zip(initial.losses, map_domains(fit, initial.losses.items()), strict=True))
     if missing:
         domains = {name: _flagged(domain, "missing_proxies") for name, domain in domains.items()}
-    return Targets(domains=domains, token_budget=token_budget, level=settings.interval, missing_proxies=list(missing))
+    return Targets(
+        domains=domains,
+        token_budget=token_budget,
+        level=settings.interval,
+        missing_proxies=list(missing),
+        measured=_measured(proxies),
+    )
+
+
+def _measured(proxies: Sequence[ProxyResult]) -> LossPoint | None:
+    """Return the losses of the sets without training text after the largest proxies; None if there is no such set."""
+    most = max(proxy.tokens for proxy in proxies)
+    largest = [proxy for proxy in proxies if proxy.tokens == most]
+    names = [name for name in largest[0].measured if all(name in proxy.measured for proxy in largest)]
+    losses = {name: float(np.mean([proxy.measured[name] for proxy in largest])) for name in names}
+    return LossPoint(step=largest[0].steps, tokens=most, losses=losses) if losses else None
 
 
 def _flagged(domain: DomainTarget, flag: Flag) -> DomainTarget:

@@ -11,11 +11,11 @@ from tasks.planning.inputs import Inputs, is_base, read_inputs
 from tasks.planning.length import length_notices
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_run
 from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_comparison
-from tasks.runs.budget import pipeline_steps
+from tasks.runs.budget import check_planned, pipeline_steps
 from tasks.runs.cores import usable_cores
 from tasks.runs.devices import gpu_count, gpu_memory
 from tasks.workspace.updates import few_updates, weight_updates
-from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, Params, Training
+from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
 from velocitune_core.plan.cost import (
     FLOAT32_BYTES,
@@ -83,6 +83,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
     Raises ConfigError and ModelError for settings whose cost cannot be estimated.
     """
     inputs = read_inputs(params)
+    unfilled = _unfulfillable(params, inputs)
     stages, finished = planned_stages(params, inputs, compare)
     probes, untimed = _probes(params, inputs, compare) if probe else ({}, ["no times: not probed"])
     speeds = [_speed(stage, probes, params) for stage in stages]
@@ -105,12 +106,24 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         assumptions=[
             *inputs.assumptions,
             *length_notices(params, inputs.manifest),
+            *unfilled,
             *_updates(params, inputs.manifest),
             *_fewest_rounds(stages, prices),
             *untimed,
             *_compiled(params, device_bytes, probes),
         ],
     )
+
+
+def _unfulfillable(params: Params, inputs: Inputs) -> list[str]:
+    """Say what contradicts the objective by estimated sizes of the domains. Raises ConfigError where they are known."""
+    try:
+        check_planned(params, inputs.manifest)
+    except ConfigError as error:
+        if not inputs.estimated:
+            raise
+        return [f"by these sizes, {line.strip()}" for line in str(error).splitlines()[1:]]
+    return []
 
 
 def _fewest_rounds(stages: list[Stage], prices: list[Cost]) -> list[str]:

@@ -33,6 +33,11 @@ class Inputs:
     targets: Targets  # likewise
     assumptions: list[str]
 
+    @property
+    def estimated(self) -> bool:
+        """Whether the manifest is a stand-in."""
+        return not all(domain.train.file for domain in self.manifest.domains.values())
+
 
 def read_inputs(params: Params) -> Inputs:
     """Read what exists in the workspace and estimate the rest.

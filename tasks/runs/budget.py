@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from tasks.workspace.planned_settings import mixture_of
+from tasks.workspace import paths
+from tasks.workspace.planned_settings import mixture_of, sized_problems
 from tasks.workspace.said_once import warn_once
 from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core import mixture
@@ -132,10 +133,19 @@ def check_warmups(params: Params, steps: int) -> None:
     check_warmup("training", params.training, {**runs, "the training": steps})
 
 
+def check_planned(params: Params, manifest: Manifest) -> None:
+    """Raise ConfigError for plans whose objective no mixture can fulfil, as far as sizes and drawn mixtures show it."""
+    weights = mixture.initial_domain_weights(params.mixture.initial_domain_weights, sizes_of(manifest))
+    tokens = {name: float(domain.train.tokens) for name, domain in manifest.domains.items()}
+    if problems := sized_problems(params, weights, tokens, float(token_budget(params, manifest))):
+        raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
 def check_budget(params: Params, manifest: Manifest) -> None:
     """Log the length of the run. Raises ConfigError, before any run, for a length that cannot work."""
     steps, sizes = pipeline_steps(params, manifest), sizes_of(manifest)
     check_warmups(params, steps)
+    check_planned(params, manifest)
     weights = mixture.initial_domain_weights(params.mixture.initial_domain_weights, sizes)
     for fraction in params.proxies.fractions:
         share_of_steps(params.training, sizes, weights, fraction, steps)

@@ -21,9 +21,18 @@ from velocitune_core.train.job import TrainJob
 
 
 def planned_weights(
-    params: Params, swarm: Swarm, manifest: Manifest, initial: InitialLosses, targets: Targets
+    params: Params,
+    swarm: Swarm,
+    manifest: Manifest,
+    initial: InitialLosses,
+    targets: Targets,
+    priced_by: Targets | None = None,
 ) -> StartingWeights:
-    """Return the weights that a finished swarm gives, and the evidence for them. Raises what `plan_weights` raises."""
+    """Return the weights that a finished swarm gives, and the evidence for them. Raises what `plan_weights` raises.
+
+    Args:
+        priced_by: targets by whose laws the price is judged, if others than those of the plan.
+    """
     mixture = swarm.mixture
     weights, planned = plan_weights(
         swarm_runs(swarm.finished, manifest),
@@ -36,6 +45,7 @@ def planned_weights(
         model=mixture.swarm.model,
         rounds=swarm.rounds,
         missing_runs=swarm.missing,
+        priced_by=priced_by,
     )
     inputs = plan_inputs(params, mixture, swarm.first, manifest, initial, targets)
     return StartingWeights(strategy=PLANNED, found_by="planned", domain_weights=weights, planned=planned, inputs=inputs)
@@ -59,7 +69,7 @@ def plan_inputs(
     objective = objective_of(params, mixture, manifest, initial, targets)
     tree = {
         "objective": asdict(objective),  # with w_0, initial losses, sizes of the domains, and the budget
-        "static_losses": targets.losses(),
+        "static_losses": targets.losses() | (targets.measured.losses if targets.measured else {}),
         "swarm": mixture.swarm.model_dump(mode="json"),
         "runs": {job.name: job.folder_name for job in first},
     }

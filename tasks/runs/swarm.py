@@ -13,8 +13,8 @@ from tasks.runs.earlier_runs import earlier_runs, same_sets
 from tasks.runs.jobs import initial_domain_weights, pipeline_job, proxy_jobs, sub_sampled
 from tasks.runs.price import flops_of, price_of
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import first_size, stated_objective
-from velocitune_core.config import ConfigError, Mixture, Params, Swarm
+from tasks.workspace.planned_settings import first_mixtures, stated_objective
+from velocitune_core.config import ConfigError, Mixture, Params
 from velocitune_core.contracts import (
     InitialLosses,
     Manifest,
@@ -24,9 +24,9 @@ from velocitune_core.contracts import (
 )
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.mixture_law.objective import Objective
-from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.model.io import model_digest
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.planned_weights import level_problems
 from velocitune_core.train.job import TrainJob
 
 Finished = Sequence[tuple[TrainJob, TrainResult]]
@@ -56,7 +56,7 @@ def swarm_jobs(
     tokenizer.
     """
     settings, start = mixture.swarm, initial_domain_weights(params, manifest)
-    first, *_ = mixtures = [_mixtures(start, settings, seed) for seed in settings.seeds]
+    first, *_ = mixtures = [first_mixtures(settings, start, seed) for seed in settings.seeds]
     if settings.model is None:
         return _of_model(params, manifest, model_sha256).jobs(settings.fractions, settings.seeds, mixtures)
     if sibling_sha256 is None:
@@ -68,12 +68,6 @@ def swarm_jobs(
         own = _of_model(params, manifest, model_sha256)
         jobs += own.jobs(settings.fractions[-1:], settings.seeds[:1], [first[: settings.model_runs]])
     return jobs
-
-
-def _mixtures(start: Mapping[str, float], swarm: Swarm, seed: int) -> list[Mapping[str, float]]:
-    """Return w_0 and the mixtures that a seed draws, as many as the first round has runs."""
-    count = first_size(swarm, len(start))
-    return [start, *design_swarm(start, runs=count, seed=seed, min_share=swarm.min_share)[: count - 1]]
 
 
 @dataclass(frozen=True)
@@ -205,7 +199,8 @@ def objective_of(
         domain_tokens={name: float(domain.train.tokens) for name, domain in manifest.domains.items()},
         token_budget=float(token_budget(params, manifest)),
     )
-    if problems := objective.problems(list(start), [*initial.losses, *initial.measured]):
+    problems = objective.problems(list(start), [*initial.losses, *initial.measured])
+    if problems := problems or level_problems(objective, targets, sibling=mixture.swarm.model is not None):
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(f"  mixture.{problem}" for problem in problems))
     return objective
 

@@ -85,4 +85,5 @@ def decided(swarm: Swarm, params: Params, manifest: Manifest, initial: InitialLo
         min_share=settings.min_share,
         tried=[job.initial_domain_weights for job in tried],
         main_flops=main_flops(params, manifest),
+        sibling=settings.model is not None,
     )

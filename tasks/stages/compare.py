@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import task, unmapped
 from prefect.futures import wait
 
-from tasks.runs.budget import sizes_of
+from tasks.runs.budget import check_planned, sizes_of
 from tasks.runs.compared import comparison_settings, parent_of, runs_in_order
 from tasks.runs.compared_before import Before, digest_of
 from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
@@ -64,6 +64,7 @@ def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
     Raises ConfigError for an objective that contradicts itself, before any run.
     """
     manifest, initial, targets = _measured()
+    check_planned(params, manifest)
     swarms = {}
     for name, (label, seed) in compared_plans(params).items():
         mixture = compared_mixture(params, label, seed)
@@ -98,7 +99,8 @@ def plan_compared(
         futures = train.map(swarm.waiting, unmapped(params))
         wait(list(futures))
         swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
-    found = planned_weights(params, swarm, manifest, initial, targets)
+    shared = Targets.read(paths.TARGETS)  # every label's price is judged by the same laws
+    found = planned_weights(params, swarm, manifest, initial, targets, shared)
     options = comparison_settings(params).runs[label_of_plan(params, name)].options
     return with_course(found, options, initial, _proxies(own))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect import task
 
-from tasks.runs.budget import sizes_of
+from tasks.runs.budget import check_planned, sizes_of
 from tasks.runs.jobs import reference_job, training_job
 from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
 from tasks.runs.planned import planned_weights, weights_inputs
@@ -46,6 +46,7 @@ def swarm_of(params: Params) -> Swarm:
     if params.strategy.name != PLANNED:
         return Swarm(params.mixture, [])
     manifest, mixture = Manifest.read(paths.MANIFEST), mixture_of(params, params.strategy.options)
+    check_planned(params, manifest)
     objective_of(params, mixture, manifest, InitialLosses.read(paths.INITIAL), Targets.read(paths.TARGETS))
     return Swarm(mixture, swarm_jobs(params, manifest, mixture))
 

@@ -8,11 +8,15 @@ from typing import Any
 
 from tasks.workspace import paths
 from velocitune_core.config import CompareRun, Mixture, Params, Swarm, WantedMixture
+from velocitune_core.mixture_law.feasibility import uncovered_bounds
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.share_bounds import by_name
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.mixture_law.table import enough_runs
 from velocitune_core.model.folder import check_model_folder
 from velocitune_core.strategies import MEASURED, PLANNED, PLANNED_COURSE, check_strategy
+
+WHOLE_SEQUENCES = 0.005  # of weight: realised shares of short runs differ from drawn ones by so much
 
 
 def mixture_of(params: Params, options: Mapping[str, Any]) -> Mixture:
@@ -84,6 +88,15 @@ def first_size(swarm: Swarm, domains: int) -> int:
     return min(domains + 4, most) if swarm.rounds.first is None else swarm.rounds.first
 
 
+def first_mixtures(swarm: Swarm, initial: Mapping[str, float], seed: int) -> list[Mapping[str, float]]:
+    """Return w_0 and the mixtures that a seed draws, as many as the first round of a swarm has runs.
+
+    Raises ObjectiveError as `design_swarm` does.
+    """
+    count = first_size(swarm, len(initial))
+    return [initial, *design_swarm(initial, runs=count, seed=seed, min_share=swarm.min_share)[: count - 1]]
+
+
 def stated_objective(wanted: WantedMixture, retained: Sequence[str], **known: Any) -> Objective:
     """Return an objective of the settings.
 
@@ -115,8 +128,10 @@ def planned_problems(params: Params) -> list[str]:
         problems += [f"{where}.options.{each}" for each in _steering_problems(params, plan.options)]
         if isinstance(plan, CompareRun) and plan.own_targets is not None:
             problems += _own_retained_problems(where, mixture.objective)
-        if isinstance(plan, CompareRun) and plan.swarm_per_seed:  # each plan is made from the runs of one seed
-            mixture = mixture.model_copy(update={"swarm": mixture.swarm.model_copy(update={"seeds": [1]})})
+        if params.compare is not None and isinstance(plan, CompareRun) and plan.swarm_per_seed:  # one seed per plan
+            mixture = mixture.model_copy(
+                update={"swarm": mixture.swarm.model_copy(update={"seeds": params.compare.seeds[:1]})}
+            )
         problems += [f"{where}: {each}" if plan.options else each for each in _mixture_problems(params, mixture)]
     return list(dict.fromkeys(problems))
 
@@ -158,24 +173,85 @@ def _plan_name_problems(params: Params) -> list[str]:
     ]
 
 
+def sized_problems(
+    params: Params, initial: Mapping[str, float], domain_tokens: Mapping[str, float], token_budget: float
+) -> list[str]:
+    """Return the contradictions of every plan that show once the text is packed, and before any run.
+
+    Args:
+        initial: w_0 by domain.
+        domain_tokens: of one epoch, by domain.
+        token_budget: of the main run.
+    """
+    plans = [(params.strategy.name, params.strategy.options, params.mixture.swarm.seeds)]
+    if params.compare is not None:
+        for run in params.compare.runs.values():
+            each_seed = [[seed] for seed in params.compare.seeds] if run.swarm_per_seed else [None]
+            plans += [(run.strategy, run.options, seeds) for seeds in each_seed]
+    problems, known = [], {"domain_tokens": domain_tokens, "token_budget": token_budget}
+    for mixture, seeds in ((mixture_of(params, options), seeds) for name, options, seeds in plans if name == PLANNED):
+        objective = _stated(params, mixture, initial, **known)
+        problems += objective.problems(list(initial), list(params.domains)) or _uncovered(
+            params, mixture, objective, mixture.swarm.seeds if seeds is None else seeds
+        )
+    return [f"mixture.{each}" for each in dict.fromkeys(problems)]
+
+
+def _stated(params: Params, mixture: Mixture, initial: Mapping[str, float], **known: Any) -> Objective:
+    """Return the objective of the settings before anything is measured."""
+    sets = list(params.domains)
+    losses = dict.fromkeys(sets, 1.0)
+    return stated_objective(mixture.objective, sets, initial_weights=initial, initial_losses=losses, **known)
+
+
+def _uncovered(params: Params, mixture: Mixture, objective: Objective, seeds: Sequence[int]) -> list[str]:
+    """Return the bounds of weights that no run of the first round will be near."""
+    if params.training.max_epochs is not None:  # runs train on other shares than they are asked to
+        return []
+    initial = objective.initial_weights or {}
+    runs = [weights for seed in seeds for weights in first_mixtures(mixture.swarm, initial, seed)]
+    found = uncovered_bounds(objective, list(initial), runs, slack=WHOLE_SEQUENCES)
+    return [
+        f"{each}: set other bounds, a smaller mixture.swarm.min_share or mixture.initial_domain_weights, since the law "
+        "predicts nothing outside of the runs"
+        for each in found
+    ]
+
+
 def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:
     """Return the problems of a strategy's settings; those of a plan are `planned_problems`."""
     return check_strategy(strategy, {} if strategy == PLANNED else options, params.training_domains)
 
 
 def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
-    names, sets = params.training_domains, list(params.domains)
+    names = params.training_domains
     even = dict.fromkeys(names, 1 / len(names))
     initial = mixture.initial_domain_weights or even
-    known = {"initial_losses": dict.fromkeys(sets, 1.0), "domain_tokens": even, "token_budget": 1e-9}
-    objective = stated_objective(mixture.objective, sets, initial_weights=initial, **known)
-    problems = [f"mixture.{each}" for each in objective.problems(names, sets)]
+    objective = _stated(params, mixture, initial, domain_tokens=even, token_budget=1e-9)
+    problems = [*objective.problems(names, list(params.domains)), *_epoch_problems(params, mixture.objective)]
+    problems = [f"mixture.{each}" for each in problems]
     problems += _run_problems(mixture.swarm, len(names))
     try:
         design_swarm(initial, runs=swarm_size(mixture.swarm, len(names)), min_share=mixture.swarm.min_share)
+        if mixture.initial_domain_weights is not None and not problems:
+            problems += [f"mixture.{each}" for each in _uncovered(params, mixture, objective, mixture.swarm.seeds)]
     except ObjectiveError as error:
         problems += [f"mixture.swarm: {line}" for line in str(error).splitlines()]
     return problems + _sibling_problems(params, mixture.swarm.model)
+
+
+def _epoch_problems(params: Params, wanted: WantedMixture) -> list[str]:
+    """Return what is wrong with epochs if the budget is one epoch of all domains; other budgets need their sizes."""
+    names = params.training_domains
+    if wanted.epochs is None or params.training.token_budget is not None:
+        return []
+    limits = by_name(wanted.epochs, names)
+    if set(limits) != set(names) or max(limits.values()) >= 1:
+        return []
+    return [
+        f"objective.epochs is {wanted.epochs}, but without training.token_budget the run is as long as one epoch of "
+        "all domains, and less than one of each cannot fill it; allow 1 or more, or set training.token_budget"
+    ]
 
 
 def _run_problems(swarm: Swarm, domains: int) -> list[str]:

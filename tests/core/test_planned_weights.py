@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from planned_samples import BUDGET, MAIN_FLOPS, swarm, swarm_run, targets
 
-from velocitune_core.contracts import Planned, SwarmRun
+from velocitune_core.contracts import DomainTarget, Evidence, Law, LossPoint, Planned, SwarmRun, Targets
 from velocitune_core.mixture_law.law import LawName
-from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.swarm_design import design_swarm
 from velocitune_core.planned_weights import decide_round, plan_weights, rounded
 
@@ -59,6 +60,28 @@ def test_differences_that_change_with_the_size_of_the_runs_widen_the_intervals(r
     assert interval(*half) > 2 * interval()
 
 
+def test_the_price_of_compared_plans_is_judged_by_the_same_laws(runs: list[SwarmRun]) -> None:
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 0, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    shared = targets(STATIC)
+    law = Law(E=0.0, B=3 * BUDGET**0.1, beta=0.1)  # of one proxy
+    evidence = Evidence(tokens=[1], losses=[3.0], law=law, interval=None, leave_largest_out_error=None)
+    own = Targets(domains={name: DomainTarget(target=3.0, evidence=evidence) for name in STATIC})
+    objective = Objective(initial_weights=STATIC)
+    gains = [
+        plan_weights(runs, objective, made_by, **settings, priced_by=priced_by)[1].worth.static_gain
+        for made_by, priced_by in ((shared, None), (own, None), (own, shared))
+    ]
+    assert gains[2] == gains[0] != gains[1]
+
+
+def test_why_there_is_no_comparison_with_static_training_is_said(runs: list[SwarmRun]) -> None:
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 0, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    objective = Objective(average={"qa": 1.0, "code": 1.0}, initial_weights=STATIC)
+    found = plan_weights(with_questions(runs), objective, targets(STATIC), **settings)[1]
+    assert found.worth.static_gain is None and found.worth.without_law == ["qa"]
+    assert "the average contains qa, of which the targets have no law over tokens" in " ".join(found.explanation)
+
+
 def test_weights_are_rounded_and_sum_to_one() -> None:
     found = rounded({"a": 0.333333, "b": 0.6666669, "c": -1e-12})
     assert found == {"a": 0.3333, "b": 0.6667, "c": 0.0}
@@ -95,6 +118,36 @@ def test_differences_of_a_siblings_swarm_are_said_to_be_assumed_or_measured(runs
     assert "By 4 runs the model's differences are 2.0" in " ".join(measured.explanation)
     assert measured.worth.gain == pytest.approx(2 * assumed.worth.gain, rel=0.05)
     assert measured.worth.share == pytest.approx((len(runs) + 4) * 0.25)
+
+
+def with_questions(runs: list[SwarmRun], level: float = 0.0) -> list[SwarmRun]:
+    """The runs with the set `qa`, which has no training text and the losses of `general`, all of them raised."""
+    found = []
+    for run in runs:
+        losses = run.losses | {"qa": run.losses["general"]}
+        found.append(run.model_copy(update={"losses": {name: loss + level for name, loss in losses.items()}}))
+    return found
+
+
+def test_forgetting_of_a_set_that_is_only_measured_is_that_of_the_model_not_of_the_sibling(
+    runs: list[SwarmRun],
+) -> None:
+    """The sibling is worse by 0.6 nats; `qa` behaves as `general` does, so both are forgotten alike."""
+    reached = LossPoint(step=8, tokens=BUDGET // 2, losses={"qa": 3.0})
+    known = targets(STATIC).model_copy(update={"measured": reached})
+    initial = {"qa": 2.7, "general": 2.7}
+    objective = Objective(initial_weights=STATIC, forgetting={"qa": 0.4, "general": 0.4}, initial_losses=initial)
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 2, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    found = plan_weights(with_questions(runs, 0.6), objective, known, **settings, model="small")[1]
+    qa, general = (limit["reached"] for limit in found.plan["limits"] if limit["kind"] == "forgetting")
+    assert qa == pytest.approx(general, abs=1e-3) and qa < 0.4
+    level = "qa has no target: predicted losses and forgetting are at the level of the model's largest static proxy"
+    assert f"{level} (500,000 tokens)" in " ".join(found.explanation)
+
+    with pytest.raises(ObjectiveError, match=r"forgetting of qa: no static run of the model measured .* set mixture\."):
+        plan_weights(with_questions(runs, 0.6), objective, targets(STATIC), **settings, model="small")
+    own = plan_weights(with_questions(runs), replace(objective, forgetting=None), targets(STATIC), **settings)[1]
+    assert "at the level of the swarm's runs" in " ".join(own.explanation)  # which are the model's own
 
 
 def test_a_swarm_goes_on_until_the_best_is_known_well_enough_and_all_its_mixtures_differ() -> None:

@@ -88,6 +88,17 @@ def test_the_order_of_proxies_does_not_matter() -> None:
     assert fit(fractions=(0.8, 0.1, 0.4, 0.2)) == fit()
 
 
+def test_what_the_largest_proxies_reached_on_sets_without_training_text_is_kept() -> None:
+    initial = InitialLosses(precision="float32", losses=dict.fromkeys(LAWS, 9.0), tokens={}, seconds=1.0)
+    proxies = [proxy(fraction, seed=seed) for fraction in FRACTIONS for seed in (1, 2)]
+    measured = [each.model_copy(update={"measured": {"qa": 5.0 - each.fraction + 0.1 * each.seed}}) for each in proxies]
+    found = fit_targets(initial, measured, BUDGET, FEW)
+    assert found.measured is not None and found.measured.tokens == 1_280_000
+    assert found.measured.losses == pytest.approx({"qa": 4.35})
+    assert set(found.losses()) == set(LAWS)
+    assert fit_targets(initial, proxies, BUDGET, FEW).measured is None
+
+
 def test_leave_largest_out_error_is_that_of_a_law_fitted_to_the_smaller_proxies() -> None:
     """The largest proxy reached 2 % less than the law of the others predicts: (p − 0.98·p) / (0.98·p) = 1/49."""
     largest = BUDGET * 0.8

@@ -5,14 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, field_validator
 
 from velocitune_core.config.base import Fraction, Name, Positive, Section, describe_problems
 from velocitune_core.config.compared_runs import distinct_seeds, increasing
+from velocitune_core.config.misread import advice_on
 from velocitune_core.config.run import added_field
 
 Shares = dict[Name, Annotated[float, Field(ge=0)]]
-Limits = float | dict[Name, float]  # one for all, or by name
+
+
+def _one_or_by_name(value: Any, validated: ValidatorFunctionWrapHandler) -> Any:
+    """Validate a number or a mapping; one message for both, in place of one for each."""
+    try:
+        return validated(value)
+    except ValidationError as error:
+        advice = "give a number for all, or numbers by name such as {code: 0.02}"
+        if not isinstance(value, Mapping):
+            better = advice_on(value, "float_type")
+            raise ValueError(f"{value!r} is no number; {better or advice}") from None
+        wrong = next(each for each in error.errors() if each["loc"][0] != "float")
+        better = advice_on(wrong["input"], wrong["type"])
+        raise ValueError(f"{wrong['msg']} at {wrong['loc'][1]} (got {wrong['input']!r}); {better or advice}") from None
+
+
+def _known_or_shares(value: Any, validated: ValidatorFunctionWrapHandler) -> Any:
+    """Validate the name of an average or shares by set; one message for both."""
+    try:
+        return validated(value)
+    except ValidationError:
+        raise ValueError(
+            f"{value!r} is no average; give macro, by_size, a name in averages, or shares by set such as {{code: 2}}, "
+            "at least 0"
+        ) from None
+
+
+Limits = Annotated[float | dict[Name, float], WrapValidator(_one_or_by_name)]  # one for all, or by name
+Average = Annotated[Literal["macro", "by_size"] | Name | Shares, WrapValidator(_known_or_shares)]
 
 
 class WantedMixture(Section):
@@ -21,7 +50,7 @@ class WantedMixture(Section):
     Static training is training under the initial domain weights.
     """
 
-    average: Literal["macro", "by_size"] | Name | Shares = "macro"  # mean over sets; or a name in `averages`, or shares
+    average: Average = "macro"  # mean over sets; or a name in `averages`, or shares
     averages: dict[Name, Shares] = Field(default={})  # further ones by name, as relative shares by set
     over: list[Name] | None = None  # sets that "macro" averages; None: all
     worse_than_static: Limits | None = None  # nats that a set may be worse than under static training

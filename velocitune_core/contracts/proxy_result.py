@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Self
 
+from pydantic import Field
+
 from velocitune_core.config import Precision
 from velocitune_core.contracts.contract import Contract
-from velocitune_core.contracts.losses import LossPoint
+from velocitune_core.contracts.losses import Losses, LossPoint
 from velocitune_core.contracts.train_result import TrainResult
 
 
@@ -20,6 +22,7 @@ class ProxyResult(Contract):
     steps: int
     tokens: int  # of the whole mixture
     points: list[LossPoint]  # in order of tokens; the last is at the end of the run
+    measured: Losses = Field(default={})  # at the end, of sets without training text
     seconds: float
 
     @property
@@ -38,5 +41,6 @@ class ProxyResult(Contract):
             steps=result.steps,
             tokens=result.tokens,
             points=result.points,
+            measured=result.measured,
             seconds=result.seconds.total,
         )

@@ -57,6 +57,7 @@ class Worth(Part):
     share: float  # of the main run's operations, that the runs of the swarm took, without earlier ones
     static_gain: FiniteFloat | None  # of static training continued for them, by the targets' laws; None: no laws
     pays_from: float | None  # main run in multiples of the swarm, from which on the plan gains more; None: unknown
+    without_law: list[str] = Field(default_factory=list)  # sets of the average without a law over tokens, which is why
 
 
 class Planned(Part):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, FiniteFloat
 
 from velocitune_core.contracts.contract import Contract, Part
+from velocitune_core.contracts.losses import LossPoint
 
 Flag = Literal["too_few_points", "at_bound", "wide_interval", "not_decreasing", "above_initial", "missing_proxies"]
 
@@ -66,6 +67,7 @@ class Targets(Contract):
     token_budget: int | None = None  # D at which the laws were evaluated
     level: float | None = None  # confidence level of the intervals
     missing_proxies: list[str] = Field(default_factory=list)  # configured proxies that failed after all retries
+    measured: LossPoint | None = None  # of sets without training text, at the end of the largest proxy; mean over seeds
 
     def losses(self) -> dict[str, float]:
         """Return the target loss of each domain, in nats per token."""

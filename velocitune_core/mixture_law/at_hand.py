@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution, solve
+from velocitune_core.mixture_law.constrained import Solution, solve
 from velocitune_core.mixture_law.guarded_problem import Problem
 from velocitune_core.mixture_law.references import TEMPERATURES, reference_mixtures
-from velocitune_core.mixture_law.support import COVERED
+from velocitune_core.mixture_law.room import FEASIBLE
+from velocitune_core.mixture_law.support import COVERED, Support
 
 Array = NDArray[np.float64]
 NO_BETTER = 1e-7  # nats
@@ -27,19 +28,23 @@ class AtHand:
     @classmethod
     def of(cls, problem: Problem, runs: Array, temperatures: Iterable[float] = TEMPERATURES) -> AtHand:
         """Return those of a problem whose law was fitted to runs (R, K)."""
-        domains = len(problem.terms.domains)
-        references = reference_mixtures(problem.terms.static, domains, temperatures)
-        runs = np.reshape(runs, (-1, domains))
+        runs = np.reshape(runs, (-1, len(problem.terms.domains)))
+        return cls.around(problem.terms.static, problem.support, runs, temperatures)
+
+    @classmethod
+    def around(
+        cls, static: Array | None, support: Support, runs: Array, temperatures: Iterable[float] = TEMPERATURES
+    ) -> AtHand:
+        """Return those of initial weights (K,), of which there may be none, and of runs (R, K)."""
+        references = reference_mixtures(static, runs.shape[1], temperatures)
         names = [*references, *["one of the runs"] * len(runs)]
         weights = np.vstack([*references.values(), runs])
-        covered = problem.support.distance(weights) <= COVERED
+        covered = support.distance(weights) <= COVERED
         return cls(tuple(name for name, inside in zip(names, covered, strict=True) if inside), weights[covered])
 
     def best(self, problem: Problem) -> Solution | None:
         """Return the best of them that keeps bounds and guards; None if none does. Nothing has a price there."""
-        low, high = (np.array([getattr(bound, side) for bound in problem.terms.bounds]) for side in ("low", "high"))
-        kept = ((self.weights >= low - ACTIVE_SHARE) & (self.weights <= high + ACTIVE_SHARE)).all(axis=1)
-        kept &= (problem.excess(self.weights) <= FEASIBLE).all(axis=1)
+        kept = problem.room.keeps_bounds(self.weights) & (problem.excess(self.weights) <= FEASIBLE).all(axis=1)
         if not kept.any():
             return None
         values = np.where(kept, problem.law.losses(self.weights) @ problem.terms.average, np.inf)
@@ -65,12 +70,12 @@ class AtHand:
         given = self.best(problem)
         if not len(starts):
             assert given is not None, "without a start, a mixture at hand must keep the guards"
-            return given
+            return replace(given, alone=True)
         return self.better(solve(problem, starts, convex=convex), given)
 
     @staticmethod
     def better(found: Solution, given: Solution | None) -> Solution:
         """Return the better of an optimum and a mixture at hand."""
         if given is not None and (not found.feasible or given.value < found.value - NO_BETTER):
-            return given
+            return replace(given, alone=not found.feasible)
         return found

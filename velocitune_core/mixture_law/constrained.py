@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 
 from velocitune_core.mixture_law.guarded_problem import Problem
+from velocitune_core.mixture_law.room import ACTIVE_SHARE, FEASIBLE, MOST_STEPS
 
 Array = NDArray[np.float64]
-FEASIBLE = 1e-6  # nats, and in the squared distance of the support
-ACTIVE_SHARE = 1e-6  # of a weight to its bound
+Mask = NDArray[np.bool_]
 PROVEN = 1e-4  # remaining gradient, of its own size
-MOST_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class Solution:
     support_price: float  # nats per unit of squared distance
     residual: float  # of the optimality conditions, relative to the gradient
     given: str = ""  # name of the mixture at hand that it is; "" for one that was searched
+    alone: bool = False  # of a mixture at hand: no mixture within the reach of an optimum keeps the guards
 
     @property
     def feasible(self) -> bool:
@@ -60,7 +60,7 @@ def solve(problem: Problem, starts: Iterable[Array], *, convex: bool = True) -> 
     return best
 
 
-def least_violation(problem: Problem, start: Array, guards: Array, hard: Array | None = None) -> tuple[Array, float]:
+def least_violation(problem: Problem, start: Array, guards: Mask, hard: Mask | None = None) -> tuple[Array, float]:
     """Minimise the largest excess of some guards; return the mixture (K,) and that excess in nats.
 
     Args:
@@ -95,26 +95,8 @@ def least_violation(problem: Problem, start: Array, guards: Array, hard: Array |
         constraints=constraints,
         options={"maxiter": MOST_STEPS, "ftol": 1e-10},
     )
-    weights = _onto_simplex(result.x[:k], problem)
+    weights = problem.room.onto_simplex(result.x[:k])
     return weights, float(problem.excess(weights)[soft].max())
-
-
-def inside_bounds(problem: Problem) -> Array | None:
-    """Return a mixture within bounds and support, the nearest one to the runs' centre; None if there is none."""
-    if not problem.has_room:
-        return None
-    centre = np.clip(problem.support.centre, problem.low, problem.high)
-    result = minimize(
-        problem.support.excess,
-        centre,
-        jac=problem.support.excess_gradient,
-        method="SLSQP",
-        bounds=list(zip(problem.low, problem.high, strict=True)),
-        constraints=[{"type": "eq", "fun": lambda x: x.sum() - 1, "jac": lambda x: np.ones(len(x))}],
-        options={"maxiter": MOST_STEPS, "ftol": 1e-10},
-    )
-    weights = _onto_simplex(result.x, problem)
-    return weights if problem.support.excess(weights) <= FEASIBLE else None
 
 
 def _descend(problem: Problem, start: Array) -> Array:
@@ -135,19 +117,7 @@ def _descend(problem: Problem, start: Array) -> Array:
         constraints=constraints,
         options={"maxiter": MOST_STEPS, "ftol": 1e-11},
     )
-    return _onto_simplex(result.x, problem)
-
-
-def _onto_simplex(weights: Array, problem: Problem) -> Array:
-    """Remove rounding errors of the solver: bounds hold exactly, and the weights sum to 1."""
-    weights = np.clip(weights, problem.low, problem.high)
-    for _ in range(3):
-        missing = 1 - weights.sum()
-        room = problem.high - weights if missing > 0 else weights - problem.low
-        if abs(missing) < 1e-15 or not room.sum() > 0:
-            break
-        weights = np.clip(weights + missing * room / room.sum(), problem.low, problem.high)
-    return weights
+    return problem.room.onto_simplex(result.x)
 
 
 def certified(problem: Problem, weights: Array) -> Solution:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
+from velocitune_core.mixture_law.objective_checks import is_number
+from velocitune_core.mixture_law.room import Room
 from velocitune_core.mixture_law.share_bounds import ShareBounds, by_name, share_bounds
 from velocitune_core.mixture_law.support import Support, Table, support_of
 
@@ -99,6 +101,7 @@ class Guard:
     shares: Array  # (I,)
     limit: float
     initial: float | None = None  # the reference; None: static training
+    shared: bool = False  # whether the limit is one number for several sets
 
     @property
     def name(self) -> str:
@@ -153,9 +156,10 @@ def _guards(objective: Objective, sets: Sequence[str], averages: Mapping[str, Ar
         for name, limit in objective.averages_worse_than_static.items()
     ]
     for name, limit in by_name(objective.worse_than_static, sets).items():
-        guards.append(Guard("set", name, unit[name], limit))
+        guards.append(Guard("set", name, unit[name], limit, shared=is_number(objective.worse_than_static)))
     for name, limit in by_name(objective.forgetting, objective.retained).items():
-        guards.append(Guard("forgetting", name, unit[name], limit, float(objective.initial_losses[name])))
+        initial, shared = float(objective.initial_losses[name]), is_number(objective.forgetting)
+        guards.append(Guard("forgetting", name, unit[name], limit, initial, shared))
     return guards
 
 
@@ -184,21 +188,19 @@ class Problem:
         return cls(law, terms, region if terms.static is None else region.reaching(terms.static))
 
     @cached_property
-    def low(self) -> Array:
-        """Least weight (K,): the larger one of the objective's and the support's."""
-        return np.maximum([bound.low for bound in self.terms.bounds], self.support.low)
-
-    @cached_property
-    def high(self) -> Array:
-        """Largest weight (K,)."""
-        return np.minimum([bound.high for bound in self.terms.bounds], self.support.high)
+    def room(self) -> Room:
+        """The mixtures within bounds and support."""
+        return Room(self.terms.bounds, self.support)
 
     @property
-    def has_room(self) -> bool:
-        """Whether the bounds leave a mixture, the ellipsoid of the runs aside."""
-        return bool(
-            (self.low <= self.high + 1e-12).all() and self.low.sum() <= 1 + 1e-9 and self.high.sum() >= 1 - 1e-9
-        )
+    def low(self) -> Array:
+        """Least weight (K,): the larger one of the objective's and the support's."""
+        return self.room.low
+
+    @property
+    def high(self) -> Array:
+        """Largest weight (K,)."""
+        return self.room.high
 
     @cached_property
     def _guard_shares(self) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -164,12 +165,13 @@ def fit_mixture_law(
         residual: with over 100 runs, add a Gaussian process on the residuals to every set where it predicts runs that
             were left out better than the law alone. Such a law is not convex.
 
-    Raises MixtureLawError for an unknown law, a negative bootstrap and all that is wrong with the table (`read_runs`).
+    Raises MixtureLawError for an unknown law, a bootstrap that is no number of resamples, and all that is wrong with
+    the table (`read_runs`).
     """
     if law not in {*FORMS, "auto"}:
         raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them")
-    if bootstrap < 0:
-        raise MixtureLawError(f"bootstrap {bootstrap} is negative; give the number of resamples, 0 for none")
+    if not isinstance(bootstrap, Integral) or isinstance(bootstrap, bool) or bootstrap < 0:
+        raise MixtureLawError(f"bootstrap is {bootstrap!r}; give a whole number of resamples, 0 for none")
     table = read_runs(weights, losses)
     fits = [_Fit(table, name) for name in (FORMS if law == "auto" else [law])]
     best = min(fits, key=lambda fit: fit.relative_error)

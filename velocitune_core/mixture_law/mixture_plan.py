@@ -42,7 +42,9 @@ class Limit:
     """A guard or bound at the recommended weights.
 
     The price is how many nats the average falls per unit that the limit is loosened, for a small step (the Lagrange
-    multiplier): per nat of a guard, per unit of weight of a share, per epoch. 0 if it does not bind.
+    multiplier): per nat of a guard, per unit of weight of a share, per epoch. 0 if it does not bind. Larger steps gain
+    less per unit: `gain` is what `step` more gains, by the optimum under the limit that is looser by that. A limit that
+    is one number for several sets or domains is loosened for all of them.
     """
 
     kind: LimitKind
@@ -51,6 +53,9 @@ class Limit:
     reached: float  # the same quantity at the recommended weights
     binds: bool
     price: float
+    gain: float = 0.0  # nats of the average, by loosening the limit by `step`
+    step: float = 0.0  # in units of the limit; 0 if nothing was loosened
+    for_all: bool = False  # whether the limit is one number for all sets or domains, loosened for all of them
     kept_in: float | None = None  # share of the resamples in which the recommended weights keep a guard
 
 

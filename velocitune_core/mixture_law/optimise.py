@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.constrained import Solution, solve
-from velocitune_core.mixture_law.feasibility import feasible_start
+from velocitune_core.mixture_law.feasibility import feasible_start, why_unkept
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
@@ -51,7 +52,9 @@ def optimise_mixture(
     """
     problem = Problem.of(law, objective, support)
     count = law.resamples if bootstrap is None else bootstrap
-    if not 0 <= count <= law.resamples:
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 0:
+        raise ObjectiveError(f"bootstrap is {count!r}; give a whole number of resamples, or None for all of the law's")
+    if count > law.resamples:
         raise ObjectiveError(
             f"bootstrap is {count}, but the law has {law.resamples} resamples; fit it with bootstrap={count}"
         )
@@ -85,7 +88,7 @@ def find(problem: Problem, law: Law, count: int, at_hand: AtHand) -> Found:
         begin = [feasible_start(problem)]
     except ObjectiveError:
         if at_hand.best(problem) is None:
-            raise
+            raise ObjectiveError(why_unkept(problem, at_hand)) from None
         begin = []  # only further out
     near = starts(problem, begin[0], convex) if begin else []
     optimum = at_hand.or_better(problem, near, convex=convex)
@@ -111,13 +114,14 @@ def find(problem: Problem, law: Law, count: int, at_hand: AtHand) -> Found:
         free_resampled=[
             at_hand.or_better(Problem(each, unguarded, problem.support), [free.weights], convex=convex) for each in laws
         ],
+        at_hand=at_hand,
     )
 
 
 def _resampled(problem: Problem, near: Solution, at_hand: AtHand, convex: bool) -> Solution | None:
     """Return the optimum under another law, searched from one nearby; None if no mixture keeps the guards."""
     given = at_hand.best(problem)
-    if not problem.has_room:
+    if problem.room.is_empty:
         return given
     found = solve(problem, [near.weights], convex=convex)
     if found.feasible and (found.proven or not convex):

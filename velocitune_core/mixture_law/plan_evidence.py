@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.mixture_law.constrained import ACTIVE_SHARE, FEASIBLE, Solution
+from velocitune_core.mixture_law.at_hand import AtHand
+from velocitune_core.mixture_law.constrained import Solution
 from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
-from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan, MixturePrediction
+from velocitune_core.mixture_law.limits import limits
+from velocitune_core.mixture_law.mixture_plan import Gain, Interval, MixturePlan, MixturePrediction
 from velocitune_core.mixture_law.objective import BY_SIZE, Objective, ObjectiveError
 from velocitune_core.mixture_law.references import STATIC, UNIFORM, reference_mixtures
-from velocitune_core.mixture_law.table import is_constant
+from velocitune_core.mixture_law.room import FEASIBLE
 
 Array = NDArray[np.float64]
-NEGLIGIBLE_PRICE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Found:
     free: Solution  # without guards and bounds
     resampled: Sequence[Solution | None]  # optima of the resamples
     free_resampled: Sequence[Solution]
+    at_hand: AtHand
 
 
 def assemble(
@@ -56,7 +58,7 @@ def assemble(
         weights=predict.named(recommended),
         rule=_rule(found),
         mixtures=mixtures,
-        limits=limits(found.recommended_problem, found.recommended, found.laws),
+        limits=limits(found.recommended_problem, found.recommended, found.laws, found.at_hand, convex=law.convex),
         most=_most(problem, found, cheap, level, guarded=True),
         most_without_guards=_most(problem, found, cheap, level, guarded=False),
         optima=[predict.named(each) for each in optima],
@@ -72,8 +74,11 @@ def assemble(
 
 
 def _rule(found: Found) -> str:
-    if found.recommended.given:
-        return f"{found.recommended.given}, predicted to be better than any mixture within the reach of an optimum"
+    given = found.recommended.given
+    if given and found.recommended.alone:
+        return f"{given}, since no mixture within the reach of an optimum keeps the guards and bounds"
+    if given:
+        return f"{given}, predicted to be better than any mixture within the reach of an optimum"
     return "least mean regret over the resamples" if found.laws else "optimum of the law, which has no resamples"
 
 
@@ -123,8 +128,7 @@ class Predictions:
         terms, losses = self.problem.terms, self.all_losses(weights)
         of_runs = self.law.interval(self.named(weights), self.level) if self.resamples else {}
         differences = losses - self.all_losses(self.baseline)
-        low, high = (np.array([getattr(bound, side) for bound in terms.bounds]) for side in ("low", "high"))
-        kept = bool((weights >= low - ACTIVE_SHARE).all() and (weights <= high + ACTIVE_SHARE).all())
+        kept = bool(self.problem.room.keeps_bounds(weights))
         return MixturePrediction(
             weights=self.named(weights),
             losses={
@@ -145,57 +149,6 @@ def interval(value: float, resampled: Array, level: float) -> Interval:
         return Interval(float(value))
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(value), float(low), float(high))
-
-
-def limits(problem: Problem, solution: Solution, laws: Sequence[Losses]) -> list[Limit]:
-    """Return every guard, each bound of weights that binds, and the runs' region if it binds."""
-    terms, weights, excess = problem.terms, solution.weights, problem.excess(solution.weights)
-    broken = np.array([Problem(law, terms, problem.support).excess(weights) for law in laws])
-    found = []
-    for index, guard in enumerate(terms.guards):
-        price = float(solution.guard_prices[index])
-        kept = float((broken[:, index] <= FEASIBLE).mean()) if len(laws) else None
-        binds = price > NEGLIGIBLE_PRICE
-        found.append(
-            Limit(guard.kind, guard.about, guard.limit, guard.limit + float(excess[index]), binds, price, kept)
-        )
-    for index, bound in enumerate(terms.bounds):
-        share = float(weights[index])
-        if bound.low > problem.support.low[index] and (price := float(solution.low_prices[index])) > NEGLIGIBLE_PRICE:
-            found.append(Limit("least_share", bound.domain, bound.low, share, True, price))
-        if (
-            bound.high < problem.support.high[index]
-            and (price := float(solution.high_prices[index])) > NEGLIGIBLE_PRICE
-        ):
-            if bound.high_from == "epochs":
-                per, price = bound.shares_per_epoch, price * bound.shares_per_epoch
-                found.append(Limit("epochs", bound.domain, bound.high / per, share / per, True, price))
-            else:
-                found.append(Limit("largest_share", bound.domain, bound.high, share, True, price))
-    return [*found, *_runs_limit(problem, solution)]
-
-
-def _runs_limit(problem: Problem, solution: Solution) -> list[Limit]:
-    """Return what of the runs' region binds: the distance, at a price per unit of it, and edges of domains' ranges.
-
-    Weights of 0 and 1 are the edge of the simplex: no run could lie beyond them. A domain with the same weight in every
-    run has no edge with a price: nothing is known of what it teaches.
-    """
-    support, found = problem.support, []
-    if solution.support_price > NEGLIGIBLE_PRICE:
-        distance = float(np.sqrt(support.excess(solution.weights) + support.reach**2))
-        found.append(Limit("runs", "", support.reach, distance, True, 2 * support.reach * solution.support_price))
-    for index, bound in enumerate(problem.terms.bounds):
-        low, high = float(support.low[index]), float(support.high[index])
-        if is_constant(low, high, len(problem.terms.bounds)):
-            continue
-        for edge, of_runs, price in (
-            (low, bound.low <= low and low > ACTIVE_SHARE, float(solution.low_prices[index])),
-            (high, bound.high >= high and high < 1 - ACTIVE_SHARE, float(solution.high_prices[index])),
-        ):
-            if of_runs and price > NEGLIGIBLE_PRICE:
-                found.append(Limit("runs", bound.domain, edge, float(solution.weights[index]), True, price))
-    return found
 
 
 def _most(

@@ -82,16 +82,17 @@ def _measured_only(plan: MixturePlan) -> list[str]:
 
 
 def _limit(limit: Limit, plan: MixturePlan) -> str:
+    more = "more for all" if limit.for_all else "more"
     if limit.kind in FIELDS:
         kept = "" if limit.kept_in is None else f"; it is kept in {limit.kept_in:.0%} of the resamples"
         return (
-            f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 more would gain "
-            f"about {0.01 * limit.price:.4f} of '{plan.average}'{kept}."
+            f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 {more} would gain "
+            f"{limit.gain:.4f} of '{plan.average}'{kept}."
         )
     if limit.kind == "runs" and limit.about:
         return (
             f"The weight of {limit.about} lies at the edge of its range in the runs ({limit.limit:.3g}): 0.01 beyond "
-            f"it is predicted to gain about {0.01 * limit.price:.4f}; runs there would show it."
+            f"it is predicted to gain {limit.gain:.4f}; runs there would show it."
         )
     if limit.kind == "runs":
         return (
@@ -99,9 +100,9 @@ def _limit(limit: Limit, plan: MixturePlan) -> str:
         )
     if limit.kind == "epochs":
         repeated = f"{limit.about} may be repeated {limit.limit:.3g} times, which binds"
-        return f"{repeated}: 0.1 epochs more would gain about {0.1 * limit.price:.4f}."
+        return f"{repeated}: 0.1 epochs {more} would gain {limit.gain:.4f}."
     name = limit.kind.replace("_", " ")
-    gains = f"0.01 of weight would gain about {0.01 * limit.price:.4f}"
+    gains = f"0.01 {'less' if limit.kind == 'least_share' else 'more'} would gain {limit.gain:.4f}"
     return f"The {name} of {limit.about} ({limit.limit:.4g}) binds: {gains}."
 
 

@@ -17,6 +17,8 @@ class ShareBounds(NamedTuple):
     high: float
     high_from: str  # "largest_share", "epochs", or "" where nothing limits it
     shares_per_epoch: float  # how much the weight rises when one more epoch is allowed; 0 unless from epochs
+    low_shared: bool = False  # whether the bound is one number for all domains
+    high_shared: bool = False
 
 
 def by_name(limits: Limits | None, names: Sequence[str]) -> dict[str, float]:
@@ -48,5 +50,7 @@ def share_bounds(objective: Objective, domains: Sequence[str]) -> list[ShareBoun
             if source == "epochs" and objective.token_budget
             else 0.0
         )
-        bounds.append(ShareBounds(name, least.get(name, 0.0), min(high, cap), source, slope))
+        of_high = objective.epochs if source == "epochs" else objective.largest_share
+        shared = [each is not None and not isinstance(each, Mapping) for each in (objective.least_share, of_high)]
+        bounds.append(ShareBounds(name, least.get(name, 0.0), min(high, cap), source, slope, *shared))
     return bounds

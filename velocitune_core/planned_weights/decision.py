@@ -33,6 +33,7 @@ def decide_round(
     min_share: float,
     tried: Sequence[Mapping[str, float]],
     main_flops: float,
+    sibling: bool = False,
 ) -> Decision:
     """Return what the runs so far say, and the weights of further runs unless the optimum is known well enough.
 
@@ -48,10 +49,12 @@ def decide_round(
         min_share: least weight of every domain in further runs.
         tried: weights that runs were asked to train under, also of those that failed.
         main_flops: operations of the main run.
+        sibling: whether the swarm trains a sibling of the model.
 
     Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
     """
-    fitted = full_law(largest_law(runs, law, bootstrap), runs, objective.initial_weights or {}, targets, drift=False)
+    start = objective.initial_weights or {}
+    fitted = full_law(largest_law(runs, law, bootstrap), runs, start, targets, sibling=sibling, drift=False)
     plan = optimise_mixture(fitted, objective)
     found = next_round(fitted, plan, objective, runs=further, tolerance=tolerance, min_share=min_share, tried=tried)
     made = SwarmRound(

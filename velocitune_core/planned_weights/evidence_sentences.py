@@ -90,6 +90,11 @@ def worth_in_words(worth: Worth, runs: int) -> list[str]:
             f"Static training continued for them would gain {worth.static_gain:.3f} nats by the laws of the targets, "
             f"the plan is predicted to gain {worth.gain:.3f}."
         )
+    elif worth.without_law:
+        found.append(
+            "What static training continued for them would gain is not known, nor from what size of run the plan pays: "
+            f"the average contains {_list(worth.without_law)}, of which the targets have no law over tokens."
+        )
     if worth.pays_from is not None:
         found.append(
             f"If that gain is the same at every size, the plan pays for a main run from {worth.pays_from:.2g} times "

@@ -9,7 +9,7 @@ from typing import Any
 
 from velocitune_core.contracts import Planned, SwarmRound, SwarmRun, Targets, Worth
 from velocitune_core.mixture_law.law import LawName, MixtureLaw
-from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.planned_weights.evidence_sentences import (
@@ -20,6 +20,7 @@ from velocitune_core.planned_weights.evidence_sentences import (
     sibling_in_words,
     worth_in_words,
 )
+from velocitune_core.planned_weights.static_levels import level_problems, levels_in_words
 from velocitune_core.planned_weights.swarm_law import full_law, largest, largest_law, sibling_effect
 from velocitune_core.planned_weights.worth import worth_of
 
@@ -38,6 +39,7 @@ def plan_weights(
     model: str | None = None,
     rounds: Sequence[SwarmRound] = (),
     missing_runs: Sequence[str] = (),
+    priced_by: Targets | None = None,
 ) -> tuple[dict[str, float], Planned]:
     """Return the weights that are best for an objective, and the evidence for them.
 
@@ -55,14 +57,23 @@ def plan_weights(
         model: folder of the sibling that was trained.
         rounds: in which the runs were made, if the swarm went on by what it had shown.
         missing_runs: names of runs of the swarm that failed.
+        priced_by: targets whose laws say what static training gains from the operations of the runs, the same for all
+            plans that are compared; None: `targets`.
 
-    Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps.
+    Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps or
+    that cannot be judged.
     """
     fitted = largest_law(runs, law, bootstrap)
     start = objective.initial_weights or {}
-    plan = optimise_mixture(full_law(fitted, runs, start, targets), objective)
-    worth = worth_of(plan, fitted, objective, runs, targets, main_flops=main_flops, token_budget=token_budget)
+    if problems := level_problems(objective, targets, sibling=model is not None):
+        raise ObjectiveError("\n".join(problems))
+    plan = optimise_mixture(full_law(fitted, runs, start, targets, sibling=model is not None), objective)
+    worth = worth_of(
+        plan, fitted, objective, runs, priced_by or targets, main_flops=main_flops, token_budget=token_budget
+    )
     of_swarm = _in_words(runs, rounds, missing_runs, worth, None if model is None else fitted)
+    without_target = [name for name in fitted.sets if name not in targets.domains]
+    levels = levels_in_words(without_target, runs, targets, sibling=model is not None)
     evidence = Planned(
         fraction=largest(runs),
         model=model,
@@ -72,7 +83,7 @@ def plan_weights(
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
         worth=worth,
-        explanation=[*explain(plan), *guards_in_words(fitted.name, plan), *of_swarm],
+        explanation=[*explain(plan), *levels, *guards_in_words(fitted.name, plan), *of_swarm],
     )
     return rounded({name: plan.weights[name] for name in start}), evidence
 

@@ -10,6 +10,7 @@ from velocitune_core.contracts import SwarmRun, Targets
 from velocitune_core.mixture_law.budget import EffectSize, MovedLaw, at_full_budget, effect_of
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
 from velocitune_core.mixture_law.sets_of_more_runs import with_sets_of
+from velocitune_core.planned_weights.static_levels import static_levels
 
 
 def largest_law(runs: Sequence[SwarmRun], law: LawName, bootstrap: int = 0) -> MixtureLaw:
@@ -28,6 +29,7 @@ def full_law(
     initial_weights: Mapping[str, float],
     targets: Targets,
     *,
+    sibling: bool = False,
     drift: bool = True,
 ) -> MovedLaw:
     """Return the law of the largest runs, moved to the full budget, where static training reaches the targets.
@@ -35,11 +37,12 @@ def full_law(
     Differences of a sibling's swarm are multiplied by their effect size, if runs of the model itself show it.
 
     Args:
+        sibling: whether the swarm trains a sibling of the model.
         drift: whether intervals contain what differences change by between the two largest sizes of runs.
     """
     smaller = sorted({run.fraction for run in runs if run.use == "law"})[:-1] if drift else []
     earlier = _law_at(smaller[-1], runs, cast("LawName", fitted.name)) if smaller else None
-    known = {name: float(loss) for name, loss in fitted.predict(initial_weights).items()} | targets.losses()
+    known = static_levels(fitted, runs, initial_weights, targets, sibling=sibling)
     effect = sibling_effect(fitted, runs) or EffectSize(1.0)
     moved = at_full_budget(
         fitted, initial_weights, known, effect=effect.value, effect_error=effect.error, earlier=earlier

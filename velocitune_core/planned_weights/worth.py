@@ -34,8 +34,8 @@ def worth_of(
     share = paid_share(runs, main_flops)
     shares = objective.average_shares(plan.average, law.domains, law.sets)
     laws = _laws(targets)
-    if any(weight and name not in laws for name, weight in shares.items()):
-        return Worth(gain=gain, share=share, static_gain=None, pays_from=None)
+    if unknown := sorted(name for name, weight in shares.items() if weight and name not in laws):
+        return Worth(gain=gain, share=share, static_gain=None, pays_from=None, without_law=unknown)
     extra = share * token_budget
 
     def average(tokens: float) -> float:

@@ -10,9 +10,8 @@ from velocitune_core.contracts import Planned, Targets
 from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, optimise_mixture
 from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint, curves_of, place_of
-from velocitune_core.planned_weights import full_law, largest_law
+from velocitune_core.planned_weights import full_law, largest_law, levels_in_words
 from velocitune_core.report.plan_page import plan_page
-from velocitune_core.style.text import listed
 
 Losses = Mapping[str, float]  # by held-out set, nats per token
 
@@ -25,7 +24,8 @@ class FittedPlan:
     law: MixtureLaw
     objective: Objective
     plan: MixturePlan
-    short: tuple[str, ...] = ()  # sets without a target, whose losses are those of the short runs
+    short: tuple[str, ...] = ()  # sets without a target, whose losses are not those of a whole run
+    levels: tuple[str, ...] = ()  # a sentence on what the losses of these rest on
 
     @classmethod
     def of(cls, planned: Planned, objective: Objective, targets: Targets, bootstrap: int) -> FittedPlan:
@@ -40,9 +40,11 @@ class FittedPlan:
         Raises MixtureLawError and ObjectiveError as `plan_weights` does.
         """
         fitted = largest_law(planned.runs, planned.law["name"], bootstrap)
-        law = full_law(fitted, planned.runs, objective.initial_weights or {}, targets)
+        sibling = planned.model is not None
+        law = full_law(fitted, planned.runs, objective.initial_weights or {}, targets, sibling=sibling)
         short = tuple(name for name in law.sets if name not in targets.domains)
-        return cls(planned, law, objective, optimise_mixture(law, objective), short)
+        levels = tuple(levels_in_words(short, planned.runs, targets, sibling=sibling))
+        return cls(planned, law, objective, optimise_mixture(law, objective), short, levels)
 
     @cached_property
     def curves(self) -> dict[str, list[TradeOffPoint]]:
@@ -75,14 +77,7 @@ class FittedPlan:
 
         Raises ValueError as `plan_page` does.
         """
-        notes = []
-        if self.short:
-            names, have = listed(self.short), "have" if len(self.short) > 1 else "has"
-            notes.append(
-                f"{names} {have} no target: losses and forgetting are those of the short runs, and only differences to "
-                "static training are predictions for the whole run."
-            )
-        known = {"trade_offs": self.curves, "others": others or {}, "notes": notes, "rounds": self.planned.rounds}
+        known = {"trade_offs": self.curves, "others": others or {}, "notes": self.levels, "rounds": self.planned.rounds}
         return plan_page(self.law, self.objective, self.plan, **known)
 
 

@@ -114,7 +114,7 @@ class _Guards:
     def __init__(self, law: MixtureLaw, objective: Objective, plan: MixturePlan) -> None:
         self.law, self.objective = law, objective
         self.unit = {name: list(map(float, row)) for name, row in zip(law.sets, np.eye(len(law.sets)), strict=True)}
-        self.prices = {(limit.kind, limit.about): limit.price for limit in plan.limits if limit.binds}
+        self.prices = {(each.kind, each.about): each.gain / each.step for each in plan.limits if each.step}
 
     def rows(self, repeatable: bool) -> list[dict[str, Any]]:
         """Return one row per limit that can be set; a limit of None is no guard."""
@@ -162,7 +162,7 @@ class _Guards:
             "title": title,
             "unit": unit,
             "limit": limit,
-            "price": sum(self.prices.get((kind, name), 0.0) for name in parts),  # type: ignore[call-overload]
+            "price": max(self.prices.get((kind, name), 0.0) for name in parts),  # type: ignore[call-overload]
             "parts": [{"about": name, "reference": None, **part} for name, part in parts.items()],
         }
 

@@ -65,6 +65,10 @@ class KnownLaw:
         return replace(self, domains=names, a=self.a[:, order], run_weights=self.run_weights[:, order])
 
 
+# 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
+PAIR = KnownLaw(("a", "b"), ("a", "b"), np.zeros(2), np.array([4.0, 1.0]), np.zeros(2), np.ones(2), np.eye(2))
+
+
 def everywhere(domains: int) -> Support:
     """Return the whole simplex: no limit."""
     centre = np.full(domains, 1 / domains)

@@ -304,8 +304,9 @@ def test_what_a_law_cannot_read_is_refused() -> None:
             read([0.5, 0.5])
     with pytest.raises(MixtureLawError, match="level 2 is not between 0 and 1"):
         law.interval(dict.fromkeys(law.domains, 0.2), level=2)
-    with pytest.raises(MixtureLawError, match="bootstrap -1 is negative"):
-        fitted(draw_swarm(11), bootstrap=-1)
+    for bootstrap in (-1, "3", 2.5):
+        with pytest.raises(MixtureLawError, match=f"bootstrap is {bootstrap!r}; give a whole number of resamples"):
+            fitted(draw_swarm(11), bootstrap=bootstrap)
 
 
 @pytest.mark.parametrize("mixtures", [12, 40])  # left out one by one, and in ten folds

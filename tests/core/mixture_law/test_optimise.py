@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from known_law import KnownLaw, everywhere, known_law, resampled_law
+from known_law import PAIR, KnownLaw, everywhere, known_law, resampled_law
 
 from velocitune_core import mixture_law
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
@@ -25,8 +25,6 @@ from velocitune_core.mixture_law.trade_off_curve import trade_off
 from velocitune_core.mixture_law.what_if import predict_mixture
 
 ANYWHERE = replace(everywhere(2), low=np.full(2, 0.01))
-# 4/w₁ and 1/w₂: the mean is least where 4/w₁² = 1/w₂², so at w₁ = 2/3
-PAIR = KnownLaw(("a", "b"), ("a", "b"), np.zeros(2), np.array([4.0, 1.0]), np.zeros(2), np.ones(2), np.eye(2))
 HALVES = {"a": 0.5, "b": 0.5}
 SEVEN = dict(zip("abcdefg", (0.33, 0.20, 0.13, 0.13, 0.07, 0.07, 0.07), strict=True))
 
@@ -151,19 +149,6 @@ def test_properties_of_every_plan(seed: int, size: int, limit: float) -> None:
     )
 
 
-def test_guards_that_nothing_keeps_are_named_with_the_least_limit_that_would_do() -> None:
-    with pytest.raises(ObjectiveError, match=r"of b: .* -1\.6 nats; the least limit that would do is -0\.98") as alone:
-        optimum(PAIR, Objective(initial_weights=HALVES, worse_than_static={"a": 5.0, "b": -1.6}), ANYWHERE)
-    assert "of a" not in str(alone.value)
-    # a = 8 − 1 wants w₁ ≥ 4/7, so b is 7/3 at best: 1/3 above static; b = 2.1 wants w₂ ≥ 0.47619, a is 4/0.5238 − 8
-    both = Objective(initial_weights=HALVES, worse_than_static={"a": -1.0, "b": 0.1})
-    with pytest.raises(ObjectiveError, match="at once") as together:
-        optimum(PAIR, both, ANYWHERE)
-    assert "of a: beside the other guards -1 nats; the least limit that would do is -0.3636" in str(together.value)
-    assert "of b: beside the other guards +0.1 nats; the least limit that would do is 0.3334" in str(together.value)
-    assert optimum(PAIR, replace(both, worse_than_static={"a": -1.0, "b": 0.3334}), ANYWHERE).weights["a"] > 0.57
-
-
 def test_bounds_outside_what_the_runs_cover_are_named() -> None:
     region = Support.around(np.array([[0.4, 0.6], [0.6, 0.4], [0.5, 0.5]]))
     with pytest.raises(ObjectiveError, match=r"least_share of a is 0.7; the runs go up to 0.6"):
@@ -221,7 +206,7 @@ def test_a_plan_in_sentences() -> None:
     )
     assert gained.startswith("The recommended weights are predicted to be 0.417 nats better than static, of the 0.417")
     assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro -0.417")
-    assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain about 0.0039")
+    assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain 0.0038 of")
     assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
 
 
@@ -275,6 +260,37 @@ def test_what_is_recommended_is_no_worse_than_references_and_runs_that_are_cover
     # a guard that only mixtures out of the reach keep: a = 4/0.65 at most
     only = optimum(law, Objective(initial_weights={"a": 0.65, "b": 0.35}, worse_than_static={"a": -0.4}))
     assert only.given == "one of the runs" and only.mixtures["recommended"].keeps_guards
+    assert any("These are one of the runs, since no mixture within the reach" in line for line in explain(only))
+
+
+def test_what_a_guard_costs_is_what_the_optimum_gains_under_a_looser_one() -> None:
+    """The average falls less and less as a guard is loosened, so the multiplier promises too much."""
+    law, objective = known_law(5, seed=1), Objective(initial_weights=dict.fromkeys("abcde", 0.2))
+
+    def best(limits: Any) -> MixturePlan:
+        return optimise_mixture(law, replace(objective, worse_than_static=limits))
+
+    for limits, looser in ((0.02, 0.03), ({"a": 0.02, "b": 0.9}, {"a": 0.03, "b": 0.9})):
+        plan = best(limits)
+        limit = next(each for each in plan.limits if each.binds and each.kind == "set")
+        gained = best(looser).mixtures["recommended"].average.value - plan.mixtures["recommended"].average.value
+        assert (limit.gain, limit.step) == (pytest.approx(-gained, abs=1e-7), 0.01) and limit.gain > 1e-5
+        assert limit.gain < 0.01 * sum(each.price for each in plan.limits if each.for_all or each is limit)
+        said = f"0.01 {'more for all' if limit.for_all else 'more'} would gain {limit.gain:.4f}"
+        assert any(said in line for line in explain(plan))
+
+
+def test_of_a_given_mixture_it_is_said_what_binds() -> None:
+    """The reach goes to w₁ = 0.65: only the run at 0.7 has a lower a = 4/w₁, until a may be what it is under static."""
+    runs = np.array([[0.2, 0.8], [0.3, 0.7], [0.5, 0.5], [0.7, 0.3]])
+    law, initial = replace(PAIR, run_weights=runs), {"a": 0.65, "b": 0.35}
+    objective = Objective(average={"b": 1.0}, initial_weights=initial, worse_than_static={"a": -0.005})
+    plan = optimise_mixture(law, objective)
+    assert plan.given
+    (binding,) = [each for each in plan.limits if each.binds]
+    assert (binding.kind, binding.about, binding.price) == ("set", "a", 0.0)
+    assert binding.gain == pytest.approx(1 / 0.3 - 1 / (1 - 4 / (4 / 0.65 + 0.005)), abs=1e-6)
+    assert any("The guard of a against static" in line and "binds" in line for line in explain(plan))
 
 
 def test_no_reference_is_compared_with_that_breaks_the_guards() -> None:
@@ -306,6 +322,8 @@ def test_what_an_average_leaves_out_is_said() -> None:
     ("options", "message"),
     [
         ({"temperatures": [0, 1]}, r"temperatures hold \[0\]; they are numbers above 0"),
+        ({"bootstrap": "3"}, "bootstrap is '3'; give a whole number of resamples"),
+        ({"bootstrap": 0.5}, "bootstrap is 0.5; give a whole number of resamples"),
         ({"level": 95}, "level is 95; it is a share between 0 and 1"),
     ],
 )

@@ -111,7 +111,7 @@ def test_sets_that_are_only_measured_are_named_in_words_and_on_the_page() -> Non
     assert not any(each.startswith("Only measured") for each in explain(fitted().plan))
     text = " ".join(Page(case.page()).text.split())
     assert "target is only measured: no domain has its text" in text and "It is 25 % of the average 'macro'" in text
-    assert "target has no target: losses and forgetting are those of the short runs" in text
+    assert "target has no target: predicted losses and forgetting are at the level of the swarm's runs" in text
     assert "is only measured" not in Page(fitted().page()).text
 
 

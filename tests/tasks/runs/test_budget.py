@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
-from tasks.runs.budget import most_steps, share_of_steps, steps_for
-from velocitune_core.config import ConfigError, Training
+from tasks.runs.budget import check_budget, most_steps, share_of_steps, steps_for
+from velocitune_core.config import ConfigError, Training, parse_params
+from velocitune_core.contracts import DomainManifest, Manifest, Split
 from velocitune_core.mixture import DomainSampler, MixtureError
 
 LENGTH = 32
@@ -29,7 +31,7 @@ def training(batch_sequences: int, max_epochs: float | None, **changes: Any) -> 
     st.floats(0.1, 3.0),
     st.integers(1, 40),
 )
-@settings(deadline=None, max_examples=40)
+@of_hypothesis(deadline=None, max_examples=40)
 def test_the_sampler_never_runs_dry(
     domains: list[tuple[int, int]], fraction: float, max_epochs: float, batch: int
 ) -> None:
@@ -75,3 +77,29 @@ def test_domains_of_weight_0_give_no_steps() -> None:
 def test_a_fraction_without_a_whole_step_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"1\.0 epochs of the fraction 0\.01 .* less than one step of 16 sequences"):
         share_of_steps(training(16, 1.0), {"a": 300, "b": 200}, {"a": 0.6, "b": 0.4}, 0.01, 31)
+
+
+def test_a_plan_that_nothing_fulfils_is_refused_once_sizes_are_known_and_before_any_run(
+    settings: dict[str, Any],
+) -> None:
+    """Three domains of 300, 600 and 100 tokens; w_0 follows from them, and from it the mixtures of the swarm."""
+    settings["strategy"] = {"name": "planned"}
+    settings["training"]["token_budget"] = 1000
+
+    def split(sequences: int) -> Split:
+        return Split(file="x", documents=1, sequences=sequences, tokens=sequences * 10, sha256="")
+
+    parts = {"documents_read": 1, "duplicates": 0, "too_short": 0}
+    sizes = {"code": 30, "law": 60} | dict.fromkeys(set(settings["domains"]) - {"code", "law"}, 10)
+    domains = {name: DomainManifest(train=split(size), held_out=split(1), **parts) for name, size in sizes.items()}
+    manifest = Manifest(sequence_length=10, vocabulary_size=64, tokenizer_sha256="0" * 64, domains=domains)
+
+    def refused(**objective: Any) -> str:
+        params = parse_params(settings | {"mixture": {"objective": objective}})
+        with pytest.raises(ConfigError) as found:
+            check_budget(params, manifest)
+        return str(found.value)
+
+    assert "mixture.objective.epochs fills" in refused(epochs=0.9)
+    assert "mixture.objective.least_share of code is 0.99; the runs go up to" in refused(least_share={"code": 0.99})
+    check_budget(parse_params(settings | {"mixture": {"objective": {"least_share": {"code": 0.3}}}}), manifest)

@@ -115,3 +115,14 @@ def test_a_plan_from_too_few_runs_is_refused_and_missing_ones_are_named(
 def test_an_objective_that_contradicts_what_was_measured_is_refused_before_any_run(params: Params) -> None:
     with pytest.raises(ConfigError, match=r"mixture\.objective\.epochs fills 0\.\d+ of the run"):
         swarm_of(planned(params, epochs=0.01))
+
+
+def test_forgetting_that_no_run_of_the_model_shows_is_refused_before_any_run(params: Params) -> None:
+    """A sibling's losses are not the model's, and the targets, written by hand, say nothing of `qa`."""
+    initial = InitialLosses.read(paths.INITIAL)
+    initial.model_copy(update={"measured": {"qa": 4.2}}).write(paths.INITIAL)
+    settings = planned(params, forgetting={"qa": 0.1})
+    swarm = settings.mixture.swarm.model_copy(update={"model": params.model.path})
+    with pytest.raises(ConfigError, match=r"mixture\.objective\.forgetting of qa: no static run of the model measured"):
+        swarm_of(settings.model_copy(update={"mixture": settings.mixture.model_copy(update={"swarm": swarm})}))
+    assert not paths.RUNS.exists()
