@@ -7,6 +7,8 @@ import operator
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
+from velocitune_core.mixture import MixtureError
+
 Value = TypeVar("Value")
 
 
@@ -34,7 +36,9 @@ def by_group(values: Mapping[Hashable, Value], field: str, error: type[ValueErro
     return named
 
 
-def whole_number(field: str, value: Any, error: type[ValueError], *, least: int = 0, fix: str | None = None) -> int:
+def whole_number(
+    field: str, value: Any, error: type[ValueError], *, least: int | None = 0, fix: str | None = None
+) -> int:
     """Return an integer of Python, numpy or torch as one of Python.
 
     Raises `error` for other types, floats of whole value included, and below `least`.
@@ -45,7 +49,7 @@ def whole_number(field: str, value: Any, error: type[ValueError], *, least: int 
         raise error(
             f"{field} {value!r} must be an integer (it is a {type(value).__name__}); {fix or 'round it'}"
         ) from None
-    if number < least:
+    if least is not None and number < least:
         raise error(f"{field} {number} must be at least {least}{f'; {fix}' if fix else ''}")
     return number
 
@@ -63,3 +67,27 @@ def real_number(field: str, value: Any, error: type[ValueError], fix: str, *, fi
         shown = number if isinstance(value, float) else repr(value)
         raise error(f"{field} is {shown}, but must be a {'finite ' if finite else ''}number; {fix}")
     return number
+
+
+def positive_number(field: str, value: Any, error: type[ValueError]) -> float:
+    """Return a limit as a float. Raises `error` for other types, and for numbers that are not above 0."""
+    number = real_number(field, value, error, "give a number above 0, or None: no limit")
+    if number <= 0:
+        raise error(f"{field} {number} must be above 0; give a larger one, or None: no limit")
+    return number
+
+
+def part_size(batch_size: int, world_size: int, micro_batch_size: Any) -> int:
+    """Return the examples per list of indices; without `micro_batch_size`, a rank's part of a step.
+
+    Raises MixtureError if the parts do not divide the batch.
+    """
+    if micro_batch_size is None:
+        divisor, parts = world_size, f"world_size {world_size}, as ranks get equal parts"
+    else:
+        size = whole_number("micro_batch_size", micro_batch_size, MixtureError, least=1)
+        divisor, parts = world_size * size, f"world_size {world_size} times micro_batch_size {size}"
+    if batch_size % divisor:
+        larger = batch_size + -batch_size % divisor
+        raise MixtureError(f"batch_size {batch_size} must be a multiple of {parts}; the next one is {larger}")
+    return divisor // world_size if micro_batch_size is not None else batch_size // world_size
