@@ -15,12 +15,14 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
 import torch
 from forked import _environment_of_ranks
+from loop_of_docs import loop_that_resumes
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments, default_data_collator
@@ -106,14 +108,14 @@ def trainer_of(folder: Path, **changed: Any) -> Trainer:
     return model.trainer
 
 
-def callback(strategy: str = "velocitune", sizes: dict[str, int] | None = None) -> VelocityCallback:
+def callback(strategy: str = "velocitune", sizes: dict[str, int] | None = None, **options: Any) -> VelocityCallback:
     reweighter = VelocityReweighter(
         {"cat": 0.6, "dog": 0.3, "cow": 0.1},
         strategy=strategy,
         initial_losses=dict.fromkeys(SIZES, 5.0),
         target_losses={"cat": 0.5, "dog": 1.0, "cow": 4.0},
     )
-    return VelocityCallback(reweighter, sizes or SIZES)
+    return VelocityCallback(reweighter, sizes or SIZES, **options)
 
 
 def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None:
@@ -160,6 +162,20 @@ def refused(folder: Path) -> None:
     bare = trainer_of(folder)
     bare.eval_dataset = bare.eval_dataset["cat"]  # type: ignore[index]
     attempt("data", lambda: callback(sizes={**SIZES, "cow": 10}).attach(bare))
+    attempt(
+        "groups", lambda: callback(sizes={"cat": 24, "dog": 40, "fox": 16}, max_epochs=1).attach(trainer_of(folder))
+    )
+    attempt("empty group", lambda: callback(sizes={**SIZES, "cow": 0}).attach(trainer_of(folder)))
+    attempt("max_epochs", lambda: callback(max_epochs=0))
+    short = {"eval_steps": None, "logging_steps": 500}
+    attempt("no update", lambda: callback().attach(trainer_of(folder, **short)))
+    attempt("delayed", lambda: callback().attach(trainer_of(folder, eval_delay=15, eval_steps=10)))
+    (unattached := trainer_of(folder)).add_callback(callback())
+    attempt("unattached", unattached.train)
+    attempt("two", lambda: callback().attach(unattached))
+    (added := trainer_of(folder)).add_callback(both := callback())
+    both.attach(added)
+    assert added.callback_handler.callbacks.count(both) == 1
     trainer_of(folder, max_steps=1, save_steps=1).train()
     attempt("checkpoint", lambda: callback().attach(trainer_of(folder)).train(resume_from_checkpoint=True))
     attempt("no loss", lambda: callback().attach(trainer_of(folder, label_names=["none"])).train())
@@ -219,14 +235,37 @@ def example(folder: Path) -> None:
     from tiny import write_inputs
 
     write_inputs(folder)
-    for name, stride in (("counting", 1), ("jumping", 3)):
-        text = " ".join(f"word{number * stride % 63 + 1}" for number in range(4000))
+    for name, stride, words in (("counting", 1, 4000), ("jumping", 3, 400)):  # of 6 examples, one is held out
+        text = " ".join(f"word{number * stride % 63 + 1}" for number in range(words))
         (folder / f"{name}.txt").write_text(text)
     program = Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"
     sys.argv = [str(program), *(str(folder / name) for name in ("model", "counting.txt", "jumping.txt", "out"))]
     for steps in ("4", "8"):
         sys.argv = [*sys.argv[:5], steps]
         runpy.run_path(str(program), run_name="__main__")
+
+
+def example_refusals(folder: Path) -> None:
+    """Write what the example says of files that it cannot train on."""
+    program = runpy.run_path(str(Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"))
+    messages = []
+    (folder / "other").mkdir()
+    (folder / "short.txt").write_text("word1 " * 70)
+    (folder / "other/counting.txt").write_text("word1 " * 4000)
+    for second in ("other/counting.txt", "short.txt"):
+        try:
+            program["main"](*(str(folder / name) for name in ("model", "counting.txt", second, "out2")))
+        except SystemExit as end:
+            messages.append(str(end))
+    (folder / "messages.json").write_text(json.dumps(messages))
+
+
+def loop(folder: Path) -> list[int]:
+    """Run the loop of docs/OWN_LOOP.md to its end, and another one that is killed three times; return the statuses."""
+    kills = [{"killed_at": 37}, {"killed_in_evaluation": 60}, {"killed_at": 81}, {}]
+    works = [partial(loop_that_resumes, folder / "loop_whole")]
+    works += [partial(loop_that_resumes, folder / "loop_killed", **each) for each in kills]
+    return [exit_status(fork(work)) for work in works]
 
 
 def fork(work: Callable[[], None], environment: dict[str, str] | None = None) -> int:
@@ -264,6 +303,8 @@ def main(folder: Path, killed_at: int) -> None:
         "refused": exit_status(fork(lambda: refused(folder / "refused"))),
         "readme": exit_status(fork(lambda: readme(folder))),
         "example": exit_status(fork(lambda: example(folder / "example"))),
+        "example_refusals": exit_status(fork(lambda: example_refusals(folder / "example"))),
+        "loop": loop(folder),
     }
     statuses["killed_ranks"] = two_ranks(folder / "ranks", killed_at=EVERY * SAVED_EVERY + 1)
     workers = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "fork"}
