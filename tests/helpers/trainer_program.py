@@ -7,13 +7,15 @@ trained on, not what was drawn. `received.jsonl` has a line per micro-batch: ste
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import runpy
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import current_process
@@ -138,6 +140,16 @@ def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None
         (folder / "result.json").write_text(json.dumps(result | {"weights": attached.reweighter.weights}))
 
 
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Yield what the callback logs."""
+    lines: list[str] = []
+    (handler := logging.Handler()).emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    (logger := logging.getLogger(VelocityCallback.__module__)).addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
 def refused(folder: Path) -> None:
     """Write the messages for settings that cannot work."""
     messages = {}
@@ -170,6 +182,9 @@ def refused(folder: Path) -> None:
     short = {"eval_steps": None, "logging_steps": 500}
     attempt("no update", lambda: callback().attach(trainer_of(folder, **short)))
     attempt("delayed", lambda: callback().attach(trainer_of(folder, eval_delay=15, eval_steps=10)))
+    with logged() as lines:
+        callback().attach(trainer_of(folder, eval_steps=STEPS))
+    messages["last"] = "".join(lines)
     (unattached := trainer_of(folder)).add_callback(callback())
     attempt("unattached", unattached.train)
     attempt("two", lambda: callback().attach(unattached))

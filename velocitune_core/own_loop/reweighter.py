@@ -196,6 +196,7 @@ class VelocityReweighter:
         Raises ReweighterError if it is of another strategy or other groups, or no state of a reweighter.
         """
         fix = "give what state_dict() returned"
+        state = dict(state) if isinstance(state, Mapping) else {}
         if missing := [key for key in STATE if key not in state]:
             raise ReweighterError(f"saved state lacks {missing}; it has {[*state]}: {fix}")
         if state["strategy"] != self._name:

@@ -35,6 +35,10 @@ def strategy_of(
     Raises ReweighterError for a weight, loss or option that is no number, losses that are missing, and losses of no
     group; StrategyError for an unknown strategy, and options or weights that it refuses.
     """
+    if not isinstance(name, str):
+        raise ReweighterError(f"strategy {name!r} must be a name, or a class of your own as 'module:Class'")
+    if not isinstance(options, Mapping):
+        raise ReweighterError(f"options {options!r} must be a mapping from option to value")
     weights = {
         group: real_number(f"initial_weights[{group!r}]", weight, ReweighterError, "give a relative weight, or 0")
         for group, weight in by_group(initial_weights, "initial_weights", ReweighterError).items()

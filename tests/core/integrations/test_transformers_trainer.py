@@ -123,6 +123,7 @@ def test_settings_under_which_it_cannot_work_are_refused_in_one_message(training
     )
     assert "updated 0 times (left out, eval_steps is logging_steps, 500)" in refused["no update"]
     assert "eval_steps 10 and eval_delay 15 must be at most max_steps 16" in refused["delayed"]
+    assert refused["last"].startswith("the only evaluation is after the last step")
     assert "call callback.attach(trainer), in place of trainer.add_callback(callback)" in refused["unattached"]
     assert "another VelocityCallback is attached already" in refused["two"]
     for name in ("max_steps", "eval_strategy", "group_by_length", "packing", "split_batches", "auto_find_batch_size"):

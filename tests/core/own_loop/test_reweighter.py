@@ -171,6 +171,8 @@ def test_losses_that_would_stop_the_first_update_are_refused_before_the_training
             {"strategy": "temperature", "options": {"domain_tokens": {"cats": 1, "dogs": "many"}}},
             r"options\['domain_tokens'\]\['dogs'\] is 'many'",
         ),
+        ({"options": ["step_size"]}, r"options \['step_size'\] must be a mapping from option to value"),
+        ({"strategy": Strategy}, r"strategy <class .*Strategy'> must be a name, or .* 'module:Class'"),
         ({"total_steps": 10.5}, "total_steps 10.5 must be an integer"),
         ({"total_steps": 0}, "total_steps 0 must be at least 1"),
     ],
@@ -232,6 +234,8 @@ def test_a_state_of_another_reweighter_is_refused_and_changes_nothing(changed: d
     before = ours.state_dict()
     with pytest.raises(ReweighterError, match=named):
         ours.load_state_dict({**before, **changed} if changed else {})
+    with pytest.raises(ReweighterError, match="saved state lacks"):
+        ours.load_state_dict(json.dumps(before))  # type: ignore[arg-type]
     assert ours.state_dict() == before
 
 
