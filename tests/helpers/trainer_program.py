@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import runpy
 import signal
 import sys
 import traceback
@@ -27,6 +26,7 @@ from forked import _environment_of_ranks
 from loop_of_docs import loop_that_resumes
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from trainer_example import example, example_refusals
 from transformers import Trainer, TrainingArguments, default_data_collator
 
 from velocitune_core import VelocityReweighter
@@ -243,36 +243,6 @@ def readme(folder: Path) -> None:
     exec(with_trainer, yours)
     second = {"log": yours["trainer"].state.log_history, "weights": yours["reweighter"].weights}
     Path("readme.json").write_text(json.dumps({"loop": first, "trainer": second}))
-
-
-def example(folder: Path) -> None:
-    """Run examples/trainer_continual_pretraining.py on a tiny model, and once more for more steps."""
-    from tiny import write_inputs
-
-    write_inputs(folder)
-    for name, stride, words in (("counting", 1, 4000), ("jumping", 3, 400)):  # of 6 examples, one is held out
-        text = " ".join(f"word{number * stride % 63 + 1}" for number in range(words))
-        (folder / f"{name}.txt").write_text(text)
-    program = Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"
-    sys.argv = [str(program), *(str(folder / name) for name in ("model", "counting.txt", "jumping.txt", "out"))]
-    for steps in ("4", "8"):
-        sys.argv = [*sys.argv[:5], steps]
-        runpy.run_path(str(program), run_name="__main__")
-
-
-def example_refusals(folder: Path) -> None:
-    """Write what the example says of files that it cannot train on."""
-    program = runpy.run_path(str(Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"))
-    messages = []
-    (folder / "other").mkdir()
-    (folder / "short.txt").write_text("word1 " * 70)
-    (folder / "other/counting.txt").write_text("word1 " * 4000)
-    for second in ("other/counting.txt", "short.txt"):
-        try:
-            program["main"](*(str(folder / name) for name in ("model", "counting.txt", second, "out2")))
-        except SystemExit as end:
-            messages.append(str(end))
-    (folder / "messages.json").write_text(json.dumps(messages))
 
 
 def loop(folder: Path) -> list[int]:

@@ -158,10 +158,11 @@ class VelocityReweighter:
             )
         losses, counts = self._of_groups(losses, "losses"), self._of_groups(counts, "counts")
         excess = None if excess is None else self._of_groups(excess, "excess")
-        counts = {name: whole_number(f"counts[{name!r}]", each, ReweighterError) for name, each in counts.items()}
-        for name in (name for name, count in counts.items() if count):
+        for name, count in counts.items():
+            counts[name] = whole_number(f"counts[{name!r}]", count, ReweighterError)
             for each in (losses,) if excess is None else (losses, excess):
-                each[name] = _finite(name, each)
+                if counts[name]:
+                    each[name] = _finite(name, each)
         step = self._observed_at + 1 if step is None else whole_number("step", step, ReweighterError)
         if step <= self._observed_at:
             raise ReweighterError(f"step {step} must lie after step {self._observed_at}, of the last batch observed")
