@@ -156,28 +156,14 @@ class VelocityReweighter:
                 f"strategy {self._name!r} needs excess: give observe_batch(…, excess=…) the mean of max(loss − loss of "
                 "a reference model, 0) by group"
             )
-        losses, counts = self._of_groups(losses, "losses"), self._of_groups(counts, "counts")
-        excess = None if excess is None else self._of_groups(excess, "excess")
-        for name, count in counts.items():
-            counts[name] = whole_number(f"counts[{name!r}]", count, ReweighterError)
-            for each in (losses,) if excess is None else (losses, excess):
-                if counts[name]:
-                    each[name] = _finite(name, each)
         step = self._observed_at + 1 if step is None else whole_number("step", step, ReweighterError)
         if step <= self._observed_at:
             raise ReweighterError(f"step {step} must lie after step {self._observed_at}, of the last batch observed")
+        batch = self._batch(losses, counts, excess, step)
         if self._uses("update") and not self._uses("observe_batch"):
             self._warn_once("observe_batch", "update(losses) after evaluations on held-out examples")
         before = self._strategy.weights.copy()
-        self._strategy.observe_batch(
-            BatchObservation(
-                step=step,
-                total_steps=self._total_steps or step,
-                sequences=np.array([counts.get(name, 0) for name in self.groups], dtype=np.int64),
-                losses=np.array([losses.get(name, np.nan) for name in self.groups], dtype=float),
-                excess=None if excess is None else np.array([excess.get(name, np.nan) for name in self.groups]),
-            )
-        )
+        self._strategy.observe_batch(batch)
         self._check_weights(before)
         self._observed_at = step
         return self.weights
@@ -223,6 +209,27 @@ class VelocityReweighter:
                 "reweighter of the same groups"
             ) from None
         self._updated_at, self._observed_at = updated_at, observed_at
+
+    def _batch(
+        self, losses: Mapping[Any, Any], counts: Mapping[Any, Any], excess: Mapping[Any, Any] | None, step: int
+    ) -> BatchObservation:
+        """Return a batch as strategies take it, all its numbers checked."""
+        losses, counts = self._of_groups(losses, "losses"), self._of_groups(counts, "counts")
+        excess = None if excess is None else self._of_groups(excess, "excess")
+        for name, count in counts.items():
+            counts[name] = whole_number(f"counts[{name!r}]", count, ReweighterError)
+            for each in (losses,) if excess is None else (losses, excess):
+                if counts[name]:
+                    each[name] = _finite(name, each)
+        return BatchObservation(
+            step=step,
+            total_steps=self._total_steps or step,
+            sequences=np.array([counts.get(name, 0) for name in self.groups], dtype=np.int64),
+            losses=np.array([losses.get(name, np.nan) for name in self.groups], dtype=float),
+            excess=None
+            if excess is None
+            else np.array([excess.get(name, np.nan) for name in self.groups], dtype=float),
+        )
 
     def _uses(self, method: str) -> bool:
         """Whether the strategy does anything in `update` or `observe_batch`."""
