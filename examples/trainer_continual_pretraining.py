@@ -18,13 +18,17 @@ LENGTH = 64  # tokens of an example
 
 
 def main(model: str, first: str, second: str, out: str, steps: str = "200") -> None:
+    if Path(first).stem == Path(second).stem:
+        sys.exit(f"{first} and {second} have the same name, which names their groups; rename one")
     tokenizer = AutoTokenizer.from_pretrained(model)
     train, held_out = {}, {}  # by name of the file
     for file in map(Path, (first, second)):
         ids = tokenizer(file.read_text(encoding="utf-8"))["input_ids"]
         rows = [ids[at : at + LENGTH] for at in range(0, len(ids) - LENGTH + 1, LENGTH)]
         examples = [{"input_ids": row, "labels": row} for row in rows]
-        border = len(examples) - min(32, len(examples) // 10)
+        if len(examples) < 2:
+            sys.exit(f"{file} has {len(ids)} tokens; give at least {2 * LENGTH}, for an example and one held out")
+        border = len(examples) - max(1, min(32, len(examples) // 10))
         train[file.stem], held_out[file.stem] = examples[:border], examples[border:]
 
     total, every = int(steps), max(1, int(steps) // 10)

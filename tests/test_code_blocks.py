@@ -61,9 +61,17 @@ def results_of_a_run() -> dict[str, Any]:
     return {}
 
 
+def a_loop() -> dict[str, Any]:
+    """What a reader of docs/OWN_LOOP.md has: model, data and labels."""
+    from loop_of_docs import yours
+
+    return yours()
+
+
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {  # names that a page begins with, and files
     "OBJECTIVE.md": runs_of_a_swarm,
     "EXPORT.md": results_of_a_run,
+    "OWN_LOOP.md": a_loop,
 }
 
 
@@ -71,7 +79,8 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {  # names that a page begins w
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page, one after the other, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "example", **GIVEN.get(page.name, dict)()}
+    names = GIVEN.get(page.name, dict)()
+    names["__name__"] = "example"
     for block in (each for each in blocks_of(page) if each.language == "python"):
         code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
         if page.name not in ELSEWHERE:

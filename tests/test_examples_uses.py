@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import json
+import re
+import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -43,6 +47,23 @@ def stand_in(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         if hasattr(module, cached):  # nothing of another data set is kept
             monkeypatch.setattr(module, cached, getattr(module, cached).__wrapped__)
     return module
+
+
+def test_the_extra_brings_all_that_the_uses_import() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["examples"]]
+    brought = {re.match(r"[\w-]+", line)[0] for line in lines} | {"velocitune_core", "measured"}  # type: ignore[index]
+    for file in (ROOT / f"examples/{name}.py" for name in (*NAMES, "measured")):
+        imported = [
+            each for each in ast.walk(ast.parse(file.read_text())) if isinstance(each, ast.Import | ast.ImportFrom)
+        ]
+        modules = [
+            each.module or "" if isinstance(each, ast.ImportFrom) else alias.name
+            for each in imported
+            for alias in each.names
+        ]
+        packages = {module.partition(".")[0] for module in modules} - sys.stdlib_module_names
+        assert {{"sklearn": "scikit-learn"}.get(package, package) for package in packages} <= brought, file
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -35,7 +35,7 @@ CORE = {
     "targets": "config contracts scaling_law",
     "planned_weights": "contracts mixture_law",
     "own_loop": "mixture strategies",
-    "integrations": "own_loop",
+    "integrations": "mixture own_loop",
     "data": "config contracts files",
     "model": "config files",
     "parallel": "",

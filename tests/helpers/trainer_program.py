@@ -7,22 +7,26 @@ trained on, not what was drawn. `received.jsonl` has a line per micro-batch: ste
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-import runpy
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
 import torch
 from forked import _environment_of_ranks
+from loop_of_docs import loop_that_resumes
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from trainer_example import example, example_refusals
 from transformers import Trainer, TrainingArguments, default_data_collator
 
 from velocitune_core import VelocityReweighter
@@ -106,14 +110,14 @@ def trainer_of(folder: Path, **changed: Any) -> Trainer:
     return model.trainer
 
 
-def callback(strategy: str = "velocitune", sizes: dict[str, int] | None = None) -> VelocityCallback:
+def callback(strategy: str = "velocitune", sizes: dict[str, int] | None = None, **options: Any) -> VelocityCallback:
     reweighter = VelocityReweighter(
         {"cat": 0.6, "dog": 0.3, "cow": 0.1},
         strategy=strategy,
         initial_losses=dict.fromkeys(SIZES, 5.0),
         target_losses={"cat": 0.5, "dog": 1.0, "cow": 4.0},
     )
-    return VelocityCallback(reweighter, sizes or SIZES)
+    return VelocityCallback(reweighter, sizes or SIZES, **options)
 
 
 def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None:
@@ -134,6 +138,16 @@ def train(folder: Path, *, killed_at: int | None = None, **changed: Any) -> None
         model: Any = trainer.model
         result = {"log": trainer.state.log_history, "mean": model.mean.tolist()}
         (folder / "result.json").write_text(json.dumps(result | {"weights": attached.reweighter.weights}))
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Yield what the callback logs."""
+    lines: list[str] = []
+    (handler := logging.Handler()).emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    (logger := logging.getLogger(VelocityCallback.__module__)).addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
 
 
 def refused(folder: Path) -> None:
@@ -160,6 +174,23 @@ def refused(folder: Path) -> None:
     bare = trainer_of(folder)
     bare.eval_dataset = bare.eval_dataset["cat"]  # type: ignore[index]
     attempt("data", lambda: callback(sizes={**SIZES, "cow": 10}).attach(bare))
+    attempt(
+        "groups", lambda: callback(sizes={"cat": 24, "dog": 40, "fox": 16}, max_epochs=1).attach(trainer_of(folder))
+    )
+    attempt("empty group", lambda: callback(sizes={**SIZES, "cow": 0}).attach(trainer_of(folder)))
+    attempt("max_epochs", lambda: callback(max_epochs=0))
+    short = {"eval_steps": None, "logging_steps": 500}
+    attempt("no update", lambda: callback().attach(trainer_of(folder, **short)))
+    attempt("delayed", lambda: callback().attach(trainer_of(folder, eval_delay=15, eval_steps=10)))
+    with logged() as lines:
+        callback().attach(trainer_of(folder, eval_steps=STEPS))
+    messages["last"] = "".join(lines)
+    (unattached := trainer_of(folder)).add_callback(callback())
+    attempt("unattached", unattached.train)
+    attempt("two", lambda: callback().attach(unattached))
+    (added := trainer_of(folder)).add_callback(both := callback())
+    both.attach(added)
+    assert added.callback_handler.callbacks.count(both) == 1
     trainer_of(folder, max_steps=1, save_steps=1).train()
     attempt("checkpoint", lambda: callback().attach(trainer_of(folder)).train(resume_from_checkpoint=True))
     attempt("no loss", lambda: callback().attach(trainer_of(folder, label_names=["none"])).train())
@@ -214,19 +245,12 @@ def readme(folder: Path) -> None:
     Path("readme.json").write_text(json.dumps({"loop": first, "trainer": second}))
 
 
-def example(folder: Path) -> None:
-    """Run examples/trainer_continual_pretraining.py on a tiny model, and once more for more steps."""
-    from tiny import write_inputs
-
-    write_inputs(folder)
-    for name, stride in (("counting", 1), ("jumping", 3)):
-        text = " ".join(f"word{number * stride % 63 + 1}" for number in range(4000))
-        (folder / f"{name}.txt").write_text(text)
-    program = Path(__file__).parents[2] / "examples/trainer_continual_pretraining.py"
-    sys.argv = [str(program), *(str(folder / name) for name in ("model", "counting.txt", "jumping.txt", "out"))]
-    for steps in ("4", "8"):
-        sys.argv = [*sys.argv[:5], steps]
-        runpy.run_path(str(program), run_name="__main__")
+def loop(folder: Path) -> list[int]:
+    """Run the loop of docs/OWN_LOOP.md to its end, and another one that is killed three times; return the statuses."""
+    kills = [{"killed_at": 37}, {"killed_in_evaluation": 60}, {"killed_at": 81}, {}]
+    works = [partial(loop_that_resumes, folder / "loop_whole")]
+    works += [partial(loop_that_resumes, folder / "loop_killed", **each) for each in kills]
+    return [exit_status(fork(work)) for work in works]
 
 
 def fork(work: Callable[[], None], environment: dict[str, str] | None = None) -> int:
@@ -264,6 +288,8 @@ def main(folder: Path, killed_at: int) -> None:
         "refused": exit_status(fork(lambda: refused(folder / "refused"))),
         "readme": exit_status(fork(lambda: readme(folder))),
         "example": exit_status(fork(lambda: example(folder / "example"))),
+        "example_refusals": exit_status(fork(lambda: example_refusals(folder / "example"))),
+        "loop": loop(folder),
     }
     statuses["killed_ranks"] = two_ranks(folder / "ranks", killed_at=EVERY * SAVED_EVERY + 1)
     workers = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "fork"}

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
-from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
-from transformers.trainer_utils import IntervalStrategy
 
+from velocitune_core.integrations.trainer_settings import TrainerSettingsError, first_update, pass_steps, problems
 from velocitune_core.own_loop import MixtureBatchSampler, VelocityReweighter
-from velocitune_core.own_loop.batch_sampler import count_of
+from velocitune_core.own_loop.checks import positive_number
+from velocitune_core.own_loop.group_labels import Groups
 
 logger = logging.getLogger(__name__)
-
-
-class TrainerSettingsError(ValueError):
-    """Settings of a Trainer under which batches could not follow the weights, or a resume would not be exact."""
 
 
 class VelocityCallback(TrainerCallback, ExportableState):
@@ -41,17 +37,22 @@ class VelocityCallback(TrainerCallback, ExportableState):
         groups: the label of every training example, (N,); or lengths (or data sets) by name, in the order in which the
             training data set concatenates them.
         max_epochs: a group that was seen this often has weight 0 from then on.
+
+    Raises TrainerSettingsError for a `max_epochs` that is not above 0.
     """
 
     def __init__(
         self,
         reweighter: VelocityReweighter,
-        groups: Sequence[Hashable] | Mapping[str, Sized | int],
+        groups: Groups,
         *,
         max_epochs: float | None = None,
     ) -> None:
         self.reweighter = reweighter
-        self._groups, self._max_epochs = groups, max_epochs
+        self._groups = groups
+        self._max_epochs = (
+            None if max_epochs is None else positive_number("max_epochs", max_epochs, TrainerSettingsError)
+        )
         self._trainer: Trainer | None = None
         self._sampler: MixtureBatchSampler | None = None
         self._start = reweighter.state_dict()  # of a training that is not resumed
@@ -62,8 +63,15 @@ class VelocityCallback(TrainerCallback, ExportableState):
 
     @property
     def sampler(self) -> MixtureBatchSampler:
-        """The sampler of the training data, there from the start of `train`."""
-        assert self._sampler is not None, "the training has not started"
+        """The sampler of the training data, there from the start of `train`.
+
+        Raises TrainerSettingsError before that, and in a Trainer that has the callback without `attach`.
+        """
+        if self._sampler is None:
+            raise TrainerSettingsError(
+                "VelocityCallback has no sampler: it is made when the Trainer that it is attached to starts to train; "
+                "call callback.attach(trainer), in place of trainer.add_callback(callback) or callbacks=[callback]"
+            )
         return self._sampler
 
     def attach(self, trainer: Trainer) -> Trainer:
@@ -71,12 +79,19 @@ class VelocityCallback(TrainerCallback, ExportableState):
 
         Raises TrainerSettingsError with all settings that do not allow it.
         """
-        if problems := _problems(trainer, self.reweighter, self._groups):
-            raise TrainerSettingsError("VelocityCallback needs other settings:\n- " + "\n- ".join(problems))
+        found = problems(trainer, self.reweighter, self._groups, self._max_epochs)
+        present = trainer.callback_handler.callbacks
+        if any(isinstance(each, VelocityCallback) and each is not self for each in present):
+            found.append("another VelocityCallback is attached already: give each training one")
+        if found:
+            raise TrainerSettingsError("VelocityCallback needs other settings:\n- " + "\n- ".join(found))
+        if first_update(trainer.args) == trainer.args.max_steps:
+            logger.warning("the only evaluation is after the last step: the weights are updated, and no batch has them")
         self._trainer = trainer
         # On the object and not in a subclass, so that it works for every kind of Trainer.
         setattr(trainer, "_get_train_sampler", self._order)  # noqa: B010
-        trainer.add_callback(self)
+        if self not in present:
+            trainer.add_callback(self)
         return trainer
 
     def on_train_begin(
@@ -94,7 +109,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
                     "training without it; start a new training from its model"
                 )
             start = saved["attributes"]["sampler"]["sampler"]["step"]
-            expected = state.global_step - state.global_step % self._pass_steps(args)
+            expected = state.global_step - state.global_step % pass_steps(args)
             if start != expected:
                 raise TrainerSettingsError(
                     f"the checkpoint of step {state.global_step} is of a pass that began at step {start}, and "
@@ -121,7 +136,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
     ) -> None:
         """Collect the losses of the groups, which are evaluated one after the other; update after the last one."""
         is_measured = state.global_step == self._measured_at
-        if not self._training or is_measured or state.global_step % self._pass_steps(args):
+        if not self._training or is_measured or state.global_step % pass_steps(args):
             return
         metrics = metrics or {}
         for name in self.reweighter.groups:
@@ -147,7 +162,7 @@ class VelocityCallback(TrainerCallback, ExportableState):
         attributes: dict[str, Any] = {"reweighter": self.reweighter.state_dict()}
         if self._trainer is not None and self._sampler is not None:
             step = self._trainer.state.global_step
-            at_border = self._training and step % self._pass_steps(self._trainer.args) == 0
+            at_border = self._training and step % pass_steps(self._trainer.args) == 0
             # A Trainer that resumes at the border of two passes begins the next one, updated weights or not.
             attributes["sampler"] = (
                 {**self._sampler.state_dict(step), "in_pass": False} if at_border else self._pass_start
@@ -178,16 +193,10 @@ class VelocityCallback(TrainerCallback, ExportableState):
             self.reweighter.weights,
             self._trainer.get_total_train_batch_size(args),
             args.seed if args.data_seed is None else args.data_seed,
-            steps=self._pass_steps(args),
+            steps=pass_steps(args),
             max_epochs=self._max_epochs,
         )
         return Examples(self._sampler)
-
-    @staticmethod
-    def _pass_steps(args: TrainingArguments) -> int:
-        """Return the steps between two evaluations; `eval_steps` may be a share of the training."""
-        assert args.eval_steps is not None
-        return int(args.eval_steps) if args.eval_steps >= 1 else math.ceil(args.max_steps * args.eval_steps)
 
 
 class Examples:
@@ -202,52 +211,3 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self._batches) * self._batches.batch_size
-
-
-def _problems(
-    trainer: Trainer, reweighter: VelocityReweighter, groups: Sequence[Hashable] | Mapping[str, Sized | int]
-) -> list[str]:
-    """Return what must be changed in the settings of a Trainer."""
-    args, data, held_out = trainer.args, trainer.train_dataset, trainer.eval_dataset
-    wrong = {
-        "max_steps must be above 0: a mixture by weights has no epoch, and Trainer would count passes": (
-            args.max_steps <= 0
-        ),
-        "eval_strategy must be 'steps': weights are updated every eval_steps": IntervalStrategy(args.eval_strategy)
-        != "steps",
-        f"train_sampling_strategy must be 'random', not {args.train_sampling_strategy!r} (group_by_length): the "
-        "weights decide which examples form a batch": args.train_sampling_strategy != "random",
-        "packing must be off: it joins examples across groups; pack each group by itself beforehand": bool(
-            getattr(args, "packing", False)
-        ),
-        "accelerator_config.split_batches must be False: steps would hold fewer examples than Trainer counts": (
-            getattr(args.accelerator_config, "split_batches", False)
-        ),
-        "auto_find_batch_size must be False: it changes which examples form a step": args.auto_find_batch_size,
-        "ignore_data_skip must be False: a resumed epoch would begin again": args.ignore_data_skip,
-        "restore_callback_states_from_checkpoint must be False: this callback restores itself": (
-            args.restore_callback_states_from_checkpoint
-        ),
-        "the strategy learns from training batches, whose losses by group Trainer does not have; choose one that "
-        "learns from held-out losses": reweighter.needs_batches,
-    }
-    problems = [message for message, is_wrong in wrong.items() if is_wrong]
-    missing = sorted(set(reweighter.groups) - set(held_out if isinstance(held_out, Mapping) else ()))
-    if missing:
-        problems.append(f"eval_dataset must be data sets by group; it lacks {missing}")
-    if isinstance(data, IterableDataset) or not isinstance(data, Sized):
-        return [*problems, "train_dataset must have a length and be indexed by number (a map-style data set)"]
-    examples = _count(groups)
-    if examples != len(data):
-        problems.append(
-            f"train_dataset has {len(data)} examples, groups {examples}: one label per example is needed; if the "
-            "Trainer packed or filtered the data, do that by group beforehand"
-        )
-    return problems
-
-
-def _count(groups: Sequence[Hashable] | Mapping[str, Sized | int]) -> int:
-    """Return the number of examples in all groups."""
-    if not isinstance(groups, Mapping):
-        return len(groups)
-    return sum(map(count_of, groups.values()))

@@ -139,8 +139,8 @@ def _with_looser(problem: Problem, index: int, kind: LimitKind) -> Problem:
 def _runs(loosened: _Loosened) -> list[Limit]:
     """Return what of the runs' region binds: the distance, at a price per unit of it, and edges of domains' ranges.
 
-    Weights of 0 and 1 are the edge of the simplex: no run could lie beyond them. A mixture at hand lies where it does. A
-    domain with the same weight in every run has no edge with a price: nothing is known of what it teaches.
+    Weights of 0 and 1 are the edge of the simplex: no run could lie beyond them. A mixture at hand lies where it does.
+    A domain with the same weight in every run has no edge with a price: nothing is known of what it teaches.
     """
     problem, solution = loosened.problem, loosened.solution
     support, found = problem.support, []

@@ -6,37 +6,33 @@ loader workers or the way in which a step is cut into micro-batches.
 
 from __future__ import annotations
 
-import operator
 import zlib
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.mixture import DomainSampler, MixtureError
+from velocitune_core.own_loop.checks import part_size, positive_number, whole_number
+from velocitune_core.own_loop.group_labels import Groups, grouped
 from velocitune_core.own_loop.weight_history import WeightHistory, normalised
 
 REMEMBERED_STEPS = 1024  # back from the last one drawn, whose state can still be saved
 
 
-def prefetch_lag(num_workers: int, prefetch_factor: int = 2, *, accelerate: bool = False) -> int:
+def prefetch_lag(num_workers: int, prefetch_factor: int | None = None, *, accelerate: bool = False) -> int:
     """Return how many batches of a rank a loader draws before the rank receives them.
 
     Weights set after n batches act from batch n + lag + 1 on. 0 for torch's DataLoader without workers, and for every
     loader at the end of a pass (`steps` of MixtureBatchSampler).
 
     Args:
-        num_workers, prefetch_factor: of torch's DataLoader or torchdata's StatefulDataLoader.
+        num_workers, prefetch_factor: of torch's DataLoader or torchdata's StatefulDataLoader; None is theirs, 2.
         accelerate: whether the loader was prepared by `accelerate`, which reads one batch ahead.
     """
-    return num_workers * prefetch_factor + int(accelerate)
-
-
-def count_of(data: Sized | int) -> int:
-    """Return the examples of a data set that is given as such, or by its length: an integer of Python or numpy."""
-    return len(data) if isinstance(data, Sized) else operator.index(data)
+    return num_workers * (2 if prefetch_factor is None else prefetch_factor) + int(accelerate)
 
 
 class MixtureBatchSampler:
@@ -57,21 +53,23 @@ class MixtureBatchSampler:
         batch_size: examples per step, over all ranks and micro-batches.
         seed: of all orders.
         steps: length of a pass; None: endless.
-        micro_batch_size: examples per list of indices; None: the rank's part of a step.
+        micro_batch_size: examples per list of indices, which `batch_size` of the sampler then is, as loaders expect;
+            None: the rank's part of a step.
         rank, world_size: which parts are returned. Leave them out where `accelerate` shards the loader, which takes
             parts in the same turn.
         max_epochs: a group that was seen this often has weight 0 from then on; the others take its share.
 
-    Raises MixtureError for empty groups, weights that are no distribution over the groups, or sizes that do not divide
-    `batch_size`.
+    Raises MixtureError for empty groups, weights that are no distribution over the groups, numbers of another kind (a
+    float where an integer is needed, such as `steps=len(labels) / 32`), or sizes that do not divide `batch_size`; and
+    while drawing, once `max_epochs` leaves too few examples for a batch.
     """
 
     drop_last = True  # every pass has whole steps; `accelerate` reads this, and completes no batch by repetition
 
     def __init__(
         self,
-        groups: Sequence[Hashable] | NDArray[Any] | Mapping[str, Sized | int],
-        weights: Mapping[str, float],
+        groups: Groups,
+        weights: Mapping[Any, float],
         batch_size: int,
         seed: int = 0,
         *,
@@ -81,22 +79,23 @@ class MixtureBatchSampler:
         world_size: int = 1,
         max_epochs: float | None = None,
     ) -> None:
-        names, counts, self._order = _grouped(groups)
+        self._sizes, self._order = grouped(groups)
+        counts = np.array(list(self._sizes.values()), dtype=np.int64)  # (K,)
         self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]])  # (K,) of each group in `_order`
-        self._sizes = dict(zip(names, counts.tolist(), strict=True))
         self._fingerprint = 0 if self._order is None else zlib.crc32(self._order.tobytes())  # which example is where
-        if steps is not None and steps < 1:
-            raise MixtureError(f"steps {steps} must be at least 1, or None for an endless pass")
-        if not 0 <= rank < world_size:
+        if steps is not None:
+            steps = whole_number("steps", steps, MixtureError, least=1, fix="round it, or give None: an endless pass")
+        self._global_batch_size = whole_number("batch_size", batch_size, MixtureError, least=1)
+        self._world_size = whole_number("world_size", world_size, MixtureError, least=1)
+        self._rank, self._steps = whole_number("rank", rank, MixtureError), steps
+        if self._rank >= self._world_size:
             raise MixtureError(f"rank {rank} must be in [0, world_size {world_size})")
-        self.batch_size = batch_size // world_size if micro_batch_size is None else micro_batch_size
-        if self.batch_size < 1 or batch_size % (self.batch_size * world_size):
-            raise MixtureError(
-                f"batch_size {batch_size} must be a multiple of world_size {world_size} times micro_batch_size "
-                f"{micro_batch_size}"
-            )
-        self._global_batch_size, self._steps, self._rank, self._world_size = batch_size, steps, rank, world_size
-        self._sampler = DomainSampler(self._sizes, seed=seed, batch_size=batch_size, max_epochs=max_epochs)
+        self.batch_size = part_size(self._global_batch_size, self._world_size, micro_batch_size)
+        self._max_epochs = None if max_epochs is None else positive_number("max_epochs", max_epochs, MixtureError)
+        seed = whole_number("seed", seed, MixtureError, least=None)
+        self._sampler = DomainSampler(
+            self._sizes, seed=seed, batch_size=self._global_batch_size, max_epochs=self._max_epochs
+        )
         self._history = WeightHistory([(0, normalised(weights, self._sizes))])
         self._before: deque[NDArray[np.float64]] = deque(maxlen=REMEMBERED_STEPS)  # drawn, credit: (2, K) per step
         self._parts: deque[list[int]] = deque()  # of the last step drawn, still to be returned
@@ -128,7 +127,7 @@ class MixtureBatchSampler:
         """Weights by group of the next step that is drawn; they sum to 1."""
         return self._weights_at(self._step)
 
-    def set_weights(self, weights: Mapping[str, float], *, from_step: int | None = None) -> int:
+    def set_weights(self, weights: Mapping[Any, float], *, from_step: int | None = None) -> int:
         """Draw with these weights from a step on, and return that step.
 
         Args:
@@ -140,7 +139,7 @@ class MixtureBatchSampler:
 
         Raises MixtureError if that step has been drawn already, or the weights are no distribution over the groups.
         """
-        first = self._step if from_step is None else from_step
+        first = self._step if from_step is None else whole_number("from_step", from_step, MixtureError)
         if first < self._step:
             raise MixtureError(
                 f"from_step {first} has been drawn already: the loader has drawn {self._step} steps; give at least "
@@ -183,7 +182,9 @@ class MixtureBatchSampler:
         Raises MixtureError for a step that was not drawn yet, or lies more than REMEMBERED_STEPS back.
         """
         returned, in_pass, given = 0, self._in_pass, step
-        if step is None:
+        if step is not None:
+            step = whole_number("step", step, MixtureError)
+        else:
             step = self._step
             if self._parts:  # within a step: its state before, and how many parts of it to skip
                 step, returned = step - 1, self._parts_per_step - len(self._parts)
@@ -207,8 +208,34 @@ class MixtureBatchSampler:
 
         Between steps, `world_size` and `micro_batch_size` may differ from those of the saved run.
 
-        Raises MixtureError if the state is of other data, or has another seed or batch size.
+        Raises MixtureError if the state is of other data, has another seed or batch size, or is none of a sampler. A
+        state that is refused changes nothing.
         """
+        before = self._sampler.state_dict()
+        try:
+            self._check_state(state)
+            step, in_pass = int(state["sampler"]["step"]), bool(state["in_pass"])
+            later = {int(at): weights for at, weights in dict(state["history"]).items() if int(at) >= step}
+            if step not in later:
+                later[step - in_pass] = state["weights"]
+            history = WeightHistory((at, {name: later[at][name] for name in self._sizes}) for at in sorted(later))
+            returned = int(state["returned"])
+            self._sampler.load_state_dict(state["sampler"])
+        except MixtureError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._sampler.load_state_dict(before)
+            raise MixtureError(
+                f"saved state cannot be read ({type(error).__name__}: {error}); give what state_dict() returned"
+            ) from None
+        self._step, self._in_pass, self._history = step, in_pass, history
+        self._before.clear()
+        self._parts.clear()
+        if returned:
+            self._parts.extend(self._draw()[returned:])
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state of other data, or one within a step that this layout cuts in another way."""
         if (state["examples"], state["labels"]) != (self.examples, self._fingerprint):
             raise MixtureError(
                 f"saved state is of data with examples {state['examples']}, this data has {self.examples}"
@@ -219,18 +246,6 @@ class MixtureBatchSampler:
                 f"saved state lies within a step of {state['parts_per_step']} micro-batches, this run's steps have "
                 f"{self._parts_per_step}; give the same micro_batch_size and world_size, or save between steps"
             )
-        self._sampler.load_state_dict(state["sampler"])
-        self._step, self._in_pass = int(state["sampler"]["step"]), bool(state["in_pass"])
-        later = {int(step): weights for step, weights in dict(state["history"]).items() if int(step) >= self._step}
-        if self._step not in later:
-            later[self._step - self._in_pass] = state["weights"]
-        self._history = WeightHistory(
-            (step, {name: later[step][name] for name in self._sizes}) for step in sorted(later)
-        )
-        self._before.clear()
-        self._parts.clear()
-        if state["returned"]:
-            self._parts.extend(self._draw()[int(state["returned"]) :])
 
     @property
     def _parts_per_step(self) -> int:
@@ -240,8 +255,15 @@ class MixtureBatchSampler:
     def _draw(self) -> list[list[int]]:
         """Draw the next step and return this rank's parts of it."""
         now = self._sampler.state_dict()
+        try:
+            groups, indices = self._sampler.next_batch(self._history.at(self._step))
+        except MixtureError:
+            raise MixtureError(
+                f"max_epochs {self._max_epochs} leaves too few examples for a batch of {self._global_batch_size} at "
+                f"step {self._step} (seen that often: {self._sampler.exhausted}); give a larger max_epochs, end the "
+                "training before this step, or give weight to groups with examples left"
+            ) from None
         self._before.append(np.array([list(now["drawn"].values()), list(now["credit"].values())]))
-        groups, indices = self._sampler.next_batch(self._history.at(self._step))
         self._step += 1
         self._history.forget_before(self._step - len(self._before))
         examples = self._starts[groups] + indices
@@ -270,18 +292,3 @@ class MixtureBatchSampler:
     def _named(self, values: NDArray[Any]) -> dict[str, Any]:
         """Return values (K,) by group."""
         return dict(zip(self.groups, values.tolist(), strict=True))
-
-
-def _grouped(
-    groups: Sequence[Hashable] | NDArray[Any] | Mapping[str, Sized | int],
-) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]:
-    """Return names and sizes (K,) of the groups, and the examples sorted by group (N,); None: they are sorted."""
-    if len(groups) == 0:
-        raise MixtureError("groups are empty; give a label per example, or data sets by name")
-    if isinstance(groups, Mapping):
-        sizes = [count_of(each) for each in groups.values()]
-        return [str(name) for name in groups], np.array(sizes, dtype=np.int64), None
-    labels = np.array([str(label) for label in (groups.tolist() if hasattr(groups, "tolist") else groups)])
-    names, codes = np.unique(labels, return_inverse=True)
-    counts = np.bincount(codes, minlength=len(names))
-    return names.tolist(), counts.astype(np.int64), np.argsort(codes, kind="stable")

@@ -2,23 +2,26 @@
 
 A target says at which loss a group needs no more. One that is too low keeps its group at a large velocity to the end,
 one that is too high lets its group shrink before it has learnt what it could. All functions return a loss by group,
-in the unit of the losses they are given, ready for `VelocityReweighter(target_losses=…)`.
+in the unit of the losses they are given, ready for `VelocityReweighter(target_losses=…)`; labels of groups are turned
+into strings, as there.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from velocitune_core.own_loop.checks import by_group, real_number
 
 
 class TargetChoiceError(ValueError):
     """Losses from which no target can be chosen."""
 
 
-def targets_from_short_runs(losses: Mapping[str, ArrayLike]) -> dict[str, float]:
+def targets_from_short_runs(losses: Mapping[Any, ArrayLike]) -> dict[str, float]:
     """Return the lowest held-out loss that a short run on each group alone reached.
 
     Train a copy of the initial model on one group at a time, for as many examples as the group will see in the
@@ -31,15 +34,15 @@ def targets_from_short_runs(losses: Mapping[str, ArrayLike]) -> dict[str, float]
     Raises TargetChoiceError for a run without losses, or a loss that is not finite.
     """
     targets = {}
-    for name, along in losses.items():
-        values = np.asarray(along, dtype=float).ravel().tolist()
+    for name, along in by_group(losses, "losses", TargetChoiceError).items():
+        values = np.asarray(along).ravel().tolist()
         if not values:
             raise TargetChoiceError(f"the run of group {name!r} has no losses; measure at least one")
         targets[name] = min(_finite(f"loss of the run of {name!r}", value) for value in values)
     return targets
 
 
-def targets_from_best_known(initial_losses: Mapping[str, float], best: float | Mapping[str, float]) -> dict[str, float]:
+def targets_from_best_known(initial_losses: Mapping[Any, float], best: float | Mapping[Any, float]) -> dict[str, float]:
     """Return a known best value for each group: of a published model, of people, or a bound such as the label noise.
 
     Args:
@@ -48,21 +51,18 @@ def targets_from_best_known(initial_losses: Mapping[str, float], best: float | M
 
     Raises TargetChoiceError if a group has no best value, a value is not finite, or none lies below its initial loss.
     """
-    targets = {}
-    for name in initial_losses:
-        if isinstance(best, Mapping) and name not in best:
-            raise TargetChoiceError(f"best lacks group {name!r}; it has {sorted(best)}")
-        targets[name] = _finite(f"best of {name!r}", best[name] if isinstance(best, Mapping) else best)
-    if not any(targets[name] < loss for name, loss in initial_losses.items()):
+    initial = _losses(initial_losses)
+    targets = _of_each(best, "best", initial)
+    if not any(targets[name] < loss for name, loss in initial.items()):
         raise TargetChoiceError(
-            f"best {targets} lies below no initial loss {dict(initial_losses)}; every group is at its target already: "
-            "give lower values"
+            f"best {targets} lies below no initial loss {initial}; every group is at its target already: give lower "
+            "values"
         )
     return targets
 
 
 def targets_from_initial_losses(
-    initial_losses: Mapping[str, float], share: float, *, floor: float | Mapping[str, float] = 0.0
+    initial_losses: Mapping[Any, float], share: float, *, floor: float | Mapping[Any, float] = 0.0
 ) -> dict[str, float]:
     """Return floor + share · (initial loss − floor): the same relative progress is wanted of every group.
 
@@ -76,23 +76,33 @@ def targets_from_initial_losses(
 
     Raises TargetChoiceError for a share outside (0, 1), or an initial loss that is not above the floor.
     """
-    if not 0 < share < 1:
+    if not 0 < real_number("share", share, TargetChoiceError, "give one in (0, 1)") < 1:
         raise TargetChoiceError(f"share {share} must be in (0, 1): the part of the initial loss that may remain")
-    targets = {}
-    for name, value in initial_losses.items():
-        if isinstance(floor, Mapping) and name not in floor:
-            raise TargetChoiceError(f"floor lacks group {name!r}; it has {sorted(floor)}")
-        loss = _finite(f"initial loss of {name!r}", value)
-        least = _finite(f"floor of {name!r}", floor[name] if isinstance(floor, Mapping) else floor)
-        if loss <= least:
+    initial = _losses(initial_losses)
+    least = _of_each(floor, "floor", initial)
+    for name, loss in initial.items():
+        if loss <= least[name]:
             raise TargetChoiceError(
-                f"initial loss {loss} of group {name!r} must be above its floor {least}; give a lower floor"
+                f"initial loss {loss} of group {name!r} must be above its floor {least[name]}; give a lower floor"
             )
-        targets[name] = least + share * (loss - least)
-    return targets
+    return {name: least[name] + share * (loss - least[name]) for name, loss in initial.items()}
 
 
-def _finite(what: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise TargetChoiceError(f"{what} is {value}, but must be finite; measure it again")
-    return float(value)
+def _losses(initial_losses: Mapping[Any, float]) -> dict[str, float]:
+    """Return the initial losses by name of their group, all finite."""
+    named = by_group(initial_losses, "initial_losses", TargetChoiceError)
+    return {name: _finite(f"initial loss of {name!r}", loss) for name, loss in named.items()}
+
+
+def _of_each(values: float | Mapping[Any, float], field: str, groups: Mapping[str, float]) -> dict[str, float]:
+    """Return a finite value for each group: its own, or the one of all."""
+    if not isinstance(values, Mapping):
+        return dict.fromkeys(groups, _finite(field, values))
+    named = by_group(values, field, TargetChoiceError)
+    if missing := [name for name in groups if name not in named]:
+        raise TargetChoiceError(f"{field} lacks groups {missing}; it has {sorted(named)}")
+    return {name: _finite(f"{field} of {name!r}", named[name]) for name in groups}
+
+
+def _finite(what: str, value: Any) -> float:
+    return real_number(what, value, TargetChoiceError, "measure it again")

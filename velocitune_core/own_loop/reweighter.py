@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from velocitune_core.strategies import BatchObservation, Observation, Strategy, make_strategy, measured_options
+from velocitune_core.mixture.sampler import WEIGHT_SUM_TOLERANCE
+from velocitune_core.own_loop.checks import ReweighterError, by_group, real_number, whole_number
+from velocitune_core.own_loop.strategy_inputs import strategy_of
+from velocitune_core.strategies import BatchObservation, Observation, Strategy
 
 logger = logging.getLogger(__name__)
-
-
-class ReweighterError(ValueError):
-    """Losses, steps or a saved state that a reweighter cannot use."""
+STATE = ("strategy", "updated_at", "observed_at", "state")
 
 
 class VelocityReweighter:
     """Weights of groups of examples, updated from losses by a strategy.
 
     A group is a domain, a class, a task: whatever has a loss of its own that should fall. Losses may be in any unit, as
-    long as initial losses, targets and updates share it. Groups are named by strings.
+    long as initial losses, targets and updates share it. Labels of groups are turned into strings, as in
+    MixtureBatchSampler: 0, numpy's 0 and "0" are one group.
 
     `update` takes losses on held-out examples, every so many steps. `observe_batch` takes training losses after each
     step, for the strategies that learn from those (`odm`, `ado`, `doremi`).
@@ -38,35 +38,34 @@ class VelocityReweighter:
         total_steps: length of the training in the unit of `step`; only needed by strategies that use it (`ado`,
             `planned_course`, and `velocitune` with `step_size_per: budget`).
 
-    Raises StrategyError for an unknown strategy, invalid options or losses that it needs and lacks, and ReweighterError
-    if `total_steps` is missing or below 1, a target is of no group, or losses are given among the options, too.
+    Raises ReweighterError for a weight, loss or option that is no number (NaN included), losses that the strategy needs
+    and lacks, targets of no group, losses that are among the options as well, and a `total_steps` that is missing or
+    below 1; StrategyError for an unknown strategy, and for weights or options outside their range.
     """
 
     def __init__(
         self,
-        initial_weights: Mapping[str, float],
+        initial_weights: Mapping[Any, float],
         *,
         strategy: str = "velocitune",
-        initial_losses: Mapping[str, float] | None = None,
-        target_losses: Mapping[str, float] | None = None,
+        initial_losses: Mapping[Any, float] | None = None,
+        target_losses: Mapping[Any, float] | None = None,
         options: Mapping[str, Any] | None = None,
         total_steps: int | None = None,
     ) -> None:
-        measured = _measured(strategy, initial_losses, target_losses, options or {})
-        if unknown := sorted(set(target_losses or {}) - set(initial_weights)):
-            raise ReweighterError(
-                f"target_losses has groups {unknown} that initial_weights lacks: {[*initial_weights]}"
-            )
-        self._strategy = make_strategy(strategy, initial_weights=initial_weights, **measured, **(options or {}))
-        if total_steps is None and self._strategy.depends_on_total_steps:
+        losses = {"initial_loss": initial_losses, "target_loss": target_losses}
+        self._strategy = strategy_of(strategy, initial_weights, losses, options or {})
+        if total_steps is not None:
+            total_steps = whole_number("total_steps", total_steps, ReweighterError, least=1)
+        elif self._strategy.depends_on_total_steps:
             raise ReweighterError(
                 f"strategy {strategy!r} with options {dict(options or {})} needs total_steps, the length of the "
                 "training in steps (or in updates, if `update` gets no step)"
             )
-        if total_steps is not None and total_steps < 1:
-            raise ReweighterError(f"total_steps {total_steps} must be at least 1")
         self._name, self._total_steps = strategy, total_steps
         self._updated_at, self._observed_at = 0, 0  # steps
+        self._warned: set[str] = set()  # methods that were called in vain
+        self._check_weights()
         for warning in self._strategy.warnings:
             logger.warning(warning)
 
@@ -86,27 +85,38 @@ class VelocityReweighter:
         return None if self._strategy.velocity is None else self._by_group(self._strategy.velocity)
 
     @property
+    def updated_at(self) -> int:
+        """Step of the last update, 0 before the first one: a loop that resumes goes on towards the update after it."""
+        return self._updated_at
+
+    @property
     def needs_batches(self) -> bool:
         """Whether the strategy learns from `observe_batch` alone, so that `update` changes nothing."""
-        found = type(self._strategy)
-        return found.update is Strategy.update and found.observe_batch is not Strategy.observe_batch
+        return self._uses("observe_batch") and not self._uses("update")
 
-    def update(self, losses: Mapping[str, float], *, step: int | None = None) -> dict[str, float]:
+    def update(self, losses: Mapping[Any, float], *, step: int | None = None) -> dict[str, float]:
         """Update from held-out losses by group, and return the new weights.
 
         Args:
             losses: by group; further entries are ignored.
             step: steps done in the training; None: one more than at the last update, so that steps count updates.
 
-        Raises ReweighterError for a missing group, a loss that is not finite, or a step that is not after the last one.
+        Under a strategy that learns from batches alone it changes no weight, and a warning is logged once.
+
+        Raises ReweighterError for a missing group, a loss that is not finite, a step that is not after the last one, or
+        weights of a strategy of one's own that are no distribution.
         """
-        step = self._updated_at + 1 if step is None else step
+        step = self._updated_at + 1 if step is None else whole_number("step", step, ReweighterError)
         if step <= self._updated_at:
             raise ReweighterError(
                 f"step {step} must lie after step {self._updated_at}, where the weights were last set; what was "
                 "measured before the first step belongs in initial_losses"
             )
+        losses = by_group(losses, "losses", ReweighterError)
         finite = {name: _finite(name, losses) for name in self.groups}
+        if self.needs_batches:
+            self._warn_once("update", "observe_batch(losses, counts) after every step")
+        before = self._strategy.weights.copy()
         self._strategy.update(
             Observation(
                 step=step,
@@ -115,18 +125,21 @@ class VelocityReweighter:
                 losses=finite,
             )
         )
+        self._check_weights(before)
         self._updated_at = step
         return self.weights
 
     def observe_batch(
         self,
-        losses: Mapping[str, float],
-        counts: Mapping[str, int],
+        losses: Mapping[Any, float],
+        counts: Mapping[Any, int],
         *,
-        excess: Mapping[str, float] | None = None,
+        excess: Mapping[Any, float] | None = None,
         step: int | None = None,
     ) -> dict[str, float]:
         """Update from the training losses of one global batch, and return the weights.
+
+        Under a strategy that learns from held-out losses alone it changes no weight, and a warning is logged once.
 
         Args:
             losses: mean training loss by group; groups that the batch lacks are left out.
@@ -135,27 +148,24 @@ class VelocityReweighter:
             step: steps done in the training, this one included; None: one more than at the last call.
 
         Raises ReweighterError for an unknown group, a group that has examples and no finite loss (or excess, if that
-        is given), or a step that is not after the last one.
+        is given or needed), counts that are no integers, a step that is not after the last one, or weights of a
+        strategy of one's own that are no distribution.
         """
-        for by_group in (losses, counts, excess or {}):
-            if unknown := sorted(set(by_group) - set(self.groups)):
-                raise ReweighterError(f"batch has groups {unknown} that initial_weights lacks: {self.groups}")
-        for name in (name for name, count in counts.items() if count):
-            for by_group in (losses,) if excess is None else (losses, excess):
-                _finite(name, by_group)
-        step = self._observed_at + 1 if step is None else step
+        if excess is None and self._strategy.needs_reference:
+            raise ReweighterError(
+                f"strategy {self._name!r} needs excess: give observe_batch(…, excess=…) the mean of max(loss − loss of "
+                "a reference model, 0) by group"
+            )
+        step = self._observed_at + 1 if step is None else whole_number("step", step, ReweighterError)
         if step <= self._observed_at:
             raise ReweighterError(f"step {step} must lie after step {self._observed_at}, of the last batch observed")
+        batch = self._batch(losses, counts, excess, step)
+        if self._uses("update") and not self._uses("observe_batch"):
+            self._warn_once("observe_batch", "update(losses) after evaluations on held-out examples")
+        before = self._strategy.weights.copy()
+        self._strategy.observe_batch(batch)
+        self._check_weights(before)
         self._observed_at = step
-        self._strategy.observe_batch(
-            BatchObservation(
-                step=self._observed_at,
-                total_steps=self._total_steps or self._observed_at,
-                sequences=np.array([counts.get(name, 0) for name in self.groups], dtype=np.int64),
-                losses=np.array([losses.get(name, np.nan) for name in self.groups], dtype=float),
-                excess=None if excess is None else np.array([excess.get(name, np.nan) for name in self.groups]),
-            )
-        )
         return self.weights
 
     def state_dict(self) -> dict[str, Any]:
@@ -168,43 +178,98 @@ class VelocityReweighter:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a saved state.
+        """Restore a saved state; one that is refused changes nothing.
 
-        Raises ReweighterError if it is of another strategy, and StrategyError if it lacks a group.
+        Raises ReweighterError if it is of another strategy or other groups, or no state of a reweighter.
         """
+        fix = "give what state_dict() returned"
+        state = dict(state) if isinstance(state, Mapping) else {}
+        if missing := [key for key in STATE if key not in state]:
+            raise ReweighterError(f"saved state lacks {missing}; it has {[*state]}: {fix}")
         if state["strategy"] != self._name:
             raise ReweighterError(
                 f"saved state is of strategy {state['strategy']!r}, this reweighter's is {self._name!r}; build it with "
                 "the same strategy"
             )
-        self._strategy.load_state_dict(state["state"])
-        self._updated_at, self._observed_at = int(state["updated_at"]), int(state["observed_at"])
+        updated_at, observed_at = (
+            whole_number(f"{key} of the saved state", state[key], ReweighterError, fix=fix)
+            for key in ("updated_at", "observed_at")
+        )
+        before = self._strategy.state_dict()
+        try:
+            if (saved := set(state["state"]["weights"])) != set(self.groups):
+                raise ReweighterError(f"it has groups {sorted(saved)}, this reweighter has {sorted(self.groups)}")
+            self._strategy.load_state_dict(state["state"])
+            self._check_weights()
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._strategy.load_state_dict(before)
+            reason = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise ReweighterError(
+                f"saved state of strategy {self._name!r} cannot be loaded: {reason}; {fix}, of a "
+                "reweighter of the same groups"
+            ) from None
+        self._updated_at, self._observed_at = updated_at, observed_at
+
+    def _batch(
+        self, losses: Mapping[Any, Any], counts: Mapping[Any, Any], excess: Mapping[Any, Any] | None, step: int
+    ) -> BatchObservation:
+        """Return a batch as strategies take it, all its numbers checked."""
+        losses, counts = self._of_groups(losses, "losses"), self._of_groups(counts, "counts")
+        excess = None if excess is None else self._of_groups(excess, "excess")
+        for name, count in counts.items():
+            counts[name] = whole_number(f"counts[{name!r}]", count, ReweighterError)
+            for each in (losses,) if excess is None else (losses, excess):
+                if counts[name]:
+                    each[name] = _finite(name, each)
+        return BatchObservation(
+            step=step,
+            total_steps=self._total_steps or step,
+            sequences=np.array([counts.get(name, 0) for name in self.groups], dtype=np.int64),
+            losses=np.array([losses.get(name, np.nan) for name in self.groups], dtype=float),
+            excess=None
+            if excess is None
+            else np.array([excess.get(name, np.nan) for name in self.groups], dtype=float),
+        )
+
+    def _uses(self, method: str) -> bool:
+        """Whether the strategy does anything in `update` or `observe_batch`."""
+        return getattr(type(self._strategy), method) is not getattr(Strategy, method)
+
+    def _warn_once(self, method: str, instead: str) -> None:
+        """Log that a method changes no weight."""
+        if method not in self._warned:
+            self._warned.add(method)
+            logger.warning(f"{method} changes no weight under strategy {self._name!r}: call {instead}")
+
+    def _of_groups(self, values: Mapping[Any, Any], field: str) -> dict[str, Any]:
+        """Return values by name of their group; refuse those of no group."""
+        named = by_group(values, field, ReweighterError)
+        if unknown := sorted(set(named) - set(self.groups)):
+            raise ReweighterError(
+                f"{field} of the batch have groups {unknown} that initial_weights lacks: {self.groups}"
+            )
+        return named
+
+    def _check_weights(self, before: np.ndarray | None = None) -> None:
+        """Refuse weights that are no distribution over the groups, and go back to those of before."""
+        weights = np.asarray(self._strategy.weights, dtype=float)
+        sums_to_one = abs(weights.sum() - 1) <= WEIGHT_SUM_TOLERANCE  # False for NaN
+        if weights.shape == (len(self.groups),) and weights.min() >= 0 and sums_to_one:
+            return
+        if before is not None:
+            self._strategy.weights = before
+        raise ReweighterError(
+            f"strategy {self._name!r} set the weights {weights.tolist()} of {self.groups}; correct it so that they are "
+            f"{len(self.groups)} finite, non-negative numbers that sum to 1"
+        )
 
     def _by_group(self, values: np.ndarray) -> dict[str, float]:
-        return dict(zip(self._strategy.domains, values.tolist(), strict=True))
+        return dict(zip(self.groups, np.asarray(values, dtype=float).tolist(), strict=True))
 
 
-def _measured(
-    strategy: str,
-    initial_losses: Mapping[str, float] | None,
-    target_losses: Mapping[str, float] | None,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return the losses that a strategy takes, by the name of its option."""
-    given = {"initial_loss": initial_losses, "target_loss": target_losses}
-    given = {name: losses for name, losses in given.items() if losses is not None}
-    if twice := sorted(set(given) & set(options)):
-        raise ReweighterError(f"options have {twice}, which initial_losses or target_losses give, too; give them once")
-    taken = measured_options(strategy)
-    if "target_loss" in given and "target_loss" not in taken:
-        logger.warning(f"strategy {strategy!r} takes no targets; target_losses is ignored")
-    return {name: losses for name, losses in given.items() if name in taken}
-
-
-def _finite(name: str, losses: Mapping[str, float]) -> float:
+def _finite(name: str, losses: Mapping[str, Any]) -> float:
+    """Return the loss of a group."""
     if name not in losses:
         raise ReweighterError(f"losses lack group {name!r}; they have {sorted(losses)}")
-    loss = float(losses[name])
-    if not math.isfinite(loss):
-        raise ReweighterError(f"loss of group {name!r} is {loss}; skip this update, or lower the learning rate")
-    return loss
+    fix = "skip this update, or lower the learning rate"
+    return real_number(f"loss of group {name!r}", losses[name], ReweighterError, fix)

@@ -6,12 +6,14 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.mixture import MixtureError
+from velocitune_core.own_loop.checks import by_group, real_number
 
 _STEP = itemgetter(0)
 Changes = OrderedDict[int, dict[str, float]]  # step → weights by group; unlike a dict, it can be referred to weakly
@@ -61,19 +63,23 @@ class WeightHistory:
         del self._changes[: max(0, bisect_right(self._changes, step, key=_STEP) - 1)]
 
 
-def normalised(weights: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+def normalised(weights: Mapping[Any, float], names: Iterable[str]) -> dict[str, float]:
     """Return weights by group, in the order of `names`; they sum to 1.
 
     Raises MixtureError for weights that are no distribution over the groups.
     """
-    by_name, names = {str(name): float(weight) for name, weight in weights.items()}, list(names)
+    names = list(names)
+    by_name = {
+        name: real_number(f"weights[{name!r}]", weight, MixtureError, "give a relative weight (0 leaves a group out)")
+        for name, weight in by_group(weights, "weights", MixtureError).items()
+    }
     if set(by_name) != set(names):
         raise MixtureError(
             f"weights have groups {sorted(by_name)}, the data {sorted(names)}; give one of each (0 leaves a group out)"
         )
     total = sum(by_name.values())
-    if not all(0 <= weight < np.inf for weight in by_name.values()) or total <= 0:
-        raise MixtureError(f"weights {by_name} must be finite, non-negative and not all zero")
+    if min(by_name.values()) < 0 or not 0 < total < np.inf:
+        raise MixtureError(f"weights {by_name} must be non-negative and not all zero, with a finite sum")
     return {name: by_name[name] / total for name in names}
 
 

@@ -58,12 +58,13 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert run.returncode == 0, log
     statuses = json.loads((folder / "statuses.json").read_text())
     ranks = {"killed_ranks": [-9, -9], "ranks": [0, 0]}
-    others = dict.fromkeys(("whole", "resumed", "refused", "readme", "example"), 0)
-    assert statuses == {"killed": -9, **ranks, **others}, log
+    others = dict.fromkeys(("whole", "resumed", "refused", "readme", "example", "example_refusals"), 0)
+    assert statuses == {"killed": -9, "loop": [0, -9, -9, -9, 0], **ranks, **others}, log
     found: dict[str, Any] = {name: Training(folder / name) for name in ("whole", "resumed", "ranks")}
     refused = json.loads((folder / "refused/messages.json").read_text())
     readme = json.loads((folder / "readme.json").read_text())
-    return found | {"killed_at": killed_at, "refused": refused, "readme": readme, "example": folder / "example"}
+    folders = {name: folder / name for name in ("example", "loop_whole", "loop_killed")}
+    return found | {"killed_at": killed_at, "refused": refused, "readme": readme, **folders}
 
 
 @pytest.mark.slow
@@ -112,7 +113,19 @@ def test_two_ranks_see_the_same_examples_in_every_step_also_after_a_kill(trainin
 @pytest.mark.slow
 def test_settings_under_which_it_cannot_work_are_refused_in_one_message(trainings: dict[str, Any]) -> None:
     refused = trainings["refused"]
-    assert set(refused) == {"settings", "data", "checkpoint", "no loss", "eval_steps"}
+    assert "groups are ['cat', 'dog', 'fox'], those of the reweighter ['cat', 'cow', 'dog']" in refused["groups"]
+    assert "max_epochs 1.0 allows 80 examples, and max_steps 16 need 128" in refused["groups"]
+    assert "groups ['cow'] need at least one example" in refused["empty group"]
+    assert "max_epochs 0.0 must be above 0" in refused["max_epochs"]
+    assert (
+        "eval_steps 500 must be at most max_steps 16: the first evaluation would come at step 500"
+        in (refused["no update"])
+    )
+    assert "updated 0 times (left out, eval_steps is logging_steps, 500)" in refused["no update"]
+    assert "eval_steps 10 and eval_delay 15 must be at most max_steps 16" in refused["delayed"]
+    assert refused["last"].startswith("the only evaluation is after the last step")
+    assert "call callback.attach(trainer), in place of trainer.add_callback(callback)" in refused["unattached"]
+    assert "another VelocityCallback is attached already" in refused["two"]
     for name in ("max_steps", "eval_strategy", "group_by_length", "packing", "split_batches", "auto_find_batch_size"):
         assert name in refused["settings"]
     for name in ("ignore_data_skip", "restore_callback_states_from_checkpoint", "learns from training batches"):
@@ -142,3 +155,27 @@ def test_the_example_runs_and_goes_on(trainings: dict[str, Any]) -> None:
     updates = [log for log in state["log_history"] if "weight/counting" in log]
     assert [log["step"] for log in updates] == list(range(1, 9))
     assert (folder / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_the_example_refuses_what_it_cannot_train_on_and_holds_out_of_few_examples(trainings: dict[str, Any]) -> None:
+    same, short = json.loads((trainings["example"] / "messages.json").read_text())
+    assert "counting.txt have the same name" in same
+    assert "short.txt has 70 tokens; give at least 128" in short
+
+
+@pytest.mark.slow
+def test_the_loop_of_the_page_on_ones_own_loop_goes_on_after_each_kill(trainings: dict[str, Any]) -> None:
+    def steps(name: str) -> list[list[Any]]:
+        return [json.loads(line) for line in (trainings[name] / "steps.jsonl").read_text().splitlines()]
+
+    whole, killed = steps("loop_whole"), steps("loop_killed")
+    assert [step for step, *_ in whole] == list(range(1, 201))
+    at = {step: line for step, *line in whole}
+    # killed in step 37, in the evaluation of step 60, and in step 81, right after an update
+    assert [step for step, *_ in killed] == [*range(1, 37), *range(31, 61), *range(61, 81), *range(81, 201)]
+    assert all(line == at[step] for step, *line in killed)
+    assert (trainings["loop_killed"] / "weights.json").read_text() == (
+        trainings["loop_whole"] / "weights.json"
+    ).read_text()
+    assert len({json.dumps(weights) for _, _, weights in whole}) == 10

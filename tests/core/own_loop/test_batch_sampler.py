@@ -6,11 +6,13 @@ import copy
 import itertools
 import json
 import pickle
+import tracemalloc
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,11 +52,11 @@ def test_groups_come_by_weight_and_all_examples_of_a_group_equally_often() -> No
 
 def test_labels_in_any_form_give_the_same_draws() -> None:
     numbers = [{"cat": 0, "cow": 1, "dog": 2}[label] for label in LABELS]
-    by_number = {0: 0.5, 1: 0.2, 2: 0.3}
+    by_number = {0: 0.5, np.int64(1): 0.2, "2": 0.3}
     assert take(sampler(groups=np.array(LABELS)), 5) == take(sampler(), 5)
-    forms = [numbers, np.array(numbers), np.array(numbers, dtype=np.int8)]
+    forms = [numbers, np.array(numbers), np.array(numbers, dtype=np.int8), list(torch.tensor(numbers))]
     draws = [take(sampler(groups=each, weights=by_number), 5) for each in forms]
-    assert draws[0] == draws[1] == draws[2]
+    assert draws[0] == draws[1] == draws[2] == draws[3]
 
 
 def test_several_data_sets_are_indexed_one_after_the_other() -> None:
@@ -213,18 +215,78 @@ def test_a_pass_ends_and_the_next_one_goes_on() -> None:
         ({"weights": {"cat": 1.0, "dog": 1.0}}, r"\['cat', 'dog'\], the data \['cat', 'cow', 'dog'\]"),
         ({"weights": {"cat": -1.0, "dog": 1.0, "cow": 1.0}}, "non-negative"),
         ({"weights": {"cat": float("nan"), "dog": 1.0, "cow": 1.0}}, "finite"),
-        ({"batch_size": 25, "world_size": 2}, "batch_size 25 must be a multiple of world_size 2"),
-        ({"micro_batch_size": 7}, "micro_batch_size 7"),
-        ({"batch_size": 0}, "batch_size 0"),
+        ({"weights": {"cat": None, "dog": 1.0, "cow": 1.0}}, r"weights\['cat'\] is None, but must be a finite number"),
+        ({"weights": [0.5, 0.3, 0.2]}, "must be a mapping"),
+        ({"weights": {0: 1, "0": 1}}, "the same name"),
+        ({"batch_size": 25, "world_size": 2}, "of world_size 2, as ranks get equal parts; the next one is 26"),
+        ({"micro_batch_size": 7}, "of world_size 1 times micro_batch_size 7; the next one is 28"),
+        ({"batch_size": 0}, "batch_size 0 must be at least 1"),
+        ({"batch_size": 24.0}, r"batch_size 24.0 must be an integer \(it is a float\); round it"),
+        ({"micro_batch_size": 6.0}, "micro_batch_size 6.0 must be an integer"),
+        ({"world_size": "2"}, "world_size '2' must be an integer"),
+        ({"seed": 1.5}, "seed 1.5 must be an integer"),
         ({"steps": 0}, "steps 0"),
+        ({"steps": len(LABELS) / 24}, r"steps 2.625 must be an integer .* or give None: an endless pass"),
         ({"rank": 2, "world_size": 2}, "rank 2"),
-        ({"groups": {"cat": [], "dog": 3, "cow": 2}}, "at least one"),
+        ({"rank": -1, "world_size": 2}, "rank -1 must be at least 0"),
+        ({"max_epochs": float("nan")}, "max_epochs is nan"),
+        ({"max_epochs": 0}, "max_epochs 0.0 must be above 0"),
+        ({"groups": {"cat": [], "dog": 3, "cow": 2}}, r"groups \['cat'\] need at least one example; leave them out"),
+        ({"groups": {"cat": 2.5, "dog": 3, "cow": 2}}, r"groups\['cat'\] 2.5 must be an integer"),
         ({"groups": []}, "groups are empty"),
+        ({"groups": np.zeros((4, 1))}, r"one label per example, .* and labels like \[0.0\] are none"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(MixtureError, match=message):
         sampler(**changed)
+
+
+def test_steps_are_integers_of_any_kind() -> None:
+    ours = sampler()
+    take(ours, 4)
+    for step in (2.5, "3"):
+        with pytest.raises(MixtureError, match=r"from_step .* must be an integer"):
+            ours.set_weights(NO_CATS, from_step=step)  # type: ignore[arg-type]
+        with pytest.raises(MixtureError, match=r"step .* must be an integer"):
+            ours.state_dict(step=step)  # type: ignore[arg-type]
+    assert ours.set_weights(NO_CATS, from_step=np.int64(6)) == 6
+    json.dumps(sampler(seed=np.int64(3), batch_size=np.int32(24), steps=np.int8(4)).state_dict(step=np.int64(0)))
+
+
+def test_groups_that_are_used_up_are_named_and_change_nothing() -> None:
+    ours = sampler(max_epochs=1)
+    batches = take(ours, 2)  # 63 examples, 24 per batch
+    before = ours.state_dict()
+    with pytest.raises(
+        MixtureError, match=r"max_epochs 1.0 leaves too few examples for a batch of 24 at step 2 .*'cow'"
+    ):
+        take(ours, 1)
+    assert ours.state_dict() == before and ours.state_dict(step=0)["sampler"]["step"] == 0
+    ours.load_state_dict(ours.state_dict(step=1))
+    assert take(ours, 1) == batches[1:]
+
+
+def test_one_long_label_costs_no_memory_for_the_others() -> None:
+    labels = ["a", "b" * 10_000, *["a"] * 2_000]
+    tracemalloc.start()
+    ours = MixtureBatchSampler(labels, {"a": 1, labels[1]: 1}, 4)
+    assert tracemalloc.get_traced_memory()[1] < 2e6  # one array of all labels at this width: 80 MB
+    tracemalloc.stop()
+    assert ours.examples == {"a": 2_001, labels[1]: 1}
+
+
+def test_a_state_that_is_none_is_refused_and_changes_nothing() -> None:
+    ours = sampler()
+    take(ours, 3)
+    before = ours.state_dict(step=3)
+    for wrong in ({}, {**before, "weights": {}}, {**before, "sampler": {"step": 1}}, {**before, "history": {"x": 1}}):
+        with pytest.raises(MixtureError, match=r"saved state cannot be read .* give what state_dict"):
+            ours.load_state_dict(wrong)
+    without_credit = {name: value for name, value in before["sampler"].items() if name != "credit"}
+    with pytest.raises(MixtureError, match="KeyError: 'credit'"):
+        ours.load_state_dict({**before, "sampler": without_credit | {"step": 1}})
+    assert ours.state_dict(step=3) == before
 
 
 def test_a_state_of_other_data_is_refused() -> None:

@@ -36,7 +36,7 @@ def test_what_gives_no_target_is_refused_by_name() -> None:
         targets_from_short_runs({"cats": 1.0, "dogs": []})
     with pytest.raises(TargetChoiceError, match="'cats' is nan"):
         targets_from_short_runs({"cats": [1.0, float("nan")]})
-    with pytest.raises(TargetChoiceError, match="lacks group 'dogs'"):
+    with pytest.raises(TargetChoiceError, match=r"best lacks groups \['dogs'\]"):
         targets_from_best_known(INITIAL, {"cats": 1.0})
     with pytest.raises(TargetChoiceError, match="below no initial loss"):
         targets_from_best_known(INITIAL, 5.0)
@@ -44,3 +44,15 @@ def test_what_gives_no_target_is_refused_by_name() -> None:
         targets_from_initial_losses(INITIAL, 1)
     with pytest.raises(TargetChoiceError, match=r"initial loss 2.0 of group 'cats' must be above its floor 3.0"):
         targets_from_initial_losses(INITIAL, 0.5, floor=3.0)
+    with pytest.raises(TargetChoiceError, match=r"floor lacks groups \['dogs'\]; it has \['cats'\]"):
+        targets_from_initial_losses(INITIAL, 0.5, floor={"cats": 0.0})
+    with pytest.raises(TargetChoiceError, match="best of 'dogs' is None, but must be a finite number"):
+        targets_from_best_known(INITIAL, {"cats": 1.0, "dogs": None})  # type: ignore[dict-item]
+    with pytest.raises(TargetChoiceError, match="initial loss of 'dogs' is nan"):
+        targets_from_best_known({"cats": 1.0, "dogs": float("nan")}, 0.5)
+
+
+def test_labels_become_the_names_of_the_reweighter() -> None:
+    assert targets_from_short_runs({np.int64(0): 1.0, 1: [2.0]}) == {"0": 1.0, "1": 2.0}
+    assert targets_from_best_known({0: 2.0, 1: 3.0}, {"0": 1.0, 1: 2.0}) == {"0": 1.0, "1": 2.0}
+    assert targets_from_initial_losses({0: 2.0}, 0.5, floor={np.int64(0): 1.0}) == {"0": 1.5}

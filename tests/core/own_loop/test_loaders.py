@@ -62,6 +62,13 @@ def test_the_lag_of_new_weights_is_the_documented_number(accelerate: bool, worke
     assert seen == [True] * (CHANGED_AFTER + lag) + [False] * (20 - CHANGED_AFTER - lag)
 
 
+def test_a_loaders_own_attributes_give_its_lag() -> None:
+    for workers, lag in ((False, 0), (True, 6)):
+        made = loader(sampler(), workers)
+        assert prefetch_lag(made.num_workers, made.prefetch_factor) == lag
+    assert prefetch_lag(3) == 6
+
+
 @pytest.mark.parametrize("make", [loader, prepared])
 def test_nothing_is_drawn_ahead_of_the_weights_of_a_pass(make: Any) -> None:
     batches = sampler(steps=CHANGED_AFTER, micro_batch_size=4)

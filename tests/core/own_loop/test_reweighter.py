@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from velocitune_core import VelocityReweighter, update_weights
 from velocitune_core.own_loop import ReweighterError
-from velocitune_core.strategies import PRESETS, REGISTRY, StrategyError
+from velocitune_core.strategies import PRESETS, REGISTRY, Observation, Strategy, StrategyError
 
 WEIGHTS = {"cats": 3.0, "dogs": 1.0}
 INITIAL, TARGETS = {"cats": 2.0, "dogs": 4.0}, {"cats": 1.0, "dogs": 2.0}
@@ -81,7 +81,13 @@ def test_a_step_per_budget_follows_the_steps_since_the_last_update() -> None:
 
 @pytest.mark.parametrize(
     ("losses", "named"),
-    [({"cats": 1.0}, "'dogs'"), ({"cats": float("nan"), "dogs": 1.0}, "'cats' is nan"), ({}, "lack group")],
+    [
+        ({"cats": 1.0}, "'dogs'"),
+        ({"cats": float("nan"), "dogs": 1.0}, "'cats' is nan"),
+        ({"cats": None, "dogs": 1.0}, "'cats' is None"),
+        ({}, "lack group"),
+        (None, "losses None must be a mapping"),
+    ],
 )
 def test_losses_that_no_update_can_use_leave_the_weights_as_they_are(losses: dict[str, float], named: str) -> None:
     ours = reweighter()
@@ -92,8 +98,14 @@ def test_losses_that_no_update_can_use_leave_the_weights_as_they_are(losses: dic
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(StrategyError, match="target_loss"):
+    with pytest.raises(ReweighterError, match="'velocitune' needs target_losses: give the loss"):
         VelocityReweighter(WEIGHTS, initial_losses=INITIAL)
+    with pytest.raises(ReweighterError, match=r"initial_losses lacks groups \['dogs'\]"):
+        VelocityReweighter(WEIGHTS, initial_losses={"cats": 1.0}, target_losses=TARGETS)
+    with pytest.raises(StrategyError, match="lower target for the domain in target_losses"):
+        VelocityReweighter(WEIGHTS, initial_losses=TARGETS, target_losses=INITIAL, options={"gap_policy": "error"})
+    with pytest.raises(ReweighterError, match=r"'doremi' needs excess: give observe_batch\(…, excess=…\)"):
+        reweighter("doremi").observe_batch({"cats": 1.0}, {"cats": 1})
     with pytest.raises(ReweighterError, match="total_steps"):
         VelocityReweighter(WEIGHTS, strategy="ado")
     with pytest.raises(ReweighterError, match="must lie after step 8"):
@@ -134,6 +146,130 @@ def test_targets_that_nothing_would_use_are_named(caplog: pytest.LogCaptureFixtu
         VelocityReweighter(WEIGHTS, initial_losses=INITIAL, target_losses=TARGETS | {"birds": 1.0})
     reweighter("static")
     assert "strategy 'static' takes no targets" in caplog.text
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), None, "1.5", [1.0, 2.0]])
+@pytest.mark.parametrize("field", ["initial_losses", "target_losses"])
+def test_losses_that_would_stop_the_first_update_are_refused_before_the_training(field: str, loss: Any) -> None:
+    losses = {"initial_losses": INITIAL, "target_losses": TARGETS}
+    losses[field] = {**losses[field], "dogs": loss}
+    with pytest.raises(ReweighterError, match=rf"{field}\['dogs'\] is .* but must be a finite number"):
+        VelocityReweighter(WEIGHTS, **losses)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"initial_weights": {"cats": None, "dogs": 1}}, r"initial_weights\['cats'\] is None, but must be a finite"),
+        ({"initial_weights": [1, 2]}, r"initial_weights \[1, 2\] must be a mapping"),
+        ({"initial_weights": {1: 1.0, "1": 2.0}}, r"initial_weights has labels \[1, '1'\], .* the same name"),
+        ({"options": {"step_size": "two"}}, r"options\['step_size'\] is 'two', .* leave it out for 1.0"),
+        ({"options": {"step_size": None}}, r"options\['step_size'\] is None"),
+        ({"strategy": "ado", "options": {"start_steps": 2.5}}, r"options\['start_steps'\] 2.5 must be an integer"),
+        ({"strategy": "dbl", "options": {"clamp": "no"}}, r"options\['clamp'\] 'no' must be True or False"),
+        (
+            {"strategy": "temperature", "options": {"domain_tokens": {"cats": 1, "dogs": "many"}}},
+            r"options\['domain_tokens'\]\['dogs'\] is 'many'",
+        ),
+        ({"options": ["step_size"]}, r"options \['step_size'\] must be a mapping from option to value"),
+        ({"strategy": Strategy}, r"strategy <class .*Strategy'> must be a name, or .* 'module:Class'"),
+        ({"total_steps": 10.5}, "total_steps 10.5 must be an integer"),
+        ({"total_steps": 0}, "total_steps 0 must be at least 1"),
+    ],
+)
+def test_other_kinds_of_arguments_are_named(arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(ReweighterError, match=named):
+        VelocityReweighter(
+            **{"initial_weights": WEIGHTS, "initial_losses": INITIAL, "target_losses": TARGETS} | arguments
+        )
+
+
+@pytest.mark.parametrize("strategy", ["velocitune", "planned_course", "temperature", "odm"])
+def test_labels_that_print_alike_are_one_group_also_after_a_resume_from_json(strategy: str) -> None:
+    def made(first: Any, second: Any) -> VelocityReweighter:
+        options = {
+            "planned_course": {"course": {first: [(0, 1), (1, 0)], second: [(0, 1), (0.5, 0.6), (1, 0)]}},
+            "temperature": {"domain_tokens": {first: 10, second: 20}},
+        }
+        return VelocityReweighter(
+            {first: 3.0, second: 1.0},
+            strategy=strategy,
+            initial_losses={first: 2.0, second: 4.0},
+            target_losses={second: 2.0, first: 1.0},
+            options=options.get(strategy),
+            total_steps=40,
+        )
+
+    def advanced(ours: VelocityReweighter, first: Any, second: Any) -> dict[str, float]:
+        if strategy == "odm":
+            return ours.observe_batch({first: 1.0, second: 5.0}, {first: 3, second: np.int64(5)}, step=30)
+        return ours.update({first: 1.25, second: np.float64(4.0)}, step=np.int64(30))
+
+    whole = made(0, 1)
+    weights = advanced(whole, np.int64(0), "1")
+    assert list(weights) == whole.groups == ["0", "1"]
+    for labels in ((0, 1), (np.int64(0), np.int64(1)), (np.int8(0), "1"), ("0", "1")):
+        resumed = made(*labels)
+        resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
+        assert resumed.weights == weights == advanced(made(*labels), *labels)
+        assert resumed.updated_at == whole.updated_at
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, r"lacks \['strategy', 'updated_at', 'observed_at', 'state'\]"),
+        ({"state": {}}, "cannot be loaded: KeyError: 'weights'"),
+        ({"state": None}, "cannot be loaded: TypeError"),
+        ({"state": {"weights": {"cats": 0.5, "dogs": 0.2, "birds": 0.3}}}, r"\['birds', 'cats', 'dogs'\], this rew"),
+        ({"state": {"weights": {"cats": 1.0}}}, r"it has groups \['cats'\]"),
+        ({"state": {"weights": {"cats": 0.5, "dogs": 0.2}}}, "set the weights"),
+        ({"state": {"weights": {"cats": 0.5, "dogs": None}}}, "set the weights"),
+        ({"updated_at": 2.5}, "updated_at of the saved state 2.5 must be an integer"),
+    ],
+)
+def test_a_state_of_another_reweighter_is_refused_and_changes_nothing(changed: dict[str, Any], named: str) -> None:
+    ours = reweighter()
+    ours.update(INITIAL, step=8)
+    before = ours.state_dict()
+    with pytest.raises(ReweighterError, match=named):
+        ours.load_state_dict({**before, **changed} if changed else {})
+    with pytest.raises(ReweighterError, match="saved state lacks"):
+        ours.load_state_dict(json.dumps(before))  # type: ignore[arg-type]
+    assert ours.state_dict() == before
+
+
+@pytest.mark.parametrize(("strategy", "vain"), [("odm", "update"), ("velocitune", "observe_batch"), ("static", None)])
+def test_a_call_that_changes_no_weight_is_logged_once(
+    strategy: str, vain: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours = reweighter(strategy)
+    caplog.clear()
+    for _ in range(3):
+        ours.update(INITIAL)
+        ours.observe_batch(INITIAL, {"cats": 1, "dogs": 1})
+    expected = [f"{vain} changes no weight under strategy '{strategy}'"] if vain else []
+    assert [message.partition(":")[0] for message in caplog.messages] == expected
+
+
+class Broken(Strategy):
+    """A strategy of one's own whose second update goes wrong."""
+
+    depends_on_total_steps = False
+
+    def update(self, observation: Observation) -> np.ndarray:
+        self.weights *= np.array([1.0, observation.losses["dogs"]])
+        return self.weights
+
+
+def test_weights_of_a_strategy_of_ones_own_are_checked() -> None:
+    ours = VelocityReweighter(WEIGHTS, strategy=f"{__name__}:Broken")
+    ours.update({"cats": 0.0, "dogs": 1.0})
+    before = ours.state_dict()
+    for wrong in (1e300, -1.0, 2.0):
+        with pytest.raises(ReweighterError, match=r"strategy '.*:Broken' set the weights \[0.75, .* correct it"):
+            ours.update({"cats": 0.0, "dogs": wrong})
+        assert ours.state_dict() == before
 
 
 def test_a_group_without_a_gap_is_logged(caplog: pytest.LogCaptureFixture) -> None:
