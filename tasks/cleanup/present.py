@@ -14,6 +14,7 @@ from tasks.runs.swarm_rounds import further_names
 from tasks.stages.base import PACKED, UNTRAINED
 from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
+from tasks.workspace.packed_data import packed_manifest
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of
 from velocitune_core.config import Mixture, Params
 from velocitune_core.contracts import ContractError, DomainManifest, InitialLosses, Manifest, Targets
@@ -43,10 +44,8 @@ def present_runs(params: Params) -> Present:
 
     Nothing is packed or built for it: before the stage `prepare` has run for these domains, no run is known.
     """
-    if not paths.MANIFEST.exists():
-        return Present(undecided=None)
-    manifest = Manifest.read(paths.MANIFEST)
-    if list(manifest.domains) != params.training_domains or manifest.sequence_length != params.data.sequence_length:
+    manifest, _ = packed_manifest(params)
+    if manifest is None:
         return Present(undecided=None)
     present, undecided = Present(), _planned_runs(params)
     for graph in _graphs(params, manifest):
