@@ -122,15 +122,12 @@ def test_a_plan_counts_a_base_that_is_finished_under_these_settings_alone(params
     def finished(**changes: Any) -> int:
         return finished_of_base(parse_params({**tree, "base": {**tree["base"], **changes}}))
 
-    assert finished() == 0
     made = parse_params(tree)
     build_untrained.fn(made)
     train_base.fn(made, pack_base.fn(made))
-    assert finished() == 1
     stage = make_plan(made, probe=False).stages[0]
     assert (stage.name, stage.finished) == ("base", 1)
-    assert finished(layers=2) == finished(vocabulary_size=310) == finished(domains=["law"]) == 0
-    assert finished(training={**tree["base"]["training"], "seed": 5}) == 0
+    assert finished(vocabulary_size=310) == finished(training={**tree["base"]["training"], "seed": 5}) == 0
     with Path("data/raw/code.jsonl").open("a") as file:
         file.write(json.dumps({"text": "another document"}))
     assert finished() == 0
