@@ -80,14 +80,15 @@ def _fit_of_tokenizer(params: Params) -> Fit:
         tokenizer = load_tokenizer(path)
     except ModelError as error:
         return Fit(problems=[str(error)])
-    fit = Fit(problems=vocabulary_problems(path))
+    fit, beside = Fit(problems=vocabulary_problems(path)), list[str]()
     try:
         borders = document_borders(tokenizer, params.data)
         fit.problems += absent_tokens(path, [*borders.start.tokens, *borders.end.tokens])
     except BorderError as error:
-        fit.problems += str(error).splitlines()
+        beside = str(error).splitlines()
     if not fit.problems:  # from which ids beyond the embeddings follow
         _add(fit, check_vocabulary(path, largest_packed_id(tokenizer, params.data)))
+    fit.problems += beside
     return fit
 
 
