@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.planning.inputs import is_base
+from tasks.planning.packed_base import packed_base
 from tasks.runs.earlier_runs import earlier_runs
-from tasks.runs.jobs import base_domains
 from tasks.runs.swarm import SWARM
 from tasks.runs.swarm_rounds import further_names
-from tasks.stages.base import PACKED, UNTRAINED
 from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
+from tasks.workspace.packed_data import packed_manifest
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of
 from velocitune_core.config import Mixture, Params
-from velocitune_core.contracts import ContractError, DomainManifest, InitialLosses, Manifest, Targets
-from velocitune_core.data.packing.domain import FinishedPacking
+from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Targets
 from velocitune_core.job_folder.contents import RunStep
 from velocitune_core.job_folder.results import Results
 from velocitune_core.strategies import PLANNED
@@ -43,10 +42,8 @@ def present_runs(params: Params) -> Present:
 
     Nothing is packed or built for it: before the stage `prepare` has run for these domains, no run is known.
     """
-    if not paths.MANIFEST.exists():
-        return Present(undecided=None)
-    manifest = Manifest.read(paths.MANIFEST)
-    if list(manifest.domains) != params.training_domains or manifest.sequence_length != params.data.sequence_length:
+    manifest, _ = packed_manifest(params)
+    if manifest is None:
         return Present(undecided=None)
     present, undecided = Present(), _planned_runs(params)
     for graph in _graphs(params, manifest):
@@ -57,7 +54,7 @@ def present_runs(params: Params) -> Present:
                     undecided.add(step.name)
                 else:
                     present.jobs[job.folder_name] = job
-    if is_base(params) and _packed_base(params) is None:
+    if is_base(params) and packed_base(params) is None:
         undecided.add("base")
     swarm = [job for job in present.jobs.values() if isinstance(job, TrainJob) and job.name.startswith(SWARM)]
     earlier = {job.folder_name: job for job, _ in earlier_runs(swarm, manifest)}
@@ -98,7 +95,7 @@ def _graphs(params: Params, manifest: Manifest) -> Iterator[Graph]:
     Raises ConfigError for settings under which no run can start.
     """
     bases: list[dict[str, DomainManifest] | None] = []
-    if is_base(params) and (packed := _packed_base(params)) is not None:
+    if is_base(params) and (packed := packed_base(params)) is not None:
         bases.append(packed)
     if (Path(params.model.path) / "config.json").exists():
         bases.append(None)
@@ -109,13 +106,3 @@ def _graphs(params: Params, manifest: Manifest) -> Iterator[Graph]:
         for each in measured:
             for compare in [False, *([] if params.compare is None else [True])]:
                 yield steps_of(params, Known(manifest, base, each), compare)
-
-
-def _packed_base(params: Params) -> dict[str, DomainManifest] | None:
-    """Return the packed domains of the base as they were packed last; None if they are not all there."""
-    if not (UNTRAINED / "config.json").exists():
-        return None
-    try:
-        return {name: FinishedPacking.read(PACKED / f"{name}.json").domain for name in base_domains(params)}
-    except ContractError:
-        return None

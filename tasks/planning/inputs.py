@@ -11,6 +11,7 @@ from tasks.runs.jobs import base_domains
 from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
+from tasks.workspace.packed_data import packed_manifest, settings_digest
 from velocitune_core.config import ConfigError, Domain, Params
 from velocitune_core.contracts import Border, DocumentBorders, DomainManifest, InitialLosses, Manifest, Split, Targets
 from velocitune_core.data.borders import document_borders
@@ -92,7 +93,7 @@ def stand_ins_of_base(params: Params) -> dict[str, DomainManifest]:
     """Return manifests of the base's own packed domains: without `max_tokens`, which limits only the mixture."""
     domains = {name: params.domains[name] for name in base_domains(params)}
     return {
-        name: _stand_in(params, _source_tokens(params, domain) or domain.max_tokens or 0)
+        name: _stand_in(params, name, _source_tokens(params, domain) or domain.max_tokens or 0)
         for name, domain in domains.items()
     }
 
@@ -105,16 +106,11 @@ def tokens_of_base(params: Params) -> int | None:
 
 def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
     """Return prepared/manifest.json if it fits these settings, otherwise a stand-in; and what was assumed."""
-    assumptions = []
-    if paths.MANIFEST.exists():
-        manifest = Manifest.read(paths.MANIFEST)
-        if (
-            list(manifest.domains) == params.training_domains
-            and manifest.sequence_length == params.data.sequence_length
-        ):
-            documents = manifest.documents.model_copy(update={"mask": params.data.document_mask})
-            return manifest.model_copy(update={"documents": documents}), assumptions
-        assumptions.append(f"{paths.MANIFEST} has other domains or another sequence length, and is not used")
+    manifest, differs = packed_manifest(params)
+    if manifest is not None:
+        documents = manifest.documents.model_copy(update={"mask": params.data.document_mask})
+        return manifest.model_copy(update={"documents": documents}), []
+    assumptions = [] if differs is None else [differs]
     domains, problems = {}, []
     for name in params.training_domains:
         domain = params.domains[name]
@@ -123,7 +119,7 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
             problems.append(f"  domains.{name}: {reason}")
         else:
             assumptions.append(f"{name}: {tokens:,} training tokens, {reason}")
-            domains[name] = _stand_in(params, tokens)
+            domains[name] = _stand_in(params, name, tokens)
     if problems:
         raise ConfigError(f"{paths.PARAMS}:\n" + "\n".join(problems))
     length = params.data.sequence_length
@@ -166,7 +162,7 @@ def _source_tokens(params: Params, domain: Domain) -> int:
     return int(found / BYTES_PER_TOKEN * (1 - params.data.held_out_fraction))
 
 
-def _stand_in(params: Params, tokens: int) -> DomainManifest:
+def _stand_in(params: Params, name: str, tokens: int) -> DomainManifest:
     length = params.data.sequence_length
     held_out = params.data.held_out_sequences
 
@@ -179,4 +175,5 @@ def _stand_in(params: Params, tokens: int) -> DomainManifest:
         documents_read=0,
         duplicates=0,
         too_short=0,
+        settings_sha256=settings_digest(params, name),
     )

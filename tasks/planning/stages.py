@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tasks.planning.inputs import Inputs, is_base, stand_ins_of_base
+from tasks.planning.packed_base import finished_of_base
 from tasks.runs.budget import sizes_of
 from tasks.runs.compared import comparison_settings, parent_of, runs_in_order, side_by_side
 from tasks.runs.compared_before import UNHASHED, Before, digest_of
@@ -49,7 +50,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         base = planned_run(job, length, held_out_of_base)
         work = sibling_work(params, inputs, paths.SIBLING_MODEL)
         siblings = () if work is None else (replace(base, name="sibling", work=work),)
-        stages.append(Stage("base", (base, *siblings)))
+        stages.append(Stage("base", (base, *siblings), finished=finished_of_base(params)))
     initial = Run("initial", 0, 0, length, evaluations=1, evaluated_sequences=held_out)
     stages.append(Stage("initial", (initial,)))
     digest = digest_of(params.model.path) if any(paths.RUNS.glob("*/result.json")) else UNHASHED

@@ -11,6 +11,7 @@ from prefect import task
 
 from tasks.views.terminal import PackingBar
 from tasks.workspace import paths
+from tasks.workspace.packed_data import settings_digest
 from tasks.workspace.source_rows import ReadSource, read_source, warn_of_malformed
 from velocitune_core.config import Params
 from velocitune_core.contracts import DomainManifest, Manifest
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 def pack(name: str, params: Params) -> DomainManifest:
     """Deduplicate, split, tokenise and pack one domain into runs/packing/<name>, resuming an interrupted packing."""
     domain = params.domains[name]
-    tokenizer = load_tokenizer(params.model.path)
+    tokenizer, packed_from = load_tokenizer(params.model.path), settings_digest(params, name)
     with closing(PackingBar(name, domain.max_tokens)) as bar:
         packed, malformed = pack_source(name, domain, tokenizer, params.data, paths.PACKING / name, bar)
     if not bar.started:
@@ -43,7 +44,7 @@ def pack(name: str, params: Params) -> DomainManifest:
             packed.held_out.sequences,
             params.data.held_out_sequences,
         )
-    return packed
+    return packed.model_copy(update={"settings_sha256": packed_from})
 
 
 @task(task_run_name="read through {name}")

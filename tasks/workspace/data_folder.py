@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.workspace import paths
+from tasks.workspace.made_by_stages import made_by_a_stage
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, Manifest
@@ -26,6 +27,11 @@ def source_problems(params: Params) -> list[str]:
             "put your own text into data/raw and set data.path to it"
             for name, domain in params.domains.items()
             if domain.source.path not in made
+        ]
+    if made := made_by_a_stage(root, apart_from=paths.EMBEDDED):
+        return [
+            f"data.path: {made}, and the pipeline cannot start from what it makes; put the text into another folder, "
+            "such as data/raw, and name that"
         ]
     problems = [
         f"domains.{name}.source: {problem}"

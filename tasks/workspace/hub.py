@@ -11,6 +11,8 @@ import logging
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.workspace import paths
@@ -38,21 +40,34 @@ def fetch_model(model: str) -> None:
     if folder.exists() or folder.parts[0] == paths.BASE_MODEL.parts[0] or not HUB_ID.fullmatch(model):
         return
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    with replacing(folder) as temporary:
+    with _replacing(folder) as temporary:
         try:
             commit = HfApi().model_info(model).sha
             logger.info("fetching %s at %s from the hub into %s", model, commit, folder)
             snapshot_download(model, revision=commit, local_dir=temporary, allow_patterns=WANTED)
-        except (HfHubHTTPError, HFValidationError, OSError) as error:
+        except Exception as error:  # the hub's client raises many kinds
             raise HubError(
-                f"model.path: {model!r} is not a folder and could not be fetched from the hub: {error}"
+                f"model.path: {model!r} is not a folder, and could not be fetched from the hub "
+                f"({str(error).strip() or type(error).__name__}); give the folder of a model, or check the name, the "
+                "network (HF_ENDPOINT, HTTPS_PROXY) and, for a model that is not public, HF_TOKEN"
             ) from None
         shutil.rmtree(temporary / ".cache", ignore_errors=True)  # of the download; differs between machines
         record = json.dumps({"model": model, "revision": commit}, indent=2)
         (temporary / REVISION).write_text(f"{record}\n", encoding="utf-8")
         (temporary / ".gitignore").write_text("*\n", encoding="utf-8")  # large, and published elsewhere
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Do as `replacing` does, and remove the parent that was made for the folder if that is not written after all."""
+    made = not folder.parent.exists()
+    try:
+        with replacing(folder) as temporary:
+            yield temporary
+    finally:
+        if made and folder.parent.is_dir() and not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def fetch_named_model() -> None:

@@ -6,21 +6,21 @@ import json
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+import velocitune_core.model
 from tasks.workspace import paths
+from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import Params
-from velocitune_core.files import write_text
+from velocitune_core.files import file_sha256, write_text
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
 from velocitune_core.model.folder import ModelError, has_tokenizer, look_into_folder
 from velocitune_core.model.headers import lfs_pointers
-from velocitune_core.model.opened import open_model
-from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.model.opened import config_opens, open_model
+from velocitune_core.model.tokenizer import file_problems, load_tokenizer
+from velocitune_core.model.tokenizer_vocabulary import absent_tokens, vocabulary_problems
 from velocitune_core.model.trainable import check_trainable
 
-PIPELINES = (paths.PIPELINE, paths.CORPUS_PIPELINE, paths.BASE_PIPELINE, paths.COMPARE_PIPELINE)
+_CHECKS = Path(velocitune_core.model.__file__).parent  # all of them but those of this file
 
 
 def model_fit(params: Params) -> Fit:
@@ -32,8 +32,13 @@ def model_fit(params: Params) -> Fit:
     path = params.model.path
     if Path(path) == paths.BASE_MODEL:
         return Fit(problems=base_problems(params))
-    if made := _made_by_a_stage(Path(path)):
-        return Fit(problems=[made])
+    if made := made_by_a_stage(Path(path)):
+        return Fit(
+            problems=[
+                f"model.path: {made}, and the pipeline cannot start from what it makes; copy the model to another "
+                "folder, such as models/mine, and name that"
+            ]
+        )
     stored, untrainable = look_into_folder(path), check_trainable(path)
     fit = Fit(problems=[*stored.problems, *untrainable])
     if not Path(path).is_dir() or lfs_pointers(path):
@@ -46,7 +51,7 @@ def model_fit(params: Params) -> Fit:
     if not stored.problems and not untrainable:
         _add(fit, open_model(path, stored.tensors, document_mask=params.data.document_mask))
     if has_tokenizer(path):
-        _add(fit, _fit_of_tokenizer(params))
+        _add(fit, _fit_of_tokenizer(params) if config_opens(path) else Fit(problems=file_problems(path)))
     if not fit.problems:
         write_text(paths.OPENED_MODEL, json.dumps({"state": state, "warnings": fit.warnings}))
     return fit
@@ -67,32 +72,6 @@ def base_problems(params: Params) -> list[str]:
     return []
 
 
-def _made_by_a_stage(path: Path) -> str | None:
-    """Return why the pipeline cannot start from a folder: one of its stages makes it, or something in it."""
-    where = path.resolve()
-    for maker, out in [*_outs(), ("runs of the pipeline", paths.RUNS)]:
-        made = out.resolve()
-        if where.is_relative_to(made) or made.is_relative_to(where):
-            what = f"{path} is made by" if where.is_relative_to(made) else f"{path} contains {out}, which is made by"
-            return (
-                f"model.path: {what} {maker}, and the pipeline cannot start from what it makes; copy the model to "
-                "another folder, such as models/mine, and name that"
-            )
-    return None
-
-
-def _outs() -> list[tuple[str, Path]]:
-    """Return what DVC's stages make, each with its stage."""
-    found = []
-    for file in PIPELINES:
-        if file.is_file():
-            stages: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")).get("stages") or {}
-            for name, stage in stages.items():
-                outs = [next(iter(each)) if isinstance(each, dict) else each for each in stage.get("outs", [])]
-                found += [(f"the stage `{name}`", file.parent / stage.get("wdir", ".") / out) for out in outs]
-    return found
-
-
 def _fit_of_tokenizer(params: Params) -> Fit:
     from velocitune_core.data.borders import BorderError, document_borders, largest_packed_id
 
@@ -101,11 +80,15 @@ def _fit_of_tokenizer(params: Params) -> Fit:
         tokenizer = load_tokenizer(path)
     except ModelError as error:
         return Fit(problems=[str(error)])
-    fit = check_vocabulary(path, largest_packed_id(tokenizer, params.data))
+    fit, beside = Fit(problems=vocabulary_problems(path)), list[str]()
     try:
-        document_borders(tokenizer, params.data)
+        borders = document_borders(tokenizer, params.data)
+        fit.problems += absent_tokens(path, [*borders.start.tokens, *borders.end.tokens])
     except BorderError as error:
-        fit.problems += str(error).splitlines()
+        beside = str(error).splitlines()
+    if not fit.problems:  # from which ids beyond the embeddings follow
+        _add(fit, check_vocabulary(path, largest_packed_id(tokenizer, params.data)))
+    fit.problems += beside
     return fit
 
 
@@ -115,13 +98,17 @@ def _add(fit: Fit, other: Fit) -> None:
 
 
 def _state(params: Params) -> str:
-    """Return a digest of all that decides what opening the model finds: its files, settings of data, transformers."""
+    """Return a digest of all that decides what opening the model finds.
+
+    That is its files, the settings of data, transformers and the checks themselves.
+    """
     files = sorted(
         (each.name, each.stat().st_size, each.stat().st_mtime_ns)
         for each in Path(params.model.path).iterdir()
         if each.is_file()
     )
-    content = [params.model.path, files, params.data.model_dump(mode="json"), version("transformers")]
+    checks = [file_sha256(each) for each in [Path(__file__), *sorted(_CHECKS.rglob("*.py"))]]
+    content = [params.model.path, files, params.data.model_dump(mode="json"), version("transformers"), checks]
     return sha256(json.dumps(content).encode()).hexdigest()
 
 

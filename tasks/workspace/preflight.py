@@ -50,8 +50,11 @@ def checked_params(comparing: bool = False) -> Params:
     return params
 
 
-def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> Params:
+def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, sources: bool = False) -> Params:
     """Read params.yaml under overrides, without writing them; the files that it names need not exist yet.
+
+    Args:
+        sources: check the sources of the domains, too, without reading rows.
 
     Raises ConfigError with every problem of the settings themselves.
     """
@@ -61,7 +64,8 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False) -> P
     else:
         params = read_params()
     problems = [*base_problems(params), *_strategy_problems(params), *planned_problems(params)]
-    _refuse([*problems, *_comparison_problems(params)] if comparing else problems)
+    problems += _comparison_problems(params) if comparing else []
+    _refuse([*problems, *source_problems(params)] if sources else problems)
     return params
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.workspace import paths
+from tasks.workspace.packed_data import packed_manifest
 from tasks.workspace.planned_settings import steering_options
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
-from velocitune_core.contracts import ContractError, Manifest
 from velocitune_core.strategies import PLANNED, PLANNED_COURSE, updates_after_evaluations
 from velocitune_core.style.text import counted
 
@@ -39,10 +38,10 @@ def warn_of_few_updates(params: Params) -> None:
     training = params.training
     tokens = training.token_budget
     if tokens is None:
-        try:
-            tokens = sum(domain.train.tokens for domain in Manifest.read(paths.MANIFEST).domains.values())
-        except ContractError:
+        manifest, _ = packed_manifest(params)
+        if manifest is None:
             return  # the stage `prepare` warns
+        tokens = sum(domain.train.tokens for domain in manifest.domains.values())
     steps = tokens // params.data.sequence_length // training.batch_sequences
     if steps and (warning := few_updates(params, steps)):
         warn_once(warning)

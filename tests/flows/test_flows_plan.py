@@ -111,6 +111,7 @@ def test_a_comparison(workspace: Path, ask: Callable[..., str]) -> None:
         (["-S", "nonsense"], "not KEY=VALUE"),
         (["-S", "base.domains=[poetry]"], "['poetry'] are no domains"),
         (["-S", "model.path=models/absent"], "cannot read config.json of models/absent"),
+        (["-S", "data.path=nowhere"], "domains.code.source: nowhere/code.jsonl: no such file or folder"),
     ],
 )
 def test_what_cannot_be_priced_is_refused(ask: Callable[..., str], arguments: list[str], reason: str) -> None:

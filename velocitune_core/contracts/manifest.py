@@ -31,6 +31,7 @@ class DomainManifest(Part):
     unwatched_sha256: str | None = None  # of paths, sizes and times of files that DVC does not watch, if there are any
     read_to_end: bool = True  # False: a data set on the hub, left once both splits were full
     revision: str | None = None  # commit of a data set on the hub
+    settings_sha256: str | None = None  # of the settings and files that it was packed from
 
 
 class Border(Part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +26,27 @@ def open_stream(path: Path) -> Generator[BinaryIO]:
     with path.open("rb", buffering=_READ_BYTES) as file:
         if suffix == ".gz":  # several members, and zeros after the last one, are read as gzip does
             with gzip.GzipFile(fileobj=file) as stream:
-                yield io.BufferedReader(stream, _READ_BYTES)  # type: ignore[arg-type]
+                yield io.BufferedReader(_GzipMembers(stream), _READ_BYTES)
         elif suffix in COMPRESSIONS:
             yield io.BufferedReader(_ZstdFrames(file), _READ_BYTES)
         else:
             yield file
+
+
+class _GzipMembers(io.RawIOBase):
+    """The content of a gzip file; damaged bytes are an OSError, as every other fault of a file is."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            return self._stream.readinto(buffer)
+        except zlib.error as error:
+            raise OSError(str(error)) from None
 
 
 class _ZstdFrames(io.RawIOBase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,13 @@ from velocitune_core.data.texts import (
     Text,
     UndecodableError,
     decoded_parts,
+    nul_problem,
     undecodable,
 )
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # so `../folder` is not one
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 1 << 26
+_DATASET_ROWS = 64  # copied at once from a data set in an order of its own
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -70,6 +72,8 @@ def _array_rows(path: Path, text_field: str) -> NumberedRows:
 
 def _line_text(line: bytes, offset: int, text_field: str) -> str:
     """Return the text of a jsonl line that starts at byte `offset` of the file."""
+    if (nul := line.find(b"\0")) >= 0:
+        raise RowProblem(nul_problem(offset + nul))
     try:
         row = json.loads(
             line.rstrip().decode("utf-8").removeprefix(BYTE_ORDER_MARK)
@@ -119,11 +123,16 @@ def open_parquet(path: Path, text_field: str) -> Generator[pq.ParquetFile]:
             raise SourceError(f"{path}: no column {text_field!r}; it has {_listed(schema.names)}: set text_field")
         if schema.names.count(text_field) > 1:
             raise SourceError(f"{path}: {schema.names.count(text_field)} columns are named {text_field!r}; rename them")
-        kind = schema.field(text_field).type
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not any(is_kind(plain) for is_kind in _STRINGS):
-            raise SourceError(f"{path}: column {text_field!r} is {kind}, not string: set text_field")
+        if problem := _not_strings(schema.field(text_field).type, text_field):
+            raise SourceError(f"{path}: {problem}")
         yield file
+
+
+def _not_strings(kind: pa.DataType, text_field: str) -> str | None:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if any(is_kind(plain) for is_kind in _STRINGS):
+        return None
+    return f"column {text_field!r} is {kind}, not string: set text_field"
 
 
 def parquet_rows(path: Path, text_field: str) -> NumberedRows:
@@ -135,7 +144,7 @@ def parquet_rows(path: Path, text_field: str) -> NumberedRows:
             for batch in file.iter_batches(rows, row_groups=[group], columns=[text_field]):
                 for value in batch.column(0):
                     number += 1
-                    yield number, lambda value=value: _parquet_text(value, text_field)
+                    yield number, lambda value=value: _arrow_text(value, text_field)
 
 
 def _rows_at_once(group: pq.RowGroupMetaData, text_field: str) -> int:
@@ -145,7 +154,7 @@ def _rows_at_once(group: pq.RowGroupMetaData, text_field: str) -> int:
     return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * group.num_rows // max(size, 1)))
 
 
-def _parquet_text(value: Any, text_field: str) -> str:
+def _arrow_text(value: Any, text_field: str) -> str:
     try:
         return _checked_text(value.as_py(), text_field)
     except UnicodeDecodeError as error:
@@ -182,28 +191,35 @@ def open_dataset_folder(source: Source, root: Path) -> Any | None:
         raise SourceError(f"{folder}: is empty; put a data set there that `save_to_disk` wrote")
     import datasets
 
+    splits = _splits(folder)
+    if splits is not None and source.split not in splits:
+        raise SourceError(f"{folder}: no split {source.split!r}; it has {_listed(splits)}: set split")
+    where = folder if splits is None else folder / source.split  # other splits may be missing
     try:
-        dataset = datasets.load_from_disk(str(folder))
+        dataset = datasets.load_from_disk(str(where))
+        assert isinstance(dataset, datasets.Dataset), "of one split"
     except Exception as error:
-        raise SourceError(f"{folder}: not a folder that `save_to_disk` wrote ({error})") from error
-    if isinstance(dataset, datasets.DatasetDict):
-        if source.split not in dataset:
-            raise SourceError(f"{folder}: no split {source.split!r}; it has {_listed(dataset)}: set split")
-        dataset = dataset[source.split]
+        raise SourceError(f"{where}: not a folder that `save_to_disk` wrote ({error})") from error
     if source.text_field not in dataset.column_names:
         raise SourceError(
             f"{folder}: no column {source.text_field!r}; it has {_listed(dataset.column_names)}: set text_field"
         )
-    return dataset.with_format(None).select_columns(source.text_field)  # `set_format` is saved with a data set
+    if problem := _not_strings(dataset.data.schema.field(source.text_field).type, source.text_field):
+        raise SourceError(f"{folder}: {problem}")
+    return dataset.with_format("arrow").select_columns(source.text_field)  # `set_format` is saved with a data set
+
+
+def _splits(folder: Path) -> list[str] | None:
+    """Return the splits of a `save_to_disk` folder; None for a data set without splits."""
+    try:
+        return list(json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def other_splits(source: Source, root: Path) -> list[str]:
     """Return the splits of a `save_to_disk` folder that the source does not take; none for a data set on the hub."""
-    try:
-        splits = json.loads((root / source.path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        return [split for split in splits if split != source.split]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # a data set without splits
+    return [split for split in _splits(root / source.path) or [] if split != source.split]
 
 
 def hub_revision(source: Source) -> str:
@@ -235,10 +251,27 @@ def _not_on_the_hub(source: Source, error: Exception) -> SourceError:
     )
 
 
-def dataset_rows(dataset: Any, text_field: str) -> NumberedRows:
-    """Yield the rows of a `datasets` data set, in memory or streamed."""
-    for number, row in enumerate(dataset, start=1):
-        yield number, lambda row=row: _dataset_text(row, text_field)
+def folder_rows(dataset: Any, text_field: str) -> NumberedRows:
+    """Yield the rows of what `open_dataset_folder` returned, a batch in memory at a time."""
+    number = 0
+    for batch in dataset.iter(_DATASET_ROWS):
+        for value in batch.column(text_field):
+            number += 1
+            yield number, lambda value=value: _arrow_text(value, text_field)
+
+
+def streamed_rows(dataset: Iterable[Mapping[str, Any]], source: Source) -> NumberedRows:
+    """Yield the rows of a data set on the hub. Raises SourceError, with the row, where reading fails."""
+    rows, number = iter(dataset), 0
+    while True:
+        number += 1
+        try:
+            row = next(rows, None)
+        except Exception as error:  # of a network, of many formats, of a script's types
+            raise SourceError(f"{source.path}: row {number} cannot be read ({error}); start again to go on") from error
+        if row is None:
+            return
+        yield number, lambda row=row: _dataset_text(row, source.text_field)
 
 
 def _dataset_text(row: Mapping[str, Any], text_field: str) -> str:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from velocitune_core.config import Source
 from velocitune_core.data.compressed import COMPRESSIONS, open_stream
 from velocitune_core.data.json_array import array_elements
-from velocitune_core.data.texts import decoded_parts
+from velocitune_core.data.texts import UndecodableError, decoded_parts
 
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "jsonl": (".jsonl", ".ndjson", ".json"),
@@ -181,6 +181,8 @@ def _not_of_texts(path: Path, text_field: str) -> str | None:
     parts = decoded_parts(path)
     try:
         first = next(array_elements(islice(parts, _PARTS_LOOKED_AT)), None)
+    except UndecodableError:
+        return None  # reported when it is read
     except ValueError:
         first = None
         if next(parts, None) is not None:

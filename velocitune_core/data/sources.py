@@ -13,8 +13,8 @@ from velocitune_core.data.readers import (
     NumberedRows,
     RowProblem,
     SourceError,
-    dataset_rows,
     file_errors,
+    folder_rows,
     hub_revision,
     jsonl_rows,
     open_dataset_folder,
@@ -22,6 +22,7 @@ from velocitune_core.data.readers import (
     open_parquet,
     other_splits,
     parquet_rows,
+    streamed_rows,
     text_rows,
 )
 from velocitune_core.data.source_files import find_files, unwatched
@@ -156,8 +157,8 @@ def _all_files(source: Source, root: Path) -> list[Path]:
 def check_source(source: Source, root: Path) -> list[str]:
     """Return the problems of a source that show without reading rows.
 
-    These are a missing file, a glob without matches, an unknown suffix, and a missing column of a parquet file or
-    `datasets` folder.
+    These are a missing file, a glob without matches, an unknown suffix, and a column of a parquet file or `datasets`
+    folder that is missing or holds no strings.
     """
     if source.type == "datasets":
         try:
@@ -196,9 +197,17 @@ def _read_dataset(source: Source, root: Path, malformed: MalformedRows, revision
     dataset = open_dataset_folder(source, root)
     remote = dataset is None
     if remote:
-        dataset = open_hub_dataset(source, revision or hub_revision(source))
-    rows = dataset_rows(dataset, source.text_field)
-    keep_counting = not remote  # a remote one may be arbitrarily large
-    yield from _checked(rows, source.path, source.path, malformed, keep_counting=keep_counting)
+        rows = streamed_rows(open_hub_dataset(source, revision or hub_revision(source)), source)
+    else:
+        rows = folder_rows(dataset, source.text_field)
+    corrupt: list[str] = []
+    try:
+        with file_errors(root / source.path):
+            keep_counting = not remote  # a remote one may be arbitrarily large
+            yield from _checked(rows, source.path, source.path, malformed, keep_counting=keep_counting)
+    except SourceError as error:
+        corrupt.append(str(error))
     if malformed.too_many:
-        raise malformed.error()
+        raise malformed.error(*corrupt)
+    if corrupt:
+        raise SourceError("\n".join(corrupt))

@@ -15,7 +15,7 @@ _PART_BYTES = 1 << 18
 
 
 class UndecodableError(ValueError):
-    """Bytes that are not UTF-8, with the line that they are in."""
+    """Bytes that are not text in UTF-8, with the line that they are in."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -51,7 +51,10 @@ def whole_text(text: Text) -> str:
 
 
 def decoded_parts(path: Path) -> Iterator[str]:
-    """Decode a file in parts, without a byte order mark at its start. Raises UndecodableError, OSError and EOFError."""
+    """Decode a file in parts, without a byte order mark at its start.
+
+    Raises UndecodableError, for NULs too, OSError and EOFError.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     before, line, started = 0, 1, False  # bytes, lines, whether a character was decoded
     with open_stream(path) as stream:
@@ -62,6 +65,8 @@ def decoded_parts(path: Path) -> Iterator[str]:
                 part = decoder.decode(content, final=not content)
             except UnicodeDecodeError as error:
                 raise undecodable(error, before - len(pending), line) from None
+            if (nul := content.find(b"\0")) >= 0:
+                raise UndecodableError(nul_problem(before + nul), line + content.count(b"\n", 0, nul))
             if part:
                 yield part if started else part.removeprefix(BYTE_ORDER_MARK)
                 started = True
@@ -69,6 +74,11 @@ def decoded_parts(path: Path) -> Iterator[str]:
                 return
             before += len(content)
             line += content.count(b"\n")
+
+
+def nul_problem(byte: int) -> str:
+    """Return what is wrong with text that has a NUL at a byte of its file: UTF-16 without its mark is full of them."""
+    return f"byte {byte} is NUL, as in UTF-16 or where a file was padded; convert the file to UTF-8, or remove them"
 
 
 def undecodable(error: UnicodeDecodeError, offset: int = 0, line: int = 1) -> UndecodableError:

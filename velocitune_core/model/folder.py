@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from velocitune_core.model.headers import Stored, lfs_pointers, shown, stored_weights
+from velocitune_core.model.headers import Stored, lfs_pointers, links_to_nothing, shown, stored_weights
 
 FAST_TOKENIZER = "tokenizer.json"
 # Files that a tokenizer can be loaded from; the last are made into a fast one
@@ -38,6 +38,8 @@ def look_into_folder(path: str) -> Stored:
         return Stored(
             problems=[f"model.path: {path}: {shown(pointers)} {what} in place of the file; run `git lfs pull` there"]
         )
+    if gone := links_to_nothing(path):  # so does this; DVC could not record the folder either
+        return Stored(problems=gone)
     problems = _config_problems(folder)
     stored = stored_weights(path)
     problems += stored.problems

@@ -45,7 +45,7 @@ def stored_weights(path: str) -> Stored:
     """Read the headers of the files that transformers takes the weights of a folder from.
 
     Problems have file, value and fix: a shard that is missing or cut off, shards without an index, an adapter in place
-    of a model, a header that is none, tensors of the index that no file has.
+    of a model, a header that is none, tensors of the index that no file has, or that several have.
     """
     folder, found = Path(path), Stored()
     names, indexed = _weight_files(folder, found.problems)
@@ -64,6 +64,7 @@ def stored_weights(path: str) -> Stored:
                     f"model.path: {folder / name}: {error}; download it again, or save the model again with "
                     "save_pretrained"
                 )
+    found.problems += _duplicates(path, found.tensors)
     if not found.problems:
         found.problems += _disagreements(path, indexed, found.tensors)
     return found
@@ -82,6 +83,21 @@ def lfs_pointers(path: str) -> list[str]:
         except OSError:
             continue
     return pointers
+
+
+def links_to_nothing(path: str) -> list[str]:
+    """Return a problem of the links in a folder whose target is missing, as a line; empty if there is none.
+
+    A cache of the hub is a folder of links: copied without the files that they lead to, it has names alone.
+    """
+    gone = sorted(each for each in Path(path).rglob("*") if each.is_symlink() and not each.exists())
+    if not gone:
+        return []
+    names = [f"{each.relative_to(path)} → {each.readlink()}" for each in gone]
+    return [
+        f"model.path: {path}: links to nothing: {shown(names)}; download the model again, or copy its folder with the "
+        "files that the links lead to (cp -rL)"
+    ]
 
 
 def shown(names: list[str]) -> str:
@@ -137,7 +153,7 @@ def _read_header(file: Path) -> Iterator[StoredTensor]:
         if size < 8 or not 0 < length <= min(_LARGEST_HEADER, size - 8):
             raise ValueError(f"no safetensors file, or cut off ({size:,} bytes)")
         try:
-            entries = json.loads(stream.read(length))
+            entries = json.loads(stream.read(length), object_pairs_hook=_without_duplicates)
             entries.pop("__metadata__", None)
             tensors = [
                 StoredTensor(name, file, each["dtype"], tuple(each["shape"]), *_range(each, 8 + length))
@@ -151,11 +167,33 @@ def _read_header(file: Path) -> Iterator[StoredTensor]:
     yield from tensors
 
 
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice")
+    return found
+
+
 def _range(entry: dict[str, Any], begin: int) -> tuple[int, int]:
     start, stop = entry["data_offsets"]
     if not 0 <= start <= stop:
         raise ValueError("a tensor ends before it begins")
     return begin + start, begin + stop
+
+
+def _duplicates(path: str, tensors: list[StoredTensor]) -> list[str]:
+    """Return a problem of tensors that two files hold: which one a model gets depends on the order of loading."""
+    files: dict[str, list[str]] = {}
+    for each in tensors:
+        files.setdefault(each.name, []).append(each.file.name)
+    if not (twice := {name: held for name, held in files.items() if len(held) > 1}):
+        return []
+    first = next(iter(twice))
+    return [
+        f"model.path: {path} has {len(twice)} tensors in several files ({shown(sorted(twice))}; {first} in "
+        f"{' and '.join(twice[first])}), and only one of each would be loaded; keep the shards of one version, or save "
+        "the model again with save_pretrained"
+    ]
 
 
 def _disagreements(path: str, indexed: dict[str, str], tensors: list[StoredTensor]) -> list[str]:

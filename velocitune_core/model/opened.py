@@ -10,6 +10,17 @@ from velocitune_core.model.folder import ModelError
 from velocitune_core.model.headers import StoredTensor
 
 
+def config_opens(path: str) -> bool:
+    """Return whether transformers reads a folder's config.json; its tokenizer's class is taken from that, too."""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception:  # as many kinds as there are settings
+        return False
+    return True
+
+
 def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: bool) -> Fit:
     """Try a folder in which `look_into_folder` found no problem, without loading its weights.
 

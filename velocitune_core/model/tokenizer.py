@@ -51,6 +51,17 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def file_problems(path: str) -> list[str]:
+    """Return why tokenizer.json itself is no tokenizer, as one line; empty if it is one, or is not there."""
+    file = Path(path) / FAST_TOKENIZER
+    try:
+        if file.is_file():
+            _ids_of_file(file)
+    except ModelError as error:
+        return [str(error)]
+    return []
+
+
 def _loaded(path: str, *, by_class: bool) -> PreTrainedTokenizerFast:
     """Load by the class that a folder implies, or its tokenizer.json as it is. Raises ModelError if that fails."""
     try:

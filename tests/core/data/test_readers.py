@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from velocitune_core.data.readers import (
     NumberedRows,
     RowProblem,
     SourceError,
-    dataset_rows,
     file_errors,
     jsonl_rows,
     open_dataset_folder,
     open_parquet,
     parquet_rows,
+    streamed_rows,
     text_rows,
 )
+from velocitune_core.data.sources import read_documents
 from velocitune_core.data.texts import FileText, whole_text
 
 
@@ -114,13 +116,38 @@ def test_a_text_file_is_row_0_and_its_problem_names_the_line(tmp_path: Path) -> 
     assert (number, caught.value.line) == (0, 3)
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json"])
+def test_text_with_nul_is_a_row_that_names_its_byte(tmp_path: Path, name: str) -> None:
+    """UTF-16 without its mark, and a file that a crash has padded, are text in UTF-8 full of NULs."""
+    texts = ['{"text": "one"}\n{"text": "two"}\n', '[{"text": "one"}]']
+    root, [plain] = tmp_path, [texts[name == "a.json"]]
+    (root / name).write_bytes(plain.encode("utf-16-le"))
+    kind = "text" if name == "a.txt" else "jsonl"
+    with pytest.raises(SourceError, match=r"byte 1 is NUL, as in UTF-16 .* convert the file to UTF-8"):
+        list(read_documents(Source(type=kind, path=name), root))
+    (root / name).write_bytes(plain.encode() + bytes(16))
+    with pytest.raises(SourceError, match=rf"byte {len(plain)} is NUL, .* where a file was padded"):
+        list(read_documents(Source(type=kind, path=name), root))
+    (root / "escaped.jsonl").write_text('{"text": "one\\u0000"}')
+    assert [each.text for each in read_documents(Source(type="jsonl", path="escaped.jsonl"), root)] == ["one\0"]
+
+
 def test_rows_of_a_stream_are_checked_one_by_one() -> None:
     stream = iter([{"text": "one"}, {"body": "two"}, {"text": b"three"}])
-    assert outcomes(dataset_rows(stream, "text")) == [
+    assert outcomes(streamed_rows(stream, Source(type="datasets", path="team/web"))) == [
         (1, "one"),
         (2, "! no column 'text'; it has 'body': set text_field"),
         (3, "! field 'text' is bytes, not a string"),
     ]
+
+
+def test_a_stream_that_breaks_off_is_named_with_its_row() -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"text": "one"}
+        raise ConnectionError("reset by peer")
+
+    with pytest.raises(SourceError, match=r"^team/web: row 2 cannot be read \(reset by peer\)"):
+        outcomes(streamed_rows(rows(), Source(type="datasets", path="team/web")))
 
 
 def test_a_path_without_a_folder_can_be_a_hub_id(tmp_path: Path) -> None:
@@ -169,7 +196,8 @@ def test_zst_with_a_long_window_and_gz_with_zeros_after_it_are_read(tmp_path: Pa
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    content=st.binary(max_size=40) | st.text(st.characters(exclude_categories=["Cs"])).map(str.encode),
+    content=st.binary(max_size=40).map(lambda found: found.replace(b"\0", b"\1"))
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map(str.encode),
     part=st.integers(1, 9),
 )
 def test_a_text_file_in_parts_is_the_text_or_names_the_byte(tmp_path: Path, content: bytes, part: int) -> None:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import shutil
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
@@ -61,6 +63,23 @@ def test_a_truncated_or_corrupt_file_is_named(tmp_path, suffix):
     assert f"{path}: cannot be read" in failure(tmp_path, path.name)
     path.write_bytes(b"nothing compressed")
     assert f"{path}: cannot be read" in failure(tmp_path, path.name)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json.gz", "a.txt.gz", "a.jsonl.zst", "a.json.zst", "a.txt.zst"])
+@pytest.mark.parametrize("at", [0.02, 0.5])
+def test_a_damaged_file_is_named_wherever_the_damage_is(tmp_path, name, at):
+    """Bytes inside the compressed stream, where zlib has an error of its own kind."""
+    compress = gzip.compress if name.endswith("gz") else zstandard.ZstdCompressor(write_checksum=True).compress
+    rows = [json.dumps({"text": sha256(bytes([number % 256])).hexdigest() * number}) for number in range(300)]
+    plain = "\n".join(rows) if ".jsonl" in name or ".txt" in name else f"[{','.join(rows)}]"
+    content = bytearray(compress(plain.encode()))
+    where = int(at * len(content))
+    content[where : where + 64] = b"\xff" * 64
+    (tmp_path / name).write_bytes(content)
+    kind = "text" if ".txt" in name else "jsonl"
+    source = Source(type=kind, path=name)
+    problems = check_source(source, tmp_path) or [failure(tmp_path, name, kind)]
+    assert f"{name}: cannot be read" in problems[0] and "is it corrupt or truncated?" in problems[0]
 
 
 def test_folders_and_globs_are_read_in_order_of_names_without_hidden_files(root):
@@ -198,6 +217,36 @@ def test_datasets_folder(tmp_path):
     assert "empty: is empty" in check_source(Source(type="datasets", path="empty"), tmp_path)[0]
     (tmp_path / "empty/data.txt").touch()
     assert "not a folder that `save_to_disk` wrote" in check_source(Source(type="datasets", path="empty"), tmp_path)[0]
+
+
+def test_rows_of_a_datasets_folder_that_are_not_utf_8_are_named(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    bytes_ = pa.array([b"one", b"\xff\xfe", b"three"], pa.binary())
+    bad = pa.StringArray.from_buffers(3, bytes_.buffers()[1], bytes_.buffers()[2])
+    datasets.Dataset(pa.table({"text": bad})).save_to_disk(tmp_path / "set")
+    assert "set:2: column 'text': byte 0 (0xff) is not UTF-8" in failure(tmp_path, "set", "datasets")
+    malformed = MalformedRows(allowed=1)
+    found = read_documents(Source(type="datasets", path="set"), tmp_path, malformed)
+    assert [each.text for each in found] == ["one", "three"] and malformed.count == 1
+
+
+@pytest.mark.parametrize("column", [[["a"], ["b"]], [b"a", b"b"], [1, 2]], ids=["list", "binary", "int"])
+def test_a_column_of_a_datasets_folder_that_holds_no_strings_is_refused_unread(tmp_path, column):
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict({"text": column}).save_to_disk(tmp_path / "set")
+    [problem] = check_source(Source(type="datasets", path="set"), tmp_path)
+    assert "column 'text' is" in problem and "not string: set text_field" in problem
+
+
+def test_a_datasets_folder_needs_no_other_split_and_its_damage_is_named(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    data = datasets.Dataset.from_dict({"text": [f"text {number}" for number in range(3000)]})
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "set")
+    shutil.rmtree(tmp_path / "set/test")
+    assert len(texts(tmp_path, "set", "datasets")) == 3000
+    [arrow] = (tmp_path / "set/train").glob("*.arrow")
+    arrow.write_bytes(arrow.read_bytes()[:-5000])
+    assert "set/train: not a folder that `save_to_disk` wrote" in failure(tmp_path, "set", "datasets")
 
 
 def test_a_saved_format_of_a_data_set_changes_no_text(tmp_path):

@@ -142,6 +142,30 @@ def index_of_another(folder: Path) -> None:
     index.write_text(json.dumps(tree))
 
 
+def shards_of_two_versions(folder: Path) -> None:
+    split(folder)
+    first, second, *_ = sorted(folder.glob("model-*.safetensors"))
+    name, tensor = next(iter(load_file(first).items()))
+    save_file({**load_file(second), name: tensor + 1}, second, metadata={"format": "pt"})
+
+
+def a_name_twice(folder: Path) -> None:
+    content = (folder / "model.safetensors").read_bytes()
+    names = list(load_file(folder / "model.safetensors"))
+    one, other = next((one, other) for one in names for other in names if one < other and len(one) == len(other))
+    (folder / "model.safetensors").write_bytes(content.replace(f'"{one}"'.encode(), f'"{other}"'.encode(), 1))
+
+
+def link_to_nothing(name: str) -> Callable[[Path], None]:
+    """As in a cache of the hub of which only the snapshot was copied."""
+
+    def link(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to("../../blobs/4d7a")
+
+    return link
+
+
 def adapter(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
 
@@ -157,6 +181,16 @@ def other_class(kind: Any) -> Callable[[Path], None]:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "shards of two versions": (shards_of_two_versions, r"1 tensors in several files \(lm_head\.weight; .* one version"),
+    "a name twice": (a_name_twice, r"model\.safetensors: its header is not one of safetensors; download it again"),
+    "link of weights": (
+        link_to_nothing("model.safetensors"),
+        r"links to nothing: model\.safetensors → \.\./\.\./blobs/4d7a",
+    ),
+    "link of config": (
+        link_to_nothing("config.json"),
+        r"links to nothing: config\.json → .*; download the model again",
+    ),
     "no output matrix": (without("lm_head"), r"lacks 1 weights of its model \(lm_head\.weight\); they would be random"),
     "no second layer": (without("layers.1."), r"lacks 11 weights of its model \(model\.layers\.1\.input_layernorm"),
     "prefix": (prefixed, r"lacks 25 weights .* and has module\.lm_head\.weight, .* in their place"),

@@ -17,7 +17,12 @@ from tasks.cleanup.present import present_runs
 from tasks.runs.run_folder import REPLACED
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
+from tasks.workspace.packed_data import settings_digest
+from velocitune_core.config import Params
+from velocitune_core.contracts import Manifest
+from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.evaluation_job import EvaluationJob, QuestionsFile
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.train.job import Job
 from velocitune_core.train.run_lock import RunLock
 from velocitune_core.training_code import record_code
@@ -29,7 +34,19 @@ def here(tmp_path: Path, tiny_inputs: Path) -> Iterator[Path]:
     write_workspace(tmp_path, tiny_inputs)
     (tmp_path / paths.PARAMS).write_text(yaml.safe_dump(SETTINGS))
     with chdir(tmp_path):
+        packed_under(settings())
         yield tmp_path
+
+
+def packed_under(params: Params) -> None:
+    """Let the manifest be one that the stage `prepare` has written under these settings."""
+    manifest = Manifest.read(paths.MANIFEST)
+    domains = {
+        name: domain.model_copy(update={"settings_sha256": settings_digest(params, name)})
+        for name, domain in manifest.domains.items()
+    }
+    tokenizer = tokenizer_digest(load_tokenizer(params.model.path))
+    manifest.model_copy(update={"domains": domains, "tokenizer_sha256": tokenizer}).write(paths.MANIFEST)
 
 
 def put(job: Job, *, finished: bool = True, under: Path = paths.RUNS) -> Path:

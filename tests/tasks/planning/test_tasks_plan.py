@@ -34,12 +34,15 @@ from tasks.runs.planned import plan_inputs
 from tasks.runs.run_folder import record_start, run_folder
 from tasks.runs.steering import planned_job
 from tasks.runs.swarm import swarm_jobs
-from tasks.workspace import paths
+from tasks.workspace import paths, said_once
 from tasks.workspace.planned_settings import compared_mixture
+from tasks.workspace.updates import warn_of_few_updates
 from velocitune_core.config import ConfigError, Params, Source, parse_params
 from velocitune_core.contracts import DomainTarget, LossPoint, Manifest, SwarmRound, Timings, TrainResult
+from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import model_digest
+from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.plan.cost import Run, Stage, with_layers
 from velocitune_core.plan.memory import Setting
 from velocitune_core.train.job import TrainJob
@@ -377,9 +380,69 @@ def test_a_prepared_manifest_is_used_unless_the_settings_differ(settings: dict[s
     domains = made.domains | {"code": made.domains["code"].model_copy(update={"train": larger})}
     made.model_copy(update={"domains": domains}).write(paths.MANIFEST)
     assert read_inputs(parse_params(settings)).manifest == Manifest.read(paths.MANIFEST)
-    settings["data"]["sequence_length"] = 128
-    other = read_inputs(parse_params(settings))
-    assert other.manifest.sequence_length == 128 and any("is not used" in line for line in other.assumptions)
+
+
+@pytest.fixture
+def packed(settings: dict[str, Any], workspace: Path) -> dict[str, Any]:
+    """Settings whose manifest says that 100 sequences of `code` and of `law` are packed, from a file each."""
+    write_inputs(workspace / "made")
+    settings["model"]["path"] = "made/model"
+    (workspace / "data/raw").mkdir(parents=True)
+    for name in settings["domains"]:
+        (workspace / f"data/raw/{name}.jsonl").write_bytes(b"x" * 25_600)
+    params = parse_params(settings)
+    made = read_inputs(params).manifest
+    train = made.domains["code"].train.model_copy(update={"sequences": 100, "tokens": 6_400})
+    domains = {name: domain.model_copy(update={"train": train}) for name, domain in made.domains.items()}
+    digest = tokenizer_digest(load_tokenizer("made/model"))
+    made.model_copy(update={"domains": domains, "tokenizer_sha256": digest}).write(paths.MANIFEST)
+    assert read_inputs(params).manifest.domains == domains
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("section", "change"),
+    [
+        ("data", {"sequence_length": 128}),
+        ("data", {"path": "data"}),
+        ("data", {"min_characters": 2}),
+        ("data", {"held_out_fraction": 0.2}),
+        ("code", {"max_tokens": 640}),
+        ("code", {"source": {"type": "jsonl", "path": "nowhere.jsonl"}}),
+        ("code", {"source": {"type": "text", "path": "code.jsonl"}}),
+        ("domains", {"more": {"source": {"type": "jsonl", "path": "code.jsonl"}}}),
+        ("domains", {"more": {"source": {"type": "jsonl", "path": "code.jsonl"}, "measure_only": True}}),
+    ],
+)
+def test_a_manifest_of_other_settings_is_not_used(packed: dict[str, Any], section: str, change: dict[str, Any]) -> None:
+    (packed["domains"][section] if section == "code" else packed[section]).update(change)
+    packed["training"]["token_budget"] = 64_000
+    inputs = read_inputs(parse_params(packed))
+    assert all(domain.train.sequences != 100 for domain in inputs.manifest.domains.values())
+    assert inputs.assumptions[0].startswith("prepared/manifest.json") and "is not used" in inputs.assumptions[0]
+
+
+def test_a_manifest_of_other_files_or_another_tokenizer_is_not_used(packed: dict[str, Any]) -> None:
+    params = parse_params(packed)
+    Path("data/raw/law.jsonl").touch()  # a copy of the data has other times
+    assert read_inputs(params).manifest.domains["law"].train.sequences == 100
+    tokenizer = Path("made/model/tokenizer.json")
+    tokenizer.write_text(tokenizer.read_text().replace("word3", "word-3"))
+    assert "with another tokenizer" in read_inputs(params).assumptions[0]
+    with Path("data/raw/law.jsonl").open("ab") as file:
+        file.write(b"more")
+    assert "or from other files, for law, and is not used" in read_inputs(params).assumptions[0]
+
+
+def test_a_warning_of_few_updates_is_of_these_settings(
+    packed: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 sequences in batches of 16 are 12 steps, with an evaluation every 5."""
+    monkeypatch.setattr(said_once, "_said", set())
+    warn_of_few_updates(parse_params({**packed, "data": {**packed["data"], "min_characters": 2}}))
+    assert not caplog.messages
+    warn_of_few_updates(parse_params(packed))
+    assert len(caplog.messages) == 1 and "in 12 steps" in caplog.messages[0]
 
 
 @pytest.mark.usefixtures("workspace")

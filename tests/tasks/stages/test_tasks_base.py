@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
+from tasks.planning.build import make_plan
+from tasks.planning.packed_base import finished_of_base
 from tasks.runs.jobs import base_job
 from tasks.runs.launch import TrainingFailedError
 from tasks.runs.run_folder import run_folder
@@ -109,6 +111,26 @@ def test_a_sibling_is_a_smaller_model_beside_the_base_with_its_tokenizer(params:
     config = json.loads((paths.SIBLING_MODEL / "config.json").read_text())
     assert (config["hidden_size"], config["vocab_size"]) == (8, len(load_tokenizer(str(UNTRAINED))))
     assert load_tokenizer(str(paths.SIBLING_MODEL)).get_vocab() == load_tokenizer(str(UNTRAINED)).get_vocab()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_program")
+def test_a_plan_counts_a_base_that_is_finished_under_these_settings_alone(params: Params) -> None:
+    tree = params.model_dump()
+    tree["base"]["vocabulary_size"], tree["training"]["token_budget"] = 300, 2560
+
+    def finished(**changes: Any) -> int:
+        return finished_of_base(parse_params({**tree, "base": {**tree["base"], **changes}}))
+
+    made = parse_params(tree)
+    build_untrained.fn(made)
+    train_base.fn(made, pack_base.fn(made))
+    stage = make_plan(made, probe=False).stages[0]
+    assert (stage.name, stage.finished) == ("base", 1)
+    assert finished(vocabulary_size=310) == finished(training={**tree["base"]["training"], "seed": 5}) == 0
+    with Path("data/raw/code.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "another document"}))
+    assert finished() == 0
 
 
 @pytest.mark.usefixtures("forked_program")

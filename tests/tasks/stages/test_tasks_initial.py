@@ -13,7 +13,7 @@ import torch
 from tiny import LENGTH, VOCABULARY, llama
 
 from tasks.runs.launch import TrainingFailedError
-from tasks.stages.initial import evaluate_base
+from tasks.stages.initial import evaluate_base, worse_than_guessing
 from tasks.workspace import paths
 from tasks.workspace.fresh import starting_over
 from velocitune_core.config import ConfigError, Params
@@ -43,6 +43,14 @@ def test_losses_are_those_of_the_model_on_every_held_out_token(prepared: tuple[P
         assert initial.losses[name] == pytest.approx(expected.item(), abs=1e-5)
         assert initial.losses[name] == pytest.approx(math.log(VOCABULARY), abs=0.1)  # an untrained model
         assert initial.tokens[name] == len(rows) * (LENGTH - 1)
+
+
+def test_a_model_that_is_worse_than_guessing_is_warned_of() -> None:
+    """ln 64 = 4.1589 is the loss of the same probability for each of 64 tokens."""
+    measured = InitialLosses(precision="float32", losses={"code": 4.1, "law": 4.2}, tokens={}, seconds=0.0)
+    [warning] = worse_than_guessing(measured, 64)
+    assert "worse than guessing (ln 64 = 4.16 nats per token) on law 4.20: its tokenizer may be" in warning
+    assert worse_than_guessing(measured, 100) == []
 
 
 def test_losses_are_of_attention_as_in_the_training(prepared: tuple[Params, Manifest]) -> None:

@@ -69,7 +69,7 @@ def test_malformed_rows_up_to_the_limit_are_logged_and_counted(
     with caplog.at_level(logging.WARNING, "tasks"):
         assert read_all(allowing(params, 12)) == ["code"]
         packed = pack.fn("code", allowing(params, 12))
-    assert packed == clean.model_copy(update={"malformed": 12})
+    assert packed == clean.model_copy(update={"malformed": 12, "settings_sha256": packed.settings_sha256})
     assert caplog.text.count("skipped 12 malformed rows:") == 1  # not for each stage that reads them
     assert "code.jsonl:301: not JSON" in caplog.text
     with pytest.raises(SourceError, match="allows 0"):  # packed under a higher limit, so not reused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from velocitune_core.config import Params, Source
 from velocitune_core.data.sources import unwatched_digest
 
 ROOT = Path("data/raw")
+PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -78,3 +80,35 @@ def test_data_that_dvc_does_not_watch_make_the_packing_stale(params: Params) -> 
     assert not unwatched_files_changed(params)
     Path("elsewhere/a.jsonl").write_text(json.dumps({"text": "replaced"}))
     assert unwatched_files_changed(params)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("prepared/mine", "prepared/mine is made by the stage `prepare`"),
+        ("./results/../report", "results/../report is made by the stage `report`"),
+        ("runs", "runs is made by runs of the pipeline"),
+        (".", ". contains prepared, which is made by the stage `prepare`"),
+        ("models", "models contains models/trained, which is made by the stage `train`"),
+    ],
+)
+def test_text_inside_of_what_a_stage_makes_or_around_it_is_refused(params: Params, path: str, expected: str) -> None:
+    shutil.copyfile(PROJECT / "dvc.yaml", "dvc.yaml")
+    Path("comparison").mkdir()
+    shutil.copyfile(PROJECT / "comparison/dvc.yaml", "comparison/dvc.yaml")
+    data = params.data.model_copy(update={"path": path})
+    [problem] = source_problems(params.model_copy(update={"data": data}))
+    assert problem.startswith(f"data.path: {expected}, and") and problem.endswith("such as data/raw, and name that")
+
+
+def test_text_beside_what_only_the_embedded_mixture_makes_is_good(params: Params) -> None:
+    """DVC does not see the stage `corpus` under another data.path."""
+    Path("inputs/corpus").mkdir(parents=True)
+    shutil.copyfile(PROJECT / "inputs/corpus/dvc.yaml", "inputs/corpus/dvc.yaml")
+    shutil.move("data/raw", "data/embedded")
+    domains = {
+        name: each.model_copy(update={"source": Source(type="jsonl", path=f"embedded/{each.source.path}")})
+        for name, each in params.domains.items()
+    }
+    data = params.data.model_copy(update={"path": "data"})
+    assert source_problems(params.model_copy(update={"data": data, "domains": domains})) == []

@@ -13,7 +13,11 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
+from huggingface_hub.errors import OfflineModeIsEnabled
+
+from tasks.workspace.hub import HubError, fetch_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FETCH = "import sys; from tasks.workspace.hub import fetch_model; [fetch_model(each) for each in sys.argv[1:]]"
@@ -111,9 +115,27 @@ def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Pat
 def test_a_model_that_the_hub_lacks_is_named_and_leaves_no_folder(hub: str, tmp_path: Path) -> None:
     done = fetch(hub, tmp_path, "team/absent")
     assert "HubError" in done.stderr and "'team/absent'" in done.stderr
-    assert not (tmp_path / "team/absent").exists()
+    assert not (tmp_path / "team").exists()
 
 
 def test_folders_are_not_fetched(tmp_path: Path) -> None:
     done = fetch("http://127.0.0.1:9", tmp_path, "models/mine", "./mine", "mine", "/a/b", "a/b/c")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError("[Errno 111] Connection refused"), OfflineModeIsEnabled("offline"), RuntimeError()]
+)
+def test_a_hub_out_of_reach_is_one_message_with_the_fix_and_leaves_no_folder(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def model_info(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    Path("somebody").mkdir()
+    for model in ("nobody/nothing", "somebody/nothing"):
+        with pytest.raises(HubError, match=rf"^model\.path: '{model}' is not a folder.*HF_ENDPOINT.*HF_TOKEN") as found:
+            fetch_model(model)
+        assert (str(error) or "RuntimeError") in str(found.value)
+    assert sorted(workspace.iterdir()) == [workspace / "somebody"]

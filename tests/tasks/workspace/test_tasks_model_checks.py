@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,67 @@ def test_a_model_that_was_found_bad_is_opened_again(params: Params) -> None:
         assert [line.split(" has ")[1][:9] for line in model_fit(params).problems] == ["1 weights", "token ids"]
     config.write_text(good)
     assert model_fit(params) == Fit()
+
+
+def edit(name: str, **changes: Any) -> None:
+    file = Path("models/mine", name)
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda: Path("models/mine/config.json").write_text("\ufeff{}"), "config.json is not JSON"),
+        (lambda: Path("models/mine/config.json").write_text("[]"), "has no model_type"),
+        (lambda: edit("config.json", num_hidden_layers=2.5), "num_hidden_layers"),
+        (lambda: edit("config.json", dtype="floaty"), "floaty"),
+        (lambda: edit("tokenizer_config.json", eos_token="</s>"), "eos_token is '</s>', which tokenizer.json does not"),
+    ],
+)
+def test_a_mistake_in_a_configuration_is_one_line(
+    params: Params, caplog: pytest.LogCaptureFixture, damage: Callable[[], object], expected: str
+) -> None:
+    damage()
+    with caplog.at_level(logging.WARNING):
+        [problem] = model_fit(params).problems
+    assert expected in problem and "models/mine" in problem and not caplog.messages
+
+
+def test_beside_a_configuration_that_cannot_be_read_a_bad_tokenizer_is_named(params: Params) -> None:
+    Path("models/mine/config.json").write_text("[]")
+    Path("models/mine/tokenizer.json").write_text("{}")
+    config, tokenizer = model_fit(params).problems
+    assert "config.json has no model_type" in config and "tokenizer.json is no tokenizer" in tokenizer
+
+
+def test_a_tokenizer_of_another_model_is_refused(params: Params) -> None:
+    """As many ids as the model has embeddings, in another order, beside the vocabulary that belongs to it."""
+    file = Path("models/mine/tokenizer.json")
+    tree = json.loads(file.read_text())
+    right = tree["model"]["vocab"]
+    Path("models/mine/vocab.json").write_text(json.dumps(right))
+    assert model_fit(params) == Fit()
+    numbers = [right["<|endoftext|>"], *reversed([number for number in right.values() if number])]
+    tree["model"]["vocab"] = dict(zip(right, numbers, strict=True))
+    file.write_text(json.dumps(tree))
+    [problem] = model_fit(params).problems
+    assert "tokenizer.json and vocab.json are not of one tokenizer" in problem and "62 of 64 tokens" in problem
+
+
+def test_new_checks_are_made_of_a_model_that_older_ones_found_good(
+    params: Params, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    opened = []
+    monkeypatch.setattr(model_checks, "open_model", lambda *_, **__: opened.append(1) or Fit())
+    model_fit(params)
+    checks = shutil.copytree(model_checks._CHECKS, tmp_path_factory.mktemp("code") / "model")
+    monkeypatch.setattr(model_checks, "_CHECKS", checks)
+    model_fit(params)
+    assert len(opened) == 1
+    with (checks / "finite.py").open("a") as file:
+        file.write("# stricter\n")
+    model_fit(params)
+    assert len(opened) == 2
 
 
 def test_one_mistake_is_one_line(params: Params) -> None:

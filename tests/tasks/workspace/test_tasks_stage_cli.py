@@ -290,13 +290,16 @@ def test_a_command_runs_in_another_workspace(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The plan of a folder that holds only settings and a model's shape, asked for from elsewhere."""
+    """The plan of a folder that holds only settings, sources and a model's shape, asked for from elsewhere."""
     other = workspace / "other"
     (other / "models/mine").mkdir(parents=True)
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 64, "hidden_size": 16}
     config |= {"intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     (other / "models/mine/config.json").write_text(json.dumps(config))
     training = {**settings["training"], "token_budget": 64_000}  # type: ignore[dict-item]
+    (other / "data/raw").mkdir(parents=True)
+    for name in ("code", "law"):
+        (other / f"data/raw/{name}.jsonl").touch()
     (other / "params.yaml").write_text(yaml.safe_dump({**settings, "training": training}))
 
     def plan(setting: str) -> subprocess.CompletedProcess[str]:
