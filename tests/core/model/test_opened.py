@@ -241,8 +241,12 @@ def test_each_fault_is_one_line_with_its_remedy(
 def test_the_table_of_transformers_reaches_no_handler_of_others(model: Path) -> None:
     """Where CI is set, transformers passes its records on to the root's handlers, the console's among them."""
     reached: list[logging.LogRecord] = []  # not by caplog, whose handler pytest adds to transformers' logger too
-    logger, handler = logging.getLogger("transformers"), logging.Handler()
-    handler.emit = reached.append
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            reached.append(record)
+
+    logger, handler = logging.getLogger("transformers"), Listener()
     logging.getLogger().addHandler(handler)
     before, logger.propagate = logger.propagate, True
     try:
