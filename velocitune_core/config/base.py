@@ -19,6 +19,7 @@ Name = Annotated[
 ]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+LAST_PORT = 65535
 
 _NOW_EXECUTION = (
     "activation_checkpointing",
