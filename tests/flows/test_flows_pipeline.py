@@ -107,6 +107,7 @@ def test_a_log_of_the_pipeline_has_no_line_too_many(workspace: Workspace, first_
     """In a log, with bars; the demo has 20 lines more, of its other stage, domains, proxy and sibling."""
     lines = first_run[0].split("\n")
     assert len(lines) <= 60, first_run[0]
+    assert rows_in_a_terminal(lines) <= 40, first_run[0]
     for noise in ("Finished in state", "Beginning", "lock file", "Stopping temporary", "not compiled", "UserWarning"):
         assert noise not in first_run[0]
     assert re.search(r"\[4/8\] proxies, about \d+ (s|min) left", first_run[0])
@@ -114,6 +115,13 @@ def test_a_log_of_the_pipeline_has_no_line_too_many(workspace: Workspace, first_
     (said,) = (line for line in lines if line.startswith("answer: "))
     assert said.startswith("answer: velocitune lowered the mean held-out loss of 3 domains from ")
     assert said.endswith("beat static training is in comparison/report after make compare or velocitune compare.")
+
+
+def rows_in_a_terminal(lines: list[str], columns: int = 100) -> int:
+    """Count the rows that lines of a log fill in a terminal, which shows no times and keeps no bars."""
+    kept = [line for line in lines if not re.search(r"\d%\||, step \d+ of \d+, weights: ", line)]
+    shown = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in kept]
+    return sum(max(1, -(-len(line) // columns)) for line in shown)
 
 
 @pytest.mark.usefixtures("first_run")
