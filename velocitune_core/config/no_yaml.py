@@ -17,6 +17,7 @@ _REMEDIES = {  # part of a parser's message → what to do
     "cannot start any token": "quote the value",
     "stream end": "close the bracket or quote that is open",
     "end of stream": "close the quote that is open",
+    "expected ',' or": "put commas between values, and close the bracket",
     "block end": "indent it as its neighbours",
     "undefined alias": "quote the value if its * is meant, or define the alias",
     "another document": "remove the line ---: settings are one document",

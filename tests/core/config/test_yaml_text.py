@@ -6,8 +6,9 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from velocitune_core.config import ConfigError, load_params_from, parse_yaml
+from velocitune_core.config import CompareRun, ConfigError, StrategyConfig, load_params_from, parse_yaml
 from velocitune_core.config.misread import advice_on, as_yaml
 
 
@@ -89,6 +90,13 @@ def test_a_comma_is_no_separator_unless_three_digits_follow(text: str, of_a_numb
     as_text = "YAML reads it as text: "
     assert advice_on(text, "float_type").removeprefix(as_text) == of_a_number
     assert advice_on(text, "int_type").removeprefix(as_text) == of_an_integer
+
+
+def test_an_option_of_a_strategy_is_no_text_with_a_comma() -> None:
+    for section in (StrategyConfig, CompareRun):
+        with pytest.raises(ValidationError, match=r"step_size: '0,5' is no number; .* with a point: 0\.5"):
+            section.model_validate({"name": "velocitune", "strategy": "velocitune", "options": {"step_size": "0,5"}})
+    assert StrategyConfig(options={"gap_policy": "hold", "names": "a,b"}).options["names"] == "a,b"
 
 
 @pytest.mark.parametrize("text", ["", ",", "_", "1,2,a", "0x10", "about 5"])
