@@ -147,12 +147,15 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert not PROFILES.exists()
 
 
-def test_a_store_elsewhere_needs_no_server(
+def test_a_server_elsewhere_is_not_served_and_a_database_is(
     commands: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "http://mlflow.example:5000"}}))
     assert serve(monkeypatch) == 0
     assert not any(command.startswith(("mlflow", "store")) for command in commands)
+    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "postgresql://me@h/db"}}))
+    assert serve(monkeypatch) == 0
+    assert any(command.startswith("mlflow server --backend-store-uri postgresql://me@h/db") for command in commands)
 
 
 def test_a_workspace_without_settings_is_refused(
@@ -179,14 +182,6 @@ def test_a_command_of_prefect_that_fails_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(ServeError, match=r"^`prefect deploy --all` ended with status 1; its last lines above say why"):
         _prefect("deploy", "--all")
-
-
-def test_a_database_elsewhere_is_served(
-    commands: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "postgresql://me@h/db"}}))
-    assert serve(monkeypatch) == 0
-    assert any(command.startswith("mlflow server --backend-store-uri postgresql://me@h/db") for command in commands)
 
 
 def test_a_port_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
