@@ -60,7 +60,7 @@ TASKS = {
     "views": "workspace",
     "runs": "views workspace",
     "stages": "runs views workspace",
-    "planning": "runs stages workspace",
+    "planning": "runs stages views workspace",
     "transfer": "planning runs stages workspace",
     "cleanup": "planning runs stages transfer workspace",
 }

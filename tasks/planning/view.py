@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tasks.planning.build import Footprint, Plan
+from tasks.views.terminal import console_of
 from velocitune_core.plan.cost import Calibration, Cost, flops_per_token
 from velocitune_core.plan.memory import SPARE, Memory, Remedy
 from velocitune_core.style.text import counted, duration, tokens_text
@@ -40,7 +41,7 @@ def as_json(plan: Plan) -> str:
 
 def print_plan(plan: Plan) -> None:
     """Print cost by stage, memory per device, disk, and what was assumed; narrower tables in a narrow terminal."""
-    console = Console(highlight=False)
+    console = console_of(sys.stdout)
     console.width = console.width if console.is_terminal else WIDTH
     narrow = console.width < WIDTH
     console.print(_stages(plan, narrow))

@@ -26,13 +26,18 @@ def sizes_of(manifest: Manifest) -> dict[str, int]:
 
 
 def steps_for(
-    training: Training, sizes: Mapping[str, int], sequence_length: int, weights: Mapping[str, float] | None = None
+    training: Training,
+    sizes: Mapping[str, int],
+    sequence_length: int,
+    weights: Mapping[str, float] | None = None,
+    section: str = "training",
 ) -> int:
     """Return the optimizer steps in the token budget; without one, in one epoch of all domains.
 
     Args:
         sizes: training sequences by domain.
         weights: initial domain weights; a domain of weight 0 gives nothing. None: every domain has one.
+        section: where the settings are, for messages.
 
     Raises ConfigError if the budget is less than a step, or more than `max_epochs` lets the domains give.
     """
@@ -41,18 +46,26 @@ def steps_for(
         sequences = training.token_budget // sequence_length
     steps = sequences // training.batch_sequences
     if steps < 1:
-        raise ConfigError(
-            f"token_budget: {sequences} sequences are less than one step of {training.batch_sequences}; "
-            "raise it, or lower batch_sequences"
-        )
+        raise ConfigError(_less_than_a_step(training, sequences, sequence_length, section))
     most = most_steps(training, sizes, weights)
     if most is not None and steps > most:
         used = sum(size for name, size in sizes.items() if weights is None or weights[name] > 0)
         raise ConfigError(
-            f"max_epochs: {training.max_epochs} epochs of {used} sequences are less than the budget of {sequences}; "
-            "raise max_epochs or lower token_budget"
+            f"{section}.max_epochs: {training.max_epochs} epochs of {used} sequences are less than the budget of "
+            f"{sequences}; raise it, or lower {section}.token_budget"
         )
     return steps
+
+
+def _less_than_a_step(training: Training, sequences: int, sequence_length: int, section: str) -> str:
+    batch, budget = training.batch_sequences, training.token_budget
+    short = f"less than one step of {batch}"
+    if budget is None:
+        have = f"one epoch has {counted(sequences, 'sequence')}, {short}"
+        return f"{section}.batch_sequences: {batch}, and {have}; lower it, or add text"
+    fewest = f"at least {batch * sequence_length}"
+    have = f"{counted(budget, 'token')} make {counted(sequences, 'sequence')} of {sequence_length}, {short}"
+    return f"{section}.token_budget: {have}; give {fewest}, or lower {section}.batch_sequences"
 
 
 def most_steps(

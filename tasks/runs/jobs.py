@@ -57,7 +57,7 @@ def base_job(
     """
     assert params.base is not None
     sizes = {name: domain.train.sequences for name, domain in domains.items()}
-    steps = steps_for(params.base.training, sizes, params.data.sequence_length)
+    steps = steps_for(params.base.training, sizes, params.data.sequence_length, section="base.training")
     check_warmup("base.training", params.base.training, {"the base": steps})
     return TrainJob(
         name=name,

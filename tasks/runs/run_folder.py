@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from pathlib import Path
@@ -145,7 +145,7 @@ def _compare_with_siblings(folder: Path, job: TrainJob) -> None:
         return
     newest, tree = siblings[0]
     lines = differences(recipe_of(tree), job.recipe())
-    reason = "" if fresh_since() is not None else f"\nit cannot be extended: {_why_not_extended(newest, tree, job)}"
+    reason = "" if fresh_since() is not None else _not_extended(_why_not_extended(newest, tree, job), lines)
     logger.info("%s: a new run in %s; in %s it differs by:\n%s%s", job.name, folder, newest, "\n".join(lines), reason)
 
 
@@ -184,6 +184,14 @@ def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> 
     if not _is_of_this_code(sibling, job):
         return "its code is another one"
     return common_steps(recipe_of(tree), job)[1] or "it has no checkpoint so early"
+
+
+def _not_extended(why: str, lines: Sequence[str]) -> str:
+    """Return the line on why a run cannot be extended below how it differs, without the values that are there."""
+    same = next((line.strip() for line in lines if why == f"{line.strip()} differs"), None)
+    if same is None:
+        return f"\nit cannot be extended: {why}"
+    return "" if len(lines) == 1 else f"\nit cannot be extended, as {same.partition(':')[0]} differs"
 
 
 def _is_of_this_code(folder: Path, job: TrainJob) -> bool:

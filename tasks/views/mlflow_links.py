@@ -41,22 +41,17 @@ def chart_page(experiment: str, runs: Sequence[str], metrics: Sequence[str]) -> 
     )
 
 
-def database_of(uri: str) -> Path | None:
-    """Return the file of an SQLite store; None for other stores."""
-    prefix = "sqlite:///"
-    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
-
-
 def address_of(settings: Tracking, server: str = SERVED) -> str:
     """Return the address of the experiment's runs.
 
     Args:
-        server: that shows a store which is a file.
+        server: that shows a store which is a database.
     """
-    database = database_of(settings.uri)
-    if database is None:
+    if settings.is_server:
         return f"{without_credentials(settings.uri).rstrip('/')}/{runs_page('')}"
-    return f"{server}/{runs_page(_experiment_in(home() / database, settings.experiment))}"
+    database = settings.file
+    experiment = "" if database is None else _experiment_in(home() / database, settings.experiment)
+    return f"{server}/{runs_page(experiment)}"
 
 
 def _experiment_in(database: Path, name: str) -> str:

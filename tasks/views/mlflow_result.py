@@ -122,8 +122,10 @@ def _new_model(client: MlflowClient, experiment: str, results: ReportData, train
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_IS_EXTERNAL
 
     found, train = answer(results), results.train
-    name = re.sub(r"[/:.%\"']", "_", f"{found.strategy}-{train.steps}-steps")
+    seed = None if train.settings is None else train.settings.everything.get("training", {}).get("seed")
+    name = re.sub(r"[/:.%\"']", "_", f"{found.strategy}-{train.steps}-steps{'' if seed is None else f'-seed-{seed}'}")
     settings = {"strategy": found.strategy, "tokens": str(train.tokens), "steps": str(train.steps)}
+    settings |= {} if seed is None else {"seed": str(seed)}
     tags, kind = {MLFLOW_MODEL_IS_EXTERNAL: "true"}, "causal language model"
     model = client.create_logged_model(experiment, name, training, tags, settings, kind)
     with TemporaryDirectory() as folder:

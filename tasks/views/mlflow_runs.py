@@ -248,7 +248,7 @@ class Tracker:
     def _disconnect(self, error: Exception) -> None:
         if self._client is not None or not self.parent:
             logger.warning(
-                "MLflow (%s) cannot be reached; what it misses is logged later: %s",
+                "MLflow (%s) cannot be reached: %s; what it misses is logged when the stage is run again",
                 without_credentials(self._params.tracking.uri),
                 without_credentials(str(error)),
             )

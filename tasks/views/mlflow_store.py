@@ -17,7 +17,6 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from tasks.views.mlflow_links import database_of
 from tasks.workspace import paths
 from tasks.workspace.home import home
 from velocitune_core.config import Tracking, load_params
@@ -46,7 +45,7 @@ def open_store(settings: Tracking) -> tuple[MlflowClient, str]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     uri, place = settings.uri, None
-    if (named := database_of(uri)) is not None:
+    if (named := settings.file) is not None:
         database = home() / named
         uri, place = f"sqlite:///{database}", (database.parent / ARTIFACTS).as_uri()
         follow_move(database, settings.experiment)

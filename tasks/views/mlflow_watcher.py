@@ -121,7 +121,8 @@ class RunWatcher:
                 del self._buffer[:BATCH]
         except Exception as error:
             reason = without_credentials(str(error))
-            logger.warning("MLflow cannot be reached; what run %s misses is logged later: %s", self.run_id, reason)
+            then = f"run {self.run_id} has the rest when its stage is run again"
+            logger.warning("MLflow cannot be reached: %s; %s", reason, then)
             self._client = None
 
     def _log_system(self) -> None:

@@ -18,13 +18,15 @@ from typing import BinaryIO
 
 from filelock import Timeout
 
-from tasks.views.mlflow_links import address_of, database_of
+from tasks.views.mlflow_links import address_of
 from tasks.workspace import paths
+from tasks.workspace.lock import WorkspaceBusyError
 from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy, port_number
+from tasks.workspace.writable import take
 from velocitune_core.cli.programs import program_parser
-from velocitune_core.config import LAST_PORT, load_params
+from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
 from velocitune_core.files import write_text
-from velocitune_core.train.system_lock import system_lock
+from velocitune_core.train.system_lock import NoLocksError, system_lock
 
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
@@ -53,20 +55,24 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it starts in the background
         signal.signal(number, signal.default_int_handler)
     try:
+        tracking = load_params(paths.PARAMS).tracking  # first: another folder is left as it is
         with _only_one_here():
-            _serve(arguments.prefect_port, arguments.mlflow_port)
+            ports = {"prefect": arguments.prefect_port, "mlflow": arguments.mlflow_port}
+            _refuse_taken_ports({name: ports[name] for name in ports if name == "prefect" or not tracking.is_server})
+            _serve(arguments.prefect_port, arguments.mlflow_port, tracking)
     except KeyboardInterrupt:
         return 0
-    except (ServeError, ValueError) as error:
+    except ServeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except (ValueError, WorkspaceBusyError, NoLocksError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     return 0
 
 
-def _serve(prefect_port: int, mlflow_port: int) -> None:
-    tracking = load_params(paths.PARAMS).tracking
-    serves_mlflow = database_of(tracking.uri) is not None
-    _refuse_taken_ports({"prefect": prefect_port} | ({"mlflow": mlflow_port} if serves_mlflow else {}))
+def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
+    serves_mlflow = not tracking.is_server
     api = f"http://{HOST}:{prefect_port}/api"
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
@@ -134,12 +140,13 @@ def _new_file(path: Path) -> BinaryIO:
 @contextmanager
 def _only_one_here() -> Iterator[None]:
     """Hold this folder: a second server in it would share profile and database with the first."""
-    paths.STATE.mkdir(exist_ok=True)
     lock = system_lock((paths.STATE / "serve.lock").absolute(), timeout=0)
     try:
-        lock.acquire()
+        take(lock)
     except Timeout:
-        raise ServeError("servers run for this folder already; stop them first (Ctrl-C where they run)") from None
+        raise WorkspaceBusyError(
+            "servers run for this folder already; stop them first (Ctrl-C where they run)"
+        ) from None
     try:
         yield
     finally:
@@ -147,12 +154,12 @@ def _only_one_here() -> Iterator[None]:
 
 
 def _refuse_taken_ports(ports: dict[str, int]) -> None:
-    """Raise ServeError for ports that something else listens on, with the options that choose others."""
+    """Raise ConfigError for ports that something else listens on, with the options that choose others."""
     if taken := {name: port for name, port in ports.items() if not is_free(port)}:
         listed = " and ".join(f"{port} ({name})" for name, port in taken.items())
         options = " ".join(f"--{name}-port {_another(port)}" for name, port in taken.items())
         variables = " ".join(f"{name.upper()}_PORT={_another(port)}" for name, port in taken.items())
-        raise ServeError(
+        raise ConfigError(
             f"port {listed}: another program listens there, maybe servers of another folder; nothing was sent to it. "
             f"Stop it, or choose another port: `make serve {variables}`, `python -m tasks.views.serve {options}`"
         )
@@ -186,7 +193,10 @@ def _prepare_store() -> None:
 
 
 def _prefect(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *arguments], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
+    status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise ServeError(f"`prefect {' '.join(arguments)}` ended with status {status}; its last lines above say why")
 
 
 def _wait_until_ours(name: str, port: int, path: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:

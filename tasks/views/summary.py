@@ -20,7 +20,10 @@ def print_summary(results: ReportData, tracking: Tracking) -> None:
     """Print the result per domain, the answer, and where report, model and user interfaces are."""
     print_table("Result", formatted_rows(results), OPTIONAL)
     figures = key_figures(results)
-    print_lines(["", *(f"{label}: {figures[label]}" for label in SHOWN if label in figures), ""])
+    found, *others = [f"{label}: {figures[label]}" for label in SHOWN if label in figures]
+    if figures["mixture"] in found:  # that it did not move
+        others.remove(f"mixture: {figures['mixture']}")
+    print_lines(["", found, *others, ""])
     print_lines([f"report   {paths.REPORT / 'index.html'}", f"model    {paths.TRAINED_MODEL}", *_views(tracking)])
 
 

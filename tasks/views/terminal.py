@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -65,8 +67,17 @@ def print_lines(lines: Sequence[str]) -> None:
         console.print(line, soft_wrap=not console.is_terminal, markup=False)
 
 
+def console_of(stream: TextIO) -> Console:
+    """Return a console that writes to a stream, as wide as its terminal: under TERM=dumb rich has 80 columns."""
+    columns, lines = None, None
+    if stream.isatty() and not os.environ.get("COLUMNS"):
+        with suppress(OSError, ValueError):
+            columns, lines = os.get_terminal_size(stream.fileno())
+    return Console(file=stream, highlight=False, width=columns or None, height=lines or None)
+
+
 def _console() -> Console:
-    return Console(stderr=True, highlight=False)
+    return console_of(sys.stderr)
 
 
 def _cell(value: object) -> str:

@@ -19,6 +19,7 @@ from typing import NoReturn
 import velocitune_core
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
+from tasks.workspace.writable import writing_in
 from velocitune_core.files import write_text
 
 PROJECT = Path(__file__).resolve().parents[2]  # a clone, or the template in an installed velocitune_core
@@ -81,8 +82,8 @@ def make_workspace(folder: Path) -> None:
     """Make `folder` a workspace, or bring the stages of one that was made before up to date with the project.
 
     A folder with a `dvc.yaml` and a DVC repository of its own, such as another clone, is left as it is. Raises
-    ValueError for a folder that is no workspace and holds no params.yaml, and WorkspaceBusyError if the stages have
-    changed while a run is using them.
+    ValueError for a folder that is no workspace and holds no params.yaml, or cannot be written, and WorkspaceBusyError
+    if the stages have changed while a run is using them.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--workspace: {folder} is not a folder")
@@ -95,9 +96,10 @@ def make_workspace(folder: Path) -> None:
                 f"--workspace: {folder} is neither empty nor a workspace; name a new folder, or one that holds just "
                 f"{paths.PARAMS} and data"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / DVC_CONFIG, DVC_SETTINGS if _in_git(folder) else DVC_SETTINGS + WITHOUT_GIT)
-    with chdir(folder):
+        with writing_in(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / DVC_CONFIG, DVC_SETTINGS if _in_git(folder) else DVC_SETTINGS + WITHOUT_GIT)
+    with chdir(folder), writing_in(folder):
         if not Path(".gitignore").exists():
             write_text(Path(".gitignore"), IGNORED)
         FORMER.unlink(missing_ok=True)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import urllib.request
 from argparse import ArgumentTypeError
 
-from velocitune_core.config import LAST_PORT
+from velocitune_core.config import LAST_PORT, without_credentials
 
 HOST = "127.0.0.1"
 FIRST_PORT = 1024  # those below are the system's
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")  # variables that httpx reads, in any case
 _LOOPBACK = (HOST, "localhost", "::1")
 
 
 def loopback_without_proxy() -> None:
-    """Make this process and those that it starts reach this machine itself, whatever proxy the environment names."""
+    """Make this process and those that it starts reach this machine itself, whatever proxy the environment names.
+
+    Variables with a proxy that Prefect's client cannot use are removed, with a warning: it would refuse all addresses.
+    """
+    _remove_unusable_proxies()
     names = ("no_proxy", "NO_PROXY")  # some programs read one, some the other, most the first that is set
     given = ",".join(os.environ.get(name, "") for name in names)
     hosts = list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
@@ -23,6 +29,30 @@ def loopback_without_proxy() -> None:
         hosts += [host for host in _LOOPBACK if host not in hosts]
     for name in names:
         os.environ[name] = "*" if "*" in hosts else ",".join(hosts)
+
+
+def _remove_unusable_proxies() -> None:
+    for name in [each for each in os.environ if each.lower() in _PROXIES and os.environ[each]]:
+        if problem := _proxy_problem(os.environ[name]):
+            sys.stderr.write(
+                f"{name}={without_credentials(os.environ[name])} is left out: {problem}; servers of this machine are "
+                "reached without a proxy, others then too\n"
+            )
+            del os.environ[name]
+
+
+def _proxy_problem(proxy: str) -> str | None:
+    """Return why httpx cannot use a proxy, for which it would refuse every address, also one that needs no proxy."""
+    import httpx
+
+    address = proxy if "://" in proxy else f"http://{proxy}"  # as httpx reads it
+    try:
+        httpx.HTTPTransport(proxy=httpx.Proxy(address), verify=False).close()
+    except ImportError:
+        return "proxies of this kind need `pip install 'httpx[socks]'`"
+    except (ValueError, httpx.InvalidURL) as error:
+        return without_credentials(str(error))
+    return None
 
 
 def port_number(text: str) -> int:

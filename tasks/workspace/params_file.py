@@ -20,7 +20,8 @@ from tasks.workspace.left_over import drop, left_over, without_left_over, withou
 from tasks.workspace.own_settings import keep_own_settings
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
-from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml
+from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml, read_content
+from velocitune_core.config.no_yaml import TOO_DEEP, why_no_yaml
 from velocitune_core.files import write_text
 
 
@@ -107,10 +108,7 @@ def params_tree() -> Any:
 def _content() -> bytes:
     if (snapshot := _snapshot.get()) is not None:
         return snapshot.content
-    try:
-        return paths.PARAMS.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"{paths.PARAMS}: no such file; run from the folder that holds {paths.PARAMS}") from None
+    return read_content(paths.PARAMS)
 
 
 def override_params(overrides: Mapping[str, Any]) -> None:
@@ -164,7 +162,9 @@ def parse_override(setting: str) -> tuple[str, Any]:
     try:
         return key, YAML(typ="safe").load(value)
     except YAMLError as error:
-        raise ConfigError(f"{setting!r} is not KEY=VALUE with a value in YAML: {error}") from None
+        raise ConfigError(f"-S {key}: {value!r}: {why_no_yaml(error, value)}") from None
+    except RecursionError:
+        raise ConfigError(f"-S {key}: {TOO_DEEP}; remove brackets") from None
 
 
 class _Representer(RoundTripRepresenter):

@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from velocitune_core.config import without_credentials
+
+if TYPE_CHECKING:
+    import httpx
 
 SECONDS_TO_ANSWER = 10
 SERVER = "prefect.server.api.server"  # in the command line of every server that Prefect starts
 
 
 class PrefectServerError(ValueError):
-    """The server that Prefect's settings name does not answer."""
+    """No Prefect server answers where Prefect's settings name one."""
 
 
 def check_named_server() -> None:
-    """Raise PrefectServerError if Prefect's settings name a server that does not answer.
+    """Raise PrefectServerError if Prefect's settings name an address where no Prefect server answers.
 
-    Without one, Prefect starts a temporary server for a run. Any answer will do, such as that a login is missing.
+    Without one, Prefect starts a temporary server for a run.
     """
     import httpx
     from prefect.settings import PREFECT_API_URL
@@ -29,8 +34,10 @@ def check_named_server() -> None:
     if not url:
         return
     try:
-        httpx.get(f"{url.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER, verify=False)  # nothing is sent
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        problem = _problem_of(httpx.get(f"{url.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER, verify=False), url)
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # the last two: of a proxy
+        problem = f"does not answer ({error}). Start it, or do without"
+    if problem:
         source = (
             "the variable PREFECT_API_URL: unset it"
             if os.environ.get("PREFECT_API_URL")
@@ -38,9 +45,27 @@ def check_named_server() -> None:
             "`make serve` left, .prefect-home/profiles.toml"
         )
         raise PrefectServerError(
-            f"the Prefect server {without_credentials(url)} does not answer ({error}). Start it, or do without; its "
-            f"address is from {source}"
+            f"the Prefect server {without_credentials(url)} {problem}; its address is from {source}"
         ) from None
+
+
+def _problem_of(answer: httpx.Response, url: str) -> str | None:
+    """Return why an answer to a request without a login, such as any website gives, is not that of a Prefect server."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_CLOUD_API_URL
+
+    if url.startswith(PREFECT_CLOUD_API_URL.value()):
+        return None  # which has no such page for everybody
+    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        if PREFECT_API_AUTH_STRING.value() or PREFECT_API_KEY.value():
+            return None
+        return f"wants a login (status {answer.status_code}): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+    if answer.status_code == HTTPStatus.OK and answer.text.strip() == "true":
+        return None
+    kind = answer.headers.get("content-type", "no type").partition(";")[0]
+    return (
+        f"is none: its page /health answers with status {answer.status_code} and {kind} in place of `true`. Correct "
+        "the address, which ends with /api"
+    )
 
 
 def end_servers_of_killed_runs() -> None:

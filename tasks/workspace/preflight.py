@@ -15,6 +15,7 @@ from tasks.workspace.data_folder import source_problems
 from tasks.workspace.model_checks import base_problems, model_fit
 from tasks.workspace.params_file import overridden_text, params_tree, read_params, read_settings
 from tasks.workspace.planned_settings import compared_label, planned_problems, strategy_problems, unwatched_siblings
+from tasks.workspace.record_store import store_problems
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params
 from velocitune_core.strategies import PLANNED, check_strategy, measured_options, strategy_modules
@@ -35,7 +36,7 @@ def checked_params(comparing: bool = False) -> Params:
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
     model = model_fit(params)
-    problems = [*model.problems, *source_problems(params), *_runner_problems(params)]
+    problems = [*model.problems, *source_problems(params), *_runner_problems(params), *store_problems(params.tracking)]
     problems += _unwatched_keys(paths.PIPELINE)
     problems += [*_strategy_problems(params), *planned_problems(params)]
     if comparing:
@@ -64,7 +65,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, s
     else:
         params = read_params()
     problems = [*base_problems(params), *_strategy_problems(params), *planned_problems(params)]
-    problems += _comparison_problems(params) if comparing else []
+    problems += [*store_problems(params.tracking), *(_comparison_problems(params) if comparing else [])]
     _refuse([*problems, *source_problems(params)] if sources else problems)
     return params
 

@@ -80,7 +80,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
     with server() as doomed:
         run_id = train(KillWhenTold(doomed))
         assert doomed.returncode == -9
-    assert f"what run {run_id} misses is logged later" in caplog.text
+    assert f"run {run_id} has the rest when its stage is run again" in caplog.text
     with server():
         assert train() == run_id  # the run is not repeated, its events are logged again
         client = MlflowClient(address)

@@ -1,6 +1,7 @@
 """Settings: what params.yaml may contain, and which of it decides a result."""
 
 from velocitune_core.config.base import (
+    LAST_PORT,
     RENAMED,
     ConfigError,
     Fraction,
@@ -11,10 +12,10 @@ from velocitune_core.config.base import (
 )
 from velocitune_core.config.compared_runs import Compare, CompareRun, OwnTargets
 from velocitune_core.config.credentials import without_credentials
+from velocitune_core.config.load import load_params, load_params_from, parse_params, read_content
 from velocitune_core.config.params import (
     FEWEST_POINTS,
     HOW_PROXIES_RUN,
-    LAST_PORT,
     LOGITS_AT_ONCE,
     LOGITS_AT_ONCE_ON_GPU,
     Base,
@@ -28,10 +29,6 @@ from velocitune_core.config.params import (
     Shape,
     Source,
     Targets,
-    Tracking,
-    load_params,
-    load_params_from,
-    parse_params,
 )
 from velocitune_core.config.run import (
     DecayedParameters,
@@ -47,6 +44,7 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
+from velocitune_core.config.tracking import Tracking
 from velocitune_core.config.wanted_mixture import Mixture, Rounds, Swarm, WantedMixture
 from velocitune_core.config.yaml_text import parse_yaml
 
@@ -98,5 +96,6 @@ __all__ = [
     "micro_batch_problem",
     "parse_params",
     "parse_yaml",
+    "read_content",
     "without_credentials",
 ]

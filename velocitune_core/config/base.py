@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from velocitune_core.config.misread import advice_on
 
@@ -19,6 +19,18 @@ Name = Annotated[
 ]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+LAST_PORT = 65535
+
+
+def _no_text_for_numbers(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse `0,5`, which is text to YAML: a strategy, which checks its options itself, has no advice on that."""
+    for name, value in options.items():
+        if isinstance(value, str) and "," in value and (advice := advice_on(value, "float_type")):
+            raise ValueError(f"{name}: {value!r} is no number; {advice}")
+    return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_no_text_for_numbers)]  # of a strategy
 
 _NOW_EXECUTION = (
     "activation_checkpointing",

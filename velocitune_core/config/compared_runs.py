@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from velocitune_core.config.base import Fraction, Name, Section
+from velocitune_core.config.base import Fraction, Name, Options, Section
 from velocitune_core.config.run import added_field
 
 LawPoints = Literal["final", "intermediate"]  # of every proxy; or the measurements along the largest one
@@ -46,7 +46,7 @@ class CompareRun(Section):
     """One label of the comparison: a strategy, and how its runs differ from the pipeline's."""
 
     strategy: str
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     search: Fraction | None = None
     targets: Literal["fitted", "zero", "random"] | OwnTargets = "fitted"  # zero and random: the paper's ablations
     weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_NUMBER = re.compile(r"[-+]?[\d_,]*\.?\d+([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
+_SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")  # 16,000; in 0,002 the comma stands before decimals
+_WITH_COMMA = re.compile(r"[-+]?[\d_.]*(,[\d_.]*)+([eE][-+]?\d+)?")
 _EXACT = 2**53  # below it, floats hold every whole number
 _WANTED = {"float_type": "number", "int_type": "integer", "int_from_float": "integer", "string_type": "string"}
 
@@ -17,14 +19,29 @@ def advice_on(value: Any, error: str) -> str:
         error: pydantic's type of the error.
     """
     wanted = _WANTED.get(error, "")
-    if isinstance(value, str) and wanted in {"number", "integer"} and _NUMBER.fullmatch(value):
-        number = float(value.replace(",", "").replace("_", ""))
-        return f"YAML reads it as text: write {as_yaml(number)}"
+    if isinstance(value, str) and wanted in {"number", "integer"}:
+        return _advice_on_text(value.strip(), wanted)
     if isinstance(value, float) and wanted == "integer" and value.is_integer():
         return f"a whole number: write {int(value)}"
     if not isinstance(value, str | list | dict) and value is not None and wanted == "string":
         return f"YAML reads it as a {_kind(value)}: quote it"
     return ""
+
+
+def _advice_on_text(text: str, wanted: str) -> str:
+    if _SEPARATED.fullmatch(text):
+        or_decimals = wanted == "number" and text.count(",") == 1
+        either = f", or {text.replace(',', '.')} if decimals follow the comma" if or_decimals else ""
+        return f"YAML reads it as text: write {text.replace(',', '')}{either}"
+    pointed = text.replace(",", ".").replace("_", "")
+    number = float(pointed) if _NUMBER.fullmatch(pointed) else None
+    if wanted == "integer" and number is not None and not number.is_integer():
+        return "write a whole number"
+    if number is not None and "," not in text:
+        return f"YAML reads it as text: write {as_yaml(number)}"
+    if not _WITH_COMMA.fullmatch(text):
+        return ""
+    return f"YAML reads it as text: write the decimals with a point{'' if number is None else f': {as_yaml(number)}'}"
 
 
 def as_yaml(number: float) -> str:

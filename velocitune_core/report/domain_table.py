@@ -82,9 +82,6 @@ def warnings(report: ReportData) -> list[str]:
     ]
     found = [f"Worse than the base model: {listed(worse)}, nats per token."] if worse else []
     found += _overfitted(report)
-    mixture = key_figures(report).get("mixture", "")
-    if mixture.startswith("did not move"):
-        found.append(f"The mixture {mixture}.")
     return found
 
 

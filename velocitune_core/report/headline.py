@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from velocitune_core.comparison.metrics import mean_loss
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary, summarise
 from velocitune_core.comparison.tables import MISSING, estimate_text
-from velocitune_core.contracts import Comparison, overfitted_domains
+from velocitune_core.contracts import Comparison, TrainResult, overfitted_domains
 from velocitune_core.report.compared_mixtures import mixture_block
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import counted, listed, signed
 
 STATIC = "static"
 AVERAGE = "macro_average_loss"
+CONSTANT = {STATIC, "uniform", "temperature"}  # strategies that never move the domain weights
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Answer:
     """What a pipeline found."""
 
     strategy: str  # name that the user chose, such as `recommended`
-    sentence: str  # strategy, loss, cost, and whether it beat static training; plain text
+    sentence: str  # strategy, loss, cost, whether the mixture moved and beat static; plain text
     mixture: dict[str, float]  # mean domain weights of the training, by domain
     mixture_yaml: str  # the same as parts of params.yaml, to copy
 
@@ -30,9 +32,22 @@ class Answer:
 def answer(report: ReportData) -> Answer:
     """Return the answer that a report gives."""
     strategy, mixture = chosen_strategy(report), report.train.mean_domain_weights
-    found = (_reached(report, strategy), _against_baseline(report, strategy), _overfitted(report))
+    still = immobile(report.train)
+    moved = f"The mixture {still}." if still else ""
+    found = (_reached(report, strategy), moved, _against_baseline(report, strategy), _overfitted(report))
     sentence = " ".join(each for each in found if each)
     return Answer(strategy, sentence, dict(mixture), mixture_block(mixture))
+
+
+def immobile(train: TrainResult) -> str:
+    """Return that a strategy which is to move the domain weights never did; else nothing."""
+    start, *later = [point.weights for point in train.domain_weights]
+    used = train.mean_domain_weights  # of batches: some strategies move them between evaluations
+    moved = any(each != start for each in later) or any(abs(used[name] - start[name]) > _ROUNDING for name in start)
+    if train.strategy in CONSTANT or len(start) == 1 or moved:
+        return ""
+    why = f"{counted(len(later), 'update')} changed nothing" if later else "no update; lower evaluation.every_steps"
+    return f"did not move: all {train.steps} steps used the domain weights of the start ({why})"
 
 
 def chosen_strategy(report: ReportData) -> str:

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from velocitune_core.contracts import TrainResult, overfitted_domains
-from velocitune_core.report.headline import answer
+from velocitune_core.report.headline import answer, immobile
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import counted, listed, percent, signed, tokens_text
+from velocitune_core.style.text import listed, percent, signed, tokens_text
 
-CONSTANT = {"static", "uniform", "temperature"}  # strategies that never move the domain weights
-_ROUNDING = 1e-9
 FLAG_MEANINGS = {
     "too_few_points": "the law is fitted to so few proxies that its error is unknown",
     "at_bound": "a parameter of the fit is at the bound of its range",
@@ -135,7 +133,7 @@ def key_figures(report: ReportData) -> dict[str, str]:
     figures = {
         "answer": found.sentence,
         "strategy": found.strategy,
-        "mixture": _immobile(train) or _shares(found.mixture),
+        "mixture": immobile(train) or _shares(found.mixture),
         "tokens": tokens_text(train.tokens),
         mean: f"{before:.3f} → {after:.3f} nats per token ({change} %)",
         "largest gains": listed([_change(row) for row in gained]) if gained and len(rows) > 1 else "",
@@ -145,17 +143,6 @@ def key_figures(report: ReportData) -> dict[str, str]:
         "evaluation and reweighting": f"{percent(metrics['evaluation_share'])} of the run's wall time",
     }
     return {label: text for label, text in figures.items() if text}
-
-
-def _immobile(train: TrainResult) -> str:
-    """Say that a strategy which is to move the domain weights never did; else return nothing."""
-    start, *later = [point.weights for point in train.domain_weights]
-    used = train.mean_domain_weights  # of batches: some strategies move them between evaluations
-    moved = any(each != start for each in later) or any(abs(used[name] - start[name]) > _ROUNDING for name in start)
-    if train.strategy in CONSTANT or len(start) == 1 or moved:
-        return ""
-    why = f"{counted(len(later), 'update')} changed nothing" if later else "no update; lower evaluation.every_steps"
-    return f"did not move: all {train.steps} steps used the domain weights of the start ({why})"
 
 
 def _shares(mixture: Mapping[str, float]) -> str:

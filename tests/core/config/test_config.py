@@ -203,25 +203,6 @@ def test_batches_that_do_not_divide() -> None:
     assert "base.training.batch_sequences 6 is not a multiple of execution.micro_batch_sequences 4" in problem
 
 
-@pytest.mark.parametrize("tree", [None, [], "text", {"domains": {}}])
-def test_a_tree_that_is_no_params_file(tree: object) -> None:
-    with pytest.raises(ConfigError, match=r"^params.yaml:\n  "):
-        parse_params(tree)
-
-
-@pytest.mark.parametrize("content", [b"domains: [", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_yaml_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=f"^{path}: not YAML: "):
-        load_params(path)
-
-
-def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"params.yaml: no such file; run from the folder"):
-        load_params(tmp_path / "params.yaml")
-
-
 def test_a_batch_that_processes_cannot_share() -> None:
     training = {"optimizer": {"learning_rate": 1e-3}, "batch_sequences": 6}
     (problem,) = problems(training=training, resources={"processes": 4})

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from velocitune_core.config import ConfigError, load_params_from, parse_yaml
-from velocitune_core.config.misread import as_yaml
+from velocitune_core.config import CompareRun, ConfigError, StrategyConfig, load_params_from, parse_yaml
+from velocitune_core.config.misread import advice_on, as_yaml
 
 
 def problems(text: str) -> list[str]:
@@ -68,6 +69,39 @@ def test_what_a_program_writes_is_read_as_it_was(tree: object) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_advice_on_numbers_is_read_as_that_number(number: float) -> None:
     assert yaml.safe_load(as_yaml(number)) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "of_a_number", "of_an_integer"),
+    [
+        ("0,002", "write the decimals with a point: 0.002", "write a whole number"),
+        ("-1,5e-4", "write the decimals with a point: -0.00015", "write a whole number"),
+        ("1.000,5", "write the decimals with a point", "write the decimals with a point"),
+        ("12,34,567", "write the decimals with a point", "write the decimals with a point"),
+        ("0,000", "write the decimals with a point: 0", "write the decimals with a point: 0"),
+        ("1,000", "write 1000, or 1.000 if decimals follow the comma", "write 1000"),
+        ("16,000,000", "write 16000000", "write 16000000"),
+        ("1e3", "write 1000", "write 1000"),
+        ("1_000", "write 1000", "write 1000"),
+        ("1.5", "write 1.5", "write a whole number"),
+    ],
+)
+def test_a_comma_is_no_separator_unless_three_digits_follow(text: str, of_a_number: str, of_an_integer: str) -> None:
+    as_text = "YAML reads it as text: "
+    assert advice_on(text, "float_type").removeprefix(as_text) == of_a_number
+    assert advice_on(text, "int_type").removeprefix(as_text) == of_an_integer
+
+
+def test_an_option_of_a_strategy_is_no_text_with_a_comma() -> None:
+    for section in (StrategyConfig, CompareRun):
+        with pytest.raises(ValidationError, match=r"step_size: '0,5' is no number; .* with a point: 0\.5"):
+            section.model_validate({"name": "velocitune", "strategy": "velocitune", "options": {"step_size": "0,5"}})
+    assert StrategyConfig(options={"gap_policy": "hold", "names": "a,b"}).options["names"] == "a,b"
+
+
+@pytest.mark.parametrize("text", ["", ",", "_", "1,2,a", "0x10", "about 5"])
+def test_what_is_no_number_gets_no_advice(text: str) -> None:
+    assert advice_on(text, "float_type") in {"", "YAML reads it as text: write the decimals with a point"}
 
 
 def test_values_that_yaml_reads_as_another_type_are_refused_with_what_to_write() -> None:

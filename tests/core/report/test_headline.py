@@ -47,6 +47,17 @@ def test_domains_whose_loss_rose_with_their_weight_are_named(names: list[str], f
     assert sentence.endswith(f"{NOT_COMPARED} {found}")
 
 
+def test_a_mixture_that_never_moved_is_said_with_the_loss() -> None:
+    start = samples.train().domain_weights[0]
+    still = {"mean_domain_weights": start.weights, "domain_weights": [start]}
+    train = samples.train().model_copy(update=still)
+    moved = f"The mixture did not move: all {train.steps} steps used the domain weights of the start (no update; lower "
+    found = answer(samples.report_data(train=train))
+    assert found.sentence.startswith(f"velocitune {LOSSES}") and f"; {WORSE}. {moved}" in found.sentence
+    static = answer(samples.report_data(train=train.model_copy(update={"strategy": "static"})))
+    assert "did not move" not in static.sentence
+
+
 def test_a_swarm_is_priced_in_operations() -> None:
     static = {name: row[0] for name, row in samples.SEVEN.items()}
     found = planned(static)  # 2(7 + 3) runs of a quarter of the operations

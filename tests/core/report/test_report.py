@@ -62,6 +62,9 @@ def test_a_mixture_that_never_moved_is_in_the_headline() -> None:
     still_there = f"did not move: all {train.steps} steps used the domain weights of the start"
     figures = key_figures(replace(report, train=train))
     assert figures["mixture"] == f"{still_there} (no update; lower evaluation.every_steps)"
+    assert f". The mixture {figures['mixture']}. Whether" in figures["answer"]
+    page = " ".join(Page(render_report(replace(report, train=train), [])).text.split())
+    assert page.count(f"The mixture {figures['mixture']}.") == 1
     unchanged = train.model_copy(update={"domain_weights": [start] * 4})
     assert key_figures(replace(report, train=unchanged))["mixture"] == f"{still_there} (3 updates changed nothing)"
     static = train.model_copy(update={"strategy": "static"})

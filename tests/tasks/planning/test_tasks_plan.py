@@ -565,7 +565,7 @@ def test_a_plan_fits_the_terminal(
     write_config("models/mine", SEVEN_BILLION)
     settings["training"]["token_budget"] = 64_000_000_000
     settings["resources"] = {"processes": 8}
-    monkeypatch.setattr("tasks.planning.view.Console", lambda **options: Console(width=width, **options))
+    monkeypatch.setattr("tasks.planning.view.console_of", lambda stream: Console(file=stream, width=width))
     monkeypatch.setattr(Console, "is_terminal", property(lambda _: True))
     print_plan(plan_of(settings, device_bytes=80 * 10**9))
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()

@@ -114,6 +114,7 @@ def test_another_recipe_has_another_folder_and_names_the_one_before(
     assert run_folder(job) != run_folder(before) and not open_run_folder(job).exists()
     assert f"in {run_folder(before)} it differs by:" in caplog.text
     assert key.replace("__", ".") in caplog.text
+    assert not [line for line in caplog.text.splitlines() if "extended" in line and "→" in line], "stands above it"
 
 
 def test_another_execution_has_the_same_folder(make_job: MakeJob) -> None:

@@ -110,10 +110,20 @@ def test_steps_in_a_budget(changes: dict[str, Any], steps: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"token_budget": BATCH * LENGTH - 1}, "token_budget: 15 sequences are less than one step of 16"),
-        ({"batch_sequences": 641}, "640 sequences are less than one step of 641"),
-        ({"token_budget": 81 * BATCH * LENGTH, "max_epochs": 2.0}, "max_epochs: 2.0 epochs of 640 sequences"),
-        ({"max_epochs": 0.9}, "max_epochs: 0.9 epochs of 640 sequences are less than the budget of 640"),
+        (
+            {"token_budget": BATCH * LENGTH - 1},
+            rf"training\.token_budget: {BATCH * LENGTH - 1:,} tokens make 15 sequences of {LENGTH}, less than one step "
+            rf"of 16; give at least {BATCH * LENGTH}, or lower training\.batch_sequences",
+        ),
+        (
+            {"batch_sequences": 641},
+            r"training\.batch_sequences: 641, and one epoch has 640 sequences, less than one",
+        ),
+        (
+            {"token_budget": 81 * BATCH * LENGTH, "max_epochs": 2.0},
+            r"training\.max_epochs: 2\.0 epochs of 640 seq",
+        ),
+        ({"max_epochs": 0.9}, r"training\.max_epochs: 0\.9 epochs of 640 sequences are less than the budget of 640"),
     ],
 )
 def test_budgets_that_cannot_be_met_are_refused(changes: dict[str, Any], says: str) -> None:

@@ -415,7 +415,7 @@ def test_a_store_out_of_reach_costs_a_warning(
         tracker.finish()
     assert time.monotonic() - start < 15
     messages = [record.getMessage() for record in caplog.records if record.name == "tasks.views.mlflow_runs"]
-    assert len(messages) == 1 and "http://127.0.0.1:9" in messages[0] and "cannot be reached" in messages[0]
+    assert len(messages) == 1 and "http://127.0.0.1:9" in messages[0] and "cannot be reached: " in messages[0]
 
 
 def test_nested_settings_are_flattened() -> None:

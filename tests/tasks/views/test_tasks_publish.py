@@ -22,6 +22,7 @@ from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
 from tasks.workspace import paths
 from velocitune_core.config import parse_params
+from velocitune_core.contracts import SettingsThen
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.run_page import plan_figures
 from velocitune_core.report.summary import summary_metrics
@@ -37,7 +38,8 @@ def test_tables_files_metrics_and_missed_events_are_published(
         "tasks.views.prefect_artifacts.create_table_artifact", lambda table, key, **_: tables.append(key)
     )
     settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": "publish"}
-    results = samples.report_data()
+    then = SettingsThen(everything={"training": {"seed": 3}}, changed={})
+    results = samples.report_data(train=samples.train().model_copy(update={"settings": then}))
     paths.REPORT.mkdir()
     paths.TRAINED_MODEL.mkdir(parents=True)
     (paths.TRAINED_MODEL / "model.safetensors").touch()
@@ -69,6 +71,7 @@ def test_tables_files_metrics_and_missed_events_are_published(
     assert training in weights and quote('"weight/code"') in weights and quote('"loss/general"') in losses
     assert page == artifact_page(parent.info.experiment_id, parent.info.run_id, "report/index.html")
     (model,) = client.search_logged_models([experiment.experiment_id])
+    assert model.name == f"velocitune-{results.train.steps}-steps-seed-3" and model.params["seed"] == "3"
     assert model.source_run_id == training and str(model.status) == "READY"
     assert model.tags["velocitune.path"] == str(workspace / "models/trained")
     losses_of_model = {metric.key: metric.value for metric in model.metrics}

@@ -29,6 +29,7 @@ from tasks.views.serve import (
     _check,
     _last_lines,
     _only_one_here,
+    _prefect,
     _running,
     _wait_until_ours,
     main,
@@ -146,21 +147,41 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert not PROFILES.exists()
 
 
-def test_a_store_elsewhere_needs_no_server(
+def test_a_server_elsewhere_is_not_served_and_a_database_is(
     commands: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "http://mlflow.example:5000"}}))
     assert serve(monkeypatch) == 0
     assert not any(command.startswith(("mlflow", "store")) for command in commands)
+    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "postgresql://me@h/db"}}))
+    assert serve(monkeypatch) == 0
+    assert any(command.startswith("mlflow server --backend-store-uri postgresql://me@h/db") for command in commands)
 
 
 def test_a_workspace_without_settings_is_refused(
     commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("params.yaml").unlink()
-    assert serve(monkeypatch) == 1
+    assert serve(monkeypatch) == 2
     assert "params.yaml: no such file" in capsys.readouterr().err
-    assert commands == []
+    assert commands == [] and list(Path().iterdir()) == []
+    Path("params.yaml").write_text("domains: [")
+    assert serve(monkeypatch) == 2
+    assert "params.yaml: line 1, " in capsys.readouterr().err and list(Path().iterdir()) == [Path("params.yaml")]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".velocitune").write_text("where the folder would be")
+    assert serve(monkeypatch) == 2
+    assert ".velocitune: cannot be written: File exists" in capsys.readouterr().err and commands == []
+
+
+def test_a_command_of_prefect_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(ServeError, match=r"^`prefect deploy --all` ended with status 1; its last lines above say why"):
+        _prefect("deploy", "--all")
 
 
 def test_a_port_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +260,7 @@ def test_servers_of_another_folder_are_left_alone(workspace: Path, settings: dic
         theirs.setblocking(False)
         with pytest.raises(BlockingIOError):  # nothing was sent to it
             theirs.accept()
-    assert refused.returncode == 1 and refused.stdout == ""
+    assert refused.returncode == 2 and refused.stdout == ""
     assert f"port {port} (prefect): another program listens there" in refused.stderr
     assert f"`make serve PREFECT_PORT={port + 1}`" in refused.stderr and f"--prefect-port {port + 1}" in refused.stderr
     assert PROFILES.read_text() == "of the running servers"
@@ -262,7 +283,7 @@ def test_a_second_start_in_the_folder_is_refused_and_changes_nothing(
     commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with _only_one_here():
-        assert serve(monkeypatch) == 1
+        assert serve(monkeypatch) == 2
     assert "servers run for this folder already" in capsys.readouterr().err
     assert commands == []
 

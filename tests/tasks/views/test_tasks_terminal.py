@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import struct
+import termios
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +15,7 @@ from typing import Any
 import event_samples
 import pytest
 
-from tasks.views.terminal import PackingBar, TerminalWatcher, fitting_columns, print_table
+from tasks.views.terminal import PackingBar, TerminalWatcher, console_of, fitting_columns, print_table
 from velocitune_core.train.events import Evaluated, Finished, Reweighted, Started, Stepped
 
 
@@ -85,6 +91,24 @@ def test_a_table_names_the_columns_that_did_not_fit(
     print_table("Strategies", [{"strategy": "static", "loss": "3.910 ± 0.004", "retention": "+0.010", "steps": 3}])
     shown = capsys.readouterr().err
     assert "(not shown: steps, retention)" in " ".join(shown.split()) and "3.910 ± 0.004" in shown
+
+
+@pytest.mark.parametrize("name", ["dumb", "xterm"])
+def test_a_table_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("TERM", name)
+    for variable in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(variable, raising=False)
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 40, 0, 0))
+    with os.fdopen(writer, "w") as terminal:
+        assert console_of(terminal).width == 40
+        monkeypatch.setattr("sys.stderr", terminal)
+        print_table("Result", [{"domain": "code", "initial": "4.900", "reached": "3.300", "flags": "too few points"}])
+        terminal.flush()
+        shown = os.read(reader, 4096).decode()
+    os.close(reader)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert "initial" in shown and "flags" not in shown.splitlines()[-2] and max(map(len, lines)) <= 40
 
 
 def test_resumed_packing_counts_only_its_own_documents(capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,12 @@ def test_a_file_is_refused(workspace: Path) -> None:
         make_workspace(Path("file"))
 
 
+def test_a_folder_that_cannot_be_made_is_refused(workspace: Path) -> None:
+    Path("file").write_text("")
+    with pytest.raises(ValueError, match=r"file/new: cannot be written: Not a directory; work in a folder"):
+        make_workspace(Path("file/new"))
+
+
 def test_a_repository_of_its_own_is_left_as_it_is(workspace: Path) -> None:
     DVC_CONFIG.parent.mkdir()
     DVC_CONFIG.write_text("[core]\n    remote = mine\n")

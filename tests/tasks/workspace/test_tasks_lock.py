@@ -17,6 +17,7 @@ import pytest
 
 from tasks.workspace import lock, paths
 from tasks.workspace.lock import WorkspaceBusyError, exclusive
+from velocitune_core.config import ConfigError
 
 PROJECT = Path(__file__).parents[3]
 HOLD = """
@@ -160,12 +161,24 @@ def test_a_lock_that_is_a_link_is_not_followed(workspace: Path) -> None:
     precious.write_text("content")
     for name in ("lock", "holder.json"):
         (paths.STATE / name).symlink_to(precious)
-    with pytest.raises(OSError, match="lock"), exclusive():
+    with pytest.raises(ConfigError, match=r"lock: cannot be written"), exclusive():
         pytest.fail("a link was locked")
     (paths.STATE / "lock").unlink()
     with exclusive():
         assert not paths.HOLDER.is_symlink()
     assert precious.read_text() == "content"
+
+
+@pytest.mark.parametrize("in_place_of", [paths.STATE, paths.LOCK])
+def test_a_workspace_that_cannot_be_written_is_refused(workspace: Path, in_place_of: Path) -> None:
+    """(Permissions stop no root, so something else is where the folder or the lock is to be.)"""
+    in_place_of.parent.mkdir(exist_ok=True)
+    if in_place_of == paths.STATE:
+        in_place_of.write_text("")
+    else:
+        in_place_of.mkdir()
+    with pytest.raises(ConfigError, match=rf"{in_place_of}: cannot be written: .*; work in a folder"), exclusive():
+        pytest.fail("nothing holds the workspace")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"pid"', '{"pid": 1}'])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
 
@@ -57,6 +58,26 @@ def test_hosts_that_are_reached_without_a_proxy_still_are(
     loopback_without_proxy()
     assert requests.utils.should_bypass_proxies("http://mlflow.example.org:5000/", None)
     assert requests.utils.should_bypass_proxies("http://127.0.0.1:4200/", None)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://me:pa55@127.0.0.1:9", "socks4://127.0.0.1:9", "http://me:pa55@h:port"])
+def test_a_proxy_that_the_client_cannot_use_is_left_out_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], proxy: str
+) -> None:
+    if proxy.startswith("socks5"):
+        monkeypatch.setitem(sys.modules, "socksio", None)  # as if it were not installed
+    for name in (*PROXIES, "https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HTTP_PROXY", "127.0.0.1:9")  # one that it can use, without http:// before it
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    loopback_without_proxy()
+    loopback_without_proxy()
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"ALL_PROXY={proxy.replace('me:pa55', '***')} is left out: ") and warning.count("\n") == 1
+    assert "pa55" not in warning and ("httpx[socks]" in warning) == proxy.startswith("socks5")
+    assert "ALL_PROXY" not in os.environ and os.environ["HTTP_PROXY"] == "127.0.0.1:9"
+    with httpx.Client(verify=False, timeout=1) as client, pytest.raises(httpx.ConnectError):
+        client.get(f"http://127.0.0.1:{free_port()}/")
 
 
 def test_a_port_below_the_first_is_refused_as_the_message_says() -> None:

@@ -116,10 +116,16 @@ def test_forms_of_an_override(setting: str, expected: tuple[str, Any]) -> None:
     assert parse_override(setting) == expected
 
 
-@pytest.mark.parametrize("setting", ["strategy.name", "=static", "", "a=[1, 2", "a={b: c: d}"])
+@pytest.mark.parametrize("setting", ["strategy.name", "=static", ""])
 def test_other_forms_are_refused(setting: str) -> None:
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         parse_override(setting)
+
+
+@pytest.mark.parametrize("value", ["[1, 2", "{b: c: d}", "'a", "[" * 3000])
+def test_values_that_are_no_yaml_are_refused_in_one_line(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^-S a: .*; [^\n]+$"):
+        parse_override(f"a={value}")
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,18 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from databases import copy_database
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from servers import environment, free_port
 
 from tasks.workspace.lock import exclusive
-from tasks.workspace.prefect_servers import check_named_server
+from tasks.workspace.prefect_servers import PrefectServerError, check_named_server
 
 SERVED = """
 import time
@@ -83,18 +85,64 @@ def test_a_named_server_that_does_not_answer_is_refused_at_once_also_behind_a_pr
     assert "secret" not in message and message.count("\n") == 0
 
 
-def test_a_server_that_asks_for_a_login_is_there() -> None:
+@pytest.mark.parametrize(
+    ("status", "content", "problem"),
+    [
+        ("200 OK", "true", None),
+        (
+            "200 OK",
+            "<html>a page</html>",
+            "is none: its page /health answers with status 200 and text/html in place",
+        ),
+        ("404 Not Found", "true", "is none: its page /health answers with status 404 and text/html in place of `true`"),
+        ("302 Found", "", "is none: its page /health answers with status 302"),
+        ("401 Unauthorized", "", "wants a login (status 401): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
+        ("403 Forbidden", "", "wants a login (status 403): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
+    ],
+)
+def test_a_server_is_one_of_prefect(status: str, content: str, problem: str | None) -> None:
+    with answering(
+        f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(content)}\r\n\r\n{content}"
+    ) as url:
+        if problem is None:
+            return check_named_server()
+        with pytest.raises(PrefectServerError) as refused:
+            check_named_server()
+        assert str(refused.value).startswith(f"the Prefect server {url} {problem}") and "\n" not in str(refused.value)
+
+
+def test_a_server_that_wants_the_login_that_is_set_is_there() -> None:
+    with (
+        answering("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
+        temporary_settings({PREFECT_API_AUTH_STRING: "me:secret"}),
+    ):
+        check_named_server()
+
+
+def test_a_proxy_that_needs_another_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(PrefectServerError, match="socks"),
+    ):
+        check_named_server()
+
+
+@contextmanager
+def answering(response: str) -> Iterator[str]:
+    """Have Prefect's settings name a server that gives one answer; yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/api"
 
-        def refuse() -> None:
+        def answer() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+                connection.sendall(response.encode())
 
-        thread = threading.Thread(target=refuse)
+        thread = threading.Thread(target=answer)
         thread.start()
         with temporary_settings({PREFECT_API_URL: url}):
-            check_named_server()
+            yield url
         thread.join()

@@ -1,0 +1,47 @@
+"""A database that cannot hold MLflow's record is refused before any work; a server may be out of reach for now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tasks.workspace.preflight import checked_settings
+from tasks.workspace.record_store import SQLITE, store_problems
+from velocitune_core.config import ConfigError, Tracking
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("sqlite:///no/such/mlflow.db", "the folder {here}/no/such does not exist; make it, or name a file in another"),
+        ("sqlite:///data", "is a folder; name a file in it"),
+        ("sqlite:///notes.txt", "holds no SQLite database; name another file"),
+        ("mssql+nodriver://me:pa55@h/db", "Can't load plugin: sqlalchemy.dialects:mssql.nodriver; install its driver"),
+        ("sqlite:///old.db", None),
+        ("sqlite:///empty.db", None),
+        ("sqlite:///mlflow.db", None),
+        ("http://127.0.0.1:9", None),
+    ],
+)
+def test_each_store_is_looked_at_without_connecting(workspace: Path, uri: str, problem: str | None) -> None:
+    Path("data").mkdir()
+    Path("notes.txt").write_text("notes of mine")
+    Path("old.db").write_bytes(SQLITE + b"...")
+    Path("empty.db").touch()
+    before = set(workspace.iterdir())
+    found = store_problems(Tracking(uri=uri))
+    assert set(workspace.iterdir()) == before
+    if problem is None:
+        assert not found
+    else:
+        assert found[0].startswith(f"tracking.uri: {uri.replace('me:pa55', '***')!r}: {problem.format(here=workspace)}")
+
+
+def test_a_store_is_looked_at_before_any_work(workspace: Path, settings: dict[str, Any]) -> None:
+    settings["tracking"] = {"uri": "sqlite:///no/such/mlflow.db"}
+    Path("params.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match=r"^params\.yaml:\n  tracking\.uri: 'sqlite:///no/such/mlflow\.db': the "):
+        checked_settings({})

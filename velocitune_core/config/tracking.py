@@ -1,0 +1,61 @@
+"""Where MLflow keeps the record of runs: a database, or a server."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from velocitune_core.config.base import LAST_PORT, Section
+from velocitune_core.config.credentials import without_credentials
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow takes, also with a driver: postgresql+psycopg
+SERVERS = ("http", "https")
+EXAMPLES = "write sqlite:///mlflow.db, or the address of a server, such as http://mlflow.example.org:5000"
+_INSTEAD = {"postgres": "write postgresql://", "file": "write sqlite:///mlflow.db"}
+
+
+class Tracking(Section):
+    uri: str = "sqlite:///mlflow.db"
+    experiment: Annotated[str, Field(min_length=1, pattern=r"\S")] = "velocitune"
+
+    @field_validator("uri")
+    @classmethod
+    def _leads_somewhere(cls, uri: str) -> str:
+        if problem := _problem(uri):
+            raise ValueError(f"{without_credentials(uri)!r} {problem}")
+        return uri
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a server of MLflow has the record; else a database has it."""
+        return urlsplit(self.uri).scheme in SERVERS
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None for other stores."""
+        scheme, _, file = self.uri.partition(":///")
+        return Path(file) if scheme == "sqlite" else None
+
+
+def _problem(uri: str) -> str | None:
+    """Return what is wrong with the address of a store, and what to write; None if nothing is."""
+    scheme, separator, _ = uri.partition("://")
+    kind = scheme.partition("+")[0]  # without a driver
+    if not separator or kind not in (*DATABASES, *SERVERS):
+        return f"is neither a database nor a server; {_INSTEAD.get(kind, EXAMPLES)}"
+    if kind == "sqlite":
+        file = uri.partition(":///")[2]
+        lost = not file or file.endswith("/") or ":memory:" in file
+        return f"names no file that keeps the record; {EXAMPLES}" if lost else None
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # of a port, or of brackets
+        return f"is no address with a port from 1 to {LAST_PORT}; correct it"
+    if kind in SERVERS and (not host or re.search(r"\s", uri)):  # a database may be found without a host
+        return f"names no host; {EXAMPLES}"
+    return f"has port 0; give one from 1 to {LAST_PORT}" if port == 0 else None
