@@ -51,6 +51,7 @@ NOT_RUN = {  # how a command begins: why it is not run
     "python -m flows.pipeline --workspace large/": LARGE,
     "python -m velocitune_core.train --all large/": LARGE,
     "python -m flows.pipeline --compare -S evaluation.every_steps=16": FIGURES,
+    "python -m flows.pipeline --compare -S domains.code.max_tokens": FIGURES,
     "python benchmarks/document_mask.py": FIGURES,
     "python examples/imbalanced_classes.py": "tests/test_examples_uses.py runs it with fewer seeds",
     "python benchmarks/simulate.py": "tests/test_simulate.py runs it",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from velocitune_core.comparison.statistics import Estimate, estimate
+from velocitune_core.comparison.statistics import estimate
 from velocitune_core.contracts import Comparison
 
 PROJECT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ LABELS = {
     "recommended": ("recommended", "#0072B2"),
 }
 
+FEWEST = 3  # seeds for an interval
 Row = dict[str, str]
 Losses = dict[str, float]
 
@@ -61,11 +62,9 @@ class Skew:
         """Return the mean weight of the large domain over the run."""
         return float(np.mean([self.weights[label, seed][LARGE] for seed in self.seeds(label)]))
 
-    def against_static(self, label: str, average: Callable[[Losses], float]) -> Estimate:
-        found = [average(self.losses[label, seed]) - average(self.losses["static", seed]) for seed in self.seeds(label)]
-        result = estimate(found)
-        assert result is not None
-        return result
+    def against_static(self, label: str, average: Callable[[Losses], float]) -> list[float]:
+        """Return the differences to static training, one per seed."""
+        return [average(self.losses[label, seed]) - average(self.losses["static", seed]) for seed in self.seeds(label)]
 
     def large(self, losses: Losses) -> float:
         return losses[LARGE]
@@ -80,8 +79,13 @@ class Skew:
         return sum(self.sizes[name] * loss for name, loss in losses.items())
 
 
-def in_words(found: Estimate) -> str:
-    text = f"{found.mean:+.3f}" + ("" if found.half_width is None else f" ± {found.half_width:.3f}")
+def in_words(differences: Sequence[float]) -> str:
+    """Return their mean with its 95 % interval; of two seeds, for which that says nothing, both values."""
+    found = estimate(differences)
+    if found is None or found.half_width is None or len(differences) < FEWEST:
+        text = ", ".join(f"{each:+.3f}" for each in differences)
+    else:
+        text = f"{found.mean:+.3f} ± {found.half_width:.3f}"
     return text.replace("-", "−")
 
 
@@ -107,9 +111,12 @@ def draw(skews: dict[str, Skew], file: Path) -> None:
         at = [s.sizes[LARGE] for s in shown]
         weights.plot(at, [s.share(label) for s in shown], "o-", color=colour, label=name)
         gains = [s.against_static(label, s.macro) for s in shown]
-        losses.errorbar(
-            at, [g.mean for g in gains], [g.half_width or 0.0 for g in gains], fmt="o-", capsize=2, color=colour
-        )
+        means = [float(np.mean(each)) for each in gains]
+        spread = [
+            [m - min(g) for m, g in zip(means, gains, strict=True)],
+            [max(g) - m for m, g in zip(means, gains, strict=True)],
+        ]
+        losses.errorbar(at, means, spread, fmt="o-", capsize=2, color=colour)
     ends = [min(s.sizes[LARGE] for s in skews.values()), max(s.sizes[LARGE] for s in skews.values())]
     weights.plot(ends, ends, color="black", lw=0.8, ls="--", label="static")
     losses.axhline(0, color="black", lw=0.8, ls="--")
