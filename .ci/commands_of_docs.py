@@ -59,7 +59,7 @@ NOT_RUN = {  # how a command begins: why it is not run
 DOMAINS = ["code", "legal", "cli", "papers", "literature", "biomed", "general"]
 SMALL = {  # beside tests/miniature.yaml
     "strategy": {"name": "recommended"},
-    "mixture": {"swarm": {"runs": 5, "bootstrap": 8}},
+    "mixture": {"initial_domain_weights": None, "swarm": {"runs": 8, "bootstrap": 8}},
     "domains": {name: {"source": {"type": "jsonl", "path": f"{name}.jsonl"}, "max_tokens": 15000} for name in DOMAINS},
     "compare": {
         "seeds": [1],
