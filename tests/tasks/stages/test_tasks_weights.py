@@ -52,11 +52,12 @@ def test_a_search_finds_weights_and_its_runs_are_priced(params: Params) -> None:
     assert sorted(path.name for path in paths.RUNS.iterdir()) == sorted(run.folder for run in found.runs)
 
 
-def planned(params: Params, **objective: Any) -> Params:
-    """Six runs of eight steps; the static one is the proxy of that size."""
+def planned(params: Params, *measured: str, **objective: Any) -> Params:
+    """Six runs of eight steps; the static one is the proxy of that size. Also sets that are only measured."""
     mixture = {"objective": objective, "swarm": {"runs": 6, "fractions": [0.8], "bootstrap": 10}}
-    changed = params.model_copy(update={"mixture": Mixture.model_validate(mixture)})
-    return under(changed, "planned")
+    only = {name: params.domains["code"].model_copy(update={"measure_only": True}) for name in measured}
+    changed = {"mixture": Mixture.model_validate(mixture), "domains": {**params.domains, **only}}
+    return under(params.model_copy(update=changed), "planned")
 
 
 def trained(params: Params) -> Swarm:
@@ -87,7 +88,7 @@ def test_a_plan_comes_from_a_swarm_and_another_objective_costs_no_training(
     assert found.planned.worth.share == pytest.approx(6 * 0.8, rel=0.05)
 
     monkeypatch.setattr("tasks.runs.launch.run_program", never)
-    code = planned(params, average={"target": 1.0}, least_share={"code": 0.5})
+    code = planned(params, "target", average={"target": 1.0}, least_share={"code": 0.5})
     other = write_weights.fn(code, trained(code))
     assert other.planned is not None and other.planned.plan["average"] == "shares"
     assert other.domain_weights["code"] >= 0.5 > found.domain_weights["code"]
@@ -121,7 +122,7 @@ def test_forgetting_that_no_run_of_the_model_shows_is_refused_before_any_run(par
     """A sibling's losses are not the model's, and the targets, written by hand, say nothing of `qa`."""
     initial = InitialLosses.read(paths.INITIAL)
     initial.model_copy(update={"measured": {"qa": 4.2}}).write(paths.INITIAL)
-    settings = planned(params, forgetting={"qa": 0.1})
+    settings = planned(params, "qa", forgetting={"qa": 0.1})
     swarm = settings.mixture.swarm.model_copy(update={"model": params.model.path})
     with pytest.raises(ConfigError, match=r"mixture\.objective\.forgetting of qa: no static run of the model measured"):
         swarm_of(settings.model_copy(update={"mixture": settings.mixture.model_copy(update={"swarm": swarm})}))
