@@ -23,12 +23,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gpu_inputs import (
     CHECKPOINT_STEPS,
-    DOMAINS,
     SHAPES,
     VOCABULARY,
     events,
@@ -39,11 +38,6 @@ from gpu_inputs import (
     write_job,
     write_model,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from velocitune_core.train.learner import Learner
 
 PROJECT = Path(__file__).parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))  # not installed
@@ -61,7 +55,6 @@ SPEED = [  # model, compile, activation checkpointing, sequences per forward pas
     ("30M", "always", False, 32, False),
 ]
 TRAINER = [("135M", False, 16), ("135M", True, 16), ("30M", True, 32), ("1B", True, 4)]  # model, compile, micro-batch
-DOCUMENT_START, DOCUMENTS = 1, 4  # token that documents begin with, and how many there are in a sequence
 CHECKS = {  # name: largest difference allowed, nats per token
     "float32: GPU against CPU": 1e-4,
     "bfloat16 against float32, GPU": 1e-2,
@@ -114,6 +107,7 @@ def speed(
 ) -> dict[str, Any]:
     """Time the steps of a Learner: batches of 32 × 2,048 tokens, forward, backward and AdamW."""
     import torch
+    from gpu_steps import DOCUMENT_START, timed_steps
 
     from velocitune_core.config import Execution, Optimizer, Training
     from velocitune_core.parallel.ranks import join_ranks, leave_ranks
@@ -150,43 +144,6 @@ def speed(
         "of them in transformers": sum(count for place, count in places.items() if "/transformers/" in place),
         "places": places,
     }
-
-
-def timed_steps(
-    learner: Learner, size: tuple[int, int], vocabulary: int, device: torch.device, steps: int
-) -> dict[str, Any]:
-    """Return the seconds of the first step, the median of later ones, and where a step waits for the GPU.
-
-    `size` is of a batch: sequences, tokens in each.
-    """
-    import torch
-    from gpu_waits import waits
-
-    random = np.random.default_rng(0)
-    batch, length = size
-    domains = np.arange(batch) % DOMAINS
-
-    def batch_of_tokens() -> torch.Tensor:
-        tokens = random.integers(2, vocabulary, size=size)
-        tokens[:, :: length // DOCUMENTS] = DOCUMENT_START
-        return torch.from_numpy(tokens)
-
-    def take(sequences: torch.Tensor) -> None:
-        learner.gradients(sequences, domains, DOMAINS)
-        learner.apply(1e-4)
-
-    def step() -> float:
-        sequences = batch_of_tokens()
-        begun = time.perf_counter()
-        take(sequences)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - begun
-
-    first = step()
-    step()
-    seconds = statistics.median(step() for _ in range(steps))
-    return {"first": first, "seconds": seconds, "places": waits(lambda: take(batch_of_tokens()), device)}
 
 
 def matrix_product(miniature: bool) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _cells(chosen: Chosen, what: str) -> Iterator[str]:
 
 
 def _fix(cell: str, what: str) -> str:
-    """Return how to mend a cell; "" if nothing is wrong with it."""
+    """Return how to correct a cell; "" if nothing is wrong with it."""
     if not is_number(cell):
         return "write it with a decimal point" if DECIMAL_COMMA.fullmatch(cell) else "give a number"
     value = float(cell)
