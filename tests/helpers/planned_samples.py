@@ -13,29 +13,26 @@ from velocitune_core.report.fitted_plan import FittedPlan
 BUDGET, MAIN_FLOPS = 1_000_000, 1e12
 
 
+def swarm_round(
+    runs: int, share: float, predicted: float, regret: float, spread: float, *, further: int, expected: float
+) -> SwarmRound:
+    """A round, settled if no further runs are wanted."""
+    return SwarmRound(
+        runs=runs,
+        share=share,
+        predicted=predicted,
+        regret=regret,
+        spread=spread,
+        tolerance=0.003,
+        settled=not further,
+        further=further,
+        expected=expected,
+    )
+
+
 ROUNDS = [
-    SwarmRound(
-        runs=11,
-        share=0.5,
-        predicted=-0.02,
-        regret=0.02,
-        spread=0.1,
-        tolerance=0.003,
-        settled=False,
-        further=4,
-        expected=0.006,
-    ),
-    SwarmRound(
-        runs=15,
-        share=0.7,
-        predicted=-0.025,
-        regret=0.002,
-        spread=0.05,
-        tolerance=0.003,
-        settled=True,
-        further=0,
-        expected=0.0,
-    ),
+    swarm_round(11, 0.5, -0.02, 0.02, 0.1, further=4, expected=0.006),
+    swarm_round(15, 0.7, -0.025, 0.002, 0.05, further=0, expected=0.0),
 ]
 BOUGHT = "regret −0.0180, prediction −0.0050, for 0.20"  # by the second of them
 

@@ -14,7 +14,7 @@ from velocitune_core.export.realised import as_json
 from velocitune_core.files import file_sha256, obstacle_to_file, write_text
 
 BESIDE = "-realised.json"  # added to the name of the file, without its suffix
-RECORD = "velocitune export"  # in the file beside: the name that was given, and the SHA-256 of each file written
+RECORD = "velocitune export"  # in the file beside: the name given last, and the SHA-256 of all files written beside it
 
 
 def write_files(
@@ -24,21 +24,26 @@ def write_files(
 
     Args:
         inputs: files that are never replaced.
-        force: replace any other file, not only those that an earlier export to the same name left unchanged.
+        force: replace any other file, not only those that earlier exports beside the same file left unchanged.
+
+    A link is followed, and not replaced.
 
     Raises ExportError, and writes nothing, where a file may not be replaced, or none can be written; OSError.
     """
     if obstacle := obstacle_to_file(out):
         raise ExportError(f"out: {obstacle}")
+    if out.is_symlink():  # such as /dev/stdout
+        out = out.resolve()
     texts = {out.with_name(f"{out.stem}{added}{out.suffix}"): text for added, text in found.files.items()}
     tree = as_json(mixture, found.block, found.format, found.rows, found.notes)
     digests = {path.name: sha256(text.encode()).hexdigest() for path, text in texts.items()}
     beside = out.with_name(f"{out.stem}{BESIDE}")
-    tree[RECORD] = {"out": out.name, "sha256": digests}
+    earlier = _earlier(beside)
+    tree[RECORD] = {"out": out.name, "sha256": earlier | digests}
     texts[beside] = json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
-    _check(texts, {path.resolve() for path in inputs}, None if force else _earlier(beside, out), beside)
+    _check(texts, {path.resolve() for path in inputs}, None if force else earlier, beside)
     for path, text in texts.items():
-        write_text(path, text)
+        write_text(path.resolve(), text)
     return list(texts)
 
 
@@ -67,11 +72,10 @@ def _is_unchanged(path: Path, earlier: Mapping[str, str], beside: Path) -> bool:
     return bool(earlier) if path == beside else earlier.get(path.name) == file_sha256(path)
 
 
-def _earlier(beside: Path, out: Path) -> dict[str, str]:
-    """Return the files of an earlier export to the same name, with their SHA-256; none if there was no such export."""
+def _earlier(beside: Path) -> dict[str, str]:
+    """Return the files of earlier exports, of any suffix, with their SHA-256; none if there was no export."""
     try:
         tree: Any = json.loads(beside.read_text(encoding="utf-8"))
-        record = tree[RECORD]
-        return dict(record["sha256"]) if record["out"] == out.name else {}
+        return dict(tree[RECORD]["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}

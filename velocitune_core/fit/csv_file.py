@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_csv_file(path: Path) -> CsvFile:
         raise TableError(f"{path}: cannot be read as text in UTF-8: {error}") from None
     first = text.partition("\n")[0]
     delimiter = next((each for each in (",", "\t", ";") if each in first), ",")
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     if not rows:
         raise TableError(f"{path}: is empty; its first line must name the columns")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from velocitune_core.mixture_law.objective import Objective
+from velocitune_core.mixture_law.share_bounds import by_name
 
 SETS, FORGETTING = "worse_than_static", "forgetting"
 Losses = Mapping[str, float]  # by held-out set, nats per token
@@ -54,15 +55,21 @@ class NamedGuard(NamedTuple):
             return limits.get(self.about)
         return limits
 
-    def with_limit(self, objective: Objective, limit: float) -> Objective:
-        """Return an objective with another limit; its other guards stay, but a limit of all sets replaces each own."""
+    def with_limit(self, objective: Objective, limit: float, sets: Sequence[str]) -> Objective:
+        """Return an objective with another limit; its other guards stay, but a limit of all sets replaces each own.
+
+        Args:
+            objective, limit: in nats.
+            sets: all of the law, which one number of the objective holds for.
+        """
         if self.kind == "average":
             limits = {**objective.averages_worse_than_static, self.about: limit}
             return replace(objective, averages_worse_than_static=limits)
-        before = objective.worse_than_static if self.kind == "set" else objective.forgetting
-        others = before if isinstance(before, Mapping) else {}
-        own = {**others, self.about: limit} if self.about else limit
-        return replace(objective, worse_than_static=own) if self.kind == "set" else replace(objective, forgetting=own)
+        if self.kind == "set":
+            before = by_name(objective.worse_than_static, sets)
+            return replace(objective, worse_than_static={**before, self.about: limit} if self.about else limit)
+        before = by_name(objective.forgetting, objective.retained)
+        return replace(objective, forgetting={**before, self.about: limit} if self.about else limit)
 
     def sets(self, objective: Objective, domains: Sequence[str], sets: Sequence[str]) -> set[str]:
         """Return the sets whose losses it reads, of all `sets` of a law."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan
 
 FIELDS = {"set": "against static", "average": "against static", "forgetting": "against the initial model"}
+LEAST_GAIN = 0.00005  # nats; less is 0.0000 in a sentence
 
 
 def explain(plan: MixturePlan) -> list[str]:
@@ -17,7 +20,7 @@ def explain(plan: MixturePlan) -> list[str]:
     found += _measured_only(plan)
     if plan.indistinguishable:
         found.append(f"The law cannot tell the recommended weights from {_list(plan.indistinguishable)}.")
-    found += [_limit(limit, plan) for limit in plan.limits if limit.binds]
+    found += [_limit(limits, plan) for limits in _together(plan.limits)]
     if any(limit.kind != "runs" for limit in plan.limits):
         free = plan.mixtures["without guards"].differences[plan.average]
         found.append(f"Without guards and bounds the best mixture is at {_nats(free)} to {plan.baseline}.")
@@ -81,29 +84,49 @@ def _measured_only(plan: MixturePlan) -> list[str]:
     return [f"Only measured, without training text: {', '.join(named)} to {plan.baseline}."]
 
 
-def _limit(limit: Limit, plan: MixturePlan) -> str:
-    more = "more for all" if limit.for_all else "more"
+def _together(limits: Sequence[Limit]) -> list[list[Limit]]:
+    """Return the limits that bind; those that are one number for all are loosened, and so said, together."""
+    found: dict[tuple[str, str], list[Limit]] = {}
+    for limit in limits:
+        if limit.binds:
+            found.setdefault((limit.kind, "" if limit.for_all else limit.about), []).append(limit)
+    return list(found.values())
+
+
+def _limit(limits: list[Limit], plan: MixturePlan) -> str:
+    limit, about = limits[0], _list([each.about for each in limits], "and")
+    for_all = " for all" if limit.for_all else ""
     if limit.kind in FIELDS:
-        kept = "" if limit.kept_in is None else f"; it is kept in {limit.kept_in:.0%} of the resamples"
-        return (
-            f"The guard of {limit.about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds: 0.01 {more} would gain "
-            f"{limit.gain:.4f} of '{plan.average}'{kept}."
-        )
+        gains = _gains(limit, f"0.01 more{for_all} would gain", f" of '{plan.average}'")
+        return f"The guard of {about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds{gains}{_kept(limits)}."
     if limit.kind == "runs" and limit.about:
-        return (
-            f"The weight of {limit.about} lies at the edge of its range in the runs ({limit.limit:.3g}): 0.01 beyond "
-            f"it is predicted to gain {limit.gain:.4f}; runs there would show it."
-        )
+        gains = _gains(limit, "0.01 beyond it is predicted to gain", "; runs there would show it")
+        return f"The weight of {about} lies at the edge of its range in the runs ({limit.limit:.3g}){gains}."
     if limit.kind == "runs":
         return (
             "The recommended weights lie at the edge of what the runs cover: runs beyond it may show a better mixture."
         )
     if limit.kind == "epochs":
-        repeated = f"{limit.about} may be repeated {limit.limit:.3g} times, which binds"
-        return f"{repeated}: 0.1 epochs {more} would gain {limit.gain:.4f}."
-    name = limit.kind.replace("_", " ")
-    gains = f"0.01 {'less' if limit.kind == 'least_share' else 'more'} would gain {limit.gain:.4f}"
-    return f"The {name} of {limit.about} ({limit.limit:.4g}) binds: {gains}."
+        times = "once" if f"{limit.limit:.3g}" == "1" else f"{limit.limit:.3g} times"
+        return f"{about} may be repeated {times}, which binds{_gains(limit, f'0.1 epochs more{for_all} would gain')}."
+    name, step = limit.kind.replace("_", " "), "less" if limit.kind == "least_share" else "more"
+    gains = _gains(limit, f"0.01 {step}{for_all} would gain")
+    return f"The {name} of {about} ({limit.limit:.4g}) binds{gains}."
+
+
+def _gains(limit: Limit, what: str, of: str = "") -> str:
+    """Return the end of a sentence on what a looser limit gains, if that is anything."""
+    return f": {what} {limit.gain:.4f}{of}" if limit.gain >= LEAST_GAIN else ""
+
+
+def _kept(limits: list[Limit]) -> str:
+    """Return the end of a sentence on how often guards are kept, each named if they are several."""
+    shares = [
+        f"{each.kept_in:.0%}" + (f" ({each.about})" if len(limits) > 1 else "")
+        for each in limits
+        if each.kept_in is not None
+    ]
+    return f"; it is kept in {_list(shares, 'and')} of the resamples" if shares else ""
 
 
 def _nats(each: Interval) -> str:
@@ -116,5 +139,5 @@ def _percent(plan: MixturePlan) -> str:
     return f"{50 + 50 * plan.level:.4g} %"
 
 
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+def _list(names: list[str], before_last: str = "or") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {before_last} {names[-1]}"

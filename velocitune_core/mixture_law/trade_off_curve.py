@@ -52,7 +52,7 @@ def trade_off(
     """
     loosened, points, near = NamedGuard.of(guard), [], None
     for limit in sorted(limits, reverse=True):
-        problem = Problem.of(law, loosened.with_limit(objective, float(limit)), support)
+        problem = Problem.of(law, loosened.with_limit(objective, float(limit), law.sets), support)
         terms = problem.terms
         at_hand = AtHand.of(problem, law.runs.weights)
         try:

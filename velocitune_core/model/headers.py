@@ -18,6 +18,7 @@ _LARGEST_HEADER = 100_000_000  # of safetensors' own reader
 # Buffers that earlier versions of transformers stored, and that every model now makes itself.
 _MADE_ANEW = re.compile(r"(^|\.)((self_)?(attn|attention)\.(bias|masked_bias|causal_mask)|inv_freq|\w+_ids)$")
 _SHARD = re.compile(r".+-\d+-of-\d+\.safetensors$")
+_COMPARED = 1 << 24  # bytes of a tensor at a time
 _SHOWN = 3  # names in a message
 
 
@@ -45,7 +46,7 @@ def stored_weights(path: str) -> Stored:
     """Read the headers of the files that transformers takes the weights of a folder from.
 
     Problems have file, value and fix: a shard that is missing or cut off, shards without an index, an adapter in place
-    of a model, a header that is none, tensors of the index that no file has, or that several have.
+    of a model, a header that is none, tensors of the index that no file has, or that several have and that differ.
     """
     folder, found = Path(path), Stored()
     names, indexed = _weight_files(folder, found.problems)
@@ -64,7 +65,8 @@ def stored_weights(path: str) -> Stored:
                     f"model.path: {folder / name}: {error}; download it again, or save the model again with "
                     "save_pretrained"
                 )
-    found.problems += _duplicates(path, found.tensors)
+    found.tensors, twice = _without_copies(found.tensors)
+    found.problems += _duplicates(path, twice)
     if not found.problems:
         found.problems += _disagreements(path, indexed, found.tensors)
     return found
@@ -88,9 +90,12 @@ def lfs_pointers(path: str) -> list[str]:
 def links_to_nothing(path: str) -> list[str]:
     """Return a problem of the links in a folder whose target is missing, as a line; empty if there is none.
 
-    A cache of the hub is a folder of links: copied without the files that they lead to, it has names alone.
+    A cache of the hub is a folder of links: copied without the files that they lead to, it has names alone. What git
+    keeps in a clone is no part of the model: DVC leaves it out below the working directory, and fails on it elsewhere.
     """
-    gone = sorted(each for each in Path(path).rglob("*") if each.is_symlink() and not each.exists())
+    links = (each for each in Path(path).rglob("*") if each.is_symlink() and not each.exists())
+    left_out = ".git" if Path(path).resolve().is_relative_to(Path.cwd()) else None
+    gone = sorted(each for each in links if left_out not in each.relative_to(path).parts)
     if not gone:
         return []
     names = [f"{each.relative_to(path)} → {each.readlink()}" for each in gone]
@@ -181,18 +186,38 @@ def _range(entry: dict[str, Any], begin: int) -> tuple[int, int]:
     return begin + start, begin + stop
 
 
-def _duplicates(path: str, tensors: list[StoredTensor]) -> list[str]:
-    """Return a problem of tensors that two files hold: which one a model gets depends on the order of loading."""
-    files: dict[str, list[str]] = {}
+def _without_copies(tensors: list[StoredTensor]) -> tuple[list[StoredTensor], dict[str, list[str]]]:
+    """Return each tensor once, and the files of those that several hold with different numbers."""
+    first: dict[str, StoredTensor] = {}
+    differ: dict[str, list[str]] = {}
     for each in tensors:
-        files.setdefault(each.name, []).append(each.file.name)
-    if not (twice := {name: held for name, held in files.items() if len(held) > 1}):
+        kept = first.setdefault(each.name, each)
+        if kept is not each and not _is_copy(kept, each):
+            differ.setdefault(each.name, [kept.file.name]).append(each.file.name)
+    return list(first.values()), differ
+
+
+def _is_copy(one: StoredTensor, other: StoredTensor) -> bool:
+    """Return whether two tensors have the same dtype, shape and bytes."""
+    size = one.stop - one.start
+    if (one.dtype, one.shape, size) != (other.dtype, other.shape, other.stop - other.start):
+        return False
+    with one.file.open("rb") as left, other.file.open("rb") as right:
+        left.seek(one.start)
+        right.seek(other.start)
+        parts = (min(_COMPARED, size - done) for done in range(0, size, _COMPARED))
+        return all(left.read(part) == right.read(part) for part in parts)
+
+
+def _duplicates(path: str, twice: dict[str, list[str]]) -> list[str]:
+    """Return a problem of tensors that differ between files: which one a model gets depends on the order of loading."""
+    if not twice:
         return []
     first = next(iter(twice))
     return [
         f"model.path: {path} has {len(twice)} tensors in several files ({shown(sorted(twice))}; {first} in "
-        f"{' and '.join(twice[first])}), and only one of each would be loaded; keep the shards of one version, or save "
-        "the model again with save_pretrained"
+        f"{' and '.join(twice[first])}) that differ, and only one of each would be loaded; keep the shards of one "
+        "version, or save the model again with save_pretrained"
     ]
 
 

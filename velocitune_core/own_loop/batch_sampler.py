@@ -60,8 +60,8 @@ class MixtureBatchSampler:
         max_epochs: a group that was seen this often has weight 0 from then on; the others take its share.
 
     Raises MixtureError for empty groups, weights that are no distribution over the groups, numbers of another kind (a
-    float where an integer is needed, such as `steps=len(labels) / 32`), or sizes that do not divide `batch_size`; and
-    while drawing, once `max_epochs` leaves too few examples for a batch.
+    fraction where an integer is needed, such as `steps=len(labels) / 32`), or sizes that do not divide `batch_size`;
+    and while drawing, once `max_epochs` leaves too few examples for a batch.
     """
 
     drop_last = True  # every pass has whole steps; `accelerate` reads this, and completes no batch by repetition
@@ -87,9 +87,9 @@ class MixtureBatchSampler:
             steps = whole_number("steps", steps, MixtureError, least=1, fix="round it, or give None: an endless pass")
         self._global_batch_size = whole_number("batch_size", batch_size, MixtureError, least=1)
         self._world_size = whole_number("world_size", world_size, MixtureError, least=1)
-        self._rank, self._steps = whole_number("rank", rank, MixtureError), steps
-        if self._rank >= self._world_size:
-            raise MixtureError(f"rank {rank} must be in [0, world_size {world_size})")
+        self._rank, self._steps = whole_number("rank", rank, MixtureError, least=None), steps
+        if not 0 <= self._rank < self._world_size:
+            raise MixtureError(f"rank {rank} must be in [0, world_size {world_size}); give each process its own")
         self.batch_size = part_size(self._global_batch_size, self._world_size, micro_batch_size)
         self._max_epochs = None if max_epochs is None else positive_number("max_epochs", max_epochs, MixtureError)
         seed = whole_number("seed", seed, MixtureError, least=None)

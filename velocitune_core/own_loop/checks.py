@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import reprlib
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
@@ -24,33 +25,36 @@ def group_name(label: Any) -> str:
 def by_group(values: Mapping[Hashable, Value], field: str, error: type[ValueError]) -> dict[str, Value]:
     """Return values by the name of their group.
 
-    Raises `error` if they are no mapping, or two labels have one name.
+    Raises `error` if they are neither a mapping nor a Series of pandas, or two labels have one name.
     """
-    if not isinstance(values, Mapping):
-        raise error(f"{field} {values!r} must be a mapping from group to value, such as {{'a': 0.5, 'b': 0.5}}")
-    named = {group_name(label): value for label, value in values.items()}
-    if len(named) < len(values):
+    if not hasattr(values, "items"):
         raise error(
-            f"{field} has labels {[*values]}, of which some have the same name ({[*named]}); give each group once"
+            f"{field} {reprlib.repr(values)} must be a mapping from group to value, such as {{'a': 0.5, 'b': 0.5}}"
         )
+    labels = [label for label, _ in values.items()]  # a Series may have one twice
+    named = {group_name(label): value for label, value in values.items()}
+    if len(named) < len(labels):
+        raise error(f"{field} has labels {labels}, of which some have the same name ({[*named]}); give each group once")
     return named
 
 
 def whole_number(
     field: str, value: Any, error: type[ValueError], *, least: int | None = 0, fix: str | None = None
 ) -> int:
-    """Return an integer of Python, numpy or torch as one of Python.
+    """Return a whole number of Python, numpy or torch as an integer of Python: 4, and 4.0 of a float all_reduce.
 
-    Raises `error` for other types, floats of whole value included, and below `least`.
+    Raises `error` for fractions, other types, text included, and below `least`.
     """
     try:
         number = operator.index(value)
     except TypeError:
-        raise error(
-            f"{field} {value!r} must be an integer (it is a {type(value).__name__}); {fix or 'round it'}"
-        ) from None
+        if not _as_float(value).is_integer():
+            raise error(
+                f"{field} {value!r} must be an integer (it is a {type(value).__name__}); {fix or 'round it'}"
+            ) from None
+        number = int(value)
     if least is not None and number < least:
-        raise error(f"{field} {number} must be at least {least}{f'; {fix}' if fix else ''}")
+        raise error(f"{field} {number} must be at least {least}; {fix or 'give a larger one'}")
     return number
 
 
@@ -59,14 +63,19 @@ def real_number(field: str, value: Any, error: type[ValueError], fix: str, *, fi
 
     Raises `error` for other types, text included, and for NaN; for infinity as well if it must be finite.
     """
-    try:
-        number = math.nan if isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        number = math.nan
+    number = _as_float(value)
     if math.isnan(number) or (finite and math.isinf(number)):
         shown = number if isinstance(value, float) else repr(value)
         raise error(f"{field} is {shown}, but must be a {'finite ' if finite else ''}number; {fix}")
     return number
+
+
+def _as_float(value: Any) -> float:
+    """Return a number of Python, numpy or torch as a float; NaN for other types, text included."""
+    try:
+        return math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return math.nan
 
 
 def positive_number(field: str, value: Any, error: type[ValueError]) -> float:

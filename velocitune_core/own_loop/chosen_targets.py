@@ -94,9 +94,9 @@ def _losses(initial_losses: Mapping[Any, float]) -> dict[str, float]:
     return {name: _finite(f"initial loss of {name!r}", loss) for name, loss in named.items()}
 
 
-def _of_each(values: float | Mapping[Any, float], field: str, groups: Mapping[str, float]) -> dict[str, float]:
+def _of_each(values: Any, field: str, groups: Mapping[str, float]) -> dict[str, float]:
     """Return a finite value for each group: its own, or the one of all."""
-    if not isinstance(values, Mapping):
+    if not hasattr(values, "items"):
         return dict.fromkeys(groups, _finite(field, values))
     named = by_group(values, field, TargetChoiceError)
     if missing := [name for name in groups if name not in named]:

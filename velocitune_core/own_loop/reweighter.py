@@ -197,7 +197,8 @@ class VelocityReweighter:
         )
         before = self._strategy.state_dict()
         try:
-            if (saved := set(state["state"]["weights"])) != set(self.groups):
+            saved = state["state"].get("weights")  # a strategy of one's own may keep them in another way
+            if isinstance(saved, Mapping) and set(saved) != set(self.groups):
                 raise ReweighterError(f"it has groups {sorted(saved)}, this reweighter has {sorted(self.groups)}")
             self._strategy.load_state_dict(state["state"])
             self._check_weights()

@@ -9,6 +9,7 @@ from typing import Any
 
 from velocitune_core.contracts import Planned, SwarmRound, SwarmRun, Targets, Worth
 from velocitune_core.mixture_law.law import LawName, MixtureLaw
+from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
@@ -47,33 +48,23 @@ def plan_weights(
     where static training reaches the targets; intervals contain what differences change by between the largest sizes.
 
     Args:
-        runs: of the swarm.
+        runs, model: of the swarm, and the folder of the sibling that it trained.
         objective: with initial weights.
         targets: what static training reaches, and by their laws, what it gains from more tokens.
-        law: its form.
-        bootstrap: resamples of the runs.
-        main_flops: operations of the main run.
-        token_budget: of the main run.
-        model: folder of the sibling that was trained.
+        law, bootstrap: its form, and resamples of the runs.
+        main_flops, token_budget: operations and tokens of the main run.
         rounds: in which the runs were made, if the swarm went on by what it had shown.
         missing_runs: names of runs of the swarm that failed.
-        priced_by: targets whose laws say what static training gains from the operations of the runs, the same for all
-            plans that are compared; None: `targets`.
+        priced_by: targets whose laws price the operations of the runs, the same for compared plans; None: `targets`.
 
     Raises MixtureLawError for runs that no law can be fitted to, and ObjectiveError for guards that no mixture keeps or
     that cannot be judged.
     """
-    fitted = largest_law(runs, law, bootstrap)
-    start = objective.initial_weights or {}
-    if problems := level_problems(objective, targets, sibling=model is not None):
-        raise ObjectiveError("\n".join(problems))
-    plan = optimise_mixture(full_law(fitted, runs, start, targets, sibling=model is not None), objective)
-    worth = worth_of(
-        plan, fitted, objective, runs, priced_by or targets, main_flops=main_flops, token_budget=token_budget
-    )
-    of_swarm = _in_words(runs, rounds, missing_runs, worth, None if model is None else fitted)
-    without_target = [name for name in fitted.sets if name not in targets.domains]
-    levels = levels_in_words(without_target, runs, targets, sibling=model is not None)
+    fitted, sibling = largest_law(runs, law, bootstrap), model is not None
+    plan = _at_full_budget(fitted, runs, objective, targets, sibling=sibling)
+    prices = priced_by or targets
+    worth = worth_of(plan, fitted, objective, runs, prices, main_flops=main_flops, token_budget=token_budget)
+    of_plan = _plan_in_words(plan, fitted, runs, targets, sibling=sibling)
     evidence = Planned(
         fraction=largest(runs),
         model=model,
@@ -83,12 +74,32 @@ def plan_weights(
         law=_as_json({"name": fitted.name, "evidence": {name: asdict(each) for name, each in fitted.evidence.items()}}),
         plan=_as_json(plan.as_dict()),
         worth=worth,
-        explanation=[*explain(plan), *levels, *guards_in_words(fitted.name, plan), *of_swarm],
+        explanation=[*of_plan, *_swarm_in_words(runs, rounds, missing_runs, worth, fitted if sibling else None)],
     )
-    return rounded({name: plan.weights[name] for name in start}), evidence
+    return rounded({name: plan.weights[name] for name in objective.initial_weights or {}}), evidence
 
 
-def _in_words(
+def _at_full_budget(
+    fitted: MixtureLaw, runs: Sequence[SwarmRun], objective: Objective, targets: Targets, *, sibling: bool
+) -> MixturePlan:
+    """Return the plan by a law at the full budget. Raises ObjectiveError for guards that cannot be judged."""
+    if problems := level_problems(objective, targets, sibling=sibling):
+        raise ObjectiveError("\n".join(problems))
+    return optimise_mixture(
+        full_law(fitted, runs, objective.initial_weights or {}, targets, sibling=sibling), objective
+    )
+
+
+def _plan_in_words(
+    plan: MixturePlan, fitted: MixtureLaw, runs: Sequence[SwarmRun], targets: Targets, *, sibling: bool
+) -> list[str]:
+    """Return what a plan says, what its losses rest on, and what its law cannot see."""
+    without_target = [name for name in fitted.sets if name not in targets.domains]
+    levels = levels_in_words(without_target, runs, targets, sibling=sibling)
+    return [*explain(plan), *levels, *guards_in_words(fitted.name, plan)]
+
+
+def _swarm_in_words(
     runs: Sequence[SwarmRun],
     rounds: Sequence[SwarmRound],
     missing_runs: Sequence[str],

@@ -50,21 +50,18 @@ def plan_page(
         plan = optimise_mixture(law, objective)
         atomic_write_text(folder / "plan.html", plan_page(law, objective, plan))
 
-    Its numbers are those of `predict_mixture(carried_law(law), objective, weights)`, to 1e-6. Intervals of a run's loss
-    are those of `MixtureLaw.interval`: percentiles over the resamples, each with its own fixed draw of the noise.
-    A law at the full budget (`at_full_budget`) is carried as such.
+    Its numbers are those of `predict_mixture(carried_law(law), objective, weights)`, to 1e-6, and its intervals of a
+    run's loss those of `MixtureLaw.interval`. A law at the full budget (`at_full_budget`) is carried as such.
 
     Args:
-        law, objective, plan: what `optimise_mixture` was given and what it returned.
-        support: as given to `optimise_mixture`.
+        law, objective, plan, support: what `optimise_mixture` was given and what it returned.
         domain_tokens, token_budget: tokens of one epoch by domain, and of the planned run, for the epochs that are
             shown; None: those of the objective, if it has them.
         trade_offs: curves by the name of their guard, as `trade_off` returns them; None: computed for a guarded average
             (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
         others: weights of further mixtures by name, to be shown beside those of the plan.
-        notes: sentences on what the plan rests on.
+        notes, title: sentences on what the plan rests on, and the heading.
         rounds: in which the runs were made, if the swarm went on by what it had shown.
-        title: heading of the page.
 
     Raises ValueError for a law with a residual process, which a page cannot carry.
     """
@@ -73,12 +70,11 @@ def plan_page(
     known = {"domain_tokens": domain_tokens, "token_budget": token_budget, "trade_offs": trade_offs}
     data = page_data(carried, objective, plan, support=support, **known)  # type: ignore[arg-type]
     data["formats"] = fillable_texts(law.domains)
-    notes = [*_measured_only(law, objective, plan.average), *notes]
     return render_page(
         "plan.html.jinja",
         [],
         title=title,
-        notes=notes,
+        notes=[*_measured_only(law, objective, plan.average), *notes],
         doubts=doubts(law, carried),
         rounds=round_rows(rounds),
         **_shown(law, carried, objective, plan),

@@ -63,13 +63,11 @@ def test_the_name_of_a_folder_is_refused(folder: Path, capsys: pytest.CaptureFix
     assert contents(folder) == before
 
 
-def test_an_earlier_export_is_replaced_until_somebody_changes_it(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_earlier_export_is_replaced_until_somebody_changes_it(folder: Path) -> None:
     assert written("--to", "json", "--out", "mixture.json") == 0
     assert written("--to", "olmo-core", "--out", "mixture.json") == 0, "for another trainer"
-    assert written("--to", "json", "--out", "mixture.yaml") == 2
-    assert "out: mixture-realised.json is there" in capsys.readouterr().err, "of the other name"
+    assert written("--to", "json", "--out", "mixture.yaml") == 0, "with one file beside both"
+    assert written("--to", "olmo-core", "--out", "mixture.json") == 0, "which knows the first one still"
     mine = Path("mixture.json").read_text() + "# mine\n"
     Path("mixture.json").write_text(mine)
     assert written("--to", "olmo-core", "--out", "mixture.json") == 2
@@ -87,6 +85,15 @@ def test_force_replaces_files_but_no_folder_and_nothing_that_was_read(folder: Pa
     for out in ("fit/weights.json", "full/../fit/weights.json"):
         assert written("--to", "json", "--out", out, "--force") == 2
     assert StartingWeights.read(Path("fit/weights.json")) == WEIGHTS
+
+
+def test_links_are_followed_and_kept(folder: Path) -> None:
+    Path("there").mkdir()
+    Path("link.json").symlink_to(folder / "there/mixture.json")
+    for _ in range(2):
+        assert written("--to", "json", "--out", "link.json") == 0
+        assert Path("link.json").is_symlink() and "unit" in json.loads(Path("there/mixture.json").read_text())
+    assert {path.name for path in folder.iterdir()} == {"fit", "there", "link.json"}
 
 
 def test_both_files_name_the_same_unit(folder: Path) -> None:

@@ -15,6 +15,7 @@ from drawn_swarm import draw_swarm
 from velocitune_core import Objective, fit_mixture_law, optimise_mixture
 from velocitune_core.contracts import StartingWeights
 from velocitune_core.fit.command import EXAMPLES, main
+from velocitune_core.fit.csv_file import read_csv_file
 from velocitune_core.fit.csv_tables import TableError, read_csv_runs
 from velocitune_core.fit.objective_file import read_objective
 from velocitune_core.mixture_law import explain
@@ -122,6 +123,14 @@ def test_tables_are_joined_by_position_with_a_note_and_never_if_one_names_its_ru
     for headers in (("run,a", "c,d"), ("a,b", "run,c")):
         with pytest.raises(TableError, match=r"no column names the runs, as 'run' does in .*\.csv; add one"):
             read_csv_runs(two_tables(tmp_path, *headers))
+
+
+def test_a_row_ends_at_a_line_break_alone_and_knows_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes('run,a\r\n"first\r\nrun",1\r\nform\x0cfeed,2\r\n\r\nof\u2028two,3\n'.encode())
+    table = read_csv_file(path)
+    assert table.cells("run") == ["first\nrun", "form\x0cfeed", "of\u2028two"]
+    assert table.lines == [3, 4, 6]
 
 
 @pytest.mark.parametrize("name", ["weights.json", "plan.html"])

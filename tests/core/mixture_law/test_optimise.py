@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from known_law import PAIR, KnownLaw, everywhere, known_law, resampled_law
 
 from velocitune_core import mixture_law
-from velocitune_core.mixture_law.mixture_plan import MixturePlan
+from velocitune_core.mixture_law.mixture_plan import Limit, MixturePlan
+from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
 from velocitune_core.mixture_law.plan_sentences import explain
@@ -210,6 +211,26 @@ def test_a_plan_in_sentences() -> None:
     assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
 
 
+def test_what_binds_is_said_once_and_its_gain_only_if_there_is_one() -> None:
+    plan = optimum(PAIR, Objective(initial_weights=HALVES), ANYWHERE)
+    limits = [
+        Limit("set", "a", 0.02, 0.02, True, 1.5, 0.0132, 0.01, for_all=True, kept_in=0.5),
+        Limit("set", "b", 0.02, 0.02, True, 0.5, 0.0132, 0.01, for_all=True, kept_in=0.75),
+        Limit("set", "c", 0.02, 0.01, False, 0.0, for_all=True, kept_in=1.0),
+        Limit("epochs", "a", 1.0, 1.0, True, 0.2, 0.0132, 0.1),
+        Limit("least_share", "b", 0.1, 0.1, True, 1e-5, 0.00004, 0.01),
+        Limit("runs", "a", 0.3, 0.3, True, 1e-5, 0.00004, 0.01),
+    ]
+    said = explain(replace(plan, limits=limits))
+    assert said[said.index(next(line for line in said if "binds" in line)) :][:4] == [
+        "The guard of a and b against static (+0.02 nats) binds: 0.01 more for all would gain 0.0132 of 'macro'; it is "
+        "kept in 50% (a) and 75% (b) of the resamples.",
+        "a may be repeated once, which binds: 0.1 epochs more would gain 0.0132.",
+        "The least share of b (0.1) binds.",
+        "The weight of a lies at the edge of its range in the runs (0.3).",
+    ]
+
+
 def test_initial_weights_that_no_run_is_near_are_said_to_be_extrapolated() -> None:
     far = optimum(known_law(3, seed=3), Objective(initial_weights={"a": 0.98, "b": 0.01, "c": 0.01}))
     assert not far.mixtures["static"].inside
@@ -244,6 +265,15 @@ def test_the_trade_off_curve_falls_and_its_slope_is_the_price() -> None:
     assert (np.diff(averages) < 0).all() and averages[-1] == pytest.approx(4.5)
     assert [point.price for point in points[2:]] == pytest.approx([7 / 18, 0.0], rel=1e-4)
     assert points[2].differences["macro"] == pytest.approx((4 / 0.6 + 2.5) / 2 - 5)
+
+
+def test_on_the_curve_of_one_set_the_others_keep_the_limit_that_is_one_number_for_all() -> None:
+    objective = Objective({"a": 1.0}, dict.fromkeys("abc", 1 / 3), worse_than_static=0.02)
+    law = known_law(3, seed=1)
+    of_all, of_b = (trade_off(law, objective, f"worse_than_static{name}", [0.02])[0] for name in ("", ".b"))
+    assert of_b.weights == pytest.approx(of_all.weights, abs=1e-6)
+    retained = Objective(forgetting=0.1, retained=("a", "b"))
+    assert NamedGuard.of("forgetting.b").with_limit(retained, 0.3, law.sets).forgetting == {"a": 0.1, "b": 0.3}
 
 
 def test_what_is_recommended_is_no_worse_than_references_and_runs_that_are_covered() -> None:

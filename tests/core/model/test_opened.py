@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertLMHead
 
 from velocitune_core.model.fits_data import Fit
 from velocitune_core.model.folder import ModelError, look_into_folder
+from velocitune_core.model.headers import links_to_nothing
 from velocitune_core.model.io import load_model
 from velocitune_core.model.opened import open_model
 from velocitune_core.model.trainable import check_trainable
@@ -295,13 +296,29 @@ def pointers_of_other_formats(folder: Path) -> None:
         (folder / name).write_text(LFS)
 
 
-@pytest.mark.parametrize("add", [older, pointers_of_other_formats])
+def copy_in_two_shards(folder: Path) -> None:
+    split(folder)
+    first, second, *_ = sorted(folder.glob("model-*.safetensors"))
+    save_file(load_file(second) | load_file(first), second, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("add", [older, pointers_of_other_formats, copy_in_two_shards])
 def test_what_folders_of_the_hub_have_beside_the_weights_is_no_problem(
     originals: Path, tmp_path: Path, add: Callable[[Path], None]
 ) -> None:
     folder = shutil.copytree(originals / "gpt2", tmp_path / "gpt2")
     add(folder)
     assert found_in(folder) == Fit()
+
+
+def test_a_link_to_nothing_in_a_clone_is_refused_only_where_dvc_would_follow_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model / ".git").mkdir()
+    (model / ".git" / "lock").symlink_to("nothing")
+    assert "links to nothing: .git/lock → nothing" in links_to_nothing(str(model))[0]
+    monkeypatch.chdir(model.parent)
+    assert links_to_nothing("model") == []
 
 
 def test_no_training_starts_with_random_weights_or_later_tokens(model: Path) -> None:

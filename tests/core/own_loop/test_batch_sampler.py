@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -220,15 +221,15 @@ def test_a_pass_ends_and_the_next_one_goes_on() -> None:
         ({"weights": {0: 1, "0": 1}}, "the same name"),
         ({"batch_size": 25, "world_size": 2}, "of world_size 2, as ranks get equal parts; the next one is 26"),
         ({"micro_batch_size": 7}, "of world_size 1 times micro_batch_size 7; the next one is 28"),
-        ({"batch_size": 0}, "batch_size 0 must be at least 1"),
-        ({"batch_size": 24.0}, r"batch_size 24.0 must be an integer \(it is a float\); round it"),
-        ({"micro_batch_size": 6.0}, "micro_batch_size 6.0 must be an integer"),
+        ({"batch_size": 0}, "batch_size 0 must be at least 1; give a larger one"),
+        ({"batch_size": 24.5}, r"batch_size 24.5 must be an integer \(it is a float\); round it"),
+        ({"micro_batch_size": float("nan")}, "micro_batch_size nan must be an integer"),
         ({"world_size": "2"}, "world_size '2' must be an integer"),
         ({"seed": 1.5}, "seed 1.5 must be an integer"),
         ({"steps": 0}, "steps 0"),
         ({"steps": len(LABELS) / 24}, r"steps 2.625 must be an integer .* or give None: an endless pass"),
-        ({"rank": 2, "world_size": 2}, "rank 2"),
-        ({"rank": -1, "world_size": 2}, "rank -1 must be at least 0"),
+        ({"rank": 2, "world_size": 2}, r"rank 2 must be in \[0, world_size 2\); give each process its own"),
+        ({"rank": -1, "world_size": 2}, r"rank -1 must be in \[0, world_size 2\)"),
         ({"max_epochs": float("nan")}, "max_epochs is nan"),
         ({"max_epochs": 0}, "max_epochs 0.0 must be above 0"),
         ({"groups": {"cat": [], "dog": 3, "cow": 2}}, r"groups \['cat'\] need at least one example; leave them out"),
@@ -240,6 +241,13 @@ def test_a_pass_ends_and_the_next_one_goes_on() -> None:
 def test_what_cannot_be_drawn_is_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(MixtureError, match=message):
         sampler(**changed)
+
+
+def test_numbers_of_whole_value_and_a_series_of_weights_are_taken() -> None:
+    weights = pd.Series([2.0, 1.0, 1.0], index=["cat", "dog", "cow"])
+    ours: Any = {"weights": weights, "batch_size": 24.0, "micro_batch_size": torch.tensor(6.0), "steps": np.float32(4)}
+    whole = {"weights": weights.to_dict(), "batch_size": 24, "micro_batch_size": 6, "steps": 4}
+    assert list(sampler(**ours)) == list(sampler(**whole))
 
 
 def test_steps_are_integers_of_any_kind() -> None:

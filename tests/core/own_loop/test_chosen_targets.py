@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from velocitune_core.own_loop import (
@@ -22,7 +23,9 @@ def test_the_lowest_loss_of_a_groups_own_run_is_its_target() -> None:
 
 def test_a_known_best_value_is_the_target_for_one_group_or_for_all() -> None:
     assert targets_from_best_known(INITIAL, 0.5) == {"cats": 0.5, "dogs": 0.5}
-    assert targets_from_best_known(INITIAL, {"cats": 2.5, "dogs": 1.0, "birds": 9.0}) == {"cats": 2.5, "dogs": 1.0}
+    best = {"cats": 2.5, "dogs": 1.0, "birds": 9.0}
+    for values in (best, pd.Series(best)):
+        assert targets_from_best_known(INITIAL, values) == {"cats": 2.5, "dogs": 1.0}  # type: ignore[arg-type]
 
 
 def test_a_share_of_the_initial_loss_remains_above_the_floor() -> None:
