@@ -39,7 +39,7 @@ FORMER = Path("inputs/dvc.yaml")  # declared the stages of both inputs, which tw
 DVC_CONFIG = Path(".dvc/config")
 DVC_SETTINGS = "[core]\n    analytics = false\n"
 WITHOUT_GIT = "    no_scm = true\n"
-OF_CLONE = "pyproject.toml"  # which no workspace has
+OF_CLONE = "pyproject.toml"  # a workspace may have one, too, as `uv init` makes it, but beside links to the code
 OF_GIT = {".git", ".gitignore"}
 IGNORED = """\
 # What git does not keep: what is made, and what DVC keeps. Commit the rest, for `dvc exp`.
@@ -111,10 +111,11 @@ def make_workspace(folder: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     config = folder / DVC_CONFIG
-    if not config.is_file() or (folder / OF_CLONE).exists():
+    links = [(folder / name).is_symlink() for name in CODE]
+    if not config.is_file() or ((folder / OF_CLONE).exists() and not any(links)):
         return False
     ours = (DVC_SETTINGS, DVC_SETTINGS + WITHOUT_GIT)  # or else changed by the user
-    return config.read_text(encoding="utf-8") in ours or all((folder / name).is_symlink() for name in CODE)
+    return config.read_text(encoding="utf-8") in ours or all(links)
 
 
 def _in_git(folder: Path) -> bool:

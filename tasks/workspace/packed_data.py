@@ -52,6 +52,8 @@ def _difference(params: Params, manifest: Manifest) -> str | None:
         return "has other domains"
     if manifest.sequence_length != params.data.sequence_length:
         return "has another sequence length"
+    if any(each.settings_sha256 is None for each in packed.values()):
+        return "was made by an earlier version (the stage prepare makes it again)"
     if others := [name for name in params.domains if packed[name].settings_sha256 != settings_digest(params, name)]:
         return f"was made under other settings of data, or from other files, for {', '.join(others)}"
     try:

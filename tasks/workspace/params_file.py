@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -162,7 +163,7 @@ def parse_override(setting: str) -> tuple[str, Any]:
     try:
         return key, YAML(typ="safe").load(value)
     except YAMLError as error:
-        raise ConfigError(f"-S {key}: {value!r}: {why_no_yaml(error, value)}") from None
+        raise ConfigError(f"-S {key}: {shortened(value)}: {why_no_yaml(error, value, located=False)}") from None
     except RecursionError:
         raise ConfigError(f"-S {key}: {TOO_DEEP}; remove brackets") from None
 

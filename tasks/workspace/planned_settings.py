@@ -183,7 +183,8 @@ def sized_problems(
         domain_tokens: of one epoch, by domain.
         token_budget: of the main run.
     """
-    plans = [(params.strategy.name, params.strategy.options, params.mixture.swarm.seeds)]
+    main = params.strategy
+    plans: list[tuple[str, Mapping[str, Any], list[int] | None]] = [(main.name, main.options, None)]
     if params.compare is not None:
         for run in params.compare.runs.values():
             each_seed = [[seed] for seed in params.compare.seeds] if run.swarm_per_seed else [None]
@@ -206,7 +207,7 @@ def _stated(params: Params, mixture: Mixture, initial: Mapping[str, float], **kn
 
 def _uncovered(params: Params, mixture: Mixture, objective: Objective, seeds: Sequence[int]) -> list[str]:
     """Return the bounds of weights that no run of the first round will be near."""
-    if params.training.max_epochs is not None:  # runs train on other shares than they are asked to
+    if params.training.max_epochs is not None:  # runs then train on other shares than these
         return []
     initial = objective.initial_weights or {}
     runs = [weights for seed in seeds for weights in first_mixtures(mixture.swarm, initial, seed)]

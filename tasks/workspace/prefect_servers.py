@@ -34,7 +34,9 @@ def check_named_server() -> None:
     if not url:
         return
     try:
-        problem = _problem_of(httpx.get(f"{url.rstrip('/')}/health", timeout=SECONDS_TO_ANSWER, verify=False), url)
+        page = f"{url.rstrip('/')}/health"
+        answer = httpx.get(page, timeout=SECONDS_TO_ANSWER, verify=False, follow_redirects=True)  # as Prefect's client
+        problem = _problem_of(answer, url)
     except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # the last two: of a proxy
         problem = f"does not answer ({error}). Start it, or do without"
     if problem:
@@ -51,14 +53,19 @@ def check_named_server() -> None:
 
 def _problem_of(answer: httpx.Response, url: str) -> str | None:
     """Return why an answer to a request without a login, such as any website gives, is not that of a Prefect server."""
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_CLOUD_API_URL
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_KEY,
+        PREFECT_CLIENT_CUSTOM_HEADERS,
+        PREFECT_CLOUD_API_URL,
+    )
 
     if url.startswith(PREFECT_CLOUD_API_URL.value()):
         return None  # which has no such page for everybody
     if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        if PREFECT_API_AUTH_STRING.value() or PREFECT_API_KEY.value():
-            return None
-        return f"wants a login (status {answer.status_code}): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+        if any(each.value() for each in (PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_CLIENT_CUSTOM_HEADERS)):
+            return None  # which Prefect's client sends
+        return f"needs a login (status {answer.status_code}): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
     if answer.status_code == HTTPStatus.OK and answer.text.strip() == "true":
         return None
     kind = answer.headers.get("content-type", "no type").partition(";")[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from tasks.workspace.home import home
-from velocitune_core.config import Tracking, without_credentials
+from velocitune_core.config import LAST_PORT, Tracking, without_credentials
 
 SQLITE = b"SQLite format 3\0"  # how every such file begins
 
@@ -19,10 +21,12 @@ def store_problems(tracking: Tracking) -> list[str]:
 def _file_problem(tracking: Tracking) -> str | None:
     assert tracking.file is not None
     file = home() / tracking.file
+    there = next(each for each in file.parents if os.access(each, os.F_OK))  # MLflow makes the folders below
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written" if there.is_dir() else "is no folder"
+        return f"{there} {what}; name a file in another folder"
     if file.is_dir():
         return "is a folder; name a file in it"
-    if not file.parent.is_dir():
-        return f"the folder {file.parent} does not exist; make it, or name a file in another one"
     try:
         with file.open("rb") as opened:
             beginning = opened.read(len(SQLITE))
@@ -34,9 +38,15 @@ def _file_problem(tracking: Tracking) -> str | None:
 
 
 def _driver_problem(uri: str) -> str | None:
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, make_url
     from sqlalchemy.exc import ArgumentError
 
+    try:
+        port = make_url(uri).port
+    except (ValueError, ArgumentError):
+        return f"is no address with a port from 1 to {LAST_PORT}; correct it"
+    if port is not None and not 1 <= port <= LAST_PORT:
+        return f"has port {port}; give one from 1 to {LAST_PORT}"
     try:
         create_engine(uri).dispose()  # connects to nothing
     except (ImportError, ArgumentError) as error:

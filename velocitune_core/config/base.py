@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from velocitune_core.config.misread import advice_on
 
@@ -22,8 +22,10 @@ Positive = Annotated[int, Field(gt=0)]
 LAST_PORT = 65535
 
 
-def _no_text_for_numbers(options: dict[str, Any]) -> dict[str, Any]:
+def _no_text_for_numbers(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     """Refuse `0,5`, which is text to YAML: a strategy, which checks its options itself, has no advice on that."""
+    if ":" in (info.data.get("name") or info.data.get("strategy") or ""):  # a class of one's own, which may want text
+        return options
     for name, value in options.items():
         if isinstance(value, str) and "," in value and (advice := advice_on(value, "float_type")):
             raise ValueError(f"{name}: {value!r} is no number; {advice}")

@@ -41,7 +41,7 @@ def read_content(path: Path) -> bytes:
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder; move it away, and put a file with settings in its place") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; allow it to be read, or restore it") from None
 
 
 def load_params_from(content: bytes, origin: str) -> Params:

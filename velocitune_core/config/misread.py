@@ -7,6 +7,7 @@ from typing import Any
 
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
 _SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")  # 16,000; in 0,002 the comma stands before decimals
+_SEPARATED_POINT = re.compile(rf"{_SEPARATED.pattern}\.\d+")  # 1,234.5
 _WITH_COMMA = re.compile(r"[-+]?[\d_.]*(,[\d_.]*)+([eE][-+]?\d+)?")
 _EXACT = 2**53  # below it, floats hold every whole number
 _WANTED = {"float_type": "number", "int_type": "integer", "int_from_float": "integer", "string_type": "string"}
@@ -33,12 +34,16 @@ def _advice_on_text(text: str, wanted: str) -> str:
         or_decimals = wanted == "number" and text.count(",") == 1
         either = f", or {text.replace(',', '.')} if decimals follow the comma" if or_decimals else ""
         return f"YAML reads it as text: write {text.replace(',', '')}{either}"
+    if _SEPARATED_POINT.fullmatch(text):
+        text = text.replace(",", "")
     pointed = text.replace(",", ".").replace("_", "")
     number = float(pointed) if _NUMBER.fullmatch(pointed) else None
     if wanted == "integer" and number is not None and not number.is_integer():
         return "write a whole number"
     if number is not None and "," not in text:
         return f"YAML reads it as text: write {as_yaml(number)}"
+    if number is not None and wanted == "integer":
+        return f"YAML reads it as text: write {as_yaml(number)}, without the comma"
     if not _WITH_COMMA.fullmatch(text):
         return ""
     return f"YAML reads it as text: write the decimals with a point{'' if number is None else f': {as_yaml(number)}'}"

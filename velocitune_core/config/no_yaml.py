@@ -43,19 +43,22 @@ def decoded(content: bytes | str, origin: str) -> str:
         ) from None
 
 
-def why_no_yaml(error: Any, text: str) -> str:
+def why_no_yaml(error: Any, text: str, *, located: bool = True) -> str:
     """Return where and why a parser refused a text, and what to do, in one line.
 
     Args:
         error: YAMLError of PyYAML or ruamel.yaml, which have the same attributes.
+        located: begin with line and character, as for a file.
     """
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None or problem is None:  # a character that no YAML has
         line = 1 + text.count("\n", 0, getattr(error, "position", 0))
         character = getattr(error, "character", None)
         what = f"character U+{character:04X}" if isinstance(character, int) else str(error)
-        return f"line {line}: not YAML: {what}; remove it, or save the file as UTF-8"
+        remedy = "remove it, or save the file as UTF-8" if located else "remove it"
+        return f"{f'line {line}: ' if located else ''}not YAML: {what}; {remedy}"
     if "expected" in (context := getattr(error, "context", None) or ""):
         problem = f"{context}, {problem}"
     remedy = next((remedy for part, remedy in _REMEDIES.items() if part in problem), _REMEDY)
-    return f"line {mark.line + 1}, character {mark.column + 1}: not YAML: {problem}; {remedy}"
+    where = f"line {mark.line + 1}, character {mark.column + 1}: " if located else ""
+    return f"{where}not YAML: {problem}; {remedy}"

@@ -32,7 +32,7 @@ class Tracking(Section):
     @property
     def is_server(self) -> bool:
         """Whether a server of MLflow has the record; else a database has it."""
-        return urlsplit(self.uri).scheme in SERVERS
+        return self.uri.partition("://")[0].lower() in SERVERS
 
     @property
     def file(self) -> Path | None:
@@ -44,6 +44,7 @@ class Tracking(Section):
 def _problem(uri: str) -> str | None:
     """Return what is wrong with the address of a store, and what to write; None if nothing is."""
     scheme, separator, _ = uri.partition("://")
+    scheme = scheme.lower() if scheme.lower() in SERVERS else scheme  # SQLAlchemy knows databases in small letters
     kind = scheme.partition("+")[0]  # without a driver
     if not separator or kind not in (*DATABASES, *SERVERS):
         return f"is neither a database nor a server; {_INSTEAD.get(kind, EXAMPLES)}"
@@ -51,11 +52,22 @@ def _problem(uri: str) -> str | None:
         file = uri.partition(":///")[2]
         lost = not file or file.endswith("/") or ":memory:" in file
         return f"names no file that keeps the record; {EXAMPLES}" if lost else None
+    if kind in DATABASES:
+        return _problem_of_database(uri)
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError:  # of a port, or of brackets
         return f"is no address with a port from 1 to {LAST_PORT}; correct it"
-    if kind in SERVERS and (not host or re.search(r"\s", uri)):  # a database may be found without a host
+    if not host or re.search(r"\s", uri):
         return f"names no host; {EXAMPLES}"
     return f"has port 0; give one from 1 to {LAST_PORT}" if port == 0 else None
+
+
+def _problem_of_database(uri: str) -> str | None:
+    """Return what MLflow cannot read; the rest is SQLAlchemy's, to whom a password may hold `#`, `/` and `?`."""
+    try:
+        urlsplit(uri)
+    except ValueError:
+        return "has a bracket that MLflow cannot read; in a password write %5B for [ and %5D for ]"
+    return None

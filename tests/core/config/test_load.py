@@ -47,3 +47,12 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
     with pytest.raises(ConfigError, match=r": is a folder; move it away"):
         load_params(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ConfigError, match=r"cannot be read: Permission denied; allow it to be read"):
+        load_params(tmp_path / "params.yaml")

@@ -22,6 +22,7 @@ from velocitune_core.config import Tracking, describe_problems
         ("http://my server:5000", "'http://my server:5000' names no host; write"),
         ("sqlite://mlflow.db", "'sqlite://mlflow.db' names no file that keeps the record; write sqlite:///mlflow.db"),
         ("sqlite:///:memory:", "'sqlite:///:memory:' names no file that keeps the record; write"),
+        ("mysql://me:a[b@h/db", "'mysql://***@h/db' has a bracket that MLflow cannot read; in a password write %5B"),
         ("", "'' is neither a database nor a server"),
     ],
 )
@@ -36,13 +37,15 @@ def test_a_record_that_would_lie_nowhere(uri: str, problem: str) -> None:
     [
         "sqlite:////abs/mlflow.db",
         "postgresql+psycopg://me:pa55@h:5432/db",
+        "postgresql://me:p#a/b?c@h/db",
         "mysql:///db",
+        "HTTP://h:5000",
         "https://h/mlflow",
         "http://[::1]:5000",
     ],
 )
 def test_records_in_databases_and_on_servers(uri: str) -> None:
-    assert Tracking(uri=uri).is_server == uri.startswith("http")
+    assert Tracking(uri=uri).is_server == uri.lower().startswith("http")
 
 
 @pytest.mark.parametrize("name", ["", " "])

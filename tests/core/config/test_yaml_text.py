@@ -78,7 +78,9 @@ def test_advice_on_numbers_is_read_as_that_number(number: float) -> None:
         ("-1,5e-4", "write the decimals with a point: -0.00015", "write a whole number"),
         ("1.000,5", "write the decimals with a point", "write the decimals with a point"),
         ("12,34,567", "write the decimals with a point", "write the decimals with a point"),
-        ("0,000", "write the decimals with a point: 0", "write the decimals with a point: 0"),
+        ("0,000", "write the decimals with a point: 0", "write 0, without the comma"),
+        ("1,00", "write the decimals with a point: 1", "write 1, without the comma"),
+        ("1,234.5", "write 1234.5", "write a whole number"),
         ("1,000", "write 1000, or 1.000 if decimals follow the comma", "write 1000"),
         ("16,000,000", "write 16000000", "write 16000000"),
         ("1e3", "write 1000", "write 1000"),
@@ -97,6 +99,8 @@ def test_an_option_of_a_strategy_is_no_text_with_a_comma() -> None:
         with pytest.raises(ValidationError, match=r"step_size: '0,5' is no number; .* with a point: 0\.5"):
             section.model_validate({"name": "velocitune", "strategy": "velocitune", "options": {"step_size": "0,5"}})
     assert StrategyConfig(options={"gap_policy": "hold", "names": "a,b"}).options["names"] == "a,b"
+    assert StrategyConfig(name="mine:Mine", options={"columns": "1,2"}).options["columns"] == "1,2"
+    assert CompareRun(strategy="mine:Mine", options={"columns": "1,2"}).options["columns"] == "1,2"
 
 
 @pytest.mark.parametrize("text", ["", ",", "_", "1,2,a", "0x10", "about 5"])

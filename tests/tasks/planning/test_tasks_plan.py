@@ -422,6 +422,16 @@ def test_a_manifest_of_other_settings_is_not_used(packed: dict[str, Any], sectio
     assert inputs.assumptions[0].startswith("prepared/manifest.json") and "is not used" in inputs.assumptions[0]
 
 
+def test_a_manifest_of_an_earlier_version_is_said_to_be_one(packed: dict[str, Any]) -> None:
+    manifest = json.loads(paths.MANIFEST.read_text())
+    for domain in manifest["domains"].values():
+        domain.pop("settings_sha256")
+    paths.MANIFEST.write_text(json.dumps(manifest))
+    assert (
+        "by an earlier version (the stage prepare makes it again)" in read_inputs(parse_params(packed)).assumptions[0]
+    )
+
+
 def test_a_manifest_of_other_files_or_another_tokenizer_is_not_used(packed: dict[str, Any]) -> None:
     params = parse_params(packed)
     Path("data/raw/law.jsonl").touch()  # a copy of the data has other times

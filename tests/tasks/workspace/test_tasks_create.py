@@ -112,6 +112,14 @@ def test_a_workspace_whose_dvc_was_set_up_otherwise_follows_the_project(workspac
     assert "remote = mine" in DVC_CONFIG.read_text()
 
 
+def test_a_workspace_with_a_project_file_of_its_own_follows_the_project(workspace: Path) -> None:
+    make_workspace(workspace)
+    Path("pyproject.toml").write_text("[project]\nname = 'mine'\n")  # as `uv init` makes it
+    Path("dvc.yaml").write_text("older")
+    make_workspace(workspace)
+    assert Path("dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
+
+
 def test_copies_of_the_code_become_links_and_are_kept_aside(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,8 +137,9 @@ def test_copies_of_the_code_become_links_and_are_kept_aside(
 def test_a_clone_is_no_workspace_however_its_dvc_is_set_up(workspace: Path) -> None:
     make_workspace(workspace)
     Path("pyproject.toml").touch()
-    Path("flows").unlink()
-    Path("flows").mkdir()
+    for name in CODE:
+        Path(name).unlink()
+        Path(name).mkdir()
     before = content(workspace)
     make_workspace(workspace)
     assert content(workspace) == before

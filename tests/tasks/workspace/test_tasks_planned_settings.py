@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tasks.workspace.planned_settings import planned_problems
-from velocitune_core.config import parse_params
+from tasks.workspace.planned_settings import first_mixtures, planned_problems, sized_problems
+from velocitune_core.config import Swarm, parse_params
 
 
 def test_an_objective_that_the_drawn_mixtures_cannot_fulfil_is_reported_before_any_run(
@@ -32,3 +32,18 @@ def test_an_objective_that_the_drawn_mixtures_cannot_fulfil_is_reported_before_a
     assert re.match(rf"mixture\.objective\.least_share of {names[1]} is 0\.98; the runs go up to 0\.\d+: set ", line)
     settings["training"]["max_epochs"] = 1  # shares that runs realise are then others than those that are drawn
     assert found({"least_share": {names[1]: 0.98}}) == []
+
+
+def test_bounds_are_held_against_the_swarm_of_the_options_once_the_text_is_packed(settings: dict[str, Any]) -> None:
+    """Of two seeds, one draws a run with more of a domain than the other's runs have."""
+    name, *others = sorted(settings["domains"])
+    names, swarm = [name, *others], {"runs": 8, "seeds": [1]}
+    even = dict.fromkeys(names, 1 / len(names))
+    most = {seed: max(each[name] for each in first_mixtures(Swarm(runs=8), even, seed)) for seed in range(1, 6)}
+    widest = max(most, key=lambda seed: most[seed])
+    settings["mixture"] = {"swarm": swarm | {"seeds": [min(most, key=lambda seed: most[seed])]}}
+    options = {"swarm": swarm | {"seeds": [widest]}, "objective": {"least_share": {name: most[widest]}}}
+    settings["strategy"] = {"name": "planned", "options": options}
+    settings["training"] |= {"token_budget": 1000, "max_epochs": None}
+    params = parse_params(settings)
+    assert planned_problems(params) == sized_problems(params, even, dict.fromkeys(names, 1e6), 1000) == []

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from databases import copy_database
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_CLIENT_CUSTOM_HEADERS, temporary_settings
 from servers import environment, free_port
 
 from tasks.workspace.lock import exclusive
@@ -96,8 +97,8 @@ def test_a_named_server_that_does_not_answer_is_refused_at_once_also_behind_a_pr
         ),
         ("404 Not Found", "true", "is none: its page /health answers with status 404 and text/html in place of `true`"),
         ("302 Found", "", "is none: its page /health answers with status 302"),
-        ("401 Unauthorized", "", "wants a login (status 401): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
-        ("403 Forbidden", "", "wants a login (status 403): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
+        ("401 Unauthorized", "", "needs a login (status 401): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
+        ("403 Forbidden", "", "needs a login (status 403): set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"),
     ],
 )
 def test_a_server_is_one_of_prefect(status: str, content: str, problem: str | None) -> None:
@@ -111,12 +112,19 @@ def test_a_server_is_one_of_prefect(status: str, content: str, problem: str | No
         assert str(refused.value).startswith(f"the Prefect server {url} {problem}") and "\n" not in str(refused.value)
 
 
-def test_a_server_that_wants_the_login_that_is_set_is_there() -> None:
-    with (
-        answering("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"),
-        temporary_settings({PREFECT_API_AUTH_STRING: "me:secret"}),
-    ):
+@pytest.mark.parametrize(
+    "login", [{PREFECT_API_AUTH_STRING: "me:secret"}, {PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Login": "secret"}}]
+)
+def test_a_server_that_needs_the_login_that_is_set_is_there(login: dict[Any, Any]) -> None:
+    with answering("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"), temporary_settings(login):
         check_named_server()
+
+
+def test_a_server_may_be_behind_a_redirect() -> None:
+    with answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue") as url:
+        moved = f"HTTP/1.1 308 Permanent Redirect\r\nLocation: {url}/health\r\nContent-Length: 0\r\n\r\n"
+        with answering(moved):
+            check_named_server()
 
 
 def test_a_proxy_that_needs_another_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,6 +149,7 @@ def answering(response: str) -> Iterator[str]:
                 connection.recv(4096)
                 connection.sendall(response.encode())
 
+        server.settimeout(10)  # or a test that fails would wait for ever
         thread = threading.Thread(target=answer)
         thread.start()
         with temporary_settings({PREFECT_API_URL: url}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ from velocitune_core.config import ConfigError, Tracking
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
-        ("sqlite:///no/such/mlflow.db", "the folder {here}/no/such does not exist; make it, or name a file in another"),
+        ("sqlite:///notes.txt/mlflow.db", "{here}/notes.txt is no folder; name a file in another folder"),
         ("sqlite:///data", "is a folder; name a file in it"),
         ("sqlite:///notes.txt", "holds no SQLite database; name another file"),
         ("mssql+nodriver://me:pa55@h/db", "Can't load plugin: sqlalchemy.dialects:mssql.nodriver; install its driver"),
+        ("mysql://me:pa55@h:x/db", "is no address with a port from 1 to 65535; correct it"),
+        ("mysql://me:pa55@h:99999/db", "has port 99999; give one from 1 to 65535"),
         ("sqlite:///old.db", None),
+        ("sqlite:///no/such/mlflow.db", None),
         ("sqlite:///empty.db", None),
         ("sqlite:///mlflow.db", None),
         ("http://127.0.0.1:9", None),
@@ -41,7 +45,14 @@ def test_each_store_is_looked_at_without_connecting(workspace: Path, uri: str, p
 
 
 def test_a_store_is_looked_at_before_any_work(workspace: Path, settings: dict[str, Any]) -> None:
-    settings["tracking"] = {"uri": "sqlite:///no/such/mlflow.db"}
+    settings["tracking"] = {"uri": "sqlite:///params.yaml/mlflow.db"}
     Path("params.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(ConfigError, match=r"^params\.yaml:\n  tracking\.uri: 'sqlite:///no/such/mlflow\.db': the "):
+    with pytest.raises(ConfigError, match=r"^params\.yaml:\n  tracking\.uri: 'sqlite:///params\.yaml/mlflow\.db': /"):
         checked_settings({})
+
+
+def test_a_folder_that_cannot_be_written_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("no").mkdir()
+    monkeypatch.setattr("tasks.workspace.record_store.os.access", lambda path, mode: path.exists() and mode == os.F_OK)
+    (found,) = store_problems(Tracking(uri="sqlite:///no/such/mlflow.db"))
+    assert found.endswith(f": {workspace}/no cannot be written; name a file in another folder")
