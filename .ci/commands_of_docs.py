@@ -83,6 +83,7 @@ SMALL = {  # beside tests/miniature.yaml
 def small_settings(**others: Any) -> str:
     settings = yaml.safe_load(Path("tests/miniature.yaml").read_text()) | SMALL | others
     settings["training"]["seed"] = 1  # DVC overrides only what the file has
+    settings["proxies"]["evaluations"] = 3  # which is enough for `targets.points: intermediate`
     return yaml.safe_dump(settings, sort_keys=False)
 
 
