@@ -128,12 +128,13 @@ def runs(place: str, command: str) -> bool:
 
 def main() -> None:
     Path("params.yaml").write_text(small_settings())
-    shown = [(str(block), shlex.join(words).lstrip("'")) for block in shell_blocks() for words in commands(block)]
-    unused = [start for start in NOT_RUN if not any(command.startswith(start) for _, command in shown)]
+    shown = [(str(block), words) for block in shell_blocks() for words in commands(block)]
+    unused = [start for start in NOT_RUN if not any(" ".join(words).startswith(start) for _, words in shown)]
     assert not unused, f"no page shows {unused}"
     failed, done = [], set()
-    for place, command in shown:
-        if command in done or begins(command, NOT_RUN):
+    for place, words in shown:
+        command = shlex.join(words)
+        if command in done or begins(" ".join(words), NOT_RUN):
             continue
         done.add(command)
         if start := begins(command, BEFORE):

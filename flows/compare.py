@@ -20,10 +20,9 @@ from tasks.stages.compare import (
     own_proxies,
     plan_compared,
     plan_of_run,
-    publish_comparison,
     train_compared,
-    write_comparison,
 )
+from tasks.stages.comparison_report import publish_comparison, write_comparison
 from tasks.stages.downstream import sample_questions
 from tasks.stages.proxies import train_proxy
 from tasks.stages.weights import train_swarm_run

@@ -33,7 +33,7 @@ CORE = {
     "contracts": "config files",
     "strategies": "velocity",
     "targets": "config contracts scaling_law",
-    "planned_weights": "contracts mixture_law",
+    "planned_weights": "contracts mixture_law style",
     "own_loop": "mixture strategies",
     "integrations": "mixture own_loop",
     "data": "config contracts files",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 
 from tasks.runs.resolved_precision import resolve_precision
@@ -12,9 +11,8 @@ from velocitune_core.config import Params
 from velocitune_core.contracts import DomainManifest, Manifest
 from velocitune_core.evaluation.evaluation_job import EvaluationJob, HeldOutFile, QuestionsFile
 from velocitune_core.files import file_sha256
+from velocitune_core.model.folder import tokenizer_files_digest
 from velocitune_core.model.io import model_digest
-
-TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "*.jinja")
 
 
 def held_out_job(
@@ -66,9 +64,3 @@ def questions_job(params: Params, questions: Path, name: str, model: Path) -> Ev
         execution=params.execution,
         batch_tokens=params.resources.downstream_batch_tokens,
     )
-
-
-def tokenizer_files_digest(model: Path) -> str:
-    """Return one SHA-256 over the files that a tokenizer may be loaded from."""
-    files = {file for pattern in TOKENIZER_FILES for file in model.glob(pattern)}
-    return sha256("".join(f"{file.name} {file_sha256(file)}\n" for file in sorted(files)).encode()).hexdigest()

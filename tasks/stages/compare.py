@@ -1,9 +1,9 @@
-"""Strategies × seeds: each run, and the comparison of all."""
+"""Strategies × seeds: the runs of a comparison; `comparison_report` compares them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from prefect.futures import wait
 from tasks.runs.budget import check_planned, sizes_of
 from tasks.runs.compared import comparison_settings, parent_of, runs_in_order
 from tasks.runs.compared_before import Before, digest_of
-from tasks.runs.jobs import compared_job, initial_domain_weights, with_weights
+from tasks.runs.jobs import compared_job, with_weights
 from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
 from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
 from tasks.runs.planned import planned_weights
@@ -26,19 +26,14 @@ from tasks.runs.swarm_rounds import Swarm
 from tasks.stages.downstream import evaluate_downstream
 from tasks.stages.proxies import read_proxies
 from tasks.stages.weights import Outcome, after_round, train_swarm_run
-from tasks.views.mlflow_result import show_comparison
 from tasks.views.mlflow_runs import Tracker
-from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_progress import PrefectWatcher
-from tasks.views.terminal import TerminalWatcher, print_table
+from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, plan_name
-from velocitune_core.comparison.checks import check_comparison
-from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Params
 from velocitune_core.contracts import (
     ComparedRun,
-    Comparison,
     InitialLosses,
     Manifest,
     ProxyResult,
@@ -47,10 +42,6 @@ from velocitune_core.contracts import (
     Targets,
     TrainResult,
 )
-from velocitune_core.files import replacing
-from velocitune_core.report.comparison_page import comparison_figures, plan_pages, render_comparison
-from velocitune_core.report.fitted_plan import FittedPlan
-from velocitune_core.report.html import save_png
 from velocitune_core.strategies import measured_options
 from velocitune_core.train.job import TrainJob
 
@@ -63,7 +54,7 @@ def compared_swarms(params: Params) -> dict[str, list[TrainJob]]:
 
     Raises ConfigError for an objective that contradicts itself, before any run.
     """
-    manifest, initial, targets = _measured()
+    manifest, initial, targets = measured()
     check_planned(params, manifest)
     swarms = {}
     for name, (label, seed) in compared_plans(params).items():
@@ -92,7 +83,7 @@ def plan_compared(
     Raises what `finished_runs` raises.
     """
     mixture = compared_mixture(params, *compared_plans(params)[name])
-    manifest, initial, targets = _measured(own)
+    manifest, initial, targets = measured(own)
     swarm = after_round(params, Swarm(mixture, jobs), outcomes)
     while swarm.waiting:
         train = train_swarm_run.with_options(retries=params.proxies.retries)
@@ -125,7 +116,7 @@ def fit_compared_targets(params: Params, label: str, trained: Sequence[ProxyResu
 
     Raises TargetError if too few proxies are left, and TrainingStoppedError if one was stopped on request.
     """
-    manifest, initial, _ = _measured()
+    manifest, initial, _ = measured()
     for failure in trained:
         if isinstance(failure, TrainingStoppedError):
             raise failure
@@ -159,7 +150,7 @@ def train_compared(
         plan: that a planned label holds under this seed.
         own: targets of the label, if it has its own.
     """
-    (manifest, initial, targets), settings = _measured(own), comparison_settings(params)
+    (manifest, initial, targets), settings = measured(own), comparison_settings(params)
 
     def job_of(name: str) -> TrainJob:
         return compared_job(params, manifest, initial, targets, name, seed)
@@ -201,7 +192,7 @@ def _trained(params: Params, seed: int, job: TrainJob) -> TrainResult:
     return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
 
 
-def _measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, Targets]:
+def measured(own: OwnTargets | None = None) -> tuple[Manifest, InitialLosses, Targets]:
     """Return what runs are made from; the targets are those of a label if it has its own."""
     targets = Targets.read(paths.TARGETS) if own is None else own.targets
     return Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL), targets
@@ -216,86 +207,12 @@ def _downstream(model: Path, questions: Questions | None, params: Params, name: 
     return {} if questions is None else evaluate_downstream.fn(model, questions, params, name, spread=False).families
 
 
-@task(name="write comparison")
-def write_comparison(
-    params: Params,
-    runs: Sequence[ComparedRun],
-    plans: Mapping[str, StartingWeights],
-    own: Mapping[str, OwnTargets],
-) -> Comparison:
-    """Write results/comparison.json, and comparison/report with one page, its figures, and the plans.
-
-    Args:
-        plans: by name.
-        own: targets by label, of those that have their own.
-
-    Raises ContractError for runs that cannot be compared.
-    """
-    manifest, initial = Manifest.read(paths.MANIFEST), InitialLosses.read(paths.INITIAL)
-    targets, settings, proxies = Targets.read(paths.TARGETS), comparison_settings(params), read_proxies()
-    goals = targets.losses()
-    without_gap = [name for name, loss in initial.losses.items() if goals[name] >= loss]
-    comparison = Comparison(
-        baseline=settings.baseline,
-        frontier=[label for label in settings.frontier_labels if any(run.label == label for run in runs)],
-        retained=without_gap if settings.retained is None else list(settings.retained),
-        initial=initial.losses,
-        targets=goals,
-        initial_domain_weights=initial_domain_weights(params, manifest),
-        domain_tokens={name: domain.train.tokens for name, domain in manifest.domains.items()},
-        proxy_tokens=sum(proxy.tokens for proxy in proxies),
-        proxy_seconds=sum(proxy.seconds for proxy in proxies),
-        runs=list(runs),
-        initial_measured=initial.measured,
-        target_laws={name: each.evidence.law for name, each in targets.domains.items() if each.evidence is not None},
-    )
-    check_comparison(comparison)
-    comparison.write(paths.COMPARISON)
-    fitted = {name: _fitted(params, name, plan, own) for name, plan in plans.items()}
-    figures = comparison_figures(comparison, fitted)
-    with replacing(paths.COMPARISON_REPORT) as folder:
-        (folder / "figures").mkdir(parents=True)
-        for name, plan in plans.items():
-            plan.write(folder / paths.PLANS / f"{name}.json")
-        for name, plan_page in plan_pages(comparison, fitted).items():
-            (folder / paths.PLANS / f"{name}.html").write_text(plan_page, encoding="utf-8")
-        for each in figures:
-            save_png(each.figure, folder / "figures" / f"{each.name}.png")
-        page = render_comparison(comparison, figures, fitted, manifest)
-        (folder / "index.html").write_text(page, encoding="utf-8")
-    return comparison
-
-
-def _fitted(params: Params, name: str, plan: StartingWeights, own: Mapping[str, OwnTargets]) -> FittedPlan:
-    """Return a plan with its law, for the pages."""
-    assert plan.planned is not None
-    mixture = compared_mixture(params, *compared_plans(params)[name])
-    manifest, initial, targets = _measured(own.get(label_of_plan(params, name)))
-    objective = objective_of(params, mixture, manifest, initial, targets)
-    return FittedPlan.of(plan.planned, objective, targets, mixture.swarm.bootstrap)
-
-
-@task(name="publish comparison")
-def publish_comparison(params: Params, comparison: Comparison) -> None:
-    """Show the table in Prefect's UI and on the terminal, and log page, figures and metrics to MLflow."""
-    rows = formatted_comparison(comparison)
-    publish_table("comparison", "Strategies compared, mean ± 95 % interval over seeds", rows)
-    print_table("Strategies compared", rows)
-    tracker = Tracker(params)
-    tracker.log_artifact(paths.COMPARISON_REPORT)
-    tracker.log_artifact(paths.COMPARISON)
-    tracker.log_metrics(comparison_metrics(comparison))
-    show_comparison(tracker, comparison)
-    tracker.finish()
-    logger.info("comparison: %s", paths.COMPARISON_REPORT / "index.html")
-
-
 def finished_before(params: Params) -> int:
     """Count the finished runs, among those that neither search for weights nor take those of another run.
 
     Runs under own targets, and planned ones, are found by the targets and the plans that are there.
     """
-    before = Before(params, *_measured(), digest_of(params.model.path))
+    before = Before(params, *measured(), digest_of(params.model.path))
     independent = [(label, seed) for label, seed in runs_in_order(params) if parent_of(params, label) is None]
     jobs = [before.job(label, seed) for label, seed in independent]
     return sum(job is not None and job.strategy.search is None and finished_result(job) is not None for job in jobs)

@@ -11,18 +11,18 @@ from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import ContractError, Manifest
 from velocitune_core.data.sources import source_files
-from velocitune_core.data.tokenize import tokenizer_digest
-from velocitune_core.model.folder import ModelError
-from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.model.folder import tokenizer_files_digest
+from velocitune_core.style.text import listed
 
 NOT_PACKING = {"max_malformed_rows", "document_mask"}  # settings of `data` that change no packed row
 
 
 def settings_digest(params: Params, name: str) -> str:
-    """Return a hash of what decides a domain's packed rows, apart from the tokenizer of a folder.
+    """Return a hash of what decides a domain's packed rows.
 
-    It is made of the settings of its data and source, of its files' paths and sizes, and, for the pipeline's own base,
-    of what its tokenizer is trained on. Times of files are left out: a copy or a checkout of the same data has others.
+    It is made of the settings of its data and source, of its files' paths and sizes, and of the tokenizer's files, or
+    for the pipeline's own base of what its tokenizer is trained on. Times of files are left out: a copy or a checkout
+    of the same data has others. No tokenizer is loaded, which takes seconds: every command of the pipeline calls this.
     """
     content: dict[str, Any] = {
         "data": params.data.model_dump(mode="json", exclude=NOT_PACKING),
@@ -31,6 +31,8 @@ def settings_digest(params: Params, name: str) -> str:
     if params.base is not None and _is_own_model(Path(params.model.path)):
         trained_on = params.base.domains or params.training_domains
         content["tokenizer"] = [params.base.vocabulary_size, {each: _text_of(params, each) for each in trained_on}]
+    else:
+        content["tokenizer"] = tokenizer_files_digest(Path(params.model.path))
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -55,12 +57,10 @@ def _difference(params: Params, manifest: Manifest) -> str | None:
     if any(each.settings_sha256 is None for each in packed.values()):
         return "was made by an earlier version (the stage prepare makes it again)"
     if others := [name for name in params.domains if packed[name].settings_sha256 != settings_digest(params, name)]:
-        return f"was made under other settings of data, or from other files, for {', '.join(others)}"
-    try:
-        other = manifest.tokenizer_sha256 != tokenizer_digest(load_tokenizer(params.model.path))
-    except ModelError:
-        return None  # none is there to compare with, as before the base is trained
-    return "was made with another tokenizer" if other else None
+        return (
+            f"was made under other settings of data, from other files or with another tokenizer, for {listed(others)}"
+        )
+    return None
 
 
 def _text_of(params: Params, name: str) -> dict[str, Any]:

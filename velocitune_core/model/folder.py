@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
+from velocitune_core.files import file_sha256
 from velocitune_core.model.headers import Stored, lfs_pointers, links_to_nothing, shown, stored_weights
 
 FAST_TOKENIZER = "tokenizer.json"
 # Files that a tokenizer can be loaded from; the last are made into a fast one
 _TOKENIZERS = ((FAST_TOKENIZER,), ("vocab.json", "merges.txt"), ("vocab.txt",), ("tekken.json",))
 _TOKENIZER_PATTERNS = ("*.model", "*.tiktoken")
+_OF_A_TOKENIZER = ("*token*.json", "vocab*", "merges.txt", *_TOKENIZER_PATTERNS, "*.jinja")
 
 
 class ModelError(ValueError):
@@ -68,3 +71,9 @@ def _config_problems(folder: Path) -> list[str]:
     if not isinstance(config, dict) or "model_type" not in config:
         return [f"model.path: {file} has no model_type; is it a transformers model?"]
     return []
+
+
+def tokenizer_files_digest(folder: Path) -> str:
+    """Return one SHA-256 over the files that a tokenizer may be loaded from, without loading it."""
+    files = {file for pattern in _OF_A_TOKENIZER for file in folder.glob(pattern)}
+    return sha256("".join(f"{file.name} {file_sha256(file)}\n" for file in sorted(files)).encode()).hexdigest()

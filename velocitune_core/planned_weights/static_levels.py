@@ -8,6 +8,7 @@ from velocitune_core.contracts import LossPoint, SwarmRun, Targets
 from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.share_bounds import by_name
+from velocitune_core.style.text import listed
 
 
 def static_levels(
@@ -57,11 +58,10 @@ def levels_in_words(names: Sequence[str], runs: Sequence[SwarmRun], targets: Tar
         level = f"the level of the model's largest static proxy ({proxy.tokens:,} tokens)"
     else:
         level = "the level of the sibling, which is not the model's" if sibling else "the level of the swarm's runs"
-    listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     have = "have" if len(names) > 1 else "has"
     return [
-        f"{listed} {have} no target: predicted losses and forgetting are at {level}, and only differences to static "
-        "training are predictions for the whole run."
+        f"{listed(names)} {have} no target: predicted losses and forgetting are at {level}, and only differences to "
+        "static training are predictions for the whole run."
     ]
 
 

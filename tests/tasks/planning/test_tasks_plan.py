@@ -436,12 +436,12 @@ def test_a_manifest_of_other_files_or_another_tokenizer_is_not_used(packed: dict
     params = parse_params(packed)
     Path("data/raw/law.jsonl").touch()  # a copy of the data has other times
     assert read_inputs(params).manifest.domains["law"].train.sequences == 100
-    tokenizer = Path("made/model/tokenizer.json")
-    tokenizer.write_text(tokenizer.read_text().replace("word3", "word-3"))
-    assert "with another tokenizer" in read_inputs(params).assumptions[0]
     with Path("data/raw/law.jsonl").open("ab") as file:
         file.write(b"more")
-    assert "or from other files, for law, and is not used" in read_inputs(params).assumptions[0]
+    assert "or with another tokenizer, for law, and is not used" in read_inputs(params).assumptions[0]
+    tokenizer = Path("made/model/tokenizer.json")
+    tokenizer.write_text(tokenizer.read_text().replace("word3", "word-3"))
+    assert "or with another tokenizer, for code and law, and is not used" in read_inputs(params).assumptions[0]
 
 
 def test_a_warning_of_few_updates_is_of_these_settings(
