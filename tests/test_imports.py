@@ -33,7 +33,7 @@ CORE = {
     "contracts": "config files",
     "strategies": "velocity",
     "targets": "config contracts scaling_law",
-    "planned_weights": "contracts mixture_law style",
+    "planned_weights": "contracts mixture_law",
     "own_loop": "mixture strategies",
     "integrations": "mixture own_loop",
     "data": "config contracts files",
@@ -87,6 +87,7 @@ FILES = {  # the others are in dvc.yaml
     "comparison/dvc.yaml": ("compare",),
 }
 STAGES = ("corpus", "base", "prepare", "initial", "proxies", "targets", "weights", "train", "report", "compare")
+PARTS = {"compare": ("comparison_report",)}  # further modules of a stage, which its flow calls
 # These start the training program, which no import shows: to train, or to evaluate.
 TRAININGS = ("base", "proxies", "weights", "train", "compare")
 EVALUATIONS = ("initial",)
@@ -261,9 +262,10 @@ def watched(name: str) -> set[str]:
 
 
 def stage_modules(name: str) -> set[str]:
-    """The task of a stage, and the tasks of other stages that it imports."""
-    own = f"tasks.stages.{name}"
-    return {own} | {each for each in ours(imports(own, typing_too=False)) if each.startswith("tasks.stages.")}
+    """The tasks of a stage, and those of other stages that they import."""
+    own = {f"tasks.stages.{each}" for each in (name, *PARTS.get(name, ()))}
+    imported = {each for module in own for each in ours(imports(module, typing_too=False))}
+    return own | {each for each in imported if each.startswith("tasks.stages.")}
 
 
 def run_by(name: str) -> set[str]:

@@ -8,7 +8,6 @@ from velocitune_core.contracts import LossPoint, SwarmRun, Targets
 from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.share_bounds import by_name
-from velocitune_core.style.text import listed
 
 
 def static_levels(
@@ -60,7 +59,7 @@ def levels_in_words(names: Sequence[str], runs: Sequence[SwarmRun], targets: Tar
         level = "the level of the sibling, which is not the model's" if sibling else "the level of the swarm's runs"
     have = "have" if len(names) > 1 else "has"
     return [
-        f"{listed(names)} {have} no target: predicted losses and forgetting are at {level}, and only differences to "
+        f"{', '.join(names)} {have} no target: predicted losses and forgetting are at {level}, and only differences to "
         "static training are predictions for the whole run."
     ]
 
