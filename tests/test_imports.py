@@ -225,6 +225,13 @@ def test_the_method_needs_no_torch() -> None:
     assert [module for module in reachable(method) if top_level(imports(module)) & heavy] == []
 
 
+def test_whether_packed_text_fits_is_seen_without_a_tokenizer() -> None:
+    """Every command of the pipeline looks, and the libraries of models take seconds to import."""
+    heavy = {"torch", "transformers", "tokenizers"}
+    modules_run = reachable({"tasks.workspace.packed_data"})
+    assert {name for each in modules_run for name in top_level(imports(each, typing_too=False))} & heavy == set()
+
+
 def test_public_names_are_there_and_torch_is_not() -> None:
     code = (
         "import sys, velocitune_core as v; [getattr(v, name) for name in v.__all__]; "

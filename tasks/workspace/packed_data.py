@@ -24,16 +24,7 @@ def settings_digest(params: Params, name: str) -> str:
     for the pipeline's own base of what its tokenizer is trained on. Times of files are left out: a copy or a checkout
     of the same data has others. No tokenizer is loaded, which takes seconds: every command of the pipeline calls this.
     """
-    content: dict[str, Any] = {
-        "data": params.data.model_dump(mode="json", exclude=NOT_PACKING),
-        "domain": _text_of(params, name),
-    }
-    if params.base is not None and _is_own_model(Path(params.model.path)):
-        trained_on = params.base.domains or params.training_domains
-        content["tokenizer"] = [params.base.vocabulary_size, {each: _text_of(params, each) for each in trained_on}]
-    else:
-        content["tokenizer"] = tokenizer_files_digest(Path(params.model.path))
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return _digest(params, name, _tokenizer_of(params))
 
 
 def packed_manifest(params: Params) -> tuple[Manifest | None, str | None]:
@@ -56,11 +47,25 @@ def _difference(params: Params, manifest: Manifest) -> str | None:
         return "has another sequence length"
     if any(each.settings_sha256 is None for each in packed.values()):
         return "was made by an earlier version (the stage prepare makes it again)"
-    if others := [name for name in params.domains if packed[name].settings_sha256 != settings_digest(params, name)]:
-        return (
-            f"was made under other settings of data, from other files or with another tokenizer, for {listed(others)}"
-        )
+    tokenizer = _tokenizer_of(params)
+    if others := [name for name in params.domains if packed[name].settings_sha256 != _digest(params, name, tokenizer)]:
+        what = "other settings of data, from other files or with another tokenizer"
+        return f"was made under {what}, for {listed(others)}"
     return None
+
+
+def _digest(params: Params, name: str, tokenizer: Any) -> str:
+    data = params.data.model_dump(mode="json", exclude=NOT_PACKING)
+    content = {"data": data, "domain": _text_of(params, name), "tokenizer": tokenizer}
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _tokenizer_of(params: Params) -> Any:
+    """Return what decides the tokenizer, as JSON."""
+    if params.base is None or not _is_own_model(Path(params.model.path)):
+        return tokenizer_files_digest(Path(params.model.path))
+    trained_on = params.base.domains or params.training_domains
+    return [params.base.vocabulary_size, {each: _text_of(params, each) for each in trained_on}]
 
 
 def _text_of(params: Params, name: str) -> dict[str, Any]:
