@@ -84,6 +84,8 @@ def full_budget_table(folder: Path) -> list[Table]:
         table.add_column(column)
     for name, each in predicted.items():
         table.add_row(name, *_misses(each, full))
+    scaled = differences(law_of(sibling), full, effect=effect_size(law_of(sibling), *own.columns()))
+    table.add_row("sibling ¼ · effect size of all own runs at ¼", *_misses(scaled, full))
     for runs in CALIBRATING_RUNS:
         table.add_row(
             f"sibling ¼ · effect size of {runs} own runs at ¼, mean of draws", *_calibrated(swarms, full, runs)

@@ -13,7 +13,7 @@ from velocitune_core.report.summary import ReportData, formatted_rows, key_figur
 
 PREFECT = "http://127.0.0.1:4200"  # of `make serve`
 OPTIONAL = ("flags", "target error", "epochs", "tokens")  # columns, given up in a narrow terminal in this order
-SHOWN = ("answer", "mixture", "only measured", "flagged targets")  # key figures; the table has the others
+SHOWN = ("answer", "mixture", "only measured")  # key figures; the table and earlier lines have the others
 
 
 def print_summary(results: ReportData, tracking: Tracking) -> None:

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from velocitune_core.style.text import percent
 from velocitune_core.train import events
+from velocitune_core.train.progress_bar import bar
 
 LINES_IN_A_LOG = 4  # of a run, after equal parts of its steps
 
@@ -48,7 +49,7 @@ class WeightsLine:
         text = f"weights: {weights_text(self._start, event.weights)}{self._loss}"
         if sys.stderr.isatty():
             if self._line is None:
-                self._line = tqdm(bar_format="{desc}", leave=False, dynamic_ncols=True)
+                self._line = bar(bar_format="{desc}", leave=False)
             self._line.set_description_str(text)
             return
         part = LINES_IN_A_LOG * event.step // self._total_steps if self._total_steps else 0

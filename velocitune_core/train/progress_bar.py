@@ -18,8 +18,19 @@ SECONDS_BETWEEN_LINES = 15.0  # when the output is a log file and not a terminal
 def bar(**options: Any) -> tqdm:
     """Return a progress bar on standard error; in a log, each of its states is a plain line."""
     if sys.stderr.isatty():
-        return tqdm(**options, dynamic_ncols=True, mininterval=0.5, maxinterval=60)
+        return _TerminalBar(**options, dynamic_ncols=True, mininterval=0.5, maxinterval=60)
     return _LogBar(**options, ncols=COLUMNS, mininterval=SECONDS_BETWEEN_LINES, maxinterval=60)
+
+
+class _TerminalBar(tqdm):
+    """A bar that, once closed, leaves the cursor at the beginning of a line."""
+
+    def close(self) -> None:
+        shown, below = not self.disable, bool(self.pos)
+        super().close()
+        if shown and below:  # tqdm clears a bar below another with spaces, and stays behind them
+            sys.stderr.write("\r")
+            sys.stderr.flush()
 
 
 class _LogBar(tqdm):

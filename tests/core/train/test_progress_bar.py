@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import event_samples
 import pytest
 from event_samples import stepped
 
 from velocitune_core.train import events
-from velocitune_core.train.progress_bar import ProgressBar
+from velocitune_core.train.progress_bar import ProgressBar, bar
 
 
 def started(step: int = 0, resumed_from: int | None = None) -> events.Started:
@@ -42,6 +44,21 @@ def test_the_bar_of_an_evaluation_counts_tokens(capfd: pytest.CaptureFixture[str
     resumed, last = capfd.readouterr().err.split("\n")[:-1]  # in a log every state is a line, without "\r"
     assert resumed == "initial: 5 of 10 sequences were measured before"
     assert last.startswith("initial: 100%") and "1.60k/1.60k" in last
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("upper_first", [True, False])
+def test_lines_after_bars_of_a_terminal_begin_at_its_edge(monkeypatch: pytest.MonkeyPatch, upper_first: bool) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    bars = [bar(total=10, desc=name, leave=False) for name in ("biomed", "general")]
+    for each in bars if upper_first else bars[::-1]:
+        each.close()
+    assert terminal.getvalue().endswith("\r")
 
 
 def test_a_note_on_compiling_is_shown_if_it_explains_a_pause_or_asks_for_a_compiler(
