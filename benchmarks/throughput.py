@@ -15,8 +15,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -38,6 +39,15 @@ SHAPES = {
     "30 M": Base.model_construct(hidden_size=512, intermediate_size=1536, layers=8, heads=8),
 }
 LEARNING_RATE = 1e-3
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both programs are given."""
+
+    batch: int
+    precision: Precision  # of matrix products; Trainer's `bf16`
 
 
 def write_model(shape: Base, folder: Path) -> None:
@@ -49,12 +59,12 @@ def write_model(shape: Base, folder: Path) -> None:
 class Ours:
     """Sampler and learner, used as the training loop does; the first step of a turn is not counted."""
 
-    def __init__(self, folder: Path, rows: np.ndarray, batch: int, compiled: bool) -> None:
+    def __init__(self, folder: Path, rows: np.ndarray, work: Setting, compiled: bool) -> None:
         optimizer = Optimizer(learning_rate=LEARNING_RATE)
-        settings = Training(batch_sequences=batch, optimizer=optimizer, precision="float32")
+        settings = Training(batch_sequences=work.batch, optimizer=optimizer, precision=work.precision)
         execution = Execution(compile="always" if compiled else "never")
         self.learner = Learner(str(folder), settings, execution, SINGLE_RANK)
-        self.sampler = DomainSampler({f"d{number}": ROWS for number in range(DOMAINS)}, seed=1, batch_size=batch)
+        self.sampler = DomainSampler({f"d{number}": ROWS for number in range(DOMAINS)}, seed=1, batch_size=work.batch)
         self.rows, self.weights = rows, np.full(DOMAINS, 1 / DOMAINS)
 
     def seconds(self, steps: int) -> float:
@@ -83,9 +93,9 @@ class StepTimes(TrainerCallback):
 class Theirs:
     """A Trainer, made anew for each turn; its first step is not counted."""
 
-    def __init__(self, folder: Path, rows: np.ndarray, batch: int, compiled: bool) -> None:
+    def __init__(self, folder: Path, rows: np.ndarray, work: Setting, compiled: bool) -> None:
         self.model: PreTrainedModel = load_model(str(folder))
-        self.output, self.batch, self.compiled = folder / "output", batch, compiled
+        self.output, self.work, self.compiled = folder / "output", work, compiled
         flat = rows.reshape(-1, LENGTH).astype(np.int64)
         self.examples = [{"input_ids": row, "labels": row} for row in torch.from_numpy(flat)]
 
@@ -94,7 +104,8 @@ class Theirs:
         step_times = StepTimes()
         arguments = TrainingArguments(
             output_dir=str(self.output),
-            per_device_train_batch_size=self.batch,
+            per_device_train_batch_size=self.work.batch,
+            bf16=self.work.precision == "bfloat16",
             max_steps=steps + 1,
             learning_rate=LEARNING_RATE,
             weight_decay=0.1,
@@ -111,10 +122,10 @@ class Theirs:
         return step_times.times[-1] - step_times.times[0]
 
 
-def peak_flops() -> float:
+def peak_flops(precision: Precision) -> float:
     """Return the FLOP/s of a matrix product large enough to be compute bound, the best of eight."""
-    size = 2048
-    one, other = torch.randn(size, size), torch.randn(size, size)
+    size, dtype = 2048, torch.bfloat16 if precision == "bfloat16" else torch.float32
+    one, other = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
 
     def once() -> float:
         start = time.process_time()
@@ -132,7 +143,7 @@ CANDIDATES: dict[str, tuple[type[Ours | Theirs], bool]] = {
 }
 
 
-def measured(shape: Base, batch: int, steps: int, turns: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def measured(shape: Base, work: Setting, steps: int, turns: int, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the figures of each candidate, in one process."""
     rows = np.random.default_rng(0).integers(VOCABULARY, size=(DOMAINS, ROWS, LENGTH), dtype=np.uint16)
     with tempfile.TemporaryDirectory() as name:
@@ -141,20 +152,21 @@ def measured(shape: Base, batch: int, steps: int, turns: int, names: Sequence[st
         for each in names:
             kind, compiled = CANDIDATES[each]
             start = time.perf_counter()
-            made[each] = kind(Path(name), rows, batch, compiled)
+            made[each] = kind(Path(name), rows, work, compiled)
             made[each].seconds(0)
             first[each] = time.perf_counter() - start
         seconds: dict[str, list[float]] = {each: [] for each in names}
         for _ in range(turns):
             for each in names:
                 seconds[each].append(made[each].seconds(steps) / steps)
-        parameters, peak = count_parameters(load_model(name)), peak_flops()
+        parameters, peak = count_parameters(load_model(name)), peak_flops(work.precision)
     for each in names:
         pairs = zip(seconds["Trainer"], seconds[each], strict=True)
-        tokens = batch * LENGTH / statistics.median(seconds[each])
+        tokens = work.batch * LENGTH / statistics.median(seconds[each])
         yield {
             "parameters": parameters,
-            "batch": batch,
+            "batch": work.batch,
+            "precision": work.precision,
             "who": each,
             "tokens_per_processor_second": tokens,
             "trainer_over_this": statistics.median(theirs / ours for theirs, ours in pairs),
@@ -170,14 +182,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     parser.add_argument("--models", nargs="+", default=list(SHAPES), choices=list(SHAPES))
     parser.add_argument("--batch", type=int, default=BATCH, help=f"sequences of {LENGTH} tokens (default {BATCH})")
+    parser.add_argument("--precision", default="float32", choices=get_args(Precision), help="(default float32)")
     parser.add_argument("--json", type=Path, default=Path("throughput.json"), help="where to write all figures")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    title = f"{arguments.threads} threads, float32, median of {arguments.turns} turns"
+    work = Setting(arguments.batch, arguments.precision)
+    title = f"{arguments.threads} threads, {arguments.precision}, median of {arguments.turns} turns"
     columns = ("model", "batch", "", "tokens per processor s", "Trainer's time over its", "FLOPs used", "first step, s")
     table, figures = Table(*columns, title=title), []
     for model in arguments.models:
-        for row in measured(SHAPES[model], arguments.batch, arguments.steps, arguments.turns, list(CANDIDATES)):
+        for row in measured(SHAPES[model], work, arguments.steps, arguments.turns, list(CANDIDATES)):
             figures.append({"model": model, **row})
             table.add_row(
                 f"{row['parameters'] / 1e6:.1f} M",

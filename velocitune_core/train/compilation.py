@@ -1,9 +1,10 @@
 """What of a training `torch.compile` compiles: on a GPU layers, on a CPU the loss of the whole model, if it pays.
 
 On a GPU layers are compiled one by one: they are alike, so that one compilation serves a model of any depth. On a CPU
-the loss is compiled as a whole, which is faster, and only its training steps: losses without gradients, as of held-out
-sequences, come from the same uncompiled code in every run and in the evaluation of the initial model. FSDP2 interrupts
-compiled code at every layer, so a model that is sharded, or computes in bfloat16, has its layers compiled on a CPU too.
+the loss is compiled as a whole, which is faster. FSDP2 interrupts compiled code at every layer, so a model that is
+sharded, or computes in bfloat16, has its layers compiled on a CPU too. There, training steps alone are compiled: losses
+without gradients, as of held-out sequences, come from the same uncompiled code in every run and in the evaluation of
+the initial model.
 """
 
 from __future__ import annotations
@@ -11,19 +12,31 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-# Processor seconds of float32 models of 0.5 and 30 M parameters: docs/PERFORMANCE.md, "Training".
-SECONDS_SAVED = 2.5e-8  # per token, layer and element of a hidden state: what compiling saves is element-wise work
-SECONDS_COLD = 17.0  # to compile for the first time, the C++ compiler included
-SECONDS_COLD_PER_LAYER = 4.2
-SHARE_WARM = 0.1  # of these, with the code of another run in the cache
+from velocitune_core.train.precision import has_bfloat16_units
+
+SHARE_WARM = 0.1  # of what compiling costs, with the code of another run in the cache
 MARGIN = 2.0  # that the saving must exceed the cost by: compiling keeps one core busy, steps may use several
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Processor seconds of models of 0.5 and 30 M parameters on a CPU: docs/PERFORMANCE.md, "Training"."""
+
+    saved: float  # per token, layer and element of a hidden state: what compiling saves is element-wise work
+    cold: float  # to compile for the first time, the C++ compiler included
+    cold_per_layer: float
+
+
+WHOLE_LOSS = Figures(saved=2.5e-8, cold=17.0, cold_per_layer=4.2)  # in float32
+LAYERS = Figures(saved=3e-8, cold=20.0, cold_per_layer=0.0)  # in bfloat16, on a processor with units for it
 
 
 @dataclass(frozen=True)
@@ -37,57 +50,70 @@ class Work:
 
 @dataclass(frozen=True)
 class Compilation:
-    """Whether the loss of the whole model is compiled, and why, for the log."""
+    """What is compiled, and why, for the log."""
 
-    whole_loss: bool
     reason: str
+    whole_loss: bool = False
+    layers: bool = False
 
 
-def compiles_layers(setting: str, device: torch.device, sharded: bool) -> bool:
-    """Return whether to compile layers one by one: on a GPU unless refused, of a sharded model on a CPU on request."""
-    if device.type == "cuda":
-        return setting != "never"
-    return setting == "always" and sharded
+@dataclass(frozen=True)
+class Place:
+    """Where a model is trained."""
+
+    device: torch.device
+    ranks: int = 1
+    bfloat16: bool = False  # matrix products
+
+    @property
+    def compiles_layers(self) -> bool:
+        """Whether it is layers that would be compiled, not the whole loss."""
+        return self.device.type == "cuda" or self.bfloat16 or self.ranks > 1
 
 
-def compilation(
-    setting: str, device: torch.device, sharded: bool, width: int, layers: int, work: Work | None
-) -> Compilation:
-    """Decide on the loss of a whole model; the same for every attempt at a run and on every rank.
+def compilation(setting: str, place: Place, width: int, layers: int, work: Work | None) -> Compilation:
+    """Decide what to compile; the same for every attempt at a run and on every rank.
 
     Args:
         setting: `execution.compile`.
         width: of the hidden states.
-        work: None where it is not known, as in a probe; `auto` does not compile then.
+        work: None where it is not known, as in a probe; `auto` does not compile on a CPU then.
     """
-    if compiles_layers(setting, device, sharded):
-        return Compilation(False, "layers are compiled")
-    if setting != "auto":
-        return Compilation(setting == "always", f"execution.compile is {setting}")
-    if sharded:
-        return Compilation(False, "not compiled: auto compiles no sharded or bfloat16 model on a CPU")
+    on_layers = place.compiles_layers
+    if setting == "always" or (setting == "auto" and place.device.type == "cuda"):
+        reason = "layers are compiled" if on_layers else "execution.compile is always"
+        return Compilation(reason, whole_loss=not on_layers, layers=on_layers)
+    if setting == "never":
+        return Compilation("execution.compile is never")
+    if place.ranks > 1:
+        return Compilation("not compiled: auto compiles no model of several processes on a CPU")
+    if place.bfloat16 and not has_bfloat16_units():
+        return Compilation("not compiled: this processor has no units for bfloat16")
     if work is None:
-        return Compilation(False, "not compiled: the number of steps is not known")
-    return _if_it_pays(seconds_saved(width, layers, work), seconds_to_compile(layers, work.runs_alike))
+        return Compilation("not compiled: the number of steps is not known")
+    return _if_it_pays(LAYERS if on_layers else WHOLE_LOSS, width, layers, work, on_layers)
 
 
-def _if_it_pays(saved: float, cost: float) -> Compilation:
-    figures = f"it would save about {saved:.0f} s of processor time and cost about {cost:.0f}"
+def _if_it_pays(figures: Figures, width: int, layers: int, work: Work, on_layers: bool) -> Compilation:
+    saved = seconds_saved(figures, width, layers, work)
+    cost = seconds_to_compile(figures, layers, work.runs_alike)
+    text = f"it would save about {saved:.0f} s of processor time and cost about {cost:.0f}"
     if saved < MARGIN * cost:
-        return Compilation(False, f"not compiled: {figures}")
+        return Compilation(f"not compiled: {text}")
     if problem := missing_for_cpp():
-        return Compilation(False, f"not compiled: {figures}, but there is no {problem}")
-    return Compilation(True, f"loss compiled: {figures}")
+        return Compilation(f"not compiled: {text}, but there is no {problem}")
+    what = "layers" if on_layers else "loss"
+    return Compilation(f"{what} compiled: {text}", whole_loss=not on_layers, layers=on_layers)
 
 
-def seconds_saved(width: int, layers: int, work: Work) -> float:
+def seconds_saved(figures: Figures, width: int, layers: int, work: Work) -> float:
     """Return the processor seconds that compiled steps of one run save, without those of compiling."""
-    return SECONDS_SAVED * work.steps * work.tokens_per_step * layers * width
+    return figures.saved * work.steps * work.tokens_per_step * layers * width
 
 
-def seconds_to_compile(layers: int, runs_alike: int) -> float:
+def seconds_to_compile(figures: Figures, layers: int, runs_alike: int) -> float:
     """Return the processor seconds of compiling, as the mean over the runs that share the cache."""
-    cold = SECONDS_COLD + SECONDS_COLD_PER_LAYER * layers
+    cold = figures.cold + figures.cold_per_layer * layers
     return cold * (SHARE_WARM + (1 - SHARE_WARM) / runs_alike)
 
 
@@ -103,3 +129,19 @@ def compiled_loss(loss: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return a loss that is compiled at its first call; where that fails, torch warns and goes on without."""
     torch._dynamo.config.suppress_errors = True
     return torch.compile(loss)
+
+
+def compile_layers(layers: Iterable[nn.Module], device: torch.device) -> None:
+    """Have layers compiled at their first call, one by one: they are alike, so one compilation serves all.
+
+    Where that fails on a CPU, torch warns and goes on without.
+    """
+    if device.type == "cpu":
+        torch._dynamo.config.suppress_errors = True
+    for layer in layers:
+        layer.compile()
+
+
+def uncompiled(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which compiled modules run as they were written: on a CPU, so that losses are comparable."""
+    return torch.compiler.set_stance("force_eager") if device.type == "cpu" else nullcontext()

@@ -61,7 +61,12 @@ class Evaluator:
         # Compiling takes longer than most evaluations, so `auto` does not; nor does a training's own on a CPU.
         compiled = job.execution.compile == "always" and ranks.device.type == "cuda"
         self._loss = loaded_loss(
-            job.model, job.precision, ranks, self._frozen, compiled=compiled, document_start=job.document_start
+            job.model,
+            job.precision,
+            ranks,
+            self._frozen,
+            compiled=lambda _: compiled,
+            document_start=job.document_start,
         ).eval()
         self._measured = self._read_sets(self._loss.model)
         self._tokens = np.cumsum([0, *(len(row.tokens) for row in self._measured.rows)])  # of the first n rows

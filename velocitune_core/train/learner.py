@@ -31,7 +31,7 @@ from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.fsdp import gathered, reshard
 from velocitune_core.parallel.gathering import Gathering, device_bytes, gathers_per_step
 from velocitune_core.parallel.ranks import Ranks, to_device
-from velocitune_core.train.compilation import Work, compilation, compiled_loss, compiles_layers
+from velocitune_core.train.compilation import Compilation, Place, Work, compilation, compiled_loss, uncompiled
 from velocitune_core.train.optimizer import build_optimizer, initialise_state
 from velocitune_core.train.placement import Prepare, loaded_loss
 from velocitune_core.train.precision import uses_bfloat16
@@ -91,7 +91,7 @@ class Learner:
         self._path, self._settings, self._execution, self._ranks = path, settings, execution, ranks
         self._document_start = document_start
         self._bfloat16 = uses_bfloat16(settings.precision, ranks.device)
-        self._sharded = ranks.world_size > 1 or self._bfloat16
+        self._work = work
         self.warnings: list[str] = []
         if problems := check_trainable(path):
             raise ModelError("\n".join(problems))
@@ -101,15 +101,7 @@ class Learner:
         found = together((lambda: stored_dtype(path)) if ranks.is_main else None, ranks)
         self._stored_dtype: SaveDtype = found or "float32"
         self.parameters = count_parameters(self._model)
-        embeddings: Any = self._model.get_input_embeddings()
-        self.compilation = compilation(
-            execution.compile,
-            ranks.device,
-            self._sharded,
-            embeddings.weight.shape[-1],
-            len(transformer_layers(self._model)),
-            work,
-        )
+        self.compilation = self._compilation(self._model)
         self._training_loss: Callable[..., Tensor] = self._loss
         if self.compilation.whole_loss:  # which makes the mask of every batch: a hint would compile it twice
             self._training_loss = compiled_loss(self._loss)
@@ -177,7 +169,8 @@ class Learner:
     def evaluate(self, held_out: Mapping[str, np.ndarray], batch_sequences: int) -> dict[str, float]:
         """Return the held-out loss of each domain in nats per token; every rank must call."""
         self._gathering.before_evaluation(self._ranks)
-        losses = evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
+        with uncompiled(self._ranks.device):
+            losses = evaluate(self._loss, held_out, batch_sequences=batch_sequences, ranks=self._ranks)
         reshard(self._loss)
         return losses
 
@@ -234,9 +227,7 @@ class Learner:
         self._gathering.before_evaluation(self._ranks)
         self._loss.document_start = None
         self._loss.eval()
-        with torch.compiler.set_stance(
-            "force_eager"
-        ):  # compiled for rows of another number, it would be compiled twice
+        with torch.compiler.set_stance("force_eager"):  # for rows of another number, it would be compiled twice
             nats = torch.cat([self._loss(to_device(row[None], self._ranks.device)) for row in rows])
         self._loss.train(training)
         self._loss.document_start = start
@@ -263,15 +254,20 @@ class Learner:
         return model
 
     def _loaded(self, path: str, prepare: Prepare) -> NextTokenLoss:
-        compiled = compiles_layers(self._execution.compile, self._ranks.device, self._sharded)
         return loaded_loss(
             path,
             self._settings.precision,
             self._ranks,
             prepare,
-            compiled=compiled,
+            compiled=lambda model: self._compilation(model).layers,
             document_start=self._document_start,
         )
+
+    def _compilation(self, model: PreTrainedModel) -> Compilation:
+        embeddings: Any = model.get_input_embeddings()
+        width, layers = embeddings.weight.shape[-1], len(transformer_layers(model))
+        place = Place(self._ranks.device, self._ranks.world_size, self._bfloat16)
+        return compilation(self._execution.compile, place, width, layers, self._work)
 
     def _gathers_per_step(self) -> bool:
         """Return whether parameters are gathered once a step, the same on every rank."""

@@ -16,6 +16,7 @@ from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import transformer_layers
 from velocitune_core.parallel.fsdp import fill, reshard, shard
 from velocitune_core.parallel.ranks import Ranks
+from velocitune_core.train.compilation import compile_layers
 from velocitune_core.train.precision import uses_bfloat16
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def loaded_loss(
     ranks: Ranks,
     prepare: Prepare,
     *,
-    compiled: bool = False,
+    compiled: Callable[[PreTrainedModel], bool] = lambda _: False,
     document_start: int | None = None,
 ) -> NextTokenLoss:
     """Return the loss of a folder's model on this rank's device; every rank must call.
@@ -41,7 +42,8 @@ def loaded_loss(
     Args:
         precision: of matrix products: float32, bfloat16 or auto.
         prepare: called with the model, before it is sharded and, on several ranks, before it has weights.
-        compiled: compile the layers and the output matrix with the loss.
+        compiled: whether to compile the layers of a model, and its output matrix with the loss; called before it is
+            sharded.
         document_start: id of the token that documents begin with, if attention is to stay inside a document.
 
     Raises ModelError on all ranks if one of them cannot load, the model sees later tokens, or attention cannot be kept
@@ -68,15 +70,19 @@ def loaded_loss(
 
 
 def _sharded(
-    model: PreTrainedModel, precision: str, ranks: Ranks, compiled: bool, document_start: int | None
+    model: PreTrainedModel,
+    precision: str,
+    ranks: Ranks,
+    compiles: Callable[[PreTrainedModel], bool],
+    document_start: int | None,
 ) -> NextTokenLoss:
     if ranks.world_size == 1:
         torch.nn.Module.to(model, ranks.device)
     at_once = LOGITS_AT_ONCE_ON_GPU if ranks.device.type == "cuda" else LOGITS_AT_ONCE
+    compiled = compiles(model)
     loss = NextTokenLoss(model, at_once, compile_head=compiled, document_start=document_start)
     layers = transformer_layers(model)
     if compiled:
-        for layer in layers:  # one by one: they are alike, so one compilation serves all
-            layer.compile()
+        compile_layers(layers, ranks.device)
     shard(loss, layers, ranks, torch.bfloat16 if uses_bfloat16(precision, ranks.device) else None)
     return loss

@@ -16,6 +16,11 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
         return precision == "bfloat16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
+    return has_bfloat16_units()
+
+
+def has_bfloat16_units() -> bool:
+    """Return whether this processor has units for matrix products in bfloat16."""
     return not BFLOAT16_UNITS.isdisjoint(_cpu_flags())
 
 
