@@ -51,6 +51,14 @@ def obstacle_to_folder(path: Path) -> str | None:
     return None if there.is_dir() else f"{there} is no folder, so that nothing can be in it; give another place"
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file that is never changed in place a second name, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new.
 

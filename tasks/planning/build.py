@@ -12,11 +12,11 @@ from tasks.planning.length import length_notices
 from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, probe_run
 from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_comparison
 from tasks.runs.budget import check_planned, pipeline_steps
-from tasks.runs.cores import usable_cores
 from tasks.runs.devices import gpu_count, gpu_memory
 from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
+from velocitune_core.parallel.cores import usable_cores
 from velocitune_core.plan.cost import (
     FLOAT32_BYTES,
     Cost,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.runs.cores import usable_cores
 from tasks.runs.devices import gpu_count
 from tasks.workspace import paths
 from velocitune_core.config import Compare, ConfigError, Params
+from velocitune_core.parallel.cores import usable_cores
 from velocitune_core.strategies import strategy_class
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from tasks.runs.cores import usable_cores
 from tasks.workspace import paths
 from velocitune_core.config import Resources
+from velocitune_core.parallel.cores import usable_cores
 from velocitune_core.parallel.openmp import short_spin
 from velocitune_core.train.system_lock import system_lock
 

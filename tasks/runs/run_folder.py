@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -23,7 +22,7 @@ from tasks.workspace.fresh import fresh_since
 from tasks.workspace.home import share_run
 from velocitune_core.checkpoint.names import saved_checkpoints, step_of
 from velocitune_core.contracts import TrainResult
-from velocitune_core.files import replacing, write_text
+from velocitune_core.files import link_or_copy, replacing, write_text
 from velocitune_core.train.events import Evaluated, Reweighted, Stepped, read_events
 from velocitune_core.train.extension import common_steps
 from velocitune_core.train.job import KEY_LENGTH, Job, TrainJob, differences, recipe_of
@@ -220,17 +219,9 @@ def _extend(folder: Path, sibling: Path, shared: int, job: TrainJob) -> bool:
         write_text(folder / "events.jsonl", "".join(event.model_dump_json() + "\n" for event in kept))
         with replacing(folder / "checkpoints") as temporary:
             for checkpoint in checkpoints:
-                shutil.copytree(checkpoint, temporary / checkpoint.name, copy_function=_link_or_copy)
+                shutil.copytree(checkpoint, temporary / checkpoint.name, copy_function=link_or_copy)
     return True
 
 
 def _checkpoints(folder: Path) -> list[Path]:
     return saved_checkpoints(folder / "checkpoints")
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Checkpoints are never changed in place, so two runs may share one copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

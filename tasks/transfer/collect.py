@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tasks.runs.run_folder import is_finished, run_folder
+from tasks.runs.run_folder import alone_in_run_folder, is_finished, run_folder
 from tasks.transfer.steps import INITIAL, Graph
 from tasks.workspace import paths
 from velocitune_core.config import ConfigError
@@ -72,8 +72,11 @@ def bring_runs(results: Results) -> None:
         job = results.job(step.name) if isinstance(step, RunStep) else None
         if job is None or not results.finished(step.name) or is_finished(job):
             continue
-        with replacing(run_folder(job)) as temporary:
-            shutil.copytree(results.run_folder(job), temporary, ignore=LEFT_THERE)
+        with alone_in_run_folder(job):
+            if is_finished(job):  # by the process that was waited for
+                continue
+            with replacing(run_folder(job)) as temporary:
+                shutil.copytree(results.run_folder(job), temporary, ignore=LEFT_THERE)
         brought += 1
     logger.info("%s brought home", counted(brought, "run"))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from velocitune_core.config import ConfigError
-from velocitune_core.files import describe_holder, file_sha256
+from velocitune_core.files import describe_holder, file_sha256, link_or_copy
 from velocitune_core.job_folder.contents import JOBS, JobFolder, read_jobs
 from velocitune_core.job_folder.machine import find_devices
 from velocitune_core.job_folder.results import Results
@@ -67,11 +67,11 @@ def check(folder: JobFolder, jobs: Mapping[str, Job]) -> None:
 
 
 def _make_copies(folder: JobFolder) -> None:
-    """Link the files that are stored once and read under several names."""
+    """Make the files that are stored once and read under several names."""
     for name, original in folder.copies.items():
         if not Path(name).exists():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            os.link(original, name)
+            link_or_copy(original, name)
 
 
 def _draw_parameters(jobs: Mapping[str, Job]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import velocitune_core
+from velocitune_core.parallel.cores import usable_cores
 from velocitune_core.parallel.environment import without_process_group
 
 SPARE = 0.1  # of a device's memory, for its runtime and fragmentation
@@ -45,8 +46,8 @@ def find_devices() -> list[Device]:
 
 
 def threads_per_run(devices: int, parallel: int) -> int:
-    """Return the threads of each run if `parallel` of them run on each device: the cores shared evenly."""
-    return max(1, len(os.sched_getaffinity(0)) // (devices * parallel))
+    """Return the threads of each run if `parallel` of them run on each device: the usable cores shared evenly."""
+    return max(1, usable_cores() // (devices * parallel))
 
 
 def environment_of(device: Device, threads: int) -> dict[str, str]:

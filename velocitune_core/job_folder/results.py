@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +43,7 @@ class Results:
         """Whether a step has its result."""
         if name in self._outdated:
             return False
-        if name not in self._done and (file := self._result_file(name)) is not None and file.exists():
+        if name not in self._done and self._has_result(name):
             self._done.add(name)
         return name in self._done
 
@@ -90,11 +91,11 @@ class Results:
         initial = self.initial_losses(step.initial)
         fit_targets(initial, proxies, step.token_budget, step.settings).write(self._root / TARGETS)
 
-    def _result_file(self, name: str) -> Path | None:
-        """Return where the result of a step will be; None while a step that it needs is unfinished."""
+    def _has_result(self, name: str) -> bool:
         if isinstance(self._steps[name], TargetsStep):
-            return self._root / TARGETS
-        return None if (job := self.job(name)) is None else self.run_folder(job) / "result.json"
+            return _is_whole(self._root / TARGETS)
+        job = self.job(name)  # None while a step that it needs is unfinished
+        return job is not None and _is_whole(self.run_folder(job) / "result.json")
 
     def _finished_folder(self, name: str) -> Path:
         job = self.job(name)
@@ -122,6 +123,14 @@ class Results:
         if isinstance(self._steps[name], TargetsStep):
             return Targets.read(self._root / TARGETS).losses()
         return self.initial_losses(name).losses
+
+
+def _is_whole(result: Path) -> bool:
+    """Return whether a file holds all of a result: a copy can be cut short."""
+    try:
+        return isinstance(json.loads(result.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def _with_losses(job: TrainJob, fill: Fill, losses: Mapping[str, float]) -> Any:

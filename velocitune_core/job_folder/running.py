@@ -17,7 +17,6 @@ from velocitune_core.train.job import Job
 from velocitune_core.train.outcome import End, end_of, message_of
 from velocitune_core.training_code import record_code
 
-SECONDS_TO_SAVE = 60.0  # after SIGTERM
 LOG_LINES_SHOWN = 15
 
 
@@ -31,7 +30,7 @@ class Running:
 
     def __init__(self, step: RunStep, job: Job, folder: Path, device: Device, threads: int) -> None:
         self.step, self.device, self._folder, self._start_id = step, device, folder, uuid4().hex
-        self._recipe = job.fingerprint()
+        self._recipe, self._shutdown_seconds = job.fingerprint(), job.execution.shutdown_seconds
         self.progress = RunProgress(folder / "events.jsonl")
         folder.mkdir(parents=True, exist_ok=True)
         start = {"output": str(folder), "threads": threads, "start_id": self._start_id}
@@ -63,9 +62,9 @@ class Running:
         self._process.terminate()
 
     def wait(self) -> None:
-        """Wait for its end after `terminate`; kill it if it does not end."""
+        """Wait for its end after `terminate`; kill it if it takes longer than `execution.shutdown_seconds`."""
         try:
-            self._process.wait(SECONDS_TO_SAVE)
+            self._process.wait(self._shutdown_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import pytest
 from job_folders import ORDER, PROXIES, fork_runs, write_folder
@@ -15,8 +19,9 @@ from result_samples import train
 
 from velocitune_core.contracts import EvaluationResult, InitialLosses, Targets, TrainResult
 from velocitune_core.job_folder.command import run_all
-from velocitune_core.job_folder.contents import JOBS, Fill, JobFolder
-from velocitune_core.job_folder.machine import Device, environment_of
+from velocitune_core.job_folder.contents import JOBS, Fill, JobFolder, TrainStep
+from velocitune_core.job_folder.machine import Device, environment_of, threads_per_run
+from velocitune_core.job_folder.running import Running
 from velocitune_core.train.job import TrainJob, read_job
 from velocitune_core.train.run_lock import RunLock
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, StopRequest
@@ -238,12 +243,60 @@ def test_a_file_that_is_stored_once_is_read_under_all_its_names(folder: Path, st
     assert run_all(folder) == FINISHED
 
 
+def test_where_there_are_no_hard_links_it_is_copied(
+    folder: Path, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr("os.link", refused)
+    test_a_file_that_is_stored_once_is_read_under_all_its_names(folder, started)
+
+
+def test_a_result_that_is_cut_short_does_not_count(folder: Path, started: list[str]) -> None:
+    only(folder, "proxy-4")
+    assert run_all(folder) == FINISHED
+    (result,) = folder.glob("runs/proxy-4-*/result.json")
+    whole = result.read_text()
+    result.write_text(whole[: len(whole) // 2])
+    assert run_all(folder) == FINISHED
+    assert TrainResult.read(result).steps == 4 and started == ["proxy-4"] * 2
+
+
+def test_a_run_that_is_to_stop_has_as_long_as_its_settings_say(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the default it would have 300 s, and of a constant of the runner another time."""
+
+    def deaf(program: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        with process.stdout:
+            process.stdout.readline()
+        return process
+
+    monkeypatch.setattr("velocitune_core.job_folder.running.start_process", deaf)
+    monkeypatch.chdir(folder)
+    job = read_job(Path("jobs/static.json"))
+    execution = job.execution.model_copy(update={"shutdown_seconds": 1})
+    step = TrainStep(name="static", job="jobs/static.json")
+    running = Running(step, job.model_copy(update={"execution": execution}), Path("run"), Device("", 1), threads=1)
+    running.terminate()
+    since = time.monotonic()
+    running.wait()
+    assert 1 <= time.monotonic() - since < 30
+
+
 @pytest.mark.parametrize("arguments", [("nowhere", 1), ("folder", 0)])
 def test_a_wrong_command_is_refused(
     folder: Path, started: list[str], arguments: tuple[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_all(folder.with_name(arguments[0]), arguments[1]) == REFUSED
     assert "jobs.json" in (said := capsys.readouterr().err) or "--parallel" in said
+
+
+def test_cores_that_a_container_may_not_use_are_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("velocitune_core.job_folder.machine.usable_cores", lambda: 3)
+    assert (threads_per_run(1, 1), threads_per_run(1, 2), threads_per_run(2, 4)) == (3, 1, 1)
 
 
 def test_a_run_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

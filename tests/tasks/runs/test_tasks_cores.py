@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runs import cores
-from tasks.runs.cores import usable_cores
 from tasks.runs.devices import threads_per_process
 from velocitune_core.config import Resources
+from velocitune_core.parallel import cores
+from velocitune_core.parallel.cores import usable_cores
 
 
 @pytest.fixture
@@ -56,5 +56,8 @@ def test_affinity_counts_and_decides_the_threads_of_a_run(groups: Path, monkeypa
 
 def test_a_process_that_taskset_binds_to_one_core_uses_one() -> None:
     core = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, {{{core}}}); from tasks.runs.cores import usable_cores as u; print(u())"
+    code = (
+        f"import os; os.sched_setaffinity(0, {{{core}}}); "
+        "from velocitune_core.parallel.cores import usable_cores as u; print(u())"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"

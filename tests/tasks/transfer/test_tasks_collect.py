@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from velocitune_core.contracts import EvaluationResult, InitialLosses, Manifest,
 from velocitune_core.files import file_sha256
 from velocitune_core.job_folder.results import Results
 from velocitune_core.train.job import TrainJob
+from velocitune_core.train.run_lock import RunLock
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +70,22 @@ def test_every_run_that_the_stages_would_start_is_finished(journey: Journey) -> 
             finished(find_weights(job, jobs["static"], sizes_of(manifest), finished)[0])
     brought = {path.parent.name for path in paths.RUNS.glob("*/events.jsonl")}
     assert len(brought) == 11 and not list(paths.RUNS.glob("*/checkpoints"))
+
+
+def test_a_run_that_is_under_way_here_is_waited_for(journey: Journey, caplog: pytest.LogCaptureFixture) -> None:
+    results = collected(journey.folder, settings())
+    job = next(job for step in results.steps if (job := results.job(step.name)) is not None)
+    lock = RunLock(run_folder(job))
+    assert lock.acquire()
+    bringing = Thread(target=bring_runs, args=[results])
+    bringing.start()
+    try:
+        bringing.join(timeout=1)
+        assert bringing.is_alive() and "waiting for" in caplog.text and not is_finished(job)
+    finally:
+        lock.release()
+        bringing.join()
+    assert is_finished(job)
 
 
 def test_a_stage_waits_for_what_is_not_finished(journey: Journey) -> None:
