@@ -49,7 +49,8 @@ def model_fit(params: Params) -> Fit:
         fit.warnings += found
         return fit
     if not stored.problems and not untrainable:
-        _add(fit, open_model(path, stored.tensors, document_mask=params.data.document_mask))
+        length, mask = params.data.sequence_length, params.data.document_mask
+        _add(fit, open_model(path, stored.tensors, document_mask=mask, sequence_length=length))
     if has_tokenizer(path):
         _add(fit, _fit_of_tokenizer(params) if config_opens(path) else Fit(problems=file_problems(path)))
     if not fit.problems:

@@ -8,6 +8,7 @@ appears under its name when all of that is on the disk.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from velocitune_core.files import commit, file_sha256
 from velocitune_core.parallel.agreement import PhaseError, gather, together
 from velocitune_core.parallel.ranks import SINGLE_RANK, Ranks
 
+logger = logging.getLogger(__name__)
 STATE = "state.json"
 
 
@@ -71,7 +73,7 @@ def save_checkpoint(
     """Write `folder`/step-NNNNNNNN, then delete old ones; every rank calls with its own shards.
 
     The newest `keep` of at most this step are kept, and the newest one of at most `keep_through_step` steps. One of a
-    later step is left alone.
+    later step is left alone. One that cannot be deleted stays, with a warning.
 
     Args:
         state: JSON-ready.
@@ -87,7 +89,6 @@ def save_checkpoint(
         content = {"step": step, "files": digests, "state_sha256": _state_digest(step, state), "state": state}
         (temporary / STATE).write_text(json.dumps(content, indent=1), encoding="utf-8")
         commit(temporary, path)
-        _prune(folder, step, keep, keep_through_step, corrupt)
 
     try:
         together(lambda: _make_folder(temporary, problem, ranks), ranks, over_checkpoint_group=True)
@@ -97,6 +98,8 @@ def save_checkpoint(
         if ranks.is_main:
             shutil.rmtree(temporary, ignore_errors=True)
         raise SaveError(_save_failure(path, tensors, error)) from None
+    if ranks.is_main:  # after the agreement: this checkpoint is on the disk, whatever becomes of older ones
+        _prune(folder, step, keep, keep_through_step, corrupt)
     return path
 
 
@@ -211,15 +214,19 @@ def _part_name(rank: int) -> str:
 
 
 def _prune(folder: Path, newest_step: int, keep: int, keep_through_step: int | None, corrupt: Collection[Path]) -> None:
-    """Delete what the checkpoint of `newest_step`, just written, has made superfluous."""
+    """Delete what the checkpoint of `newest_step`, just written, has made superfluous; warn of what stays."""
     earlier = [path for path in saved_checkpoints(folder) if step_of(path) <= newest_step]
     kept = earlier[:keep]
     if keep_through_step is not None:
         kept += [path for path in earlier if step_of(path) <= keep_through_step][:1]
     useless = [path for path in corrupt if step_of(path) > newest_step and path.exists()]
     for path in [*earlier, *useless]:
-        if path not in kept:
+        if path in kept:
+            continue
+        try:
             shutil.rmtree(path)
+        except OSError as error:  # no reason for a checkpoint that is written to count as not saved
+            logger.warning("%s: this old checkpoint stays: %s", path, error)
 
 
 def _name(step: int) -> str:

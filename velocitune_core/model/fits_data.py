@@ -11,7 +11,7 @@ from typing import Any
 
 from velocitune_core.model.headers import stored_weights
 
-_POSITION_LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")  # names of one setting
+POSITION_LIMITS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")  # names of one setting
 _LEARNED_POSITIONS = re.compile(r"(^|\.)(wpe|embed_positions|position_embeddings?|pos_emb\w*)\.weight$")
 
 
@@ -27,10 +27,10 @@ def check_length(path: str, sequence_length: int) -> Fit:
     """Compare the length of packed rows with the positions that the model has.
 
     A model with learned positions has no embedding beyond the last one. Rotary positions go on for ever, and training
-    on longer rows is how a context is extended, so more of them than the model has seen are only warned of.
+    on longer rows is how a context is extended, so more of them than the model has seen are only warned of. Whether the
+    model runs on them is tried by `velocitune_core.model.positions`.
     """
-    config = _text_config(path)
-    limit = position_limit(config)
+    limit = positions_of(path)
     if limit is None or sequence_length <= limit:
         return Fit()
     values = f"data.sequence_length: {sequence_length}, and {path} has {limit} positions"
@@ -44,9 +44,14 @@ def check_length(path: str, sequence_length: int) -> Fit:
     )
 
 
+def positions_of(path: str) -> int | None:
+    """Return the number of positions that the configuration of a folder names; None if it names none."""
+    return position_limit(_text_config(path))
+
+
 def position_limit(config: Mapping[str, Any]) -> int | None:
     """Return the number of positions that a model's configuration names, under whichever name; None if it has none."""
-    return next((config[name] for name in _POSITION_LIMITS if isinstance(config.get(name), int)), None)
+    return next((config[name] for name in POSITION_LIMITS if isinstance(config.get(name), int)), None)
 
 
 def check_vocabulary(path: str, largest_id: int) -> Fit:

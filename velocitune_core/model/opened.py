@@ -21,15 +21,17 @@ def config_opens(path: str) -> bool:
     return True
 
 
-def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: bool) -> Fit:
+def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: bool, sequence_length: int) -> Fit:
     """Try a folder in which `look_into_folder` found no problem, without loading its weights.
 
     Its names and shapes are matched with the model of config.json, its weights are searched for values that are not
-    finite, in pieces, and a miniature of its architecture is tried for causality and, if wanted, for the document mask.
+    finite, in pieces, and a miniature of its architecture is tried for causality, for rows of
+    `sequence_length` tokens and, if wanted, for the document mask.
     """
     from velocitune_core.model.causality import causality_problem
     from velocitune_core.model.complete import check_weights
     from velocitune_core.model.documents import document_mask_problem
+    from velocitune_core.model.positions import positions_problem
 
     try:
         fit = check_weights(path)
@@ -38,5 +40,6 @@ def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: boo
     fit.problems += finite_problems(path, tensors)
     acausal = causality_problem(path)
     tried = [acausal, document_mask_problem(path) if document_mask and acausal is None else None]
+    tried.append(positions_problem(path, sequence_length))
     fit.problems += [problem for problem in tried if problem is not None]
     return fit

@@ -109,6 +109,19 @@ def test_a_step_may_be_saved_again(two: Path) -> None:
     assert latest is not None and torch.equal(read(latest, tensors(0))["weight"], tensors(21)["weight"])
 
 
+def test_an_old_checkpoint_that_cannot_be_deleted_is_warned_of(two: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The new one is on the disk; what else is superfluous is deleted. No user can delete a link as a folder."""
+    old, elsewhere = two / "step-00000010", two / "elsewhere"
+    old.rename(elsewhere)
+    old.symlink_to(elsewhere)
+    save(two, 5)
+    path = save(two, 30, keep=1)
+    assert load_checkpoint(path).step == 30
+    assert names(two) == ["elsewhere", "step-00000010", "step-00000030"]
+    (warning,) = [each.getMessage() for each in caplog.records]
+    assert warning.startswith(f"{old}: this old checkpoint stays: ")
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

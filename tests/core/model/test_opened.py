@@ -14,6 +14,7 @@ import pytest
 import torch
 from architectures import bert_shape, write_architecture
 from safetensors.torch import load_file, save_file
+from tiny import LENGTH
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertLMHeadModel, RobertaConfig, RobertaForCausalLM
 
 from velocitune_core.model.fits_data import Fit
@@ -48,7 +49,7 @@ def found_in(folder: Path) -> Fit:
     stored, untrainable = look_into_folder(str(folder)), check_trainable(str(folder))
     if stored.problems or untrainable:
         return Fit([*stored.problems, *untrainable])
-    return open_model(str(folder), stored.tensors, document_mask=True)
+    return open_model(str(folder), stored.tensors, document_mask=True, sequence_length=LENGTH)
 
 
 def rewrite(folder: Path, change: Callable[[Weights], Weights]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,14 +22,18 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from tasks.workspace.hub import HubError, fetch_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NEWER = "89abcdef0123456789abcdef0123456789abcdef"
 FETCH = "import sys; from tasks.workspace.hub import fetch_model; [fetch_model(each) for each in sys.argv[1:]]"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The part of the hub's protocol that a snapshot of a public model needs."""
+    """The part of the hub's protocol that a snapshot of a public model needs.
 
-    def __init__(self, *arguments: object, model: Path) -> None:
-        self.model = model
+    Its main branch is at `COMMIT` when it is looked up, and at `NEWER` right after, as when somebody pushes meanwhile.
+    """
+
+    def __init__(self, *arguments: object, revisions: dict[str, Path]) -> None:
+        self.revisions = revisions
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_HEAD(self) -> None:
@@ -35,29 +41,44 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if path.startswith("/api/models/team/tiny/tree/"):
+        if path == "/api/models/team/tiny":
+            self.answer_info(COMMIT)
+            return
+        asked = re.fullmatch(r"(?:/api/models)?/team/tiny/(tree|revision|resolve)/(\w+)/?([\w.-]*)", path)
+        revision = NEWER if asked and asked[2] == "main" else asked[2] if asked else ""
+        model = self.revisions.get(revision)
+        if asked is None or model is None:
+            self.refuse("RepoNotFound" if asked is None else "RevisionNotFound")
+        elif asked[1] == "revision":
+            self.answer_info(revision)
+        elif asked[1] == "tree":
             entries = [
-                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": COMMIT}
-                for file in sorted(self.model.iterdir())
+                {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": revision}
+                for file in sorted(model.iterdir())
             ]
-            self.answer(json.dumps(entries).encode(), "application/json")
-        elif path.startswith("/api/models/team/tiny"):
-            files = [{"rfilename": file.name} for file in sorted(self.model.iterdir())]
-            self.answer(json.dumps({"id": "team/tiny", "sha": COMMIT, "siblings": files}).encode(), "application/json")
-        elif path.startswith("/team/tiny/resolve/") and (self.model / path.rpartition("/")[2]).is_file():
-            self.answer((self.model / path.rpartition("/")[2]).read_bytes(), "application/octet-stream")
+            self.answer(json.dumps(entries).encode(), "application/json", revision)
+        elif (model / asked[3]).is_file():
+            self.answer((model / asked[3]).read_bytes(), "application/octet-stream", revision)
         else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.refuse("EntryNotFound")
 
-    def answer(self, content: bytes, kind: str) -> None:
+    def answer_info(self, revision: str) -> None:
+        files = [{"rfilename": file.name} for file in sorted(self.revisions[revision].iterdir())]
+        content = json.dumps({"id": "team/tiny", "sha": revision, "siblings": files}).encode()
+        self.answer(content, "application/json", revision)
+
+    def refuse(self, code: str) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def answer(self, content: bytes, kind: str, revision: str) -> None:
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", revision)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
@@ -68,12 +89,13 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(tiny_inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a hub that has one model, team/tiny, with pickled parameters beside the safe ones."""
-    model = tmp_path_factory.mktemp("hub")
-    for file in (tiny_inputs / "model").iterdir():
-        (model / file.name).write_bytes(file.read_bytes())
+    """Address of a hub that has one model, team/tiny, with pickled parameters beside the safe ones, at two commits."""
+    model, newer = (tmp_path_factory.mktemp("hub") / revision for revision in (COMMIT, NEWER))
+    shutil.copytree(tiny_inputs / "model", model)
     (model / "pytorch_model.bin").write_bytes(b"a pickle")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, model=model))
+    shutil.copytree(model, newer)
+    (newer / "config.json").write_text((model / "config.json").read_text() + "\n")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, revisions={COMMIT: model, NEWER: newer}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -96,7 +118,7 @@ def fetch(hub: str, folder: Path, *models: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.slow
-def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Path) -> None:
+def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tiny_inputs: Path, tmp_path: Path) -> None:
     from velocitune_core.model.folder import check_model_folder
     from velocitune_core.model.io import load_model
     from velocitune_core.model.tokenizer import load_tokenizer
@@ -109,6 +131,8 @@ def test_a_hub_id_becomes_a_model_folder_without_pickles(hub: str, tmp_path: Pat
     assert {"config.json", "model.safetensors", ".gitignore"} <= names
     assert not {"pytorch_model.bin", ".cache"} & names
     assert json.loads((folder / "revision.json").read_text()) == {"model": "team/tiny", "revision": COMMIT}
+    for file in (tiny_inputs / "model").iterdir():
+        assert (folder / file.name).read_bytes() == file.read_bytes(), "of the commit that is recorded"
 
 
 @pytest.mark.slow

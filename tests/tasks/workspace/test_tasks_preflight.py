@@ -208,6 +208,21 @@ def test_more_rotary_positions_than_the_model_has_seen_are_warned_of(
     assert re.search(r"data\.sequence_length: \d+, .* has 16 positions: .* set it to 16 or less", caplog.text)
 
 
+def test_rows_longer_than_a_table_of_positions_are_refused(valid: Tree) -> None:
+    """Packing took hours before the first step failed: GPT-J keeps its table as a buffer, not among its weights."""
+    from transformers import GPTJConfig, GPTJForCausalLM
+
+    shutil.rmtree("models/mine")
+    make_gpt2(Path("models/mine"), embeddings=320)  # the tokenizer of it
+    shape = GPTJConfig(n_embd=16, n_layer=1, n_head=2, rotary_dim=4, n_positions=16, vocab_size=320)
+    GPTJForCausalLM(shape).save_pretrained("models/mine")
+    valid["data"] |= {"sequence_length": 32, "document_start": "<|pad|>"}
+    assert [line for line in problems(valid) if re.search("sequence_length: 32, .* has 16 positions, none", line)]
+    valid["data"]["sequence_length"] = 16
+    write(valid)
+    checked_params()
+
+
 def test_sources_made_by_the_pipeline_need_not_exist(valid: Tree) -> None:
     valid["data"]["path"] = "data/embedded"
     assert len(found := problems(valid)) == 1 and found[0].startswith(
