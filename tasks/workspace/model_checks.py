@@ -58,6 +58,13 @@ def model_fit(params: Params) -> Fit:
     return fit
 
 
+def length_problems(params: Params) -> list[str]:
+    """Return whether rows are longer than the learned positions of a model that is on this machine."""
+    path = params.model.path
+    mine = Path(path) != paths.BASE_MODEL and Path(path).is_dir() and not lfs_pointers(path)
+    return check_length(path, params.data.sequence_length).problems if mine else []
+
+
 def base_problems(params: Params) -> list[str]:
     """Return why the settings do not describe the base model that the pipeline is to make, if it is to make one."""
     if Path(params.model.path) != paths.BASE_MODEL:

@@ -108,15 +108,19 @@ def stated_objective(wanted: WantedMixture, retained: Sequence[str], **known: An
     return Objective(**given, **known)
 
 
-def planned_problems(params: Params) -> list[str]:
-    """Return what is wrong with the objective, and with every plan that is to be made; without what runs measure."""
+def planned_problems(params: Params, comparing: bool = False) -> list[str]:
+    """Return what is wrong with the objective, and with every plan that is to be made; without what runs measure.
+
+    Args:
+        comparing: whether the plans of a comparison are made too; otherwise the sibling that they need may be missing.
+    """
     plans = {"strategy": params.strategy} if params.strategy.name == PLANNED else {}
     problems = []
     if params.compare is not None:
         plans |= {f"compare.runs.{label}": run for label, run in params.compare.runs.items() if run.strategy == PLANNED}
         problems += _plan_name_problems(params)
     if not plans:
-        return problems if params.mixture == Mixture() else problems + _mixture_problems(params, params.mixture)
+        return problems if params.mixture == Mixture() else problems + _mixture_problems(params, params.mixture, [])
     for where, plan in plans.items():
         if plan.search is not None:
             problems.append(f"{where}.search: planned finds its weights in a swarm of runs; set search to null")
@@ -132,7 +136,10 @@ def planned_problems(params: Params) -> list[str]:
             mixture = mixture.model_copy(
                 update={"swarm": mixture.swarm.model_copy(update={"seeds": params.compare.seeds[:1]})}
             )
-        problems += [f"{where}: {each}" if plan.options else each for each in _mixture_problems(params, mixture)]
+        is_made = comparing or not isinstance(plan, CompareRun)
+        sibling = _sibling_problems(params, mixture.swarm.model) if is_made else []
+        found = _mixture_problems(params, mixture, sibling)
+        problems += [f"{where}: {each}" if plan.options else each for each in found]
     return list(dict.fromkeys(problems))
 
 
@@ -224,7 +231,7 @@ def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params)
     return check_strategy(strategy, {} if strategy == PLANNED else options, params.training_domains)
 
 
-def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
+def _mixture_problems(params: Params, mixture: Mixture, sibling: Sequence[str]) -> list[str]:
     names = params.training_domains
     even = dict.fromkeys(names, 1 / len(names))
     initial = mixture.initial_domain_weights or even
@@ -238,7 +245,7 @@ def _mixture_problems(params: Params, mixture: Mixture) -> list[str]:
             problems += [f"mixture.{each}" for each in _uncovered(params, mixture, objective, mixture.swarm.seeds)]
     except ObjectiveError as error:
         problems += [f"mixture.swarm: {line}" for line in str(error).splitlines()]
-    return problems + _sibling_problems(params, mixture.swarm.model)
+    return problems + list(sibling)
 
 
 def _epoch_problems(params: Params, wanted: WantedMixture) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 
 from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
-from tasks.workspace.model_checks import base_problems, model_fit
+from tasks.workspace.model_checks import base_problems, length_problems, model_fit
 from tasks.workspace.params_file import overridden_text, params_tree, read_params, read_settings
 from tasks.workspace.planned_settings import compared_label, planned_problems, strategy_problems, unwatched_siblings
 from tasks.workspace.record_store import store_problems
@@ -38,7 +38,7 @@ def checked_params(comparing: bool = False) -> Params:
     model = model_fit(params)
     problems = [*model.problems, *source_problems(params), *_runner_problems(params), *store_problems(params.tracking)]
     problems += _unwatched_keys(paths.PIPELINE)
-    problems += [*_strategy_problems(params), *planned_problems(params)]
+    problems += [*_strategy_problems(params), *planned_problems(params, comparing)]
     if comparing:
         problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
     _refuse(problems)
@@ -64,7 +64,12 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, s
         params = read_settings(overridden_text(overrides)[0], "overrides")
     else:
         params = read_params()
-    problems = [*base_problems(params), *_strategy_problems(params), *planned_problems(params)]
+    problems = [
+        *base_problems(params),
+        *length_problems(params),
+        *_strategy_problems(params),
+        *planned_problems(params, comparing),
+    ]
     problems += [*store_problems(params.tracking), *(_comparison_problems(params) if comparing else [])]
     _refuse([*problems, *source_problems(params)] if sources else problems)
     return params

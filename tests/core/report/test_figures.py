@@ -53,6 +53,8 @@ def test_weights_begin_with_the_initial_ones() -> None:
     initial = {name: row[0] for name, row in samples.SEVEN.items()}
     assert "code  33.4 % → 21.0 %" in words(weights_over_time(late, initial))
     nothing = train.model_copy(update={"domain_weights": []})
+    elsewhere = dict.fromkeys(initial, 1 / len(initial))  # a search that starts from other weights than w₀
+    assert "code  33.4 % → 21.0 %" in words(weights_over_time(train, elsewhere))
     assert "recorded no weights" in words(weights_over_time(nothing))
 
 

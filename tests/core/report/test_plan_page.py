@@ -210,6 +210,8 @@ along.value = 0;
 along.dispatchEvent(new Event("input", { bubbles: true }));
 const ofGuard = document.querySelector('[aria-label="domain2, worse than static by at most"]');
 document.body.dataset.limit = ofGuard.value - PLAN.curves[curve].points[0].limit.toFixed(6);
+show([1 / 3, 2 / 9, 2 / 9, 2 / 9]);
+document.body.dataset.thirds = document.querySelector("#take-now pre").textContent;
 show(fromAddress());
 const slider = document.getElementById("s0");
 slider.value = 0.4;
@@ -250,6 +252,8 @@ def test_a_browser_shows_what_a_dragged_weight_does_without_a_request(tmp_path: 
         assert f"{name} {each.value:+.3f} {ends_shown}".replace("-", "−") in text
     assert 'data-limit="0"' in shown and "best for a limit of domain2" in text  # a set with a limit of its own
     assert "domain0: 0.4 domain1: 0.2" in text  # what is copied
+    thirds = re.search('data-thirds="(.*?)"', shown, re.DOTALL)
+    assert thirds is not None and re.search(r"domain0: 0\.333\d\n", thirds[1])  # four decimals, as a run holds them
     blend = " ".join(f"{weight} data/{name}_text_document" for name, weight in weights.items())
     assert f'data-blend="{blend}\n"' in shown  # for another trainer
     assert shown.count("<svg") >= 2 * len(case.law.sets) + 2  # bars, predicted against reached, weights, trade-off

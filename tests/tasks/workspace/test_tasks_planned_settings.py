@@ -34,6 +34,22 @@ def test_an_objective_that_the_drawn_mixtures_cannot_fulfil_is_reported_before_a
     assert found({"least_share": {names[1]: 0.98}}) == []
 
 
+def test_a_sibling_that_nothing_trains_may_be_missing(settings: dict[str, Any]) -> None:
+    """The default's is of the embedded base model; a model of one's own has none."""
+    settings["model"] = {"path": "models/mine"}
+    settings["mixture"] = {"swarm": {"model": "models/base/sibling"}}
+    settings["compare"] = {"seeds": [1], "runs": {"static": {"strategy": "static"}, "planned": {"strategy": "planned"}}}
+    settings["strategy"] = {"name": "static"}
+    params = parse_params(settings)
+    assert planned_problems(params) == []
+    expected = "mixture.swarm.model: models/base/sibling is a sibling of models/base, not of models/mine"
+    (line,) = planned_problems(params, comparing=True)
+    assert line.startswith(expected)
+    settings["strategy"] = {"name": "planned"}
+    (line,) = planned_problems(parse_params(settings))
+    assert line.startswith(expected)
+
+
 def test_bounds_are_held_against_the_swarm_of_the_options_once_the_text_is_packed(settings: dict[str, Any]) -> None:
     """Of two seeds, one draws a run with more of a domain than the other's runs have."""
     name, *others = sorted(settings["domains"])

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tasks.workspace import paths
-from tasks.workspace.preflight import checked_params
+from tasks.workspace.preflight import checked_params, checked_settings
 from velocitune_core.config import ConfigError
 
 PROJECT = Path(__file__).parents[3]
@@ -173,6 +173,8 @@ def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(va
     assert re.fullmatch(
         r"data.sequence_length: 32, .* 16 positions, each with a learned .* set it to 16 or less", length
     )
+    with pytest.raises(ConfigError, match=r"data\.sequence_length: 32, .* set it to 16 or less"):
+        checked_settings({})  # a plan refuses what a run would
     assert re.fullmatch(r"model.path: .* token ids up to 255, .* 200 embeddings; .*embeddings\(256\)", vocabulary)
     assert start.startswith("data.document_start: '<|begin|>' is 9 tokens of the tokenizer, not one; name a special")
     assert end.startswith("data.document_end: 'auto', and the tokenizer has no end-of-text token; name one")

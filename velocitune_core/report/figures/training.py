@@ -55,7 +55,8 @@ def weights_over_time(
 ) -> Figure:
     """Draw domain weights (shares of a batch) stacked over tokens, labelled with initial → final weight.
 
-    `initial_domain_weights` default to the first recorded ones. Beyond 12 domains the smallest are drawn as "others".
+    `initial_domain_weights` are drawn before the first update, if that is later than the start. Beyond 12 domains the
+    smallest are drawn as "others".
     """
     trajectory = [(point.tokens, point.weights) for point in train.domain_weights]
     if initial_domain_weights is not None and (not trajectory or trajectory[0][0] > 0):
@@ -64,7 +65,7 @@ def weights_over_time(
         return notice(title, "The run recorded no weights.")
     trajectory.append((max(train.tokens, trajectory[-1][0]), trajectory[-1][1]))
     tokens = np.array([at for at, _ in trajectory])  # (T,)
-    initial, final = initial_domain_weights or trajectory[0][1], trajectory[-1][1]
+    initial, final = trajectory[0][1], trajectory[-1][1]
     shown = largest({name: max(initial[name], final[name]) for name in final})
     colours = domain_colours(final)
     bands = [

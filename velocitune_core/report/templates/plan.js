@@ -2,7 +2,7 @@
 "use strict";
 
 const PLAN = JSON.parse(document.getElementById("plan-data").textContent);
-const DOMAINS = PLAN.law.domains, SETS = PLAN.law.sets, NEAREST = 6, DECIMALS = 5;
+const DOMAINS = PLAN.law.domains, SETS = PLAN.law.sets, NEAREST = 6, DECIMALS = 4;
 const mixture = Object.fromEntries(PLAN.mixtures.map((each) => [each.name, each.weights]));
 const at = (id) => document.getElementById(id);
 const table = (id, rows) => (at(id).querySelector("tbody").innerHTML = rows.join(""));
