@@ -213,7 +213,7 @@ def _probes(params: Params, inputs: Inputs, compare: bool) -> tuple[dict[str, Pr
         wanted[TOGETHER] = (together, 1)
     several = {params.proxies.processes} | (set() if compare else {params.resources.processes})
     wanted |= {_several(processes): (params, processes) for processes in sorted(several - {1})}
-    probes, untimed = {}, _busy()
+    probes, untimed = {}, _busy(params.resources.threads)
     for name, (settings, processes) in wanted.items():
         try:
             setting = setting_of(params.training, settings, processes)
@@ -246,15 +246,13 @@ def _several(processes: int) -> str:
     return ALONE if processes == 1 else f"{processes} processes"
 
 
-def _busy() -> list[str]:
+def _busy(threads: int | None) -> list[str]:
     """Warn if other programs use this machine: the times then hold only as long as they do."""
     load, cores = psutil.getloadavg()[0], usable_cores()
     if gpu_count() or load < cores / 2:
         return []
-    return [
-        f"other programs go on using this machine (load {load:.1f} on {cores} cores); "
-        "with resources.threads: 1 they slow a run least"
-    ]
+    remedy = "" if threads == 1 else "; with resources.threads: 1 they slow a run least"
+    return [f"other programs go on using this machine (load {load:.1f} on {cores} cores){remedy}"]
 
 
 def _speed(stage: Stage, probes: dict[str, Probed], params: Params) -> Speed | None:

@@ -79,6 +79,8 @@ def read_model_config(params: Params) -> PreTrainedConfig:
     if is_base(params):
         assert params.base is not None
         return llama_config(params.base, params.data.sequence_length, params.base.vocabulary_size)
+    if Path(params.model.path).is_absolute() and not Path(params.model.path).is_dir():  # which is no id of the hub
+        raise ModelError(f"model.path: there is no folder {params.model.path}; name the folder of a transformers model")
     try:
         return AutoConfig.from_pretrained(params.model.path, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

@@ -233,6 +233,8 @@ def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params)
 
 def _mixture_problems(params: Params, mixture: Mixture, sibling: Sequence[str]) -> list[str]:
     names = params.training_domains
+    if len(names) < 2:
+        return [f"domains: {', '.join(names) or 'none'} to train on; a mixture has at least two"]
     even = dict.fromkeys(names, 1 / len(names))
     initial = mixture.initial_domain_weights or even
     objective = _stated(params, mixture, initial, domain_tokens=even, token_budget=1e-9)

@@ -138,6 +138,9 @@ def test_sizes_are_estimated_from_files(settings: dict[str, Any]) -> None:
 def test_a_model_without_configuration_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"cannot read config.json of models/mine"):
         plan_of(settings)
+    settings["model"]["path"] = "/no/such/mygpt"
+    with pytest.raises(ModelError, match=r"^model\.path: there is no folder /no/such/mygpt; "):
+        read_inputs(parse_params(settings))
 
 
 @pytest.mark.usefixtures("workspace")

@@ -50,6 +50,14 @@ def test_a_sibling_that_nothing_trains_may_be_missing(settings: dict[str, Any]) 
     assert line.startswith(expected)
 
 
+def test_a_single_domain_is_no_mixture(settings: dict[str, Any]) -> None:
+    name = min(settings["domains"])
+    settings["domains"] = {name: settings["domains"][name]}
+    settings["strategy"] = {"name": "planned"}
+    (line,) = planned_problems(parse_params(settings))
+    assert line == f"domains: {name} to train on; a mixture has at least two"
+
+
 def test_bounds_are_held_against_the_swarm_of_the_options_once_the_text_is_packed(settings: dict[str, Any]) -> None:
     """Of two seeds, one draws a run with more of a domain than the other's runs have."""
     name, *others = sorted(settings["domains"])
