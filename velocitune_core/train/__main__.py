@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")
     arguments = parser.parse_args()
     if arguments.all is not None:  # by name, too
+        importlib.import_module("velocitune_core.train.retried_writes").retry_standard_streams()
         return importlib.import_module("velocitune_core.job_folder.command").run_all(arguments.all, arguments.parallel)
     return train(arguments.job, arguments.parent, arguments.accept_changes)
 

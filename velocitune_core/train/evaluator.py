@@ -86,8 +86,15 @@ class Evaluator:
             self._add(row_nats(self._loss, batch, self.ranks))
             done += len(batch)
             if self.ranks.any(self.should_stop()) and done < len(rows):
-                raise Interrupted(f"{self.job.name} stopped after sequence {done} of {len(rows)}; saved")
+                raise Interrupted(f"{self.job.name} stopped after sequence {done} of {len(rows)}; {self._saved()}")
         return self._finish()
+
+    def _saved(self) -> str:
+        """Return how much of what was measured is in the file of events, from which the next start goes on."""
+        if not self.ranks.is_main:
+            return "saved"
+        kept, _ = measured_before(Path(self.job.output) / EVENTS, self.job, len(self._measured.rows))
+        return "saved" if len(kept) == len(self._nats) else f"{len(kept)} of them saved"
 
     def _frozen(self, model: PreTrainedModel) -> PreTrainedModel:
         self._parameters = count_parameters(model)

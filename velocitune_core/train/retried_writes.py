@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+_NOBODY_READS = (errno.EPIPE, errno.EIO)
+
+
 class RetriedWriter:
     """Appends bytes to a file descriptor; nothing is lost or written twice, whatever fails in between.
 
-    Threads may share one. `problem` is why bytes are kept, None if there are none.
+    Only what a pipe without a reader or a closed terminal refuses is dropped: they take nothing more. Threads may share
+    one. `problem` is why bytes are kept, None if there are none.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -35,7 +40,10 @@ class RetriedWriter:
                 while self._kept:
                     self._kept = self._kept[os.write(self._descriptor, self._kept) :]  # of a line, it may take a part
             except OSError as error:
-                self.problem = error
+                if error.errno in _NOBODY_READS and not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                    self._kept = b""
+                else:
+                    self.problem = error
 
 
 class _Raw(io.RawIOBase):
@@ -56,6 +64,9 @@ class _Raw(io.RawIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
     def writable(self) -> bool:
         return True
 
@@ -67,14 +78,13 @@ def retried_text(descriptor: int) -> io.TextIOWrapper:
 
 
 def retry_standard_streams() -> None:
-    """Replace standard output and error where they are files: a full disk under a log must not end the run."""
+    """Replace standard output and error: a full disk under a log, or a reader that has ended, must not end the run."""
     sys.stdout.flush()
     sys.stderr.flush()
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            before, stream = getattr(sys, name), retried_text(descriptor)
-            setattr(sys, name, stream)
-            _redirect_handlers(before, stream)
+        before, stream = getattr(sys, name), retried_text(descriptor)
+        setattr(sys, name, stream)
+        _redirect_handlers(before, stream)
 
 
 def _redirect_handlers(before: TextIO, stream: TextIO) -> None:

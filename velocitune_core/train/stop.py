@@ -18,11 +18,12 @@ class TrainingError(RuntimeError):
 
 
 class StopRequest:
-    """Callable that is true once the run must stop: after SIGTERM or SIGINT, or once its launcher has exited.
+    """Callable that is true once the run must stop: after SIGTERM, SIGINT or SIGHUP, or once its launcher has exited.
 
     `torchrun`, where it started this process, is a launcher too.
 
-    Installs handlers for both signals, so it must be made in the main thread.
+    Installs handlers for these signals, so it must be made in the main thread. A SIGHUP that is ignored, as under
+    nohup, stays ignored.
 
     Args:
         parent: process id of the launcher; None if nothing but a signal stops the run.
@@ -38,6 +39,8 @@ class StopRequest:
         self._signalled = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal
+            signal.signal(signal.SIGHUP, self._handle)
 
     def __call__(self) -> bool:
         return self._signalled or self._parent_has_exited() or self._launcher_has_exited()

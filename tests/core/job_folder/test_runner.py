@@ -102,7 +102,7 @@ def test_a_stopped_folder_goes_on_and_ends_as_one_that_was_not_stopped(
                 signal.raise_signal(signal.SIGTERM)
             return super().__call__()
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     with monkeypatch.context() as patch:
         patch.setattr("velocitune_core.job_folder.command.StopRequest", SignalledOnceThereIsACheckpoint)
         assert run_all(folder) == STOPPED

@@ -15,9 +15,12 @@ from tiny import llama
 from trainings import wait_for
 
 from velocitune_core.contracts import EvaluationResult
+from velocitune_core.evaluation.evaluation_job import EvaluationJob
 from velocitune_core.model.io import load_model
+from velocitune_core.parallel.ranks import SINGLE_RANK
+from velocitune_core.train.evaluator import Evaluator
 from velocitune_core.train.events import Evaluated, EvaluationStarted, Event, Finished, Measured, read_events
-from velocitune_core.train.stop import REFUSED, STOPPED
+from velocitune_core.train.stop import REFUSED, STOPPED, Interrupted
 
 MANY = {"code": 200, "law": 2, "papers": 199}  # two sequences per pass: time to be stopped in the middle
 TASKS = {"sums": [1, 2, 3, 9], "loops": [4], "proofs": [1, 5, 2, 6, 3, 3, 1]}
@@ -130,6 +133,13 @@ def test_a_stop_ends_it_after_a_pass_and_the_next_start_goes_on(model: Path, tmp
     assert f"measure stopped after sequence {done} of 401; saved" in said
     assert evaluate(tree).sets["code"].sequences == 200
     assert [event.step for event in events(tree) if isinstance(event, EvaluationStarted)] == [0, done]
+
+
+def test_a_stop_whose_values_were_not_written_does_not_say_that_they_were(model: Path, tmp_path: Path) -> None:
+    tree = evaluation(model, tmp_path / "run", held_out=write_sets(tmp_path / "sets", MANY))
+    nothing_is_written = Evaluator(EvaluationJob.model_validate(tree), SINGLE_RANK, [], lambda: True)
+    with pytest.raises(Interrupted, match=r"stopped after sequence \d+ of 401; 0 of them saved"):
+        nothing_is_written.run()
 
 
 def test_the_folder_of_another_evaluation_is_refused(model: Path, tmp_path: Path) -> None:

@@ -114,8 +114,8 @@ def test_steps_are_those_of_a_plain_torch_loop(tiny_inputs: Path) -> None:
     expected = dict(model.named_parameters())
     ours = parameters(learner)
     assert set(ours) == set(expected)  # tied parameters once
-    for name, parameter in expected.items():
-        torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-4, atol=1e-6)
+    for name, parameter in expected.items():  # AdamW makes of a gradient near 0, and of its rounding, a whole step
+        torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -113,3 +115,30 @@ def test_what_libraries_log_follows_the_standard_stream(tmp_path: Path) -> None:
     with (tmp_path / "log.txt").open("wb") as log:
         subprocess.run([sys.executable, "-c", code], stderr=log, check=True, timeout=60)
     assert (tmp_path / "log.txt").read_text() == "deprecated\n"
+
+
+def test_a_reader_that_has_ended_does_not_end_the_writer() -> None:
+    code = """if True:
+        import sys
+        from velocitune_core.train.retried_writes import retry_standard_streams
+        retry_standard_streams()
+        sys.stdin.read()  # until the reader is gone
+        for number in range(10_000):
+            print("a line of the log", number, flush=True)
+        open(sys.argv[1], "w").write("done")
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        done = Path(folder) / "done"
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code, str(done)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdin is not None and writer.stdout is not None
+        writer.stdout.close()
+        writer.stdin.close()
+        assert writer.wait(60) == 0 and done.read_text() == "done"
+
+
+def test_a_terminal_is_still_one() -> None:
+    controller, terminal = pty.openpty()
+    with os.fdopen(terminal, "wb"), os.fdopen(controller, "rb"):
+        assert retried_text(terminal).isatty()

@@ -15,18 +15,25 @@ from velocitune_core.train.stop import StopRequest
 
 @pytest.fixture(autouse=True)
 def _handlers_are_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_requests_a_stop_and_does_not_end_the_process(number: signal.Signals) -> None:
     request = StopRequest(None)
     assert not request()
     os.kill(os.getpid(), number)
     assert request()
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    request = StopRequest(None)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not request() and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_launcher_that_is_not_the_parent_is_watched_by_its_process_id() -> None:

@@ -25,7 +25,7 @@ def params() -> Params:
             "data": {"path": "data/raw"},
             "model": {"path": "models/mine"},
             "domains": dict.fromkeys(samples.SEVEN, source),
-            "training": {"optimizer": {"learning_rate": 1e-3}},
+            "training": {"optimizer": {"learning_rate": 1e-3}, "precision": "float32"},  # that of the samples
         }
     )
 
