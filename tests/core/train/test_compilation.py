@@ -30,6 +30,7 @@ def decided(work: Work | None, setting: str = "auto", place: Place = FLOAT32) ->
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "missing_for_cpp", lambda: None)
     monkeypatch.setattr(module, "has_bfloat16_units", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
 @pytest.mark.usefixtures("able")
@@ -62,6 +63,7 @@ def test_the_reason_holds_the_figures() -> None:
 @pytest.mark.parametrize("place", [FLOAT32, BFLOAT16])
 def test_without_a_compiler_auto_does_not_compile(monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
     monkeypatch.setattr(module, "has_bfloat16_units", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setenv("CXX", "no-such-compiler")
     found = decided(Work(5000, TOKENS), place=place)
     assert not (found.whole_loss or found.layers) and found.reason.endswith("but there is no C++ compiler")
@@ -72,6 +74,7 @@ def test_bfloat16_without_units_for_it_and_several_processes_are_compiled_on_req
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     for place in (BFLOAT16, Place(CPU, ranks=2), Place(CPU, ranks=2, bfloat16=True)):
         found = decided(Work(5000, TOKENS), place=place)
         assert not (found.layers or found.whole_loss) and found.reason.startswith("not compiled")
