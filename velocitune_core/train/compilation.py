@@ -87,10 +87,8 @@ def compilation(setting: str, place: Place, width: int, layers: int, work: Work 
         return Compilation("execution.compile is never")
     if place.ranks > 1:
         return Compilation("not compiled: auto compiles no model of several processes on a CPU")
-    if place.bfloat16 and not has_bfloat16_units():
-        return Compilation("not compiled: this processor has no units for bfloat16")
-    if place.bfloat16 and torch.get_num_threads() > 1:  # a whole run with two took longer: docs/PERFORMANCE.md
-        return Compilation("not compiled: in bfloat16 only runs of one thread gain by it")
+    if place.bfloat16 and (torch.get_num_threads() > 1 or not has_bfloat16_units()):  # slower: docs/PERFORMANCE.md
+        return Compilation("not compiled: bfloat16 gains by it on one thread of a processor with units for it")
     if work is None:
         return Compilation("not compiled: the number of steps is not known")
     return _if_it_pays(LAYERS if on_layers else WHOLE_LOSS, width, layers, work, on_layers)
