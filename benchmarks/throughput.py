@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from velocitune_core.config import Base, Execution, Optimizer, Training
 from velocitune_core.mixture import DomainSampler
@@ -91,11 +91,13 @@ class StepTimes(TrainerCallback):
 
 
 class Theirs:
-    """A Trainer, made anew for each turn; its first step is not counted."""
+    """A Trainer, made anew for each turn; its first step is not counted.
+
+    Its model is new too: Trainer compiles no model that another Trainer had compiled, and the turn would be uncompiled.
+    """
 
     def __init__(self, folder: Path, rows: np.ndarray, work: Setting, compiled: bool) -> None:
-        self.model: PreTrainedModel = load_model(str(folder))
-        self.output, self.work, self.compiled = folder / "output", work, compiled
+        self.folder, self.work, self.compiled = folder, work, compiled
         flat = rows.reshape(-1, LENGTH).astype(np.int64)
         self.examples = [{"input_ids": row, "labels": row} for row in torch.from_numpy(flat)]
 
@@ -103,7 +105,7 @@ class Theirs:
         """Return the processor seconds of so many steps."""
         step_times = StepTimes()
         arguments = TrainingArguments(
-            output_dir=str(self.output),
+            output_dir=str(self.folder / "output"),
             per_device_train_batch_size=self.work.batch,
             bf16=self.work.precision == "bfloat16",
             max_steps=steps + 1,
@@ -118,7 +120,8 @@ class Theirs:
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
         )
-        Trainer(self.model, arguments, train_dataset=self.examples, callbacks=[step_times]).train()
+        model = load_model(str(self.folder))
+        Trainer(model, arguments, train_dataset=self.examples, callbacks=[step_times]).train()
         return step_times.times[-1] - step_times.times[0]
 
 
