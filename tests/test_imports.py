@@ -24,14 +24,15 @@ PACKAGES = ("velocitune_core", "tasks", "flows")
 
 # wing → the wings of the same package that it may import
 CORE = {
-    "config": "",
+    "spelling": "",
+    "config": "spelling",
     "files": "",
     "velocity": "",
     "mixture": "",
     "scaling_law": "",
-    "mixture_law": "mixture",
+    "mixture_law": "mixture spelling",
     "contracts": "config files",
-    "strategies": "velocity",
+    "strategies": "spelling velocity",
     "targets": "config contracts scaling_law",
     "planned_weights": "contracts mixture_law",
     "own_loop": "mixture strategies",
@@ -48,11 +49,11 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "export": "config contracts files style",
+    "export": "cli config contracts files style",
     "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
-    "fit": "config contracts files mixture_law planned_weights report style",
-    "cli": "",  # starts the others by name
+    "fit": "cli config contracts files mixture_law planned_weights report spelling style",
+    "cli": "spelling",  # starts the others by name
 }
 TASKS = {
     "workspace": "",

@@ -25,10 +25,10 @@ from velocitune_core.strategies import strategy_modules
 from velocitune_core.train.job import Job, TrainJob
 
 TRAINING_WINGS = (  # of the core; of the strategies, each run executes its own
-    "checkpoint", "config", "contracts", "data", "evaluation", "files", "mixture", "model", "parallel", "train",
-    "velocity",
+    "checkpoint", "config", "contracts", "data", "evaluation", "files", "mixture", "model", "parallel",
+    "spelling", "train", "velocity",
 )  # fmt: skip
-EVALUATION_WINGS = ("config", "contracts", "data", "evaluation", "files", "model", "parallel", "train")
+EVALUATION_WINGS = ("config", "contracts", "data", "evaluation", "files", "model", "parallel", "spelling", "train")
 
 _PARSING = Lock()  # runs start in threads, and Python 3.11 raises SystemError where two of them parse (cpython#106905)
 

@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace import paths
-from velocitune_core.strategies import (
-    PLANNED,
-    PLANNED_COURSE,
-    PRESETS,
-    REGISTRY,
-    StrategyError,
-    keeps_its_weights,
-    user_options,
-)
+from velocitune_core.strategies import CHOICES, PLANNED, StrategyError, keeps_its_weights, user_options
 
 OF_A_PLAN = {"objective", "swarm", "steer"}  # options of `planned`, which its class does not have
 
@@ -98,7 +90,7 @@ def _of_others(place: tuple[str, ...], section: Mapping[str, Any], name: str) ->
         return
     options = _keys(section.get("options"))
     for option in [each for each in options if each not in own]:
-        if owners := [each for each in sorted({*REGISTRY, *PRESETS} - {PLANNED_COURSE}) if _has(each, option)]:
+        if owners := [each for each in CHOICES if _has(each, option)]:
             yield LeftOver(
                 (*place, "options", option),
                 f"{'.'.join(place)}.options.{option} is an option of {', '.join(owners)}, and has no use under {name}",

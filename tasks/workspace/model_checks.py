@@ -19,6 +19,7 @@ from velocitune_core.model.opened import config_opens, open_model
 from velocitune_core.model.tokenizer import file_problems, load_tokenizer
 from velocitune_core.model.tokenizer_vocabulary import absent_tokens, vocabulary_problems
 from velocitune_core.model.trainable import check_trainable
+from velocitune_core.spelling import with_nearest
 
 _CHECKS = Path(velocitune_core.model.__file__).parent  # all of them but those of this file
 
@@ -73,9 +74,11 @@ def base_problems(params: Params) -> list[str]:
         return [
             f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
         ]
-    if unknown := sorted(set(params.base.domains or []) - set(params.training_domains)):
+    known = sorted(params.training_domains)
+    if unknown := sorted(set(params.base.domains or []) - set(known)):
         return [
-            f"base.domains: {unknown} are no domains; choose from {sorted(params.training_domains)}, or null for all"
+            f"base.domains: {with_nearest(unknown, known)} are no domains; choose from {', '.join(known)}, or "
+            "null for all"
         ]
     return []
 

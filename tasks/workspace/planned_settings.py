@@ -228,6 +228,8 @@ def _uncovered(params: Params, mixture: Mixture, objective: Objective, seeds: Se
 
 def strategy_problems(strategy: str, options: Mapping[str, Any], params: Params) -> list[str]:
     """Return the problems of a strategy's settings; those of a plan are `planned_problems`."""
+    if strategy == PLANNED_COURSE:
+        return [f"strategy: {strategy} is what steers a planned run; set {PLANNED}, with the option {{steer: true}}"]
     return check_strategy(strategy, {} if strategy == PLANNED else options, params.training_domains)
 
 

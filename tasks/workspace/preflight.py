@@ -18,6 +18,7 @@ from tasks.workspace.planned_settings import compared_label, planned_problems, s
 from tasks.workspace.record_store import store_problems
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params
+from velocitune_core.spelling import with_nearest
 from velocitune_core.strategies import PLANNED, check_strategy, measured_options, strategy_modules
 
 logger = logging.getLogger(__name__)
@@ -105,10 +106,11 @@ def _comparison_problems(params: Params) -> list[str]:
     ]
     if not problems:
         problems += [each for label in params.compare.runs for each in _unused_settings(params, label)]
-    if unknown := sorted(set(params.compare.retained or []) - set(params.training_domains)):
+    known = sorted(params.training_domains)
+    if unknown := sorted(set(params.compare.retained or []) - set(known)):
         problems.append(
-            f"compare.retained: {unknown} are no domains; choose from {sorted(params.training_domains)}, or give -S "
-            "compare.retained=null for those without a gap to their target"
+            f"compare.retained: {with_nearest(unknown, known)} are no domains; choose from {', '.join(known)}, or give "
+            "-S compare.retained=null for those without a gap to their target"
         )
     return problems
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 from velocitune_core.cli.commands import ANYWHERE, BY_NAME, COMMANDS, PIPELINE, Command
 from velocitune_core.cli.programs import UsageError, check_packages, run_in_workspace, run_program
+from velocitune_core.spelling import aside, nearest
 
 WRONG_USE = 2
 HELP = ("-h", "--help")
@@ -102,8 +102,12 @@ def help_text() -> str:
 def _command(name: str) -> Command:
     if name in BY_NAME:
         return BY_NAME[name]
-    near = get_close_matches(name, BY_NAME, n=1)
-    meant = f"did you mean {near[0]}? Commands" if near else "commands"
+    if name.startswith("-"):
+        raise UsageError(
+            f"there is no option {name!r} before the command{aside(name, ('--help', '--version', '--workspace'))}; "
+            "options follow it: velocitune COMMAND [options]"
+        )
+    meant = f"did you mean {near}? Commands" if (near := nearest(name, BY_NAME)) else "commands"
     raise UsageError(f"there is no command {name!r}; {meant}: {', '.join(each.name for each in COMMANDS)}")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from velocitune_core.cli.commands import BY_NAME, PACKAGES, Command
+from velocitune_core.cli.parser import Parser
 
 PACKAGE = Path(__file__).resolve().parents[1]
 FLOWS = Path("flows/pipeline.py")  # is there in every workspace, and in every clone
@@ -33,7 +34,7 @@ def program_parser(
             the arguments of its sub-commands, and their help must list it.
     """
     shown = os.environ.pop(SHOWN_AS, program)  # not for the programs that it starts
-    parser = argparse.ArgumentParser(prog=shown, description=(description or "").replace(program, shown), epilog=epilog)
+    parser = Parser(prog=shown, description=(description or "").replace(program, shown), epilog=epilog)
     if workspace and shown != program:
         parser.add_argument("--workspace", metavar="DIR", help=workspace)
     return parser

@@ -8,7 +8,6 @@ from velocitune_core.config.base import (
     Name,
     Positive,
     Section,
-    describe_problems,
 )
 from velocitune_core.config.compared_runs import Compare, CompareRun, OwnTargets
 from velocitune_core.config.credentials import without_credentials
@@ -30,6 +29,7 @@ from velocitune_core.config.params import (
     Source,
     Targets,
 )
+from velocitune_core.config.problems import describe_problems
 from velocitune_core.config.run import (
     DecayedParameters,
     Evaluation,

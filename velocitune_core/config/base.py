@@ -1,18 +1,20 @@
-"""What all settings share: strict frozen sections, their types, and one message for every problem of a file."""
+"""What all settings share: strict frozen sections, and their types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from velocitune_core.config.misread import advice_on
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+NAME_IN_WORDS = "a name has letters from a to z, digits, '_' and '-', no blanks, and begins with a letter or a digit"
 Name = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$",
+        pattern=NAME_PATTERN,
         max_length=128,  # names become names of files (255 bytes) and keys in MLflow (250), with more around them
         description="letters, digits, '_' and '-'",
     ),
@@ -61,28 +63,3 @@ class Section(BaseModel):
     """Frozen settings that refuse unknown keys and silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def describe_problems(error: ValidationError, renamed: Mapping[str, str] = RENAMED) -> str:
-    """Return one line per problem: field, what is wrong, the value that was given.
-
-    Args:
-        renamed: old dotted key → new one; an old key is reported with its new name.
-    """
-    lines = []
-    for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
-        if problem["type"] == "extra_forbidden":
-            advice = (
-                f"renamed to {renamed[field]}" if field in renamed else "unknown key; remove it or check its spelling"
-            )
-            lines.append(f"  {field}: {advice}")
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "model_type":  # its message has the name of a class
-            message = "Input should be a mapping of keys to values"
-        given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
-        if better := advice_on(problem["input"], problem["type"]):
-            given += f"; {better}"
-        lines.append(f"  {field}: {message}{given}")
-    return "\n".join(lines)

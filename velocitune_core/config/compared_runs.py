@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from velocitune_core.config.base import Fraction, Name, Options, Section
 from velocitune_core.config.run import added_field
+from velocitune_core.spelling import aside, did_you_mean, with_nearest
 
 LawPoints = Literal["final", "intermediate"]  # of every proxy; or the measurements along the largest one
 TargetLaw = Literal["chinchilla", "anchored", "auto"]
+OtherTargets = Literal["fitted", "zero", "random"]  # zero and random: the paper's ablations
 
 
 def distinct_seeds(seeds: list[int]) -> list[int]:
@@ -42,13 +44,23 @@ class OwnTargets(Section):
         return None if fractions is None else increasing(fractions)
 
 
+def _fitted_or_others(targets: Any) -> Any:
+    """Refuse any other word in one message, where a union would give one for each of its types."""
+    if isinstance(targets, str) and targets not in get_args(OtherTargets):
+        raise ValueError(
+            f"{targets!r} is none of {', '.join(get_args(OtherTargets))}, and no keys such as {{law: anchored}}"
+            f"{did_you_mean(targets, get_args(OtherTargets))}"
+        )
+    return targets
+
+
 class CompareRun(Section):
     """One label of the comparison: a strategy, and how its runs differ from the pipeline's."""
 
     strategy: str
     options: Options = Field(default={})
     search: Fraction | None = None
-    targets: Literal["fitted", "zero", "random"] | OwnTargets = "fitted"  # zero and random: the paper's ablations
+    targets: Annotated[OtherTargets | OwnTargets, BeforeValidator(_fitted_or_others)] = "fitted"
     weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed
     swarm_per_seed: bool = added_field(False)  # of planned: every seed plans from a swarm that it draws and trains
 
@@ -98,16 +110,17 @@ class Compare(Section):
         if self.baseline not in self.runs:
             first = next((label for label, run in self.runs.items() if run.evenness == 1), next(iter(self.runs)))
             problems.append(
-                f"baseline names {self.baseline!r}, runs are {labels}; add that label, or give -S "
-                f"compare.baseline={first}"
+                f"baseline names {self.baseline!r}{aside(self.baseline, self.runs)}, runs are {labels}; add that "
+                f"label, or give -S compare.baseline={first}"
             )
         if missing := [label for label in self.frontier or [] if label not in self.runs]:
             problems.append(
-                f"frontier names {', '.join(missing)}, runs are {labels}; give -S compare.frontier=null for all "
-                "constant mixtures among them"
+                f"frontier names {with_nearest(missing, self.runs)}, runs are {labels}; give -S "
+                "compare.frontier=null for all constant mixtures among them"
             )
         problems += [
-            f"runs.{label}.weights_of names {run.weights_of!r}, runs are {labels}; add that label, or remove {label}"
+            f"runs.{label}.weights_of names {run.weights_of!r}{aside(run.weights_of, self.runs)}, runs are {labels}; "
+            f"add that label, or remove {label}"
             for label, run in self.runs.items()
             if run.weights_of and run.weights_of not in self.runs
         ]

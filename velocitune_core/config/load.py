@@ -7,8 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from velocitune_core.config.base import ConfigError, describe_problems
+from velocitune_core.config.base import ConfigError
+from velocitune_core.config.misread import missing_blank
 from velocitune_core.config.params import Params
+from velocitune_core.config.problems import describe_problems
 from velocitune_core.config.yaml_text import parse_yaml
 
 
@@ -17,13 +19,15 @@ def parse_params(tree: Any, origin: str = "params.yaml") -> Params:
     try:
         return Params.model_validate(_sections(tree, origin))
     except ValidationError as error:
-        raise ConfigError(f"{origin}:\n{describe_problems(error)}") from None
+        raise ConfigError(f"{origin}:\n{describe_problems(error, of=Params)}") from None
 
 
 def _sections(tree: Any, origin: str) -> dict[Any, Any]:
     if isinstance(tree, dict):
         return tree
     held = "is empty" if tree is None else f"holds a {type(tree).__name__} and no settings such as `data:`"
+    if isinstance(tree, str) and (missing := missing_blank(tree)):
+        raise ConfigError(f"{origin}: holds no settings; {missing}")
     raise ConfigError(f"{origin}: {held}; restore it, or copy the params.yaml of a new folder: `velocitune init DIR`")
 
 

@@ -9,6 +9,9 @@ _NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
 _SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")  # 16,000; in 0,002 the comma stands before decimals
 _SEPARATED_POINT = re.compile(rf"{_SEPARATED.pattern}\.\d+")  # 1,234.5
 _WITH_COMMA = re.compile(r"[-+]?[\d_.]*(,[\d_.]*)+([eE][-+]?\d+)?")
+_SCALED = re.compile(r"([-+]?\d[\d_]*(?:\.\d+)?|[-+]?\.\d+) ?([kKmMgGbBtT%])")  # 200k, 1.5 M, 10%
+_SCALES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "%": 1e-2}
+_NO_BLANK = re.compile(r"['\"]?(?P<key>[A-Za-z0-9_-]+)['\"]?:(?P<value>[^\s:/][^\s,}\]]*)")  # seed:1, but not http://a
 _EXACT = 2**53  # below it, floats hold every whole number
 _WANTED = {"float_type": "number", "int_type": "integer", "int_from_float": "integer", "string_type": "string"}
 
@@ -30,6 +33,14 @@ def advice_on(value: Any, error: str) -> str:
 
 
 def _advice_on_text(text: str, wanted: str) -> str:
+    if scaled := _SCALED.fullmatch(text):
+        number = float(f"{float(scaled[1].replace('_', '')) * _SCALES[scaled[2].lower()]:.15g}")  # 0.07, from 7%
+        whole = wanted == "number" or number.is_integer()
+        return f"YAML reads it as text: write {as_yaml(number)}" if whole else "write a whole number"
+    return _advice_on_digits(text, wanted)
+
+
+def _advice_on_digits(text: str, wanted: str) -> str:
     if _SEPARATED.fullmatch(text):
         or_decimals = wanted == "number" and text.count(",") == 1
         either = f", or {text.replace(',', '.')} if decimals follow the comma" if or_decimals else ""
@@ -47,6 +58,14 @@ def _advice_on_text(text: str, wanted: str) -> str:
     if not _WITH_COMMA.fullmatch(text):
         return ""
     return f"YAML reads it as text: write the decimals with a point{'' if number is None else f': {as_yaml(number)}'}"
+
+
+def missing_blank(text: str) -> str:
+    """Return what to write in place of a text that begins with a key, a colon and a value; "" for any other text."""
+    if (found := _NO_BLANK.match(text)) is None:
+        return ""
+    value = found["value"] if found["value"][0] not in "{[|>&*!'\"" else f"{found['value'][0]}…"
+    return f"a blank is missing after the colon: write {found['key']}: {value}"
 
 
 def as_yaml(number: float) -> str:

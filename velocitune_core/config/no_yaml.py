@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from velocitune_core.config.base import ConfigError
+from velocitune_core.config.misread import missing_blank
 
 TOO_DEEP = "mappings or lists inside one another too deeply to be settings"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -57,8 +60,23 @@ def why_no_yaml(error: Any, text: str, *, located: bool = True) -> str:
         what = f"character U+{character:04X}" if isinstance(character, int) else str(error)
         remedy = "remove it, or save the file as UTF-8" if located else "remove it"
         return f"{f'line {line}: ' if located else ''}not YAML: {what}; {remedy}"
+    if located and (missing := list(_lines_without_blank(text.splitlines(), mark.line))):
+        return "; ".join(reversed(missing))
     if "expected" in (context := getattr(error, "context", None) or ""):
         problem = f"{context}, {problem}"
     remedy = next((remedy for part, remedy in _REMEDIES.items() if part in problem), _REMEDY)
     where = f"line {mark.line + 1}, character {mark.column + 1}: " if located else ""
     return f"{where}not YAML: {problem}; {remedy}"
+
+
+def _lines_without_blank(lines: list[str], marked: int) -> Iterator[str]:
+    """Yield, from the last one, the lines of `key:value` that end where a parser stopped, or just before.
+
+    To YAML they are text that goes on in the next line, so that a parser stops only there.
+    """
+    for number in range(min(marked, len(lines) - 1), -1, -1):
+        content = re.sub(r"^\s*(- +)*", "", lines[number])
+        if missing := missing_blank(content):
+            yield f"line {number + 1}: {missing}"
+        elif number < marked and content and not content.startswith("#"):
+            return

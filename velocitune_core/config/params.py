@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from velocitune_core.config.base import LAST_PORT, Fraction, Name, Positive, Section
 from velocitune_core.config.compared_runs import Compare, LawPoints, TargetLaw, distinct_seeds, increasing
 from velocitune_core.config.credentials import without_credentials
+from velocitune_core.config.misread import missing_blank
 from velocitune_core.config.run import (
     EvaluationConfig,
     Execution,
@@ -37,6 +38,28 @@ class Source(Section):
     text_field: str = "text"
     split: str = "train"  # of a `datasets` source
     revision: str | None = None  # branch, tag or commit of a data set on the hub; None: its main branch as it now is
+
+
+def _with_a_source(domain: Any) -> Any:
+    """Refuse the bare path of a domain with what to write, where pydantic would miss a mapping."""
+    if isinstance(domain, str) and (missing := missing_blank(domain)):
+        raise ValueError(f"{domain!r}: {missing}")
+    if isinstance(domain, str | None):
+        raise ValueError(f"{domain!r} is no mapping; write {{source: {{type: jsonl, path: {domain or 'FILE'}}}}}")
+    return domain
+
+
+def _mapping_of_domains(domains: Any) -> Any:
+    """Refuse anything else, and no domains at all, with what to write."""
+    if isinstance(domains, str) and (missing := missing_blank(domains)):
+        raise ValueError(f"{domains!r}: {missing}")
+    if not isinstance(domains, dict) or not domains:
+        held = "empty" if domains in (None, {}, [], "") else f"{domains!r}, and no mapping"
+        raise ValueError(
+            f"is {held}; give a name and a source for each domain, such as "
+            "{code: {source: {type: jsonl, path: code.jsonl}}, papers: {source: {type: text, path: papers}}}"
+        )
+    return domains
 
 
 class Domain(Section):
@@ -172,7 +195,9 @@ HOW_PROXIES_RUN = {"processes", "retries", "runner"}  # fields of Proxies that d
 class Params(Section):
     """All of params.yaml. `execution`, `resources` and `tracking` say how it is run; the rest decides the results."""
 
-    domains: dict[Name, Domain] = Field(min_length=1)
+    domains: Annotated[
+        dict[Name, Annotated[Domain, BeforeValidator(_with_a_source)]], BeforeValidator(_mapping_of_domains)
+    ]
     data: Data
     mixture: Mixture = Mixture()
     model: Model

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from velocitune_core.config.base import Fraction, Options, Positive, Section
+from velocitune_core.config.misread import advice_on
+from velocitune_core.spelling import did_you_mean
 
 Precision = Literal["float32", "bfloat16"]
 AUTO_EVALUATIONS = 32  # of a run, with evaluation.every_steps: auto
@@ -85,7 +87,8 @@ def _auto_or_positive(value: Any) -> Any:
     """Refuse anything else in one message, where a union would give one for each of its types."""
     if value == "auto" or (type(value) is int and value > 0):
         return value
-    raise ValueError(f"{value!r} is neither a number of steps, at least 1, nor auto")
+    better = advice_on(value, "int_type") or did_you_mean(value, ["auto"]).removeprefix("; ")
+    raise ValueError(f"{value!r} is neither a number of steps, at least 1, nor auto{f'; {better}' if better else ''}")
 
 
 EverySteps = Annotated[Literal["auto"] | Positive, BeforeValidator(_auto_or_positive)]

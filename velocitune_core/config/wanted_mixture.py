@@ -7,11 +7,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, field_validator
 
-from velocitune_core.config.base import Fraction, Name, Positive, Section, describe_problems
+from velocitune_core.config.base import Fraction, Name, Positive, Section
 from velocitune_core.config.compared_runs import distinct_seeds, increasing
 from velocitune_core.config.misread import advice_on
+from velocitune_core.config.problems import describe_problems
 from velocitune_core.config.run import added_field
+from velocitune_core.spelling import with_nearest
 
+_OF_A_PLAN = {"objective", "swarm", "steer"}  # options of the strategy `planned`
 Shares = dict[Name, Annotated[float, Field(ge=0)]]
 
 
@@ -111,9 +114,10 @@ class Mixture(Section):
 
         Raises ValueError with every problem of the options.
         """
-        if unknown := sorted(set(options) - {"objective", "swarm", "steer"}):
+        if unknown := sorted(set(options) - _OF_A_PLAN):
             raise ValueError(
-                f"planned has no option {unknown}; it has ['objective', 'swarm'], with keys of `mixture`, and 'steer'"
+                f"planned has no option {with_nearest(unknown, _OF_A_PLAN)}; it has objective and swarm, with keys of "
+                "`mixture`, and steer"
             )
         tree = self.model_dump()
         for section, keys in options.items():
@@ -125,4 +129,4 @@ class Mixture(Section):
         try:
             return Mixture.model_validate(tree)
         except ValidationError as error:
-            raise ValueError(describe_problems(error).strip()) from None
+            raise ValueError(describe_problems(error, of=Mixture).strip()) from None

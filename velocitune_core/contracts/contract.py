@@ -46,7 +46,9 @@ class Contract(BaseModel):
                     f"{path}: has schema version {versions[0]!r}, and this version of Velocitune reads "
                     f"{SCHEMA_VERSION}; run the stage that makes it again"
                 ) from None
-            raise ContractError(f"{path}: not a valid {cls.__name__} file:\n{describe_problems(error)}") from None
+            raise ContractError(
+                f"{path}: not a valid {cls.__name__} file:\n{describe_problems(error, of=cls)}"
+            ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ContractError(f"{path}: not JSON: {error}") from None
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from velocitune_core.cli.parser import Parser
 from velocitune_core.export.destination import Destination
 from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.mixture import ExportError
@@ -27,7 +28,7 @@ Anywhere, from the weights that `velocitune fit` found, for a run of 3 billion t
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="velocitune export",
         description="Write a found mixture as another trainer takes it, in its units, with the tokens and epochs of\n"
         "each domain beside it. Without --out it is printed.",

@@ -67,7 +67,7 @@ def read_counts(path: Path) -> DataSizes | None:
     except ValidationError as error:
         raise ExportError(
             f"manifest: {path}: neither a manifest of the pipeline nor counts such as {EXAMPLE}:\n"
-            f"{describe_problems(error, renamed={})}"
+            f"{describe_problems(error, renamed={}, of=_Counted)}"
         ) from None
     domains = {name: DomainSize(each.tokens, each.documents) for name, each in found.domains.items()}
     return DataSizes(domains, found.sequence_length)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from velocitune_core.cli.parser import Parser
 from velocitune_core.style.text import counted
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _count(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="velocitune fit",
         description=__doc__,
         epilog=textwrap.dedent(EXAMPLES),

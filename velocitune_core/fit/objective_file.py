@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 
 from velocitune_core.config.yaml_text import parse_yaml
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.table import ROUNDING
+from velocitune_core.spelling import nearest
 
 KNOWN = tuple(field.name for field in fields(Objective))
 OF_PARAMS = {"initial_domain_weights": "initial_weights"}  # as params.yaml calls it
@@ -48,6 +48,6 @@ def objective_notes(objective: Objective) -> list[str]:
 
 
 def _advice(name: str) -> str:
-    meant = OF_PARAMS.get(name) or next(iter(get_close_matches(name, KNOWN, n=1)), None)
+    meant = OF_PARAMS.get(name) or nearest(name, KNOWN)
     known = f"fields are {', '.join(KNOWN)}"
     return f"unknown field {name!r}; {f'did you mean {meant}?' if meant else known}"

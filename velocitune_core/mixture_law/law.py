@@ -23,6 +23,7 @@ from velocitune_core.mixture_law.fit_sets import FORMS, Form, SetFitter
 from velocitune_core.mixture_law.residual import LEAST_RUNS, ProcessFit, ResidualProcess, fit_process
 from velocitune_core.mixture_law.support import Support
 from velocitune_core.mixture_law.table import MixtureLawError, RunTable, read_runs, read_weights
+from velocitune_core.spelling import did_you_mean
 
 LawName = Literal["transfer", "loglinear", "bimix", "auto"]
 LEVEL = 0.95  # of the intervals of parameters
@@ -169,7 +170,8 @@ def fit_mixture_law(
     the table (`read_runs`).
     """
     if law not in {*FORMS, "auto"}:
-        raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them")
+        meant = did_you_mean(law, [*FORMS, "auto"])
+        raise MixtureLawError(f"law {law!r} is none of {', '.join(FORMS)}, auto; choose one of them{meant}")
     if not isinstance(bootstrap, Integral) or isinstance(bootstrap, bool) or bootstrap < 0:
         raise MixtureLawError(f"bootstrap is {bootstrap!r}; give a whole number of resamples, 0 for none")
     table = read_runs(weights, losses)

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import TYPE_CHECKING
 
 from velocitune_core.mixture_law.share_bounds import by_name, epoch_caps, share_bounds
+from velocitune_core.spelling import aside, with_nearest
 
 if TYPE_CHECKING:
     from velocitune_core.mixture_law.objective import Objective
@@ -89,7 +90,7 @@ def _names(objective: Objective, domains: Sequence[str], sets: Sequence[str]) ->
             if isinstance(value, str):
                 yield f"objective.{name} is the text '{value}'; give a list of {what}"
             elif isinstance(value, (Mapping, Sequence)) and (unknown := sorted(set(value) - set(known))):
-                yield f"objective.{name} names {', '.join(unknown)}; {what} are {', '.join(sorted(known))}"
+                yield f"objective.{name} names {with_nearest(unknown, known)}; {what} are {', '.join(sorted(known))}"
     for name in ("initial_weights", "sizes"):
         value = getattr(objective, name)
         if value is not None and (missing := sorted(set(domains) - set(value))):
@@ -101,18 +102,20 @@ def _averages(objective: Objective, domains: Sequence[str], sets: Sequence[str])
     for reserved in sorted({"macro", "by_size", "shares"} & set(objective.averages)):
         yield f"objective.averages has one named '{reserved}', which has a meaning of its own; choose another name"
     if isinstance(objective.average, str) and objective.average not in known:
-        yield f"objective.average '{objective.average}' is not known; use {', '.join(sorted(known))}, or shares by set"
+        meant = aside(objective.average, sorted(known))
+        use = ", ".join(sorted(known))
+        yield f"objective.average '{objective.average}' is not known{meant}; use {use}, or shares by set"
     own = {"average": objective.average} if isinstance(objective.average, Mapping) else {}
     for where, shares in {**own, **{f"averages.{name}": of for name, of in objective.averages.items()}}.items():
         if unknown := sorted(set(shares) - set(sets)):
-            yield f"objective.{where} names {', '.join(unknown)}; sets are {', '.join(sorted(sets))}"
+            yield f"objective.{where} names {with_nearest(unknown, sets)}; sets are {', '.join(sorted(sets))}"
         wrong = sorted(name for name, share in shares.items() if not 0 <= share < math.inf)
         if wrong or not sum(shares.values()) > 0:
             yield f"objective.{where} is {dict(shares)}; shares are at least 0, and one of them is above 0"
     if objective.over is not None and len(objective.over) == 0:
         yield "objective.over is empty; name a set, or leave it out for all sets"
     if unknown := sorted(set(objective.averages_worse_than_static) - known):
-        given = f"objective.averages_worse_than_static names {', '.join(unknown)}"
+        given = f"objective.averages_worse_than_static names {with_nearest(unknown, sorted(known))}"
         yield f"{given}; averages are {', '.join(sorted(known))}"
     if objective.average == "by_size" or "by_size" in objective.averages_worse_than_static:
         sizes = objective.sizes or objective.initial_weights

@@ -9,6 +9,7 @@ from velocitune_core.strategies.base import (
 )
 from velocitune_core.strategies.presets import PLANNED, PLANNED_COURSE, PRESETS
 from velocitune_core.strategies.registry import (
+    CHOICES,
     REGISTRY,
     check_strategy,
     keeps_its_weights,
@@ -23,6 +24,7 @@ from velocitune_core.strategies.registry import (
 )
 
 __all__ = [
+    "CHOICES",
     "MEASURED",
     "PLANNED",
     "PLANNED_COURSE",

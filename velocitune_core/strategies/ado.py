@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.strategies.base import BatchObservation, Strategy, StrategyError
+from velocitune_core.strategies.base import BatchObservation, Strategy, StrategyError, check_choice
 
 EXPONENTS = np.linspace(0.05, 0.8, 16)  # grid of α; the public code floors α at 0.05 and penalises it above 0.8
 HUBER_DELTA = 1e-3
@@ -77,8 +77,7 @@ class AdaptiveDataOptimization(Strategy):
         share_decay: float = 0.9,
     ) -> None:
         super().__init__(initial_weights=initial_weights)
-        if count not in ("own", "batch"):
-            raise StrategyError(f"count {count!r} must be 'own' or 'batch'")
+        check_choice("count", count, ("own", "batch"))
         for key, steps, least in (
             ("start_steps", start_steps, 1),
             ("refit_every_steps", refit_every_steps, 1),

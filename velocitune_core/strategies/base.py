@@ -9,11 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from velocitune_core.spelling import aside
+
 MEASURED = frozenset({"initial_loss", "target_loss", "domain_tokens"})  # options whose values the pipeline measures
 
 
 class StrategyError(ValueError):
     """An unknown strategy, or invalid options or inputs of one."""
+
+
+def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
+    """Raise StrategyError, with the choice that was probably meant, unless the value of an option is a choice."""
+    if value not in choices:
+        raise StrategyError(f"{option} {value!r}{aside(value, choices)} must be one of {', '.join(choices)}")
 
 
 @dataclass(frozen=True)

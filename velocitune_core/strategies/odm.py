@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.strategies.base import BatchObservation, Strategy, StrategyError
+from velocitune_core.strategies.base import BatchObservation, Strategy, StrategyError, check_choice
 
 LARGEST_REWARD = 1e300  # bound on ℓ / w, so that sums of it stay finite
 
@@ -51,8 +51,7 @@ class OnlineDataMixing(Strategy):
         warmup_steps: int = 0,
     ) -> None:
         super().__init__(initial_weights=initial_weights)
-        if form not in ("reward", "exp3"):
-            raise StrategyError(f"form {form!r} must be 'reward' or 'exp3'")
+        check_choice("form", form, ("reward", "exp3"))
         if not (0 <= decay < 1 and 0 <= warmup_steps < math.inf):
             raise StrategyError(f"decay {decay} must be in [0, 1), warmup_steps {warmup_steps} at least 0")
         self._exp3, self._decay, self._warmup_steps = form == "exp3", decay, warmup_steps

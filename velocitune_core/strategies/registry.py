@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from velocitune_core.spelling import aside, with_nearest
 from velocitune_core.strategies.base import MEASURED, Strategy, StrategyError
 from velocitune_core.strategies.presets import PLANNED_COURSE, PRESETS
 
@@ -23,6 +24,7 @@ REGISTRY: dict[str, str] = {  # name → module:Class, imported on use
     PLANNED_COURSE: "velocitune_core.strategies.planned_course:PlannedCourse",
     "ado": "velocitune_core.strategies.ado:AdaptiveDataOptimization",
 }
+CHOICES = sorted({*REGISTRY, *PRESETS} - {PLANNED_COURSE})  # of a user; a plan chooses the other one
 
 
 def resolve_preset(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -53,8 +55,8 @@ def strategy_class(name: str) -> type[Strategy]:
     address = REGISTRY.get(resolve_preset(name, {})[0], name)
     if ":" not in address:
         raise StrategyError(
-            f"strategy {name!r} is unknown; choose one of {sorted([*REGISTRY, *PRESETS])}, or name a class of your own "
-            "as module:Class"
+            f"strategy {name!r} is unknown{aside(name, CHOICES)}; choose one of {', '.join(CHOICES)}, or name a class "
+            "of your own as module:Class"
         )
     module, _, attribute = address.partition(":")
     if address == name and (here := str(Path.cwd())) not in sys.path:
@@ -105,10 +107,13 @@ def make_strategy(name: str, *, initial_weights: Mapping[str, float], **options:
 
     Raises StrategyError for an unknown name or option, a missing option, or an invalid value.
     """
-    name, options = resolve_preset(name, options)
     parameters = inspect.signature(strategy_class(name)).parameters
     if unknown := sorted(set(options) - set(parameters)):
-        raise StrategyError(f"strategy {name!r} has no option {unknown}; it has {sorted(user_options(name))}")
+        own = sorted(user_options(name))
+        raise StrategyError(
+            f"strategy {name!r} has no option {with_nearest(unknown, own)}; it has {', '.join(own) or 'none'}"
+        )
+    _, options = resolve_preset(name, options)
     needed = {key for key, each in parameters.items() if each.default is inspect.Parameter.empty}
     if missing := sorted(needed - set(options) - {"initial_weights"}):
         raise StrategyError(f"strategy {name!r} needs the options {missing}")

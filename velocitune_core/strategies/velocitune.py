@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from velocitune_core.strategies.base import Observation, Strategy, StrategyError
+from velocitune_core.strategies.base import Observation, Strategy, StrategyError, check_choice
 from velocitune_core.velocity import GapPolicy, forgetting_velocity, learning_velocity, update_weights
 
 
@@ -53,12 +53,9 @@ class Velocitune(Strategy):
         initial_temperature: float = 1.0,
     ) -> None:
         super().__init__(initial_weights=initial_weights)
-        if gap_policy not in list(GapPolicy):
-            raise StrategyError(f"gap_policy {gap_policy!r} must be one of {[str(each) for each in GapPolicy]}")
-        if step_size_per not in ("update", "budget"):
-            raise StrategyError(f"step_size_per {step_size_per!r} must be 'update' or 'budget'")
-        if velocity_unit not in ("share", "nats"):
-            raise StrategyError(f"velocity_unit {velocity_unit!r} must be 'share' or 'nats'")
+        check_choice("gap_policy", gap_policy, [str(each) for each in GapPolicy])
+        check_choice("step_size_per", step_size_per, ("update", "budget"))
+        check_choice("velocity_unit", velocity_unit, ("share", "nats"))
         if not (0 <= step_size < math.inf and 0 <= smoothing <= 1 and retain_scale > 0 and initial_temperature > 0):
             raise StrategyError(
                 f"step_size {step_size} must be at least 0 and finite, retain_scale {retain_scale} and "

@@ -117,13 +117,15 @@ def read_job(path: Path) -> Job:
     """Read and check a job. Raises ConfigError with every problem of the file."""
     try:
         text = path.read_text(encoding="utf-8")
-        return _kind_of(text).model_validate_json(text, strict=False)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the JSON job of a run") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}") from None
+    kind = _kind_of(text)
+    try:
+        return kind.model_validate_json(text, strict=False)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED)}") from None
+        raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED, of=kind)}") from None
 
 
 def _kind_of(text: str) -> type[Job]:

@@ -22,8 +22,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"average": {"code": "1"}}, "objective.average is {'code': '1'}; give {set: share}, with numbers as shares"),
     ({"over": 3}, "objective.over is 3; give a list of sets"),
     ({"token_budget": "1e9"}, "objective.token_budget is '1e9'; give a number of tokens"),
-    ({"average": "macros"}, "objective.average 'macros' is not known; use by_size, macro, or shares by set"),
-    ({"average": {"cod": 1.0}}, "objective.average names cod; sets are code, law, target"),
+    (
+        {"average": "macros"},
+        "objective.average 'macros' is not known (did you mean macro?); use by_size, macro, or shares",
+    ),
+    ({"average": {"cod": 1.0}}, "objective.average names cod (did you mean code?); sets are code, law, target"),
     (
         {"average": {"code": 0.0}},
         "objective.average is {'code': 0.0}; shares are at least 0, and one of them is above 0",
@@ -57,7 +60,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"worse_than_static": {"web": 0.0}}, "objective.worse_than_static names web; sets are code, law, target"),
     (
         {"averages_worse_than_static": {"size": 0.0}},
-        "objective.averages_worse_than_static names size; averages are by_size",
+        "objective.averages_worse_than_static names size (did you mean by_size?); averages are by_size",
     ),
     (
         {"forgetting": 0.05},

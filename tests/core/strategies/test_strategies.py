@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from velocitune_core.strategies import (
+    CHOICES,
+    PLANNED_COURSE,
     PRESETS,
     REGISTRY,
     BatchObservation,
@@ -143,6 +145,7 @@ def test_a_state_of_other_domains_is_refused() -> None:
 
 def test_every_registered_name_has_its_file_and_its_class() -> None:
     assert sorted([*REGISTRY, *PRESETS]) == NAMES
+    assert set(NAMES) - set(CHOICES) == {PLANNED_COURSE}
     for name, address in REGISTRY.items():
         assert strategy_class(name).__name__ == address.partition(":")[2]
         module = address.partition(":")[0]
@@ -194,7 +197,7 @@ def test_a_class_of_the_users_own_is_found_in_the_working_folder(own_module: str
 
 def test_a_class_of_the_users_own_that_cannot_work_is_refused(own_module: str) -> None:
     for name, options, message in (
-        (f"{own_module}:Last", {"shore": 1}, r"has no option \['shore'\]; it has \['share'\]"),
+        (f"{own_module}:Last", {"shore": 1}, r"has no option shore \(did you mean share\?\); it has share"),
         (f"{own_module}:First", {}, "cannot be imported: .*First"),
         (f"{own_module}_2:Last", {}, "cannot be imported: No module named"),
         (f"{own_module}:NoStrategy", {}, "is no subclass of velocitune_core.strategies.Strategy"),
@@ -209,15 +212,22 @@ def test_a_class_of_the_users_own_that_cannot_work_is_refused(own_module: str) -
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("doge", {}, re.escape(f"strategy 'doge' is unknown; choose one of {NAMES}, or name a class")),
+        (
+            "mystery",
+            {},
+            re.escape(f"strategy 'mystery' is unknown; choose one of {', '.join(CHOICES)}, or name"),
+        ),
         (
             "velocitune",
             {"stepsize": 1},
-            r"has no option \['stepsize'\]; it has \['gap_policy', 'initial_temperature', ",
+            r"'velocitune' has no option stepsize \(did you mean step_size\?\); it has gap_policy, initial_",
         ),
-        ("static", LOSSES, r"'static' has no option \['initial_loss', 'target_loss'\]; it has \[\]"),
-        ("velocitune", {"gap_policy": "ignore"}, r"gap_policy 'ignore' must be one of \['error', 'freeze', 'hold',"),
-        ("velocitune", {"step_size_per": "step"}, "step_size_per 'step' must be 'update' or 'budget'"),
+        ("recommended", {"stepsize": 1}, r"'recommended' has no option stepsize \(did you mean step_size\?\)"),
+        ("Recomended", {}, re.escape("'Recomended' is unknown (did you mean recommended?); choose one of ado, dbl, ")),
+        ("velocitune", {"velocity_unit": "nat"}, r"velocity_unit 'nat' \(did you mean nats\?\) must be one of share, "),
+        ("static", LOSSES, r"'static' has no option initial_loss, target_loss; it has none"),
+        ("velocitune", {"gap_policy": "ignore"}, "gap_policy 'ignore' must be one of error, freeze, hold, "),
+        ("velocitune", {"step_size_per": "step"}, "step_size_per 'step' must be one of update, budget"),
         ("velocitune", {"smoothing": 1.5}, r"smoothing 1.5 in \[0, 1\]"),
         ("velocitune", {"step_size": math.nan}, "step_size nan"),
         ("velocitune", {"target_loss": {"code": 2.0, "general": 3.0}}, r"target_loss is missing for \['papers'\]"),

@@ -171,7 +171,7 @@ def test_a_refit_of_a_thousand_domains_is_cheap() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"count": "tokens"}, "count 'tokens' must be 'own' or 'batch'"),
+        ({"count": "tokens"}, "count 'tokens' must be one of own, batch"),
         ({"start_steps": 0}, "start_steps 0 must be at least 1"),
         ({"refit_every_steps": -5}, "refit_every_steps -5 must be at least 1"),
         ({"ignore_steps": math.inf}, "ignore_steps inf must be at least 0"),

@@ -99,7 +99,7 @@ def test_the_initial_state_is_strict_json() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "ucb"}, "form 'ucb' must be 'reward' or 'exp3'"),
+        ({"form": "ucb"}, "form 'ucb' must be one of reward, exp3"),
         ({"decay": 1.0}, r"decay 1.0 must be in \[0, 1\)"),
         ({"warmup_steps": -1}, "warmup_steps -1 at least 0"),
     ],

@@ -75,7 +75,10 @@ def test_the_main_run_starts_from_the_plan_and_is_steered(tiny_inputs: Path) -> 
     [
         ("yes", "strategy.options.steer is 'yes'; set true, or options of planned_course"),
         ({"course": {}}, "strategy.options.steer names ['course'], which the plan gives"),
-        ({"step": 1.0}, "strategy.options.steer: strategy: strategy 'planned_course' has no option ['step']"),
+        (
+            {"step": 1.0},
+            "steer: strategy: strategy 'planned_course' has no option step (did you mean step_size?)",
+        ),
         ({"gap_policy": "retain"}, "'retain' has no planned course"),
     ],
 )
