@@ -33,19 +33,18 @@ def left_over(tree: Any) -> list[LeftOver]:
 
 
 def without_left_over(tree: Any) -> tuple[Any, list[str]]:
-    """Return settings without what is left over, and a notice for each; also without an unused section `base`."""
+    """Return settings without what is left over, and a notice for each."""
     found = left_over(tree)
     for each in found:
         tree = _without(tree, each.place)
-    return without_unused_base(tree), [each.notice for each in found]
+    return tree, [each.notice for each in found]
 
 
-def without_unused_base(tree: Any) -> Any:
-    """Return settings without the section `base` where another model is chosen, so that its values cannot conflict."""
+def unused_sections(tree: Any) -> list[str]:
+    """Return `base` where another model is chosen: its values cannot conflict with those of other sections."""
     model = _keys(_keys(tree).get("model")).get("path")
-    if "base" in _keys(tree) and isinstance(model, str) and Path(model) != paths.BASE_MODEL:
-        return _without(tree, ("base",))
-    return tree
+    another = isinstance(model, str) and Path(model) != paths.BASE_MODEL
+    return ["base"] if another and "base" in _keys(tree) else []
 
 
 def drop(tree: MutableMapping[str, Any], kept: Collection[str]) -> list[str]:

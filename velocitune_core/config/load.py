@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from velocitune_core.config.base import ConfigError
 from velocitune_core.config.misread import missing_blank
@@ -14,12 +15,31 @@ from velocitune_core.config.problems import describe_problems
 from velocitune_core.config.yaml_text import parse_yaml
 
 
-def parse_params(tree: Any, origin: str = "params.yaml") -> Params:
-    """Check a parsed YAML tree and return the settings. Raises ConfigError with every problem found."""
+def parse_params(tree: Any, origin: str = "params.yaml", *, unused: Sequence[str] = ()) -> Params:
+    """Check a parsed YAML tree and return the settings. Raises ConfigError with every problem found.
+
+    Args:
+        unused: sections that these settings have no use for. Each is checked by itself, as a mistake in it would show
+            only when it is used, and left out of what is returned.
+    """
+    sections = _sections(tree, origin)
+    params, problems = None, [problem for name in unused for problem in _problems_alone(name, sections[name])]
     try:
-        return Params.model_validate(_sections(tree, origin))
+        params = Params.model_validate({name: each for name, each in sections.items() if name not in unused})
     except ValidationError as error:
-        raise ConfigError(f"{origin}:\n{describe_problems(error, of=Params)}") from None
+        problems.insert(0, describe_problems(error, of=Params))
+    if params is None or problems:
+        raise ConfigError("\n".join([f"{origin}:", *problems]))
+    return params
+
+
+def _problems_alone(section: str, value: Any) -> Iterator[str]:
+    """Yield what is wrong with a section whatever the others say."""
+    kind: Any = Params.model_fields[section].annotation
+    try:
+        TypeAdapter(dict[str, kind]).validate_python({section: value})
+    except ValidationError as error:
+        yield describe_problems(error, of=Params)
 
 
 def _sections(tree: Any, origin: str) -> dict[Any, Any]:

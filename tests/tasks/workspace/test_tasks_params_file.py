@@ -188,12 +188,17 @@ def test_a_mistake_is_no_option_of_another_strategy(params_file: Path) -> None:
     assert [each.place for each in left_over(tree)] == [("compare", "runs", "a", "options", "temperature")]
 
 
-def test_an_unused_base_is_not_checked(params_file: Path) -> None:
+def test_an_unused_base_is_checked_by_itself(params_file: Path) -> None:
     override_params({"execution.micro_batch_sequences": 8, "base.training.batch_sequences": 8})
     with pytest.raises(ConfigError, match=r"base\.training\.batch_sequences 12 is not a multiple"):
         override_params({"base.training.batch_sequences": 12})
     override_params({"base.training.batch_sequences": 12, "model.path": "models/mine"})
     assert read_params().base is None
+    with pytest.raises(ConfigError, match=r"base\.hiden_size: unknown key; .*; did you mean hidden_size\?"):
+        override_params({"base.hiden_size": 12})
+    params_file.write_text(params_file.read_text().replace("  layers: 4", "  layers: four").replace("seed: 1", "seed: x"))
+    with pytest.raises(ConfigError, match=r"(?s)training\.seed: .*base\.layers: .* \(got 'four'\); write it in digits"):
+        read_params()
 
 
 @pytest.mark.parametrize(
