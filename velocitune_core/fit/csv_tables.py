@@ -54,7 +54,7 @@ def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: 
     with a note, if neither has one.
 
     Args:
-        paths: one CSV file or two; tabs or semicolons may stand in place of commas.
+        paths: one CSV file or two; tabs or semicolons may stand in place of commas, and commas then before decimals.
         weights: columns with domain weights: names, separated by commas, each with at most one `*`. What `*` stands for
             is the domain; without one, the whole name is. None: `weight/*`; of two tables all with numbers, without
             such columns and those that by their names count or time something (BOOKKEEPING), which a note has.
@@ -68,6 +68,7 @@ def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: 
     tables = [read_csv_file(path) for path in paths]
     single = len(tables) == 1
     notes = [] if single else list(_join_notes(*tables))
+    notes += [_comma_note(table) for table in tables if table.decimal_commas]
     of_weights = _chosen(tables[0], "weights", weights or _default(tables[0], WEIGHTS, single))
     of_losses = _chosen(tables[-1], "losses", losses or _default(tables[-1], LOSSES, single), of_weights.values())
     if single and (both := sorted({*of_weights.values()} & {*of_losses.values()})):
@@ -95,6 +96,10 @@ def _join_notes(weights: CsvFile, losses: CsvFile) -> Iterator[str]:
             f"{other.path}: no column names the runs, as {named.label!r} does in {named.path}; add one (run, run_id, "
             "id, index or name), so that rows can be joined"
         )
+
+
+def _comma_note(table: CsvFile) -> str:
+    return f"{table.path}: commas are read as decimal points, in {', '.join(table.decimal_commas)}"
 
 
 def _default(table: CsvFile, pattern: str, single: bool) -> str:

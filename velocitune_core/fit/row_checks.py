@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from velocitune_core.fit.csv_file import SHOWN, CsvFile, TableError
+from velocitune_core.fit.csv_file import DECIMAL_COMMA, SHOWN, CsvFile, TableError
 from velocitune_core.mixture_law.table import unlike_sums
-
-DECIMAL_COMMA = re.compile(r"-?\d*,\d+")
 
 
 @dataclass(frozen=True)
