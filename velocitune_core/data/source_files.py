@@ -40,7 +40,8 @@ def find_files(source: Source, root: Path) -> Found:
     """Return the files of a file name, folder or glob, sorted by path. Links are followed.
 
     Suffixes count in upper and lower case. A file of a folder that is hidden, of another type, or a link to nothing,
-    is left out with the reason. One that the source names itself, by path or glob, is a problem instead.
+    is left out with the reason. One that the source names itself, by path or glob, is a problem instead. Empty files
+    are left out, too, unless there is no other.
     """
     path = root / source.path
     if path.is_dir():
@@ -88,8 +89,12 @@ def _named(paths: list[Path], kind: str) -> Found:
             found.problems.append(f"{path}: not a {_kinds(kind)} file; rename it or change the source's type")
         elif kind == "jsonl" and (problem := _not_rows(path)):
             found.problems.append(f"{path}: {problem}")
+        elif _without_content(path, kind):
+            found.left_out.append(f"{path}: empty")
         else:
             found.files.append(path)
+    if not found.files and not found.problems:
+        found.problems += [f"{each}; put text there, or name another file" for each in found.left_out]
     return found
 
 
@@ -116,7 +121,14 @@ def _reason_to_leave(path: Path, kind: str, text_field: str) -> str | None:
         return "not a file"
     if not is_type(path, kind):
         return f"not a {_kinds(kind)} file"
+    if _without_content(path, kind):
+        return "empty"
     return _not_rows(path, text_field) if kind == "jsonl" else None
+
+
+def _without_content(path: Path, kind: str) -> bool:
+    """Return whether a file has no byte; one of parquet is damaged then, and reported when it is read."""
+    return kind != "parquet" and path.stat().st_size == 0
 
 
 def _walk(folder: Path, above: tuple[Path, ...], found: Found) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from velocitune_core.contracts import ContractError, Manifest, StartingWeights, TrainResult
+from velocitune_core.export.block import commented
 from velocitune_core.export.destination import Exported, export
 from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.found import read_mixture, with_manifest
@@ -30,13 +31,16 @@ def main(argv: Sequence[str]) -> int:
         manifest = None if options.manifest is None else _there(options.workspace, options.manifest)
         mixture = _mixture(options, results, manifest)
         found = export(mixture, FORMATS[options.to], destination(options, list(mixture.shares)))
+        summary = _summary(found)
         if options.out is None:
-            sys.stdout.write(_printed(found))
+            printed = _printed(found)
+            sys.stdout.write(printed)
+            summary = [] if commented(found.block.comment) in printed else summary  # a terminal has it already
         else:
             inputs = [each for each in (results, manifest) if each is not None]
             written = write_files(mixture, found, options.out, inputs=inputs, force=options.force)
             sys.stdout.writelines(f"{path}\n" for path in written)
-        sys.stderr.write("\n".join([f"{found.format.trainer}: {found.format.use}.", *_summary(found)]) + "\n")
+        sys.stderr.write("\n".join([f"{found.format.trainer}: {found.format.use}.", *summary]) + "\n")
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED

@@ -73,7 +73,7 @@ def test_every_file_of_a_folder_is_read_or_named(root: Path) -> None:
         (b'{"license": "MIT"}\n', ["one JSON object, without a field 'text'"]),  # facts about the data, or package.json
         (line("x"), []),
         (b'{"id": 1}\n' + line("x"), []),  # a malformed row, which is counted
-        (b"", []),
+        (b"", ["empty"]),
         (b"[" * 100_000, ["a JSON array that does not begin with an object with a field 'text'"]),
         (b"[", ["a JSON array that does not begin with an object with a field 'text'"]),
         (b" []", ["a JSON array that does not begin with an object with a field 'text'"]),
@@ -88,6 +88,20 @@ def test_one_object_that_is_no_text_is_left_out_of_a_folder(tmp_path: Path, cont
     (tmp_path / "b.json").write_bytes(content)
     found = find_files(Source(type="jsonl", path="."), tmp_path)
     assert [each.partition(": ")[2] for each in found.left_out] == reason and found.problems == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [("text", "b.txt"), ("jsonl", "b.jsonl"), ("jsonl", "b.json")])
+def test_an_empty_file_is_named_beside_others_and_refused_alone(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / f"a{Path(name).suffix}").write_bytes(line("a"))
+    (tmp_path / name).touch()
+    for path in (".", "*.*"):
+        found = find_files(Source(type=kind, path=path), tmp_path)
+        assert (len(found.files), found.left_out, found.problems) == (1, [f"{tmp_path / name}: empty"], [])
+    (problem,) = check_source(Source(type=kind, path=name), tmp_path)
+    assert problem == f"{tmp_path / name}: empty; put text there, or name another file"
+    (tmp_path / f"a{Path(name).suffix}").unlink()
+    (problem,) = check_source(Source(type=kind, path="."), tmp_path)
+    assert problem.endswith(f" file in this folder\n{tmp_path / name}: empty")
 
 
 def test_no_more_than_the_start_of_a_long_line_is_read(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from export_samples import GOLDEN
 
 from velocitune_core.contracts import StartingWeights
 from velocitune_core.export.command import main
+from velocitune_core.export.formats import FORMATS
 
 
 @pytest.fixture
@@ -50,6 +51,15 @@ def test_the_command_prints_a_file_that_holds_nothing_else(workspace: Path, caps
     printed = capsys.readouterr()
     assert printed.out == "0.5 s3://b/code 0.3 s3://b/legal 0.2 /data/off\n"
     assert "--data-args-path" in printed.err and "mean over its steps" in printed.err
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_terminal_shows_the_table_once(workspace: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--to", name, "--workspace", str(workspace), "--tokens", "100e3"]) == 0
+    printed = capsys.readouterr()
+    heading = "What a run of "
+    assert printed.out.count(heading) + printed.err.count(heading) == 1
+    assert FORMATS[name].use in printed.err
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ def test_files_that_are_not_read_or_not_watched_are_named_once(params: Params, c
     assert warnings(params, caplog) == []
 
 
+def test_an_empty_file_is_named(params: Params, caplog: LogCaptureFixture) -> None:
+    (ROOT / "code/nothing.jsonl").touch()
+    unread, _ = warnings(params, caplog)
+    assert unread == "domains.code: of its source, 1 file or part is not read: data/raw/code/nothing.jsonl: empty"
+
+
 def test_every_type_of_source_outside_is_in_one_warning(params: Params, caplog: LogCaptureFixture) -> None:
     (ROOT / "set").symlink_to("../../elsewhere")
     domains = dict(params.domains)

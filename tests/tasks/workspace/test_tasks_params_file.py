@@ -196,7 +196,9 @@ def test_an_unused_base_is_checked_by_itself(params_file: Path) -> None:
     assert read_params().base is None
     with pytest.raises(ConfigError, match=r"base\.hiden_size: unknown key; .*; did you mean hidden_size\?"):
         override_params({"base.hiden_size": 12})
-    params_file.write_text(params_file.read_text().replace("  layers: 4", "  layers: four").replace("seed: 1", "seed: x"))
+    params_file.write_text(
+        params_file.read_text().replace("  layers: 4", "  layers: four").replace("seed: 1", "seed: x")
+    )
     with pytest.raises(ConfigError, match=r"(?s)training\.seed: .*base\.layers: .* \(got 'four'\); write it in digits"):
         read_params()
 
