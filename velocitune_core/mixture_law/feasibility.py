@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.constrained import Mask, least_violation
 from velocitune_core.mixture_law.guarded_problem import Guard, Problem
+from velocitune_core.mixture_law.named_guard import FIELDS
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.room import FEASIBLE, Room
 from velocitune_core.mixture_law.share_bounds import share_bounds
 from velocitune_core.mixture_law.support import Support, weights_by_name
 
 Array = NDArray[np.float64]
-FIELDS = {"set": "worse_than_static", "average": "averages_worse_than_static", "forgetting": "forgetting"}
 OUTSIDE = "change the bounds, or make runs with such weights: outside the runs a law predicts nothing"
 
 

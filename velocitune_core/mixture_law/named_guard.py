@@ -9,7 +9,12 @@ from typing import Literal, NamedTuple
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.share_bounds import by_name
 
-SETS, FORGETTING = "worse_than_static", "forgetting"
+FIELDS = {  # of an objective, by kind of guard
+    "set": "worse_than_static",
+    "average": "averages_worse_than_static",
+    "forgetting": "forgetting",
+}
+SETS, FORGETTING = FIELDS["set"], FIELDS["forgetting"]
 Losses = Mapping[str, float]  # by held-out set, nats per token
 
 

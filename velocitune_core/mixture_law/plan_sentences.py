@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan
 
-FIELDS = {"set": "against static", "average": "against static", "forgetting": "against the initial model"}
+AGAINST = {"set": "against static", "average": "against static", "forgetting": "against the initial model"}
 LEAST_GAIN = 0.00005  # nats; less is 0.0000 in a sentence
 
 
@@ -96,9 +96,9 @@ def _together(limits: Sequence[Limit]) -> list[list[Limit]]:
 def _limit(limits: list[Limit], plan: MixturePlan) -> str:
     limit, about = limits[0], _list([each.about for each in limits], "and")
     for_all = " for all" if limit.for_all else ""
-    if limit.kind in FIELDS:
+    if limit.kind in AGAINST:
         gains = _gains(limit, f"0.01 more{for_all} would gain", f" of '{plan.average}'")
-        return f"The guard of {about} {FIELDS[limit.kind]} ({limit.limit:+.4g} nats) binds{gains}{_kept(limits)}."
+        return f"The guard of {about} {AGAINST[limit.kind]} ({limit.limit:+.4g} nats) binds{gains}{_kept(limits)}."
     if limit.kind == "runs" and limit.about:
         gains = _gains(limit, "0.01 beyond it is predicted to gain", "; runs there would show it")
         return f"The weight of {about} lies at the edge of its range in the runs ({limit.limit:.3g}){gains}."

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
-from velocitune_core.config import Data, Domain
+from velocitune_core.config import Data, Domain, Source
 from velocitune_core.contracts import Contract, ContractError, DomainManifest
 from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.packer import ALL_HELD_OUT, SHARD_TOKENS, pack_domain
@@ -55,18 +56,16 @@ def pack_source(
     """
     if domain.measure_only:
         data = data.model_copy(update={"held_out_fraction": ALL_HELD_OUT})
-    remote = is_on_hub(domain.source, Path(data.path))
+    root = Path(data.path)
+    remote = is_on_hub(domain.source, root)
     revision = hub_revision(domain.source) if remote else None
-    key = packing_key(name, domain, tokenizer, data, revision)
-    others = left_out(domain.source, Path(data.path))
-    unread = {"left_out": len(others), "left_out_shown": others[:LEFT_OUT_SHOWN]}
-    record = folder.with_name(f"{folder.name}.json")
-    if (finished := _finished(record, key, data.max_malformed_rows)) and folder.is_dir():
+    key, unread = packing_key(name, domain, tokenizer, data, revision), _unread(domain.source, root)
+    if finished := _finished(folder, key, data.max_malformed_rows):
         rows = MalformedRows(data.max_malformed_rows, finished.domain.malformed, finished.malformed_shown)
         return finished.domain.model_copy(update=unread), rows
     malformed = MalformedRows(data.max_malformed_rows)
-    outside = unwatched_digest(domain.source, Path(data.path))
-    documents = read_documents(domain.source, Path(data.path), malformed, revision)
+    outside = unwatched_digest(domain.source, root)
+    documents = read_documents(domain.source, root, malformed, revision)
     packed = pack_domain(
         name,
         documents,
@@ -78,15 +77,10 @@ def pack_source(
         shard_tokens=shard_tokens,
         stop_when_full=remote,
         watch=watch,
-    ).model_copy(
-        update={
-            "malformed": malformed.count,
-            **unread,
-            "unwatched_sha256": outside,
-            "revision": revision,
-        }
     )
-    FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(record)
+    facts = {"malformed": malformed.count, "unwatched_sha256": outside, "revision": revision}
+    packed = packed.model_copy(update={**facts, **unread})
+    FinishedPacking(key=key, domain=packed, malformed_shown=malformed.shown).write(_record_of(folder))
     return packed, malformed
 
 
@@ -112,10 +106,22 @@ def packing_key(name: str, domain: Domain, tokenizer: Tokenizer, data: Data, rev
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(record: Path, key: str | None, allowed: int) -> FinishedPacking | None:
+def _unread(source: Source, root: Path) -> dict[str, Any]:
+    """Return the fields of a manifest on what a source holds and is not read."""
+    others = left_out(source, root)
+    return {"left_out": len(others), "left_out_shown": others[:LEFT_OUT_SHOWN]}
+
+
+def _record_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _finished(folder: Path, key: str, allowed: int) -> FinishedPacking | None:
     """Return the record of a finished packing with this key and at most `allowed` malformed rows, if there is one."""
+    if not folder.is_dir():
+        return None
     try:
-        finished = FinishedPacking.read(record)
+        finished = FinishedPacking.read(_record_of(folder))
     except ContractError:
         return None
     return finished if finished.key == key and finished.domain.malformed <= allowed else None

@@ -17,6 +17,7 @@ from velocitune_core.config import Data
 from velocitune_core.contracts import DomainManifest, Split
 from velocitune_core.data.borders import document_borders, largest_id, special_ids
 from velocitune_core.data.cutting import CONTEXT, UncuttableError
+from velocitune_core.data.packing.batches import Batch, batched
 from velocitune_core.data.packing.progress import Progress, Watcher
 from velocitune_core.data.packing.resume_state import PackingState
 from velocitune_core.data.packing.rows import Reservoir, RowStream, RowWriter, Tokens
@@ -28,11 +29,6 @@ from velocitune_core.files import file_sha256, replacing
 
 SHARD_TOKENS = 10_000_000  # between two saved states: at most this much work is repeated after a kill
 ALL_HELD_OUT = 1.0  # data.held_out_fraction of a set without training text
-
-_BATCH_DOCUMENTS = 256
-_BATCH_CHARACTERS = 1 << 20
-
-Batch = list[tuple[bytes, Piece]]  # digest of the document that a piece is of, and the piece
 
 
 def pack_domain(
@@ -83,12 +79,17 @@ def pack_domain(
         raise
     finally:
         packer.close()
+    _put_in_place(partial, folder)
+    return manifest
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Move both files of finished work into a folder, in place of the one that is there, and delete the rest."""
     with replacing(folder) as temporary:
         temporary.mkdir()
         for file in ("train.npy", "held_out.npy"):
             (partial / file).rename(temporary / file)
     shutil.rmtree(partial)
-    return manifest
 
 
 class _Packer:
@@ -147,7 +148,8 @@ class _Packer:
     def run(self, documents: Iterable[Document], watch: Watcher) -> None:
         """Pack the documents after those that the state already counts."""
         self._report(watch)
-        for batch in self._batches(self._kept(islice(documents, self.counts["read"], None))):
+        kept = self._kept(islice(documents, self.counts["read"], None))
+        for batch in batched((digest, self._pieces(digest, document)) for digest, document in kept):
             wanted = [each for each in batch if self._is_wanted(each[0])]
             if wanted:
                 self._take(self._tokenizer.submit(wanted, [piece for _, piece in wanted]))
@@ -220,24 +222,6 @@ class _Packer:
                 self.counts["duplicates"] += 1
             else:
                 yield digest, document
-
-    def _batches(self, documents: Iterator[tuple[bytes, Document]]) -> Iterator[Batch]:
-        """Group documents into batches: bounded in memory, and large enough to keep the tokenizer's threads busy.
-
-        The first piece of a long document ends a batch; each of its other pieces is a batch of its own.
-        """
-        batch: Batch = []
-        characters = 0
-        for digest, document in documents:
-            pieces = self._pieces(digest, document)
-            batch.append((digest, next(pieces)))
-            characters += len(batch[-1][1].text)
-            if len(batch) == _BATCH_DOCUMENTS or characters >= _BATCH_CHARACTERS or not batch[-1][1].last:
-                yield batch
-                batch, characters = [], 0
-                yield from ([(digest, piece)] for piece in pieces)
-        if batch:
-            yield batch
 
     def _pieces(self, digest: bytes, document: Document) -> Iterator[Piece]:
         if not is_long(document.content):
