@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace import paths
+from velocitune_core.config import Params, parse_params
 from velocitune_core.strategies import CHOICES, PLANNED, StrategyError, keeps_its_weights, user_options
 
 OF_A_PLAN = {"objective", "swarm", "steer"}  # options of `planned`, which its class does not have
@@ -40,11 +41,14 @@ def without_left_over(tree: Any) -> tuple[Any, list[str]]:
     return tree, [each.notice for each in found]
 
 
-def unused_sections(tree: Any) -> list[str]:
-    """Return `base` where another model is chosen: its values cannot conflict with those of other sections."""
+def parse_used(tree: Any, origin: str) -> Params:
+    """Return the settings of a tree, without `base` where another model is chosen: its values cannot conflict then.
+
+    Raises ConfigError as `parse_params` does, also for what is wrong within a section `base` without a use.
+    """
     model = _keys(_keys(tree).get("model")).get("path")
     another = isinstance(model, str) and Path(model) != paths.BASE_MODEL
-    return ["base"] if another and "base" in _keys(tree) else []
+    return parse_params(tree, origin, unused=["base"] if another and "base" in _keys(tree) else [])
 
 
 def drop(tree: MutableMapping[str, Any], kept: Collection[str]) -> list[str]:

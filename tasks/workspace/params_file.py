@@ -17,11 +17,11 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
-from tasks.workspace.left_over import drop, left_over, unused_sections, without_left_over
+from tasks.workspace.left_over import drop, left_over, parse_used, without_left_over
 from tasks.workspace.own_settings import keep_own_settings
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
-from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml, read_content
+from velocitune_core.config import ConfigError, Params, parse_yaml, read_content
 from velocitune_core.config.no_yaml import TOO_DEEP, why_no_yaml
 from velocitune_core.files import write_text
 
@@ -95,7 +95,7 @@ def read_params() -> Params:
 def read_settings(content: bytes | str, origin: str) -> Params:
     """Return the settings in a text, as `read_params` does. Raises ConfigError, naming `origin`."""
     tree, ignored = without_left_over(parse_yaml(content, origin))
-    params = parse_params(tree, origin, unused=unused_sections(tree))
+    params = parse_used(tree, origin)
     for notice in ignored:
         warn_once(f"{notice}; ignored")
     return params
@@ -146,8 +146,7 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
     text = StringIO()
     yaml.dump(tree, text)
     try:
-        settings_under = parse_yaml(text.getvalue(), "overrides")
-        params = parse_params(settings_under, "overrides", unused=unused_sections(settings_under))
+        params = parse_used(parse_yaml(text.getvalue(), "overrides"), "overrides")
         without_use = [each.notice for each in left_over(tree)]  # `drop` leaves what was given
         if problems := without_use or strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
