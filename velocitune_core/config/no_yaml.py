@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from velocitune_core.config.base import ConfigError
@@ -60,8 +59,9 @@ def why_no_yaml(error: Any, text: str, *, located: bool = True) -> str:
         what = f"character U+{character:04X}" if isinstance(character, int) else str(error)
         remedy = "remove it, or save the file as UTF-8" if located else "remove it"
         return f"{f'line {line}: ' if located else ''}not YAML: {what}; {remedy}"
-    if located and (missing := list(_lines_without_blank(text.splitlines(), mark.line))):
-        return "; ".join(reversed(missing))
+    lines = _lines_without_blank(text.splitlines(), mark.line) if located else _keys_without_blank(text)
+    if missing := list(lines):
+        return "; ".join(missing)
     if "expected" in (context := getattr(error, "context", None) or ""):
         problem = f"{context}, {problem}"
     remedy = next((remedy for part, remedy in _REMEDIES.items() if part in problem), _REMEDY)
@@ -69,14 +69,21 @@ def why_no_yaml(error: Any, text: str, *, located: bool = True) -> str:
     return f"{where}not YAML: {problem}; {remedy}"
 
 
-def _lines_without_blank(lines: list[str], marked: int) -> Iterator[str]:
-    """Yield, from the last one, the lines of `key:value` that end where a parser stopped, or just before.
+def _lines_without_blank(lines: list[str], marked: int) -> list[str]:
+    """Return the lines of `key:value` that end where a parser stopped, or just before, and what to write there.
 
     To YAML they are text that goes on in the next line, so that a parser stops only there.
     """
+    found: list[str] = []
     for number in range(min(marked, len(lines) - 1), -1, -1):
         content = re.sub(r"^\s*(- +)*", "", lines[number])
         if missing := missing_blank(content):
-            yield f"line {number + 1}: {missing}"
+            found.insert(0, f"line {number + 1}: {missing}")
         elif number < marked and content and not content.startswith("#"):
-            return
+            break
+    return found
+
+
+def _keys_without_blank(text: str) -> list[str]:
+    """Return what to write for each `key:value` in the mappings of one line."""
+    return [missing for each in re.split(r"[{,]\s*", text) if (missing := missing_blank(each))]

@@ -24,6 +24,7 @@ from velocitune_core.config.run import (
 )
 from velocitune_core.config.tracking import Tracking
 from velocitune_core.config.wanted_mixture import Mixture
+from velocitune_core.spelling import aside
 
 LOGITS_AT_ONCE = 2**26  # 268 MB in float32; more than that are made in chunks, and small models never come near it
 LOGITS_AT_ONCE_ON_GPU = 2**28  # fewer, larger products: a compiled step of a 135 M model is 15 % faster than with 2**26
@@ -272,9 +273,10 @@ class Params(Section):
         if not domains:
             raise ValueError("domains: all of them are measure_only; leave it out of those to train on")
         if weights is not None and set(weights) != set(domains):
+            names = ", ".join(name if name in domains else f"{name}{aside(name, domains)}" for name in sorted(weights))
             raise ValueError(
-                f"mixture.initial_domain_weights names {sorted(weights)}, domains are {sorted(domains)}; "
-                "give each of them one"
+                f"mixture.initial_domain_weights names {names}, domains are {', '.join(sorted(domains))}; give each of "
+                "them one"
             )
         return self
 

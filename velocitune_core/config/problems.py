@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +18,8 @@ _IN_WORDS = {  # by type of error: what pydantic says with the names of classes,
     "model_attributes_type": "Input should be a mapping of keys to values",
     "dict_type": "Input should be a mapping of names to values",
     "list_type": "Input should be a list",
+    "tuple_type": "Input should be a list",
+    "bool_type": "Input should be true or false",
 }
 _PATTERNS = {NAME_PATTERN: NAME_IN_WORDS, r"\S": "should have a character that is no blank"}
 _MAPPINGS = {"model_type", "model_attributes_type", "dict_type"}
@@ -37,11 +39,12 @@ def describe_problems(
 
 
 def _described(problem: Any, renamed: Mapping[str, str], of: type[BaseModel] | None) -> str:
-    field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+    *above, last = _walk(of, problem["loc"])
+    field = ".".join(each.shown for each in (*above, last) if each.shown) or "(whole file)"
     if problem["type"] == "extra_forbidden":
         if field in renamed:
             return f"{field}: renamed to {renamed[field]}"
-        return f"{field}: {_unknown_key(problem['loc'], of)}"
+        return f"{field}: {_unknown_key(last.shown, list(_keys(above[-1].kinds)))}"
     given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
     if better := _advice(problem):
         given += f"; {better}"
@@ -68,31 +71,44 @@ def _advice(problem: Any) -> str:
     return advice_on(value, kind) or in_digits
 
 
-def _unknown_key(place: Sequence[Any], of: type[BaseModel] | None) -> str:
-    key, known = str(place[-1]), list(_keys_at(of, place[:-1]))
+def _unknown_key(key: str, known: Collection[str]) -> str:
     name, colon, value = key.partition(":")
     if colon and value and (name in known or not known):  # {kind:cosine}, which YAML reads as a key without a value
         return missing_blank(key)
     return f"unknown key; remove it or check its spelling{did_you_mean(key, known)}"
 
 
-def _keys_at(model: Any, place: Sequence[Any]) -> Iterator[str]:
-    """Yield the keys of the sections that may be at a place, as pydantic locates it."""
+class _Place(NamedTuple):
+    shown: str  # key or number; "" for the top, and for what pydantic adds: the class within a union, `[key]`
+    kinds: list[Any]  # types that its value may have
+
+
+def _walk(model: Any, place: Sequence[Any]) -> Iterator[_Place]:
+    """Yield the top of what was validated, and each part of the place of a problem."""
     kinds = list(_members(model))
+    yield _Place("", kinds)
     for part in place:
-        kinds = [inner for kind in kinds for each in _inside(kind, part) for inner in _members(each)]
+        added = part == "[key]" or any(part == kind.__name__ for kind in kinds if _is_section(kind))
+        if not added:
+            kinds = [inner for kind in kinds for each in _inside(kind, part) for inner in _members(each)]
+        yield _Place("" if added else str(part), kinds)
+
+
+def _keys(kinds: Sequence[Any]) -> Iterator[str]:
     for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if _is_section(kind):
             yield from kind.model_fields
 
 
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
 def _inside(kind: Any, part: Any) -> Iterator[Any]:
-    """Yield the type of what is at a key of a value of some type; of a union, the part may be the name of a class."""
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    """Yield the type of what is at a key of a value of some type."""
+    if _is_section(kind):
         if part in kind.model_fields:
             yield kind.model_fields[part].annotation
-        elif part == kind.__name__:
-            yield kind
     elif get_args(kind):  # a list, or a mapping, whose values are of its last type
         yield get_args(kind)[-1]
 

@@ -68,7 +68,7 @@ class Training(Section):
     batch_sequences: Positive = 16  # per optimizer step, over all processes
     optimizer: Optimizer
     schedule: Schedule = Schedule()
-    precision: Literal["auto"] | Precision = "auto"  # auto: bfloat16 where the device has units for it
+    precision: Literal["auto", Precision] = "auto"  # auto: bfloat16 where the device has units for it
     max_epochs: Annotated[float, Field(gt=0)] | None = None  # per domain; its weight is 0 after that
     seed: int = 1
 

@@ -46,7 +46,7 @@ def test_the_settings_without_a_change_are_valid() -> None:
         ("learning_rate", "lerning_rate", "training.optimizer.lerning_rate: unknown key; remove it or check its "),
         ("strategy: velocitune", "strategi: velocitune", "compare.runs.fast.strategi: unknown key; remove it or check"),
         ("type: jsonl", "tpye: jsonl", "domains.code.source.tpye: unknown key; remove it or check its spelling; did "),
-        ("targets: fitted", "targets: {lw: auto}", "compare.runs.fast.targets.OwnTargets.lw: unknown key; remove it "),
+        ("targets: fitted", "targets: {lw: auto}", "compare.runs.fast.targets.lw: unknown key; remove it "),
     ],
 )
 def test_an_unknown_key_comes_with_the_known_one_it_is_like(old: str, new: str, problem: str) -> None:
@@ -71,6 +71,11 @@ def test_an_unknown_key_that_is_like_none_gets_no_guess() -> None:
     [
         ("kind: cosine", "kind: cosin", "'cosine' or 'wsd' (got 'cosin'); did you mean cosine?"),
         ("type: jsonl", "type: json", "or 'datasets' (got 'json'); did you mean jsonl?"),
+        (
+            "kind: cosine}",
+            "kind: cosine}\n  precision: float16",
+            "or 'bfloat16' (got 'float16'); did you mean bfloat16?",
+        ),
         ("type: jsonl", "type: csv", "or 'datasets' (got 'csv')"),
         ("targets: fitted", "targets: zeroo", "and no keys such as {law: anchored}; did you mean zero?"),
     ],
@@ -114,7 +119,7 @@ def test_a_number_in_words_or_with_a_unit_is_refused_with_its_digits(value: str,
         ("code:code.jsonl", "domains: 'code:code.jsonl': a blank is missing after the colon: write code: code.jsonl"),
         ("{code: a.txt}", "domains.code: 'a.txt' is no mapping; write {source: {type: jsonl, path: a.txt}}"),
         ("{code: }", "domains.code: None is no mapping; write {source: {type: jsonl, path: FILE}}"),
-        ("{py docs: {source: {type: text, path: a}}}", f"domains.py docs.[key]: {NAMES} (got 'py docs')"),
+        ("{py docs: {source: {type: text, path: a}}}", f"domains.py docs: {NAMES} (got 'py docs')"),
     ],
 )
 def test_domains_of_another_form_are_refused_with_what_to_write(domains: str, problem: str) -> None:

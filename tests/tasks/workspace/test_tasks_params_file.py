@@ -188,6 +188,11 @@ def test_a_mistake_is_no_option_of_another_strategy(params_file: Path) -> None:
     assert [each.place for each in left_over(tree)] == [("compare", "runs", "a", "options", "temperature")]
 
 
+def test_an_override_without_a_blank_after_its_colon_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ConfigError, match=r"^-S training\.schedule: .*: a blank is missing .*: write kind: wsd$"):
+        parse_override("training.schedule={decay_fraction: 0.1, kind:wsd}")
+
+
 def test_an_unused_base_is_checked_by_itself(params_file: Path) -> None:
     override_params({"execution.micro_batch_sequences": 8, "base.training.batch_sequences": 8})
     with pytest.raises(ConfigError, match=r"base\.training\.batch_sequences 12 is not a multiple"):
