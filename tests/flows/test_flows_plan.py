@@ -106,7 +106,7 @@ def test_a_comparison(workspace: Path, ask: Callable[..., str]) -> None:
     ("arguments", "reason"),
     [
         (["--fits", "80 bananas"], "80 bananas"),
-        (["-S", "strategy.name=velocitum"], "unknown; choose one of"),
+        (["-S", "strategy.name=velocitum"], "unknown (did you mean velocitune?); choose one of"),
         (["-S", "training.batch_sequences=0"], "training.batch_sequences"),
         (["-S", "nonsense"], "not KEY=VALUE"),
         (["-S", "base.domains=[poetry]"], "base.domains: poetry are no domains"),

@@ -299,7 +299,7 @@ def test_a_command_runs_in_another_workspace(
     training = {**settings["training"], "token_budget": 64_000}  # type: ignore[dict-item]
     (other / "data/raw").mkdir(parents=True)
     for name in ("code", "law"):
-        (other / f"data/raw/{name}.jsonl").touch()
+        (other / f"data/raw/{name}.jsonl").write_text('{"text": "x"}\n')
     (other / "params.yaml").write_text(yaml.safe_dump({**settings, "training": training}))
 
     def plan(setting: str) -> subprocess.CompletedProcess[str]:
