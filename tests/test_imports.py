@@ -49,7 +49,7 @@ CORE = {
     "plan": "checkpoint config parallel train",
     "style": "",
     "comparison": "contracts style",
-    "export": "cli config contracts files style",
+    "export": "cli config contracts files spelling style",
     "report": "comparison contracts export mixture_law planned_weights scaling_law style",
     "recipes": "files",
     "fit": "cli config contracts files mixture_law planned_weights report spelling style",

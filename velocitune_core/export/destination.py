@@ -10,6 +10,7 @@ from velocitune_core.export.block import Block, BlockStage, Format
 from velocitune_core.export.mixture import ExportError, Mixture, Unit
 from velocitune_core.export.realised import Row, header, realised_rows, rounding_notes
 from velocitune_core.export.shares import SMALLEST, as_text, drawn_shares, mean_tokens
+from velocitune_core.spelling import with_nearest
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _paths(domains: Sequence[str], given: Mapping[str, str], to: Format) -> dict
     unknown = sorted(set(given) - {"", *domains})
     if unknown:
         raise ExportError(
-            f"paths: {', '.join(unknown)}: no domain of the mixture; its domains are {', '.join(domains)}"
+            f"paths: {with_nearest(unknown, domains)}: no domain of the mixture; its domains are {', '.join(domains)}"
         )
     template = given.get("", to.path)
     if "{domain}" not in template and len(domains) > 1:

@@ -14,6 +14,7 @@ import numpy as np
 from velocitune_core.contracts import ComparedRun, Comparison, Manifest, StartingWeights, TrainResult
 from velocitune_core.export.mixture import DomainSize, ExportError, Mixture, Stage
 from velocitune_core.export.sizes import DataSizes, read_counts, sizes_of
+from velocitune_core.spelling import aside
 from velocitune_core.style.text import tokens_text
 
 SAME = 1e-9  # of a weight: two points of a run's weights closer than this are one stage
@@ -78,7 +79,9 @@ def of_label(
     if label is None:
         raise ExportError(f"label: a comparison has several; give one with --label: {', '.join(labels)}")
     if label not in labels:
-        raise ExportError(f"label: {label!r} is none of the comparison; give one of {', '.join(labels)}")
+        raise ExportError(
+            f"label: {label!r}{aside(label, labels)} is none of the comparison; give one of {', '.join(labels)}"
+        )
     runs = {run.seed: run for run in comparison.runs if run.label == label}
     if seed is not None and seed not in runs:
         raise ExportError(f"seed: {seed} has no run of {label!r}; give one of {', '.join(map(str, runs))}")

@@ -12,6 +12,7 @@ from velocitune_core.export.destination import Destination
 from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.mixture import ExportError
 from velocitune_core.export.sizes import EXAMPLE
+from velocitune_core.spelling import aside
 
 MANIFEST = Path("prepared/manifest.json")  # in a workspace
 DIGITS = 18  # of a number that is given
@@ -146,7 +147,7 @@ def _paths(given: Sequence[str], domains: Collection[str]) -> Mapping[str, str]:
             name, path = "", each
         elif name not in domains and "{domain}" in path:
             raise ExportError(
-                f"paths: {each!r}: {name!r} is no domain of the mixture; its domains are {', '.join(domains)}. A "
+                f"paths: {each!r}: {name!r}{aside(name, domains)} is no domain of the mixture; its domains are {', '.join(domains)}. A "
                 f"template for all domains begins with a folder: './{each}'"
             )
         if name in found:

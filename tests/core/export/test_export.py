@@ -142,7 +142,11 @@ def test_weights_that_a_training_only_starts_from_say_so() -> None:
             "paths: 'my data/code' of code: the file is split at white space",
         ),
         ("llama-factory", {"paths": {"code": "a,b"}}, "paths: 'a,b' of code: names are separated by commas"),
-        ("json", {"paths": {"cod": "x"}}, "paths: cod: no domain of the mixture; its domains are code, legal"),
+        (
+            "json",
+            {"paths": {"cod": "x"}},
+            "paths: cod (did you mean code?): no domain of the mixture; its domains are code, legal",
+        ),
         ("json", {"paths": {"": "here"}}, "put {domain} into it"),
         (
             "json",
