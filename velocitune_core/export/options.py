@@ -147,8 +147,8 @@ def _paths(given: Sequence[str], domains: Collection[str]) -> Mapping[str, str]:
             name, path = "", each
         elif name not in domains and "{domain}" in path:
             raise ExportError(
-                f"paths: {each!r}: {name!r}{aside(name, domains)} is no domain of the mixture; its domains are {', '.join(domains)}. A "
-                f"template for all domains begins with a folder: './{each}'"
+                f"paths: {each!r}: {name!r}{aside(name, domains)} is no domain of the mixture; its domains are "
+                f"{', '.join(domains)}. A template for all domains begins with a folder: './{each}'"
             )
         if name in found:
             raise ExportError(f"paths: {each!r}: the second for {name or 'all domains'}; give one")
