@@ -20,6 +20,7 @@ from velocitune_core.config import ConfigError, Execution, SaveDtype, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.files import replacing
+from velocitune_core.model.attention import differentiate_in_float32
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import stored_dtype, write_model
 from velocitune_core.model.loss import NextTokenLoss
@@ -246,6 +247,8 @@ class Learner:
     def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
         """Set up a model that is to be trained: its mode, dropout and activation checkpointing."""
         model.train()  # activation checkpointing acts in this mode only
+        if self._bfloat16 and self._ranks.device.type == "cpu":
+            differentiate_in_float32(model)
         self.warnings += training_notes(model.config.to_dict())
         if dropped := turn_dropout_off(model):
             self.warnings.append(f"dropout of the model ({', '.join(dropped)}) is off while it is trained")
