@@ -12,9 +12,10 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 _PRIVATE = 0o600  # of a file that is made as a temporary one, whatever the umask
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -49,6 +50,41 @@ def obstacle_to_folder(path: Path) -> str | None:
     """Return why no folder can be made at `path`, with the fix; None if one can, or is there."""
     there = next((each for each in (path, *path.parents) if each.exists()), Path())
     return None if there.is_dir() else f"{there} is no folder, so that nothing can be in it; give another place"
+
+
+def obstacle_to_files_in(path: Path) -> str | None:
+    """Return why no files can be made in the folder `path`, which may be missing, with the fix; None if they can."""
+    if obstacle := obstacle_to_folder(path):
+        return obstacle
+    try:
+        check_writable(path)
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror}; give another place"
+    return None
+
+
+def check_writable(folder: Path, prefix: str = "") -> None:
+    """Raise OSError if no file can be made in a folder, which may be missing; leave nothing behind.
+
+    It is tried, as permissions do not say it: root has all of them, also in /proc and on a file system that is full of
+    files or takes none.
+
+    Args:
+        prefix: how the name of the file begins.
+    """
+    made: list[Path] = []
+    try:
+        for each in reversed((folder, *folder.parents)):
+            if not each.exists():
+                with suppress(FileExistsError):  # another process has made it meanwhile
+                    each.mkdir()
+                    made.append(each)
+        with NamedTemporaryFile(prefix=prefix, dir=folder):
+            pass
+    finally:
+        for each in reversed(made):
+            with suppress(OSError):  # another process has put a file there
+                each.rmdir()
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
