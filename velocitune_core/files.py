@@ -95,22 +95,32 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
     """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new.
+
+    Args:
+        mode: its permissions; None: as the umask gives them to new files.
 
     Raises FileExistsError, and changes nothing, if a folder is there.
     """
     with replacing(path) as temporary:
+        if mode is not None:
+            temporary.touch(mode & 0o700)  # before there is something to read in it
+            temporary.chmod(mode)
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_holder(path: Path) -> None:
-    """Write which process this is, for those that find the lock beside `path` taken."""
+def write_holder(path: Path, command: str | None = None) -> None:
+    """Write which process this is, for those that find the lock beside `path` taken.
+
+    Args:
+        command: how it was started; None: its command line.
+    """
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.orig_argv),
+        "command": " ".join(sys.orig_argv) if command is None else command,
     }
     write_text(path, json.dumps(holder))
 

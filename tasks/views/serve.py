@@ -21,7 +21,15 @@ from filelock import Timeout
 from tasks.views.mlflow_links import address_of
 from tasks.workspace import paths
 from tasks.workspace.lock import WorkspaceBusyError
-from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy, port_number
+from tasks.workspace.loopback import (
+    HOST,
+    answers,
+    is_free,
+    listens,
+    loopback_without_proxy,
+    port_number,
+    shell_without_proxy,
+)
 from tasks.workspace.writable import take
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
@@ -74,6 +82,7 @@ def main() -> int:
 def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
     serves_mlflow = not tracking.is_server
     api = f"http://{HOST}:{prefect_port}/api"
+    first = shell_without_proxy()
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
     os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
@@ -88,7 +97,8 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
         start(PREFECT, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
         if serves_mlflow:
             _prepare_store()
-            place = ["--backend-store-uri", tracking.uri, "--artifacts-destination", "./mlartifacts"]
+            os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri  # every user of the machine can list command lines
+            place = ["--artifacts-destination", "./mlartifacts"]
             port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
             start("MLflow UI", "mlflow", "server", *place, *port, "--uvicorn-opts", QUIET)
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
@@ -101,6 +111,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
             _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
         sys.stderr.write(
             f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
+            f"{f'In other terminals first, as a proxy is set:  {first}{chr(10)}' if first else ''}"
             "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n"
             f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
         )

@@ -18,12 +18,19 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
 from tasks.workspace.left_over import drop, left_over, without_left_over, without_unused_base
-from tasks.workspace.own_settings import keep_own_settings
+from tasks.workspace.own_settings import keep_own_settings, write_params
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
-from velocitune_core.config import ConfigError, Params, parse_params, parse_yaml, read_content
+from velocitune_core.config import (
+    ConfigError,
+    Params,
+    has_password,
+    parse_params,
+    parse_yaml,
+    read_content,
+    without_credentials,
+)
 from velocitune_core.config.no_yaml import TOO_DEEP, why_no_yaml
-from velocitune_core.files import write_text
 
 
 class ParamsChangedError(ValueError):
@@ -121,9 +128,19 @@ def override_params(overrides: Mapping[str, Any]) -> None:
     if overrides:
         text, removed = overridden_text(overrides)
         keep_own_settings(text)
-        write_text(paths.PARAMS.resolve(), text)  # not in place of a link
+        write_params(text)
         for notice in removed:
             warn_once(notice)
+        _warn_of_passwords(overrides)
+
+
+def _warn_of_passwords(overrides: Mapping[str, Any]) -> None:
+    if keys := [key for key, value in overrides.items() if has_password(value)]:
+        warn_once(
+            f"{', '.join(keys)}: params.yaml keeps the password, and so does where the override is from: a run of "
+            "Prefect, an experiment of DVC; take it out of the address, and set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD (of PostgreSQL: PGPASSWORD) where the command, or `make serve`, is started"
+        )
 
 
 def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS) -> tuple[str, list[str]]:
@@ -159,11 +176,13 @@ def parse_override(setting: str) -> tuple[str, Any]:
     """`key=value` of a command line, the value read as YAML. Raises ConfigError for any other form."""
     key, equals, value = setting.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{setting!r} is not KEY=VALUE, such as strategy.name=recommended")
+        raise ConfigError(f"{without_credentials(setting)!r} is not KEY=VALUE, such as strategy.name=recommended")
     try:
         return key, YAML(typ="safe").load(value)
     except YAMLError as error:
-        raise ConfigError(f"-S {key}: {shortened(value)}: {why_no_yaml(error, value, located=False)}") from None
+        raise ConfigError(
+            f"-S {key}: {shortened(without_credentials(value))}: {why_no_yaml(error, value, located=False)}"
+        ) from None
     except RecursionError:
         raise ConfigError(f"-S {key}: {TOO_DEEP}; remove brackets") from None
 

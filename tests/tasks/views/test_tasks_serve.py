@@ -138,7 +138,8 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert serve(monkeypatch, "--prefect-port", "4321", "--mlflow-port", "4322") == 0
     prefect, store, mlflow, up, pool, deploy, worker, profile = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
-    assert mlflow.startswith("mlflow server --backend-store-uri sqlite:///") and "--port 4322" in mlflow
+    assert mlflow.startswith("mlflow server ") and "--port 4322" in mlflow
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "sqlite:///mlflow.db"
     assert store == "store" and mlflow.endswith("--no-access-log --log-level warning")
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
@@ -153,9 +154,12 @@ def test_a_server_elsewhere_is_not_served_and_a_database_is(
     Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "http://mlflow.example:5000"}}))
     assert serve(monkeypatch) == 0
     assert not any(command.startswith(("mlflow", "store")) for command in commands)
-    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "postgresql://me@h/db"}}))
+    database = "postgresql://me:pa55@h/db"
+    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": database}}))
     assert serve(monkeypatch) == 0
-    assert any(command.startswith("mlflow server --backend-store-uri postgresql://me@h/db") for command in commands)
+    assert any(command.startswith("mlflow server") for command in commands)
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == database
+    assert not any("pa55" in command for command in commands)  # every user of the machine can list them
 
 
 def test_a_workspace_without_settings_is_refused(
