@@ -34,6 +34,7 @@ from tasks.workspace.writable import take
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
 from velocitune_core.files import write_text
+from velocitune_core.train.stop import end_in_words
 from velocitune_core.train.system_lock import NoLocksError, system_lock
 
 SECONDS_TO_START = 180
@@ -207,7 +208,7 @@ def _prefect(*arguments: str) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
     status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
     if status:
-        raise ServeError(f"`prefect {' '.join(arguments)}` ended with status {status}; its last lines above say why")
+        raise ServeError(f"`prefect {' '.join(arguments)}` ended ({end_in_words(status)}); its last lines are above")
 
 
 def _wait_until_ours(name: str, port: int, path: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:
@@ -230,13 +231,13 @@ def _check(servers: dict[str, subprocess.Popen[bytes]]) -> None:
     """Raise ServeError if a server has ended."""
     for name, process in servers.items():
         if process.poll() is not None:
-            raise ServeError(f"{name} ended with status {process.returncode}; its last lines {_last_lines(name)}")
+            raise ServeError(f"{name} ended ({end_in_words(process.returncode)}); its last lines {_last_lines(name)}")
 
 
 def _last_lines(name: str) -> str:
     """Return where the last lines of a server are, and the lines themselves if they are in a log."""
     if name not in LOGS or not LOGS[name].exists():
-        return "above say why"
+        return "are above"
     with LOGS[name].open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - BYTES_READ))
         lines = log.read(BYTES_READ).decode(errors="replace").splitlines()[-LINES_SHOWN:]

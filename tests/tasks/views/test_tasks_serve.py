@@ -68,8 +68,16 @@ def test_a_profile_that_a_kill_has_left_is_removed(profiles: Path) -> None:
 def test_a_server_that_ends_is_named() -> None:
     with _running(("timeit", "-n", "1", "pass")) as process:
         process.wait(30)
-        with pytest.raises(ServeError, match="MLflow UI ended with status 0; its last lines above say why"):
+        with pytest.raises(ServeError, match=r"MLflow UI ended \(exit status 0\); its last lines are above"):
             _check({"MLflow UI": process})
+
+
+def test_a_server_that_is_killed_is_said_to_be() -> None:
+    with _running(("timeit", "-n", "1", "import time; time.sleep(60)")) as process:
+        process.kill()
+        process.wait(30)
+        with pytest.raises(ServeError, match=r"worker ended \(killed by SIGKILL: often out of memory\)"):
+            _check({"worker": process})
 
 
 def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
@@ -78,7 +86,7 @@ def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
     retried = ("timeit", "-n", "1", "raise OSError('database is locked')")
     with _running(retried, LOGS[PREFECT]) as process:
         process.wait(60)
-        with pytest.raises(ServeError, match=r"(?s)status 1; its last lines in .*server\.log:\nTraceback.*is locked"):
+        with pytest.raises(ServeError, match=r"(?s)status 1\); its last lines in .*server\.log:\nTraceback.*is locked"):
             _check({PREFECT: process})
     with _running(("timeit", "-n", "1", "pass"), LOGS[PREFECT]) as process:
         process.wait(60)
@@ -184,7 +192,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
 
 def test_a_command_of_prefect_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(ServeError, match=r"^`prefect deploy --all` ended with status 1; its last lines above say why"):
+    with pytest.raises(ServeError, match=r"^`prefect deploy --all` ended \(exit status 1\); its last lines are above"):
         _prefect("deploy", "--all")
 
 
