@@ -36,13 +36,23 @@ class _TerminalBar(tqdm):
 class _LogBar(tqdm):
     """Lines every SECONDS_BETWEEN_LINES and at the end, without carriage returns, of which none is cleared."""
 
+    _shown: float | None = None  # what the last line counted
+
     def __init__(self, **options: Any) -> None:
         lines: Any = _Lines()
         super().__init__(**options, file=lines, delay=1e-3)  # no line before the first state
 
     def close(self) -> None:
         self.delay = 0  # shows the last state, also of a run that was shorter than the time between lines
+        if self._shown == self.n:
+            self.leave = False  # it is shown already
         super().close()
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
+        """Write a line, whatever the position is among other bars: a log has no line above, and is of any height."""
+        if msg is None:
+            self._shown = self.n
+        return super().display(msg, 0)
 
     def moveto(self, n: int) -> None:
         """Stay: a log has no line above."""
