@@ -21,6 +21,7 @@ from tasks.workspace.left_over import drop, left_over, without_left_over, withou
 from tasks.workspace.own_settings import keep_own_settings, write_params
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
+from tasks.workspace.yaml_lines import changed_lines_only
 from velocitune_core.config import (
     ConfigError,
     Params,
@@ -30,7 +31,7 @@ from velocitune_core.config import (
     read_content,
     without_credentials,
 )
-from velocitune_core.config.no_yaml import TOO_DEEP, why_no_yaml
+from velocitune_core.config.no_yaml import TOO_DEEP, decoded, why_no_yaml
 
 
 class ParamsChangedError(ValueError):
@@ -144,13 +145,15 @@ def _warn_of_passwords(overrides: Mapping[str, Any]) -> None:
 
 
 def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS) -> tuple[str, list[str]]:
-    """Return what a file of settings says under overrides, laid out as DVC does, and a notice for what they remove.
+    """Return what a file of settings says under overrides, and a notice for what they remove.
 
-    Raises ConfigError if that is not valid any more.
+    The lines that change are laid out as DVC does, others stay as they are. Raises ConfigError if that is not valid.
     """
     yaml = YAML()
     yaml.Representer = _Representer
-    tree = yaml.load(settings)
+    own = decoded(read_content(settings), str(settings))
+    tree = yaml.load(own)
+    before = _dumped(yaml, tree)
     for key, value in overrides.items():
         *sections, last = key.split(".")
         place = tree
@@ -160,16 +163,30 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
             place = place[section]
         place[last] = value
     removed = drop(tree, overrides.keys())
-    text = StringIO()
-    yaml.dump(tree, text)
+    text = _merged(yaml, own, before, _dumped(yaml, tree))
     try:
-        params = parse_params(without_unused_base(parse_yaml(text.getvalue(), "overrides")), "overrides")
+        params = parse_params(without_unused_base(parse_yaml(text, "overrides")), "overrides")
         without_use = [each.notice for each in left_over(tree)]  # `drop` leaves what was given
         if problems := without_use or strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
-    return text.getvalue(), removed
+    return text, removed
+
+
+def _merged(yaml: YAML, own: str, before: str, after: str) -> str:
+    """Return the file with its changed lines alone written anew, or all of them where that would say something else."""
+    text = changed_lines_only(own, before, after)
+    try:
+        return text if yaml.load(text) == yaml.load(after) else after
+    except YAMLError:
+        return after
+
+
+def _dumped(yaml: YAML, tree: Any) -> str:
+    text = StringIO()
+    yaml.dump(tree, text)
+    return text.getvalue()
 
 
 def parse_override(setting: str) -> tuple[str, Any]:
