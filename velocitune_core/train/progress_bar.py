@@ -15,6 +15,9 @@ COLUMNS = 100  # of a line in a log
 SECONDS_BETWEEN_LINES = 15.0  # when the output is a log file and not a terminal
 
 
+_notes_shown: set[str] = set()  # on models, in this process, which may show many runs of one
+
+
 def bar(**options: Any) -> tqdm:
     """Return a progress bar on standard error; in a log, each of its states is a plain line."""
     if sys.stderr.isatty():
@@ -91,7 +94,10 @@ class ProgressBar:
             case events.Stepped():
                 self._advance(event)
             case events.Warned():
-                self._write(event.message)
+                if not event.of_model or event.message not in _notes_shown:
+                    self._write(event.message)
+                if event.of_model:
+                    _notes_shown.add(event.message)
             case events.Overfitted():
                 for message in event.messages:
                     self._write(message)

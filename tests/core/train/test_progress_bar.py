@@ -122,6 +122,19 @@ def test_a_resumed_run_begins_at_its_checkpoint(capfd: pytest.CaptureFixture[str
     assert "15/20" in shown
 
 
+def test_what_is_so_in_every_run_of_a_model_is_shown_once_and_other_warnings_in_each(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for model in ("models/mine", "models/mine", "models/small"):
+        run = ProgressBar()
+        run(events.Warned(message=f"{model}: dropout of the model is off while it is trained", of_model=True))
+        run(events.Warned(message="the checkpoint cannot be saved"))
+        run.close()
+    shown = capfd.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in shown if "dropout" in line] == ["models/mine", "models/small"]
+    assert sum("cannot be saved" in line for line in shown) == 3
+
+
 def test_warnings_are_shown_and_events_before_the_start_are_no_error(capfd: pytest.CaptureFixture[str]) -> None:
     bar = ProgressBar()
     bar(stepped(1))
