@@ -51,11 +51,11 @@ class _LogBar(tqdm):
             self.leave = False  # it is shown already
         super().close()
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write a line, whatever the position is among other bars: a log has no line above, and is of any height."""
         if msg is None:
             self._shown = self.n
-        return super().display(msg, 0)
+        super().display(msg, 0)
 
     def moveto(self, n: int) -> None:
         """Stay: a log has no line above."""
