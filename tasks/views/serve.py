@@ -84,6 +84,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
     serves_mlflow = not tracking.is_server
     api = f"http://{HOST}:{prefect_port}/api"
     first = shell_without_proxy()
+    other_terminals = f"In other terminals first, as a proxy is set:  {first}\n" if first else ""
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
     os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
@@ -112,7 +113,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
             _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
         sys.stderr.write(
             f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
-            f"{f'In other terminals first, as a proxy is set:  {first}{chr(10)}' if first else ''}"
+            f"{other_terminals}"
             "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n"
             f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
         )

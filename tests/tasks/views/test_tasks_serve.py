@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,6 +168,25 @@ def test_a_server_elsewhere_is_not_served_and_a_database_is(
     assert any(command.startswith("mlflow server") for command in commands)
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == database
     assert not any("pa55" in command for command in commands)  # every user of the machine can list them
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", ""])
+def test_what_other_terminals_need_behind_a_proxy_is_printed(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], proxy: str
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "all_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+
+    def interrupted(servers: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.views.serve._running", lambda command, log: nullcontext())
+    monkeypatch.setattr("tasks.views.serve._check", interrupted)
+    assert serve(monkeypatch) == 0
+    shown = capsys.readouterr().err
+    line = "In other terminals first, as a proxy is set:  export NO_PROXY=127.0.0.1,localhost\nStart a run:  prefect"
+    assert (line in shown) == bool(proxy) and "Start a run:  prefect deployment run" in shown
 
 
 def test_a_workspace_without_settings_is_refused(
