@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
+from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.misread import advice_on
 
 Name = Annotated[
@@ -81,7 +82,9 @@ def describe_problems(error: ValidationError, renamed: Mapping[str, str] = RENAM
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "model_type":  # its message has the name of a class
             message = "Input should be a mapping of keys to values"
-        given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
+        given = (
+            "" if problem["type"] in {"missing", "value_error"} else f" (got {without_credentials(problem['input'])!r})"
+        )
         if better := advice_on(problem["input"], problem["type"]):
             given += f"; {better}"
         lines.append(f"  {field}: {message}{given}")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from velocitune_core.contracts import StartingWeights
-from velocitune_core.files import obstacle_to_file, obstacle_to_folder, write_text
+from velocitune_core.files import obstacle_to_file, obstacle_to_files_in, write_text
 from velocitune_core.fit.csv_tables import Runs, TableError
 from velocitune_core.fit.objective_file import objective_notes
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
@@ -26,16 +26,13 @@ INPUTS = ("tables", "objective")  # in weights.json
 def make_folder(folder: Path) -> None:
     """Make a folder for results. Raises ValueError if it cannot be, or holds such files that no fit wrote."""
     names = (WEIGHTS, PLAN, PAGE)
-    obstacles = (obstacle_to_folder(folder), *(obstacle_to_file(folder / name) for name in names))
+    obstacles = (obstacle_to_files_in(folder), *(obstacle_to_file(folder / name) for name in names))
     if obstacle := next(filter(None, obstacles), None):
         raise ValueError(f"--out {folder}: {obstacle}")
     there = [name for name in names if (folder / name).exists()]
     if there and not _is_fit(folder / WEIGHTS):
         raise ValueError(f"--out {folder}: has {', '.join(there)}, not from `velocitune fit`; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out {folder}: cannot be made a folder: {error.strerror}; name another place") from None
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _is_fit(weights: Path) -> bool:

@@ -137,8 +137,10 @@ class Trainer:
         if not resumed:
             start = self.trajectory.weights[0]
             self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*warnings, *self.strategy.warnings, *self.learner.warnings]:
+        for warning in [*warnings, *self.strategy.warnings]:
             self._warn(warning)
+        for note in self.learner.model_notes:
+            self._emit(events.Warned(step=self.step, message=note, of_model=True))
 
     def _train_step(self) -> BatchLoss:
         """Take one step on a batch that is sampled with the current domain weights."""
