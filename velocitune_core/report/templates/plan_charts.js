@@ -3,7 +3,11 @@
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const shortened = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
-const signed = (value, digits = 3) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`.replace(/^−(0\.?0*)$/, "+$1");
+// As `signed` of Python: what rounds to zero has no sign.
+const signed = (value, digits = 3) => {
+  const size = Math.abs(value).toFixed(digits);
+  return Number(size) === 0 ? size : (value < 0 ? "−" : "+") + size;
+};
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 const scaled = ([from, to], [a, b]) => (value) => a + ((value - from) / (to - from || 1)) * (b - a);
 
