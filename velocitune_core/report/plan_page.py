@@ -21,7 +21,7 @@ from velocitune_core.report.plan_data import carried_law, page_data
 from velocitune_core.report.swarm_rounds import round_rows
 from velocitune_core.style.text import percent, signed
 
-SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js")
+SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js", "wide.js")
 RATES = {
     "loglinear": "How far a domain lowers the exponent of a set's loss, against the worst domain for that set; 1 is "
     "the best teacher of the row. Compare along a row only.",
