@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import result_samples
 from browser import CHROMIUM, Browser, browser, pages_of
+from comparison_samples import comparison, losses, run
 from test_compared_plans import plan, planned_runs
 
 from velocitune_core.report.comparison_page import render_comparison
@@ -48,6 +49,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, 
     (folder / "report.html").write_text(page, encoding="utf-8")
     compared = render_comparison(planned_runs(), None, {"planned": plan()})
     (folder / "comparison.html").write_text(compared, encoding="utf-8")
+    two = [run(label, seed, losses(3.0, 4.2, 5.4)) for label in ("static", "odm") for seed in (1, 2)]
+    (folder / "pair.html").write_text(render_comparison(comparison(*two)), encoding="utf-8")  # lines that end alike
     (folder / "plan.html").write_text(plan().page(), encoding="utf-8")
     with browser() as started:
         yield started, folder
@@ -76,6 +79,28 @@ def test_a_table_that_hides_columns_says_so(opened: tuple[Browser, Path], name: 
         hiding[width], *wrong = page.run(UNMARKED)
         assert wrong == [], f"{width} pixels"
     assert hiding[1400] == 0 < hiding[390]
+
+
+OVERPRINTED = """(() => {
+  document.querySelectorAll("details").forEach((each) => (each.open = true));
+  return [...document.querySelectorAll("figure svg")].flatMap((svg) => {
+    const texts = [...svg.querySelectorAll("text")].map((each) => [each.textContent, each.getBoundingClientRect()]);
+    const shown = texts.filter(([text, box]) => text.trim() && box.width);
+    const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5 &&
+      Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.15 * Math.min(a.height, b.height);
+    return shown.flatMap(([text, box], i) => shown.slice(i + 1).filter(([, other]) => over(box, other))
+      .map(([other]) => `${text} and ${other}`));
+  });
+})()"""
+
+
+@pytest.mark.parametrize("name", [*PAGES, "pair"])
+def test_no_text_of_a_figure_lies_on_another(opened: tuple[Browser, Path], name: str) -> None:
+    page, folder = opened
+    for width in WIDTHS:
+        page.show(width)
+        page.open(folder / f"{name}.html")
+        assert page.run(OVERPRINTED) == [], f"{width} pixels"
 
 
 def size_of(tip: Browser, figure: str, panel: int) -> dict[str, float]:
