@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,6 +159,28 @@ def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: p
     settings["proxies"]["processes"] = 8
     (both,) = plan_of(settings, device_bytes=80 * 10**9).footprints
     assert both.fit.fits and both.memory == train.memory
+
+
+@pytest.mark.usefixtures("workspace")
+def test_what_no_time_is_estimated_for_is_said_and_of_own_text_no_stage_that_it_has_not(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000
+
+    def said(path: str) -> str:
+        plan = plan_of(settings | {"data": {"path": path}})
+        print_plan(replace(plan, total=replace(plan.total, seconds=100.0)))
+        return " ".join(capsys.readouterr().out.split())
+
+    rest = (
+        "reading and packing the text (prepare), fitting the laws of the targets, writing the report and starting "
+        "Prefect and MLflow"
+    )
+    assert f"the times leave out {rest}" in said("data/raw")
+    assert f"the times leave out making the embedded text (stage corpus), {rest}" in said("data/embedded")
+    print_plan(plan_of(settings))  # without times
+    assert "the times leave out" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("workspace")
