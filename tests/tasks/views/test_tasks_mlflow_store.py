@@ -14,7 +14,8 @@ from mlflow.tracking._tracking_service import utils
 from tasks.views.mlflow_links import address_of
 from tasks.views.mlflow_runs import Tracker
 from tasks.workspace import paths
-from tasks.workspace.home import home, share_run, share_runs
+from tasks.workspace.home import home, share_run
+from tasks.workspace.lock import exclusive
 from velocitune_core.config import Params, Tracking, parse_params
 
 
@@ -119,8 +120,8 @@ def test_a_temporary_experiment_shares_runs_with_the_repository(
     finished.mkdir(parents=True)
     (finished / "job.json").touch()
     (made / "runs/packing").mkdir()
-    share_runs()
-    assert Path("runs/proxy-1/job.json").exists() and not paths.PACKING.exists()
+    with exclusive():  # as every command does
+        assert Path("runs/proxy-1/job.json").exists() and not paths.PACKING.exists()
     share_run(Path("runs/training-2"))
     Path("runs/training-2/result.json").touch()
     shutil.rmtree(temporary)

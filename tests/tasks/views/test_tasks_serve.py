@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from servers import environment, free_port
 
@@ -156,6 +157,16 @@ def test_a_server_elsewhere_is_not_served_and_a_database_is(
     Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "postgresql://me@h/db"}}))
     assert serve(monkeypatch) == 0
     assert any(command.startswith("mlflow server --backend-store-uri postgresql://me@h/db") for command in commands)
+
+
+def test_servers_of_this_machine_are_reached_without_a_proxy(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert serve(monkeypatch) == 0 and commands
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1:4200/api", None)  # as the commands inherit it
 
 
 def test_a_workspace_without_settings_is_refused(
