@@ -61,7 +61,9 @@ class Toy:
         for name in ("read_params", "name_run", "publish_outcome"):  # they would want all settings
             monkeypatch.setattr(pipeline, name, lambda *_, **__: None)
         left = SimpleNamespace(from_stage=lambda *_: "")
-        monkeypatch.setattr(pipeline, "announce_length", lambda _, stages, compare: self.announced.append(stages) or left)
+        monkeypatch.setattr(
+            pipeline, "announce_length", lambda _, stages, compare: self.announced.append(stages) or left
+        )
         monkeypatch.setattr(pipeline, "STAGES", {"train": self.train, "report": self.report})
 
     def edit(self, seed: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.prepare import prepare
 from tasks.workspace import model_checks, paths, said_once
 from tasks.workspace.model_checks import model_fit
 from tasks.workspace.preflight import checked_params
@@ -172,6 +173,18 @@ def test_a_warning_is_given_once_in_a_process(
         for _ in range(5):
             checked_params()
     assert [each.split(":")[0] for each in caplog.messages] == ["data.sequence_length"]
+
+
+@pytest.mark.parametrize(
+    "command", [lambda: settle_params({}, comparing=False), prepare.fn], ids=["pipeline", "prepare"]
+)
+def test_a_bad_model_is_refused_before_any_text_is_read(
+    params: Params, monkeypatch: pytest.MonkeyPatch, command: Callable[[], object]
+) -> None:
+    monkeypatch.setattr("flows.prepare.read_all", lambda _: pytest.fail("text was read"))
+    edit("config.json", vocab_size=50)
+    with pytest.raises(ConfigError, match=r"weights of another size than its config\.json says"):
+        command()
 
 
 def test_a_pipeline_warns_of_sources_and_of_few_updates_before_any_work(
