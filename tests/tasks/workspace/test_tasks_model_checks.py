@@ -203,3 +203,10 @@ def test_a_pipeline_warns_of_sources_and_of_few_updates_before_any_work(
     assert left_out.startswith("domains.law: of its source, 1 file or part is not read: data/raw/law/notes.csv")
     assert unwatched.startswith("domains.law: files outside data.path")
     assert "2 updates of the domain weights in 12 steps" in updates
+    caplog.clear()
+    said_once._said.clear()
+    for work in ("read_all", "pack_all"):
+        monkeypatch.setattr(f"flows.prepare.{work}", lambda _: None)
+    with caplog.at_level(logging.WARNING):
+        prepare.fn()  # as under `dvc repro`
+    assert caplog.messages == [left_out, unwatched]
