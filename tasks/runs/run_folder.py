@@ -180,9 +180,9 @@ def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) 
 
 
 def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> str:
-    if not _is_of_this_code(sibling, job):
-        return "its code is another one"
-    return common_steps(recipe_of(tree), job)[1] or "it has no checkpoint so early"
+    if why := common_steps(recipe_of(tree), job)[1]:  # first: the code of another strategy is another one
+        return why
+    return "it has no checkpoint so early" if _is_of_this_code(sibling, job) else "its code is another one"
 
 
 def _not_extended(why: str, lines: Sequence[str]) -> str:
