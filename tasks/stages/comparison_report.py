@@ -13,7 +13,7 @@ from tasks.runs.own_targets import OwnTargets
 from tasks.runs.swarm import objective_of
 from tasks.stages.compare import label_of_plan, measured
 from tasks.stages.proxies import read_proxies
-from tasks.views.mlflow_result import show_comparison
+from tasks.views.mlflow_result import COMPARISON_FOLDER, show_comparison
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.terminal import print_table
@@ -101,7 +101,7 @@ def publish_comparison(params: Params, comparison: Comparison) -> None:
     print_table("Strategies compared", rows)
     print_table("Mixtures, mean over run and seeds", mixtures)
     tracker = Tracker(params)
-    tracker.log_artifact(paths.COMPARISON_REPORT)
+    tracker.log_artifact(paths.COMPARISON_REPORT, COMPARISON_FOLDER)
     tracker.log_artifact(paths.COMPARISON)
     tracker.log_metrics(comparison_metrics(comparison))
     show_comparison(tracker, comparison)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
+COMPARISON_FOLDER = "comparison"  # of its page among the artifacts, where `report` is that of the run
 MOST_LINES = 50  # of a chart
 MOST_CELLS = 300  # of a table in a note, which MLflow cuts after 8000 characters
 _NOTE = "mlflow.note.content"
@@ -59,7 +60,7 @@ def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
     with tracker.reaching() as client:
         if client is None:
             return
-        page = artifact_page(tracker.experiment, tracker.parent, f"{paths.COMPARISON_REPORT.name}/index.html")
+        page = artifact_page(tracker.experiment, tracker.parent, f"{COMPARISON_FOLDER}/index.html")
         links = [_link("Report of the comparison", page)]
         if ids := _compared(client, tracker, comparison):
             chart = chart_page(tracker.experiment, ids[:MOST_LINES], [MACRO])

@@ -118,7 +118,7 @@ def test_a_plan_is_on_the_parent_run_before_any_training(
 
 
 @pytest.mark.slow
-def test_the_mixtures_of_a_comparison_are_on_the_terminal_in_prefect_and_in_mlflow(
+def test_a_comparison_has_its_mixtures_on_the_terminal_in_prefect_and_mlflow_and_a_page_beside_the_report(
     workspace: Path,
     mlflow_store: Path,
     settings: dict[str, Any],
@@ -132,7 +132,10 @@ def test_the_mixtures_of_a_comparison_are_on_the_terminal_in_prefect_and_in_mlfl
     settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": "mixtures"}
     comparison = three_seeds()
     comparison.write(paths.COMPARISON)
-    paths.COMPARISON_REPORT.mkdir(parents=True)
+    for folder, page in {paths.REPORT: "of the run", paths.COMPARISON_REPORT: "of the comparison"}.items():
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text(page)
+    publish_results.fn(parse_params(settings), samples.report_data(), [])
     publish_comparison.fn(parse_params(settings), comparison)
     rows = mixture_rows(summarise(comparison))
     assert tables["velocitune-mixtures"] == rows and "velocitune-comparison" in tables
@@ -145,6 +148,9 @@ def test_the_mixtures_of_a_comparison_are_on_the_terminal_in_prefect_and_in_mlfl
     for row in rows:
         assert len(row) == 5 and re.search(r" +".join(map(re.escape, row.values())), printed)
         assert f"| {' | '.join(row.values())} |" in note
+    pages = re.findall(r"\((#/experiments/\S+/artifacts/(\S+?)\?\S+)\)", note)
+    shown = [Path(client.download_artifacts(parent.info.run_id, path)).read_text() for _, path in pages]
+    assert shown == ["of the run", "of the comparison"]  # neither takes the other's place
 
 
 @pytest.mark.parametrize("temporary", [False, True])
