@@ -13,7 +13,6 @@ from tasks.views.mlflow_links import artifact_page, chart_page
 from tasks.views.mlflow_metrics import MACRO, SIZE_WEIGHTED
 from tasks.views.mlflow_runs import JOB_TAG, PARENT_TAG, Tracker
 from tasks.views.prefect_artifacts import markdown_table
-from tasks.workspace import paths
 from tasks.workspace.home import home
 from velocitune_core.comparison.statistics import summarise
 from velocitune_core.contracts import Comparison
