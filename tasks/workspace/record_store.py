@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tasks.workspace.home import home
+from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import LAST_PORT, Tracking, without_credentials
 
 SQLITE = b"SQLite format 3\0"  # how every such file begins
@@ -20,6 +22,8 @@ def store_problems(tracking: Tracking) -> list[str]:
 
 def _file_problem(tracking: Tracking) -> str | None:
     assert tracking.file is not None
+    if made := made_by_a_stage(Path(tracking.file)):
+        return f"{made}, and would be lost with it; name a file in another folder"
     file = home() / tracking.file
     there = next(each for each in file.parents if os.access(each, os.F_OK))  # MLflow makes the folders below
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
