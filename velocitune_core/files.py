@@ -1,4 +1,4 @@
-"""Atomic writes (temporary name, fsync, rename), hashes of files, and who holds a lock file."""
+"""Atomic writes (temporary name, fsync, rename), hashes of files, keys of JSON, and who holds a lock file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 _PRIVATE = 0o600  # of a file that is made as a temporary one, whatever the umask
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -35,6 +36,20 @@ def only_file(folder: Path, pattern: str) -> Path:
     if not found:
         raise LookupError(f"{folder}: no file {pattern}")
     raise LookupError(f"{folder}: {', '.join(path.name for path in found)}: keep one of them")
+
+
+class RepeatedKeyError(ValueError):
+    """A key that an object of JSON has twice, of which readers silently take the last."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as `object_pairs_hook` of json.loads. Raises RepeatedKeyError for a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise RepeatedKeyError(f"the key {twice!r} twice in one object; rename or remove one")
+    return found
 
 
 def obstacle_to_file(path: Path) -> str | None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tasks.workspace.home import home
+from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import LAST_PORT, Tracking, without_credentials
 from velocitune_core.files import check_writable
 
@@ -16,13 +17,16 @@ def store_problems(tracking: Tracking) -> list[str]:
     """Return why a database cannot hold the record, without connecting to it; a server may be out of reach for now."""
     if tracking.is_server:
         return []
-    problem = _driver_problem(tracking.uri) if tracking.file is None else _file_problem(tracking)
+    if tracking.file is None:
+        problem = _driver_problem(tracking.uri)
+    elif made := made_by_a_stage(Path(tracking.file)):
+        problem = f"{made}, and would be lost with it; name a file in another folder"
+    else:
+        problem = _file_problem(home() / tracking.file)
     return [f"tracking.uri: {without_credentials(tracking.uri)!r}: {problem}"] if problem else []
 
 
-def _file_problem(tracking: Tracking) -> str | None:
-    assert tracking.file is not None
-    file = home() / tracking.file
+def _file_problem(file: Path) -> str | None:
     try:
         check_writable(file.parent, f"{file.name}-")  # MLflow makes the folders, and SQLite such files beside its own
     except NotADirectoryError:

@@ -31,6 +31,7 @@ from velocitune_core.config import (
 )
 from velocitune_core.contracts import DomainFiles
 from velocitune_core.evaluation.evaluation_job import KEY_LENGTH, EvaluationJob, HeldOutFile
+from velocitune_core.files import RepeatedKeyError, unique_keys
 
 NOT_RECIPE = (
     "name",
@@ -117,11 +118,15 @@ def read_job(path: Path) -> Job:
     """Read and check a job. Raises ConfigError with every problem of the file."""
     try:
         text = path.read_text(encoding="utf-8")
-        return _kind_of(text).model_validate_json(text, strict=False)
+        job = _kind_of(text).model_validate_json(text, strict=False)
+        json.loads(text, object_pairs_hook=unique_keys)  # pydantic takes the last of a key that is there twice
+        return job
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the JSON job of a run") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}") from None
+    except RepeatedKeyError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED)}") from None
 

@@ -39,6 +39,11 @@ CUT = """(() => {
   return [document.documentElement.scrollWidth, ...[...wide, ...texts, ...still].map(name)];
 })()"""
 
+PAPER = 695  # pixels of A4 between its margins
+BESIDE_THE_PAPER = """[...document.querySelectorAll("body *")]
+  .filter((each) => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map((each) => `${each.tagName} ${each.textContent.slice(0, 40)}`)"""
+
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, Path]]:
@@ -174,6 +179,12 @@ def test_colours_follow_the_scheme_and_print_takes_few_pages(opened: tuple[Brows
     assert dark_page < 0.2 and dark_text > 0.7
     pdf = page.printed()
     assert 1 <= pages_of(pdf) <= (6 if name == "plan" else 5)
+    page.show(PAPER)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert page.run(BESIDE_THE_PAPER) == []
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
 
 
 def brightness(colour: str) -> float:

@@ -594,7 +594,7 @@ def test_nothing_is_said_of_the_base_s_text_before_there_is_any() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("width", [70, 80, 100])
 def test_a_plan_fits_the_terminal(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
 ) -> None:
@@ -606,4 +606,7 @@ def test_a_plan_fits_the_terminal(
     print_plan(plan_of(settings, device_bytes=80 * 10**9))
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= width and all("…" not in line for line in lines)
+    assert any(
+        re.search(r"train\W+1\W.*62,500,000.* 44\.7%", line) for line in lines
+    )  # no cell goes on in the next line
     assert any("updates of the domain weights in" in line for line in lines)

@@ -272,6 +272,16 @@ def test_a_finished_run_that_cannot_be_extended_keeps_no_checkpoints(make_job: M
     assert list((run_folder(job) / "checkpoints").iterdir()) == [stray] and finished_result(job) is not None
 
 
+def test_a_run_of_another_strategy_is_not_said_to_be_of_other_code(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    before = make_job()
+    record_start(open_run_folder(before), before)
+    open_run_folder(make_job(strategy={"name": "static", "options": {}}))
+    assert "it cannot be extended, as strategy.name differs" in caplog.text and "its code" not in caplog.text
+
+
 def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
     """Or a result would be taken as made by the present code that began under another."""
     caplog.set_level("INFO")

@@ -17,7 +17,8 @@ from tasks.views.mlflow_links import address_of
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.mlflow_store import open_store
 from tasks.workspace import paths
-from tasks.workspace.home import home, share_run, share_runs
+from tasks.workspace.home import home, share_run
+from tasks.workspace.lock import exclusive
 from velocitune_core.config import Params, Tracking, parse_params
 
 
@@ -122,8 +123,8 @@ def test_a_temporary_experiment_shares_runs_with_the_repository(
     finished.mkdir(parents=True)
     (finished / "job.json").touch()
     (made / "runs/packing").mkdir()
-    share_runs()
-    assert Path("runs/proxy-1/job.json").exists() and not paths.PACKING.exists()
+    with exclusive():  # as every command does
+        assert Path("runs/proxy-1/job.json").exists() and not paths.PACKING.exists()
     share_run(Path("runs/training-2"))
     Path("runs/training-2/result.json").touch()
     shutil.rmtree(temporary)

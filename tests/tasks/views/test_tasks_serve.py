@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from servers import environment, free_port
 
@@ -187,6 +188,16 @@ def test_what_other_terminals_need_behind_a_proxy_is_printed(
     shown = capsys.readouterr().err
     line = "In other terminals first, as a proxy is set:  export NO_PROXY=127.0.0.1,localhost\nStart a run:  prefect"
     assert (line in shown) == bool(proxy) and "Start a run:  prefect deployment run" in shown
+
+
+def test_servers_of_this_machine_are_reached_without_a_proxy(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert serve(monkeypatch) == 0 and commands
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1:4200/api", None)  # as the commands inherit it
 
 
 def test_a_workspace_without_settings_is_refused(

@@ -27,6 +27,9 @@ def test_a_row_of_the_mixture_per_domain() -> None:
         "duplicates dropped": 1,
         "initial weight": 0.334,
     }
+    code = samples.manifest().domains["code"].model_copy(update={"left_out": 2})
+    manifest = samples.manifest().model_copy(update={"domains": samples.manifest().domains | {"code": code}})
+    assert [row["files not read"] for row in mixture_rows(manifest, weights)][:2] == [2, 0]
 
 
 def test_a_target_is_shown_with_its_evidence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 from tasks.workspace.preflight import checked_settings
 from tasks.workspace.record_store import SQLITE, store_problems
 from velocitune_core.config import ConfigError, Tracking
+
+PROJECT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,18 @@ def test_a_database_that_cannot_be_written_is_named(workspace: Path) -> None:
 def test_a_name_that_is_too_long_is_refused() -> None:
     (found,) = store_problems(Tracking(uri=f"sqlite:///{'x' * 300}.db"))
     assert "(File name too long)" in found
+
+
+@pytest.mark.parametrize(
+    ("file", "made"),
+    [("report/mlflow.db", "is made by the stage `report`"), ("results/mlflow.db", None), ("mlflow.db", None)],
+)
+def test_a_store_in_a_folder_that_a_stage_replaces_is_refused(workspace: Path, file: str, made: str | None) -> None:
+    shutil.copyfile(PROJECT / "dvc.yaml", "dvc.yaml")
+    found = store_problems(Tracking(uri=f"sqlite:///{file}"))
+    if made is None:
+        assert found == []
+    else:
+        assert found == [
+            f"tracking.uri: 'sqlite:///{file}': {file} {made}, and would be lost with it; name a file in another folder"
+        ]
