@@ -7,6 +7,7 @@ objective `learnt` (learnt domains down, the retained one no worse than under st
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from objectives import Key, Stated, Study, objectives, price, read_study, static
 
 from tasks.workspace import paths
 from velocitune_core.comparison.statistics import Estimate, estimate
+from velocitune_core.mixture_law.break_even import pays_from
 
 FREE = "#7F7F7F"  # constant mixtures that cost nothing
 LINES = {  # name, colour, where the name stands from the point, in points
@@ -78,19 +80,34 @@ def draw_reached(axes: Axes, lines: dict[str, Line], constants: list[str], retai
     axes.set_ylabel("mean of the learnt domains, against static (nats)")
 
 
-def draw_net(axes: Axes, lines: dict[str, Line], study: Study, stated: Stated) -> None:
-    static, tokens = static_average(study, stated), study.comparison.runs[0].result.tokens
+def draw_net(axes: Axes, lines: dict[str, Line], static: Callable[[float], float], tokens: int) -> None:
+    """Draw the gain of each line less what static training gains from its price, over the size of the main run.
+
+    Args:
+        static: loss of static training after so many tokens.
+        tokens: of one run of the embedded default.
+    """
     for label in PRICED:
         (name, colour, _), line = LINES[label], lines[label]
         instead = np.array([static(tokens * size) - static(tokens * (size + line.price)) for size in SIZES])
-        axes.plot(SIZES, line.gain.mean + instead, color=colour, lw=2, label=name)
+        since = f"{name}: {pays_in_words(line, static, tokens)}"
+        axes.plot(SIZES, line.gain.mean + instead, color=colour, lw=2, label=since)
     axes.axhline(0, color="#222222", lw=1)
+    axes.annotate("static, trained longer", (SIZES[-1], 0), (-2, 4), textcoords="offset points", ha="right")
     axes.set(xscale="log", xlim=(SIZES[0], SIZES[-1]), ylim=(-0.05, 0.1), xticks=[1, 2, 5, 10, 20, 40])
     axes.set_xticklabels(["1", "2", "5", "10", "20", "40"])
     axes.set_title("From what size of run it pays", loc="left", fontweight="bold")
     axes.set_xlabel("size of the main run, in runs of the embedded default")
     axes.set_ylabel("mixture, against as many more steps of static (nats)")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, title="against static", alignment="left")
+
+
+def pays_in_words(line: Line, static: Callable[[float], float], tokens: int) -> str:
+    """Return from what size of the main run on a line gains more than static training does from its price."""
+    if not line.price:
+        return "free"
+    multiple = pays_from(static, -line.gain.mean, line.price * tokens)
+    return "never pays" if multiple is None else f"pays from {multiple * line.price:.0f} runs"
 
 
 def main() -> None:
@@ -104,7 +121,7 @@ def main() -> None:
     figure = Figure(figsize=(12, 4.8), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     draw_reached(left, lines, study.temperatures, ", ".join(study.comparison.retained))
-    draw_net(right, lines, study, stated)
+    draw_net(right, lines, static_average(study, stated), study.comparison.runs[0].result.tokens)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(arguments.to, dpi=110)

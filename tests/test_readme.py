@@ -43,6 +43,12 @@ def test_make_targets_exist(command: str) -> None:
     subprocess.run(["make", "--dry-run", command.split()[1]], cwd=PROJECT, check=True, capture_output=True)
 
 
+def test_settings_reach_the_comparison() -> None:
+    given = ["make", "--dry-run", "compare", "SETTINGS=-S compare.seeds=[1]"]
+    shown = subprocess.run(given, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    assert "python -m flows.pipeline --compare -S compare.seeds=[1]\n" in shown
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", sorted({" ".join(c.split()[:2]) for c in commands() if c.split()[0] == "prefect"}))
 def test_programs_know_the_subcommands(command: str) -> None:

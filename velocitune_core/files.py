@@ -1,4 +1,4 @@
-"""Atomic writes (temporary name, fsync, rename), hashes of files, and who holds a lock file."""
+"""Atomic writes (temporary name, fsync, rename), hashes of files, keys of JSON, and who holds a lock file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import socket
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 
 _PRIVATE = 0o600  # of a file that is made as a temporary one, whatever the umask
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -36,6 +38,20 @@ def only_file(folder: Path, pattern: str) -> Path:
     raise LookupError(f"{folder}: {', '.join(path.name for path in found)}: keep one of them")
 
 
+class RepeatedKeyError(ValueError):
+    """A key that an object of JSON has twice, of which readers silently take the last."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, as `object_pairs_hook` of json.loads. Raises RepeatedKeyError for a key twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise RepeatedKeyError(f"the key {twice!r} twice in one object; rename or remove one")
+    return found
+
+
 def obstacle_to_file(path: Path) -> str | None:
     """Return why no file can be written at `path`, with the fix; None if one can, also over an older file."""
     if path.is_dir():
@@ -51,6 +67,41 @@ def obstacle_to_folder(path: Path) -> str | None:
     return None if there.is_dir() else f"{there} is no folder, so that nothing can be in it; give another place"
 
 
+def obstacle_to_files_in(path: Path) -> str | None:
+    """Return why no files can be made in the folder `path`, which may be missing, with the fix; None if they can."""
+    if obstacle := obstacle_to_folder(path):
+        return obstacle
+    try:
+        check_writable(path)
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror}; give another place"
+    return None
+
+
+def check_writable(folder: Path, prefix: str = "") -> None:
+    """Raise OSError if no file can be made in a folder, which may be missing; leave nothing behind.
+
+    It is tried, as permissions do not say it: root has all of them, also in /proc and on a file system that is full of
+    files or takes none.
+
+    Args:
+        prefix: how the name of the file begins.
+    """
+    made: list[Path] = []
+    try:
+        for each in reversed((folder, *folder.parents)):
+            if not each.exists():
+                with suppress(FileExistsError):  # another process has made it meanwhile
+                    each.mkdir()
+                    made.append(each)
+        with NamedTemporaryFile(prefix=prefix, dir=folder):
+            pass
+    finally:
+        for each in reversed(made):
+            with suppress(OSError):  # another process has put a file there
+                each.rmdir()
+
+
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Give a file that is never changed in place a second name, or copy it where the file system has no hard links."""
     try:
@@ -59,22 +110,32 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
     """Write `text` in UTF-8 to `path`, atomically: after a crash the file has its old content or the new.
+
+    Args:
+        mode: its permissions; None: as the umask gives them to new files.
 
     Raises FileExistsError, and changes nothing, if a folder is there.
     """
     with replacing(path) as temporary:
+        if mode is not None:
+            temporary.touch(mode & 0o700)  # before there is something to read in it
+            temporary.chmod(mode)
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_holder(path: Path) -> None:
-    """Write which process this is, for those that find the lock beside `path` taken."""
+def write_holder(path: Path, command: str | None = None) -> None:
+    """Write which process this is, for those that find the lock beside `path` taken.
+
+    Args:
+        command: how it was started; None: its command line.
+    """
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.orig_argv),
+        "command": " ".join(sys.orig_argv) if command is None else command,
     }
     write_text(path, json.dumps(holder))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import psutil
 
@@ -13,6 +14,7 @@ from tasks.planning.probe_launch import NotProbedError, Probed, bfloat16_here, p
 from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_comparison
 from tasks.runs.budget import check_planned, pipeline_steps
 from tasks.runs.devices import gpu_count, gpu_memory
+from tasks.workspace import paths
 from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
@@ -70,6 +72,7 @@ class Plan:
     probes: dict[str, Probed]  # by the way in which runs were timed
     documents: str  # the tokens around each, and whether attention stays inside it
     finished: int  # runs of the comparison that are finished, and not priced
+    left_out: list[str]  # work that the times do not contain
     assumptions: list[str]  # and what could not be timed
 
 
@@ -103,6 +106,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
         probes=probes,
         documents=inputs.manifest.documents.described(),
         finished=finished,
+        left_out=_left_out(params),
         assumptions=[
             *inputs.assumptions,
             *length_notices(params, inputs.manifest),
@@ -113,6 +117,18 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
             *_compiled(params, device_bytes, probes),
         ],
     )
+
+
+def _left_out(params: Params) -> list[str]:
+    """Return the work that no time is estimated for: what neither trains nor evaluates a model."""
+    made_here = ["making the embedded text (stage corpus)"] if Path(params.data.path) == paths.EMBEDDED else []
+    return [
+        *made_here,
+        "reading and packing the text (prepare)",
+        "fitting the laws of the targets",
+        "writing the report",
+        "starting Prefect and MLflow",
+    ]
 
 
 def _unfulfillable(params: Params, inputs: Inputs) -> list[str]:

@@ -23,6 +23,7 @@ from velocitune_core.plan.cost import Calibration, ModelShape, Speed, checkpoint
 from velocitune_core.plan.memory import Setting, memory_of
 from velocitune_core.plan.probe import Probe, ProbeResult
 from velocitune_core.plan.resident import UNMEASURED, Resident, resident_bytes
+from velocitune_core.train.stop import end_in_words
 
 MAX_STEPS, MAX_STEP_SECONDS = 12, 6.0  # of training
 MAX_MICRO_BATCHES = 4  # per process and step; more would repeat what was timed
@@ -198,9 +199,9 @@ def _run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list
                     subprocess.Popen([*command, str(folder / "probe.json")], env=environment, stdout=log, stderr=log)
                 )
         for process, folder in zip(running, folders, strict=True):
-            if process.wait(started + MAX_SECONDS - time.time()) != 0:
+            if (status := process.wait(started + MAX_SECONDS - time.time())) != 0:
                 last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-                raise NotProbedError(f"its process failed: {''.join(last)}")
+                raise NotProbedError(f"its process failed ({end_in_words(status)}): {''.join(last)}")
     except subprocess.TimeoutExpired:
         raise NotProbedError(f"a few steps take more than {MAX_SECONDS} s here") from None
     finally:

@@ -15,7 +15,7 @@ from tasks.planning.build import Footprint, Plan
 from tasks.views.terminal import console_of
 from velocitune_core.plan.cost import Calibration, Cost, flops_per_token
 from velocitune_core.plan.memory import SPARE, Memory, Remedy
-from velocitune_core.style.text import counted, duration, tokens_text
+from velocitune_core.style.text import counted, duration, listed, tokens_text
 
 WIDTH = 100  # characters, without a terminal
 PARTS = (
@@ -130,7 +130,8 @@ def _explanation(plan: Plan) -> str:
             f"threads {probed.threads}{f', {probed.copies} at once' if probed.copies > 1 else ''}), "
             f"{probed.speed.start:.1f} s to start"
         )
-    parts.append("not timed: corpus, prepare, targets, report, and the start of services")
+    if total.seconds is not None:
+        parts.append(f"the times leave out {listed(plan.left_out)}")
     return "; ".join(parts)
 
 

@@ -21,19 +21,21 @@ from tasks.runs.run_folder import (
 from tasks.runs.torchrun import follow, run_program, torchrun
 from tasks.runs.verify_data import check_packed
 from tasks.views.watcher import Watcher
+from velocitune_core.checkpoint.names import saved_checkpoints
 from velocitune_core.config import Resources
 from velocitune_core.contracts import EvaluationResult, TrainResult
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
+from velocitune_core.train.events import Measured, read_events
 from velocitune_core.train.extension import discard_checkpoints
 from velocitune_core.train.job import Job, TrainJob
-from velocitune_core.train.outcome import End, end_of, message_of
+from velocitune_core.train.outcome import End, end_of, end_of_log, message_of
+from velocitune_core.train.stop import end_in_words
 
 if TYPE_CHECKING:
     from prefect import State, Task
     from prefect.client.schemas.objects import TaskRun
 
 logger = logging.getLogger(__name__)
-LOG_LINES_SHOWN = 15
 FULL_DISK_BYTES = 10**6
 
 
@@ -119,13 +121,17 @@ def failure(folder: Path, start_id: str, ended: End, status: int) -> TrainingFai
     why = f": {message}" if message else ""
     if not why and free < FULL_DISK_BYTES:  # neither an outcome nor a log could be written
         why = f": {free / 1e6:.1f} MB are free on its disk"
-    log = folder / "log.txt"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-    end_of_log = f"The end of {log}:\n" + "\n".join(lines)
     if ended == "refused":
-        return TrainingRefusedError(f"{folder.name} was refused{why}\n{end_of_log}")
+        return TrainingRefusedError(f"{folder.name} was refused{why}\n{end_of_log(folder)}")
     error = TrainingStoppedError if ended == "stopped" else TrainingFailedError
-    return error(
-        f"{folder.name} {ended} with exit status {status}{why}\nIts checkpoints stay in {folder}; running the stage "
-        f"again goes on from there. {end_of_log}"
-    )
+    return error(f"{folder.name} {ended} ({end_in_words(status)}){why}\n{_what_stays(folder)} {end_of_log(folder)}")
+
+
+def _what_stays(folder: Path) -> str:
+    """Return the sentence on where the next start of a run begins."""
+    saved = "Its checkpoints" if saved_checkpoints(folder / "checkpoints") else ""
+    if not saved and any(isinstance(event, Measured) for event in read_events(folder / "events.jsonl")):
+        saved = "The losses that it has measured"
+    if not saved:
+        return "It has saved nothing yet; running the stage again starts it from its beginning."
+    return f"{saved} stay in {folder}; running the stage again goes on from there."

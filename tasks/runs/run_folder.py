@@ -124,9 +124,7 @@ def _move_aside(folder: Path, job: Job) -> None:
     replaced.mkdir(parents=True, exist_ok=True)
     names = (replaced / f"{folder.name}-{number}" for number in count())
     aside = next(name for name in names if not name.exists())
-    code = read_code(folder)
-    changed = [] if code is None else changed_files(code.files, code_of(job))
-    why = "as --fresh asks" if fresh_since() else f"its code changed: {', '.join(changed) or 'unknown'}"
+    why = "as --fresh asks" if fresh_since() else f"its code changed: {_changed_code(folder, job)}"
     logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
     folder.rename(aside)
     if link is not None:
@@ -170,7 +168,7 @@ def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) 
     """
     best, latest = None, -1
     for sibling, tree in siblings:
-        if not _is_of_this_code(sibling, job):
+        if _changed_code(sibling, job):
             continue
         shared, _ = common_steps(recipe_of(tree), job)
         newest = max((step_of(each) for each in _checkpoints(sibling) if step_of(each) <= shared), default=-1)
@@ -180,9 +178,11 @@ def _longest_common(siblings: list[tuple[Path, dict[str, Any]]], job: TrainJob) 
 
 
 def _why_not_extended(sibling: Path, tree: Mapping[str, Any], job: TrainJob) -> str:
-    if not _is_of_this_code(sibling, job):
-        return "its code is another one"
-    return common_steps(recipe_of(tree), job)[1] or "it has no checkpoint so early"
+    if reason := common_steps(recipe_of(tree), job)[1]:  # first: another strategy is other code, too
+        return reason
+    if changed := _changed_code(sibling, job):
+        return f"its code is another one; changed: {changed}"
+    return "it has no checkpoint so early"
 
 
 def _not_extended(why: str, lines: Sequence[str]) -> str:
@@ -193,9 +193,10 @@ def _not_extended(why: str, lines: Sequence[str]) -> str:
     return "" if len(lines) == 1 else f"\nit cannot be extended, as {same.partition(':')[0]} differs"
 
 
-def _is_of_this_code(folder: Path, job: TrainJob) -> bool:
+def _changed_code(folder: Path, job: Job) -> str:
+    """Return the files of the present code that a run was not made by; empty if it was made by this code."""
     code = read_code(folder)
-    return code is not None and not changed_files(code.files, code_of(job))
+    return "unknown" if code is None else ", ".join(changed_files(code.files, code_of(job)))
 
 
 def _extend(folder: Path, sibling: Path, shared: int, job: TrainJob) -> bool:

@@ -17,6 +17,7 @@ from velocitune_core.config import Resources
 from velocitune_core.parallel.environment import without_process_group
 from velocitune_core.preload.start import Process, start_process
 from velocitune_core.train.events import read_events_from
+from velocitune_core.train.outcome import LOG
 from velocitune_core.train.stop import STOPPED
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def run_program(
     program += ["--parent", str(os.getpid())]
     stopping = STOPPING.get()
     patience = shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0)
-    with (folder / "log.txt").open("ab") as log:
+    with (folder / LOG).open("ab") as log:
         if stopping.is_set():
             return STOPPED
         process = start_process(program, environment_of(device), log, launcher)

@@ -13,17 +13,19 @@ from tasks.runs.own_targets import OwnTargets
 from tasks.runs.swarm import objective_of
 from tasks.stages.compare import label_of_plan, measured
 from tasks.stages.proxies import read_proxies
-from tasks.views.mlflow_result import show_comparison
+from tasks.views.mlflow_result import COMPARISON_FOLDER, show_comparison
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.views.terminal import print_table
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans
 from velocitune_core.comparison.checks import check_comparison
+from velocitune_core.comparison.statistics import summarise
 from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
 from velocitune_core.config import Params
 from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, StartingWeights, Targets
 from velocitune_core.files import replacing
+from velocitune_core.report.compared_mixtures import mixture_rows
 from velocitune_core.report.comparison_page import comparison_figures, plan_pages, render_comparison
 from velocitune_core.report.fitted_plan import FittedPlan
 from velocitune_core.report.html import save_png
@@ -92,12 +94,14 @@ def _fitted(params: Params, name: str, plan: StartingWeights, own: Mapping[str, 
 
 @task(name="publish comparison")
 def publish_comparison(params: Params, comparison: Comparison) -> None:
-    """Show the table in Prefect's UI and on the terminal, and log page, figures and metrics to MLflow."""
-    rows = formatted_comparison(comparison)
+    """Show results and mixtures in Prefect's UI and on the terminal, and log page, figures and metrics to MLflow."""
+    rows, mixtures = formatted_comparison(comparison), mixture_rows(summarise(comparison))
     publish_table("comparison", "Strategies compared, mean ± 95 % interval over seeds", rows)
+    publish_table("mixtures", "Mixtures, mean over run and seeds", mixtures)
     print_table("Strategies compared", rows)
+    print_table("Mixtures, mean over run and seeds", mixtures)
     tracker = Tracker(params)
-    tracker.log_artifact(paths.COMPARISON_REPORT)
+    tracker.log_artifact(paths.COMPARISON_REPORT, COMPARISON_FOLDER)
     tracker.log_artifact(paths.COMPARISON)
     tracker.log_metrics(comparison_metrics(comparison))
     show_comparison(tracker, comparison)

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from prefect import task
-from tqdm import tqdm
 
+from tasks.views.terminal import progress
 from tasks.workspace.prefect_logging import UI_ONLY
 from velocitune_core.files import file_sha256
 from velocitune_core.recipes.embedded import write_corpus
@@ -36,7 +36,7 @@ def fetch_archives(requirements: Path, folder: Path) -> None:
     wanted = _read_requirements(requirements)
     folder.mkdir(parents=True, exist_ok=True)
     present = {file_sha256(path) for path in folder.iterdir() if path.is_file()}
-    for requirement, sha256 in tqdm(wanted.items(), "archives", leave=not sys.stderr.isatty(), unit="archive"):
+    for requirement, sha256 in progress(wanted.items(), "archives", "archive", leave=not sys.stderr.isatty()):
         if sha256 in present:
             continue
         logger.info("downloading %s", requirement, extra=UI_ONLY)

@@ -21,6 +21,7 @@ from tasks.workspace import paths
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import add_fresh, command_line, parse, run_flow
+from tasks.workspace.stage_files import how_to_make
 from velocitune_core.config import Params
 from velocitune_core.contracts import (
     DownstreamResult,
@@ -46,12 +47,14 @@ _writing = Lock()  # runs of a comparison ask for the same file
 
 
 def check_models(folders: Iterable[Path]) -> None:
-    """Raise DownstreamError naming everything that is missing from the model folders."""
-    problems = [
-        f"model folder: {problem.removeprefix('model.path: ')}"
-        for folder in folders
-        for problem in check_model_folder(str(folder))
-    ]
+    """Raise DownstreamError naming everything that is missing from the model folders, and how to make a stage's."""
+    problems = []
+    for folder in folders:
+        if not folder.exists() and (command := how_to_make(folder)):
+            problems.append(f"model folder: {folder} is not there: make it with `{command}`")
+        else:
+            found = check_model_folder(str(folder))
+            problems += [f"model folder: {problem.removeprefix('model.path: ')}" for problem in found]
     if problems:
         raise DownstreamError("\n".join(problems))
 

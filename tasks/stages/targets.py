@@ -9,11 +9,11 @@ from multiprocessing import get_context
 from typing import TypeVar
 
 from prefect import task
-from tqdm import tqdm
 
 from tasks.runs.budget import token_budget
 from tasks.runs.resolved_precision import check_measured_in
 from tasks.stages.proxies import HOW_TO_RETRY, missing_proxies, read_proxies
+from tasks.views.terminal import progress
 from tasks.workspace import paths
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, Targets
@@ -53,4 +53,4 @@ def on_all_cores(fit: Callable[[T], R], domains: Iterable[T]) -> Iterator[R]:
     waiting = list(domains)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:  # a fork would copy Prefect's threads
         fitted = pool.map(fit, waiting, chunksize=LAWS_PER_CALL)
-        yield from tqdm(fitted, total=len(waiting), desc="targets", unit="law", dynamic_ncols=True)
+        yield from progress(fitted, "targets", "law", total=len(waiting))

@@ -26,6 +26,7 @@ from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Manifest, StartingWeights, Targets, TrainResult
+from velocitune_core.in_words import amount_text
 from velocitune_core.planned_weights import Decision
 from velocitune_core.strategies import PLANNED
 from velocitune_core.train.job import TrainJob
@@ -85,7 +86,7 @@ def decide(params: Params, swarm: Swarm) -> Decision:
     logger.info(
         "after %d runs the recommended weights may miss the best possible by %s nats, where %g was asked for: %s",
         made.runs,
-        "any number of" if made.regret is None else f"{made.regret:.4f}",
+        "any number of" if made.regret is None else amount_text(made.regret, 4),
         made.tolerance,
         f"further mixtures: {made.further}" if made.further else "the swarm ends",
     )

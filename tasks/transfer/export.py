@@ -16,7 +16,7 @@ from tasks.runs.resolved_precision import with_precision
 from tasks.runs.run_folder import is_finished, run_folder
 from tasks.transfer.steps import INITIAL, TARGETS, Graph, job_file
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, ConfigError, Params
-from velocitune_core.files import obstacle_to_folder, replacing
+from velocitune_core.files import obstacle_to_files_in, replacing
 from velocitune_core.job_folder.contents import JOBS, JobFolder, RunStep, Step, TrainStep
 from velocitune_core.job_folder.results import Results
 from velocitune_core.model.io import UNTRAINED
@@ -55,7 +55,7 @@ def check_destination(to: Path) -> None:
     """Raise ConfigError for a folder that holds something, or that cannot be made."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"--to: {to} is not empty; name a new folder")
-    if obstacle := obstacle_to_folder(to):
+    if obstacle := obstacle_to_files_in(to):
         raise ConfigError(f"--to: {obstacle}")
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tasks.workspace.home import home
-from velocitune_core.config import Tracking, without_credentials
+from velocitune_core.config import Tracking, without_user
 
 SERVED = "http://127.0.0.1:5000"  # by `make serve`
 _TRAINING = "workflowType=machine_learning"
+_experiments: dict[tuple[str, str], str] = {}  # store and name → ID, of those that this process has opened
 
 
 def runs_page(experiment: str) -> str:
@@ -41,16 +42,22 @@ def chart_page(experiment: str, runs: Sequence[str], metrics: Sequence[str]) -> 
     )
 
 
+def remember_experiment(settings: Tracking, experiment: str) -> None:
+    """Keep the ID of an experiment for the links that this process prints: to look it up again, MLflow is needed."""
+    _experiments[settings.uri, settings.experiment] = experiment
+
+
 def address_of(settings: Tracking, server: str = SERVED) -> str:
-    """Return the address of the experiment's runs.
+    """Return the address of the experiment's runs; of all experiments, if its ID is not known.
 
     Args:
         server: that shows a store which is a database.
     """
     if settings.is_server:
-        return f"{without_credentials(settings.uri).rstrip('/')}/{runs_page('')}"
-    database = settings.file
-    experiment = "" if database is None else _experiment_in(home() / database, settings.experiment)
+        server = without_user(settings.uri).rstrip("/")
+    experiment = _experiments.get((settings.uri, settings.experiment), "")
+    if settings.file is not None:
+        experiment = _experiment_in(home() / settings.file, settings.experiment)
     return f"{server}/{runs_page(experiment)}"
 
 

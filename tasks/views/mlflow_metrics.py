@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from velocitune_core.train import events
 
+logger = logging.getLogger(__name__)
+LONGEST_NAME = 250  # MLflow's limit
 MACRO, SIZE_WEIGHTED = "average_loss/macro", "average_loss/size_weighted"
 
 
@@ -17,6 +20,17 @@ class Known:
     initial_losses: Mapping[str, float] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
     initial_domain_weights: Mapping[str, float] = field(default_factory=dict)
+
+
+def with_names_of_mlflow(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics whose names MLflow takes, and warn of others: of one of them it refuses all that come with it.
+
+    A name is put together, such as that of a compared label's loss on a domain.
+    """
+    too_long = [name for name in metrics if len(name) > LONGEST_NAME]
+    for name in too_long:
+        logger.warning("MLflow takes no name of more than %d characters: %s is left out", LONGEST_NAME, name)
+    return {name: value for name, value in metrics.items() if name not in too_long}
 
 
 def metrics_of(event: events.Event, known: Known | None = None) -> Iterator[tuple[str, float]]:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from tasks.views.mlflow_links import artifact_page, chart_page
 from tasks.views.mlflow_metrics import MACRO, SIZE_WEIGHTED
 from tasks.views.mlflow_runs import JOB_TAG, PARENT_TAG, Tracker
-from tasks.workspace import paths
+from tasks.views.prefect_artifacts import markdown_table
 from tasks.workspace.home import home
+from velocitune_core.comparison.statistics import summarise
 from velocitune_core.contracts import Comparison
+from velocitune_core.report.compared_mixtures import mixture_rows
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.train.job import KEY_LENGTH
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
+COMPARISON_FOLDER = "comparison"  # of its page among the artifacts, where `report` is that of the run
 MOST_LINES = 50  # of a chart
+MOST_CELLS = 300  # of a table in a note, which MLflow cuts after 8000 characters
 _NOTE = "mlflow.note.content"
 _PLACE = "velocitune.path"  # tag of a model
 _COMPARISON = "\n\n## Comparison\n\n"  # between the two parts of a note, each written by a stage of its own
@@ -51,17 +55,21 @@ def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
 
 
 def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
-    """Add the answer of a comparison to the note of the parent run, with a chart that has a line per run."""
+    """Add the answer of a comparison to the note of the parent run, its mixtures, and a chart with a line per run."""
     with tracker.reaching() as client:
         if client is None:
             return
-        page = artifact_page(tracker.experiment, tracker.parent, f"{paths.COMPARISON_REPORT.name}/index.html")
+        page = artifact_page(tracker.experiment, tracker.parent, f"{COMPARISON_FOLDER}/index.html")
         links = [_link("Report of the comparison", page)]
         if ids := _compared(client, tracker, comparison):
             chart = chart_page(tracker.experiment, ids[:MOST_LINES], [MACRO])
             links.insert(0, _link("Mean held-out loss of every run", chart))
         before, *_ = _note_of(client, tracker.parent).partition(_COMPARISON)
-        text = f"{comparison_answer(comparison)}\n\n{' · '.join(links)}"
+        parts = [comparison_answer(comparison), " · ".join(links)]
+        mixtures = mixture_rows(summarise(comparison))
+        if len(mixtures) * len(mixtures[0]) <= MOST_CELLS:
+            parts.append(f"Mixtures, mean over run and seeds:\n\n{markdown_table(mixtures)}")
+        text = "\n\n".join(parts)
         client.set_tag(tracker.parent, _NOTE, f"{before}{_COMPARISON}{text}")
 
 

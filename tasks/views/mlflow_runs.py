@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tasks.views import mlflow_described as described
-from tasks.views.mlflow_metrics import Known
+from tasks.views.mlflow_metrics import Known, with_names_of_mlflow
 from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name
 from tasks.views.mlflow_open import Opened, left_open
 from tasks.views.mlflow_store import PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
@@ -116,7 +116,7 @@ class Tracker:
                 from mlflow.entities import Metric
 
                 now = round(time.time() * 1000)
-                logged = [Metric(name, value, now, step) for name, value in metrics.items()]
+                logged = [Metric(name, value, now, step) for name, value in with_names_of_mlflow(metrics).items()]
                 for start in range(0, len(logged), BATCH):
                     client.log_batch(self.parent, metrics=logged[start : start + BATCH])
 

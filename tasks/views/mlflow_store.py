@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
+from tasks.views.mlflow_links import remember_experiment
 from tasks.workspace import paths
 from tasks.workspace.home import home
 from velocitune_core.config import Tracking, load_params
@@ -53,9 +54,9 @@ def open_store(settings: Tracking) -> tuple[MlflowClient, str]:
 
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(settings.experiment)
-    if experiment is not None:
-        return client, experiment.experiment_id
-    return client, client.create_experiment(settings.experiment, place)
+    identity = client.create_experiment(settings.experiment, place) if experiment is None else experiment.experiment_id
+    remember_experiment(settings, identity)
+    return client, identity
 
 
 def follow_move(database: Path, experiment: str) -> None:

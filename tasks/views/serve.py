@@ -21,11 +21,20 @@ from filelock import Timeout
 from tasks.views.mlflow_links import address_of
 from tasks.workspace import paths
 from tasks.workspace.lock import WorkspaceBusyError
-from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy, port_number
+from tasks.workspace.loopback import (
+    HOST,
+    answers,
+    is_free,
+    listens,
+    loopback_without_proxy,
+    port_number,
+    shell_without_proxy,
+)
 from tasks.workspace.writable import take
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
 from velocitune_core.files import write_text
+from velocitune_core.train.stop import end_in_words
 from velocitune_core.train.system_lock import NoLocksError, system_lock
 
 SECONDS_TO_START = 180
@@ -74,6 +83,8 @@ def main() -> int:
 def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
     serves_mlflow = not tracking.is_server
     api = f"http://{HOST}:{prefect_port}/api"
+    first = shell_without_proxy()
+    other_terminals = f"In other terminals first, as a proxy is set:  {first}\n" if first else ""
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
     os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
@@ -88,7 +99,8 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
         start(PREFECT, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port))
         if serves_mlflow:
             _prepare_store()
-            place = ["--backend-store-uri", tracking.uri, "--artifacts-destination", "./mlartifacts"]
+            os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking.uri  # every user of the machine can list command lines
+            place = ["--artifacts-destination", "./mlartifacts"]
             port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
             start("MLflow UI", "mlflow", "server", *place, *port, "--uvicorn-opts", QUIET)
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
@@ -101,6 +113,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
             _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
         sys.stderr.write(
             f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
+            f"{other_terminals}"
             "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n"
             f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
         )
@@ -196,7 +209,7 @@ def _prefect(*arguments: str) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", *arguments]
     status = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
     if status:
-        raise ServeError(f"`prefect {' '.join(arguments)}` ended with status {status}; its last lines above say why")
+        raise ServeError(f"`prefect {' '.join(arguments)}` ended ({end_in_words(status)}); its last lines are above")
 
 
 def _wait_until_ours(name: str, port: int, path: str, servers: dict[str, subprocess.Popen[bytes]]) -> None:
@@ -219,13 +232,13 @@ def _check(servers: dict[str, subprocess.Popen[bytes]]) -> None:
     """Raise ServeError if a server has ended."""
     for name, process in servers.items():
         if process.poll() is not None:
-            raise ServeError(f"{name} ended with status {process.returncode}; its last lines {_last_lines(name)}")
+            raise ServeError(f"{name} ended ({end_in_words(process.returncode)}); its last lines {_last_lines(name)}")
 
 
 def _last_lines(name: str) -> str:
     """Return where the last lines of a server are, and the lines themselves if they are in a log."""
     if name not in LOGS or not LOGS[name].exists():
-        return "above say why"
+        return "are above"
     with LOGS[name].open("rb") as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - BYTES_READ))
         lines = log.read(BYTES_READ).decode(errors="replace").splitlines()[-LINES_SHOWN:]

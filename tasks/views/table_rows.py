@@ -19,7 +19,7 @@ from velocitune_core.contracts import (
     TrainResult,
 )
 from velocitune_core.report.swarm_rounds import round_rows
-from velocitune_core.style.text import tokens_text
+from velocitune_core.style.text import signed, tokens_text
 
 
 def show_documents(counts: Mapping[str, int]) -> None:
@@ -146,7 +146,7 @@ def target_rows(targets: Targets, initial_losses: Mapping[str, float]) -> list[d
                 "law": evidence.law.kind if evidence else "given by hand",
                 "the other law": f"{other.target:.4f}" if other else "",
                 "points": len(evidence.tokens) if evidence else 0,
-                "left-out error": f"{error:+.2%}" if error is not None else "",
+                "left-out error": f"{signed(100 * error, 2)} %" if error is not None else "",
                 "flags": ", ".join(domain.flags),
             }
         )
@@ -170,7 +170,7 @@ def prediction_rows(planned: Planned) -> list[dict[str, Any]]:
     recommended = mixtures["recommended"]
     return [
         {"of": name, "interval": _range(recommended[kind][name])}
-        | {mixture: f"{each[kind][name]['value']:+.3f}" for mixture, each in mixtures.items()}
+        | {mixture: signed(each[kind][name]["value"], 3) for mixture, each in mixtures.items()}
         for kind in ("differences", "set_differences")
         for name in recommended[kind]
     ]

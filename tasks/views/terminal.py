@@ -6,9 +6,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -23,6 +23,7 @@ from velocitune_core.train.progress_bar import ProgressBar, bar
 logger = logging.getLogger(__name__)
 LOG_WIDTH = 120  # characters of a table in a log, which has no width of its own
 BETWEEN_COLUMNS = 2
+T = TypeVar("T")
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]], optional: Sequence[str] | None = None) -> None:
@@ -82,6 +83,16 @@ def _console() -> Console:
 
 def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def progress(items: Iterable[T], name: str, unit: str, *, total: int | None = None, leave: bool = True) -> Iterable[T]:
+    """Return items as they are, with a progress bar of a terminal, or lines of a log, as they are taken.
+
+    Args:
+        total: how many there are, if they do not know it.
+        leave: whether the bar stays after the last one.
+    """
+    return bar(iterable=items, desc=name, unit=unit, total=total, leave=leave)
 
 
 class TerminalWatcher:

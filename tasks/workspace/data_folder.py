@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.workspace import paths
+from tasks.workspace.home import missing_in_copy
 from tasks.workspace.made_by_stages import made_by_a_stage
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import Params
@@ -33,11 +34,13 @@ def source_problems(params: Params) -> list[str]:
             f"data.path: {made}, and the pipeline cannot start from what it makes; put the text into another folder, "
             "such as data/raw, and name that"
         ]
-    problems = [
-        f"domains.{name}.source: {problem}"
-        for name, domain in params.domains.items()
-        for problem in check_source(domain.source, root)
-    ]
+    if lost := missing_in_copy(root):
+        return [f"data.path: {lost}"]
+    problems = []
+    for name, domain in params.domains.items():
+        lost = missing_in_copy(root / domain.source.path)
+        found = check_source(domain.source, root) if lost is None else [lost]
+        problems += [f"domains.{name}.source: {problem}" for problem in found]
     return problems + _problems_for_dvc(root)
 
 

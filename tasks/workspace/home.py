@@ -24,6 +24,26 @@ def home() -> Path:
     return repository if here.is_relative_to(temporary) else here
 
 
+def missing_in_copy(path: Path) -> str | None:
+    """Return why a path of the settings is missing in a temporary copy of the repository that has it, with the fix.
+
+    None if it is here, or nowhere, or this is no such copy. The path may be a glob.
+    """
+    repository = home()
+    if repository == Path.cwd() or _found(Path.cwd(), path) or not _found(repository, path):
+        return None
+    if os.path.normpath(path).startswith(".."):
+        return f"{path} lies outside of {repository}, and DVC works in a copy of that: give its absolute path"
+    return (
+        f"{path} is in {repository}, and not in the copy of it that DVC works in, which has what git or DVC tracks: "
+        f"`dvc add {path}` there (or `git add`, and commit), and run the experiment again"
+    )
+
+
+def _found(folder: Path, path: Path) -> bool:
+    return (folder / path).exists() or (not path.is_absolute() and any(folder.glob(str(path))))
+
+
 def share_runs() -> None:
     """In a temporary copy, link every finished or unfinished run of the repository."""
     if (repository := home()) != Path.cwd():

@@ -16,7 +16,7 @@ from tasks.workspace.home import share_runs
 from tasks.workspace.own_settings import IN_STAGE_OF_DVC, return_own_settings
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
 from tasks.workspace.writable import take
-from velocitune_core.config import ConfigError
+from velocitune_core.config import ConfigError, shown_command
 from velocitune_core.files import describe_holder, write_holder
 from velocitune_core.train.system_lock import system_lock
 
@@ -50,7 +50,7 @@ def exclusive() -> Iterator[None]:
     try:
         if lock.lock_counter == 1:
             with suppress(OSError):  # on a full disk the holder stays unnamed
-                write_holder(paths.HOLDER)
+                write_holder(paths.HOLDER, shown_command(sys.orig_argv))
             end_servers_of_killed_runs()
             return_own_settings("a run that was killed")
             share_runs()

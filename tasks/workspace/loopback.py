@@ -13,6 +13,7 @@ from velocitune_core.config import LAST_PORT, without_credentials
 HOST = "127.0.0.1"
 FIRST_PORT = 1024  # those below are the system's
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")  # variables that httpx reads, in any case
+_DIRECT = ("no_proxy", "NO_PROXY")  # some programs read one, some the other, most the first that is set
 _LOOPBACK = (HOST, "localhost", "::1")
 
 
@@ -22,17 +23,42 @@ def loopback_without_proxy() -> None:
     Variables with a proxy that Prefect's client cannot use are removed, with a warning: it would refuse all addresses.
     """
     _remove_unusable_proxies()
-    names = ("no_proxy", "NO_PROXY")  # some programs read one, some the other, most the first that is set
-    given = ",".join(os.environ.get(name, "") for name in names)
-    hosts = list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
-    if "*" not in hosts:  # no proxy at all, if it is the only one named
+    hosts = _direct_hosts()
+    if "*" not in hosts:
         hosts += [host for host in _LOOPBACK if host not in hosts]
-    for name in names:
+    for name in _DIRECT:
         os.environ[name] = "*" if "*" in hosts else ",".join(hosts)
 
 
+def shell_without_proxy() -> str:
+    """Return the shell command after which other programs, such as `prefect`, reach this machine; "" if they do.
+
+    Call it before `loopback_without_proxy`, which changes the environment.
+    """
+    hosts, proxies = _direct_hosts(), _named_proxies()
+    if not proxies or "*" in hosts:
+        return ""
+    unusable = [name for name in proxies if _proxy_problem(os.environ[name])]
+    commands = [f"unset {' '.join(unusable)}"] if unusable else []
+    missing = [host for host in (HOST, "localhost") if host not in hosts]
+    if missing and any(not name.lower().startswith("https") for name in set(proxies) - set(unusable)):
+        named = [name for name in ("NO_PROXY", "no_proxy") if name == "NO_PROXY" or name in os.environ]
+        commands.append(" ".join(["export", *(f"{name}={','.join([*hosts, *missing])}" for name in named)]))
+    return "; ".join(commands)
+
+
+def _direct_hosts() -> list[str]:
+    """Return the hosts that the environment names to be reached without a proxy; `*` alone is all of them."""
+    given = ",".join(os.environ.get(name, "") for name in _DIRECT)
+    return list(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+
+
+def _named_proxies() -> list[str]:
+    return [name for name in os.environ if name.lower() in _PROXIES and os.environ[name]]
+
+
 def _remove_unusable_proxies() -> None:
-    for name in [each for each in os.environ if each.lower() in _PROXIES and os.environ[each]]:
+    for name in _named_proxies():
         if problem := _proxy_problem(os.environ[name]):
             sys.stderr.write(
                 f"{name}={without_credentials(os.environ[name])} is left out: {problem}; servers of this machine are "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import velocitune_core.model
 from tasks.workspace import paths
+from tasks.workspace.home import missing_in_copy
 from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import Params
 from velocitune_core.files import file_sha256, write_text
@@ -40,6 +41,8 @@ def model_fit(params: Params) -> Fit:
                 "folder, such as models/mine, and name that"
             ]
         )
+    if lost := missing_in_copy(Path(path)):
+        return Fit(problems=[f"model.path: {lost}"])
     stored, untrainable = look_into_folder(path), check_trainable(path)
     fit = Fit(problems=[*stored.problems, *untrainable])
     if not Path(path).is_dir() or lfs_pointers(path):

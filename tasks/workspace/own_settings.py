@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from hashlib import sha256
 
 from tasks.workspace import paths
@@ -27,8 +28,13 @@ def keep_own_settings(overridden: str) -> None:
     if before != overridden:
         paths.STATE.mkdir(exist_ok=True)
         content = {"before": before, "overridden_sha256": sha256(overridden.encode()).hexdigest()}
-        write_text(paths.OWN_SETTINGS, json.dumps(content))  # first, so that no kill comes between
+        write_text(paths.OWN_SETTINGS, json.dumps(content), mode=_mode())  # first, so that no kill comes between
         when_command_ends(_end)
+
+
+def write_params(text: str) -> None:
+    """Write params.yaml, in the place that a link leads to, with the permissions that it has."""
+    write_text(paths.PARAMS.resolve(), text, mode=_mode())
 
 
 def return_own_settings(of: str) -> None:
@@ -48,13 +54,18 @@ def return_own_settings(of: str) -> None:
         return
     overridden = _is(own["overridden_sha256"])
     if overridden:
-        write_text(paths.PARAMS.resolve(), own["before"])  # not in place of a link
+        write_params(own["before"])
     paths.OWN_SETTINGS.unlink(missing_ok=True)
     if overridden:
         say(
             f"{paths.PARAMS}: the settings of {of} are taken back, as it did not finish; the same command, or a "
             "deployment with the same parameters, continues it\n"
         )
+
+
+def _mode() -> int:
+    """Return the permissions of params.yaml: one with a password may be its owner's alone, and so are its copies."""
+    return stat.S_IMODE(paths.PARAMS.stat().st_mode)
 
 
 def _end(end: CommandEnd) -> None:

@@ -18,12 +18,19 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
 from tasks.workspace.left_over import drop, left_over, parse_used, without_left_over
-from tasks.workspace.own_settings import keep_own_settings
+from tasks.workspace.own_settings import keep_own_settings, write_params
 from tasks.workspace.planned_settings import strategy_problems
 from tasks.workspace.said_once import warn_once
-from velocitune_core.config import ConfigError, Params, parse_yaml, read_content
-from velocitune_core.config.no_yaml import TOO_DEEP, why_no_yaml
-from velocitune_core.files import write_text
+from tasks.workspace.yaml_lines import changed_lines_only
+from velocitune_core.config import (
+    ConfigError,
+    Params,
+    has_password,
+    parse_yaml,
+    read_content,
+    without_credentials,
+)
+from velocitune_core.config.no_yaml import TOO_DEEP, decoded, why_no_yaml
 
 
 class ParamsChangedError(ValueError):
@@ -121,19 +128,31 @@ def override_params(overrides: Mapping[str, Any]) -> None:
     if overrides:
         text, removed = overridden_text(overrides)
         keep_own_settings(text)
-        write_text(paths.PARAMS.resolve(), text)  # not in place of a link
+        write_params(text)
         for notice in removed:
             warn_once(notice)
+        _warn_of_passwords(overrides)
+
+
+def _warn_of_passwords(overrides: Mapping[str, Any]) -> None:
+    if keys := [key for key, value in overrides.items() if has_password(value)]:
+        warn_once(
+            f"{', '.join(keys)}: params.yaml keeps the password, and so does where the override is from: a run of "
+            "Prefect, an experiment of DVC; take it out of the address, and set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD (of PostgreSQL: PGPASSWORD) where the command, or `make serve`, is started"
+        )
 
 
 def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS) -> tuple[str, list[str]]:
-    """Return what a file of settings says under overrides, laid out as DVC does, and a notice for what they remove.
+    """Return what a file of settings says under overrides, and a notice for what they remove.
 
-    Raises ConfigError if that is not valid any more.
+    The lines that change are laid out as DVC does, others stay as they are. Raises ConfigError if that is not valid.
     """
     yaml = YAML()
     yaml.Representer = _Representer
-    tree = yaml.load(settings)
+    own = decoded(read_content(settings), str(settings))
+    tree = yaml.load(own)
+    before = _dumped(yaml, tree)
     for key, value in overrides.items():
         *sections, last = key.split(".")
         place = tree
@@ -143,27 +162,43 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
             place = place[section]
         place[last] = value
     removed = drop(tree, overrides.keys())
-    text = StringIO()
-    yaml.dump(tree, text)
+    text = _merged(yaml, own, before, _dumped(yaml, tree))
     try:
-        params = parse_used(parse_yaml(text.getvalue(), "overrides"), "overrides")
+        params = parse_used(parse_yaml(text, "overrides"), "overrides")
         without_use = [each.notice for each in left_over(tree)]  # `drop` leaves what was given
         if problems := without_use or strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
-    return text.getvalue(), removed
+    return text, removed
+
+
+def _merged(yaml: YAML, own: str, before: str, after: str) -> str:
+    """Return the file with its changed lines alone written anew, or all of them where that would say something else."""
+    text = changed_lines_only(own, before, after)
+    try:
+        return text if yaml.load(text) == yaml.load(after) else after
+    except YAMLError:
+        return after
+
+
+def _dumped(yaml: YAML, tree: Any) -> str:
+    text = StringIO()
+    yaml.dump(tree, text)
+    return text.getvalue()
 
 
 def parse_override(setting: str) -> tuple[str, Any]:
     """`key=value` of a command line, the value read as YAML. Raises ConfigError for any other form."""
     key, equals, value = setting.partition("=")
     if not equals or not key:
-        raise ConfigError(f"{setting!r} is not KEY=VALUE, such as strategy.name=recommended")
+        raise ConfigError(f"{without_credentials(setting)!r} is not KEY=VALUE, such as strategy.name=recommended")
     try:
         return key, YAML(typ="safe").load(value)
     except YAMLError as error:
-        raise ConfigError(f"-S {key}: {shortened(value)}: {why_no_yaml(error, value, located=False)}") from None
+        raise ConfigError(
+            f"-S {key}: {shortened(without_credentials(value))}: {why_no_yaml(error, value, located=False)}"
+        ) from None
     except RecursionError:
         raise ConfigError(f"-S {key}: {TOO_DEEP}; remove brackets") from None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.workspace import paths
+from tasks.workspace.home import missing_in_copy
 from velocitune_core.config import CompareRun, Mixture, Params, Swarm, WantedMixture
 from velocitune_core.mixture_law.feasibility import uncovered_bounds
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
@@ -293,8 +294,12 @@ def _run_problems(swarm: Swarm, domains: int) -> list[str]:
 
 
 def _sibling_problems(params: Params, model: str | None) -> list[str]:
-    if model is None or Path(model) != paths.SIBLING_MODEL:
-        return [] if model is None else [f"mixture.swarm.model: {each}" for each in check_model_folder(model)]
+    if model is None:
+        return []
+    if Path(model) != paths.SIBLING_MODEL:
+        if not Path(model).is_dir():  # and none of the hub, which is fetched for model.path alone
+            return [f"mixture.swarm.model: {missing_in_copy(Path(model)) or f'{model!r} is not a folder'}"]
+        return [f"mixture.swarm.model: {each.removeprefix('model.path: ')}" for each in check_model_folder(model)]
     if Path(params.model.path) != paths.BASE_MODEL:
         return [
             f"mixture.swarm.model: {model} is a sibling of {paths.BASE_MODEL}, not of {params.model.path}; name the "

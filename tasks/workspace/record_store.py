@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from tasks.workspace.home import home
+from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import LAST_PORT, Tracking, without_credentials
+from velocitune_core.files import check_writable
 
 SQLITE = b"SQLite format 3\0"  # how every such file begins
 
@@ -14,27 +17,37 @@ def store_problems(tracking: Tracking) -> list[str]:
     """Return why a database cannot hold the record, without connecting to it; a server may be out of reach for now."""
     if tracking.is_server:
         return []
-    problem = _driver_problem(tracking.uri) if tracking.file is None else _file_problem(tracking)
+    if tracking.file is None:
+        problem = _driver_problem(tracking.uri)
+    elif made := made_by_a_stage(Path(tracking.file)):
+        problem = f"{made}, and would be lost with it; name a file in another folder"
+    else:
+        problem = _file_problem(home() / tracking.file)
     return [f"tracking.uri: {without_credentials(tracking.uri)!r}: {problem}"] if problem else []
 
 
-def _file_problem(tracking: Tracking) -> str | None:
-    assert tracking.file is not None
-    file = home() / tracking.file
-    there = next(each for each in file.parents if os.access(each, os.F_OK))  # MLflow makes the folders below
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        what = "cannot be written" if there.is_dir() else "is no folder"
-        return f"{there} {what}; name a file in another folder"
+def _file_problem(file: Path) -> str | None:
+    try:
+        check_writable(file.parent, f"{file.name}-")  # MLflow makes the folders, and SQLite such files beside its own
+    except NotADirectoryError:
+        return f"{_nearest(file)} is no folder; name a file in another folder"
+    except OSError as error:
+        return f"{_nearest(file)} cannot be written ({error.strerror}); name a file in another folder"
     if file.is_dir():
         return "is a folder; name a file in it"
     try:
-        with file.open("rb") as opened:
+        with file.open("r+b") as opened:
             beginning = opened.read(len(SQLITE))
     except FileNotFoundError:
         return None  # MLflow makes it
     except OSError as error:
-        return f"cannot be read ({error.strerror}); name another file"
+        return f"cannot be written ({error.strerror}); name another file"
     return "holds no SQLite database; name another file" if beginning not in (b"", SQLITE) else None
+
+
+def _nearest(file: Path) -> Path:
+    """Return the deepest folder above a file that is there, or what is there in place of one."""
+    return next(each for each in file.parents if os.access(each, os.F_OK))
 
 
 def _driver_problem(uri: str) -> str | None:

@@ -144,11 +144,8 @@ def run_stage(
     from tasks.workspace.preflight import checked_params, checked_settings
 
     def check() -> None:
-        if overrides:
-            checked_settings(overrides, comparing)
-        else:
-            checked_params(comparing)
-        check_inputs(name)
+        params = checked_settings(overrides, comparing) if overrides else checked_params(comparing)
+        check_inputs(name, params)
 
     def run() -> None:
         if overrides:

@@ -113,6 +113,23 @@ def test_what_is_in_the_way_of_a_file_or_a_folder_is_named(tmp_path: Path, monke
     assert [files.obstacle_to_folder(Path(name)) for name in (".", "new", "new/below")] == [None] * 3
 
 
+def test_whether_a_folder_takes_files_is_tried_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for folder in ("there", "there/new/below", "."):
+        files.check_writable(tmp_path / folder)
+    assert names(tmp_path) == ["there"] and not names(tmp_path / "there")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        files.check_writable(tmp_path / "file/below")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that takes no files from anybody")
+def test_a_folder_that_takes_no_files_is_found_by_trying() -> None:
+    for folder in ("/proc", "/proc/new/below"):
+        with pytest.raises(OSError, match=r"No such file or directory|denied|Read-only"):
+            files.check_writable(Path(folder))
+
+
 def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.mkdir()

@@ -138,7 +138,7 @@ def test_two_ranks_on_a_disk_that_stays_full_fail_together_and_end_once_there_is
     assert run.returncode == 1
     assert not (folder / "result.json").exists()
     assert run.resumed_from == [None] and not any(isinstance(event, Finished) for event in run.events)
-    assert "failed with exit status 1: 0.0 MB are free on its disk" in str(failure(folder, "", "failed", 1))
+    assert "failed (exit status 1): 0.0 MB are free on its disk" in str(failure(folder, "", "failed", 1))
     (folder / "ballast").unlink()
     again = end(ForkedRun([str(write_job(tree))], 2, log=folder / "log.txt"), tree)
     assert again.returncode == 0, again.stderr

@@ -119,4 +119,4 @@ def test_a_held_out_loss_that_is_not_finite_holds_the_weights_until_the_next_eva
     assert all(np.isfinite(list(each.values())).all() for step, each in losses.items() if step != 15)
     assert steps_of(Reweighted, said) == [0, 5, 10, 20, 25, 30, 35, 40]  # none at 15
     (warning,) = warnings(said)
-    assert warning == "step 15: held-out loss of ['general'] is not finite: the domain weights stay as they are"
+    assert warning == "step 15: held-out loss of ['general'] is not finite: domain weights stay as they are"

@@ -51,6 +51,7 @@ class Toy:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ran: list[str] = []
+        self.announced: list[list[str]] = []
         self.during_training: Act = lambda: None
         Repo.init(no_scm=True).close()
         Path("dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
@@ -60,7 +61,9 @@ class Toy:
         for name in ("read_params", "name_run", "publish_outcome"):  # they would want all settings
             monkeypatch.setattr(pipeline, name, lambda *_, **__: None)
         left = SimpleNamespace(from_stage=lambda *_: "")
-        monkeypatch.setattr(pipeline, "announce_length", lambda *_: left)
+        monkeypatch.setattr(
+            pipeline, "announce_length", lambda _, stages, compare: self.announced.append(stages) or left
+        )
         monkeypatch.setattr(pipeline, "STAGES", {"train": self.train, "report": self.report})
 
     def edit(self, seed: int) -> None:
@@ -88,8 +91,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 def test_a_pipeline_commits_what_it_made_and_then_skips_it(toy: Toy) -> None:
     assert toy.run() == ["train", "report"] == toy.ran
+    assert toy.announced == [["train", "report"]]  # once, before the work
     assert is_up_to_date("train") and is_up_to_date("report")
-    assert toy.run() == [] == toy.ran
+    assert toy.run() == [] == toy.ran and len(toy.announced) == 1
 
 
 def test_an_edit_during_the_run_is_not_committed_as_what_made_the_result(toy: Toy) -> None:

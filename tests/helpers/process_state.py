@@ -53,3 +53,7 @@ def _forget_command() -> None:
         opened.left_open.__init__()
     if (warned := sys.modules.get("tasks.workspace.said_once")) is not None:
         warned._said.clear()
+    if (bars := sys.modules.get("velocitune_core.train.progress_bar")) is not None:
+        bars._notes_shown.clear()
+    if (links := sys.modules.get("tasks.views.mlflow_links")) is not None:
+        links._experiments.clear()

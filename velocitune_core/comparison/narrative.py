@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary
-from velocitune_core.comparison.tables import MISSING, estimate_text, number_text
+from velocitune_core.comparison.tables import MISSING, estimate_in_words
 from velocitune_core.contracts import overfitted_domains
 from velocitune_core.style.text import counted, listed, percent, tokens_text
 
@@ -32,10 +32,10 @@ def _best_constant(summary: ComparisonSummary) -> str:
     if not constant:
         return ""
     best = min(constant, key=lambda each: _macro(each).mean)
-    text = f"{best.label} with a macro-average loss of {_nats(_macro(best), sign=False)} nats per token"
+    text = f"{best.label} with a macro-average loss of {estimate_in_words(_macro(best), sign=False)} nats per token"
     difference = best.differences["macro_average_loss"]
     if best is not summary.baseline and difference is not None:
-        text += f", {_nats(difference)} against {summary.baseline.label}"
+        text += f", {estimate_in_words(difference)} against {summary.baseline.label}"
     return f"The best constant mixture is {text}."
 
 
@@ -63,7 +63,7 @@ def _below_frontier(summary: ComparisonSummary) -> list[str]:
         if not found:
             continue
         gains = [
-            f"{label} ({_nats(distance.estimate)})"
+            f"{label} ({estimate_in_words(distance.estimate)})"
             for label, distance in sorted(found, key=lambda pair: pair[1].estimate.mean)
             if distance.verdict == "gain"
         ]
@@ -93,9 +93,9 @@ def _forgetting(summary: ComparisonSummary) -> str:
     worst, least = forgot[0], min(found, key=lambda label: found[label].mean)
     everyone = len(forgot) == len(found)
     who = "All strategies have" if everyone else f"{listed(forgot)} {'have' if len(forgot) > 1 else 'has'}"
-    text = f"{who} partly forgotten {of}: {_nats(found[worst])} nats"
-    if len(found) > 1 and _nats(found[worst]) != _nats(found[least]):
-        text += f" with {worst}, {_nats(found[least])} with {least}"
+    text = f"{who} partly forgotten {of}: {estimate_in_words(found[worst])} nats"
+    if len(found) > 1 and estimate_in_words(found[worst]) != estimate_in_words(found[least]):
+        text += f" with {worst}, {estimate_in_words(found[least])} with {least}"
     return f"{text}."
 
 
@@ -119,13 +119,6 @@ def _overfitted(summary: ComparisonSummary) -> str:
 
 def _above_zero(found: Estimate) -> bool:
     return found.mean > 0 if found.sign is None else found.sign > 0
-
-
-def _nats(found: Estimate, *, sign: bool = True) -> str:
-    """Return an estimate without the placeholder of a missing interval."""
-    if found.half_width is None:
-        return number_text(found.mean, "nats", sign=sign)
-    return estimate_text(found, "nats", sign=sign)
 
 
 def _cost(summary: ComparisonSummary) -> str:

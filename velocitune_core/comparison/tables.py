@@ -12,10 +12,11 @@ from velocitune_core.comparison.statistics import (
     summarise,
 )
 from velocitune_core.contracts import Comparison
-from velocitune_core.style.text import signed, tokens_text
+from velocitune_core.style.text import difference_text, signed, tokens_text
 
 Row = dict[str, str]
 MISSING = "–"
+DIGITS = 3  # of losses
 OUTSIDE = "*"  # marks a distance to the extrapolated part of the frontier
 RESULT_METRICS = ("macro_average_loss", "size_weighted_loss", "learnt_average_loss", "retention", "worst_shortfall")
 COST_METRICS = ("speed_up", "steps_to_settle", "repeated_tokens", "added_tokens", "added_seconds")
@@ -138,7 +139,16 @@ def estimate_text(found: Estimate | None, unit: Unit, *, sign: bool = False) -> 
     return f"{mean.removesuffix(suffix)} ± {half_width}"
 
 
-def number_text(value: float | None, unit: Unit, digits: int = 3, *, sign: bool = False) -> str:
+def estimate_in_words(found: Estimate, *, sign: bool = True) -> str:
+    """Return losses in nats for a sentence, as `estimate_text` does; a difference that rounds to zero in words."""
+    text = estimate_text(found, "nats", sign=sign)
+    if float(f"{found.mean:.{DIGITS}f}"):
+        return text
+    _, _, half_width = text.partition(" ± ")
+    return difference_text(found.mean, DIGITS) + (f" (± {half_width})" if half_width else "")
+
+
+def number_text(value: float | None, unit: Unit, digits: int = DIGITS, *, sign: bool = False) -> str:
     """Return a value with its unit; `digits` apply to losses."""
     if value is None:
         return MISSING

@@ -10,7 +10,7 @@ from velocitune_core.config.base import (
     Section,
 )
 from velocitune_core.config.compared_runs import Compare, CompareRun, OwnTargets
-from velocitune_core.config.credentials import without_credentials
+from velocitune_core.config.credentials import has_password, shown_command, without_credentials, without_user
 from velocitune_core.config.load import load_params, load_params_from, parse_params, read_content
 from velocitune_core.config.params import (
     FEWEST_POINTS,
@@ -91,11 +91,14 @@ __all__ = [
     "WantedMixture",
     "added_field",
     "describe_problems",
+    "has_password",
     "load_params",
     "load_params_from",
     "micro_batch_problem",
     "parse_params",
     "parse_yaml",
     "read_content",
+    "shown_command",
     "without_credentials",
+    "without_user",
 ]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from velocitune_core.config.base import NAME_IN_WORDS, NAME_PATTERN, RENAMED
+from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.misread import advice_on, missing_blank
 from velocitune_core.spelling import did_you_mean
 
@@ -45,7 +46,7 @@ def _described(problem: Any, renamed: Mapping[str, str], of: type[BaseModel] | N
         if field in renamed:
             return f"{field}: renamed to {renamed[field]}"
         return f"{field}: {_unknown_key(last.shown, list(_keys(above[-1].kinds)))}"
-    given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
+    given = "" if problem["type"] in {"missing", "value_error"} else f" (got {without_credentials(problem['input'])!r})"
     if better := _advice(problem):
         given += f"; {better}"
     return f"{field}: {_message(problem)}{given}"

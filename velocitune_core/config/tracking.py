@@ -38,7 +38,7 @@ class Tracking(Section):
     def file(self) -> Path | None:
         """The file of an SQLite database; None for other stores."""
         scheme, _, file = self.uri.partition(":///")
-        return Path(file) if scheme == "sqlite" else None
+        return Path(file) if scheme in ("sqlite", "sqlite+pysqlite") else None
 
 
 def _problem(uri: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from velocitune_core.config import describe_problems
-from velocitune_core.files import write_text
+from velocitune_core.files import RepeatedKeyError, unique_keys, write_text
 
 SchemaVersion = Literal[3]  # raised whenever a field of any of the files is added, renamed or removed
 SCHEMA_VERSION: SchemaVersion = 3
@@ -36,7 +36,10 @@ class Contract(BaseModel):
         Raises ContractError naming the file, and its schema version if that is another, or else each wrong field.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            found = cls.model_validate_json(text)
+            json.loads(text, object_pairs_hook=unique_keys)  # pydantic takes the last of a key that is there twice
+            return found
         except FileNotFoundError:
             raise ContractError(f"{path}: no such file; run the stage that makes it") from None
         except ValidationError as error:
@@ -49,6 +52,8 @@ class Contract(BaseModel):
             raise ContractError(
                 f"{path}: not a valid {cls.__name__} file:\n{describe_problems(error, of=cls)}"
             ) from None
+        except RepeatedKeyError as error:
+            raise ContractError(f"{path}: {error}") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ContractError(f"{path}: not JSON: {error}") from None
 

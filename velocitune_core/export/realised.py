@@ -10,6 +10,7 @@ from typing import Any
 from velocitune_core.export.block import Block, Format
 from velocitune_core.export.mixture import Mixture
 from velocitune_core.export.shares import token_shares
+from velocitune_core.style.text import signed
 
 WIDTH = 110  # of a line of comment, characters
 MUCH = 0.01  # relative change of a share
@@ -65,7 +66,7 @@ def _given(block: Block, to: Format) -> dict[str, float]:
 def rounding_notes(rows: Sequence[Row]) -> list[str]:
     """Return a sentence on the domains whose share of the tokens the trainer's rounding changes by over 1 %, if any."""
     moved = {row.domain: row.share / row.weight - 1 for row in rows if row.weight > 0 and row.share > 0}
-    far = [f"{name} {100 * change:+.1f} %" for name, change in moved.items() if abs(change) > MUCH]
+    far = [f"{name} {signed(100 * change, 1)} %" for name, change in moved.items() if abs(change) > MUCH]
     return [f"The trainer's rounding changes what domains get of the tokens: {', '.join(far)}."] if far else []
 
 

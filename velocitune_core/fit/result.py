@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from velocitune_core.contracts import StartingWeights
-from velocitune_core.files import obstacle_to_file, obstacle_to_folder, write_text
+from velocitune_core.files import obstacle_to_file, obstacle_to_files_in, write_text
 from velocitune_core.fit.csv_tables import Runs, TableError
 from velocitune_core.fit.objective_file import objective_notes
 from velocitune_core.mixture_law.law import LawName, MixtureLaw, fit_mixture_law
+from velocitune_core.mixture_law.law_sentences import plan_in_words
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePlan
 from velocitune_core.mixture_law.objective import Objective
 from velocitune_core.mixture_law.optimise import optimise_mixture
-from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.planned_weights import rounded
-from velocitune_core.report.plan_page import doubts, plan_page
+from velocitune_core.report.plan_page import plan_page
+from velocitune_core.style.text import signed
 
 WEIGHTS, PLAN, PAGE = "weights.json", "plan.json", "plan.html"
 INPUTS = ("tables", "objective")  # in weights.json
@@ -26,16 +27,13 @@ INPUTS = ("tables", "objective")  # in weights.json
 def make_folder(folder: Path) -> None:
     """Make a folder for results. Raises ValueError if it cannot be, or holds such files that no fit wrote."""
     names = (WEIGHTS, PLAN, PAGE)
-    obstacles = (obstacle_to_folder(folder), *(obstacle_to_file(folder / name) for name in names))
+    obstacles = (obstacle_to_files_in(folder), *(obstacle_to_file(folder / name) for name in names))
     if obstacle := next(filter(None, obstacles), None):
         raise ValueError(f"--out {folder}: {obstacle}")
     there = [name for name in names if (folder / name).exists()]
     if there and not _is_fit(folder / WEIGHTS):
         raise ValueError(f"--out {folder}: has {', '.join(there)}, not from `velocitune fit`; name another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--out {folder}: cannot be made a folder: {error.strerror}; name another place") from None
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _is_fit(weights: Path) -> bool:
@@ -75,17 +73,23 @@ class FitResult:
         return [*objective_notes(self.objective), *self.law.runs.notes]
 
     @property
+    def explanation(self) -> list[str]:
+        """What the plan says, the reasons to doubt it, and what was changed of the objective."""
+        return [*plan_in_words(self.law, self.plan), *objective_notes(self.objective)]
+
+    @property
     def weights(self) -> dict[str, float]:
         """The recommended domain weights, with four decimals."""
         return rounded(self.plan.weights)
 
     def write(self, folder: Path, tables: str, objective: str) -> None:
         """Write weights.json, plan.json and plan.html into a folder, which must exist."""
-        write_text(folder / PAGE, plan_page(self.law, self.objective, self.plan, notes=objective_notes(self.objective)))
+        said = self.explanation
+        write_text(folder / PAGE, plan_page(self.law, self.objective, self.plan, sentences=said))
         evidence = {name: asdict(each) for name, each in self.law.evidence.items()}
         law = {"name": self.law.name, "runs": len(self.law.runs.runs), "evidence": evidence}
         plan = {
-            "explanation": explain(self.plan),
+            "explanation": said,
             "plan": self.plan.as_dict(),
             "law": law,
             "notes": self.notes,
@@ -102,7 +106,7 @@ class FitResult:
     def lines(self) -> Iterator[str]:
         """Yield the answer, line by line: sentences, weights, predicted losses, and how good the law is."""
         width = max(map(len, [*self.plan.weights, *self.law.sets, "held-out set"]))
-        yield from [*explain(self.plan), *objective_notes(self.objective), *doubts(self.law, self.law)]
+        yield from self.explanation
         yield ""
         yield from self._weight_lines(width)
         yield ""
@@ -121,7 +125,7 @@ class FitResult:
             loss, evidence = recommended.losses[name], self.law.evidence[name]
             flags = f"  {', '.join(evidence.flags).replace('_', ' ')}" if evidence.flags else ""
             yield (
-                f"{name:<{width}} {loss.value:>9.4f} {recommended.set_differences[name].value:>+12.4f}  "
+                f"{name:<{width}} {loss.value:>9.4f} {signed(recommended.set_differences[name].value, 4):>12}  "
                 f"{_range(loss):<18}  {evidence.error:.4f} ({evidence.baseline_error:.4f}){flags}"
             )
         yield (

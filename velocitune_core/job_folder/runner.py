@@ -121,7 +121,7 @@ class Runner:
                 self._finish(run.step)
             else:  # as far as this command is concerned: the next one tries again
                 self._failed.add(run.step.name)
-                say(f"{run.step.name}: {end}{run.why()}; {run.end_of_log()}")
+                say(f"{run.step.name}: {end} {run.why()}")
 
     def _finish(self, step: Step | RunStep) -> None:
         self._settle(step)

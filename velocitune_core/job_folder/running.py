@@ -14,10 +14,9 @@ from velocitune_core.job_folder.machine import Device, environment_of
 from velocitune_core.job_folder.progress import RunProgress
 from velocitune_core.preload.start import start_process
 from velocitune_core.train.job import Job
-from velocitune_core.train.outcome import End, end_of, message_of
+from velocitune_core.train.outcome import LOG, End, end_of, end_of_log, message_of
+from velocitune_core.train.stop import end_in_words
 from velocitune_core.training_code import record_code
-
-LOG_LINES_SHOWN = 15
 
 
 class Running:
@@ -37,7 +36,7 @@ class Running:
         write_text(folder / "job.json", job.model_copy(update=start).model_dump_json(indent=2))
         record_code(folder, job, time.time())
         program = ["velocitune_core.train", str(folder / "job.json"), "--parent", str(os.getpid())]
-        with (folder / "log.txt").open("ab") as log:
+        with (folder / LOG).open("ab") as log:
             self._process = start_process(program, environment_of(device, threads), log)
 
     def poll(self) -> End | None:
@@ -47,15 +46,11 @@ class Running:
         return None if status is None else end_of(self._folder, self._start_id, status, self._recipe)
 
     def why(self) -> str:
-        """Return what it wrote about its end, after a colon; empty if it wrote nothing."""
+        """Return why it has ended: its exit status, what it wrote about its end, and the end of its log."""
+        status = self._process.poll()
+        assert status is not None, "it has ended"
         message = message_of(self._folder, self._start_id)
-        return f": {message}" if message else ""
-
-    def end_of_log(self) -> str:
-        """Return where its log is, and the last lines of it."""
-        log = self._folder / "log.txt"
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
-        return "\n".join([f"the end of {log}:", *lines])
+        return f"({end_in_words(status)}){f': {message}' if message else ''}\n{end_of_log(self._folder)}"
 
     def terminate(self) -> None:
         """Ask the process to save and stop."""

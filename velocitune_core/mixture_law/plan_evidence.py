@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from velocitune_core.in_words import amount_text, percent
 from velocitune_core.mixture_law.at_hand import AtHand
 from velocitune_core.mixture_law.constrained import Solution
-from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem
+from velocitune_core.mixture_law.guarded_problem import Law, Losses, Problem, Terms
 from velocitune_core.mixture_law.limits import limits
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, MixturePlan, MixturePrediction
 from velocitune_core.mixture_law.objective import BY_SIZE, Objective, ObjectiveError
@@ -87,12 +88,12 @@ def _notes(law: Law, problem: Problem) -> list[str]:
     terms, notes = problem.terms, []
     if BY_SIZE in terms.averages and (without := [name for name in terms.domains if name not in terms.sets]):
         notes.append(f"'{BY_SIZE}' leaves out {', '.join(without)}: no held-out set has the name.")
-    evidence = getattr(law, "evidence", {})
+    evidence, scale = getattr(law, "evidence", {}), getattr(law, "scale", 1.0)
     for name in (name for name, each in evidence.items() if "measured_only" in each.flags):
         notes.append(
-            f"No text of {name} is trained on, so all that the law says of it comes from other domains: runs left out "
-            f"are predicted to {evidence[name].error:.3f} nats, by the mean of the others to "
-            f"{evidence[name].baseline_error:.3f}."
+            f"{name} is only measured: no domain has its text, so all that is known of it is what the domains teach. "
+            f"Its law misses runs that were left out by {amount_text(scale * evidence[name].error, 4)} nats, the mean "
+            f"of the other runs by {amount_text(scale * evidence[name].baseline_error, 4)}. {_counts(terms, name)}."
         )
     if not getattr(law, "drift_drawn", True):
         notes.append(
@@ -100,6 +101,12 @@ def _notes(law: Law, problem: Problem) -> list[str]:
             "at a second, smaller fraction would say it."
         )
     return notes
+
+
+def _counts(terms: Terms, name: str) -> str:
+    """Return how much of the average that is minimised a set is."""
+    average, share = next(iter(terms.averages)), terms.average[terms.sets.index(name)]
+    return f"It is {percent(share, 0)} of the average '{average}'" if share else f"It is no part of '{average}'"
 
 
 class Predictions:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from velocitune_core.in_words import amount_text, difference_text, limit_text, signed
 from velocitune_core.mixture_law.mixture_plan import Gain, Interval, Limit, MixturePlan
 
 AGAINST = {"set": "against static", "average": "against static", "forgetting": "against the initial model"}
+DIGITS = 3  # of differences, nats
 LEAST_GAIN = 0.00005  # nats; less is 0.0000 in a sentence
 
 
@@ -27,7 +29,8 @@ def explain(plan: MixturePlan) -> list[str]:
     if plan.regret is not None and plan.regret.high is not None:
         found.append(
             f"Over {len(plan.optima)} resamples of the runs the recommended weights miss the best possible by "
-            f"{plan.regret.value:.4f} on average and by {plan.regret.high:.4f} at most in {_percent(plan)} of them."
+            f"{amount_text(plan.regret.value, 4)} on average and by {amount_text(plan.regret.high, 4)} at most in "
+            f"{_percent(plan)} of them."
         )
     if plan.infeasible_resamples:
         of = f"{plan.infeasible_resamples} of {plan.infeasible_resamples + len(plan.optima)}"
@@ -42,9 +45,11 @@ def _most(gain: Gain | None, plan: MixturePlan) -> str:
         return f"The runs cover no reference mixture{kept}, so no cheap mixture stands beside the recommended one."
     guarded = " and that keeps the guards" if guards else ""
     sure = "" if gain.gain.high is None else f" ({_percent(plan)} of the resamples)"
+    most = _at_most(gain)
+    by_more = "in" if most <= 0 else f"by more than {max(most, 10**-DIGITS):.{DIGITS}f} nats of"
     return (
-        f"No mixture that the runs cover{guarded} is predicted to be better than {gain.reference} by more than "
-        f"{_at_most(gain):.3f} nats of the average '{plan.average}'{sure}."
+        f"No mixture that the runs cover{guarded} is predicted to be better than {gain.reference} {by_more} the "
+        f"average '{plan.average}'{sure}."
     )
 
 
@@ -53,18 +58,17 @@ def _gained(gain: Gain | None, plan: MixturePlan) -> list[str]:
     if gain is None or plan.given or gain.reference in plan.indistinguishable:
         return []
     better = plan.mixtures[gain.reference].average.value - plan.mixtures["recommended"].average.value
-    if round(better, 3) <= 0:
+    if round(better, DIGITS) <= 0:
         return []
     return [
-        f"The recommended weights are predicted to be {better:.3f} nats better than {gain.reference}, of the "
-        f"{_at_most(gain):.3f} that are possible at most; training under them costs no more."
+        f"The recommended weights are predicted to be {better:.{DIGITS}f} nats better than {gain.reference}, of the "
+        f"{_at_most(gain):.{DIGITS}f} that are possible at most; training under them costs no more."
     ]
 
 
 def _at_most(gain: Gain) -> float:
-    """Return the bound of a gain, in nats to three decimals."""
-    value = gain.gain.value if gain.gain.high is None else max(gain.gain.high, gain.gain.value)
-    return round(value, 3) + 0.0  # no minus zero
+    """Return the bound of a gain, in nats."""
+    return gain.gain.value if gain.gain.high is None else max(gain.gain.high, gain.gain.value)
 
 
 def _recommended(plan: MixturePlan) -> str:
@@ -98,7 +102,8 @@ def _limit(limits: list[Limit], plan: MixturePlan) -> str:
     for_all = " for all" if limit.for_all else ""
     if limit.kind in AGAINST:
         gains = _gains(limit, f"0.01 more{for_all} would gain", f" of '{plan.average}'")
-        return f"The guard of {about} {AGAINST[limit.kind]} ({limit.limit:+.4g} nats) binds{gains}{_kept(limits)}."
+        limit_said = f"{AGAINST[limit.kind]} ({limit_text(limit.limit)} nats)"
+        return f"The guard of {about} {limit_said} binds{gains}{_kept(limits)}."
     if limit.kind == "runs" and limit.about:
         gains = _gains(limit, "0.01 beyond it is predicted to gain", "; runs there would show it")
         return f"The weight of {about} lies at the edge of its range in the runs ({limit.limit:.3g}){gains}."
@@ -130,9 +135,10 @@ def _kept(limits: list[Limit]) -> str:
 
 
 def _nats(each: Interval) -> str:
+    value = difference_text(each.value, DIGITS)
     if each.low is None or each.high is None:
-        return f"{each.value:+.3f}"
-    return f"{each.value:+.3f} [{each.low:+.3f}, {each.high:+.3f}]"
+        return value
+    return f"{value} [{signed(each.low, DIGITS)}, {signed(each.high, DIGITS)}]"
 
 
 def _percent(plan: MixturePlan) -> str:

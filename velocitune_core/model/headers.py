@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from velocitune_core.files import unique_keys
+
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"  # what transformers reads, in this order
 PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")  # of weights that can be trained; others are quantised
 _LFS = b"version https://git-lfs"
@@ -158,7 +160,7 @@ def _read_header(file: Path) -> Iterator[StoredTensor]:
         if size < 8 or not 0 < length <= min(_LARGEST_HEADER, size - 8):
             raise ValueError(f"no safetensors file, or cut off ({size:,} bytes)")
         try:
-            entries = json.loads(stream.read(length), object_pairs_hook=_without_duplicates)
+            entries = json.loads(stream.read(length), object_pairs_hook=unique_keys)
             entries.pop("__metadata__", None)
             tensors = [
                 StoredTensor(name, file, each["dtype"], tuple(each["shape"]), *_range(each, 8 + length))
@@ -170,13 +172,6 @@ def _read_header(file: Path) -> Iterator[StoredTensor]:
     if end != size:
         raise ValueError(f"cut off: its header describes {end:,} bytes, and it has {size:,}")
     yield from tensors
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name twice")
-    return found
 
 
 def _range(entry: dict[str, Any], begin: int) -> tuple[int, int]:

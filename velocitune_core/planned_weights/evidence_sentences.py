@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from velocitune_core.contracts import SwarmRound, SwarmRun, Worth
+from velocitune_core.in_words import amount_text, listed
 from velocitune_core.mixture_law.budget import EffectSize
-from velocitune_core.mixture_law.mixture_plan import MixturePlan
 
 
 def earlier_in_words(runs: Sequence[SwarmRun]) -> list[str]:
@@ -17,11 +17,13 @@ def earlier_in_words(runs: Sequence[SwarmRun]) -> list[str]:
     sets = sorted({name for run in runs for name in run.losses})
     added = sorted({name for run in earlier for name, weight in run.domain_weights.items() if weight == 0})
     found = [
-        f"Finished runs of earlier settings ({len(earlier)}) count as runs without {_list(added)}, at no cost; the "
+        f"Finished runs of earlier settings ({len(earlier)}) count as runs without {listed(added)}, at no cost; the "
         "mixtures that an optimum may be are those that the present runs cover."
     ]
     if alone := [name for name in sets if not any(name in run.losses for run in earlier)]:
-        found.append(f"They did not measure {_list(alone)}: what is predicted there comes from the present runs alone.")
+        found.append(
+            f"They did not measure {listed(alone)}: what is predicted there comes from the present runs alone."
+        )
     return found
 
 
@@ -30,7 +32,7 @@ def missing_in_words(missing_runs: Sequence[str]) -> list[str]:
     if not missing_runs:
         return []
     return [
-        f"The plan is made without {_list(missing_runs)}, which failed after all retries (missing_runs): the stage, "
+        f"The plan is made without {listed(missing_runs)}, which failed after all retries (missing_runs): the stage, "
         "run again, tries them again, and the weights may change."
     ]
 
@@ -55,25 +57,17 @@ def sibling_in_words(effect: EffectSize | None) -> str:
     )
 
 
-def guards_in_words(law: str, plan: MixturePlan) -> list[str]:
-    """Return a sentence on guards that a law of each set's own domain cannot see broken."""
-    guarded = sorted({limit.about for limit in plan.limits if limit.kind in {"set", "average", "forgetting"}})
-    if law != "bimix" or not guarded:
-        return []
-    return [
-        f"The law bimix leaves out what one domain teaches another, so the guard of {_list(guarded)} can be broken "
-        "unseen where the text of other domains resembles it (docs/RESULTS.md, a second mixture); the law "
-        "transfer includes it, and needs more runs."
-    ]
-
-
 def rounds_in_words(rounds: Sequence[SwarmRound]) -> list[str]:
     """Return a sentence on the rounds of a swarm, and why it ended."""
     if not rounds:
         return []
     last, counts = rounds[-1], [str(each.runs) for each in rounds]
     after = counts[0] if len(counts) == 1 else f"{', '.join(counts[:-1])} and {counts[-1]}"
-    regret = "no mixture keeps the guards in any resample" if last.regret is None else f"a regret of {last.regret:.4f}"
+    regret = (
+        "no mixture keeps the guards in any resample"
+        if last.regret is None
+        else f"a regret of {amount_text(last.regret, 4)}"
+    )
     if last.settled:
         return [f"The swarm was judged after {after} runs and ended with {regret}, at most {last.tolerance:.4g}."]
     return [
@@ -87,13 +81,13 @@ def worth_in_words(worth: Worth, runs: int) -> list[str]:
     found = [f"The {runs} runs took {worth.share:.3g} times the operations of the main run."]
     if worth.static_gain is not None:
         found.append(
-            f"Static training continued for them would gain {worth.static_gain:.3f} nats by the laws of the targets, "
-            f"the plan is predicted to gain {worth.gain:.3f}."
+            f"Static training continued for them would gain {amount_text(worth.static_gain)} nats by the laws of the "
+            f"targets, the plan is predicted to gain {amount_text(worth.gain)}."
         )
     elif worth.without_law:
         found.append(
             "What static training continued for them would gain is not known, nor from what size of run the plan pays: "
-            f"the average contains {_list(worth.without_law)}, of which the targets have no law over tokens."
+            f"the average contains {listed(worth.without_law)}, of which the targets have no law over tokens."
         )
     if worth.pays_from is not None:
         found.append(
@@ -101,7 +95,3 @@ def worth_in_words(worth: Worth, runs: int) -> list[str]:
             "the operations of these runs on."
         )
     return found
-
-
-def _list(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -9,13 +9,12 @@ from typing import Any
 
 from velocitune_core.contracts import Planned, SwarmRound, SwarmRun, Targets, Worth
 from velocitune_core.mixture_law.law import LawName, MixtureLaw
+from velocitune_core.mixture_law.law_sentences import plan_in_words
 from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
-from velocitune_core.mixture_law.plan_sentences import explain
 from velocitune_core.planned_weights.evidence_sentences import (
     earlier_in_words,
-    guards_in_words,
     missing_in_words,
     rounds_in_words,
     sibling_in_words,
@@ -61,10 +60,11 @@ def plan_weights(
     that cannot be judged.
     """
     fitted, sibling = largest_law(runs, law, bootstrap), model is not None
-    plan = _at_full_budget(fitted, runs, objective, targets, sibling=sibling)
+    moved, plan = _at_full_budget(fitted, runs, objective, targets, sibling=sibling)
     prices = priced_by or targets
     worth = worth_of(plan, fitted, objective, runs, prices, main_flops=main_flops, token_budget=token_budget)
-    of_plan = _plan_in_words(plan, fitted, runs, targets, sibling=sibling)
+    levels = levels_in_words(moved.sets, runs, targets, sibling=sibling)
+    of_plan = [*plan_in_words(moved, plan), *levels]
     evidence = Planned(
         fraction=largest(runs),
         model=model,
@@ -81,22 +81,12 @@ def plan_weights(
 
 def _at_full_budget(
     fitted: MixtureLaw, runs: Sequence[SwarmRun], objective: Objective, targets: Targets, *, sibling: bool
-) -> MixturePlan:
-    """Return the plan by a law at the full budget. Raises ObjectiveError for guards that cannot be judged."""
+) -> tuple[MixtureLaw, MixturePlan]:
+    """Return a law at the full budget, and the plan by it. Raises ObjectiveError for guards that cannot be judged."""
     if problems := level_problems(objective, targets, sibling=sibling):
         raise ObjectiveError("\n".join(problems))
-    return optimise_mixture(
-        full_law(fitted, runs, objective.initial_weights or {}, targets, sibling=sibling), objective
-    )
-
-
-def _plan_in_words(
-    plan: MixturePlan, fitted: MixtureLaw, runs: Sequence[SwarmRun], targets: Targets, *, sibling: bool
-) -> list[str]:
-    """Return what a plan says, what its losses rest on, and what its law cannot see."""
-    without_target = [name for name in fitted.sets if name not in targets.domains]
-    levels = levels_in_words(without_target, runs, targets, sibling=sibling)
-    return [*explain(plan), *levels, *guards_in_words(fitted.name, plan)]
+    law = full_law(fitted, runs, objective.initial_weights or {}, targets, sibling=sibling)
+    return law, optimise_mixture(law, objective)
 
 
 def _swarm_in_words(

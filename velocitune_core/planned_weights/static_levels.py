@@ -48,8 +48,9 @@ def level_problems(objective: Objective, targets: Targets, *, sibling: bool) -> 
     ]
 
 
-def levels_in_words(names: Sequence[str], runs: Sequence[SwarmRun], targets: Targets, *, sibling: bool) -> list[str]:
-    """Return a sentence on the sets without a target, if there are any: what their predicted losses rest on."""
+def levels_in_words(sets: Sequence[str], runs: Sequence[SwarmRun], targets: Targets, *, sibling: bool) -> list[str]:
+    """Return a sentence on those of the sets without a target: what their predicted losses rest on."""
+    names = [name for name in sets if name not in targets.domains]
     if not names:
         return []
     proxy = _longest_proxy(runs, targets, sibling)

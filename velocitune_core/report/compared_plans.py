@@ -13,7 +13,7 @@ from velocitune_core.contracts import ComparedRun
 from velocitune_core.mixture_law.mixture_plan import Interval
 from velocitune_core.mixture_law.named_guard import NamedGuard, guards_of
 from velocitune_core.report.fitted_plan import FittedPlan
-from velocitune_core.style.text import percent, signed
+from velocitune_core.style.text import difference_text, limit_text, percent, signed
 
 KEPT = 1e-6  # nats by which a guard may be exceeded
 
@@ -140,7 +140,9 @@ def outcome_in_words(outcome: PlanOutcome) -> str:
     said = [f"{inside} of {count} intervals hold what was reached."] if count else []
     if outcome.error is not None:
         average = outcome.fitted.plan.average
-        said.append(f"The difference of '{average}' came out {signed(outcome.error, 3)} nats from the prediction.")
+        said.append(
+            f"The difference of '{average}' came out {difference_text(outcome.error)} nats from the prediction."
+        )
     return " ".join(said)
 
 
@@ -203,13 +205,13 @@ def best_in_words(summary: ComparisonSummary, fitted: FittedPlan) -> str:
     best = min(means, key=lambda label: means[label])
     if best == summary.baseline.label:
         return f"{among}, none has a smaller '{fitted.plan.average}' than {best}."
-    return f"{among}, {best} has the least '{fitted.plan.average}': {signed(means[best], 3)} to the baseline."
+    return f"{among}, {best} has the least '{fitted.plan.average}': {difference_text(means[best])} to the baseline."
 
 
 def _guards(fitted: FittedPlan) -> list[tuple[str, NamedGuard, float]]:
     """Return the guards on losses as text, with their limits; those on all sets are one."""
     return [
-        (f"{'every set' if guard == NamedGuard('set') else guard.title} ≤ {signed(limit, 3)}", guard, limit)
+        (f"{'every set' if guard == NamedGuard('set') else guard.title} ≤ {limit_text(limit)}", guard, limit)
         for guard, limit in guards_of(fitted.objective).items()
     ]
 

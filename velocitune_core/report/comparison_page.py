@@ -41,6 +41,7 @@ from velocitune_core.report.shades import shades_of_differences
 from velocitune_core.style.text import counted, listed, tokens_text
 
 WIDTH = 420  # of a panel that has half a row or a phone, pixels
+LINES = 330  # of a panel of curves whose names stand beside them, at least
 SAME = 2e-3  # of a weight, by which two mixtures are the same
 _CAPTIONS = {  # figure → title, how to read it
     "frontier_planes": (
@@ -62,7 +63,7 @@ _CAPTIONS = {  # figure → title, how to read it
     ),
     "macro_average_over_tokens": (
         "Macro-average loss over tokens",
-        "Lower is better. In the lower panel the baseline is the line at zero: a strategy that is below it early and "
+        "Lower is better. In the second panel the baseline is the line at zero: a strategy that is below it early and "
         "not at the end is faster and ends no better. Bands are 95 % intervals of the difference.",
     ),
     "weights_by_strategy": (
@@ -111,7 +112,7 @@ def comparison_figures(comparison: Comparison, plans: Mapping[str, FittedPlan] |
         ),
         _figure("macro_average_over_tokens", over_tokens.macro_average_over_tokens(summary), size=(WIDTH, 320)),
         _figure("weights_by_strategy", over_tokens.weights_by_strategy(summary), size=(300, 200), layout="small"),
-        _figure("retention_over_tokens", over_tokens.retention_over_tokens(summary), wide=(960, tall)),
+        _figure("retention_over_tokens", over_tokens.retention_over_tokens(summary), wide=(960, max(tall, LINES))),
         _figure("added_cost", final.added_cost(summary), size=(WIDTH, rows)),
     ]
     if outcomes := plan_outcomes(summary, plans or {}):

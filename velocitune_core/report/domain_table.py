@@ -10,7 +10,7 @@ from velocitune_core.contracts.overfitting import REMEDY
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.report.run_facts import RunFacts, bits_per_byte
 from velocitune_core.report.summary import key_figures, result_rows
-from velocitune_core.style.text import listed, percent, signed, tokens_text
+from velocitune_core.style.text import difference_text, listed, percent, signed, tokens_text
 
 MEAN = "mean"
 OVERFITTED_SHOWN = 3  # domains, in words
@@ -78,7 +78,9 @@ def warnings(report: ReportData) -> list[str]:
     """Return what went wrong, a sentence each: shown in red."""
     rows = result_rows(report)
     worse = [
-        f"{row['domain']} ({signed(row['reached'] - row['initial'], 3)})" for row in rows if row["worse_than_initial"]
+        f"{row['domain']} ({difference_text(row['reached'] - row['initial'], 3)})"
+        for row in rows
+        if row["worse_than_initial"]
     ]
     found = [f"Worse than the base model: {listed(worse)}, nats per token."] if worse else []
     found += _overfitted(report)

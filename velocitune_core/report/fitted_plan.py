@@ -10,7 +10,7 @@ from velocitune_core.contracts import Planned, Targets
 from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, optimise_mixture
 from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint, curves_of, place_of
-from velocitune_core.planned_weights import full_law, largest_law, levels_in_words
+from velocitune_core.planned_weights import full_law, largest_law
 from velocitune_core.report.plan_page import plan_page
 
 Losses = Mapping[str, float]  # by held-out set, nats per token
@@ -25,7 +25,6 @@ class FittedPlan:
     objective: Objective
     plan: MixturePlan
     short: tuple[str, ...] = ()  # sets without a target, whose losses are not those of a whole run
-    levels: tuple[str, ...] = ()  # a sentence on what the losses of these rest on
 
     @classmethod
     def of(cls, planned: Planned, objective: Objective, targets: Targets, bootstrap: int) -> FittedPlan:
@@ -43,8 +42,7 @@ class FittedPlan:
         sibling = planned.model is not None
         law = full_law(fitted, planned.runs, objective.initial_weights or {}, targets, sibling=sibling)
         short = tuple(name for name in law.sets if name not in targets.domains)
-        levels = tuple(levels_in_words(short, planned.runs, targets, sibling=sibling))
-        return cls(planned, law, objective, optimise_mixture(law, objective), short, levels)
+        return cls(planned, law, objective, optimise_mixture(law, objective), short)
 
     @cached_property
     def curves(self) -> dict[str, list[TradeOffPoint]]:
@@ -77,8 +75,15 @@ class FittedPlan:
 
         Raises ValueError as `plan_page` does.
         """
-        known = {"trade_offs": self.curves, "others": others or {}, "notes": self.levels, "rounds": self.planned.rounds}
-        return plan_page(self.law, self.objective, self.plan, **known)
+        return plan_page(
+            self.law,
+            self.objective,
+            self.plan,
+            trade_offs=self.curves,
+            others=others or {},
+            sentences=self.planned.explanation,
+            rounds=self.planned.rounds,
+        )
 
 
 def plan_metrics(fitted: FittedPlan) -> dict[str, float]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from velocitune_core.comparison.metrics import mean_loss
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, StrategySummary, summarise
-from velocitune_core.comparison.tables import MISSING, estimate_text
+from velocitune_core.comparison.tables import estimate_in_words
 from velocitune_core.contracts import Comparison, TrainResult, overfitted_domains
 from velocitune_core.report.compared_mixtures import mixture_block
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import counted, listed, signed
+from velocitune_core.style.text import counted, difference_text, listed
 
 STATIC = "static"
 AVERAGE = "macro_average_loss"
@@ -87,7 +87,7 @@ def comparison_answer(comparison: Comparison) -> str:
     every, complete = list(summary.strategies.values()), _complete(summary)
     ranked, height = (complete, _average) if complete else (every, _above_baseline)
     best = min(ranked, key=lambda each: (height(each).mean, each.label != comparison.baseline))
-    loss, seeds = _text(_average(best)), counted(len(best.runs), "seed")
+    loss, seeds = estimate_in_words(_average(best), sign=False), counted(len(best.runs), "seed")
     count = counted(len(ranked), "strategy") + (" with all seeds" if len(ranked) < len(every) else "")
     lowest = f"the lowest mean held-out loss{'' if complete else ' on common seeds'}, {loss} nats per token"
     if len(every) == 1:
@@ -115,7 +115,7 @@ def _reached(report: ReportData, strategy: str) -> str:
     assert before is not None and after is not None, "a manifest has a domain"
     verb = "lowered" if after < before else "raised" if after > before else "left"
     of = f" of {len(names)} domains" if len(names) > 1 else ""
-    change = f" ({signed(100 * (after / before - 1), 1)} %)" if before else ""
+    change = f" ({difference_text(100 * (after / before - 1), 1)} %)" if before else ""
     worse = [name for name in names if report.train.final[name] > report.initial.losses[name]]
     what = "mean held-out loss" if of else "held-out loss"
     forgot = f"; worse than the base model on {listed(worse, 3)}" if worse else ""
@@ -163,12 +163,13 @@ def _verdict(summary: ComparisonSummary, ours: StrategySummary) -> str:
     if difference is None:
         return f"No seed has a run of {against} to compare it with."
     lower, seeds = difference.mean < 0, counted(difference.seeds, "seed")
-    by = f"{_text(Estimate(abs(difference.mean), difference.half_width, difference.seeds))} nats"
+    size = Estimate(abs(difference.mean), difference.half_width, difference.seeds)
+    by = f"{estimate_in_words(size, sign=False)} nats"
     if difference.sign is None:
         side = f"{by} {'below' if lower else 'above'}" if difference.mean else "equal to"
         return f"It ended {side} {against}, which one seed does not decide."
     if difference.sign == 0:
-        between = _text(difference, sign=True)
+        between = estimate_in_words(difference)
         return f"Its difference to {against}, {between} nats over {seeds}, may be chance."
     return f"It {'beat' if lower else 'lost to'} {against} by {by} over {seeds}."
 
@@ -182,7 +183,3 @@ def _average(strategy: StrategySummary) -> Estimate:
     found = strategy.metrics[AVERAGE]
     assert found is not None, "every run has losses"
     return found
-
-
-def _text(found: Estimate, *, sign: bool = False) -> str:
-    return estimate_text(found, "nats", sign=sign).removesuffix(f" ± {MISSING}")

@@ -9,10 +9,10 @@ import numpy as np
 
 from velocitune_core.comparison.metrics import domains, run_metrics, runs_of
 from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, estimate
-from velocitune_core.comparison.tables import MISSING, Row, estimate_text
+from velocitune_core.comparison.tables import MISSING, Row, estimate_in_words, estimate_text
 from velocitune_core.mixture_law.break_even import pays_from
 from velocitune_core.report.compared_plans import losses_of
-from velocitune_core.style.text import tokens_text
+from velocitune_core.style.text import difference_text, signed, tokens_text
 
 NEVER = "never"
 
@@ -68,7 +68,7 @@ def price_rows(summary: ComparisonSummary) -> list[Row]:
         cells = {"strategy": label, "price, tokens": tokens_text(each.tokens) if each.tokens else "none"}
         cells["of a run"] = f"{each.share:.2f}×" if each.tokens else MISSING
         cells["gain over the baseline"] = estimate_text(each.gain, "nats", sign=True)
-        cells["static training for that price"] = MISSING if each.static_gain is None else f"+{each.static_gain:.3f}"
+        cells["static training for that price"] = MISSING if each.static_gain is None else signed(each.static_gain, 3)
         cells["pays for runs from"] = _since(each)
         rows.append(cells)
     return rows
@@ -78,11 +78,11 @@ def price_in_words(each: LinePrice, average: str) -> str:
     """Return a sentence on what a label gains of an average, for which price."""
     if each.gain is None or not each.tokens:
         return ""
-    gain = estimate_text(each.gain, "nats", sign=True).removesuffix(f" ± {MISSING}")
+    gain = estimate_in_words(each.gain)
     gained = f"gains {gain} nats" if each.gain.mean > 0 else f"gains nothing ({gain} nats)"
     said = f"It {gained} of '{average}' for {tokens_text(each.tokens)} tokens ({each.share:.2f} of a run)"
     if each.static_gain is not None:
-        said += f", for which static training, continued, would gain +{each.static_gain:.3f}"
+        said += f", for which static training, continued, would gain {difference_text(each.static_gain)}"
     if each.pays_from is None:
         return f"{said}."
     return f"{said}; it pays for runs from {_since(each)} on."

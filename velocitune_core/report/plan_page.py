@@ -11,16 +11,17 @@ from typing import Any
 from markupsafe import Markup
 
 from velocitune_core.contracts import SwarmRound
-from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, explain, predict_mixture
+from velocitune_core.mixture_law import MixtureLaw, MixturePlan, Objective, Support, predict_mixture
+from velocitune_core.mixture_law.law_sentences import doubts, plan_in_words
 from velocitune_core.mixture_law.mixture_plan import Interval, MixturePrediction
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint
 from velocitune_core.report.html import render_page
 from velocitune_core.report.other_trainers import fillable_texts
 from velocitune_core.report.plan_data import carried_law, page_data
 from velocitune_core.report.swarm_rounds import round_rows
-from velocitune_core.style.text import listed, percent, signed
+from velocitune_core.style.text import percent, signed
 
-SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js")
+SCRIPTS = ("plan_law.js", "plan_charts.js", "plan.js", "wide.js")
 RATES = {
     "loglinear": "How far a domain lowers the exponent of a set's loss, against the worst domain for that set; 1 is "
     "the best teacher of the row. Compare along a row only.",
@@ -41,7 +42,7 @@ def plan_page(
     token_budget: float | None = None,
     trade_offs: Mapping[str, Sequence[TradeOffPoint]] | None = None,
     others: Mapping[str, Mapping[str, float]] | None = None,
-    notes: Sequence[str] = (),
+    sentences: Sequence[str] | None = None,
     rounds: Sequence[SwarmRound] = (),
     title: str = "Which mixture to train on",
 ) -> str:
@@ -60,8 +61,9 @@ def plan_page(
         trade_offs: curves by the name of their guard, as `trade_off` returns them; None: computed for a guarded average
             (or by size), the set that is worst off, and forgetting if it is guarded, in about half a second each.
         others: weights of further mixtures by name, to be shown beside those of the plan.
-        notes, title: sentences on what the plan rests on, and the heading.
+        sentences: that the page begins with, as `Planned.explanation` has them; None: those of `plan_in_words`.
         rounds: in which the runs were made, if the swarm went on by what it had shown.
+        title: the heading.
 
     Raises ValueError for a law with a residual process, which a page cannot carry.
     """
@@ -74,8 +76,7 @@ def plan_page(
         "plan.html.jinja",
         [],
         title=title,
-        notes=[*_measured_only(law, objective, plan.average), *notes],
-        doubts=doubts(law, carried),
+        sentences=_sentences(law, carried, plan, sentences),
         rounds=round_rows(rounds),
         **_shown(law, carried, objective, plan),
         **_scripts(data),
@@ -102,7 +103,6 @@ def _shown(law: MixtureLaw, carried: MixtureLaw, objective: Objective, plan: Mix
     averages = objective.average_names()
     return {
         "plan": plan,
-        "sentences": explain(plan),
         "level": f"{100 * plan.level:.4g} %",
         "resamples": carried.resamples,
         "weights": _weight_rows(plan),
@@ -124,37 +124,16 @@ def _scripts(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured_only(law: MixtureLaw, objective: Objective, average: str) -> list[str]:
-    """Return a sentence on each set without training text: how well the runs predict it, and whether it counts."""
-    shares, found = objective.average_shares(average, law.domains, law.sets), []
-    for name in law.sets:
-        if name in law.domains:
-            continue
-        evidence, share = law.evidence[name], shares[name]
-        counts = f"It is {percent(share, 0)} of the average '{average}'" if share else f"It is no part of '{average}'"
-        found.append(
-            f"{name} is only measured: no domain has its text, so all that is known of it is what the domains teach. "
-            f"Its law misses runs that were left out by {law.scale * evidence.error:.4f} nats, the mean of the other "
-            f"runs by {law.scale * evidence.baseline_error:.4f}. {counts}."
-        )
+def _sentences(
+    law: MixtureLaw, carried: MixtureLaw, plan: MixturePlan, given: Sequence[str] | None
+) -> list[tuple[str, bool]]:
+    """Return what is said of a plan, each sentence with whether it is a reason to doubt the plan."""
+    reasons = doubts(law)
+    said = plan_in_words(law, plan) if given is None else given
+    found = [(sentence, sentence in reasons) for sentence in said]
+    if carried.resamples < law.resamples:
+        found.append((f"This page carries {carried.resamples} of the law's {law.resamples} resamples.", True))
     return found
-
-
-def doubts(law: MixtureLaw, carried: MixtureLaw) -> list[str]:
-    """Return sentences on what a law cannot know, and the page that carries it."""
-    few, unknown = (
-        [name for name in law.sets if flag in law.evidence[name].flags] for flag in ("too_few_runs", "not_identified")
-    )
-    found = []
-    if few:
-        found.append(f"Too few runs: {len(law.runs.runs)} for {len(law.domains)} domains. Differences may be chance.")
-    if unknown:
-        found.append(f"The law predicts no better than the mean of the runs: {listed(unknown)}.")
-    if not law.resamples:
-        found.append("The law has no bootstrap, so nothing here says how sure it is; fit it with bootstrap=200.")
-    elif carried.resamples < law.resamples:
-        found.append(f"This page carries {carried.resamples} of the law's {law.resamples} resamples.")
-    return [*found, *law.runs.notes]
 
 
 def _weight_rows(plan: MixturePlan) -> list[dict[str, str]]:

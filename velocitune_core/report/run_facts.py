@@ -11,7 +11,7 @@ from typing import NamedTuple
 from velocitune_core.report.figures.training import StepPoint
 from velocitune_core.report.headline import chosen_strategy
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import counted, duration, percent, signed, tokens_text
+from velocitune_core.style.text import counted, difference_text, duration, percent, signed, tokens_text
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def tiles(report: ReportData, facts: RunFacts) -> list[Tile]:
     before, after = (
         sum(each[name] for name in names) / len(names) for each in (report.initial.losses, report.train.final)
     )
-    change = f"{signed(100 * (after / before - 1), 1)} %, {before:.3f} → {after:.3f} nats per token"
+    change = f"{difference_text(100 * (after / before - 1), 1)} %, {before:.3f} → {after:.3f} nats per token"
     learnt, forgotten = learnt_and_forgotten(report)
     share = percent(forgotten / learnt) if learnt else "nothing learnt"
     updates = max(0, len(report.train.domain_weights) - 1)

@@ -11,7 +11,7 @@ from typing import Any
 from velocitune_core.contracts import TrainResult, overfitted_domains
 from velocitune_core.report.headline import answer, immobile
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import listed, percent, signed, tokens_text
+from velocitune_core.style.text import difference_text, listed, percent, signed, tokens_text
 
 FLAG_MEANINGS = {
     "too_few_points": "the law is fitted to so few proxies that its error is unknown",
@@ -129,7 +129,7 @@ def key_figures(report: ReportData) -> dict[str, str]:
     worse = [row for row in reversed(by_change) if row["worse_than_initial"]]
     mean = f"mean held-out loss of {len(rows)} domains" if len(rows) > 1 else "held-out loss"
     flagged = _flagged(rows)
-    change = signed(100 * (after / before - 1), 1)
+    change = difference_text(100 * (after / before - 1), 1)
     figures = {
         "answer": found.sentence,
         "strategy": found.strategy,
@@ -160,7 +160,7 @@ def _only_measured(report: ReportData) -> list[str]:
 
 
 def _change(row: dict[str, Any]) -> str:
-    return f"{row['domain']} ({signed(row['reached'] - row['initial'], 2)} nats)"
+    return f"{row['domain']} ({difference_text(row['reached'] - row['initial'], 2)} nats)"
 
 
 def _flagged(rows: list[dict[str, Any]]) -> list[str]:

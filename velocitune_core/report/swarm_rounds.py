@@ -27,7 +27,9 @@ def round_rows(rounds: Sequence[SwarmRound]) -> list[dict[str, str]]:
             "regret at most": NONE if each.regret is None else f"{each.regret:.4f}",
             "spread of optima": f"{each.spread:.3f}",
             "bought": what,
-            "next": f"{counted(each.further, 'mixture')}, expected −{each.expected:.4f}" if each.further else "end",
+            "next": f"{counted(each.further, 'mixture')}, expected {signed(-each.expected, DIGITS)}"
+            if each.further
+            else "end",
         }
         for each, what in zip(rounds, bought, strict=False)
     ]
@@ -35,10 +37,14 @@ def round_rows(rounds: Sequence[SwarmRound]) -> list[dict[str, str]]:
 
 def _bought(before: SwarmRound, after: SwarmRound) -> str:
     """Return what a round changed, and its own price."""
-    found = f"prediction {signed(after.predicted - before.predicted, DIGITS)}, for {after.share - before.share:.2f}"
+    found = f"prediction {_change(before.predicted, after.predicted)}, for {after.share - before.share:.2f}"
     if before.regret is None or after.regret is None:
         return found
-    return f"regret {signed(after.regret - before.regret, DIGITS)}, {found}"
+    return f"regret {_change(before.regret, after.regret)}, {found}"
+
+
+def _change(before: float, after: float) -> str:
+    return signed(after - before, DIGITS, zero="unchanged")
 
 
 def round_metrics(each: SwarmRound) -> dict[str, float]:

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from velocitune_core.in_words import amount_text, difference_text, limit_text, listed, percent, signed
+
+__all__ = [
+    "amount_text",
+    "counted",
+    "difference_text",
+    "duration",
+    "limit_text",
+    "listed",
+    "percent",
+    "signed",
+    "tick_text",
+    "tokens_text",
+]
 
 
 def tokens_text(tokens: float, digits: int = 3) -> str:
@@ -15,30 +28,12 @@ def tick_text(tokens: float, _position: int | None = None) -> str:
     return _scaled(tokens, 6)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Return a share as a percentage: 0.334 → '33.4 %', and '< 0.1 %' for a smaller one that is not zero."""
-    smallest = 10 ** -(digits + 2)
-    return f"< {smallest * 100:g} %" if 0 < share < smallest / 2 else f"{share * 100:.{digits}f} %"
-
-
-def signed(number: float, digits: int) -> str:
-    """Return a number with its sign, a true minus."""
-    return f"{number:+.{digits}f}".replace("-", "−")
-
-
 def counted(number: int, noun: str) -> str:
     """Return a number of things in words: 1 and 'seed' → '1 seed', 2000 and 'strategy' → '2,000 strategies'."""
     if number != 1:
         hissing, becomes_ies = noun.endswith(("s", "x", "ch")), noun.endswith("y") and noun[-2:-1] not in "aeiou"
         noun = f"{noun[:-1]}ies" if becomes_ies else f"{noun}es" if hissing else f"{noun}s"
     return f"{number:,} {noun}"
-
-
-def listed(names: Sequence[str], at_most: int = 5) -> str:
-    """Return names joined by commas and 'and', those beyond `at_most` as a count: 'a, b and 3 more'."""
-    if len(names) > at_most:
-        names = [*names[:at_most], f"{len(names) - at_most} more"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def duration(seconds: float, *, rough: bool = False) -> str:

@@ -135,6 +135,7 @@ class Warned(EventBase):
 
     event: Literal["warned"] = "warned"
     message: str
+    of_model: bool = False  # the same for every run of a model
 
 
 class Finished(EventBase):

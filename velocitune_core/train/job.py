@@ -31,6 +31,7 @@ from velocitune_core.config import (
 )
 from velocitune_core.contracts import DomainFiles
 from velocitune_core.evaluation.evaluation_job import KEY_LENGTH, EvaluationJob, HeldOutFile
+from velocitune_core.files import RepeatedKeyError, unique_keys
 
 NOT_RECIPE = (
     "name",
@@ -123,9 +124,13 @@ def read_job(path: Path) -> Job:
         raise ConfigError(f"{path}: not UTF-8: {error}") from None
     kind = _kind_of(text)
     try:
-        return kind.model_validate_json(text, strict=False)
+        job = kind.model_validate_json(text, strict=False)
+        json.loads(text, object_pairs_hook=unique_keys)  # pydantic takes the last of a key that is there twice
+    except RepeatedKeyError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED, of=kind)}") from None
+    return job
 
 
 def _kind_of(text: str) -> type[Job]:

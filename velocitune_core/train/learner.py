@@ -20,6 +20,7 @@ from velocitune_core.config import ConfigError, Execution, SaveDtype, Training
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.held_out import evaluate
 from velocitune_core.files import replacing
+from velocitune_core.model.attention import differentiate_in_float32
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.io import stored_dtype, write_model
 from velocitune_core.model.loss import NextTokenLoss
@@ -64,7 +65,7 @@ class Learner:
         document_start: id of the token that documents begin with, if attention is to stay inside a document.
         work: how many steps the run has, from which `execution.compile: auto` decides on a CPU.
 
-    `warnings` holds a line for each change to the model that the user should see, `parameters` their count, and
+    `model_notes` holds a line for each change to the model that the user should see, `parameters` their count, and
     `compilation` what is compiled and why.
 
     Raises ConfigError if the batch cannot be split evenly, ModelError if a folder cannot be loaded, the reference has
@@ -92,7 +93,7 @@ class Learner:
         self._document_start = document_start
         self._bfloat16 = uses_bfloat16(settings.precision, ranks.device)
         self._work = work
-        self.warnings: list[str] = []
+        self.model_notes: list[str] = []
         if problems := check_trainable(path):
             raise ModelError("\n".join(problems))
         self._loss = self._loaded(path, self._prepared)
@@ -246,9 +247,12 @@ class Learner:
     def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
         """Set up a model that is to be trained: its mode, dropout and activation checkpointing."""
         model.train()  # activation checkpointing acts in this mode only
-        self.warnings += training_notes(model.config.to_dict())
+        if self._bfloat16 and self._ranks.device.type == "cpu":
+            differentiate_in_float32(model)
+        notes = training_notes(model.config.to_dict())
         if dropped := turn_dropout_off(model):
-            self.warnings.append(f"dropout of the model ({', '.join(dropped)}) is off while it is trained")
+            notes.append(f"dropout of the model ({', '.join(dropped)}) is off while it is trained")
+        self.model_notes += [f"{self._path}: {note}" for note in notes]
         if self._execution.activation_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         return model

@@ -20,6 +20,8 @@ from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
 
 End = Literal["finished", "stopped", "refused", "failed"]
 FILE = "outcome.json"
+LOG = "log.txt"  # what the processes of a run print
+LOG_LINES_SHOWN = 15
 
 
 class Outcome(BaseModel):
@@ -116,6 +118,13 @@ def message_of(folder: Path, start_id: str) -> str:
     """Return what a start of a run wrote about its end; empty if it wrote nothing."""
     outcome = _outcome_of(folder, start_id)
     return "" if outcome is None else outcome.message
+
+
+def end_of_log(folder: Path) -> str:
+    """Return where the log of a run folder is, and its last lines."""
+    log = folder / LOG
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+    return "\n".join([f"The end of {log}:", *lines]) if lines else f"{log} is empty."
 
 
 def has_finished(job: Job) -> bool:

@@ -15,6 +15,9 @@ COLUMNS = 100  # of a line in a log
 SECONDS_BETWEEN_LINES = 15.0  # when the output is a log file and not a terminal
 
 
+_notes_shown: set[str] = set()  # on models, in this process, which may show many runs of one
+
+
 def bar(**options: Any) -> tqdm:
     """Return a progress bar on standard error; in a log, each of its states is a plain line."""
     if sys.stderr.isatty():
@@ -36,13 +39,23 @@ class _TerminalBar(tqdm):
 class _LogBar(tqdm):
     """Lines every SECONDS_BETWEEN_LINES and at the end, without carriage returns, of which none is cleared."""
 
+    _shown: float | None = None  # what the last line counted
+
     def __init__(self, **options: Any) -> None:
         lines: Any = _Lines()
         super().__init__(**options, file=lines, delay=1e-3)  # no line before the first state
 
     def close(self) -> None:
         self.delay = 0  # shows the last state, also of a run that was shorter than the time between lines
+        if self._shown == self.n:
+            self.leave = False  # it is shown already
         super().close()
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write a line, whatever the position is among other bars: a log has no line above, and is of any height."""
+        if msg is None:
+            self._shown = self.n
+        super().display(msg, 0)
 
     def moveto(self, n: int) -> None:
         """Stay: a log has no line above."""
@@ -81,7 +94,10 @@ class ProgressBar:
             case events.Stepped():
                 self._advance(event)
             case events.Warned():
-                self._write(event.message)
+                if not event.of_model or event.message not in _notes_shown:
+                    self._write(event.message)
+                if event.of_model:
+                    _notes_shown.add(event.message)
             case events.Overfitted():
                 for message in event.messages:
                     self._write(message)

@@ -1,4 +1,4 @@
-"""Exit statuses of the training program, and why it stops before the last step."""
+"""Exit statuses, also in words, and why the training program stops before the last step."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ import select
 import signal
 
 FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
+
+
+def end_in_words(status: int) -> str:
+    """Return an exit status in words: minus a signal, as `subprocess` has it, or 128 + a signal, as shells have it."""
+    try:
+        number = signal.Signals(-status if status < 0 else status - 128)
+    except ValueError:  # no signal
+        return f"exit status {status}"
+    if status > 0:
+        return f"exit status {status}, as after {number.name}"
+    return f"killed by {number.name}{': often out of memory' if number == signal.SIGKILL else ''}"
 
 
 class Interrupted(Exception):

@@ -135,10 +135,11 @@ class Trainer:
             )
         )
         if not resumed:
-            start = self.trajectory.weights[0]
-            self._emit(events.Reweighted(step=0, tokens=0, weights=start.weights, seconds=0.0))
-        for warning in [*warnings, *self.strategy.warnings, *self.learner.warnings]:
+            self._emit(events.Reweighted(step=0, tokens=0, weights=self.trajectory.weights[0].weights, seconds=0.0))
+        for warning in [*warnings, *self.strategy.warnings]:
             self._warn(warning)
+        for note in self.learner.model_notes:
+            self._warn(note, of_model=True)
 
     def _train_step(self) -> BatchLoss:
         """Take one step on a batch that is sampled with the current domain weights."""
@@ -200,9 +201,7 @@ class Trainer:
 
     def _reweight(self, losses: dict[str, float]) -> None:
         if unusable := [name for name, loss in losses.items() if not finite(loss)]:
-            self._warn(
-                f"step {self.step}: held-out loss of {unusable} is not finite: the domain weights stay as they are"
-            )
+            self._warn(f"step {self.step}: held-out loss of {unusable} is not finite: domain weights stay as they are")
             return
         observation = Observation(self.step, self.job.total_steps, self.job.evaluation.every_steps, losses)
         with self.clock("reweighting") as seconds:
@@ -292,8 +291,8 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.step % every == 0
 
-    def _warn(self, message: str) -> None:
-        self._emit(events.Warned(step=self.step, message=message))
+    def _warn(self, message: str, *, of_model: bool = False) -> None:
+        self._emit(events.Warned(step=self.step, message=message, of_model=of_model))
 
     def _emit(self, event: events.Event) -> None:
         for listener in self._listeners:

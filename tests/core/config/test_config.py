@@ -184,12 +184,12 @@ def test_weights_may_be_rounded() -> None:
     assert problem.startswith("mixture.initial_domain_weights.code: ") and "(got -0.5)" in problem
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "a\n", "ä", "a.b"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-x", "a b", "a\n", "ä", "a.b", "x" * 129])
 def test_domain_names_that_would_be_no_file_names(name: str) -> None:
     assert repr(name) in "\n".join(problems(domains={name: {"source": SOURCE}}))
 
 
-@pytest.mark.parametrize("name", ["code", "c4-en", "wiki_2024", "7"])
+@pytest.mark.parametrize("name", ["code", "c4-en", "wiki_2024", "7", "x" * 128])
 def test_domain_names_that_are_fine(name: str) -> None:
     assert list(parse_params({**SMALLEST, "domains": {name: {"source": SOURCE}}}).domains) == [name]
 

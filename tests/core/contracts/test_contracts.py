@@ -148,3 +148,11 @@ def test_laws_by_hand() -> None:
 def test_paths_of_packed_files_are_never_converted() -> None:
     with pytest.raises(ValueError, match="train"):
         DomainFiles.model_validate({"train": 1, "held_out": "h", "train_sha256": "", "held_out_sha256": ""})
+
+
+def test_a_domain_twice_in_a_file_written_by_hand_is_refused(tmp_path: Path) -> None:
+    """Readers of JSON take the last one silently."""
+    path = tmp_path / "targets.json"
+    path.write_text('{"domains": {"code": {"target": 2.0}, "law": {"target": 3.0}, "code": {"target": 1.0}}}')
+    with pytest.raises(ContractError, match=r"targets\.json: the key 'code' twice in one object; rename or remove one"):
+        Targets.read(path)

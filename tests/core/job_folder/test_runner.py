@@ -123,7 +123,7 @@ def test_a_run_that_fails_costs_only_those_that_need_it(
     (folder / "jobs/proxy-8.json").write_text(text.replace('"learning_rate":0.01', '"learning_rate":1e30'))
     assert run_all(folder) == FAILED
     said = capsys.readouterr().out
-    assert "proxy-8: failed: " in said and "lower training.optimizer.learning_rate" in said
+    assert "proxy-8: failed (exit status 1): " in said and "lower training.optimizer.learning_rate" in said
     assert "static: needs proxy-8" in said
     assert results(folder).keys() == {"proxy-4"}
     (folder / "jobs/proxy-8.json").write_text(text)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from known_law import PAIR, KnownLaw, everywhere, known_law, resampled_law
 
 from velocitune_core import mixture_law
-from velocitune_core.mixture_law.mixture_plan import Limit, MixturePlan
+from velocitune_core.mixture_law.mixture_plan import Interval, Limit, MixturePlan
 from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.objective import Objective, ObjectiveError
 from velocitune_core.mixture_law.optimise import optimise_mixture
@@ -206,9 +206,26 @@ def test_a_plan_in_sentences() -> None:
         "0.417 nats of the average 'macro'."
     )
     assert gained.startswith("The recommended weights are predicted to be 0.417 nats better than static, of the 0.417")
-    assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro -0.417")
+    assert second.startswith("Recommended: a 0.600, b 0.400. Predicted differences to static: macro −0.417")
     assert third.startswith("The guard of b against static (+0.5 nats) binds: 0.01 more would gain 0.0038 of")
-    assert fourth == "Without guards and bounds the best mixture is at -0.500 to static."
+    assert fourth == "Without guards and bounds the best mixture is at −0.500 to static."
+
+
+def test_a_plan_that_gains_nothing_says_no_zero() -> None:
+    plan = optimum(PAIR, Objective(initial_weights=HALVES), ANYWHERE)
+    nothing, none = Interval(-0.0002, -0.0007, 0.0004), Interval(1e-12, None, None)
+    same = {**plan.mixtures}
+    same["recommended"] = replace(same["recommended"], differences={"macro": nothing, "by_size": none})
+    assert plan.most is not None
+    for bound, said in (
+        (0.0002, "by more than 0.001 nats of the average"),
+        (0.0, "than static in the average 'macro'."),
+    ):
+        most = replace(plan.most, gain=Interval(bound, None, None), reference="static")
+        text = explain(replace(plan, mixtures=same, most=most, regret=Interval(0.0, 0.0, 1e-6), optima=[{}]))
+        assert said in text[0]
+        assert "macro less than 0.001 [−0.001, 0.000], by_size less than 0.001." in " ".join(text)
+        assert "by less than 0.0001 on average and by less than 0.0001 at most" in " ".join(text)
 
 
 def test_what_binds_is_said_once_and_its_gain_only_if_there_is_one() -> None:

@@ -82,9 +82,9 @@ def test_a_plan_of_one_seed_is_held_against_the_run_of_that_seed() -> None:
 def test_every_label_is_shown_under_the_objective_of_the_plan() -> None:
     summary = summarise(planned_runs())
     static, planned = outcomes_of.objective_rows(summary, plan())
-    assert static == {"strategy": "static", "macro, to baseline": "–", "by_size ≤ +0.050": static["by_size ≤ +0.050"]}
-    assert static["by_size ≤ +0.050"] == "+0.000 ± 0.000, kept in 2 of 2"
-    assert planned["by_size ≤ +0.050"].endswith("kept in 1 of 2")
+    assert static == {"strategy": "static", "macro, to baseline": "–", "by_size ≤ +0.05": static["by_size ≤ +0.05"]}
+    assert static["by_size ≤ +0.05"] == "0.000 ± 0.000, kept in 2 of 2"
+    assert planned["by_size ≤ +0.05"].endswith("kept in 1 of 2")
     gain = plan().plan.mixtures["recommended"].differences["macro"].value  # over four sets
     (found,) = [each for each in outcomes_of.under_objective(summary, plan()) if each.label == "planned"]
     assert found.average == {1: pytest.approx(gain, abs=1e-3), 2: pytest.approx(gain + 1, abs=1e-3)}

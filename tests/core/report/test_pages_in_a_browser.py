@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import result_samples
 from browser import CHROMIUM, Browser, browser, pages_of
+from comparison_samples import comparison, losses, run
 from test_compared_plans import plan, planned_runs
 
 from velocitune_core.report.comparison_page import render_comparison
@@ -18,7 +19,8 @@ from velocitune_core.report.run_facts import RunFacts
 from velocitune_core.report.run_page import render_report, report_figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
-PAGES = ("report", "comparison")
+PAGES = ("report", "comparison", "plan")
+WIDTHS = (1400, 820, 390)
 STEPS = [StepPoint(tokens, 4.0 - tokens / 1e6, 1e-3) for tokens in range(0, 1_500_000, 100_000)]
 
 # Elements that reach out of the window, and texts of pictures that reach out of their figure. What can be scrolled may.
@@ -37,6 +39,11 @@ CUT = """(() => {
   return [document.documentElement.scrollWidth, ...[...wide, ...texts, ...still].map(name)];
 })()"""
 
+PAPER = 695  # pixels of A4 between its margins
+BESIDE_THE_PAPER = """[...document.querySelectorAll("body *")]
+  .filter((each) => each.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map((each) => `${each.tagName} ${each.textContent.slice(0, 40)}`)"""
+
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, Path]]:
@@ -47,8 +54,58 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, 
     (folder / "report.html").write_text(page, encoding="utf-8")
     compared = render_comparison(planned_runs(), None, {"planned": plan()})
     (folder / "comparison.html").write_text(compared, encoding="utf-8")
+    two = [run(label, seed, losses(3.0, 4.2, 5.4)) for label in ("static", "odm") for seed in (1, 2)]
+    (folder / "pair.html").write_text(render_comparison(comparison(*two)), encoding="utf-8")  # lines that end alike
+    (folder / "plan.html").write_text(plan().page(), encoding="utf-8")
     with browser() as started:
         yield started, folder
+
+
+# Tables whose columns are hidden at the right without a sign, and those that have a sign and hide none.
+UNMARKED = """(async () => {
+  document.querySelectorAll("details").forEach((each) => (each.open = true));
+  for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame); // until the sizes are seen
+  const hides = (each) => each.scrollWidth > each.clientWidth + 1;
+  const said = (each) => getComputedStyle(each, "::after").content !== "none";
+  const faded = (each) => getComputedStyle(each).maskImage !== "none";
+  const boxes = [...document.querySelectorAll(".wide")].filter((each) => each.clientWidth);
+  const wrong = boxes.filter((each) => hides(each) !== said(each) || hides(each) !== faded(each));
+  return [boxes.filter(hides).length, ...wrong.map((each) => each.textContent)];
+})()"""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_table_that_hides_columns_says_so(opened: tuple[Browser, Path], name: str) -> None:
+    page, folder = opened
+    hiding = {}
+    for width in WIDTHS:
+        page.show(width)
+        page.open(folder / f"{name}.html")
+        hiding[width], *wrong = page.run(UNMARKED)
+        assert wrong == [], f"{width} pixels"
+    assert hiding[1400] == 0 < hiding[390]
+
+
+OVERPRINTED = """(() => {
+  document.querySelectorAll("details").forEach((each) => (each.open = true));
+  return [...document.querySelectorAll("figure svg")].flatMap((svg) => {
+    const texts = [...svg.querySelectorAll("text")].map((each) => [each.textContent, each.getBoundingClientRect()]);
+    const shown = texts.filter(([text, box]) => text.trim() && box.width);
+    const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5 &&
+      Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 0.15 * Math.min(a.height, b.height);
+    return shown.flatMap(([text, box], i) => shown.slice(i + 1).filter(([, other]) => over(box, other))
+      .map(([other]) => `${text} and ${other}`));
+  });
+})()"""
+
+
+@pytest.mark.parametrize("name", [*PAGES, "pair"])
+def test_no_text_of_a_figure_lies_on_another(opened: tuple[Browser, Path], name: str) -> None:
+    page, folder = opened
+    for width in WIDTHS:
+        page.show(width)
+        page.open(folder / f"{name}.html")
+        assert page.run(OVERPRINTED) == [], f"{width} pixels"
 
 
 def size_of(tip: Browser, figure: str, panel: int) -> dict[str, float]:
@@ -74,7 +131,7 @@ TIP = """new Promise((done) => requestAnimationFrame(() => {
 def test_nothing_is_cut_at_any_width_and_no_request_is_made(opened: tuple[Browser, Path], name: str) -> None:
     page, folder = opened
     page.requests.clear()
-    for width in (1400, 820, 390):
+    for width in WIDTHS:
         page.show(width)
         page.open(folder / f"{name}.html")
         assert page.run(CUT) == [width], f"{width} pixels"
@@ -113,7 +170,7 @@ def test_colours_follow_the_scheme_and_print_takes_few_pages(opened: tuple[Brows
     for dark in (False, True):
         page.show(820, dark=dark)
         page.open(folder / f"{name}.html")
-        style = "getComputedStyle(document.querySelector('figure text')).fill"
+        style = "getComputedStyle(document.querySelector('figure text:not(.tick)')).fill"
         colours.append(
             [brightness(page.run(each)) for each in ("getComputedStyle(document.body).backgroundColor", style)]
         )
@@ -121,7 +178,13 @@ def test_colours_follow_the_scheme_and_print_takes_few_pages(opened: tuple[Brows
     assert light_page > 0.9 and light_text < 0.3
     assert dark_page < 0.2 and dark_text > 0.7
     pdf = page.printed()
-    assert 1 <= pages_of(pdf) <= 5
+    assert 1 <= pages_of(pdf) <= (6 if name == "plan" else 5)
+    page.show(PAPER)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert page.run(BESIDE_THE_PAPER) == []
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
 
 
 def brightness(colour: str) -> float:

@@ -29,6 +29,7 @@ from velocitune_core.mixture_law import (
 from velocitune_core.report import plan_data
 from velocitune_core.report.other_trainers import FILLED, PLACE, fillable_texts
 from velocitune_core.report.plan_page import plan_page
+from velocitune_core.style.text import signed
 
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
@@ -75,9 +76,9 @@ def carried(page: str) -> dict:
     return json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)[1])  # type: ignore[index]
 
 
-def in_node(page: str, expression: str, values: object = None) -> object:
-    """What the page's own arithmetic gives for an expression of PLAN and VALUES."""
-    script = next(text for text in re.findall(r"<script>(.*?)</script>", page, re.S) if "function setLoss" in text)
+def in_node(page: str, expression: str, values: object = None, part: str = "function setLoss") -> object:
+    """What the page's own arithmetic gives for an expression of PLAN and VALUES; `part` is of the script with it."""
+    script = next(text for text in re.findall(r"<script>(.*?)</script>", page, re.S) if part in text)
     reads = 'const [PLAN, VALUES] = JSON.parse(require("fs").readFileSync(0, "utf8"));'
     program = f"{script}\n{reads}\nprocess.stdout.write(JSON.stringify({expression}));"
     given = json.dumps([carried(page), values])
@@ -140,6 +141,13 @@ def test_intervals_are_those_of_the_law_and_guards_those_of_the_plan() -> None:
             assert (found["limit"], found["reached"]) == pytest.approx((limit.limit, limit.reached), abs=1e-6)
             assert found["keptIn"] == pytest.approx(limit.kept_in, abs=0.051)  # one resample may lie on the limit
     assert ("epochs", "domain0") in guards
+
+
+@needs_node
+def test_differences_are_written_as_python_writes_them() -> None:
+    numbers = [-0.0004, 0.0004, 0.0, -0.0, 0.0006, -0.0006, -1.25, 12.3456]
+    shown = in_node(planned().page, "VALUES.map((each) => signed(each))", numbers, "const signed")
+    assert shown == [signed(number, 3) for number in numbers]
 
 
 @needs_node

@@ -99,6 +99,9 @@ def test_a_search_is_on_the_page_with_its_weights_and_velocities() -> None:
         html = render_report(report, [figures["change_per_domain"], figures["search_weights"]])
     assert html.index('id="change_per_domain"') < html.index('id="search_weights"') < html.index("Result per domain")
     assert "recommended" in Page(html).text and "search (1 run)" in Page(html).text
+    assert "4 runs before it read 188 % of its tokens" in " ".join(
+        Page(html).text.split()
+    )  # three proxies, and the search
     assert "search_weights" not in {each.name for each in report_figures(samples.report_data())}
 
 

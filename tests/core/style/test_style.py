@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from velocitune_core.style.figure import label, largest, spread
-from velocitune_core.style.text import counted, duration, listed, percent, signed, tick_text, tokens_text
+from velocitune_core.style.text import (
+    amount_text,
+    counted,
+    difference_text,
+    duration,
+    limit_text,
+    listed,
+    percent,
+    signed,
+    tick_text,
+    tokens_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +72,31 @@ def test_things_are_counted_in_words() -> None:
     assert (counted(12_000, "day"), counted(2, "copy")) == ("12,000 days", "2 copies")
 
 
-def test_signed_numbers_have_a_true_minus() -> None:
-    assert [signed(number, 2) for number in (-0.5, 0.0, 12.345)] == ["−0.50", "+0.00", "+12.35"]
+def test_signed_numbers_have_a_true_minus_and_zero_has_no_sign() -> None:
+    assert [signed(number, 2) for number in (-0.5, 0.0, 12.345)] == ["−0.50", "0.00", "+12.35"]
+    assert [signed(number, 3) for number in (-0.0004, 0.0004, -0.0, 0.0006)] == ["0.000", "0.000", "0.000", "+0.001"]
+
+
+def test_a_difference_that_rounds_to_zero_is_less_than_its_last_digit() -> None:
+    assert [difference_text(number) for number in (-0.0004, 0.0, 0.012)] == [
+        "less than 0.001",
+        "less than 0.001",
+        "+0.012",
+    ]
+    assert difference_text(-0.04, 1) == "less than 0.1"
+    assert [amount_text(number, 4) for number in (0.0012, -0.0012, 0.00001)] == [
+        "0.0012",
+        "−0.0012",
+        "less than 0.0001",
+    ]
+    assert [limit_text(number) for number in (0.05, -0.05, -0.0, 1e-15, 2.0)] == ["+0.05", "−0.05", "0", "0", "+2"]
+
+
+@given(st.floats(-1e3, 1e3), st.integers(1, 6))
+def test_no_sentence_says_zero_or_minus_zero(number: float, digits: int) -> None:
+    for text in (difference_text(number, digits), amount_text(number, digits)):
+        assert text.startswith("less than ") or float(text.replace("−", "-")) != 0
+    assert float(signed(number, digits).replace("−", "-")) or signed(number, digits)[0] == "0"
 
 
 def test_long_lists_are_cut() -> None:

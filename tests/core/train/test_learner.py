@@ -239,7 +239,7 @@ def test_dropout_is_off_in_training_and_kept_in_the_saved_configuration(tiny_inp
     model = GPT2LMHeadModel(shape).eval()
     save_model(model, load_tokenizer(str(tiny_inputs / "model")), tmp_path / "model")
     learner = learner_of(tmp_path)
-    (warning,) = learner.warnings
+    (warning,) = learner.model_notes
     assert "dropout of the model" in warning and "Dropout" in warning
     with torch.no_grad():
         expected = plain_nats(model, batch(0)).mean().item()
@@ -296,7 +296,7 @@ def test_weights_too_large_for_float16_are_saved_in_float32_with_a_warning(tiny_
 def test_a_model_that_asks_for_what_is_not_done_is_refused(tiny_inputs: Path, tmp_path: Path) -> None:
     folder = write_architecture("mixtral", tmp_path, tiny_inputs / "model")
     folder.rename(tmp_path / "model")
-    (note,) = learner_of(tmp_path).warnings
+    (note,) = learner_of(tmp_path).model_notes
     assert "no router loss is added" in note
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"output_router_logits": True}))
@@ -305,7 +305,7 @@ def test_a_model_that_asks_for_what_is_not_done_is_refused(tiny_inputs: Path, tm
 
 
 def test_a_model_without_dropout_has_no_warning(tiny_inputs: Path) -> None:
-    assert learner_of(tiny_inputs).warnings == []
+    assert learner_of(tiny_inputs).model_notes == []
 
 
 def test_a_batch_that_ranks_cannot_share_evenly_is_refused(tiny_inputs: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 
 import event_samples
 import pytest
 from event_samples import stepped
 
-from velocitune_core.train import events
+from velocitune_core.train import events, progress_bar
 from velocitune_core.train.progress_bar import ProgressBar, bar
 
 
@@ -44,6 +45,34 @@ def test_the_bar_of_an_evaluation_counts_tokens(capfd: pytest.CaptureFixture[str
     resumed, last = capfd.readouterr().err.split("\n")[:-1]  # in a log every state is a line, without "\r"
     assert resumed == "initial: 5 of 10 sequences were measured before"
     assert last.startswith("initial: 100%") and "1.60k/1.60k" in last
+
+
+def test_a_state_is_one_line_of_a_log_also_if_it_was_shown_before_the_end(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_LINES", 0.01)
+    shown = bar(total=2, desc="base")
+    for _ in range(2):
+        time.sleep(0.02)
+        shown.update()
+    shown.close()
+    for each in bar(iterable=range(2), desc="archives"):
+        time.sleep(0.02 + each / 100)
+    err = capfd.readouterr().err
+    assert "\r" not in err and [line.partition("|")[0] for line in err.splitlines()] == [
+        "base:  50%",
+        "base: 100%",
+        "archives:  50%",
+        "archives: 100%",
+    ]
+
+
+def test_every_one_of_many_bars_has_its_line_in_a_log(capfd: pytest.CaptureFixture[str]) -> None:
+    bars = [bar(total=1, desc=f"run {number}") for number in range(30)]
+    for each in bars:
+        each.update()
+        each.close()
+    assert len(set(capfd.readouterr().err.splitlines())) == 30
 
 
 class Terminal(io.StringIO):
@@ -91,6 +120,19 @@ def test_a_resumed_run_begins_at_its_checkpoint(capfd: pytest.CaptureFixture[str
     shown = capfd.readouterr().err
     assert "train: resuming from the checkpoint at step 15 of 20" in shown
     assert "15/20" in shown
+
+
+def test_what_is_so_in_every_run_of_a_model_is_shown_once_and_other_warnings_in_each(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for model in ("models/mine", "models/mine", "models/small"):
+        run = ProgressBar()
+        run(events.Warned(message=f"{model}: dropout of the model is off while it is trained", of_model=True))
+        run(events.Warned(message="the checkpoint cannot be saved"))
+        run.close()
+    shown = capfd.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in shown if "dropout" in line] == ["models/mine", "models/small"]
+    assert sum("cannot be saved" in line for line in shown) == 3
 
 
 def test_warnings_are_shown_and_events_before_the_start_are_no_error(capfd: pytest.CaptureFixture[str]) -> None:

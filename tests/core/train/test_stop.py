@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from velocitune_core.train.stop import StopRequest
+from velocitune_core.train.stop import StopRequest, end_in_words
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +19,21 @@ def _handlers_are_restored() -> Iterator[None]:
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("kill -KILL $$", "killed by SIGKILL: often out of memory"),
+        ("kill -SEGV $$", "killed by SIGSEGV"),
+        ("sh -c 'kill -KILL $$' 2> /dev/null; exit $?", "exit status 137, as after SIGKILL"),
+        ("exit 1", "exit status 1"),
+        ("exit 128", "exit status 128"),
+        ("exit 0", "exit status 0"),
+    ],
+)
+def test_how_a_process_ended_is_said_in_words(end: str, words: str) -> None:
+    assert end_in_words(subprocess.run(["sh", "-c", end], check=False).returncode) == words
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +101,28 @@ def test_proxies_have_processes_of_their_own(settings: dict[str, Any], capsys: p
 
 
 @pytest.mark.usefixtures("workspace")
+def test_what_no_time_is_estimated_for_is_said_and_of_own_text_no_stage_that_it_has_not(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_config("models/mine", SEVEN_BILLION)
+    settings["training"]["token_budget"] = 64_000
+
+    def said(path: str) -> str:
+        plan = plan_of(settings | {"data": {"path": path}})
+        print_plan(replace(plan, total=replace(plan.total, seconds=100.0)))
+        return " ".join(capsys.readouterr().out.split())
+
+    rest = (
+        "reading and packing the text (prepare), fitting the laws of the targets, writing the report and starting "
+        "Prefect and MLflow"
+    )
+    assert f"the times leave out {rest}" in said("data/raw")
+    assert f"the times leave out making the embedded text (stage corpus), {rest}" in said("data/embedded")
+    print_plan(plan_of(settings))  # without times
+    assert "the times leave out" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("workspace")
 def test_a_run_that_exceeds_memory_is_not_probed(settings: dict[str, Any]) -> None:
     write_config("models/mine", {**SEVEN_BILLION, "intermediate_size": 11_008_000})
     settings["training"]["token_budget"] = 64_000
@@ -172,7 +195,7 @@ def test_nothing_is_said_of_the_base_s_text_before_there_is_any() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("width", [70, 80, 100])
 def test_a_plan_fits_the_terminal(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
 ) -> None:
@@ -184,4 +207,7 @@ def test_a_plan_fits_the_terminal(
     print_plan(plan_of(settings, device_bytes=80 * 10**9))
     lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= width and all("…" not in line for line in lines)
+    assert any(
+        re.search(r"train\W+1\W.*62,500,000.* 44\.7%", line) for line in lines
+    )  # no cell goes on in the next line
     assert any("updates of the domain weights in" in line for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
 from tasks.runs.budget import check_budget, most_steps, share_of_steps, steps_for
+from tasks.workspace import said_once
 from velocitune_core.config import ConfigError, Training, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest, Split
 from velocitune_core.mixture import DomainSampler, MixtureError
@@ -79,20 +81,46 @@ def test_a_fraction_without_a_whole_step_is_refused() -> None:
         share_of_steps(training(16, 1.0), {"a": 300, "b": 200}, {"a": 0.6, "b": 0.4}, 0.01, 31)
 
 
+def packed(**sequences: int) -> Manifest:
+    """A manifest of domains with so many sequences of ten tokens."""
+
+    def split(count: int) -> Split:
+        return Split(file="x", documents=1, sequences=count, tokens=count * 10, sha256="")
+
+    parts = {"documents_read": 1, "duplicates": 0, "too_short": 0}
+    domains = {name: DomainManifest(train=split(size), held_out=split(1), **parts) for name, size in sequences.items()}
+    return Manifest(sequence_length=10, vocabulary_size=64, tokenizer_sha256="0" * 64, domains=domains)
+
+
+@pytest.mark.parametrize(("every_steps", "warned"), [(5, True), (1, False)])
+def test_one_epoch_of_few_updates_is_warned_of_once_it_is_packed(
+    settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    every_steps: int,
+    warned: bool,
+) -> None:
+    """Without a budget the length of a run is known only then."""
+    monkeypatch.setattr(said_once, "_said", set())
+    settings["evaluation"]["every_steps"] = every_steps
+    with caplog.at_level(logging.INFO):
+        check_budget(parse_params(settings), packed(code=80, law=80))
+    said, *warnings = caplog.messages
+    assert (
+        said == f"token budget: 1,600 tokens in 10 steps, {'1 update' if warned else '9 updates'} of the domain weights"
+    )
+    assert [each.partition(",")[0] for each in warnings] == [
+        "evaluation.every_steps: 5 gives 1 update of the domain weights in 10 steps"
+    ] * warned
+
+
 def test_a_plan_that_nothing_fulfils_is_refused_once_sizes_are_known_and_before_any_run(
     settings: dict[str, Any],
 ) -> None:
-    """Three domains of 300, 600 and 100 tokens; w_0 follows from them, and from it the mixtures of the swarm."""
+    """Domains of 300 and 600 tokens; w_0 follows from them, and from it the mixtures of the swarm."""
     settings["strategy"] = {"name": "planned"}
     settings["training"]["token_budget"] = 1000
-
-    def split(sequences: int) -> Split:
-        return Split(file="x", documents=1, sequences=sequences, tokens=sequences * 10, sha256="")
-
-    parts = {"documents_read": 1, "duplicates": 0, "too_short": 0}
-    sizes = {"code": 30, "law": 60} | dict.fromkeys(set(settings["domains"]) - {"code", "law"}, 10)
-    domains = {name: DomainManifest(train=split(size), held_out=split(1), **parts) for name, size in sizes.items()}
-    manifest = Manifest(sequence_length=10, vocabulary_size=64, tokenizer_sha256="0" * 64, domains=domains)
+    manifest = packed(code=30, law=60)
 
     def refused(**objective: Any) -> str:
         params = parse_params(settings | {"mixture": {"objective": objective}})

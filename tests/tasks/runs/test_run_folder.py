@@ -272,6 +272,16 @@ def test_a_finished_run_that_cannot_be_extended_keeps_no_checkpoints(make_job: M
     assert list((run_folder(job) / "checkpoints").iterdir()) == [stray] and finished_result(job) is not None
 
 
+def test_a_run_of_another_strategy_is_not_said_to_be_of_other_code(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    before = make_job()
+    record_start(open_run_folder(before), before)
+    open_run_folder(make_job(strategy={"name": "static", "options": {}}))
+    assert "it cannot be extended, as strategy.name differs" in caplog.text and "its code" not in caplog.text
+
+
 def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
     """Or a result would be taken as made by the present code that began under another."""
     caplog.set_level("INFO")
@@ -279,7 +289,24 @@ def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog:
     run(short)
     edit_code(run_folder(short))
     assert not open_run_folder(long).exists()
-    assert "it cannot be extended: its code is another one" in caplog.text
+    assert "it cannot be extended: its code is another one; changed: velocitune_core/" in caplog.text
+
+
+def test_another_strategy_is_named_with_both_and_not_as_other_code(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each strategy has files of its own, so that its code is another one, too."""
+    caplog.set_level("INFO")
+    run(make_job(total_steps=20, **LENGTHS))
+    caplog.clear()
+    options = {"strategy": {"name": "uniform", "options": {}}}
+    open_run_folder(make_job(total_steps=20, **{**LENGTHS, **options}))
+    open_run_folder(make_job(total_steps=40, **{**LENGTHS, **options}))
+    only_strategy, also_length = caplog.messages
+    assert "strategy.name: 'static' → 'uniform'" in only_strategy and "cannot be extended" not in only_strategy
+    assert "strategy.name: 'static' → 'uniform'" in also_length
+    assert also_length.endswith("\nit cannot be extended, as strategy.name differs")
+    assert "code" not in caplog.text
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from tasks.runs.launch import (
     TrainingRefusedError,
     TrainingStoppedError,
     end_of,
+    failure,
     may_be_retried,
     run_folder,
     run_training,
@@ -38,7 +39,7 @@ from tasks.workspace import paths
 from velocitune_core.checkpoint.store import load_latest
 from velocitune_core.config import ConfigError, Resources
 from velocitune_core.preload.start import _SERVERS
-from velocitune_core.train.events import Checkpointed, Finished, Started, Stepped, read_events
+from velocitune_core.train.events import Checkpointed, Finished, Measured, Started, Stepped, read_events
 from velocitune_core.train.events import Event as RunEvent
 from velocitune_core.train.job import TrainJob
 from velocitune_core.train.outcome import write_outcome
@@ -182,7 +183,7 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
             killed.extend(running_ranks(os.getpid()))
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(TrainingFailedError, match="failed with exit status -9") as failed:
+    with pytest.raises(TrainingFailedError, match=r"failed \(killed by SIGKILL: often out of memory\)") as failed:
         run_training(job, ONE_THREAD, [Listener(kill_after_a_save)])
     assert "running the stage again goes on from there" in str(failed.value)
     assert len(killed) == 1 and not (run_folder(job) / "result.json").exists()
@@ -205,6 +206,33 @@ def test_a_killed_run_resumes_from_its_checkpoint_under_another_execution(
     assert (result.steps, result.resumed) == (300, 1) and servers
     logged = [event.step for event in timeline(listener.events) if isinstance(event, Stepped)]
     assert logged == list(range(5, 301, 5))  # each once
+
+
+def test_a_run_that_was_killed_before_it_saved_anything_promises_nothing(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(total_steps=3000, **{**LONG, "execution__checkpoint_every_steps": 3000})
+
+    def kill(event: RunEvent) -> None:
+        if isinstance(event, Started):
+            os.kill(running_ranks(os.getpid())[0], signal.SIGKILL)
+
+    with pytest.raises(TrainingFailedError) as failed:
+        run_training(job, ONE_THREAD, [Listener(kill)])
+    first, second = str(failed.value).splitlines()
+    assert first.endswith(" failed (killed by SIGKILL: often out of memory)")
+    assert second == (
+        "It has saved nothing yet; running the stage again starts it from its beginning. "
+        f"{run_folder(job) / 'log.txt'} is empty."
+    )
+
+
+@pytest.mark.parametrize(("measured", "saved"), [(True, "The losses that it has measured stay in"), (False, "nothing")])
+def test_an_evaluation_has_saved_what_it_has_measured(workspace: Path, measured: bool, saved: str) -> None:
+    folder = workspace / "initial-1"
+    folder.mkdir()
+    (folder / "log.txt").touch()
+    event = Measured(step=2, first=0, nats=[1.0, 2.0], tokens=8, seconds=0.1)
+    (folder / "events.jsonl").write_text(event.model_dump_json() + "\n" if measured else "")
+    assert saved in str(failure(folder, "now", "failed", -9))
 
 
 @pytest.mark.slow
@@ -346,7 +374,7 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
 
     first, second = Listener(stop_slowly), Listener()
     resources = Resources(threads=1, processes=2)
-    with pytest.raises(TrainingStoppedError, match="stopped with exit status 1: tiny stopped after step"):
+    with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 1\): tiny stopped after step"):
         run_training(job, resources, [first], spread=True)
     assert len(asked) == 2 and not any(map(alive, asked))
     saved, corrupt = load_latest(run_folder(job) / "checkpoints")

@@ -39,9 +39,13 @@ def pinned(index: Path) -> str:
     return f"tiny==1.0 --hash=sha256:{file_sha256(index / 'tiny-1.0-py3-none-any.whl')}  # a wheel"
 
 
-def test_an_archive_is_downloaded_once(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_downloaded_once(
+    index: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     wanted, archives = requirements(pinned(index)), Path("archives")
     fetch_archives.fn(wanted, archives)
+    shown = capfd.readouterr().err  # as in a log
+    assert "archives: 100%" in shown and "\r" not in shown
     assert [path.name for path in archives.iterdir()] == ["tiny-1.0-py3-none-any.whl"]
     (archives / "tiny-1.0-py3-none-any.whl").rename(archives / "renamed")  # it is known by its hash
     monkeypatch.setattr("tasks.stages.corpus._download", lambda *_: pytest.fail("was downloaded again"))

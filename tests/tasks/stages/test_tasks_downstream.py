@@ -140,6 +140,6 @@ def test_the_models_of_the_pipeline_are_the_default_and_are_looked_for_first(
         run_downstream(lambda models: pytest.fail("the flow began"), [])
     assert refused.value.code == 2
     said = capsys.readouterr().err
-    for folder in ("models/base", "models/trained"):
-        assert f"model folder: {folder!r} is not a folder" in said
+    for folder, stage in {"models/base": "base", "models/trained": "train"}.items():
+        assert f"model folder: {folder} is not there: make it with `python -m flows.{stage}`" in said
     assert "Traceback" not in said

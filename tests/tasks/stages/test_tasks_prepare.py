@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 from tiny import write_inputs
 
 from tasks.runs.verify_data import check_packed
 from tasks.stages.prepare import all_packed, pack, read_through, write_manifest
 from tasks.views.terminal import PackingBar
 from tasks.workspace import paths, said_once
+from tasks.workspace.data_folder import unwatched_files_changed
 from tasks.workspace.source_rows import refuse_unreadable, unread_sources
 from velocitune_core.config import ConfigError, Domain, Params, Source, parse_params
 from velocitune_core.contracts import DomainManifest, Manifest
@@ -153,6 +155,26 @@ def test_a_packed_domain_is_reused_after_another_one_failed(params: Params, capl
     assert (paths.PREPARED / "code/train.npy").stat().st_ino == before
     assert Manifest.read(paths.MANIFEST) == manifest
     assert not paths.PACKING.exists()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "datasets"])
+def test_text_that_dvc_does_not_watch_is_packed_again_once_it_is_replaced(params: Params, kind: str) -> None:
+    def write(text: str) -> None:
+        Path("elsewhere").mkdir(exist_ok=True)
+        rows = [f"{text}{number} word1" for number in range(100)]
+        if kind == "datasets":
+            Dataset.from_dict({"text": rows}).save_to_disk("elsewhere/code")
+        else:
+            Path("elsewhere/code.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+
+    write("word2 word")
+    Path("data/raw/linked").symlink_to("../../elsewhere")
+    path = "linked/code" if kind == "datasets" else "linked"
+    params.domains["code"] = Domain(source=Source(type=kind, path=path))
+    write_manifest.fn(params, {name: pack.fn(name, params) for name in ("code", "law")})
+    assert not unwatched_files_changed(params)
+    write("word3 word")
+    assert unwatched_files_changed(params)
 
 
 def test_an_altered_packed_file_is_detected_and_named(params: Params) -> None:

@@ -136,6 +136,27 @@ def test_a_run_says_what_it_is_and_what_acted_on_it(settings: dict[str, Any]) ->
     )
 
 
+def test_the_parent_has_training_and_held_out_text_of_every_domain_once_it_is_packed(settings: dict[str, Any]) -> None:
+    assert Tracker(parse_params(settings)).active  # nothing is packed yet
+    manifest = samples.manifest()
+    other = {"sha256": "1" * 64}  # two files: MLflow keeps one data set for each name and hash
+    domains = {
+        name: each.model_copy(update={"held_out": each.held_out.model_copy(update=other)})
+        for name, each in manifest.domains.items()
+    }
+    manifest = manifest.model_copy(update={"domains": domains})
+    manifest.write(paths.MANIFEST)
+    for _ in range(2):
+        tracker = Tracker(parse_params(settings))
+    run = MlflowClient(settings["tracking"]["uri"]).get_run(tracker.parent)
+    found = [(each.dataset.name, each.tags[0].value, each.dataset.profile) for each in run.inputs.dataset_inputs]
+    assert sorted(name for name, *_ in found) == sorted([*samples.SEVEN] * 2)
+    tokens = {(name, context): json.loads(profile)["tokens"] for name, context, profile in found}
+    legal = manifest.domains["legal"]
+    assert tokens["legal", "training"] == legal.train.sequences * 256
+    assert tokens["legal", "held out"] == legal.held_out.sequences * 256
+
+
 def test_a_run_of_a_comparison_is_not_named_as_the_pipeline(settings: dict[str, Any]) -> None:
     settings["training"]["token_budget"] = 2048  # as of its run
     client, run = logged(settings, job("velocitune-seed-1"))

@@ -120,13 +120,17 @@ def test_the_parent_shows_the_configuration(params: Params, client: MlflowClient
     assert parse_params(yaml.safe_load(config.read_text())) == params
 
 
-def test_final_metrics_and_files_are_on_the_parent(params: Params, client: MlflowClient, tmp_path: Path) -> None:
+def test_final_metrics_and_files_are_on_the_parent(
+    params: Params, client: MlflowClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report/index.html").write_text("report")
     tracker = Tracker(params)
-    tracker.log_metrics({"code/final": 1.5})
+    long = "label" * 30 + "/loss/" + "domain" * 20  # of names that are not too long themselves
+    tracker.log_metrics({"code/final": 1.5, long: 2.0})
     tracker.log_artifact(tmp_path / "report")
     tracker.finish()
+    assert tracker.active and f"MLflow takes no name of more than 250 characters: {long} is left out" in caplog.text
     parent = parents(client, params)[0]
     assert parent.data.metrics == {"code/final": 1.5} and parent.info.status == "FINISHED"
     assert [each.path for each in client.list_artifacts(parent.info.run_id, "report")] == ["report/index.html"]

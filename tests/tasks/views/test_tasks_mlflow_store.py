@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
+from servers import free_port, running
 
 from tasks.views.mlflow_links import address_of
 from tasks.views.mlflow_runs import Tracker
+from tasks.views.mlflow_store import open_store
 from tasks.workspace import paths
-from tasks.workspace.home import home, share_run, share_runs
+from tasks.workspace.home import home, share_run
+from tasks.workspace.lock import exclusive
 from velocitune_core.config import Params, Tracking, parse_params
 
 
@@ -119,8 +123,8 @@ def test_a_temporary_experiment_shares_runs_with_the_repository(
     finished.mkdir(parents=True)
     (finished / "job.json").touch()
     (made / "runs/packing").mkdir()
-    share_runs()
-    assert Path("runs/proxy-1/job.json").exists() and not paths.PACKING.exists()
+    with exclusive():  # as every command does
+        assert Path("runs/proxy-1/job.json").exists() and not paths.PACKING.exists()
     share_run(Path("runs/training-2"))
     Path("runs/training-2/result.json").touch()
     shutil.rmtree(temporary)
@@ -141,4 +145,17 @@ def test_addresses_lead_to_the_runs_of_the_experiment(made: Path, settings: dict
     assert address_of(Tracking()) == "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
     tracker = Tracker(experiment(settings))
     assert address_of(Tracking()) == f"http://127.0.0.1:5000/#/experiments/{tracker.experiment}/{query}"
-    assert address_of(Tracking(uri="http://ann:pa55@example.org/")).startswith("http://***@example.org/#/experiments")
+    server = Tracking(uri="http://ann:pa55@example.org/")
+    assert address_of(server) == "http://example.org/#/experiments?workflowType=machine_learning"
+
+
+def test_the_address_of_a_server_with_a_password_opens_at_the_experiment(made: Path, tmp_path: Path) -> None:
+    port = free_port()
+    command = ("mlflow", "server", "--backend-store-uri", f"sqlite:///{made}/mlflow.db", "--port", str(port))
+    with running(tmp_path, *command, "--workers", "1", health=f"http://127.0.0.1:{port}/health"):
+        settings = Tracking(uri=f"http://ann:pa55@127.0.0.1:{port}", experiment="mine")
+        _, experiment = open_store(settings)
+        page = address_of(settings)
+        with urllib.request.urlopen(page.partition("#")[0], timeout=10) as answer:
+            assert answer.status == 200
+    assert page == f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning"

@@ -15,3 +15,4 @@ def test_a_comparison_is_named_by_how_much_it_compares(settings: dict[str, Any])
     assert run_name(params, comparing=True) == "compare · 2 strategies · 1 seed"
     assert run_tags(params, comparing=True) == ["comparison", "seed: 7", "experiment: velocitune"]
     assert run_name(params, comparing=False) == "train · velocitune · seed 1"
+    assert run_tags(params, comparing=False) == ["strategy: velocitune", "seed: 1", "experiment: velocitune"]

@@ -16,13 +16,16 @@ from comparison_samples import three_seeds
 from mlflow import MlflowClient
 from planned_samples import ROUNDS, fitted
 
+from tasks.stages.comparison_report import publish_comparison
 from tasks.views.mlflow_links import artifact_page
 from tasks.views.mlflow_result import log_model, show_comparison
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
 from tasks.workspace import paths
+from velocitune_core.comparison.statistics import summarise
 from velocitune_core.config import parse_params
 from velocitune_core.contracts import SettingsThen
+from velocitune_core.report.compared_mixtures import mixture_rows
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.run_page import plan_figures
 from velocitune_core.report.summary import summary_metrics
@@ -112,6 +115,42 @@ def test_a_plan_is_on_the_parent_run_before_any_training(
     assert parent.data.metrics["plan/weight/code"] == pytest.approx(plan.plan.weights["code"])
     regrets = client.get_metric_history(parent.info.run_id, "plan/rounds/regret")
     assert [(each.step, each.value) for each in regrets] == [(11, 0.02), (15, 0.002)]
+
+
+@pytest.mark.slow
+def test_a_comparison_has_its_mixtures_on_the_terminal_in_prefect_and_mlflow_and_a_page_beside_the_report(
+    workspace: Path,
+    mlflow_store: Path,
+    settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tables: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "tasks.views.prefect_artifacts.create_table_artifact", lambda table, key, **_: tables.update({key: table})
+    )
+    settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": "mixtures"}
+    comparison = three_seeds()
+    comparison.write(paths.COMPARISON)
+    for folder, page in {paths.REPORT: "of the run", paths.COMPARISON_REPORT: "of the comparison"}.items():
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_text(page)
+    publish_results.fn(parse_params(settings), samples.report_data(), [])
+    publish_comparison.fn(parse_params(settings), comparison)
+    rows = mixture_rows(summarise(comparison))
+    assert tables["velocitune-mixtures"] == rows and "velocitune-comparison" in tables
+    printed = capsys.readouterr().err
+    client = MlflowClient(settings["tracking"]["uri"])
+    experiment = client.get_experiment_by_name("mixtures")
+    assert experiment is not None
+    (parent,) = client.search_runs([experiment.experiment_id])
+    note = parent.data.tags["mlflow.note.content"]
+    for row in rows:
+        assert len(row) == 5 and re.search(r" +".join(map(re.escape, row.values())), printed)
+        assert f"| {' | '.join(row.values())} |" in note
+    pages = re.findall(r"\((#/experiments/\S+/artifacts/(\S+?)\?\S+)\)", note)
+    shown = [Path(client.download_artifacts(parent.info.run_id, path)).read_text() for _, path in pages]
+    assert shown == ["of the run", "of the comparison"]  # neither takes the other's place
 
 
 @pytest.mark.parametrize("temporary", [False, True])

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from servers import environment, free_port
 
@@ -68,8 +69,16 @@ def test_a_profile_that_a_kill_has_left_is_removed(profiles: Path) -> None:
 def test_a_server_that_ends_is_named() -> None:
     with _running(("timeit", "-n", "1", "pass")) as process:
         process.wait(30)
-        with pytest.raises(ServeError, match="MLflow UI ended with status 0; its last lines above say why"):
+        with pytest.raises(ServeError, match=r"MLflow UI ended \(exit status 0\); its last lines are above"):
             _check({"MLflow UI": process})
+
+
+def test_a_server_that_is_killed_is_said_to_be() -> None:
+    with _running(("timeit", "-n", "1", "import time; time.sleep(60)")) as process:
+        process.kill()
+        process.wait(30)
+        with pytest.raises(ServeError, match=r"worker ended \(killed by SIGKILL: often out of memory\)"):
+            _check({"worker": process})
 
 
 def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
@@ -78,7 +87,7 @@ def test_tracebacks_of_the_prefect_server_are_in_its_log_and_shown_if_it_ends(
     retried = ("timeit", "-n", "1", "raise OSError('database is locked')")
     with _running(retried, LOGS[PREFECT]) as process:
         process.wait(60)
-        with pytest.raises(ServeError, match=r"(?s)status 1; its last lines in .*server\.log:\nTraceback.*is locked"):
+        with pytest.raises(ServeError, match=r"(?s)status 1\); its last lines in .*server\.log:\nTraceback.*is locked"):
             _check({PREFECT: process})
     with _running(("timeit", "-n", "1", "pass"), LOGS[PREFECT]) as process:
         process.wait(60)
@@ -138,7 +147,8 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert serve(monkeypatch, "--prefect-port", "4321", "--mlflow-port", "4322") == 0
     prefect, store, mlflow, up, pool, deploy, worker, profile = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
-    assert mlflow.startswith("mlflow server --backend-store-uri sqlite:///") and "--port 4322" in mlflow
+    assert mlflow.startswith("mlflow server ") and "--port 4322" in mlflow
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "sqlite:///mlflow.db"
     assert store == "store" and mlflow.endswith("--no-access-log --log-level warning")
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
@@ -153,9 +163,41 @@ def test_a_server_elsewhere_is_not_served_and_a_database_is(
     Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "http://mlflow.example:5000"}}))
     assert serve(monkeypatch) == 0
     assert not any(command.startswith(("mlflow", "store")) for command in commands)
-    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": "postgresql://me@h/db"}}))
+    database = "postgresql://me:pa55@h/db"
+    Path("params.yaml").write_text(yaml.safe_dump({**settings, "tracking": {"uri": database}}))
     assert serve(monkeypatch) == 0
-    assert any(command.startswith("mlflow server --backend-store-uri postgresql://me@h/db") for command in commands)
+    assert any(command.startswith("mlflow server") for command in commands)
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == database
+    assert not any("pa55" in command for command in commands)  # every user of the machine can list them
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", ""])
+def test_what_other_terminals_need_behind_a_proxy_is_printed(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], proxy: str
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "all_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+
+    def interrupted(servers: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tasks.views.serve._running", lambda command, log: nullcontext())
+    monkeypatch.setattr("tasks.views.serve._check", interrupted)
+    assert serve(monkeypatch) == 0
+    shown = capsys.readouterr().err
+    line = "In other terminals first, as a proxy is set:  export NO_PROXY=127.0.0.1,localhost\nStart a run:  prefect"
+    assert (line in shown) == bool(proxy) and "Start a run:  prefect deployment run" in shown
+
+
+def test_servers_of_this_machine_are_reached_without_a_proxy(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert serve(monkeypatch) == 0 and commands
+    assert requests.utils.should_bypass_proxies("http://127.0.0.1:4200/api", None)  # as the commands inherit it
 
 
 def test_a_workspace_without_settings_is_refused(
@@ -180,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
 
 def test_a_command_of_prefect_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(ServeError, match=r"^`prefect deploy --all` ended with status 1; its last lines above say why"):
+    with pytest.raises(ServeError, match=r"^`prefect deploy --all` ended \(exit status 1\); its last lines are above"):
         _prefect("deploy", "--all")
 
 

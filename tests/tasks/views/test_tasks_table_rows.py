@@ -27,6 +27,9 @@ def test_a_row_of_the_mixture_per_domain() -> None:
         "duplicates dropped": 1,
         "initial weight": 0.334,
     }
+    code = samples.manifest().domains["code"].model_copy(update={"left_out": 2})
+    manifest = samples.manifest().model_copy(update={"domains": samples.manifest().domains | {"code": code}})
+    assert [row["files not read"] for row in mixture_rows(manifest, weights)][:2] == [2, 0]
 
 
 def test_a_target_is_shown_with_its_evidence() -> None:
@@ -55,8 +58,9 @@ def test_the_weights_of_a_plan_are_shown_with_their_spread_and_what_is_predicted
     assert (rows["code"]["initial weight"], rows["code"]["holds"]) == (0.6, found.domain_weights["code"])
     predictions = {row["of"]: row for row in prediction_rows(found.planned)}
     assert predictions.keys() == {"macro", "by_size", *static}
-    assert float(predictions["macro"]["recommended"]) < float(predictions["macro"]["T = 1.5"]) < 0
-    assert float(predictions["code"]["recommended"]) > 0 and " … " in predictions["code"]["interval"]
+    recommended, even = (float(predictions["macro"][name].replace("−", "-")) for name in ("recommended", "T = 1.5"))
+    assert recommended < even < 0
+    assert predictions["code"]["recommended"].startswith("+") and " … " in predictions["code"]["interval"]
 
 
 @pytest.mark.parametrize(("in_pipeline", "shown"), [(True, "recommended holds code 60.0 → 45.0 %"), (False, "0.45")])

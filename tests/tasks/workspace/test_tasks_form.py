@@ -22,6 +22,7 @@ def test_the_form_has_a_described_field_for_what_one_varies() -> None:
     assert none == {"type": "null"} and fields["strategy"]["default"] is None
     assert fields["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0}
     assert fields["token_budget"]["anyOf"][0]["exclusiveMinimum"] == 0
+    assert set(fields["objective"]["anyOf"][0]["enum"]) == {"macro", "by_size"}
 
 
 def test_fields_that_are_set_become_overrides() -> None:

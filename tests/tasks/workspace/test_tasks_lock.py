@@ -83,6 +83,17 @@ def test_a_killed_holder_frees_the_workspace(holder: subprocess.Popen[str]) -> N
         assert json.loads(paths.HOLDER.read_text())["pid"] == os.getpid()
 
 
+def test_no_password_of_an_override_is_kept_or_shown(workspace: Path) -> None:
+    command = [sys.executable, "-c", HOLD, "-S", "tracking.uri=http://ann:pa55@h:5000"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as other:
+        wait_until_held(other)
+        with pytest.raises(WorkspaceBusyError, match=r"-S tracking\.uri=http://\*\*\*@h:5000`"), exclusive():
+            pytest.fail("two processes hold the workspace")
+        other.kill()
+    assert all("pa55" not in file.read_text() for file in paths.STATE.iterdir())
+
+
 def test_a_failed_run_frees_the_workspace(workspace: Path) -> None:
     with pytest.raises(ZeroDivisionError), exclusive():
         _ = 1 / 0
@@ -147,7 +158,7 @@ def test_first_processes_of_two_namespaces_exclude_each_other(workspace: Path) -
 def test_a_full_disk_under_the_name_of_the_holder_refuses_no_command(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path) -> None:
+    def full(path: Path, _: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(lock, "write_holder", full)

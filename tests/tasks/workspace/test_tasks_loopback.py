@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
+import threading
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import httpx
 import pytest
 import requests
 from servers import free_port
 
-from tasks.workspace.loopback import answers, is_free, loopback_without_proxy, port_number
+from tasks.workspace.loopback import answers, is_free, loopback_without_proxy, port_number, shell_without_proxy
 
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 
@@ -78,6 +81,47 @@ def test_a_proxy_that_the_client_cannot_use_is_left_out_with_one_warning(
     assert "ALL_PROXY" not in os.environ and os.environ["HTTP_PROXY"] == "127.0.0.1:9"
     with httpx.Client(verify=False, timeout=1) as client, pytest.raises(httpx.ConnectError):
         client.get(f"http://127.0.0.1:{free_port()}/")
+
+
+GET = "import sys, httpx; print(httpx.get(sys.argv[1], timeout=5).status_code)"
+
+
+@pytest.mark.parametrize(
+    ("proxies", "command"),
+    [
+        ({"http_proxy": "http://127.0.0.1:9"}, "export NO_PROXY=127.0.0.1,localhost"),
+        (
+            {"ALL_PROXY": "http://127.0.0.1:9", "no_proxy": "example.org"},
+            "export NO_PROXY=example.org,127.0.0.1,localhost no_proxy=example.org,127.0.0.1,localhost",
+        ),
+        ({"all_proxy": "socks9://127.0.0.1:9"}, "unset all_proxy"),
+        (
+            {"http_proxy": "http://127.0.0.1:9", "all_proxy": "socks9://127.0.0.1:9"},
+            "unset all_proxy; export NO_PROXY=127.0.0.1,localhost",
+        ),
+        ({"https_proxy": "http://127.0.0.1:9"}, ""),
+        ({"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1, localhost"}, ""),
+        ({"http_proxy": "http://127.0.0.1:9", "NO_PROXY": "*"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_command_leads_other_programs_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, proxies: dict[str, str], command: str
+) -> None:
+    for name in (*PROXIES, "https_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        get = [sys.executable, "-c", GET, f"http://127.0.0.1:{server.server_port}/"]
+        as_it_is = subprocess.run(get, capture_output=True, check=False)
+        script = f'{command or ":"}; exec "$@"'
+        after = subprocess.run(["sh", "-c", script, "sh", *get], capture_output=True, text=True, check=False)
+        server.shutdown()
+    assert shell_without_proxy() == command
+    assert (as_it_is.returncode == 0) == (command == "")
+    assert after.stdout == "200\n", after.stderr
 
 
 def test_a_port_below_the_first_is_refused_as_the_message_says() -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.prepare import prepare
 from tasks.workspace import model_checks, paths, said_once
 from tasks.workspace.model_checks import model_fit
 from tasks.workspace.preflight import checked_params
+from tasks.workspace.stage_cli import settle_params
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.model.fits_data import Fit
 
@@ -171,3 +173,40 @@ def test_a_warning_is_given_once_in_a_process(
         for _ in range(5):
             checked_params()
     assert [each.split(":")[0] for each in caplog.messages] == ["data.sequence_length"]
+
+
+@pytest.mark.parametrize(
+    "command", [lambda: settle_params({}, comparing=False), prepare.fn], ids=["pipeline", "prepare"]
+)
+def test_a_bad_model_is_refused_before_any_text_is_read(
+    params: Params, monkeypatch: pytest.MonkeyPatch, command: Callable[[], object]
+) -> None:
+    monkeypatch.setattr("flows.prepare.read_all", lambda _: pytest.fail("text was read"))
+    edit("config.json", vocab_size=50)
+    with pytest.raises(ConfigError, match=r"weights of another size than its config\.json says"):
+        command()
+
+
+def test_a_pipeline_warns_of_sources_and_of_few_updates_before_any_work(
+    params: Params, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("elsewhere").mkdir()
+    shutil.move("data/raw/law.jsonl", "elsewhere/law.jsonl")
+    Path("data/raw/law").mkdir()
+    Path("data/raw/law/linked").symlink_to("../../../elsewhere")
+    Path("data/raw/law/notes.csv").touch()
+    monkeypatch.setattr(said_once, "_said", set())
+    twelve_steps = {"training.token_budget": 16 * 16 * 12, "domains.law.source.path": "law"}
+    with caplog.at_level(logging.WARNING):
+        settle_params(twelve_steps, comparing=False)
+    left_out, unwatched, updates = caplog.messages
+    assert left_out.startswith("domains.law: of its source, 1 file or part is not read: data/raw/law/notes.csv")
+    assert unwatched.startswith("domains.law: files outside data.path")
+    assert "2 updates of the domain weights in 12 steps" in updates
+    caplog.clear()
+    said_once._said.clear()
+    for work in ("read_all", "pack_all"):
+        monkeypatch.setattr(f"flows.prepare.{work}", lambda _: None)
+    with caplog.at_level(logging.WARNING):
+        prepare.fn()  # as under `dvc repro`
+    assert caplog.messages == [left_out, unwatched]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Callable
 from difflib import ndiff
 from pathlib import Path
@@ -229,6 +230,25 @@ def test_both_doors_write_the_same(params_file: Path) -> None:
     ours = written(lambda: override_params({"training.seed": 7, "base.domains": None, "compare.seeds": [3, 4]}))
     given = ["training.seed=7", "base.domains=null", "compare.seeds=[3,4]"]
     assert ours == written(lambda: apply_overrides(str(params_file), given))
+
+
+def test_a_password_in_an_override_is_warned_of_once_without_it(
+    params_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in (1, 2):
+        override_params({"tracking.uri": "http://ann:pa55@h:5000", "training.seed": seed})
+    override_params({"tracking.uri": "postgresql://ann@db/mlflow"})
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("tracking.uri: params.yaml keeps the password") and "pa55" not in warning
+    assert "MLFLOW_TRACKING_PASSWORD" in warning
+
+
+def test_settings_that_only_their_owner_may_read_stay_so(params_file: Path) -> None:
+    params_file.chmod(0o600)
+    override_params({"training.seed": 7})
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (params_file, paths.OWN_SETTINGS)] == [0o600] * 2
+    command_ended("failed")
+    assert stat.S_IMODE(params_file.stat().st_mode) == 0o600
 
 
 def test_settings_behind_a_link_are_changed_and_return_there(params_file: Path) -> None:

@@ -53,6 +53,15 @@ def test_prefects_routine_is_not_printed(console: pytest.CaptureFixture[str]) ->
     ]
 
 
+@pytest.mark.parametrize("name", ["dvc.dvcfile", "mlflow.store.db.utils", "alembic"])
+def test_of_libraries_only_warnings_are_printed(name: str) -> None:
+    """DVC logs a line for every lock file that it writes."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    brief_console()
+    assert not logger.isEnabledFor(logging.INFO) and logger.isEnabledFor(logging.WARNING)
+
+
 def test_a_failure_is_left_to_the_command_and_its_retry_has_the_reason(console: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("prefect.task_runs")
     logger.setLevel(logging.INFO)

@@ -31,9 +31,14 @@ print(server.server_process.pid, flush=True)
 time.sleep(600)
 """
 
-COMMAND = """
+STAGE = """
 from tasks.workspace.stage_cli import run_flow
 run_flow(lambda: print("flow"), lambda: print("checked"))
+"""
+
+PIPELINE = """
+from tasks.workspace.stage_cli import run_pipeline
+run_pipeline(lambda **_: print("flow"), {}, arguments=[])
 """
 
 
@@ -67,13 +72,17 @@ def test_the_server_of_a_killed_run_is_ended_by_the_next_one(workspace: Path, pr
         server.wait(20)
 
 
-def test_a_named_server_that_does_not_answer_is_refused_at_once_also_behind_a_proxy(workspace: Path) -> None:
+@pytest.mark.parametrize(("command", "printed"), [(STAGE, "checked\n"), (PIPELINE, "")])
+def test_a_named_server_that_does_not_answer_is_refused_at_once_also_behind_a_proxy(
+    workspace: Path, command: str, printed: str
+) -> None:
     """The proxy that the environment names lets every connection wait; nothing on this machine is reached by it."""
     url = f"http://me:secret@127.0.0.1:{free_port()}/api"
+    (workspace / "params.yaml").touch()
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         proxies = dict.fromkeys(("HTTP_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{proxy.getsockname()[1]}")
         refused = subprocess.run(
-            [sys.executable, "-c", COMMAND],
+            [sys.executable, "-c", command],
             env=environment(workspace, PREFECT_API_URL=url, NO_PROXY="", no_proxy="", **proxies),
             capture_output=True,
             text=True,
@@ -81,7 +90,7 @@ def test_a_named_server_that_does_not_answer_is_refused_at_once_also_behind_a_pr
             timeout=120,
         )
     message = refused.stderr.strip()
-    assert refused.returncode == 2 and refused.stdout == "checked\n", message
+    assert refused.returncode == 2 and refused.stdout == printed, message
     assert "does not answer" in message and "Connection refused" in message and "unset it" in message
     assert "secret" not in message and message.count("\n") == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 from tasks.workspace.preflight import checked_settings
 from tasks.workspace.record_store import SQLITE, store_problems
 from velocitune_core.config import ConfigError, Tracking
+
+PROJECT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -51,8 +54,37 @@ def test_a_store_is_looked_at_before_any_work(workspace: Path, settings: dict[st
         checked_settings({})
 
 
-def test_a_folder_that_cannot_be_written_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("no").mkdir()
-    monkeypatch.setattr("tasks.workspace.record_store.os.access", lambda path, mode: path.exists() and mode == os.F_OK)
-    (found,) = store_problems(Tracking(uri="sqlite:///no/such/mlflow.db"))
-    assert found.endswith(f": {workspace}/no cannot be written; name a file in another folder")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that takes no files from anybody")
+@pytest.mark.parametrize("uri", ["sqlite:////proc/x/y.db", "sqlite+pysqlite:////proc/x/y.db", "sqlite:////proc/y.db"])
+def test_a_folder_that_takes_no_files_is_named_also_where_permissions_allow_all(uri: str) -> None:
+    (found,) = store_problems(Tracking(uri=uri))
+    assert f"{uri!r}: /proc cannot be written (" in found and found.endswith("); name a file in another folder")
+
+
+def test_a_database_that_cannot_be_written_is_named(workspace: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write every file")
+    Path("old.db").write_bytes(SQLITE)
+    Path("old.db").chmod(0o400)
+    (found,) = store_problems(Tracking(uri="sqlite:///old.db"))
+    assert found.endswith("cannot be written (Permission denied); name another file")
+
+
+def test_a_name_that_is_too_long_is_refused() -> None:
+    (found,) = store_problems(Tracking(uri=f"sqlite:///{'x' * 300}.db"))
+    assert "(File name too long)" in found
+
+
+@pytest.mark.parametrize(
+    ("file", "made"),
+    [("report/mlflow.db", "is made by the stage `report`"), ("results/mlflow.db", None), ("mlflow.db", None)],
+)
+def test_a_store_in_a_folder_that_a_stage_replaces_is_refused(workspace: Path, file: str, made: str | None) -> None:
+    shutil.copyfile(PROJECT / "dvc.yaml", "dvc.yaml")
+    found = store_problems(Tracking(uri=f"sqlite:///{file}"))
+    if made is None:
+        assert found == []
+    else:
+        assert found == [
+            f"tracking.uri: 'sqlite:///{file}': {file} {made}, and would be lost with it; name a file in another folder"
+        ]

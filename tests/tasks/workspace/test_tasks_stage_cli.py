@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,6 +28,7 @@ from tasks.workspace.stage_cli import (
 )
 from velocitune_core.cli.commands import COMMANDS
 from velocitune_core.cli.programs import SHOWN_AS
+from velocitune_core.config import parse_params
 
 INTERRUPTIBLE = """
 import os, signal, subprocess, sys, threading, time
@@ -102,9 +104,9 @@ def test_a_stage_that_cannot_start_ends_with_status_2(workspace: Path, capsys: p
 
 
 def test_a_stage_names_the_commands_that_make_the_files_it_lacks(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: None)
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: parse_params(settings))
     monkeypatch.setattr(sys, "argv", ["flows/train.py"])
     for file in (paths.MANIFEST, paths.INITIAL):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -122,9 +124,9 @@ def test_a_stage_names_the_commands_that_make_the_files_it_lacks(
 
 
 def test_a_stage_ends_with_the_files_that_it_made(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: None)
+    monkeypatch.setattr("tasks.workspace.preflight.checked_params", lambda comparing: parse_params(settings))
     monkeypatch.setattr(sys, "argv", ["flows/prepare.py"])
     paths.PARAMS.write_text("seed: 1\n")
     run_stage(lambda: None, arguments=[])

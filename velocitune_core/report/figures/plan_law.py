@@ -30,7 +30,7 @@ from velocitune_core.style.figure import (
     rows_height,
 )
 from velocitune_core.style.for_pages import add_values
-from velocitune_core.style.text import signed
+from velocitune_core.style.text import limit_text, signed
 
 PLAN_COLOUR, REACHED_COLOUR = "#0072B2", "#D55E00"
 PANELS_AT_MOST = 12
@@ -93,7 +93,7 @@ def label_plane(axes: Axes, guard: str, average: str, baseline: str, *, every: b
         axes.set_ylabel(f"{label(average)}, to {label(baseline)}, nats per token", fontsize=SMALL_POINTS, color=INK)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(FuncFormatter(_signed_tick))
+        axis.set_major_formatter(FuncFormatter(limit_text))
     axes.axhline(0, color=MUTED, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
     axes.margins(0.08)
 
@@ -102,10 +102,6 @@ def plane_text(name: str, place: tuple[float, float]) -> str:
     """Return what is shown at a mark of a plane: its name, and the difference across and up."""
     across, up = (signed(each, 4) for each in place)
     return f"{name}: {across} across, {up} up, nats"
-
-
-def _signed_tick(value: float, _position: int | None = None) -> str:
-    return "0" if abs(value) < 1e-12 else f"{value:+.4g}".replace("-", "−")
 
 
 def _reference_styles(fitted: FittedPlan) -> dict[str, tuple[str, str, float]]:

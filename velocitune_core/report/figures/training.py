@@ -35,7 +35,7 @@ from velocitune_core.style.figure import (
     token_axis,
 )
 from velocitune_core.style.for_pages import add_values
-from velocitune_core.style.text import counted, percent, signed, tokens_text
+from velocitune_core.style.text import counted, limit_text, percent, signed, tokens_text
 
 WEIGHTS, VELOCITY = "Domain weights over the run", "Learning velocity per domain"  # titles
 _TOKENS_SEEN = "tokens seen"
@@ -210,17 +210,13 @@ def change_per_domain(train: TrainResult, initial: InitialLosses, targets: Targe
     label_rows(axes, names)
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_major_formatter(FuncFormatter(_signed_tick))
+    axes.xaxis.set_major_formatter(FuncFormatter(limit_text))
     if targets is not None:
         target = Line2D([], [], marker="D", markerfacecolor="white", markeredgecolor=INK, linestyle="none")
         target.set_label("target")
         bars = [Patch(color=LEARNT, label="learnt"), Patch(color=FORGOTTEN, label="worse than the base model")]
         figure.legend(handles=[*bars, target], loc="outside upper right", ncols=3, fontsize=SMALL_POINTS, frameon=False)
     return figure
-
-
-def _signed_tick(value: float, _position: int | None = None) -> str:
-    return "0" if abs(value) < 1e-12 else f"{value:+.4g}".replace("-", "−")
 
 
 def _after(tokens: float) -> str:

@@ -79,9 +79,10 @@ function buildControls() {
     <input type="number" data-share="${k}" min="0" max="100" step="0.1" inputmode="decimal" aria-label="${escaped(name)} in percent"><span>%</span>
     <small id="under${k}"></small></div>`).join("");
   at("guards").querySelector("tbody").innerHTML = PLAN.guards.map((g, i) => `
-    <tr><th scope="row">${escaped(g.title)}</th><td><input type="number" data-guard="${i}" step="${{ nats: 0.005, share: 0.01, epochs: 0.1 }[g.unit]}"
+    <tr><th scope="row">${escaped(g.title)}</th><td><input type="number" data-guard="${i}" step="${{ nats: 0.005, share: 0.01, epochs: 0.1 }[g.unit]}" ${g.unit === "nats" ? "" : `min="0"`} ${g.unit === "share" ? `max="1"` : ""}
     value="${g.limit ?? ""}" placeholder="none" inputmode="decimal" aria-label="${escaped(g.title)}"></td><td></td><td class="text"></td></tr>`).join("");
   at("what-if").addEventListener("input", changed);
+  at("what-if").addEventListener("change", settled);
   at("what-if").addEventListener("click", (event) => {
     const { preset, run } = event.target.dataset;
     if (preset) show(mixture[preset]);
@@ -89,15 +90,34 @@ function buildControls() {
   });
 }
 
+// The weights when a field or a slider began to be moved: the others keep their proportions of then, whatever it passes.
+let before = null;
+
 function changed({ target }) {
   const { weight, share, lock, guard, curve } = target.dataset;
   if (target.id === "resample") return show(PLAN.optima[target.value - 1]);
   if (curve) return showAlong(PLAN.curves[curve], target.value);
   if (lock) state.locked[lock] = target.checked;
-  if (guard) state.limits[guard] = target.value === "" ? null : Number(target.value);
-  if (weight) state.weights = moved(state.weights, state.locked, Number(weight), Number(target.value));
-  if (share) state.weights = moved(state.weights, state.locked, Number(share), Number(target.value) / 100);
+  if (guard) state.limits[guard] = limited(PLAN.guards[guard], target.value);
+  if (weight || share) {
+    before ??= state.weights;
+    state.weights = moved(before, state.locked, Number(weight ?? share), Number(target.value) / (share ? 100 : 1));
+  }
   update(share);
+}
+
+// A limit that a guard can have: shares and epochs are not negative, and a share is at most 1.
+function limited({ unit }, text) {
+  if (text === "") return null;
+  return unit === "nats" ? Number(text) : Math.min(Math.max(Number(text), 0), unit === "share" ? 1 : Infinity);
+}
+
+// A field that is left shows what is used of it.
+function settled({ target }) {
+  const { guard } = target.dataset;
+  if (guard) target.value = state.limits[guard] ?? "";
+  before = null;
+  update();
 }
 
 // The best mixture at one limit of a guard, as it was optimised; the guard's field takes that limit.
@@ -111,6 +131,7 @@ function showAlong(curve, point) {
 }
 
 function show(weights) {
+  before = null;
   state.weights = weights;
   update();
 }

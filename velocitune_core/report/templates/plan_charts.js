@@ -3,7 +3,11 @@
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const shortened = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
-const signed = (value, digits = 3) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`.replace(/^−(0\.?0*)$/, "+$1");
+// As `signed` of Python: what rounds to zero has no sign.
+const signed = (value, digits = 3) => {
+  const size = Math.abs(value).toFixed(digits);
+  return Number(size) === 0 ? size : (value < 0 ? "−" : "+") + size;
+};
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 const scaled = ([from, to], [a, b]) => (value) => a + ((value - from) / (to - from || 1)) * (b - a);
 
@@ -55,6 +59,12 @@ function predictedPanel(width, name, note, reached, predicted, nearest) {
   return `<div><h4>${escaped(shortened(name, 28))}</h4><p class="small">${escaped(note)}</p>${picture(width, box.height, name, body + diagonal + points.join(""))}</div>`;
 }
 
+// Points along a line, a few pixels apart.
+const alongLine = (points, apart = 5) => points.slice(1).flatMap(([x, y], i) => {
+  const [a, b] = points[i], steps = Math.ceil(Math.hypot(x - a, y - b) / apart) || 1;
+  return Array.from({ length: steps + 1 }, (_, s) => [a + ((x - a) * s) / steps, b + ((y - b) * s) / steps]);
+});
+
 // The best mixture at each limit of one guard, with the mixtures that cost no search, and the present one.
 function tradeOffPicture(width, curve, average, mixtures, now) {
   const box = { width, height: Math.max(Math.min(width * 0.62, 400), 270) }, all = [...curve.points, ...mixtures, now];
@@ -64,19 +74,25 @@ function tradeOffPicture(width, curve, average, mixtures, now) {
   const zero = (inside(sx(0), [left, right]) ? line(sx(0), top, sx(0), bottom, "zero") : "") +
     (inside(sy(0), [top, bottom]) ? line(left, sy(0), right, sy(0), "zero") : "");
   const path = `<polyline class="frontier" points="${curve.points.map((p) => `${sx(p.x)},${sy(p.y)}`).join(" ")}"/>`;
-  const dots = [...mixtures, now].map((p) => ({ x: sx(p.x), y: sy(p.y) })), placed = [];
+  const dots = [...mixtures, now].map((p) => ({ x: sx(p.x), y: sy(p.y) })), placed = [], marks = [];
+  const inked = [
+    ...alongLine(curve.points.map((p) => [sx(p.x), sy(p.y)])),
+    ...alongLine([[sx(0), top], [sx(0), bottom]]), ...alongLine([[left, sy(0)], [right, sy(0)]]),
+  ];
   const named = [...mixtures].sort((a) => (a.name === "recommended" ? -1 : 1)).map((p) => {
     const x = sx(p.x), y = sy(p.y), long = 7.4 * p.name.length;
-    const clear = ({ from, at }) => from > left && from + long < right && at > top && at < bottom &&
+    const free = ({ from, at }) => from > left && from + long < right && at > top && at < bottom &&
       placed.every((o) => Math.abs(o.at - at) >= 14 || o.from > from + long || o.from + o.long < from) &&
       dots.every((d) => Math.abs(d.y - at + 4) >= 9 || d.x > from + long + 4 || d.x < from - 5);
-    const places = [4, -10, 18, -24, 32].flatMap((off) => [x + 9, x - 9 - long].map((from) => ({ from, at: y + off })));
-    const { from, at } = places.find(clear) ?? places[0];
+    const clear = (place) => free(place) && // of lines, too
+      !inked.some(([a, b]) => a > place.from - 2 && a < place.from + long + 2 && b > place.at - 11 && b < place.at + 4);
+    const places = [4, -10, 18, -24, 32, -38, 46].flatMap((off) => [x + 9, x - 9 - long].map((from) => ({ from, at: y + off })));
+    const { from, at } = places.find(clear) ?? places.find(free) ?? places[0];
     placed.push({ from, long, at });
-    return dotAt(x, y, p.name === "recommended" ? 6 : 4.5, p.name === "recommended" ? "chosen" : "reference", p.name) +
-      label(from < x ? x - 9 : x + 9, at, p.name, p.name === "recommended" ? "strong" : "", from < x ? "end" : "start");
+    marks.push(dotAt(x, y, p.name === "recommended" ? 6 : 4.5, p.name === "recommended" ? "chosen" : "reference", p.name));
+    return label(from < x ? x - 9 : x + 9, at, p.name, p.name === "recommended" ? "strong" : "", from < x ? "end" : "start");
   });
-  return picture(width, box.height, `trade-off against ${curve.title}`, body + zero + path + named.join("") + diamond(sx(now.x), sy(now.y), 7, "this mixture"));
+  return picture(width, box.height, `trade-off against ${curve.title}`, body + zero + path + marks.join("") + named.join("") + diamond(sx(now.x), sy(now.y), 7, "this mixture"));
 }
 
 // A row per domain: range of the runs, optima of the resamples, initial, recommended and present weight.
