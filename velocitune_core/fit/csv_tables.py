@@ -10,6 +10,7 @@ from pathlib import Path
 
 from velocitune_core.fit.csv_file import CsvFile, TableError, read_csv_file
 from velocitune_core.fit.row_checks import Chosen, check_rows, is_number
+from velocitune_core.spelling import nearest
 
 WEIGHTS, LOSSES = "weight/*", "loss/*"  # columns, unless they are named otherwise
 EVERY = "*"  # of two tables without such columns: every column with numbers, except for
@@ -146,8 +147,8 @@ def _misnamed(unused: Sequence[str], used: Collection[str]) -> Iterator[str]:
     """Yield a note on each column that is not used and begins almost like those that are."""
     heads = {_head(name) for name in used} - {""}
     for name in unused:
-        if (head := _head(name)) and head not in heads and (near := get_close_matches(head, heads, n=1, cutoff=0.75)):
-            yield f"column {name!r} is not used; did you mean {near[0] + name.removeprefix(head)!r}?"
+        if (head := _head(name)) and head not in heads and (near := nearest(head, heads, cutoff=0.75)):
+            yield f"column {name!r} is not used; did you mean {near + name.removeprefix(head)!r}?"
 
 
 def _head(name: str) -> str:
