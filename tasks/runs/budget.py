@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import mixture_of, sized_problems
+from tasks.workspace.planned_checks import sized_problems
+from tasks.workspace.planned_settings import mixture_of
 from tasks.workspace.said_once import warn_once
 from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core import mixture

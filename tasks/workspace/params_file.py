@@ -19,7 +19,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 from tasks.workspace import paths
 from tasks.workspace.left_over import drop, left_over, parse_used, without_left_over
 from tasks.workspace.own_settings import keep_own_settings, write_params
-from tasks.workspace.planned_settings import strategy_problems
+from tasks.workspace.planned_checks import strategy_problems
 from tasks.workspace.said_once import warn_once
 from tasks.workspace.yaml_lines import changed_lines_only
 from velocitune_core.config import (

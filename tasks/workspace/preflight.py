@@ -14,7 +14,8 @@ from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
 from tasks.workspace.model_checks import base_problems, length_problems, model_fit
 from tasks.workspace.params_file import overridden_text, params_tree, read_params, read_settings
-from tasks.workspace.planned_settings import compared_label, planned_problems, strategy_problems, unwatched_siblings
+from tasks.workspace.planned_checks import planned_problems, strategy_problems
+from tasks.workspace.planned_settings import compared_label, unwatched_siblings
 from tasks.workspace.record_store import store_problems
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params

@@ -10,7 +10,7 @@ from planned_samples import planned
 from tiny import job as tiny_job
 
 from tasks.runs.steering import HOW, main_job, with_course
-from tasks.workspace.planned_settings import planned_problems
+from tasks.workspace.planned_checks import planned_problems
 from velocitune_core.config import StrategyConfig, parse_params
 from velocitune_core.contracts import ContractError, InitialLosses, LossPoint, ProxyResult
 from velocitune_core.strategies import make_strategy

@@ -23,7 +23,7 @@ from tasks.stages.compare import (
 )
 from tasks.stages.weights import SwarmFailedError, train_swarm_run
 from tasks.workspace import paths
-from tasks.workspace.planned_settings import planned_problems
+from tasks.workspace.planned_checks import planned_problems
 from velocitune_core.config import Compare, ConfigError, Mixture, Params, parse_params
 from velocitune_core.contracts import ComparedRun, LossPoint, ProxyResult, Timings, TrainResult
 from velocitune_core.train.job import read_job

@@ -10,7 +10,7 @@ import pytest
 from tasks.workspace.data_folder import source_problems
 from tasks.workspace.home import missing_in_copy
 from tasks.workspace.model_checks import model_fit
-from tasks.workspace.planned_settings import planned_problems
+from tasks.workspace.planned_checks import planned_problems
 from velocitune_core.config import Params, parse_params
 
 

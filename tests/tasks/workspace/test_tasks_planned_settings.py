@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tasks.workspace.planned_settings import first_mixtures, planned_problems, sized_problems
+from tasks.workspace.planned_checks import planned_problems, sized_problems
+from tasks.workspace.planned_settings import first_mixtures
 from velocitune_core.config import Swarm, parse_params
 
 
