@@ -34,6 +34,7 @@ from tasks.views.serve import (
     _wait_until_ours,
     main,
 )
+from tasks.views.served_runs import ServedRuns
 
 PROFILES = Path(".prefect-home/profiles.toml")
 API = "http://127.0.0.1:4200/api"
@@ -95,7 +96,7 @@ def test_of_a_long_log_only_the_end_is_read(workspace: Path) -> None:
 
 @pytest.fixture
 def _handlers_are_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -124,6 +125,7 @@ def commands(
         "tasks.views.serve._wait_until_ours", lambda name, port, path, servers: started.append(f"{port}{path}")
     )
     monkeypatch.setattr("tasks.views.serve.is_free", lambda port: True)
+    monkeypatch.setattr("tasks.views.serve._begun", lambda api: started.append(f"begun {api}") or ServedRuns(api))
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     return started
 
@@ -136,12 +138,13 @@ def serve(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve(monkeypatch, "--prefect-port", "4321", "--mlflow-port", "4322") == 0
-    prefect, store, mlflow, up, pool, deploy, worker, profile = commands
+    prefect, store, mlflow, up, pool, deploy, begun, worker, profile = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
     assert mlflow.startswith("mlflow server --backend-store-uri sqlite:///") and "--port 4322" in mlflow
     assert store == "store" and mlflow.endswith("--no-access-log --log-level warning")
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
+    assert begun == "begun http://127.0.0.1:4321/api" and worker.endswith("--limit 1")
     assert "http://127.0.0.1:4321/api" in profile
     assert os.environ["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"  # where the page looks for it
     assert not PROFILES.exists()
