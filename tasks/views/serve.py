@@ -45,6 +45,7 @@ PREFECT = "Prefect server"
 LOGS = {PREFECT: HOME / "server.log"}  # of servers that print what is no user's: retried errors, in full
 LINES_SHOWN = 20  # of the log of a server that ended
 BYTES_READ = 2**16  # of the end of that log, which may be long
+PROGRAM = "python -m tasks.views.serve"
 PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
@@ -53,11 +54,10 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    parser = program_parser(
-        "python -m tasks.views.serve", __doc__, workspace="the folder to serve; default: the current one"
-    )
+    parser = program_parser(PROGRAM, __doc__, workspace="the folder to serve; default: the current one")
+    in_clone = parser.prog == PROGRAM  # not started as a sub-command of `velocitune`
     for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
-        how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
+        how = f"of {server} (default %(default)s)" + (f"; or make serve {name.upper()}_PORT=…" if in_clone else "")
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)
     arguments = parser.parse_args()
     if arguments.prefect_port == arguments.mlflow_port:
@@ -68,7 +68,8 @@ def main() -> int:
         with _only_one_here():
             end_left_over()
             ports = {"prefect": arguments.prefect_port, "mlflow": arguments.mlflow_port}
-            _refuse_taken_ports({name: ports[name] for name in ports if name == "prefect" or not tracking.is_server})
+            used = {name: ports[name] for name in ports if name == "prefect" or not tracking.is_server}
+            _refuse_taken_ports(used, parser.prog)
             _serve(arguments.prefect_port, arguments.mlflow_port, tracking)
     except KeyboardInterrupt:
         return 0
@@ -114,7 +115,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
             sys.stderr.write(
                 f"\nPrefect  http://{HOST}:{prefect_port}\n"
                 f"MLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
-                "Start a run:  prefect deployment run velocitune/local --watch\n"
+                f"Start a run, in {Path.cwd()}:  prefect deployment run velocitune/local --watch\n"
                 "Stop: Ctrl-C; a run that is going on saves, and continues when it is started again\n"
                 f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
             )
@@ -187,15 +188,16 @@ def _only_one_here() -> Iterator[None]:
         lock.release()
 
 
-def _refuse_taken_ports(ports: dict[str, int]) -> None:
-    """Raise ConfigError for ports that something else listens on, with the options that choose others."""
+def _refuse_taken_ports(ports: dict[str, int], program: str) -> None:
+    """Raise ConfigError for ports that something else listens on, with the options of `program` that choose others."""
     if taken := {name: port for name, port in ports.items() if not is_free(port)}:
         listed = " and ".join(f"{port} ({name})" for name, port in taken.items())
         options = " ".join(f"--{name}-port {_another(port)}" for name, port in taken.items())
         variables = " ".join(f"{name.upper()}_PORT={_another(port)}" for name, port in taken.items())
+        make = f"`make serve {variables}`, " if program == PROGRAM else ""
         raise ConfigError(
             f"port {listed}: another program listens there, maybe servers of another folder; nothing was sent to it. "
-            f"Stop it, or choose another port: `make serve {variables}`, `python -m tasks.views.serve {options}`"
+            f"Stop it, or choose another port: {make}`{program} {options}`"
         )
 
 

@@ -79,8 +79,8 @@ class Serving:
                 stderr=log,
                 text=True,
             )
-        starts = said.read_text().count("Start a run:") + 1
-        wait_for(lambda: said.read_text().count("Start a run:") == starts or process.poll() is not None, 200)
+        starts = said.read_text().count("Start a run, in ") + 1
+        wait_for(lambda: said.read_text().count("Start a run, in ") == starts or process.poll() is not None, 200)
         assert process.poll() is None, said.read_text()
         return process
 

@@ -245,6 +245,21 @@ def test_a_port_that_there_is_not_is_refused(
     assert message in capsys.readouterr().err and commands == []
 
 
+def test_the_sub_command_of_an_installed_package_names_itself_and_no_make(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VELOCITUNE_SHOWN_AS", "velocitune serve")
+    monkeypatch.setattr("tasks.views.serve.is_free", lambda port: False)
+    assert serve(monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "choose another port: `velocitune serve --prefect-port 4201 --mlflow-port 5001`\n" in said
+    monkeypatch.setenv("VELOCITUNE_SHOWN_AS", "velocitune serve")
+    with pytest.raises(SystemExit):
+        serve(monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    assert not any(word in said + shown for word in ("make", "python -m"))
+
+
 def test_servers_of_another_folder_are_left_alone(workspace: Path, settings: dict[str, Any]) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     PROFILES.parent.mkdir()
