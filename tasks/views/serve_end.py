@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tasks.views.served_runs import ServedRuns, flow_processes, kill_groups, running_of, signalled
+from tasks.views.served_runs import ServedRuns, flow_processes, kill_groups, running_of, session_leaders, signalled
 from tasks.workspace.command_end import SECONDS, say
 from tasks.workspace.signals import SECONDS_FOR_PREFECT, shutdown_seconds
 from velocitune_core.style.text import counted
@@ -102,7 +101,8 @@ def end_left_over() -> None:
 
     Call it while no other start can hold the folder.
     """
-    left = [each for each in psutil.process_iter() if _is_served(each)]
+    here = str(Path.cwd())
+    left = [each for each in session_leaders() if _folder_of(each) == here]
     if not left:
         return
     say(f"an earlier start was killed: {counted(len(left), 'process')} that it left are stopped\n")
@@ -117,9 +117,8 @@ def end_left_over() -> None:
     kill_groups(servers)
 
 
-def _is_served(process: psutil.Process) -> bool:
-    """Return whether a process leads a session, as servers and flow runs do, that was started for this folder."""
-    with suppress(psutil.Error, OSError):  # ended meanwhile, or of another user
-        leads = os.getsid(process.pid) == process.pid != os.getpid()
-        return leads and process.environ().get(SERVED) == str(Path.cwd()) and bool(running_of([process]))
-    return False
+def _folder_of(process: psutil.Process) -> str | None:
+    """Return the folder that a process was started for, by a start of these servers."""
+    with suppress(psutil.Error):
+        return process.environ().get(SERVED)
+    return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import Any
 import httpx
 import psutil
 
+from tasks.workspace.command_end import say
+
 HOME = Path(".prefect-home")  # of Prefect, in every workspace
 POOL = "local"  # the work pool of prefect.yaml
-ENGINES = {"prefect.engine", "prefect.runner._workspace_supervisor"}  # what a worker starts for a flow run
-RUN_ID = "PREFECT__FLOW_RUN_ID"  # variable that a worker sets for it
+RUN_ID = "PREFECT__FLOW_RUN_ID"  # variable of the process that a worker starts for a flow run, and of its children
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 PAGE = 200  # runs per answer, the server's limit
 KILLED = "Its process is gone: it was killed, or the computer was switched off"
@@ -44,15 +45,28 @@ class FlowRun:
 
 
 def flow_processes() -> dict[str, psutil.Process]:
-    """Return the processes of this workspace's flow runs by the run's ID, whatever their parent is by now."""
-    found, home = {}, str(HOME.absolute())
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):  # ended meanwhile, or of another user
-            if ENGINES.intersection(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
-                variables = process.environ()
-                if RUN_ID in variables and variables.get("PREFECT_HOME") == home:
+    """Return the processes of this workspace's flow runs by the run's ID, whatever their parent is by now.
+
+    A worker has each of them lead a session. Of several with an ID, such as ranks of `torchrun`, it is the first one.
+    """
+    found: dict[str, psutil.Process] = {}
+    for process in session_leaders():
+        with suppress(psutil.Error):
+            variables = process.environ()
+            if variables.get(RUN_ID) and variables.get("PREFECT_HOME") == str(HOME.absolute()):
+                first = found.setdefault(variables[RUN_ID], process)
+                if process.create_time() < first.create_time():
                     found[variables[RUN_ID]] = process
     return found
+
+
+def session_leaders() -> Iterator[psutil.Process]:
+    """Yield the processes that lead a session, but for this one, as far as they are of this user."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # ended meanwhile
+            if os.getsid(process.pid) == process.pid != os.getpid() and running_of([process]):
+                process.environ()  # or psutil.AccessDenied
+                yield process
 
 
 class ServedRuns:
@@ -75,7 +89,7 @@ class ServedRuns:
         self._without_process = {run.id for run in runs if run.id in gone and run.state != "PENDING"}
         for run in runs:
             if run.id in dead:
-                sys.stderr.write(f"Prefect: «{run.name}» was {run.state.lower()}, and its process is gone: ended\n")
+                say(f"Prefect: «{run.name}» was {run.state.lower()}, and its process is gone: ended\n")
                 self._end(run.id, "CRASHED", KILLED)
         unfinished = {run.id for run in runs} - dead
         for run in runs:
