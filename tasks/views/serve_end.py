@@ -70,10 +70,9 @@ def _stop(runs: ServedRuns) -> None:
     processes = flow_processes()
     if processes:
         _stop_processes(list(processes.values()), "stopping the flow run")
-    runs.end_stopped(list(processes))
+    for name in runs.end_stopped(processes):
+        say(f"Prefect: «{name}» is cancelled; a new run with the same parameters continues it\n")
     runs.end_dead()
-    for name in runs.names(list(processes)):
-        say(f"Prefect: «{name}» has ended; a new run with the same parameters continues it\n")
     if waiting := runs.waiting():
         say(f"Prefect: {counted(waiting, 'run')} will begin when the servers are started again\n")
 

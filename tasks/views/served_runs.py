@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ HOME = Path(".prefect-home")  # of Prefect, in every workspace
 POOL = "local"  # the work pool of prefect.yaml
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # variable of the process that a worker starts for a flow run, and of its children
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
+ATTEMPTS = 5  # of a request to a busy server
 PAGE = 200  # runs per answer, the server's limit
 KILLED = "Its process is gone: it was killed, or the computer was switched off"
 STOPPED = "The servers of this workspace were stopped; a new run with the same parameters continues it"
@@ -96,19 +99,20 @@ class ServedRuns:
             if run.parent_task and self._pipeline_of(run.parent_task) not in unfinished:
                 self._end(run.id, "CRASHED", KILLED)
 
-    def end_stopped(self, ids: list[str]) -> None:
-        """Show runs whose processes were stopped, and have ended, as cancelled, unless they ended by themselves."""
-        for each in ids:
-            if self._request("GET", f"flow_runs/{each}")["state_type"] in ("CRASHED", *UNFINISHED):
-                self._end(each, "CANCELLED", STOPPED)
+    def end_stopped(self, ids: Iterable[str]) -> list[str]:
+        """Show runs whose processes were stopped, and have ended, as cancelled, and return their names.
+
+        Those that ended by themselves meanwhile are left as they are.
+        """
+        answers = [self._request("GET", f"flow_runs/{each}") for each in ids]
+        stopped = [each for each in answers if each["state_type"] in ("CRASHED", *UNFINISHED)]
+        for run in stopped:
+            self._end(run["id"], "CANCELLED", STOPPED)
+        return [run["name"] for run in stopped]
 
     def pause(self, paused: bool) -> None:
         """Let the worker start no run any more, or again."""
         self._request("PATCH", f"work_pools/{POOL}", is_paused=paused)
-
-    def names(self, ids: list[str]) -> list[str]:
-        """Return the names of flow runs."""
-        return [self._request("GET", f"flow_runs/{each}")["name"] for each in ids]
 
     def waiting(self) -> int:
         """Return how many runs wait for a worker."""
@@ -147,9 +151,18 @@ class ServedRuns:
             self._request("POST", f"{place}/set_state", force=True, state={"type": state, "message": message})
 
     def _request(self, method: str, path: str, **content: Any) -> Any:
-        answer = httpx.request(method, f"{self._api}/{path}", json=content or None, timeout=20)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return request(method, f"{self._api}/{path}", **content)
+
+
+def request(method: str, address: str, **content: Any) -> Any:
+    """Return what Prefect's server answers; it is busy as long as another one writes into its SQLite file."""
+    for attempt in range(1, ATTEMPTS + 1):
+        answer = httpx.request(method, address, json=content or None, timeout=20)
+        if answer.status_code != HTTPStatus.SERVICE_UNAVAILABLE or attempt == ATTEMPTS:
+            break
+        time.sleep(1)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
 
 
 def running_of(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from databases import copy_database
@@ -22,6 +21,8 @@ from mlflow import MlflowClient
 from servers import PROJECT, environment, free_port
 from tiny import job
 from trainings import wait_for
+
+from tasks.views.served_runs import request
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +86,7 @@ class Serving:
         return process
 
     def request(self, method: str, path: str, **content: Any) -> Any:
-        answer = httpx.request(method, f"{self.api}/{path}", json=content or None, timeout=60)
-        answer.raise_for_status()
-        return answer.json()
+        return request(method, f"{self.api}/{path}", **content)
 
     def run(self, deployment: str) -> str:
         """Start a run of a deployment; return its ID."""

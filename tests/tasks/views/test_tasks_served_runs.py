@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from prefect_databases import prefect_server
@@ -20,7 +21,7 @@ from servers import environment
 from trainings import wait_for
 
 from tasks.views.serve_end import SERVED, end_left_over, stopping_runs
-from tasks.views.served_runs import KILLED, POOL, RUN_ID, ServedRuns, flow_processes
+from tasks.views.served_runs import KILLED, POOL, RUN_ID, ServedRuns, flow_processes, request
 
 # Instead of a flow: ends at SIGTERM, after it has said so.
 FLOW = """
@@ -45,9 +46,7 @@ class Server:
         self.deployment = self.request("POST", "deployments/", **given)["id"]
 
     def request(self, method: str, path: str, **content: Any) -> Any:
-        answer = httpx.request(method, f"{self.api}/{path}", json=content or None, timeout=60)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return request(method, f"{self.api}/{path}", **content)
 
     def run(self, state: str) -> str:
         """Return the ID of a run of the deployment, in a state."""
@@ -149,13 +148,19 @@ def test_more_runs_than_an_answer_has_are_ended(server: Server, monkeypatch: pyt
 def test_a_run_is_stopped_before_its_servers_and_no_other_begins(
     server: Server, capsys: pytest.CaptureFixture[str], own_signals: None
 ) -> None:
-    run, _ = server.run("RUNNING"), server.run("SCHEDULED")
-    with process_of(run) as process, pytest.raises(KeyboardInterrupt), stopping_runs(ServedRuns(server.api)):
+    run, done, _ = server.run("RUNNING"), server.run("COMPLETED"), server.run("SCHEDULED")
+    with (
+        process_of(run) as process,
+        process_of(done),
+        pytest.raises(KeyboardInterrupt),
+        stopping_runs(ServedRuns(server.api)),
+    ):
         raise KeyboardInterrupt
     assert process.returncode == 0 and Path("saved").exists()
-    assert server.state(run) == "CANCELLED"
+    assert (server.state(run), server.state(done)) == ("CANCELLED", "COMPLETED")
     assert server.request("GET", f"work_pools/{POOL}")["is_paused"]
     said = capsys.readouterr().err
+    assert said.count("is cancelled; a new run with the same parameters continues it") == 1
     assert "stopping the flow run, which saves a checkpoint" in said and "1 run will begin when" in said
 
 
@@ -206,3 +211,25 @@ def test_a_second_signal_kills_a_run_that_does_not_end(workspace: Path, first: s
         _, said = serve.communicate(timeout=60)
     assert time.monotonic() - since < 20 and flow_processes() == {}
     assert said.index("stopping the flow run") < said.index("killed; the next command in this folder")
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Answers as Prefect's server does while its database is locked, and then as it does again."""
+
+    answers = iter([503, 200])
+
+    def do_GET(self) -> None:
+        self.send_response(next(self.answers))
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_request_to_a_busy_server_is_repeated() -> None:
+    with HTTPServer(("127.0.0.1", 0), Busy) as busy:
+        thread = threading.Thread(target=lambda: [busy.handle_request() for _ in range(2)])
+        thread.start()
+        assert request("GET", f"http://127.0.0.1:{busy.server_port}/api/flow_runs") == []
+        thread.join()
