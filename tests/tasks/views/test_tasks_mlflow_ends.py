@@ -60,10 +60,15 @@ def fail() -> None:
     raise RuntimeError("no such luck")
 
 
-def statuses(client: MlflowClient) -> dict[str, str]:
+def number_of(client: MlflowClient) -> str:
+    """Return the ID of the experiment, in a store that may have others."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    return experiment.experiment_id
+
+
+def statuses(client: MlflowClient) -> dict[str, str]:
+    runs = client.search_runs([number_of(client)])
     return {"child" if PARENT_TAG in run.data.tags else "parent": run.info.status for run in runs}
 
 
@@ -106,7 +111,7 @@ def test_what_a_kill_has_left_open_is_closed_by_the_next_command(store: MlflowCl
         assert Tracker(parse_params(settings)).active
         assert statuses(store) == {"child": "KILLED", "parent": "RUNNING"}
     assert statuses(store) == {"child": "KILLED", "parent": "FINISHED"}
-    (child,) = [run for run in store.search_runs(["1"]) if PARENT_TAG in run.data.tags]
+    (child,) = [run for run in store.search_runs([number_of(store)]) if PARENT_TAG in run.data.tags]
     assert child.info.end_time < follows * 1000 + 1  # when it was last seen
 
 
@@ -116,8 +121,8 @@ def test_a_killed_parent_ends_when_its_child_was_last_seen(store: MlflowClient, 
     wait_for(Path("follows").exists, 60)
     process.kill()
     process.join(60)
-    close_left_runs(store, "1")
-    parent, child = sorted(store.search_runs(["1"]), key=lambda run: PARENT_TAG in run.data.tags)
+    close_left_runs(store, number_of(store))
+    parent, child = sorted(store.search_runs([number_of(store)]), key=lambda run: PARENT_TAG in run.data.tags)
     assert parent.info.status == child.info.status == "KILLED"
     assert parent.info.end_time == child.info.end_time > parent.info.start_time + 6_000
 
