@@ -20,7 +20,7 @@ from flows.train import train
 from flows.weights import show_mixture, weights
 from tasks.planning.announce import announce_length
 from tasks.stages.report import publish_outcome
-from tasks.views.prefect_runs import name_run
+from tasks.views.prefect_runs import log_briefly_if_deployed, name_run
 from tasks.views.table_rows import print_targets
 from tasks.workspace import paths
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
@@ -63,6 +63,7 @@ def velocitune(
     Returns the names of the stages that ran. Raises ParamsChangedError at the end if params.yaml was edited meanwhile:
     stages use the settings as they were at the start, and what ran after the edit is not committed.
     """
+    log_briefly_if_deployed()
     logger = get_run_logger()
     ran, uncommitted, left = [], [], None
     with exclusive(), starting_over(fresh):

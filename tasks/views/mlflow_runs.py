@@ -25,7 +25,7 @@ from tasks.views import mlflow_described as described
 from tasks.views.mlflow_metrics import Known, with_names_of_mlflow
 from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name
 from tasks.views.mlflow_open import Opened, left_open
-from tasks.views.mlflow_store import PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
+from tasks.views.mlflow_store import PARENT_TAG, PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
 from tasks.views.mlflow_watcher import BATCH, RunWatcher
 from tasks.workspace.lock import is_held
 from velocitune_core.config import Params, without_credentials
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _connecting = threading.Lock()  # or each of several parallel proxies would create the store and the parent run
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
-PARENT_TAG, CONFIG_TAG, JOB_TAG = "mlflow.parentRunId", "velocitune.config", "velocitune.job"
+CONFIG_TAG, JOB_TAG = "velocitune.config", "velocitune.job"
 STARTED_TAG = "velocitune.started"  # first start of the run: one that starts over is another child run
 COMPLETE_TAG = "velocitune.events"  # size in bytes of a finished run's event file, once all of it is in the store
 TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned steps of earlier ones; 0 if none did

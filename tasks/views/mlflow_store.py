@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PROCESS_TAG = "velocitune.process"  # the process that logs a run: its host, its ID, and when it was started
+PARENT_TAG = "mlflow.parentRunId"
 ARTIFACTS = "mlartifacts"  # folder beside an SQLite store
 _PLACES = (  # table, column of the key, column of the place
     ("experiments", "experiment_id", "artifact_location"),
@@ -111,17 +112,29 @@ def process_tag() -> str:
 
 
 def close_left_runs(client: MlflowClient, experiment: str) -> None:
-    """Mark runs as KILLED whose process on this host was killed, with the time of their last metric as their end."""
+    """Mark runs as KILLED whose process on this host was killed, with the time of their last sign of life as their end.
+
+    That of a parent is the last one of its children.
+    """
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         if _is_gone(run.data.tags.get(PROCESS_TAG, "")):
             close_as_killed(client, run)
 
 
 def close_as_killed(client: MlflowClient, run: Run) -> None:
-    """Mark a run as KILLED, at the time of its last metric."""
+    """Mark a run as KILLED, at the time of its last metric or that of its children."""
+    same = f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
+    children = client.search_runs([run.info.experiment_id], same)
+    client.set_terminated(run.info.run_id, "KILLED", max(_last_seen(client, each) for each in (run, *children)))
+
+
+def _last_seen(client: MlflowClient, run: Run) -> int:
+    """Return when a run ended, or else when its last metric was logged, or else when it began."""
+    if run.info.status != "RUNNING" and run.info.end_time:
+        return run.info.end_time
     metrics = sorted(run.data.metrics, key=lambda name: name != "train/loss")[:1]
     times = [point.timestamp for name in metrics for point in client.get_metric_history(run.info.run_id, name)]
-    client.set_terminated(run.info.run_id, "KILLED", max(times, default=run.info.start_time))
+    return max(times, default=run.info.start_time)
 
 
 def _is_gone(tag: str) -> bool:

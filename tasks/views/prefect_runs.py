@@ -7,6 +7,7 @@ import logging
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
+from tasks.workspace.prefect_logging import errors_without_traceback
 from velocitune_core.config import Params
 from velocitune_core.style.text import counted
 
@@ -47,3 +48,10 @@ def name_run(params: Params, comparing: bool) -> None:
             client.update_flow_run(run.id, name=run_name(params, comparing), tags=tags)
     except Exception as error:
         logger.warning("Prefect did not take the name of the run: %s", error)
+
+
+def log_briefly_if_deployed() -> None:
+    """In the process of a deployment's run, log errors as the command line shows them."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None:
+        errors_without_traceback()

@@ -12,13 +12,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
+import httpx
 from filelock import Timeout
 
 from tasks.views.mlflow_links import address_of
+from tasks.views.serve_end import (
+    SECONDS_TO_STOP,
+    SERVED,
+    end_left_over,
+    stop_on_signals,
+    stopping_runs,
+)
+from tasks.views.served_runs import HOME, POOL, ServedRuns
 from tasks.workspace import paths
 from tasks.workspace.lock import WorkspaceBusyError
 from tasks.workspace.loopback import (
@@ -38,12 +48,13 @@ from velocitune_core.train.stop import end_in_words
 from velocitune_core.train.system_lock import NoLocksError, system_lock
 
 SECONDS_TO_START = 180
-SECONDS_TO_STOP = 20
+SECONDS_BETWEEN_LOOKS = 10  # for flow runs whose process was killed
 QUIET = "--no-access-log --log-level warning"  # or every click in the UI writes dozens of lines
 PREFECT = "Prefect server"
-LOGS = {PREFECT: Path(".prefect-home/server.log")}  # of servers that print what is no user's: retried errors, in full
+LOGS = {PREFECT: HOME / "server.log"}  # of servers that print what is no user's: retried errors, in full
 LINES_SHOWN = 20  # of the log of a server that ended
 BYTES_READ = 2**16  # of the end of that log, which may be long
+PROGRAM = "python -m tasks.views.serve"
 PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
@@ -52,22 +63,22 @@ class ServeError(RuntimeError):
 
 
 def main() -> int:
-    parser = program_parser(
-        "python -m tasks.views.serve", __doc__, workspace="the folder to serve; default: the current one"
-    )
+    parser = program_parser(PROGRAM, __doc__, workspace="the folder to serve; default: the current one")
+    in_clone = parser.prog == PROGRAM  # not started as a sub-command of `velocitune`
     for name, server, port in (("prefect", "the Prefect server", 4200), ("mlflow", "the MLflow UI", 5000)):
-        how = f"of {server} (default %(default)s); in a clone, make serve {name.upper()}_PORT=…"
+        how = f"of {server} (default %(default)s)" + (f"; or make serve {name.upper()}_PORT=…" if in_clone else "")
         parser.add_argument(f"--{name}-port", type=port_number, default=port, help=how)
     arguments = parser.parse_args()
     if arguments.prefect_port == arguments.mlflow_port:
         parser.error(f"--prefect-port and --mlflow-port are both {arguments.mlflow_port}; two servers need two ports")
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell ignores SIGINT for what it starts in the background
-        signal.signal(number, signal.default_int_handler)
+    stop_on_signals()
     try:
         tracking = load_params(paths.PARAMS).tracking  # first: another folder is left as it is
         with _only_one_here():
+            end_left_over()
             ports = {"prefect": arguments.prefect_port, "mlflow": arguments.mlflow_port}
-            _refuse_taken_ports({name: ports[name] for name in ports if name == "prefect" or not tracking.is_server})
+            used = {name: ports[name] for name in ports if name == "prefect" or not tracking.is_server}
+            _refuse_taken_ports(used, parser.prog)
             _serve(arguments.prefect_port, arguments.mlflow_port, tracking)
     except KeyboardInterrupt:
         return 0
@@ -86,7 +97,8 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
     first = shell_without_proxy()
     other_terminals = f"In other terminals first, as a proxy is set:  {first}\n" if first else ""
     loopback_without_proxy()
-    os.environ["PREFECT_HOME"] = str(Path(".prefect-home").absolute())
+    os.environ["PREFECT_HOME"] = str(HOME.absolute())
+    os.environ[SERVED] = str(Path.cwd())
     os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes for features that are not used
@@ -106,20 +118,43 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
-        _prefect("work-pool", "create", "local", "--type", "process", "--overwrite")
+        _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
         _prefect("deploy", "--all")
-        start("worker", "prefect", "worker", "start", "--pool", "local", "--type", "process")
-        if serves_mlflow:
-            _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
-        sys.stderr.write(
-            f"\nPrefect  http://{HOST}:{prefect_port}\nMLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
-            f"{other_terminals}"
-            "Start a run:  prefect deployment run velocitune/local --watch\nStop: Ctrl-C\n"
-            f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
-        )
-        while True:
-            _check(servers)
-            time.sleep(1)
+        with stopping_runs(_begun(api)) as runs:
+            start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1")
+            if serves_mlflow:
+                _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
+            sys.stderr.write(
+                f"\nPrefect  http://{HOST}:{prefect_port}\n"
+                f"MLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
+                f"{other_terminals}"
+                f"Start a run, in {Path.cwd()}:  prefect deployment run velocitune/local --watch\n"
+                "Stop: Ctrl-C; a run that is going on saves, and continues when it is started again\n"
+                f"Messages of the Prefect server: {LOGS[PREFECT]}\n\n"
+            )
+            _watch(servers, runs)
+
+
+def _begun(api: str) -> ServedRuns:
+    """Return the flow runs of a server that has no worker yet, without those that earlier workers left unfinished."""
+    runs = ServedRuns(api)
+    try:
+        runs.end_dead()
+        runs.pause(False)
+    except httpx.HTTPError as error:
+        raise ServeError(f"{PREFECT} does not answer ({error}); its last lines {_last_lines(PREFECT)}") from None
+    return runs
+
+
+def _watch(servers: dict[str, subprocess.Popen[bytes]], runs: ServedRuns) -> NoReturn:
+    """Go on until a server ends, and end flow runs whose process was killed meanwhile."""
+    for second in count(1):
+        _check(servers)
+        if second % SECONDS_BETWEEN_LOOKS == 0:
+            with suppress(httpx.HTTPError):  # a busy server; it is tried again
+                runs.end_dead(at_once=False)
+        time.sleep(1)
+    raise AssertionError
 
 
 @contextmanager
@@ -166,15 +201,16 @@ def _only_one_here() -> Iterator[None]:
         lock.release()
 
 
-def _refuse_taken_ports(ports: dict[str, int]) -> None:
-    """Raise ConfigError for ports that something else listens on, with the options that choose others."""
+def _refuse_taken_ports(ports: dict[str, int], program: str) -> None:
+    """Raise ConfigError for ports that something else listens on, with the options of `program` that choose others."""
     if taken := {name: port for name, port in ports.items() if not is_free(port)}:
         listed = " and ".join(f"{port} ({name})" for name, port in taken.items())
         options = " ".join(f"--{name}-port {_another(port)}" for name, port in taken.items())
         variables = " ".join(f"{name.upper()}_PORT={_another(port)}" for name, port in taken.items())
+        make = f"`make serve {variables}`, " if program == PROGRAM else ""
         raise ConfigError(
             f"port {listed}: another program listens there, maybe servers of another folder; nothing was sent to it. "
-            f"Stop it, or choose another port: `make serve {variables}`, `python -m tasks.views.serve {options}`"
+            f"Stop it, or choose another port: {make}`{program} {options}`"
         )
 
 

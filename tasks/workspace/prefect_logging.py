@@ -12,10 +12,13 @@ import sys
 
 from tqdm import tqdm
 
+from tasks.workspace.shown_errors import shown_to_user
+
 UI_ONLY = {"ui_only": True}  # `extra` of a log call whose line is for Prefect's UI
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
 _ROUTINE = ("Beginning ", "Finished in state Completed", "Created ", "View at ", "Stopping ")
 _FAILED = "Finished in state Failed"  # and then the message in brackets
+_CANCELLED = "Finished in state Running"  # of a run that its worker then sets to Cancelled
 _RETRY = re.compile(r"Task run failed with \w+: \w+\(.(?P<reason>.*?)(\\n.*)?.\) - (?P<then>Retry .*)")
 _CHATTY = (
     "dvc.dvcfile",
@@ -41,6 +44,39 @@ def brief_console() -> None:
             handler.console.file = _AboveBars()
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def errors_without_traceback() -> None:
+    """Log an error that says all that a user needs once and without a traceback, on the terminal and in Prefect's UI.
+
+    This is for the process of a deployment's run, where no command prints the error at its end.
+    """
+    brief = _BriefErrors()
+    for name in _RUNS:
+        if not any(isinstance(each, _BriefErrors) for each in logging.getLogger(name).filters):
+            logging.getLogger(name).addFilter(brief)
+
+
+class _BriefErrors(logging.Filter):
+    """Leaves the message of an error that the user can fix, and drops what Prefect logs of it after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message.startswith(_CANCELLED) or (self._shown and message.startswith(_FAILED)):
+            return False
+        error = record.exc_info[1] if record.exc_info else None
+        shown = shown_to_user(error) if isinstance(error, Exception) else None
+        if shown is None:
+            return True
+        if shown.message in self._shown:
+            return False
+        self._shown.add(shown.message)
+        record.msg, record.args, record.exc_info, record.exc_text = shown.message, (), None, None
+        return True
 
 
 class _Brief(logging.Filter):

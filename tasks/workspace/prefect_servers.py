@@ -43,8 +43,8 @@ def check_named_server() -> None:
         source = (
             "the variable PREFECT_API_URL: unset it"
             if os.environ.get("PREFECT_API_URL")
-            else "Prefect's active profile: `prefect config unset PREFECT_API_URL --yes`, or remove what a killed "
-            "`make serve` left, .prefect-home/profiles.toml"
+            else "Prefect's active profile: `prefect config unset PREFECT_API_URL --yes`, or remove what killed "
+            "servers (make serve, velocitune serve) left, .prefect-home/profiles.toml"
         )
         raise PrefectServerError(
             f"the Prefect server {without_credentials(url)} {problem}; its address is from {source}"

@@ -57,7 +57,7 @@ def end_on_signals() -> None:
 
 def _on_signal(number: int, _frame: object) -> None:
     if _ENDING.begin():
-        _end(signal.Signals(number), time.monotonic() + _shutdown_seconds())
+        _end(signal.Signals(number), time.monotonic() + shutdown_seconds())
     while _ENDING.by is not threading.current_thread():  # which goes on if a signal comes while it ends the command
         time.sleep(1)  # until the other thread ends this process
 
@@ -85,7 +85,7 @@ def _end_when_terminated(numbers: int) -> None:
         if number == _OVER:
             os.close(numbers)
             return
-    deadline = time.monotonic() + _shutdown_seconds()
+    deadline = time.monotonic() + shutdown_seconds()
     if _names_server():
         deadline += SECONDS_FOR_PREFECT
         time.sleep(max(0.0, deadline - time.monotonic()))
@@ -134,7 +134,7 @@ def _end_processes(reason: str, deadline: float) -> None:
     end_runs(deadline - time.monotonic())
 
 
-def _shutdown_seconds() -> int:
+def shutdown_seconds() -> int:
     """Return how long runs may take to save, as configured, or by default if params.yaml cannot be read now."""
     try:
         from tasks.workspace.params_file import read_params

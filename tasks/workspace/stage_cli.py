@@ -12,15 +12,15 @@ from typing import Any
 
 from tasks.workspace.create import run_in
 from tasks.workspace.fresh import starting_over
-from tasks.workspace.lock import WorkspaceBusyError, check_workspace, exclusive, return_settings_of_killed
+from tasks.workspace.lock import check_workspace, exclusive, return_settings_of_killed
 from tasks.workspace.loopback import loopback_without_proxy
 from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
+from tasks.workspace.shown_errors import shown_to_user
 from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import check_inputs, described, stage_files
 from velocitune_core.cli.commands import BY_NAME
 from velocitune_core.cli.programs import program_parser
-from velocitune_core.train.system_lock import NoLocksError
 
 DESCRIPTIONS = {  # of the pipeline, as the sub-commands of `velocitune` that start it
     "velocitune run": "Find domain weights, train with them, and write report/index.html: all stages in order (corpus, "
@@ -33,7 +33,6 @@ DESCRIPTIONS = {  # of the pipeline, as the sub-commands of `velocitune` that st
     "start, and compare the results in comparison/report/index.html. What the strategies share (packed data, initial "
     "and target losses) is made first, except for stages that DVC reports as up to date.",
 }
-OURS = ("tasks.", "velocitune_core.")  # modules whose RuntimeErrors say what failed and what to do
 
 
 def command_line(name: str | None = None) -> argparse.ArgumentParser:
@@ -89,18 +88,11 @@ def user_errors_shown() -> Iterator[None]:
     """Print an error that the user can fix without a traceback, once, and exit with status 2; 1 if a run failed."""
     try:
         yield
-    except (ValueError, WorkspaceBusyError, NoLocksError) as error:
-        sys.stderr.write(f"\n{error}\n")
-        sys.exit(2)
     except Exception as error:
-        if type(error).__module__ == "dvc.lock":
-            sys.stderr.write(f"\nanother command of DVC is at work in this folder; wait until it ends:\n{error}\n")
-            sys.exit(2)
-        if not (isinstance(error, RuntimeError) and type(error).__module__.startswith(OURS)):
+        if (shown := shown_to_user(error)) is None:
             raise
-        reasons = [error] if error.__cause__ is None else [error, error.__cause__]
-        sys.stderr.write("\n" + "\n".join(str(each) for each in reasons) + "\n")
-        sys.exit(1)
+        sys.stderr.write(f"\n{shown.message}\n")
+        sys.exit(shown.status)
 
 
 @contextmanager

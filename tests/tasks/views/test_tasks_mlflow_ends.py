@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from event_samples import started
+from event_samples import started, stepped
 from mlflow import MlflowClient
 from tiny import job as tiny_job
 from trainings import wait_for
 
 from tasks.views.mlflow_runs import PARENT_TAG, Tracker
+from tasks.views.mlflow_store import close_left_runs
 from tasks.workspace.lock import exclusive
 from tasks.workspace.signals import end_on_signals
 from velocitune_core.config import parse_params
@@ -41,12 +42,14 @@ def store(workspace: Path, mlflow_store: Path, settings: dict[str, Any]) -> Mlfl
     return MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
 
 
-def command(settings: dict[str, Any], work: Callable[[], object]) -> None:
-    """What a flow does: hold the workspace, and follow a run."""
+def command(settings: dict[str, Any], work: Callable[[], object], steps_after: float | None = None) -> None:
+    """What a flow does: hold the workspace, and follow a run, which says `steps_after` seconds how far it is."""
     end_on_signals()
     with exclusive():
         child = Tracker(parse_params(settings)).child("training", FOLDER)
         child(started(time=time.time()))
+        if steps_after is not None:
+            child(stepped(1, time=time.time() + steps_after))
         child.flush()
         Path("follows").touch()
         work()
@@ -57,10 +60,15 @@ def fail() -> None:
     raise RuntimeError("no such luck")
 
 
-def statuses(client: MlflowClient) -> dict[str, str]:
+def number_of(client: MlflowClient) -> str:
+    """Return the ID of the experiment, in a store that may have others."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    return experiment.experiment_id
+
+
+def statuses(client: MlflowClient) -> dict[str, str]:
+    runs = client.search_runs([number_of(client)])
     return {"child" if PARENT_TAG in run.data.tags else "parent": run.info.status for run in runs}
 
 
@@ -103,8 +111,20 @@ def test_what_a_kill_has_left_open_is_closed_by_the_next_command(store: MlflowCl
         assert Tracker(parse_params(settings)).active
         assert statuses(store) == {"child": "KILLED", "parent": "RUNNING"}
     assert statuses(store) == {"child": "KILLED", "parent": "FINISHED"}
-    (child,) = [run for run in store.search_runs(["1"]) if PARENT_TAG in run.data.tags]
+    (child,) = [run for run in store.search_runs([number_of(store)]) if PARENT_TAG in run.data.tags]
     assert child.info.end_time < follows * 1000 + 1  # when it was last seen
+
+
+def test_a_killed_parent_ends_when_its_child_was_last_seen(store: MlflowClient, settings: dict[str, Any]) -> None:
+    process = FORK.Process(target=command, args=(settings, signal.pause, 7.0))
+    process.start()
+    wait_for(Path("follows").exists, 60)
+    process.kill()
+    process.join(60)
+    close_left_runs(store, number_of(store))
+    parent, child = sorted(store.search_runs([number_of(store)]), key=lambda run: PARENT_TAG in run.data.tags)
+    assert parent.info.status == child.info.status == "KILLED"
+    assert parent.info.end_time == child.info.end_time > parent.info.start_time + 6_000
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from tasks.views.serve import (
     _wait_until_ours,
     main,
 )
+from tasks.views.served_runs import ServedRuns
 
 PROFILES = Path(".prefect-home/profiles.toml")
 API = "http://127.0.0.1:4200/api"
@@ -104,7 +105,7 @@ def test_of_a_long_log_only_the_end_is_read(workspace: Path) -> None:
 
 @pytest.fixture
 def _handlers_are_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -133,6 +134,7 @@ def commands(
         "tasks.views.serve._wait_until_ours", lambda name, port, path, servers: started.append(f"{port}{path}")
     )
     monkeypatch.setattr("tasks.views.serve.is_free", lambda port: True)
+    monkeypatch.setattr("tasks.views.serve._begun", lambda api: started.append(f"begun {api}") or ServedRuns(api))
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     return started
 
@@ -145,13 +147,14 @@ def serve(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve(monkeypatch, "--prefect-port", "4321", "--mlflow-port", "4322") == 0
-    prefect, store, mlflow, up, pool, deploy, worker, profile = commands
+    prefect, store, mlflow, up, pool, deploy, begun, worker, profile = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
     assert mlflow.startswith("mlflow server ") and "--port 4322" in mlflow
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "sqlite:///mlflow.db"
     assert store == "store" and mlflow.endswith("--no-access-log --log-level warning")
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
+    assert begun == "begun http://127.0.0.1:4321/api" and worker.endswith("--limit 1")
     assert "http://127.0.0.1:4321/api" in profile
     assert os.environ["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"  # where the page looks for it
     assert not PROFILES.exists()
@@ -282,6 +285,21 @@ def test_a_port_that_there_is_not_is_refused(
     with pytest.raises(SystemExit, match="2"):
         serve(monkeypatch, *ports)
     assert message in capsys.readouterr().err and commands == []
+
+
+def test_the_sub_command_of_an_installed_package_names_itself_and_no_make(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VELOCITUNE_SHOWN_AS", "velocitune serve")
+    monkeypatch.setattr("tasks.views.serve.is_free", lambda port: False)
+    assert serve(monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "choose another port: `velocitune serve --prefect-port 4201 --mlflow-port 5001`\n" in said
+    monkeypatch.setenv("VELOCITUNE_SHOWN_AS", "velocitune serve")
+    with pytest.raises(SystemExit):
+        serve(monkeypatch, "--help")
+    shown = capsys.readouterr().out
+    assert not any(word in said + shown for word in ("make", "python -m"))
 
 
 def test_servers_of_another_folder_are_left_alone(workspace: Path, settings: dict[str, Any]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from prefect import flow
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect_databases import server_for_this_process
 
-from tasks.workspace.prefect_logging import UI_ONLY, brief_console
+from tasks.workspace.prefect_logging import UI_ONLY, brief_console, errors_without_traceback
+from velocitune_core.config import ConfigError
 
 
 @pytest.fixture
@@ -77,3 +81,44 @@ def test_a_failure_is_left_to_the_command_and_its_retry_has_the_reason(console: 
     assert line.partition(" ")[2] == (
         "proxy-1: proxy-1 failed: no space left; Retry 1/2 will start 5 second(s) from now"
     )
+
+
+def test_a_deployments_error_is_logged_once_with_what_helps_and_others_with_their_traceback(
+    server: None, caplog: pytest.LogCaptureFixture, brief_errors: None
+) -> None:
+    @flow
+    def stage(error: Exception) -> None:
+        raise error
+
+    @flow
+    def pipeline(error: Exception) -> None:
+        errors_without_traceback()
+        stage(error)
+
+    for error in (ConfigError("overrides:\n  seed: -1 is negative; give a number from 0"), KeyError("a fault")):
+        with pytest.raises(type(error)):
+            pipeline(error)
+    records = [
+        each for each in caplog.records if each.name.startswith("prefect.flow_runs") and each.levelno > logging.INFO
+    ]
+    shown, *others = [record.getMessage() for record in records]
+    assert shown == "overrides:\n  seed: -1 is negative; give a number from 0" and records[0].exc_info is None
+    assert others and not any("seed" in other for other in others)
+    assert records[1].exc_info is not None and isinstance(records[1].exc_info[1], KeyError)
+    assert "Finished in state Failed" not in caplog.text.partition("a fault")[0]
+
+
+@pytest.fixture
+def server(prefect_database: Path, tmp_path: Path) -> Iterator[None]:
+    with server_for_this_process(prefect_database, tmp_path):
+        yield
+
+
+@pytest.fixture
+def brief_errors() -> Iterator[None]:
+    """Filters as they were before."""
+    loggers = [logging.getLogger(name) for name in ("prefect.flow_runs", "prefect.task_runs")]
+    before = [each.filters[:] for each in loggers]
+    yield
+    for each, filters in zip(loggers, before, strict=True):
+        each.filters[:] = filters

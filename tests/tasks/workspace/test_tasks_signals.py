@@ -126,7 +126,7 @@ def no_right_to_see_children() -> None:
 
 
 def no_time_is_left() -> None:
-    signals._shutdown_seconds = lambda: -1
+    signals.shutdown_seconds = lambda: -1
     handler = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # by the child
     subprocess.Popen(["sleep", "60"])
     signal.signal(signal.SIGTERM, handler)
@@ -190,7 +190,7 @@ def test_whatever_is_in_the_way_a_signal_ends_the_command(
 def test_with_a_named_server_no_time_is_granted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[tuple[int, float]] = []
     fast = {"_ENDING": signals._Ending(), "SECONDS_FOR_PREFECT": 0.1, "_names_server": lambda: True}
-    fast |= {"_shutdown_seconds": lambda: 0.1, "_end": lambda *given: ends.append(given)}
+    fast |= {"shutdown_seconds": lambda: 0.1, "_end": lambda *given: ends.append(given)}
     for name, value in fast.items():
         monkeypatch.setattr(signals, name, value)
     read, written = os.pipe()
