@@ -189,8 +189,8 @@ def test_what_other_terminals_need_behind_a_proxy_is_printed(
     monkeypatch.setattr("tasks.views.serve._check", interrupted)
     assert serve(monkeypatch) == 0
     shown = capsys.readouterr().err
-    line = "In other terminals first, as a proxy is set:  export NO_PROXY=127.0.0.1,localhost\nStart a run:  prefect"
-    assert (line in shown) == bool(proxy) and "Start a run:  prefect deployment run" in shown
+    line = "In other terminals first, as a proxy is set:  export NO_PROXY=127.0.0.1,localhost\nStart a run, in "
+    assert (line in shown) == bool(proxy) and ":  prefect deployment run" in shown
 
 
 def test_servers_of_this_machine_are_reached_without_a_proxy(
