@@ -38,8 +38,13 @@ def source_problems(params: Params) -> list[str]:
         return [f"data.path: {lost}"]
     problems = []
     for name, domain in params.domains.items():
-        lost = missing_in_copy(root / domain.source.path)
-        found = check_source(domain.source, root) if lost is None else [lost]
+        place = root / domain.source.path
+        if made := made_by_a_stage(place, apart_from=paths.EMBEDDED):
+            found = [f"{made}, and the pipeline cannot start from what it makes; copy the text to another folder"]
+        elif lost := missing_in_copy(place):
+            found = [lost]
+        else:
+            found = check_source(domain.source, root)
         problems += [f"domains.{name}.source: {problem}" for problem in found]
     return problems + _problems_for_dvc(root)
 

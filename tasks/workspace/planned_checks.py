@@ -8,6 +8,7 @@ from typing import Any
 
 from tasks.workspace import paths
 from tasks.workspace.home import missing_in_copy
+from tasks.workspace.made_by_stages import made_by_a_stage
 from tasks.workspace.planned_settings import (
     first_mixtures,
     first_size,
@@ -216,6 +217,11 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
     if model is None:
         return []
     if Path(model) != paths.SIBLING_MODEL:
+        if made := made_by_a_stage(Path(model), apart_from=paths.BASE_MODEL):
+            return [
+                f"mixture.swarm.model: {made}, and every plan would be made anew; copy the model to another folder, such "
+                "as models/smaller, and name that"
+            ]
         if not Path(model).is_dir():  # and none of the hub, which is fetched for model.path alone
             return [f"mixture.swarm.model: {missing_in_copy(Path(model)) or f'{model!r} is not a folder'}"]
         return [f"mixture.swarm.model: {each.removeprefix('model.path: ')}" for each in check_model_folder(model)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import logging
 import shutil
 from pathlib import Path
@@ -105,6 +106,15 @@ def test_text_inside_of_what_a_stage_makes_or_around_it_is_refused(params: Param
     data = params.data.model_copy(update={"path": path})
     [problem] = source_problems(params.model_copy(update={"data": data}))
     assert problem.startswith(f"data.path: {expected}, and") and problem.endswith("such as data/raw, and name that")
+
+
+def test_a_source_that_leads_out_of_the_text_to_what_a_stage_makes_is_refused(params: Params) -> None:
+    shutil.copyfile(PROJECT / "dvc.yaml", "dvc.yaml")
+    name, first = next(iter(params.domains.items()))
+    source = Source(type="jsonl", path=os.path.relpath("results/initial.json", params.data.path))
+    domains = {**params.domains, name: first.model_copy(update={"source": source})}
+    [problem] = source_problems(params.model_copy(update={"domains": domains}))
+    assert problem.startswith(f"domains.{name}.source: ") and "is made by the stage `initial`, and the" in problem
 
 
 def test_text_beside_what_only_the_embedded_mixture_makes_is_good(params: Params) -> None:

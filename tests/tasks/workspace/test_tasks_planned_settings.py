@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tasks.workspace.planned_checks import planned_problems, sized_problems
 from tasks.workspace.planned_settings import first_mixtures
 from velocitune_core.config import Swarm, parse_params
+
+PROJECT = Path(__file__).parents[3]
 
 
 def test_an_objective_that_the_drawn_mixtures_cannot_fulfil_is_reported_before_any_run(
@@ -49,6 +55,16 @@ def test_a_sibling_that_nothing_trains_may_be_missing(settings: dict[str, Any]) 
     settings["strategy"] = {"name": "planned"}
     (line,) = planned_problems(parse_params(settings))
     assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(("model", "made"), [("models/trained", "the stage `train`"), ("runs/a/model", "runs of the")])
+def test_a_sibling_that_the_pipeline_makes_is_refused(
+    workspace: Path, settings: dict[str, Any], model: str, made: str
+) -> None:
+    shutil.copyfile(PROJECT / "dvc.yaml", "dvc.yaml")
+    settings |= {"strategy": {"name": "planned"}, "mixture": {"swarm": {"model": model}}}
+    (line,) = planned_problems(parse_params(settings))
+    assert line.startswith(f"mixture.swarm.model: {model} is made by {made}") and line.endswith("and name that")
 
 
 def test_a_single_domain_is_no_mixture(settings: dict[str, Any]) -> None:
