@@ -217,14 +217,7 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
     if model is None:
         return []
     if Path(model) != paths.SIBLING_MODEL:
-        if made := made_by_a_stage(Path(model), apart_from=paths.BASE_MODEL):
-            return [
-                f"mixture.swarm.model: {made}, and every plan would be made anew; copy the model to another folder, such "
-                "as models/smaller, and name that"
-            ]
-        if not Path(model).is_dir():  # and none of the hub, which is fetched for model.path alone
-            return [f"mixture.swarm.model: {missing_in_copy(Path(model)) or f'{model!r} is not a folder'}"]
-        return [f"mixture.swarm.model: {each.removeprefix('model.path: ')}" for each in check_model_folder(model)]
+        return [f"mixture.swarm.model: {each}" for each in _own_sibling_problems(model)]
     if Path(params.model.path) != paths.BASE_MODEL:
         return [
             f"mixture.swarm.model: {model} is a sibling of {paths.BASE_MODEL}, not of {params.model.path}; name the "
@@ -237,3 +230,14 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
             "mixture.swarm.model to null"
         ]
     return []
+
+
+def _own_sibling_problems(model: str) -> list[str]:
+    if made := made_by_a_stage(Path(model), apart_from=paths.BASE_MODEL):
+        return [
+            f"{made}, and every plan would be made anew; copy the model to another folder, such as models/smaller, and "
+            "name that"
+        ]
+    if not Path(model).is_dir():  # and none of the hub, which is fetched for model.path alone
+        return [missing_in_copy(Path(model)) or f"{model!r} is not a folder"]
+    return [each.removeprefix("model.path: ") for each in check_model_folder(model)]
