@@ -13,7 +13,7 @@ from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.events import EventFile, Listener
 from velocitune_core.train.job import Job
-from velocitune_core.train.outcome import FILE, End, has_finished, write_outcome, write_stop_while_waiting
+from velocitune_core.train.outcome import FILE, End, has_finished, write_outcome, write_stop_before_start
 from velocitune_core.train.progress_bar import ProgressBar
 from velocitune_core.train.run_lock import SECONDS_BETWEEN_TRIES, RunLock
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, Interrupted
@@ -27,9 +27,9 @@ def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_
     try:
         with _run_folder(job, ranks, should_stop):
             return _attempt(job, ranks, should_stop, accept_changes)
-    except Interrupted as stop:  # while it waited: the folder, with its outcome, is another process's
+    except Interrupted as stop:  # the folder, with its outcome, may be another process's
         if ranks.is_main:
-            write_stop_while_waiting(job, str(stop))
+            write_stop_before_start(job, str(stop))
         sys.stderr.write(f"{stop}\n")
         return STOPPED
 
@@ -74,17 +74,19 @@ def _end(job: Job, ended: End, reason: Exception) -> int:
 
 @contextmanager
 def _run_folder(job: Job, ranks: Ranks, should_stop: Callable[[], bool]) -> Iterator[None]:
-    """Hold the run folder for all ranks; the main rank has the lock. Raises Interrupted if stopped while waiting."""
+    """Hold the run folder for all ranks; the main rank has the lock. Raises Interrupted if stopped before."""
     lock = RunLock(Path(job.output))
     while True:
         acquired = together(lock.acquire if ranks.is_main else None, ranks)
         held, stopping = ranks.count_true(bool(acquired), should_stop())
+        if stopping:
+            lock.release()
+            when = "before it began" if held else f"while it waited for {job.output}"
+            raise Interrupted(f"{job.name} stopped {when}")
         if held:
             break
         if ranks.is_main and (news := lock.news()):
             sys.stderr.write(f"{job.name}: {news}\n")
-        if stopping:
-            raise Interrupted(f"{job.name} stopped while it waited for {job.output}")
         time.sleep(SECONDS_BETWEEN_TRIES)
     try:
         yield

@@ -72,11 +72,11 @@ def test_a_result_alone_marks_the_end_of_its_recipe(
 def test_a_job_file_that_cannot_be_read_is_refused_whatever_the_status_says(tiny_inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now", total_steps="many"))
-    assert train(path) == 2
+    assert train(path, lambda: False) == 2
     assert end_of(tmp_path / "run", "now", status=1) == "refused"  # torchrun turns 2 into 1
     assert "total_steps" in message_of(tmp_path / "run", "now")
     path.write_text("{")
-    assert train(path) == 2
+    assert train(path, lambda: False) == 2
 
 
 @pytest.mark.slow
@@ -105,4 +105,8 @@ def test_a_stop_while_waiting_leaves_the_outcome_to_the_holder(
     assert run_attempt(waiting, SINGLE_RANK, lambda: True) == 75
     assert read_outcome(tmp_path / "run") is None
     assert "tiny stopped while it waited for" in capsys.readouterr().err
+    holder.release()
+    assert run_attempt(waiting.model_copy(update={"start_id": "third"}), SINGLE_RANK, lambda: True) == 75
+    assert end_of(tmp_path / "run", "third", status=1) == "stopped" and holder.acquire()  # it was given back
+    assert not (tmp_path / "run/events.jsonl").exists()
     holder.release()
