@@ -22,11 +22,10 @@ from tasks.views.mlflow_links import address_of
 from tasks.workspace import paths
 from tasks.workspace.lock import WorkspaceBusyError
 from tasks.workspace.loopback import HOST, answers, is_free, listens, loopback_without_proxy, port_number
-from tasks.workspace.writable import take
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
 from velocitune_core.files import write_text
-from velocitune_core.train.system_lock import NoLocksError, system_lock
+from velocitune_core.train.system_lock import system_lock
 
 SECONDS_TO_START = 180
 SECONDS_TO_STOP = 20
@@ -65,7 +64,7 @@ def main() -> int:
     except ServeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except (ValueError, WorkspaceBusyError, NoLocksError) as error:
+    except (ValueError, WorkspaceBusyError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
@@ -142,7 +141,7 @@ def _only_one_here() -> Iterator[None]:
     """Hold this folder: a second server in it would share profile and database with the first."""
     lock = system_lock((paths.STATE / "serve.lock").absolute(), timeout=0)
     try:
-        take(lock)
+        lock.acquire()
     except Timeout:
         raise WorkspaceBusyError(
             "servers run for this folder already; stop them first (Ctrl-C where they run)"

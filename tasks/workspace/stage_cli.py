@@ -20,7 +20,6 @@ from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import check_inputs, described, stage_files
 from velocitune_core.cli.commands import BY_NAME
 from velocitune_core.cli.programs import program_parser
-from velocitune_core.train.system_lock import NoLocksError
 
 DESCRIPTIONS = {  # of the pipeline, as the sub-commands of `velocitune` that start it
     "velocitune run": "Find domain weights, train with them, and write report/index.html: all stages in order (corpus, "
@@ -89,7 +88,7 @@ def user_errors_shown() -> Iterator[None]:
     """Print an error that the user can fix without a traceback, once, and exit with status 2; 1 if a run failed."""
     try:
         yield
-    except (ValueError, WorkspaceBusyError, NoLocksError) as error:
+    except (ValueError, WorkspaceBusyError) as error:
         sys.stderr.write(f"\n{error}\n")
         sys.exit(2)
     except Exception as error:

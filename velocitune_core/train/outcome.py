@@ -1,6 +1,6 @@
 """How an attempt ended: outcome.json in the run folder.
 
-An exit status says less: `torchrun` turns each that is not 0 into 1. A start that was stopped before it had the
+An exit status says less: `torchrun` turns each that is not 0 into 1. A start that ended before it had the
 folder, or whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes
 in it.
 """
@@ -49,13 +49,13 @@ def write_outcome(job: Job, ended: End, message: str = "") -> None:
                 file.unlink()
 
 
-def write_stop_before_start(job: Job, message: str) -> None:
-    """Write that this start was stopped before it held the folder, to a file of its own: FILE is the holder's.
+def write_end_before_start(job: Job, ended: End, message: str) -> None:
+    """Write how this start ended before it held the folder, to a file of its own: FILE is the holder's.
 
     Without the id of a start nobody could find it, and nothing is written.
     """
     if job.start_id:
-        _write(_file_of(Path(job.output), job.start_id), job, "stopped", message)
+        _write(_file_of(Path(job.output), job.start_id), job, ended, message)
 
 
 def write_refusal(job_file: Path, message: str) -> None:

@@ -277,6 +277,14 @@ def test_a_run_that_is_to_stop_has_as_long_as_its_settings_say(folder: Path, mon
     assert 1 <= time.monotonic() - since < 30
 
 
+def test_a_folder_that_cannot_be_locked_is_refused(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "run.lock").mkdir()
+    assert run_all(folder, never) == REFUSED
+    assert f"{folder}/run.lock: cannot be locked: Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [("nowhere", 1), ("folder", 0)])
 def test_a_wrong_command_is_refused(
     folder: Path, started: list[str], arguments: tuple[str, int], capsys: pytest.CaptureFixture[str]

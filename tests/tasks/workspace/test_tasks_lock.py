@@ -161,7 +161,7 @@ def test_a_lock_that_is_a_link_is_not_followed(workspace: Path) -> None:
     precious.write_text("content")
     for name in ("lock", "holder.json"):
         (paths.STATE / name).symlink_to(precious)
-    with pytest.raises(ConfigError, match=r"lock: cannot be written"), exclusive():
+    with pytest.raises(ConfigError, match=r"lock: cannot be locked"), exclusive():
         pytest.fail("a link was locked")
     (paths.STATE / "lock").unlink()
     with exclusive():
@@ -177,7 +177,10 @@ def test_a_workspace_that_cannot_be_written_is_refused(workspace: Path, in_place
         in_place_of.write_text("")
     else:
         in_place_of.mkdir()
-    with pytest.raises(ConfigError, match=rf"{in_place_of}: cannot be written: .*; work in a folder"), exclusive():
+    with (
+        pytest.raises(ConfigError, match=rf"{in_place_of}: cannot be locked: .*; remove what is in its place"),
+        exclusive(),
+    ):
         pytest.fail("nothing holds the workspace")
 
 
