@@ -30,7 +30,11 @@ def check_length(path: str, sequence_length: int) -> Fit:
     on longer rows is how a context is extended, so more of them than the model has seen are only warned of. Whether the
     model runs on them is tried by `velocitune_core.model.positions`.
     """
-    limit = positions_of(path)
+    return compare_length(path, sequence_length, positions_of(path))
+
+
+def compare_length(path: str, sequence_length: int, limit: int | None) -> Fit:
+    """Do as `check_length` for a model of `limit` positions; None if they are unknown."""
     if limit is None or sequence_length <= limit:
         return Fit()
     values = f"data.sequence_length: {sequence_length}, and {path} has {limit} positions"
