@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,20 @@ AS_PID_1 = "import os; os.getpid = lambda: 1\n"
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child"]
 
 
-def python(code: str, *launcher: str) -> subprocess.Popen[str]:
-    """Start Python on `code` in the current folder."""
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    return subprocess.Popen(
+@contextmanager
+def python(code: str, *launcher: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python on `code` in the current folder; it is killed at the end, also of a test that fails."""
+    with subprocess.Popen(
         [*launcher, sys.executable, "-c", code],
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def namespaces_permitted() -> bool:
@@ -67,7 +72,6 @@ def holder(workspace: Path) -> Iterator[subprocess.Popen[str]]:
     with python(HOLD) as process:
         wait_until_held(process)
         yield process
-        process.kill()
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_holder(holder: subprocess.Popen[str]) -> None:
@@ -128,7 +132,6 @@ def test_processes_with_the_same_pid_exclude_each_other(workspace: Path) -> None
         wait_until_held(first)
         with python(AS_PID_1 + TRY) as second:
             assert "is running in this workspace" in second.communicate(timeout=60)[0]
-        first.kill()
 
 
 @pytest.mark.skipif(
@@ -141,7 +144,6 @@ def test_first_processes_of_two_namespaces_exclude_each_other(workspace: Path) -
         wait_until_held(first)
         with python(show + TRY, *NAMESPACE) as second:
             assert "process 1 " in second.communicate(timeout=60)[0]
-        first.kill()
 
 
 def test_a_full_disk_under_the_name_of_the_holder_refuses_no_command(
