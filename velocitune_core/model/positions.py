@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from velocitune_core.model.fits_data import Fit, compare_length, position_limit, positions_of
+from velocitune_core.model.fits_data import Fit, compare_length, config_with_defaults, position_limit, positions_of
 from velocitune_core.model.miniature import miniature
 
 _MOST = 2048  # positions of the model that is tried: the memory of its attention grows with their square
@@ -19,7 +19,7 @@ def positions_fit(path: str, sequence_length: int) -> Fit:
     what `check_length` finds without transformers.
     """
     named = positions_of(path)
-    limit = _default_positions(path) if named is None else named
+    limit = position_limit(config_with_defaults(path)) if named is None else named
     found = compare_length(path, sequence_length, limit)
     if limit is not None and found.warnings and (failure := _failure_beyond(path, limit)) is not None:
         return Fit(
@@ -29,13 +29,6 @@ def positions_fit(path: str, sequence_length: int) -> Fit:
             ]
         )
     return Fit() if named is not None else found
-
-
-def _default_positions(path: str) -> int | None:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    return position_limit(config.get_text_config().to_dict())
 
 
 def _failure_beyond(path: str, limit: int) -> str | None:
