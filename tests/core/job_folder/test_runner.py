@@ -277,6 +277,13 @@ def test_a_run_that_is_to_stop_has_as_long_as_its_settings_say(folder: Path, mon
     assert 1 <= time.monotonic() - since < 30
 
 
+def test_a_stop_while_files_are_checked_starts_nothing(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_all(folder, lambda: True) == STOPPED and started == []
+    assert "before all files of the folder were checked" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_locked_is_refused(
     folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
