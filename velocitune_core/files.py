@@ -6,6 +6,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
@@ -17,7 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
+from uuid import uuid4
 
+logger = logging.getLogger(__name__)
 _PRIVATE = 0o600  # of a file that is made as a temporary one, whatever the umask
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -156,13 +159,12 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block raises, the temporary is removed and `path` is unchanged. A file replaces no folder: see `commit`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
+    temporary = _free_name(path, "tmp")
     try:
         yield temporary
         commit(temporary, path)
     finally:
-        _remove(temporary)
+        discard(temporary)
 
 
 def commit(temporary: Path, path: Path) -> None:
@@ -173,7 +175,7 @@ def commit(temporary: Path, path: Path) -> None:
 
     An older file at `path` is replaced by a file, and a folder by a folder. Where two names cannot be exchanged (see
     `_exchange`), a folder is moved away before the new one takes its name, so a crash between the two renames leaves
-    `path` absent.
+    `path` absent. A folder that cannot be removed once it is replaced stays beside `path`, with a warning.
 
     Raises FileExistsError, and changes nothing, for a file where a folder, or anything else that is no file, is in its
     place; NotADirectoryError for a folder where a file is.
@@ -182,18 +184,39 @@ def commit(temporary: Path, path: Path) -> None:
         raise FileExistsError(errno.EEXIST, obstacle)
     _share(temporary)
     _sync(temporary)
-    if path.is_dir() and _exchange(temporary, path):
-        _fsync(path.parent)
-        _remove(temporary)
-        return
-    old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    try:
-        if path.is_dir():  # rename(2) replaces a file but no folder with content
-            path.rename(old)
+    old = temporary
+    if not path.is_dir():
         temporary.replace(path)
-        _fsync(path.parent)
-    finally:
-        _remove(old)
+    elif not _exchange(temporary, path):  # rename(2) replaces a file but no folder with content
+        old = _free_name(path, "old")
+        path.rename(old)
+        try:
+            temporary.replace(path)
+        except OSError:
+            old.rename(path)
+            raise
+    _fsync(path.parent)
+    discard(old)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or folder that is of no use, if it is there; what cannot be removed stays, with a warning."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)  # as much of it as can be removed
+        logger.warning("%s is of no use any more, but stays: %s; remove it by hand", path, error)
+
+
+def _free_name(path: Path, suffix: str) -> Path:
+    """Return a hidden name beside `path`: the one that a killed process of this id has left, once that is removed."""
+    name = path.with_name(f".{path.name}.{os.getpid()}.{suffix}")
+    discard(name)
+    return path.with_name(f".{path.name}.{uuid4().hex}.{suffix}") if os.path.lexists(name) else name
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -225,10 +248,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

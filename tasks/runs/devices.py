@@ -120,7 +120,6 @@ def _folder_of_machine() -> Path:
 
 def _wait_for_slots(held: ExitStack, folder: Path, names: list[str], per_device: int, count: int) -> list[int]:
     """Lock a slot on each of `count` devices, all or none, and return the devices' positions in `names`."""
-    folder.mkdir(parents=True, exist_ok=True)
     while True:
         with ExitStack() as attempt:
             taken: list[int] = []

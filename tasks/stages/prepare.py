@@ -19,7 +19,7 @@ from velocitune_core.data.borders import document_borders
 from velocitune_core.data.packing.domain import pack_source
 from velocitune_core.data.sources import SourceError
 from velocitune_core.data.tokenize import PackingError, tokenizer_digest
-from velocitune_core.files import replacing
+from velocitune_core.files import discard, replacing
 from velocitune_core.model.tokenizer import load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -90,5 +90,5 @@ def write_manifest(params: Params, domains: dict[str, DomainManifest]) -> Manife
         measured={name: each for name, each in domains.items() if name not in params.training_domains},
     )
     manifest.write(paths.MANIFEST)
-    shutil.rmtree(paths.PACKING)
+    discard(paths.PACKING)
     return manifest

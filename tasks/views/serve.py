@@ -40,12 +40,11 @@ from tasks.workspace.loopback import (
     port_number,
     shell_without_proxy,
 )
-from tasks.workspace.writable import take
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
 from velocitune_core.files import write_text
 from velocitune_core.train.stop import end_in_words
-from velocitune_core.train.system_lock import NoLocksError, system_lock
+from velocitune_core.train.system_lock import system_lock
 
 SECONDS_TO_START = 180
 SECONDS_BETWEEN_LOOKS = 10  # for flow runs whose process was killed
@@ -85,7 +84,7 @@ def main() -> int:
     except ServeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    except (ValueError, WorkspaceBusyError, NoLocksError) as error:
+    except (ValueError, WorkspaceBusyError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
@@ -190,7 +189,7 @@ def _only_one_here() -> Iterator[None]:
     """Hold this folder: a second server in it would share profile and database with the first."""
     lock = system_lock((paths.STATE / "serve.lock").absolute(), timeout=0)
     try:
-        take(lock)
+        lock.acquire()
     except Timeout:
         raise WorkspaceBusyError(
             "servers run for this folder already; stop them first (Ctrl-C where they run)"

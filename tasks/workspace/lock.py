@@ -15,7 +15,6 @@ from tasks.workspace.command_end import command_ended, end_by
 from tasks.workspace.home import share_runs
 from tasks.workspace.own_settings import IN_STAGE_OF_DVC, return_own_settings
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
-from tasks.workspace.writable import take
 from velocitune_core.config import ConfigError, shown_command
 from velocitune_core.files import describe_holder, write_holder
 from velocitune_core.train.system_lock import system_lock
@@ -39,11 +38,11 @@ def exclusive() -> Iterator[None]:
     """Hold the workspace (the current folder) for this process; the system frees it when the process ends in any way.
 
     A process that holds the workspace may take it again, from any thread; its command ends when it lets go. Raises
-    WorkspaceBusyError, which names the holder, if another process has it, and ConfigError if it cannot be written.
+    WorkspaceBusyError, which names the holder, if another process has it, and ConfigError if it cannot be locked.
     """
     lock = _lock()
     try:
-        take(lock)
+        lock.acquire()
     except Timeout:
         holder = describe_holder(paths.HOLDER) or "another run"  # it has only just started
         raise WorkspaceBusyError(f"{holder} is running in this workspace; wait until it ends, or stop it") from None

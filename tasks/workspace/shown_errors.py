@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.workspace.lock import WorkspaceBusyError
-from velocitune_core.train.system_lock import NoLocksError
 
 OURS = ("tasks.", "velocitune_core.")  # modules whose RuntimeErrors say what failed and what to do
 
@@ -20,7 +19,7 @@ class Shown:
 
 def shown_to_user(error: Exception) -> Shown | None:
     """Return what to show of an error that the user can fix (status 2), or of a run that failed (1); None of others."""
-    if isinstance(error, (ValueError, WorkspaceBusyError, NoLocksError)):
+    if isinstance(error, (ValueError, WorkspaceBusyError)):
         return Shown(str(error), 2)
     if type(error).__module__ == "dvc.lock":
         return Shown(f"another command of DVC is at work in this folder; wait until it ends:\n{error}", 2)

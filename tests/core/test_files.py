@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,62 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path) -> None:
         raise KeyError
     assert (path / "weights").read_text() == "old"
     assert names(tmp_path) == ["model"]
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The rights of a user, whom permissions stop, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    user = os.geteuid()
+    if user == 0:
+        tmp_path.chmod(0o777)
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+@pytest.mark.usefixtures("unprivileged", "way")
+def test_an_old_folder_that_cannot_be_removed_stays_and_the_new_one_is_in_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = Path("model")
+    for generation in ("first", "second", "third"):
+        with replacing(path) as temporary:
+            (temporary / "locked").mkdir(parents=True)
+            (temporary / "locked" / generation).write_text(generation)
+            (temporary / "free").touch()
+            (temporary / "locked").chmod(0o555)
+        assert names(path) == ["free", "locked"] and names(path / "locked") == [generation]
+    left = sorted(Path().glob(".model.*"))
+    assert [names(each) for each in left] == [["locked"], ["locked"]]  # the rest of them is gone
+    said = [each.getMessage() for each in caplog.records]
+    for each in left:
+        assert any(f"{each} is of no use any more, but stays: " in line and "by hand" in line for line in said)
+        (each / "locked").chmod(0o755)
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_what_a_block_raises_is_not_hidden_by_a_temporary_that_cannot_be_removed() -> None:
+    with pytest.raises(KeyError), replacing(Path("model")) as temporary:
+        (temporary / "locked/inner").mkdir(parents=True)
+        (temporary / "locked").chmod(0o555)
+        raise KeyError
+    assert not Path("model").exists()
+
+
+def test_a_folder_whose_replacement_fails_halfway_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the two renames of a system that cannot exchange names: a quota, a network file system."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/weights").write_text("old")
+
+    def refused(path: Path, target: Path) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(path))
+
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(OSError, match="quota"), replacing(tmp_path / "model") as temporary:
+        temporary.mkdir()
+    assert (tmp_path / "model/weights").read_text() == "old" and names(tmp_path) == ["model"]
 
 
 def test_a_block_that_creates_nothing_raises_and_keeps_the_old_file(tmp_path: Path) -> None:

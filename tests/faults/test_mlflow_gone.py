@@ -63,7 +63,8 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
     copy_database(mlflow_database, tmp_path / "mlflow.db")
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    params = parse_params(SETTINGS | {"tracking": {"uri": address, "experiment": "faults"}})
+    login = address.replace("//", "//ann:pa55@")
+    params = parse_params(SETTINGS | {"tracking": {"uri": login, "experiment": "faults"}})
     tiny = TrainJob.model_validate(job(tiny_inputs, tmp_path / "unused", total_steps=300), strict=False)
 
     def server() -> AbstractContextManager[subprocess.Popen[bytes]]:
@@ -81,6 +82,7 @@ def test_training_goes_on_without_mlflow_and_the_server_catches_up_without_dupli
         run_id = train(KillWhenTold(doomed))
         assert doomed.returncode == -9
     assert f"run {run_id} has the rest when its stage is run again" in caplog.text
+    assert "pa55" not in caplog.text
     with server():
         assert train() == run_id  # the run is not repeated, its events are logged again
         client = MlflowClient(address)

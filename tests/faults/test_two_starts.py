@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,41 @@ import pytest
 from faults import SAVE_OFTEN
 from forked import ForkedRun
 from tiny import job
-from trainings import TOGETHER, end, start, wait_for
+from trainings import ALONE, TOGETHER, end, start, wait_for
 
 from velocitune_core.checkpoint.store import step_of
 from velocitune_core.train.events import Checkpointed, Started, read_events
 from velocitune_core.train.outcome import end_of, read_outcome
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(100)]  # each takes 10 s
+SECONDS_TO_WAIT = 40
 
 
-def halted_inside_a_step(tree: dict[str, Any]) -> ForkedRun:
+class Starts:
+    """Starts runs, and leaves none behind when a test fails: one may be stopped (SIGSTOP) for ever."""
+
+    def __init__(self) -> None:
+        self._runs: list[ForkedRun] = []
+
+    def __call__(self, tree: dict[str, Any], ranks: int = ALONE) -> ForkedRun:
+        self._runs.append(start(tree, ranks))
+        return self._runs[-1]
+
+    def kill(self) -> None:
+        for run in self._runs:
+            run.kill()
+
+
+@pytest.fixture
+def begin() -> Iterator[Starts]:
+    starts = Starts()
+    yield starts
+    starts.kill()
+
+
+def halted_inside_a_step(begin: Starts, tree: dict[str, Any]) -> ForkedRun:
     """Start a run and stop it (SIGSTOP) once it has a checkpoint."""
-    process = start(tree)
+    process = begin(tree)
     events = Path(tree["output"]) / "events.jsonl"
     wait_for(lambda: any(isinstance(event, Checkpointed) for event in read_events(events)), every_seconds=0.002)
     process.send_signal(signal.SIGSTOP)
@@ -31,17 +55,20 @@ def halted_inside_a_step(tree: dict[str, Any]) -> ForkedRun:
 
 def waits(process: ForkedRun, holder: ForkedRun) -> None:
     """Return once a process has said that it waits for another one; it must then do nothing."""
-    wait_for(
-        lambda: f"(process {holder.pid} on " in process.log and "it goes on when that one has ended" in process.log
-    )
+
+    def has_said_so() -> bool:
+        assert process.poll() is None, f"it did not wait: {process.log}"
+        return f"(process {holder.pid} on " in process.log and "it goes on when that one has ended" in process.log
+
+    wait_for(has_said_so, SECONDS_TO_WAIT)
     time.sleep(0.5)
     assert process.poll() is None
 
 
-def test_the_second_takes_the_result_of_the_first(tiny_inputs: Path, tmp_path: Path) -> None:
+def test_the_second_takes_the_result_of_the_first(begin: Starts, tiny_inputs: Path, tmp_path: Path) -> None:
     tree = job(tiny_inputs, tmp_path / "run", **SAVE_OFTEN)
-    first = halted_inside_a_step(tree)
-    second = start(tree, TOGETHER)
+    first = halted_inside_a_step(begin, tree)
+    second = begin(tree, TOGETHER)
     waits(second, first)
     first.send_signal(signal.SIGCONT)
     assert end(first, tree).returncode == 0
@@ -54,12 +81,12 @@ def test_the_second_takes_the_result_of_the_first(tiny_inputs: Path, tmp_path: P
 
 
 def test_the_second_goes_on_from_the_newest_checkpoint_of_a_first_that_is_killed(
-    tiny_inputs: Path, tmp_path: Path
+    begin: Starts, tiny_inputs: Path, tmp_path: Path
 ) -> None:
     """It must not have looked for checkpoints before it had the folder to itself."""
     tree = job(tiny_inputs, tmp_path / "run", **SAVE_OFTEN)
-    first = halted_inside_a_step(tree)
-    second = start(tree, TOGETHER)
+    first = halted_inside_a_step(begin, tree)
+    second = begin(tree, TOGETHER)
     waits(second, first)
     first.send_signal(signal.SIGCONT)
     wait_for(lambda: len(list((tmp_path / "run" / "checkpoints").glob("step-*"))) == 2, every_seconds=0.001)
@@ -72,10 +99,10 @@ def test_the_second_goes_on_from_the_newest_checkpoint_of_a_first_that_is_killed
     assert run.result.resumed == 1
 
 
-def test_the_second_can_be_stopped_while_it_waits(tiny_inputs: Path, tmp_path: Path) -> None:
+def test_the_second_can_be_stopped_while_it_waits(begin: Starts, tiny_inputs: Path, tmp_path: Path) -> None:
     tree = job(tiny_inputs, tmp_path / "run", **SAVE_OFTEN)
-    first = halted_inside_a_step(tree)
-    second = start(tree | {"start_id": "second"}, TOGETHER)
+    first = halted_inside_a_step(begin, tree)
+    second = begin(tree | {"start_id": "second"}, TOGETHER)
     waits(second, first)
     second.send_signal(signal.SIGTERM)
     run = end(second, tree)

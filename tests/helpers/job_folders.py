@@ -24,7 +24,7 @@ ORDER = ["initial", *PROXIES, "targets", "static", "velocitune", "held"]
 
 
 def fork_runs(patch: pytest.MonkeyPatch, watch: Callable[[Sequence[str]], object] = lambda program: None) -> None:
-    """Start the runs of a folder in forked processes of one thread, and leave this process its signals.
+    """Start the runs of a folder in forked processes of one thread.
 
     Args:
         watch: called with module and arguments of each.
@@ -37,8 +37,12 @@ def fork_runs(patch: pytest.MonkeyPatch, watch: Callable[[Sequence[str]], object
     patch.setattr("velocitune_core.job_folder.running.start_process", start)
     patch.setattr("velocitune_core.job_folder.runner.threads_per_run", lambda devices, parallel: 1)
     patch.setattr("velocitune_core.job_folder.runner.SECONDS_BETWEEN_POLLS", 0.02)
-    patch.setattr("velocitune_core.job_folder.command.StopRequest", lambda parent: lambda: False)
     patch.chdir(Path.cwd())  # to come back here: the program enters the folder
+
+
+def never() -> bool:
+    """In place of a StopRequest."""
+    return False
 
 
 def write_folder(root: Path, inputs: Path, **changes: Any) -> JobFolder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +18,17 @@ from velocitune_core.model.build import draw_parameters
 from velocitune_core.model.io import UNTRAINED, model_digest
 from velocitune_core.train.job import Job
 from velocitune_core.train.run_lock import RunLock
-from velocitune_core.train.stop import REFUSED, StopRequest
+from velocitune_core.train.stop import REFUSED, STOPPED, Interrupted
 from velocitune_core.training_code import changed_files, code_of_all
 
 
-def run_all(root: Path, parallel: int = 1) -> int:
-    """Run what is not finished in a folder of jobs; return an exit status as the training program's."""
+def run_all(root: Path, should_stop: Callable[[], bool], parallel: int = 1) -> int:
+    """Run what is not finished in a folder of jobs; return an exit status as the training program's.
+
+    Args:
+        should_stop: as the `Runner` has it.
+        parallel: likewise.
+    """
     try:
         if parallel < 1:
             raise ConfigError(f"--parallel: {parallel} runs per device are none; give a number from 1")
@@ -34,25 +39,30 @@ def run_all(root: Path, parallel: int = 1) -> int:
         with _held():
             jobs = read_jobs(Path(), folder)
             _make_copies(folder)
-            check(folder, jobs)
+            check(folder, jobs, should_stop)
             _draw_parameters(jobs)
-            request = StopRequest(None)
-            return Runner(folder, Results(Path(), folder.steps, jobs), find_devices(), parallel, request).run()
+            results = Results(Path(), folder.steps, jobs)
+            return Runner(folder, results, find_devices(), parallel, should_stop).run()
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return STOPPED
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED
 
 
-def check(folder: JobFolder, jobs: Mapping[str, Job]) -> None:
+def check(folder: JobFolder, jobs: Mapping[str, Job], should_stop: Callable[[], bool]) -> None:
     """Compare this machine's program, and the folder's data and models, with what the folder was written for.
 
-    Raises ConfigError naming every file that differs.
+    Raises ConfigError naming every file that differs, and Interrupted if stopped before all are read.
     """
     problems = [
         f"{name}: not the code that the folder was written by; take the same version of Velocitune"
         for name in changed_files(folder.code, code_of_all(jobs.values()))
     ]
     for path, expected in dict(file for job in jobs.values() for file in job.files()).items():
+        if should_stop():
+            raise Interrupted("stopped before all files of the folder were checked; no run was started")
         if not path.is_file():
             problems.append(f"{path}: missing; copy the whole folder")
         elif file_sha256(path) != expected:

@@ -1,4 +1,4 @@
-"""Whether a model folder, its tokenizer and the packed rows go together; needs neither torch nor transformers."""
+"""Whether a model folder, its tokenizer and the packed rows go together; without torch, if config.json is complete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def check_length(path: str, sequence_length: int) -> Fit:
     on longer rows is how a context is extended, so more of them than the model has seen are only warned of. Whether the
     model runs on them is tried by `velocitune_core.model.positions`.
     """
-    limit = positions_of(path)
+    return compare_length(path, sequence_length, positions_of(path))
+
+
+def compare_length(path: str, sequence_length: int, limit: int | None) -> Fit:
+    """Do as `check_length` for a model of `limit` positions; None if they are unknown."""
     if limit is None or sequence_length <= limit:
         return Fit()
     values = f"data.sequence_length: {sequence_length}, and {path} has {limit} positions"
@@ -55,8 +59,11 @@ def position_limit(config: Mapping[str, Any]) -> int | None:
 
 
 def check_vocabulary(path: str, largest_id: int) -> Fit:
-    """Compare the largest token id of a tokenizer with the embeddings of the model; unused embeddings are fine."""
-    rows = _text_config(path).get("vocab_size")
+    """Compare the largest token id of a tokenizer with the embeddings of the model; unused embeddings are fine.
+
+    transformers must be able to read the configuration.
+    """
+    rows = _text_config(path).get("vocab_size") or config_with_defaults(path).get("vocab_size")
     if not isinstance(rows, int) or largest_id < rows:
         return Fit()
     return Fit(
@@ -66,6 +73,14 @@ def check_vocabulary(path: str, largest_id: int) -> Fit:
             f"resize_token_embeddings({largest_id + 1})"
         ]
     )
+
+
+def config_with_defaults(path: str) -> dict[str, Any]:
+    """Return the configuration of a folder, of its part on text, with the values that its class has by default."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    return config.get_text_config().to_dict()
 
 
 def _text_config(path: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: boo
     from velocitune_core.model.causality import causality_problem
     from velocitune_core.model.complete import check_weights
     from velocitune_core.model.documents import document_mask_problem
-    from velocitune_core.model.positions import positions_problem
+    from velocitune_core.model.positions import positions_fit
 
     try:
         fit = check_weights(path)
@@ -40,6 +40,7 @@ def open_model(path: str, tensors: Sequence[StoredTensor], *, document_mask: boo
     fit.problems += finite_problems(path, tensors)
     acausal = causality_problem(path)
     tried = [acausal, document_mask_problem(path) if document_mask and acausal is None else None]
-    tried.append(positions_problem(path, sequence_length))
-    fit.problems += [problem for problem in tried if problem is not None]
+    length = positions_fit(path, sequence_length)
+    fit.problems += [problem for problem in [*tried, *length.problems] if problem is not None]
+    fit.warnings += length.warnings
     return fit

@@ -33,7 +33,7 @@ from typing import Any
 SECONDS_IDLE = 300
 SECONDS_FOR_THREADS = 1.0  # to disappear from /proc once they have ended
 MOST_BYTES = 2**20  # of a request
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")  # of GPUs, which a forked process cannot use once they are open
 
 
@@ -138,7 +138,7 @@ def main() -> None:
     _, number, libraries, _ = sys.argv
     show_in_ps([sys.executable, "-P", *sys.argv[:2], f"for process {os.getppid()}"])
     channel = socket.socket(fileno=int(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # Ctrl-C is for the runs
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # Ctrl-C and the end of a terminal are for the runs
     for library in libraries.split(","):
         if select.select([channel], [], [], 0)[0]:
             os._exit(0)  # before it is ready it is sent nothing, so this is the end of the other side

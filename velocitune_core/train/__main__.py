@@ -15,6 +15,7 @@ import importlib
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from velocitune_core.parallel.openmp import short_spin
@@ -23,6 +24,7 @@ from velocitune_core.train.stop import REFUSED, StopRequest
 
 def main() -> int:
     """Parse the command line and run the job; return the exit status."""
+    request = StopRequest()  # first: a signal while modules are imported, for seconds, must not end the process
     command_line = importlib.import_module("velocitune_core.cli.programs")  # by name, as no run executes it
     parser = command_line.program_parser(
         "python -m velocitune_core.train", __doc__, workspace="run in this folder; other paths are relative to it"
@@ -34,13 +36,15 @@ def main() -> int:
     parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save once it has exited")
     parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")
     arguments = parser.parse_args()
+    request.watch(arguments.parent)
     if arguments.all is not None:  # by name, too
         importlib.import_module("velocitune_core.train.retried_writes").retry_standard_streams()
-        return importlib.import_module("velocitune_core.job_folder.command").run_all(arguments.all, arguments.parallel)
-    return train(arguments.job, arguments.parent, arguments.accept_changes)
+        run_all = importlib.import_module("velocitune_core.job_folder.command").run_all
+        return run_all(arguments.all, request, arguments.parallel)
+    return train(arguments.job, request, arguments.accept_changes)
 
 
-def train(path: Path, parent: int | None = None, accept_changes: bool = False) -> int:
+def train(path: Path, should_stop: Callable[[], bool], accept_changes: bool = False) -> int:
     """Run the job of a file; return the exit status."""
     from velocitune_core.train.job import read_job  # slow imports wait until the arguments are known to be valid
     from velocitune_core.train.outcome import write_refusal
@@ -65,7 +69,7 @@ def train(path: Path, parent: int | None = None, accept_changes: bool = False) -
 
     ranks = join_ranks()
     try:
-        return run_attempt(job, ranks, StopRequest(parent), accept_changes)
+        return run_attempt(job, ranks, should_stop, accept_changes)
     finally:
         leave_ranks()
 

@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
-from velocitune_core.parallel.agreement import together
+from velocitune_core.parallel.agreement import PhaseError, together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.events import EventFile, Listener
 from velocitune_core.train.job import Job
-from velocitune_core.train.outcome import FILE, End, has_finished, write_outcome, write_stop_while_waiting
+from velocitune_core.train.outcome import FILE, End, has_finished, write_end_before_start, write_outcome
 from velocitune_core.train.progress_bar import ProgressBar
 from velocitune_core.train.run_lock import SECONDS_BETWEEN_TRIES, RunLock
 from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, Interrupted
+
+
+class RunFolderError(Exception):
+    """A run folder that cannot be locked, whoever tries."""
 
 
 def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool = False) -> int:
@@ -27,11 +31,10 @@ def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_
     try:
         with _run_folder(job, ranks, should_stop):
             return _attempt(job, ranks, should_stop, accept_changes)
-    except Interrupted as stop:  # while it waited: the folder, with its outcome, is another process's
-        if ranks.is_main:
-            write_stop_while_waiting(job, str(stop))
-        sys.stderr.write(f"{stop}\n")
-        return STOPPED
+    except Interrupted as stop:
+        return _end_before(job, ranks, "stopped", stop)
+    except RunFolderError as error:
+        return _end_before(job, ranks, "refused", error)
 
 
 def _attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool) -> int:
@@ -67,24 +70,44 @@ def _run(
 
 
 def _end(job: Job, ended: End, reason: Exception) -> int:
+    """Say and write how an attempt ended that held the folder; return the exit status."""
     write_outcome(job, ended, str(reason))
+    return _say(ended, reason)
+
+
+def _end_before(job: Job, ranks: Ranks, ended: End, reason: Exception) -> int:
+    """The same for one that did not: the folder, with its outcome, may be another process's."""
+    if ranks.is_main:
+        write_end_before_start(job, ended, str(reason))
+    return _say(ended, reason)
+
+
+def _say(ended: End, reason: Exception) -> int:
     sys.stderr.write(f"{reason}\n")
     return STOPPED if ended == "stopped" else REFUSED
 
 
 @contextmanager
 def _run_folder(job: Job, ranks: Ranks, should_stop: Callable[[], bool]) -> Iterator[None]:
-    """Hold the run folder for all ranks; the main rank has the lock. Raises Interrupted if stopped while waiting."""
+    """Hold the run folder for all ranks; the main rank has the lock. Raises Interrupted if stopped before.
+
+    Raises RunFolderError on all ranks if it cannot be locked.
+    """
     lock = RunLock(Path(job.output))
     while True:
-        acquired = together(lock.acquire if ranks.is_main else None, ranks)
+        try:
+            acquired = together(lock.acquire if ranks.is_main else None, ranks)
+        except PhaseError as error:
+            raise RunFolderError(str(error)) from None
         held, stopping = ranks.count_true(bool(acquired), should_stop())
+        if stopping:
+            lock.release()
+            when = "before it began" if held else f"while it waited for {job.output}"
+            raise Interrupted(f"{job.name} stopped {when}")
         if held:
             break
         if ranks.is_main and (news := lock.news()):
             sys.stderr.write(f"{job.name}: {news}\n")
-        if stopping:
-            raise Interrupted(f"{job.name} stopped while it waited for {job.output}")
         time.sleep(SECONDS_BETWEEN_TRIES)
     try:
         yield

@@ -62,13 +62,15 @@ def discard_checkpoints(folder: Path, job: Job) -> None:
     checkpoints = saved_checkpoints(folder / "checkpoints")
     if not isinstance(job, TrainJob) or not checkpoints:
         return
-    shared = steps_of_any_budget(job)
-    try:
-        for checkpoint in checkpoints:
-            if step_of(checkpoint) > shared:
+    shared, staying = steps_of_any_budget(job), []
+    for checkpoint in checkpoints:
+        if step_of(checkpoint) > shared:
+            try:
                 shutil.rmtree(checkpoint)
-    except OSError as error:  # no reason for a finished run to fail
-        logger.warning("%s: its checkpoints stay: %s", job.name, error)
+            except OSError as error:  # no reason for a finished run to fail
+                staying.append(f"{checkpoint}: {error}")
+    if staying:
+        logger.warning("%s: checkpoints that nothing reads again stay: %s", job.name, "; ".join(staying))
 
 
 def _depends_on_total_steps(strategy: Strategy) -> bool:

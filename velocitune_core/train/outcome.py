@@ -1,6 +1,6 @@
 """How an attempt ended: outcome.json in the run folder.
 
-An exit status says less: `torchrun` turns each that is not 0 into 1. A start that was stopped while it waited for the
+An exit status says less: `torchrun` turns each that is not 0 into 1. A start that ended before it had the
 folder, or whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes
 in it.
 """
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from velocitune_core.files import write_text
 from velocitune_core.train.job import Job
-from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
+from velocitune_core.train.stop import ENDED_BY_STOP_SIGNAL, FINISHED, REFUSED, STOPPED
 
 End = Literal["finished", "stopped", "refused", "failed"]
 FILE = "outcome.json"
@@ -51,13 +51,13 @@ def write_outcome(job: Job, ended: End, message: str = "") -> None:
                 file.unlink()
 
 
-def write_stop_while_waiting(job: Job, message: str) -> None:
-    """Write that this start was stopped before it held the folder, to a file of its own: FILE is the holder's.
+def write_end_before_start(job: Job, ended: End, message: str) -> None:
+    """Write how this start ended before it held the folder, to a file of its own: FILE is the holder's.
 
     Without the id of a start nobody could find it, and nothing is written.
     """
     if job.start_id:
-        _write(_file_of(Path(job.output), job.start_id), job, "stopped", message)
+        _write(_file_of(Path(job.output), job.start_id), job, ended, message)
 
 
 def write_refusal(job_file: Path, message: str) -> None:
@@ -110,6 +110,8 @@ def end_of(folder: Path, start_id: str, status: int, recipe: str = "") -> End:
         return outcome.ended
     if recipe and _has_result(folder, recipe):
         return "finished"
+    if status in ENDED_BY_STOP_SIGNAL:  # it came before the program could handle it, so nothing was begun
+        return "stopped"
     ends: dict[int, End] = {FINISHED: "finished", STOPPED: "stopped", REFUSED: "refused"}
     return ends.get(status, "failed")
 

@@ -24,8 +24,10 @@ class RunLock:
         self._named = ""
 
     def acquire(self) -> bool:
-        """Take the lock if it is free, and return whether it is ours. Makes the folder if it is missing."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Take the lock if it is free, and return whether it is ours. Makes the folder if it is missing.
+
+        Raises ConfigError if it cannot be made.
+        """
         try:
             self._lock.acquire()
         except Timeout:

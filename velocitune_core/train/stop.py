@@ -7,6 +7,9 @@ import select
 import signal
 
 FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
+# A process that such a signal ends before it handles them: minus its number, as Python reports it, or as a shell does.
+ENDED_BY_STOP_SIGNAL = frozenset(status for number in STOP_SIGNALS for status in (-number, 128 + number))
 
 
 def end_in_words(status: int) -> str:
@@ -34,24 +37,26 @@ class StopRequest:
     `torchrun`, where it started this process, is a launcher too.
 
     Installs handlers for these signals, so it must be made in the main thread. A SIGHUP that is ignored, as under
-    nohup, stays ignored.
-
-    Args:
-        parent: process id of the launcher; None if nothing but a signal stops the run.
+    nohup, stays ignored. Until `watch` is called, nothing but a signal stops the run.
     """
 
-    def __init__(self, parent: int | None) -> None:
-        self._launcher = parent
+    def __init__(self) -> None:
+        self._signalled = False
+        self._launcher: int | None = None
+        self._parent: int | None = None
+        self._launchers_end: select.poll | None = None
+        for number in STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def watch(self, launcher: int | None) -> None:
+        """Stop the run, too, once its launcher has exited, of which this is the process id; None if it has none."""
+        self._launcher = launcher
         # Under torchrun, which is the parent then, the launcher is the grandparent. A process that this one was forked
         # from is its parent too, but may end before it.
-        is_started_by_it = parent == os.getppid() or "TORCHELASTIC_RUN_ID" in os.environ
+        is_started_by_it = launcher == os.getppid() or "TORCHELASTIC_RUN_ID" in os.environ
         self._parent = os.getppid() if is_started_by_it else None
-        self._launchers_end = None if parent is None else _end_of(parent)
-        self._signalled = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal
-            signal.signal(signal.SIGHUP, self._handle)
+        self._launchers_end = None if launcher is None else _end_of(launcher)
 
     def __call__(self) -> bool:
         return self._signalled or self._parent_has_exited() or self._launcher_has_exited()

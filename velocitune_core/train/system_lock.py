@@ -1,4 +1,4 @@
-"""A lock on a file that the system frees when its process ends, or an error where the file system has none."""
+"""A lock on a file that the system frees when its process ends, or an error with the fix where there can be none."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ import errno
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+from velocitune_core.config import ConfigError
 
 # What flock says of a file system without it: a kernel without the call, Lustre and FUSE, NFS without a lock daemon.
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
-
-
-class NoLocksError(OSError):
-    """The file system has no locks."""
 
 
 class SystemLock(FileLock):
     """filelock's lock with flock. The options are those of FileLock; it must be made with `system_lock`."""
 
     def acquire(self, *arguments: Any, **options: Any) -> Any:
-        """Take the lock. Raises filelock.Timeout, and NoLocksError if the file system has no flock."""
+        """Take the lock, for which its folder is made. Raises filelock.Timeout, or ConfigError if it cannot be made."""
+        path = Path(self.lock_file)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             return super().acquire(*arguments, **options)
+        except Timeout:  # an OSError, too
+            raise
         except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                raise
-            raise NoLocksError(
-                error.errno,
-                "its file system has no locks (flock): mount it with them (Lustre: option flock), or work in a folder "
-                "on another file system",
-                str(Path(self.lock_file).parent),
+            if error.errno in _WITHOUT_LOCKS:
+                raise ConfigError(
+                    f"{path.parent}: its file system has no locks (flock): mount it with them (Lustre: option flock), "
+                    "or work in a folder on another file system"
+                ) from None
+            raise ConfigError(
+                f"{error.filename or path}: cannot be locked: {error.strerror}; remove what is in its place, or work "
+                "in a folder that you may write to"
             ) from None
 
 

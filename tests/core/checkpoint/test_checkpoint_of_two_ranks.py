@@ -1,4 +1,4 @@
-"""Checkpoints seen by two ranks whose file systems do not show the same folders, as caches of NFS may not."""
+"""Checkpoints of two ranks whose file systems show other folders, as caches of NFS may, or that one cannot complete."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from forked import ForkedRun
 
-from velocitune_core.checkpoint.store import save_checkpoint
+from velocitune_core.checkpoint.store import load_latest, save_checkpoint
 
 LOADER = """
 import os, sys
@@ -43,7 +43,43 @@ def test_two_ranks_that_see_other_checkpoints_load_the_same(tmp_path: Path) -> N
                 shutil.copytree(tmp_path / "all" / f"step-{step:08d}", folder / f"step-{step:08d}")
     (tmp_path / "loader.py").write_text(LOADER)
     run = ForkedRun([str(tmp_path / "cases")], 2, {"PYTHONPATH": str(tmp_path)}, program="loader")
-    _, said = run.communicate(60)
+    _, said = run.communicate(40)  # gloo itself waits for hours
     assert run.returncode == 0, said
     expected = [f"{number}: {loaded} [2]" for number, (*_, loaded) in enumerate(CASES)]
     assert sorted(line for line in said.splitlines() if line[:1].isdigit()) == sorted(expected * 2)
+
+
+SAVER = """
+import os, sys
+from pathlib import Path
+import torch
+from velocitune_core.checkpoint.store import SaveError, save_checkpoint
+from velocitune_core.parallel.ranks import join_ranks, leave_ranks
+
+ranks = join_ranks()
+for step in (4, 8):
+    try:
+        said = save_checkpoint(Path(sys.argv[1]), step, {"weight": torch.zeros(8)}, {}, keep=2, ranks=ranks).name
+    except SaveError as error:
+        said = str(error)
+    os.write(1, f"rank {ranks.rank}: {said}\\n".encode())  # at once
+leave_ranks()
+"""
+
+
+def test_a_checkpoint_that_the_main_rank_cannot_complete_is_given_up_by_both(tmp_path: Path) -> None:
+    """Every part is written; in the way of the last step, giving the folder its name, is a file."""
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "step-00000004").write_text("in the way")
+    (tmp_path / "saver.py").write_text(SAVER)
+    run = ForkedRun([str(folder)], 2, {"PYTHONPATH": str(tmp_path)}, program="saver")
+    _, said = run.communicate(40)  # gloo itself waits for hours
+    assert run.returncode == 0, said
+    for rank in (0, 1):
+        first, second = (line for line in said.splitlines() if line.startswith(f"rank {rank}: "))
+        assert "step-00000004: cannot be saved: rank 0: [Errno 20] Not a directory" in first
+        assert second == f"rank {rank}: step-00000008"
+    assert not list(folder.glob(".*"))
+    latest, _ = load_latest(folder)
+    assert latest is not None and latest.step == 8

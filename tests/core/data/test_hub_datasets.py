@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
+from counted_hub import COMMIT, LATER, ROWS, CountedHub
 from test_packing import make_documents, make_tokenizer
 
 from velocitune_core.config import Data, Domain, Source
 from velocitune_core.data.packing.domain import pack_source
 
-COMMIT, LATER = "0" * 40, "1" * 40
-ROWS = 5000
 DATA = Data(path="data/raw", sequence_length=32, min_characters=20, held_out_fraction=0.2, held_out_sequences=8)
-
-
-class CountedHub:
-    """A streamed data set of 5,000 documents that counts the rows read, in place of the hub's client."""
-
-    def __init__(self) -> None:
-        self.read, self.commit, self.opened = 0, COMMIT, []
-        self._texts = [each.text for each in make_documents(500)]
-
-    def rows(self) -> Iterator[dict[str, str]]:
-        for number in range(ROWS):
-            self.read += 1
-            yield {"text": f"{number} {self._texts[number % len(self._texts)]}"}
-
-    def load_dataset(self, path: str, **options: Any) -> datasets.IterableDataset:
-        self.opened.append((path, options["revision"]))
-        return datasets.IterableDataset.from_generator(self.rows)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> CountedHub:
-    hub = CountedHub()
-    monkeypatch.setattr("datasets.load_dataset", hub.load_dataset)
-    info = type("Info", (), {"sha": property(lambda _: hub.commit)})
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda self, path, revision=None: info())
+    hub = CountedHub([each.text for each in make_documents(500)])
+    hub.replace(monkeypatch)
     return hub
 
 
@@ -56,6 +34,12 @@ def test_reading_stops_when_both_splits_are_full(hub: CountedHub, tmp_path: Path
     assert (manifest.train.sequences, manifest.held_out.sequences) == (50, 8)
     assert not manifest.read_to_end
     assert manifest.revision == COMMIT
+    assert hub.opened == [("team/web", COMMIT)]
+
+
+def test_a_commit_that_is_pushed_meanwhile_is_not_read(hub: CountedHub, tmp_path: Path) -> None:
+    hub.pushed_after_a_look = LATER
+    assert pack(tmp_path / "web", 32 * 50).revision == COMMIT
     assert hub.opened == [("team/web", COMMIT)]
 
 

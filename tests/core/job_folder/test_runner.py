@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO, ClassVar
 
 import pytest
-from job_folders import ORDER, PROXIES, fork_runs, write_folder
+from job_folders import ORDER, PROXIES, fork_runs, never, write_folder
 from result_samples import train
 
 from velocitune_core.contracts import EvaluationResult, InitialLosses, Targets, TrainResult
@@ -24,7 +23,7 @@ from velocitune_core.job_folder.machine import Device, environment_of, threads_p
 from velocitune_core.job_folder.running import Running
 from velocitune_core.train.job import TrainJob, read_job
 from velocitune_core.train.run_lock import RunLock
-from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED, StopRequest
+from velocitune_core.train.stop import FINISHED, REFUSED, STOPPED
 from velocitune_core.training_code import training_code
 
 FAILED = 1
@@ -69,7 +68,7 @@ def results(folder: Path) -> dict[str, TrainResult]:
 
 @pytest.mark.slow
 def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, started: list[str]) -> None:
-    assert run_all(folder) == FINISHED
+    assert run_all(folder, never) == FINISHED
     assert set(started) == set(ORDER) - {"targets"}
     assert started.index("held") > started.index("velocitune") > max(map(started.index, ["initial", *PROXIES]))
     done, targets = results(folder), Targets.read(folder / "results/targets.json")
@@ -86,30 +85,22 @@ def test_every_step_runs_after_those_it_depends_on_and_once(folder: Path, starte
     models = {path.parent.name.rpartition("-")[0] for path in folder.glob("runs/*/model")}
     assert models == {"static"} and not list(folder.glob("runs/*/checkpoints/step-*"))  # what nothing reads is removed
     started.clear()
-    assert run_all(folder) == FINISHED and started == []
+    assert run_all(folder, never) == FINISHED and started == []
 
 
 @pytest.mark.slow
 def test_a_stopped_folder_goes_on_and_ends_as_one_that_was_not_stopped(
-    folder: Path, started: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     only(folder, "static")
     whole = Path(shutil.copytree(folder, folder.with_name("whole")))
 
-    class SignalledOnceThereIsACheckpoint(StopRequest):
-        def __call__(self) -> bool:
-            if any(Path("runs").glob("static-*/checkpoints/step-*")):
-                signal.raise_signal(signal.SIGTERM)
-            return super().__call__()
+    def there_is_a_checkpoint() -> bool:
+        return any(Path("runs").glob("static-*/checkpoints/step-*"))
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    with monkeypatch.context() as patch:
-        patch.setattr("velocitune_core.job_folder.command.StopRequest", SignalledOnceThereIsACheckpoint)
-        assert run_all(folder) == STOPPED
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    assert run_all(folder, there_is_a_checkpoint) == STOPPED
     assert "goes on from here" in capsys.readouterr().out and not results(folder)
-    assert run_all(folder) == FINISHED and run_all(whole) == FINISHED
+    assert run_all(folder, never) == FINISHED and run_all(whole, never) == FINISHED
     stopped, unbroken = results(folder)["static"], results(whole)["static"]
     assert (stopped.resumed, unbroken.resumed) == (1, 0) and stopped.final == unbroken.final
 
@@ -121,13 +112,13 @@ def test_a_run_that_fails_costs_only_those_that_need_it(
     waits_for(folder, "static", "proxy-8", also="proxy-4")
     text = (folder / "jobs/proxy-8.json").read_text()
     (folder / "jobs/proxy-8.json").write_text(text.replace('"learning_rate":0.01', '"learning_rate":1e30'))
-    assert run_all(folder) == FAILED
+    assert run_all(folder, never) == FAILED
     said = capsys.readouterr().out
     assert "proxy-8: failed (exit status 1): " in said and "lower training.optimizer.learning_rate" in said
     assert "static: needs proxy-8" in said
     assert results(folder).keys() == {"proxy-4"}
     (folder / "jobs/proxy-8.json").write_text(text)
-    assert run_all(folder) == FINISHED and results(folder).keys() == {"proxy-4", "proxy-8", "static"}
+    assert run_all(folder, never) == FINISHED and results(folder).keys() == {"proxy-4", "proxy-8", "static"}
 
 
 def waits_for(folder: Path, name: str, other: str, also: str = "") -> None:
@@ -180,14 +171,14 @@ def test_as_many_runs_share_a_device_as_its_memory_holds(
 ) -> None:
     """With two per device allowed; the estimate of each run is a share of the device."""
     only(folder, "proxy-4", "proxy-8", "static", memory_bytes=int(share * 1000))
-    assert run_all(folder, parallel=2) == FINISHED
+    assert run_all(folder, never, parallel=2) == FINISHED
     assert lingering.most == most
 
 
 def test_a_result_counts_once_the_process_that_wrote_it_has_ended(folder: Path, lingering: type[Lingering]) -> None:
     """A run writes its result before its last event, and only then is its model copied to where others read it."""
     waits_for(folder, "held", "static")
-    assert run_all(folder, parallel=2) == FINISHED
+    assert run_all(folder, never, parallel=2) == FINISHED
     assert lingering.events == ["static starts", "static ends", "held starts", "held ends"]
 
 
@@ -196,7 +187,7 @@ def test_a_folder_that_another_process_runs_is_refused(
 ) -> None:
     other = RunLock(folder)
     assert other.acquire()
-    assert run_all(folder) == REFUSED and started == []
+    assert run_all(folder, never) == REFUSED and started == []
     assert f"process {os.getpid()} on " in capsys.readouterr().err  # whoever holds it is named
     other.release()
 
@@ -230,7 +221,7 @@ def test_what_differs_from_the_machine_that_wrote_the_folder_is_named_before_any
     folder: Path, started: list[str], fault: Callable[[Path], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected = fault(folder)
-    assert run_all(folder) == REFUSED and started == []
+    assert run_all(folder, never) == REFUSED and started == []
     assert expected in capsys.readouterr().err
 
 
@@ -240,7 +231,7 @@ def test_a_file_that_is_stored_once_is_read_under_all_its_names(folder: Path, st
     original.rename(folder / "inputs/stored.npy")
     copies = {"inputs/code/held_out.npy": "inputs/stored.npy"}
     JobFolder.read(folder / JOBS).model_copy(update={"copies": copies}).write(folder / JOBS)
-    assert run_all(folder) == FINISHED
+    assert run_all(folder, never) == FINISHED
 
 
 def test_where_there_are_no_hard_links_it_is_copied(
@@ -255,11 +246,11 @@ def test_where_there_are_no_hard_links_it_is_copied(
 
 def test_a_result_that_is_cut_short_does_not_count(folder: Path, started: list[str]) -> None:
     only(folder, "proxy-4")
-    assert run_all(folder) == FINISHED
+    assert run_all(folder, never) == FINISHED
     (result,) = folder.glob("runs/proxy-4-*/result.json")
     whole = result.read_text()
     result.write_text(whole[: len(whole) // 2])
-    assert run_all(folder) == FINISHED
+    assert run_all(folder, never) == FINISHED
     assert TrainResult.read(result).steps == 4 and started == ["proxy-4"] * 2
 
 
@@ -286,11 +277,26 @@ def test_a_run_that_is_to_stop_has_as_long_as_its_settings_say(folder: Path, mon
     assert 1 <= time.monotonic() - since < 30
 
 
+def test_a_stop_while_files_are_checked_starts_nothing(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_all(folder, lambda: True) == STOPPED and started == []
+    assert "before all files of the folder were checked" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_locked_is_refused(
+    folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "run.lock").mkdir()
+    assert run_all(folder, never) == REFUSED
+    assert f"{folder}/run.lock: cannot be locked: Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [("nowhere", 1), ("folder", 0)])
 def test_a_wrong_command_is_refused(
     folder: Path, started: list[str], arguments: tuple[str, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_all(folder.with_name(arguments[0]), arguments[1]) == REFUSED
+    assert run_all(folder.with_name(arguments[0]), never, arguments[1]) == REFUSED
     assert "jobs.json" in (said := capsys.readouterr().err) or "--parallel" in said
 
 

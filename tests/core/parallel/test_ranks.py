@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from velocitune_core.model.loss import NextTokenLoss
 from velocitune_core.model.modules import transformer_layers
 from velocitune_core.parallel.fsdp import reshard, shard
-from velocitune_core.parallel.ranks import SINGLE_RANK, join_ranks, leave_ranks
+from velocitune_core.parallel.ranks import DEVICE_TIMEOUT, HOST_TIMEOUT, SINGLE_RANK, join_ranks, leave_ranks
 
 TWO_RANKS = """
 import os
@@ -51,6 +52,14 @@ def test_collectives_of_two_ranks(tmp_path: Path) -> None:
     _, said = run.communicate(120)
     assert run.returncode == 0, said
     assert said.count("done") == 2
+
+
+def test_a_rank_waits_for_what_another_writes_and_not_for_days() -> None:
+    """The checkpoint of 7 B parameters (docs/SCALING.md), on a disk of 10 MB/s."""
+    checkpoint_bytes = 80.9e9
+    assert timedelta(seconds=checkpoint_bytes / 10e6) < HOST_TIMEOUT
+    assert 2 * DEVICE_TIMEOUT < HOST_TIMEOUT  # a rank may wait on the host for one that waits for its device
+    assert timedelta(days=1) > HOST_TIMEOUT  # for a rank that will never answer
 
 
 def test_collectives_of_a_single_rank() -> None:

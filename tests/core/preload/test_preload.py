@@ -119,12 +119,12 @@ def test_a_variable_that_libraries_have_read_needs_another_process(folder: Path)
     assert len(servers()) == 2
 
 
-def test_signals_reach_the_run_alone_and_ctrl_c_not_the_preloaded_process(folder: Path) -> None:
+def test_signals_reach_the_run_alone_and_none_that_stops_it_the_preloaded_process(folder: Path) -> None:
     process = begin("wait")
     assert said()["blocked"] == [] and process.poll() is None
     (server,) = servers()
-    os.kill(server.pid, signal.SIGINT)
-    os.kill(server.pid, signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # Ctrl-C and a closed terminal signal all processes
+        os.kill(server.pid, number)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.05)
     process.terminate()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tiny import job, write_job
-from trainings import ENVIRONMENT, TORCHRUN
+from trainings import ALONE, ENVIRONMENT, TOGETHER, TORCHRUN, end, start
 
 from velocitune_core.checkpoint import background
 from velocitune_core.checkpoint.store import save_checkpoint
@@ -72,11 +72,32 @@ def test_a_result_alone_marks_the_end_of_its_recipe(
 def test_a_job_file_that_cannot_be_read_is_refused_whatever_the_status_says(tiny_inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now", total_steps="many"))
-    assert train(path) == 2
+    assert train(path, lambda: False) == 2
     assert end_of(tmp_path / "run", "now", status=1) == "refused"  # torchrun turns 2 into 1
     assert "total_steps" in message_of(tmp_path / "run", "now")
     path.write_text("{")
-    assert train(path) == 2
+    assert train(path, lambda: False) == 2
+
+
+@pytest.mark.parametrize("ranks", [ALONE, TOGETHER])
+def test_a_run_folder_that_cannot_be_locked_is_refused_on_every_rank(
+    tiny_inputs: Path, tmp_path: Path, ranks: int
+) -> None:
+    (tmp_path / "run/run.lock").mkdir(parents=True)
+    tree = job(tiny_inputs, tmp_path / "run", start_id="now")
+    run = end(start(tree, ranks), tree)
+    said = f"{tmp_path}/run/run.lock: cannot be locked: Is a directory; remove what is in its place"
+    assert run.returncode == 2 and run.stderr.count(said) == ranks and "Traceback" not in run.stderr
+    assert end_of(tmp_path / "run", "now", status=1) == "refused"  # as under torchrun
+    assert said in message_of(tmp_path / "run", "now")
+
+
+def test_a_file_in_place_of_the_run_folder_is_refused(
+    tiny_inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").touch()
+    assert run_attempt(read_job(write_job(job(tiny_inputs, tmp_path / "run"))), SINGLE_RANK, lambda: False) == 2
+    assert f"{tmp_path}/run: cannot be locked: File exists" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -105,4 +126,8 @@ def test_a_stop_while_waiting_leaves_the_outcome_to_the_holder(
     assert run_attempt(waiting, SINGLE_RANK, lambda: True) == 75
     assert read_outcome(tmp_path / "run") is None
     assert "tiny stopped while it waited for" in capsys.readouterr().err
+    holder.release()
+    assert run_attempt(waiting.model_copy(update={"start_id": "third"}), SINGLE_RANK, lambda: True) == 75
+    assert end_of(tmp_path / "run", "third", status=1) == "stopped" and holder.acquire()  # it was given back
+    assert not (tmp_path / "run/events.jsonl").exists()
     holder.release()

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tiny import job, write_job
+from trainings import ENVIRONMENT, wait_for
 
+from velocitune_core.train.outcome import end_of
 from velocitune_core.train.stop import StopRequest, end_in_words
 
 
@@ -38,15 +42,44 @@ def test_how_a_process_ended_is_said_in_words(end: str, words: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_requests_a_stop_and_does_not_end_the_process(number: signal.Signals) -> None:
-    request = StopRequest(None)
+    request = StopRequest()
     assert not request()
     os.kill(os.getpid(), number)
     assert request()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_libraries_are_imported_stops_the_run_before_it_begins(
+    tiny_inputs: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now"))
+    command = [sys.executable, "-m", "velocitune_core.train", str(path)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: "libtorch" in Path(f"/proc/{process.pid}/maps").read_text(), every_seconds=0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 75 and said.endswith("tiny stopped before it began\n")
+    assert end_of(tmp_path / "run", "now", status=1) == "stopped"  # as under torchrun
+    assert not (tmp_path / "run/events.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_process_that_a_signal_ended_before_it_was_handled_was_stopped(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """The first moments of Python, and of `torchrun`, are before any handler."""
+    code = f"import os, signal; signal.signal({number}, signal.SIG_DFL); os.kill(os.getpid(), {number})"
+    itself = subprocess.run([sys.executable, "-c", code], check=False).returncode
+    in_a_shell = subprocess.run(["sh", "-c", f"{sys.executable} -c '{code}'; exit $?"], check=False).returncode
+    assert (itself, in_a_shell) == (-number, 128 + number)
+    assert [end_of(tmp_path, "now", status) for status in (itself, in_a_shell)] == ["stopped", "stopped"]
+    assert end_of(tmp_path, "now", -signal.SIGKILL) == "failed"  # as by the kernel, for want of memory
+
+
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
-    request = StopRequest(None)
+    request = StopRequest()
     os.kill(os.getpid(), signal.SIGHUP)
     assert not request() and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
@@ -54,7 +87,8 @@ def test_a_hangup_that_is_ignored_stays_ignored() -> None:
 def test_a_launcher_that_is_not_the_parent_is_watched_by_its_process_id() -> None:
     """As under torchrun, which stands between, and in a process forked from a preloaded one."""
     launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    request = StopRequest(launcher.pid)
+    request = StopRequest()
+    request.watch(launcher.pid)
     assert not request()
     assert launcher.stdin is not None
     launcher.stdin.close()
@@ -65,7 +99,8 @@ def test_a_launcher_that_is_not_the_parent_is_watched_by_its_process_id() -> Non
 
 
 def test_a_launcher_whose_process_id_another_user_has_now_has_exited(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = StopRequest(2**22)
+    request = StopRequest()
+    request.watch(2**22)
 
     def kill(pid: int, number: int) -> None:
         raise PermissionError(f"{pid}: not yours to send {number}")
@@ -75,13 +110,16 @@ def test_a_launcher_whose_process_id_another_user_has_now_has_exited(monkeypatch
 
 
 def test_a_parent_that_is_running_requests_nothing() -> None:
-    assert not StopRequest(os.getppid())()
+    request = StopRequest()
+    request.watch(os.getppid())
+    assert not request()
 
 
 CHILD = """
 import os, sys, time
 from velocitune_core.train.stop import StopRequest
-request = StopRequest(int(sys.argv[1]) or None)
+request = StopRequest()
+request.watch(int(sys.argv[1]) or None)
 print("ready", flush=True)
 sys.stdin.readline()
 print("before", request(), flush=True)

@@ -282,6 +282,23 @@ def test_a_run_of_another_strategy_is_not_said_to_be_of_other_code(
     assert "it cannot be extended, as strategy.name differs" in caplog.text and "its code" not in caplog.text
 
 
+def test_a_checkpoint_that_cannot_be_deleted_keeps_no_other(
+    make_job: MakeJob, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No user can delete a link as a folder."""
+    job = make_job()
+    checkpoints = run_folder(job) / "checkpoints"
+    (checkpoints / "elsewhere").mkdir(parents=True)
+    for step in (2, 3, 6):
+        (checkpoints / f"step-{step:08d}").mkdir()
+    for step in (4, 5):
+        (checkpoints / f"step-{step:08d}").symlink_to("elsewhere")
+    discard_checkpoints(run_folder(job), job)
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["elsewhere", "step-00000004", "step-00000005"]
+    (said,) = [each.getMessage() for each in caplog.records]
+    assert "step-00000004: " in said and "step-00000005: " in said
+
+
 def test_a_run_is_not_extended_from_one_of_other_code(make_job: MakeJob, caplog: pytest.LogCaptureFixture) -> None:
     """Or a result would be taken as made by the present code that began under another."""
     caplog.set_level("INFO")

@@ -17,7 +17,7 @@ import pytest
 from tasks.runs import devices
 from tasks.runs.devices import Device, DeviceError, _try_device, _wait_for_slots, gpu_count, leased_device
 from tasks.workspace import paths
-from velocitune_core.config import Resources
+from velocitune_core.config import ConfigError, Resources
 
 TAKE_TURNS = """
 import os, time
@@ -141,7 +141,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("kept")
     (tmp_path / "gpu-0-0.lock").symlink_to(precious)
-    with ExitStack() as attempt, pytest.raises(OSError, match="symbolic links"):
+    with ExitStack() as attempt, pytest.raises(ConfigError, match="symbolic links"):
         _try_device(attempt, tmp_path, "gpu-0", per_device=1)
     assert precious.read_text() == "kept"
 

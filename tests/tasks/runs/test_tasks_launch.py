@@ -245,6 +245,13 @@ def test_a_job_that_cannot_work_is_refused_with_its_log(make_job: Callable[..., 
     assert "The end of" in message and "log.txt" in message and "nowhere/train.npy" in message.split("The end of")[1]
 
 
+def test_a_run_folder_that_cannot_be_locked_is_refused(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job()
+    (run_folder(job) / "run.lock").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"run\.lock: cannot be locked: Is a directory"):  # which is not retried
+        run_training(job, ONE_THREAD)
+
+
 @pytest.mark.parametrize(
     ("error", "again"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counted_hub import COMMIT, CountedHub
 from safetensors.numpy import load_file
 
 from tasks.planning.build import make_plan
@@ -82,6 +83,22 @@ def test_the_base_is_packed_from_all_text_of_its_domains(params: Params) -> None
     assert [*packed] == ["code"] and packed["code"].documents_read == 100
     assert packed["code"].train.tokens > 100  # the mixture's limit is not the base's
     assert (PACKED / packed["code"].train.file).is_file()
+
+
+def test_of_text_on_the_hub_no_more_is_read_than_its_limit_needs(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the tokenizer's training and by packing, each: what is there may be endless."""
+    hub = CountedHub(documents("code"))
+    hub.replace(monkeypatch)
+    tree = params.model_dump()
+    tree["domains"]["code"] |= {"source": {"type": "datasets", "path": "team/code"}, "max_tokens": 2000}
+    changed = parse_params(tree)
+    build_untrained.fn(changed)
+    by_tokenizer = hub.read
+    packed = pack_base.fn(changed)
+    assert 0 < by_tokenizer < 500 and 0 < hub.read - by_tokenizer < 1500
+    assert 0 < packed["code"].train.tokens <= 2000 and packed["code"].revision == COMMIT
 
 
 @pytest.mark.slow

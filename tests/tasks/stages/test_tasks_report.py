@@ -11,7 +11,7 @@ from rendered import without_drawing
 
 from tasks.runs.jobs import proxy_jobs
 from tasks.runs.run_folder import run_folder
-from tasks.stages.report import reported_runs, write_plan, write_report
+from tasks.stages.report import read_results, reported_runs, write_plan, write_report
 from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import Border, ContractError, DocumentBorders
@@ -113,6 +113,13 @@ def test_the_page_of_a_plan_needs_no_training_and_goes_with_the_plan(
     assert logged == ["plan_trade_offs", "plan_who_pays", "plan_rates", "plan_runs"]
     write_plan.fn(params, samples.weights())  # another strategy
     assert not paths.PLAN_PAGE.exists()
+
+
+def test_no_credentials_of_an_address_are_on_the_page(results: Path, params: Params) -> None:
+    """Of a result without settings of its own, those of params.yaml are shown."""
+    tracking = params.tracking.model_copy(update={"uri": "http://ann:pa55@example.org"})
+    shown = read_results(params.model_copy(update={"tracking": tracking})).config
+    assert "http://***@example.org" in shown and "pa55" not in shown
 
 
 def test_a_broken_file_leaves_the_old_report(results: Path, params: Params) -> None:

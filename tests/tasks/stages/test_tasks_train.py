@@ -17,6 +17,8 @@ from tasks.workspace import paths
 from velocitune_core.config import Params, StrategyConfig
 from velocitune_core.contracts import ContractError, InitialLosses, Manifest, StartingWeights, Targets, TrainResult
 from velocitune_core.model.io import model_digest
+from velocitune_core.train.events import EventFile, read_events
+from velocitune_core.train.timeline import timeline
 
 pytestmark = pytest.mark.usefixtures("forked_program")
 
@@ -55,6 +57,23 @@ def test_result_events_and_model_are_those_of_the_run(params: Params) -> None:
     assert model_digest(paths.TRAINED_MODEL) == model_digest(folder / "model")
     assert train_model.fn(params) == result  # and is not run again
     assert [path.name for path in paths.RUNS.iterdir()] == [folder.name]
+
+
+def test_steps_that_a_resume_abandoned_are_not_in_the_results(params: Params) -> None:
+    """Killed after its last step and before its result, and resumed from a checkpoint of step 5."""
+    train_model.fn(params)
+    file = folder_of(params) / "events.jsonl"
+    *passed, finished = read_events(file)
+    started = passed[0].model_copy(update={"step": 5, "resumed_from": 5})
+    repeated = [event for event in passed if event.step > 5]
+    attempt = EventFile(file)
+    for event in (started, *repeated, finished):
+        attempt(event)
+    attempt.close()
+    train_model.fn(params)
+    shown = list(read_events(paths.EVENTS))
+    assert shown == timeline(read_events(file)) and len(shown) < len(list(read_events(file)))
+    assert [event.attempt for event in shown if event.step > 5] == [2] * (len(repeated) + 1)
 
 
 def test_weights_that_were_found_are_held(params: Params) -> None:

@@ -8,7 +8,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from job_folders import fork_runs
+from job_folders import fork_runs, never
 from journeys import Journey, settings, write_workspace
 
 from tasks.transfer.export import folder_contents, write_folder
@@ -43,7 +43,7 @@ def ended(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_folder(folder_contents(params, graph, "compare"), folder, graph.steps)
         with pytest.MonkeyPatch.context() as patch:
             fork_runs(patch)
-            assert run_all(folder, parallel=2) == 0
+            assert run_all(folder, never, parallel=2) == 0
     return folder
 
 

@@ -115,11 +115,15 @@ def test_a_run_that_starts_elsewhere_has_no_losses_of_the_base_model_and_a_proxy
 
 def test_a_run_says_what_it_is_and_what_acted_on_it(settings: dict[str, Any]) -> None:
     settings["domains"]["code"]["source"]["path"] = "https://ann:pa55@example.org/code.jsonl"
-    strategy = StrategyConfig(name="velocitune", options={"step_size": 0.5, "target_loss": {"code": 3.0}})
+    strategy = StrategyConfig(
+        name="velocitune",
+        options={"step_size": 0.5, "target_loss": {"code": 3.0}, "table": "https://ann:pa55@example.org/t"},
+    )
     client, run = logged(settings, job("training", strategy=strategy))
     assert run.info.run_name == "training · velocitune · 2.05 k tokens · seed 1"
     acted = run.data.params
     assert acted["training.optimizer.learning_rate"] == "0.001" and acted["strategy.options.step_size"] == "0.5"
+    assert acted["strategy.options.table"] == "https://***@example.org/t"
     assert acted["initial_domain_weights.code"] == "0.3340" and acted["total_steps"] == "4"
     assert not any("sha256" in name or "target_loss" in name for name in acted)
     inputs = {each.dataset.name: each for each in run.inputs.dataset_inputs}

@@ -166,3 +166,19 @@ def test_a_run_whose_end_mlflow_did_not_take_is_closed_with_the_command(
             child.close()
         assert statuses(store)["child"] == "RUNNING"
     assert statuses(store) == {"child": "FINISHED", "parent": "FINISHED"}
+
+
+def test_an_end_that_mlflow_does_not_take_is_warned_of_without_credentials(
+    store: MlflowClient, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost(*_: object) -> None:
+        raise ConnectionError("http://ann:pa55@example.org cannot be reached")
+
+    with exclusive():
+        child = Tracker(parse_params(settings)).child("training", FOLDER)
+        child(started())
+        monkeypatch.setattr(MlflowClient, "set_terminated", lost)
+        child.close()
+    said = [each for each in caplog.messages if "did not take the end of run" in each]
+    assert len(said) == 3  # the run's as it ended; with the command, its own and that of the pipeline
+    assert all("http://***@example.org" in each for each in said)

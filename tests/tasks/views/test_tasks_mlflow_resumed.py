@@ -123,6 +123,9 @@ def test_steps_that_a_resume_abandoned_leave_the_store(
     assert replay(Tracker(params).child("training", folder), event_file) == child.run_id  # as at the next start
     replay_run(Tracker(params), PublishedRun("training", folder))
     assert stored(client, child.run_id) == kept
+    elsewhere = params.model_copy(update={"tracking": params.tracking.model_copy(update={"experiment": "elsewhere"})})
+    again = replay_run(Tracker(elsewhere), PublishedRun("training", folder))  # to a store that has nothing of it
+    assert stored(client, again) == kept
     command_ended("finished")
     assert "did not take the end" not in caplog.text  # of the first, which is deleted
 

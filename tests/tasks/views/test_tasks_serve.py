@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
 ) -> None:
     Path(".velocitune").write_text("where the folder would be")
     assert serve(monkeypatch) == 2
-    assert ".velocitune: cannot be written: File exists" in capsys.readouterr().err and commands == []
+    assert ".velocitune: cannot be locked: File exists" in capsys.readouterr().err and commands == []
 
 
 def test_a_command_of_prefect_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

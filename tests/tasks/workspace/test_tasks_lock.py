@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,20 @@ AS_PID_1 = "import os; os.getpid = lambda: 1\n"
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child"]
 
 
-def python(code: str, *launcher: str) -> subprocess.Popen[str]:
-    """Start Python on `code` in the current folder."""
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    return subprocess.Popen(
+@contextmanager
+def python(code: str, *launcher: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python on `code` in the current folder; it is killed at the end, also of a test that fails."""
+    with subprocess.Popen(
         [*launcher, sys.executable, "-c", code],
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def namespaces_permitted() -> bool:
@@ -67,7 +72,6 @@ def holder(workspace: Path) -> Iterator[subprocess.Popen[str]]:
     with python(HOLD) as process:
         wait_until_held(process)
         yield process
-        process.kill()
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_holder(holder: subprocess.Popen[str]) -> None:
@@ -139,7 +143,6 @@ def test_processes_with_the_same_pid_exclude_each_other(workspace: Path) -> None
         wait_until_held(first)
         with python(AS_PID_1 + TRY) as second:
             assert "is running in this workspace" in second.communicate(timeout=60)[0]
-        first.kill()
 
 
 @pytest.mark.skipif(
@@ -152,7 +155,6 @@ def test_first_processes_of_two_namespaces_exclude_each_other(workspace: Path) -
         wait_until_held(first)
         with python(show + TRY, *NAMESPACE) as second:
             assert "process 1 " in second.communicate(timeout=60)[0]
-        first.kill()
 
 
 def test_a_full_disk_under_the_name_of_the_holder_refuses_no_command(
@@ -172,7 +174,7 @@ def test_a_lock_that_is_a_link_is_not_followed(workspace: Path) -> None:
     precious.write_text("content")
     for name in ("lock", "holder.json"):
         (paths.STATE / name).symlink_to(precious)
-    with pytest.raises(ConfigError, match=r"lock: cannot be written"), exclusive():
+    with pytest.raises(ConfigError, match=r"lock: cannot be locked"), exclusive():
         pytest.fail("a link was locked")
     (paths.STATE / "lock").unlink()
     with exclusive():
@@ -188,7 +190,10 @@ def test_a_workspace_that_cannot_be_written_is_refused(workspace: Path, in_place
         in_place_of.write_text("")
     else:
         in_place_of.mkdir()
-    with pytest.raises(ConfigError, match=rf"{in_place_of}: cannot be written: .*; work in a folder"), exclusive():
+    with (
+        pytest.raises(ConfigError, match=rf"{in_place_of}: cannot be locked: .*; remove what is in its place"),
+        exclusive(),
+    ):
         pytest.fail("nothing holds the workspace")
 
 

@@ -25,6 +25,8 @@ from velocitune_core.style.figure import (
 from velocitune_core.style.for_pages import add_values
 from velocitune_core.style.text import counted, percent, tokens_text
 
+SMALLEST_REST = 0.005  # of the wall time: a smaller one has no row
+
 
 class CostRow(NamedTuple):
     """One kind of work; `tokens` is None where no tokens are read."""
@@ -60,14 +62,17 @@ def cost_rows(
         rows.append(CostRow(_runs(name, len(runs)), seconds, tokens, False))
     spent = train.seconds
     evaluated = sum(initial.tokens.values()) * len(train.points) if initial is not None else None
-    return [
-        *rows,
+    rows += [
         CostRow("training steps", spent.training, train.tokens, True),
         CostRow("evaluation", spent.evaluation, evaluated, True),
         CostRow("reweighting", spent.reweighting, None, True),
         CostRow("sampling", spent.sampling, None, True),
         CostRow("checkpoints", spent.checkpointing, None, True),
     ]
+    rest = spent.total - sum(row.seconds for row in rows if row.in_training)
+    if rest > SMALLEST_REST * spent.total:
+        rows.append(CostRow("start-up and rest", rest, None, True))  # loading the model, compiling, logging
+    return rows
 
 
 def _runs(name: str, count: int) -> str:
