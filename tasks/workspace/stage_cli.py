@@ -18,7 +18,7 @@ from tasks.workspace.prefect_logging import brief_console
 from tasks.workspace.prefect_servers import check_named_server
 from tasks.workspace.shown_errors import shown_to_user
 from tasks.workspace.signals import end_on_signals, no_longer_watch
-from tasks.workspace.stage_files import check_inputs, described, stage_files
+from tasks.workspace.stage_files import MissingInputError, check_inputs, described, stage_files
 from velocitune_core.cli.commands import BY_NAME
 from velocitune_core.cli.programs import program_parser
 
@@ -137,7 +137,11 @@ def run_stage(
 
     def check() -> None:
         params = checked_settings(overrides, comparing) if overrides else checked_params(comparing)
-        check_inputs(name, params)
+        try:
+            check_inputs(name, params)
+        except MissingInputError:
+            with exclusive():  # unless another command is at work, which may be making them
+                raise
 
     def run() -> None:
         if overrides:

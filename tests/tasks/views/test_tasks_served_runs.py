@@ -30,6 +30,7 @@ def end(*_):
     pathlib.Path("saved").touch()
     sys.exit()
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # also where shells start it in the background, with SIGINT ignored
 pathlib.Path("runs").touch()
 while True: signal.pause()
 """
