@@ -40,6 +40,7 @@ from tasks.workspace.loopback import (
     port_number,
     shell_without_proxy,
 )
+from tasks.workspace.writable import writing_in
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
 from velocitune_core.files import write_text
@@ -189,7 +190,8 @@ def _only_one_here() -> Iterator[None]:
     """Hold this folder: a second server in it would share profile and database with the first."""
     lock = system_lock((paths.STATE / "serve.lock").absolute(), timeout=0)
     try:
-        lock.acquire()
+        with writing_in(paths.STATE):
+            lock.acquire()
     except Timeout:
         raise WorkspaceBusyError(
             "servers run for this folder already; stop them first (Ctrl-C where they run)"

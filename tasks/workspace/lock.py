@@ -15,6 +15,7 @@ from tasks.workspace.command_end import command_ended, end_by
 from tasks.workspace.home import share_runs
 from tasks.workspace.own_settings import IN_STAGE_OF_DVC, return_own_settings
 from tasks.workspace.prefect_servers import end_servers_of_killed_runs
+from tasks.workspace.writable import writing_in
 from velocitune_core.config import ConfigError, shown_command
 from velocitune_core.files import describe_holder, write_holder
 from velocitune_core.train.system_lock import system_lock
@@ -42,7 +43,8 @@ def exclusive() -> Iterator[None]:
     """
     lock = _lock()
     try:
-        lock.acquire()
+        with writing_in(paths.STATE):
+            lock.acquire()
     except Timeout:
         holder = describe_holder(paths.HOLDER) or "another run"  # it has only just started
         raise WorkspaceBusyError(f"{holder} is running in this workspace; wait until it ends, or stop it") from None

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import Timeout
+
 from velocitune_core.config import ConfigError
 
 
@@ -14,6 +16,8 @@ def writing_in(folder: Path) -> Iterator[None]:
     """Raise ConfigError for what cannot be written inside, naming it."""
     try:
         yield
+    except Timeout:  # of a lock; an OSError, too
+        raise
     except OSError as error:
         raise ConfigError(
             f"{error.filename or folder}: cannot be written: {error.strerror}; work in a folder that you may write "

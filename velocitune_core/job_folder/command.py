@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from velocitune_core.config import ConfigError
 from velocitune_core.files import describe_holder, file_sha256, link_or_copy
@@ -20,6 +21,8 @@ from velocitune_core.train.job import Job
 from velocitune_core.train.run_lock import RunLock
 from velocitune_core.train.stop import REFUSED, STOPPED, Interrupted
 from velocitune_core.training_code import changed_files, code_of_all
+
+T = TypeVar("T")
 
 
 def run_all(root: Path, should_stop: Callable[[], bool], parallel: int = 1) -> int:
@@ -38,9 +41,9 @@ def run_all(root: Path, should_stop: Callable[[], bool], parallel: int = 1) -> i
         folder = JobFolder.read(JOBS)
         with _held():
             jobs = read_jobs(Path(), folder)
-            _make_copies(folder)
+            _make_copies(folder, should_stop)
             check(folder, jobs, should_stop)
-            _draw_parameters(jobs)
+            _draw_parameters(jobs, should_stop)
             results = Results(Path(), folder.steps, jobs)
             return Runner(folder, results, find_devices(), parallel, should_stop).run()
     except Interrupted as stop:
@@ -60,14 +63,14 @@ def check(folder: JobFolder, jobs: Mapping[str, Job], should_stop: Callable[[], 
         f"{name}: not the code that the folder was written by; take the same version of Velocitune"
         for name in changed_files(folder.code, code_of_all(jobs.values()))
     ]
-    for path, expected in dict(file for job in jobs.values() for file in job.files()).items():
-        if should_stop():
-            raise Interrupted("stopped before all files of the folder were checked; no run was started")
+    files = dict(file for job in jobs.values() for file in job.files())
+    for path, expected in _until_stopped(files.items(), should_stop):
         if not path.is_file():
             problems.append(f"{path}: missing; copy the whole folder")
         elif file_sha256(path) != expected:
             problems.append(f"{path}: damaged; copy the folder again")
-    for path, expected in {(job.model, job.model_sha256) for job in jobs.values() if job.model_sha256}:
+    models = {(job.model, job.model_sha256) for job in jobs.values() if job.model_sha256}
+    for path, expected in _until_stopped(models, should_stop):
         if not Path(path).is_dir():
             problems.append(f"{path}: no such model folder; copy it to this place")
         elif model_digest(Path(path)) != expected:
@@ -76,17 +79,25 @@ def check(folder: JobFolder, jobs: Mapping[str, Job], should_stop: Callable[[], 
         raise ConfigError("\n".join(problems))
 
 
-def _make_copies(folder: JobFolder) -> None:
+def _until_stopped(items: Iterable[T], should_stop: Callable[[], bool]) -> Iterator[T]:
+    """Yield items, of which each may take a while. Raises Interrupted once the command is to stop."""
+    for item in items:
+        if should_stop():
+            raise Interrupted("stopped before all files of the folder were ready; no run was started")
+        yield item
+
+
+def _make_copies(folder: JobFolder, should_stop: Callable[[], bool]) -> None:
     """Make the files that are stored once and read under several names."""
-    for name, original in folder.copies.items():
+    for name, original in _until_stopped(folder.copies.items(), should_stop):
         if not Path(name).exists():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(original, name)
 
 
-def _draw_parameters(jobs: Mapping[str, Job]) -> None:
+def _draw_parameters(jobs: Mapping[str, Job], should_stop: Callable[[], bool]) -> None:
     """Draw the parameters of untrained models, which the folder does not hold: the seed gives them."""
-    for path in {job.model for job in jobs.values()}:
+    for path in _until_stopped({job.model for job in jobs.values()}, should_stop):
         if (Path(path) / UNTRAINED).exists():
             draw_parameters(Path(path))
 

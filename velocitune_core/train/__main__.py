@@ -3,8 +3,9 @@
 The job is a training or an evaluation. Once no other process runs in the job's output folder, a training resumes from
 the newest valid checkpoint there, and an evaluation measures what its event file lacks.
 
-Exit status: 0 finished, 75 stopped on request after saving (start it again to resume), 2 the job or its data cannot
-work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json in the output folder tells them apart.
+Exit status: 0 finished, 75 stopped on request, after saving if it had begun (start it again to resume), 2 the job or
+its data cannot work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json in the output folder
+tells them apart.
 
 `--all FOLDER` runs what is not finished in a folder of jobs that `python -m flows.jobs` wrote, with the same statuses.
 """
@@ -15,7 +16,6 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 from velocitune_core.parallel.openmp import short_spin
@@ -44,7 +44,7 @@ def main() -> int:
     return train(arguments.job, request, arguments.accept_changes)
 
 
-def train(path: Path, should_stop: Callable[[], bool], accept_changes: bool = False) -> int:
+def train(path: Path, request: StopRequest, accept_changes: bool = False) -> int:
     """Run the job of a file; return the exit status."""
     from velocitune_core.train.job import read_job  # slow imports wait until the arguments are known to be valid
     from velocitune_core.train.outcome import write_refusal
@@ -65,11 +65,16 @@ def train(path: Path, should_stop: Callable[[], bool], accept_changes: bool = Fa
     if job.threads:
         torch.set_num_threads(job.threads)
     from velocitune_core.parallel.ranks import join_ranks, leave_ranks
-    from velocitune_core.train.attempt import run_attempt
+    from velocitune_core.train.attempt import end_before, run_attempt
 
-    ranks = join_ranks()
+    if request():  # or it would wait for other ranks, which are stopped, too
+        return end_before(
+            job, "stopped", f"{job.name} stopped before it began", is_main=os.environ.get("RANK", "0") == "0"
+        )
+    with request.at_once():
+        ranks = join_ranks()
     try:
-        return run_attempt(job, ranks, should_stop, accept_changes)
+        return run_attempt(job, ranks, request, accept_changes)
     finally:
         leave_ranks()
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from velocitune_core.config import ConfigError
 from velocitune_core.evaluation.evaluation_job import EvaluationJob
-from velocitune_core.parallel.agreement import PhaseError, together
+from velocitune_core.parallel.agreement import together
 from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.events import EventFile, Listener
 from velocitune_core.train.job import Job
@@ -32,9 +33,9 @@ def run_attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_
         with _run_folder(job, ranks, should_stop):
             return _attempt(job, ranks, should_stop, accept_changes)
     except Interrupted as stop:
-        return _end_before(job, ranks, "stopped", stop)
+        return end_before(job, "stopped", str(stop), is_main=ranks.is_main)
     except RunFolderError as error:
-        return _end_before(job, ranks, "refused", error)
+        return end_before(job, "refused", str(error), is_main=ranks.is_main)
 
 
 def _attempt(job: Job, ranks: Ranks, should_stop: Callable[[], bool], accept_changes: bool) -> int:
@@ -72,17 +73,17 @@ def _run(
 def _end(job: Job, ended: End, reason: Exception) -> int:
     """Say and write how an attempt ended that held the folder; return the exit status."""
     write_outcome(job, ended, str(reason))
+    return _say(ended, str(reason))
+
+
+def end_before(job: Job, ended: End, reason: str, *, is_main: bool) -> int:
+    """Do the same for an attempt that did not: the folder, with its outcome, may be another process's."""
+    if is_main:
+        write_end_before_start(job, ended, reason)
     return _say(ended, reason)
 
 
-def _end_before(job: Job, ranks: Ranks, ended: End, reason: Exception) -> int:
-    """The same for one that did not: the folder, with its outcome, may be another process's."""
-    if ranks.is_main:
-        write_end_before_start(job, ended, str(reason))
-    return _say(ended, reason)
-
-
-def _say(ended: End, reason: Exception) -> int:
+def _say(ended: End, reason: str) -> int:
     sys.stderr.write(f"{reason}\n")
     return STOPPED if ended == "stopped" else REFUSED
 
@@ -94,12 +95,18 @@ def _run_folder(job: Job, ranks: Ranks, should_stop: Callable[[], bool]) -> Iter
     Raises RunFolderError on all ranks if it cannot be locked.
     """
     lock = RunLock(Path(job.output))
-    while True:
+
+    def take() -> bool | ConfigError:
         try:
-            acquired = together(lock.acquire if ranks.is_main else None, ranks)
-        except PhaseError as error:
-            raise RunFolderError(str(error)) from None
-        held, stopping = ranks.count_true(bool(acquired), should_stop())
+            return lock.acquire()
+        except ConfigError as error:
+            return error
+
+    while True:
+        taken = together(take if ranks.is_main else None, ranks)
+        refused, held, stopping = ranks.count_true(isinstance(taken, ConfigError), taken is True, should_stop())
+        if refused:
+            raise RunFolderError(str(taken) if taken else f"{job.output}: the main rank cannot lock it")
         if stopping:
             lock.release()
             when = "before it began" if held else f"while it waited for {job.output}"

@@ -1,8 +1,7 @@
 """How an attempt ended: outcome.json in the run folder.
 
-An exit status says less: `torchrun` turns each that is not 0 into 1. A start that ended before it had the
-folder, or whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes
-in it.
+An exit status says less: `torchrun` turns each that is not 0 into 1. A start that ended before it had the folder, or
+whose job file was refused, has a file of its own there, outcome-<id of the start>.json, until a run finishes in it.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ def _file_of(folder: Path, start_id: str) -> Path:
 
 
 def _outcome_of(folder: Path, start_id: str) -> Outcome | None:
-    """Return what a start of a run wrote about its end, as the holder of the folder or while it waited for it."""
+    """Return what a start of a run wrote about its end, as the holder of the folder or before it was that."""
     found = (_read(folder / FILE), _read(_file_of(folder, start_id)))
     return next((each for each in found if each is not None and each.start_id == start_id), None)
 

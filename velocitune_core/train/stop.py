@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 FINISHED, REFUSED, STOPPED = 0, 2, 75  # 75 is EX_TEMPFAIL of sysexits.h: try again
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
@@ -45,9 +48,9 @@ class StopRequest:
         self._launcher: int | None = None
         self._parent: int | None = None
         self._launchers_end: select.poll | None = None
-        for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
+        ignored = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else []
+        self._signals = [number for number in STOP_SIGNALS if number not in ignored]
+        self._install(self._handle)
 
     def watch(self, launcher: int | None) -> None:
         """Stop the run, too, once its launcher has exited, of which this is the process id; None if it has none."""
@@ -57,6 +60,15 @@ class StopRequest:
         is_started_by_it = launcher == os.getppid() or "TORCHELASTIC_RUN_ID" in os.environ
         self._parent = os.getppid() if is_started_by_it else None
         self._launchers_end = None if launcher is None else _end_of(launcher)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let these signals end the process, inside: no handler is called while it waits in a library that blocks."""
+        self._install(signal.SIG_DFL)
+        try:
+            yield
+        finally:
+            self._install(self._handle)
 
     def __call__(self) -> bool:
         return self._signalled or self._parent_has_exited() or self._launcher_has_exited()
@@ -75,7 +87,11 @@ class StopRequest:
             return True
         return False
 
-    def _handle(self, number: int, frame: object) -> None:
+    def _install(self, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+        for number in self._signals:
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True
 
 

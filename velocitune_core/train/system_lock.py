@@ -12,13 +12,22 @@ from velocitune_core.config import ConfigError
 
 # What flock says of a file system without it: a kernel without the call, Lustre and FUSE, NFS without a lock daemon.
 _WITHOUT_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
+# What stays so until a user changes it; a full disk or a server out of reach may pass.
+_IN_THE_WAY = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+}
 
 
 class SystemLock(FileLock):
     """filelock's lock with flock. The options are those of FileLock; it must be made with `system_lock`."""
 
     def acquire(self, *arguments: Any, **options: Any) -> Any:
-        """Take the lock, for which its folder is made. Raises filelock.Timeout, or ConfigError if it cannot be made."""
+        """Take the lock, for which its folder is made.
+
+        Raises filelock.Timeout, ConfigError if it cannot be made before a user changes something, and OSError for what
+        may pass.
+        """
         path = Path(self.lock_file)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +40,8 @@ class SystemLock(FileLock):
                     f"{path.parent}: its file system has no locks (flock): mount it with them (Lustre: option flock), "
                     "or work in a folder on another file system"
                 ) from None
+            if error.errno not in _IN_THE_WAY:
+                raise
             raise ConfigError(
                 f"{error.filename or path}: cannot be locked: {error.strerror}; remove what is in its place, or work "
                 "in a folder that you may write to"

@@ -281,7 +281,7 @@ def test_a_stop_while_files_are_checked_starts_nothing(
     folder: Path, started: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_all(folder, lambda: True) == STOPPED and started == []
-    assert "before all files of the folder were checked" in capsys.readouterr().err
+    assert "before all files of the folder were ready" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_locked_is_refused(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import shutil
+import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,23 @@ from trainings import ALONE, ENVIRONMENT, TOGETHER, TORCHRUN, end, start
 
 from velocitune_core.checkpoint import background
 from velocitune_core.checkpoint.store import save_checkpoint
+from velocitune_core.parallel.agreement import PhaseError
 from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.train.__main__ import train
 from velocitune_core.train.attempt import run_attempt
 from velocitune_core.train.job import read_job
 from velocitune_core.train.outcome import FILE, end_of, has_finished, message_of, read_outcome, write_outcome
 from velocitune_core.train.run_lock import RunLock
+from velocitune_core.train.stop import STOP_SIGNALS, StopRequest
 from velocitune_core.train.trainer import TrainingError
+
+
+@pytest.fixture
+def stop_request() -> Iterator[StopRequest]:
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield StopRequest()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_a_failed_run_holds_its_folder_until_its_checkpoint_is_written(
@@ -69,14 +83,16 @@ def test_a_result_alone_marks_the_end_of_its_recipe(
     assert not has_finished(other)
 
 
-def test_a_job_file_that_cannot_be_read_is_refused_whatever_the_status_says(tiny_inputs: Path, tmp_path: Path) -> None:
+def test_a_job_file_that_cannot_be_read_is_refused_whatever_the_status_says(
+    tiny_inputs: Path, tmp_path: Path, stop_request: StopRequest
+) -> None:
     (tmp_path / "run").mkdir()
     path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now", total_steps="many"))
-    assert train(path, lambda: False) == 2
+    assert train(path, stop_request) == 2
     assert end_of(tmp_path / "run", "now", status=1) == "refused"  # torchrun turns 2 into 1
     assert "total_steps" in message_of(tmp_path / "run", "now")
     path.write_text("{")
-    assert train(path, lambda: False) == 2
+    assert train(path, stop_request) == 2
 
 
 @pytest.mark.parametrize("ranks", [ALONE, TOGETHER])
@@ -87,7 +103,7 @@ def test_a_run_folder_that_cannot_be_locked_is_refused_on_every_rank(
     tree = job(tiny_inputs, tmp_path / "run", start_id="now")
     run = end(start(tree, ranks), tree)
     said = f"{tmp_path}/run/run.lock: cannot be locked: Is a directory; remove what is in its place"
-    assert run.returncode == 2 and run.stderr.count(said) == ranks and "Traceback" not in run.stderr
+    assert run.returncode == 2 and run.stderr.count(said) == 1 and "Traceback" not in run.stderr
     assert end_of(tmp_path / "run", "now", status=1) == "refused"  # as under torchrun
     assert said in message_of(tmp_path / "run", "now")
 
@@ -98,6 +114,20 @@ def test_a_file_in_place_of_the_run_folder_is_refused(
     (tmp_path / "run").touch()
     assert run_attempt(read_job(write_job(job(tiny_inputs, tmp_path / "run"))), SINGLE_RANK, lambda: False) == 2
     assert f"{tmp_path}/run: cannot be locked: File exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), TypeError("a bug")])
+def test_what_may_pass_or_is_a_bug_is_no_refusal(
+    tiny_inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """A refusal is never tried again."""
+
+    def fail(lock: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: fail(descriptor))
+    with pytest.raises(PhaseError, match=error.args[-1]):
+        run_attempt(read_job(write_job(job(tiny_inputs, tmp_path / "run"))), SINGLE_RANK, lambda: False)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,6 +63,29 @@ def test_a_signal_while_libraries_are_imported_stops_the_run_before_it_begins(
     assert process.returncode == 75 and said.endswith("tiny stopped before it began\n")
     assert end_of(tmp_path / "run", "now", status=1) == "stopped"  # as under torchrun
     assert not (tmp_path / "run/events.jsonl").exists()
+
+
+def test_a_rank_that_waits_for_others_ends_at_a_signal(tiny_inputs: Path, tmp_path: Path) -> None:
+    """Where torch waits for the other ranks, for up to half an hour, no handler of Python is called."""
+    path = write_job(job(tiny_inputs, tmp_path / "run", start_id="now"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    others = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-m", "velocitune_core.train", str(path)]
+    with subprocess.Popen(command, env=ENVIRONMENT | others) as process:
+        try:
+            wait_for(lambda: is_taken(port))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == -signal.SIGTERM
+        finally:
+            process.kill()
+    assert end_of(tmp_path / "run", "now", process.returncode) == "stopped"
+
+
+def is_taken(port: str) -> bool:
+    with socket.socket() as other:
+        return other.connect_ex(("127.0.0.1", int(port))) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
