@@ -51,22 +51,23 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in found if names.count(name) > 1)
-        raise RepeatedKeyError(f"the key {twice!r} twice in one object; rename or remove one")
+        raise RepeatedKeyError(f"the key {twice!r} is there twice in one object")
     return found
 
 
 def obstacle_to_file(path: Path) -> str | None:
     """Return why no file can be written at `path`, with the fix; None if one can, also over an older file."""
-    if path.is_dir():
+    there = os.path.lexists(path)  # False for a name that is too long, for which methods of Path raise
+    if there and path.is_dir():
         return f"{path} is a folder, which no file replaces; give the name of a file, such as {path / 'NAME'}"
-    if path.exists() and not path.is_file():
+    if there and path.exists() and not path.is_file():
         return f"{path} is a device, a pipe or a socket, which no file replaces; give the name of a file"
     return obstacle_to_folder(path.parent)
 
 
 def obstacle_to_folder(path: Path) -> str | None:
     """Return why no folder can be made at `path`, with the fix; None if one can, or is there."""
-    there = next((each for each in (path, *path.parents) if each.exists()), Path())
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), Path())
     return None if there.is_dir() else f"{there} is no folder, so that nothing can be in it; give another place"
 
 
@@ -90,6 +91,17 @@ def check_writable(folder: Path, prefix: str = "") -> None:
     Args:
         prefix: how the name of the file begins.
     """
+    for tries_left in reversed(range(5)):
+        try:
+            _make_and_remove(folder, prefix)
+        except FileNotFoundError:  # another process has removed a folder that it had made for the same check
+            if not tries_left:
+                raise
+        else:
+            return
+
+
+def _make_and_remove(folder: Path, prefix: str) -> None:
     made: list[Path] = []
     try:
         for each in reversed((folder, *folder.parents)):
@@ -123,9 +135,10 @@ def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
     """
     with replacing(path) as temporary:
         if mode is not None:
-            temporary.touch(mode & 0o700)  # before there is something to read in it
-            temporary.chmod(mode)
+            temporary.touch(_PRIVATE)  # before there is something to read in it
         temporary.write_text(text, encoding="utf-8")
+        if mode is not None:
+            temporary.chmod(mode)
 
 
 def write_holder(path: Path, command: str | None = None) -> None:
@@ -209,7 +222,8 @@ def discard(path: Path) -> None:
     except OSError as error:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)  # as much of it as can be removed
-        logger.warning("%s is of no use any more, but stays: %s; remove it by hand", path, error)
+        if os.path.lexists(path):  # or another process was removing it, too
+            logger.warning("%s is of no use any more, but stays: %s; remove it by hand", path, error)
 
 
 def _free_name(path: Path, suffix: str) -> Path:

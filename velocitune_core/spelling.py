@@ -9,7 +9,7 @@ from difflib import get_close_matches
 def nearest(name: object, known: Iterable[object], cutoff: float = 0.6) -> str | None:
     """Return the known name that is most like another one; None if none is like it.
 
-    Capitals, blanks and `-` for `_` make no difference.
+    Capitals, blanks, `-` for `_` and the dashes of an option make no difference.
     """
     names = {_plain(each): str(each) for each in known}
     found = get_close_matches(_plain(name), names, n=1, cutoff=cutoff)
@@ -35,4 +35,4 @@ def with_nearest(names: Iterable[object], known: Iterable[object]) -> str:
 
 
 def _plain(name: object) -> str:
-    return str(name).strip().lower().replace("-", "_").replace(" ", "_")
+    return str(name).strip().lstrip("-").lower().replace("-", "_").replace(" ", "_")

@@ -110,8 +110,16 @@ def test_what_is_in_the_way_of_a_file_or_a_folder_is_named(tmp_path: Path, monke
         "give another place"
     )
     assert files.obstacle_to_file(Path("file/below")) == files.obstacle_to_folder(Path("file"))
-    free = ["file", "new", "new/below"]
-    assert [files.obstacle_to_file(Path(name)) for name in free] == [None] * 3
+    Path("link").symlink_to("nowhere")
+    assert files.obstacle_to_files_in(Path("link/below")) == "link is no folder, so that nothing can be in it; " + (
+        "give another place"
+    )
+    too_long = Path("x" * 300)
+    assert files.obstacle_to_files_in(too_long) == f"{too_long} cannot be written: File name too long; " + (
+        "give another place"
+    )
+    free = ["file", "new", "new/below", "x" * 300]
+    assert [files.obstacle_to_file(Path(name)) for name in free] == [None] * 4
     assert [files.obstacle_to_folder(Path(name)) for name in (".", "new", "new/below")] == [None] * 3
 
 
@@ -123,6 +131,14 @@ def test_whether_a_folder_takes_files_is_tried_and_leaves_nothing(tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         files.check_writable(tmp_path / "file/below")
+
+
+def test_processes_that_try_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from velocitune_core.files import check_writable\n"
+    code += "for _ in range(3000): check_writable(Path(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path / "new/below")]
+    both = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="no folder that takes no files from anybody")
@@ -174,6 +190,13 @@ def test_an_old_folder_that_cannot_be_removed_stays_and_the_new_one_is_in_place(
     for each in left:
         assert any(f"{each} is of no use any more, but stays: " in line and "by hand" in line for line in said)
         (each / "locked").chmod(0o755)
+
+
+@pytest.mark.usefixtures("unprivileged")
+def test_a_file_that_its_owner_may_not_write_is_replaced_with_its_permissions() -> None:
+    for text in ("first", "second"):
+        write_text(Path("file"), text, mode=0o444)
+        assert Path("file").read_text() == text and Path("file").stat().st_mode & 0o777 == 0o444
 
 
 @pytest.mark.usefixtures("unprivileged")

@@ -31,3 +31,8 @@ def test_the_nearest_name_is_found_whatever_its_case_and_blanks(name: object, me
 def test_each_of_several_names_has_its_own() -> None:
     assert with_nearest(["doremy", "xyz"], NAMES) == "doremy (did you mean doremi?), xyz"
     assert with_nearest([], NAMES) == ""
+
+
+def test_the_dashes_of_an_option_are_no_likeness() -> None:
+    assert nearest("--foo", ["--out", "--all"]) is None
+    assert nearest("--ouput", ["--output", "--out"]) == "--output"

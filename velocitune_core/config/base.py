@@ -22,6 +22,7 @@ Name = Annotated[
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
 LAST_PORT = 65535
+WORD, KEYS = "[word]", "[keys]"  # tags of a union of a word and a section, which no key of the settings can be
 
 
 def _no_text_for_numbers(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:

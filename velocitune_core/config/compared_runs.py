@@ -6,9 +6,9 @@ from itertools import pairwise
 from math import inf
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from velocitune_core.config.base import Fraction, Name, Options, Section
+from velocitune_core.config.base import KEYS, WORD, Fraction, Name, Options, Section
 from velocitune_core.config.run import added_field
 from velocitune_core.spelling import aside, did_you_mean, with_nearest
 
@@ -45,13 +45,21 @@ class OwnTargets(Section):
 
 
 def _fitted_or_others(targets: Any) -> Any:
-    """Refuse any other word in one message, where a union would give one for each of its types."""
-    if isinstance(targets, str) and targets not in get_args(OtherTargets):
+    """Refuse what is neither one of the words nor keys."""
+    words = get_args(OtherTargets)
+    if targets not in words if isinstance(targets, str) else not isinstance(targets, dict | OwnTargets):
         raise ValueError(
-            f"{targets!r} is none of {', '.join(get_args(OtherTargets))}, and no keys such as {{law: anchored}}"
-            f"{did_you_mean(targets, get_args(OtherTargets))}"
+            f"{targets!r} is none of {', '.join(words)}, and no keys such as {{law: anchored}}"
+            f"{did_you_mean(targets, words)}"
         )
     return targets
+
+
+Targets = Annotated[
+    Annotated[OtherTargets, Tag(WORD)] | Annotated[OwnTargets, Tag(KEYS)],
+    Discriminator(lambda targets: WORD if isinstance(targets, str) else KEYS),  # so that one type is reported alone
+    BeforeValidator(_fitted_or_others),
+]
 
 
 class CompareRun(Section):
@@ -60,7 +68,7 @@ class CompareRun(Section):
     strategy: str
     options: Options = Field(default={})
     search: Fraction | None = None
-    targets: Annotated[OtherTargets | OwnTargets, BeforeValidator(_fitted_or_others)] = "fitted"
+    targets: Targets = "fitted"
     weights_of: Name | None = None  # hold the mean domain weights of the run of that label under the same seed
     swarm_per_seed: bool = added_field(False)  # of planned: every seed plans from a swarm that it draws and trains
 

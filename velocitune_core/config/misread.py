@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
+
+from velocitune_core.config.credentials import without_credentials
 
 _NUMBER = re.compile(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?")
 _SEPARATED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")  # 16,000; in 0,002 the comma stands before decimals
 _SEPARATED_POINT = re.compile(rf"{_SEPARATED.pattern}\.\d+")  # 1,234.5
 _WITH_COMMA = re.compile(r"[-+]?[\d_.]*(,[\d_.]*)+([eE][-+]?\d+)?")
-_SCALED = re.compile(r"([-+]?\d[\d_]*(?:\.\d+)?|[-+]?\.\d+) ?([kKmMgGbBtT%])")  # 200k, 1.5 M, 10%
+_SCALED = re.compile(r"([-+]?\d[\d_]*(?:\.\d+)?|[-+]?\.\d+) ?([kKMgGbBtT%])")  # 200k, 1.5 M, 10%; 5m are minutes, too
 _SCALES = {"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12, "%": 1e-2}
 _NO_BLANK = re.compile(r"['\"]?(?P<key>[A-Za-z0-9_-]+)['\"]?:(?P<value>[^\s:/][^\s,}\]]*)")  # seed:1, but not http://a
 _EXACT = 2**53  # below it, floats hold every whole number
@@ -35,6 +38,8 @@ def advice_on(value: Any, error: str) -> str:
 def _advice_on_text(text: str, wanted: str) -> str:
     if scaled := _SCALED.fullmatch(text):
         number = float(f"{float(scaled[1].replace('_', '')) * _SCALES[scaled[2].lower()]:.15g}")  # 0.07, from 7%
+        if not math.isfinite(number):
+            return ""
         whole = wanted == "number" or number.is_integer()
         return f"YAML reads it as text: write {as_yaml(number)}" if whole else "write a whole number"
     return _advice_on_digits(text, wanted)
@@ -65,7 +70,7 @@ def missing_blank(text: str) -> str:
     if (found := _NO_BLANK.match(text)) is None:
         return ""
     value = found["value"] if found["value"][0] not in "{[|>&*!'\"" else f"{found['value'][0]}…"
-    return f"a blank is missing after the colon: write {found['key']}: {value}"
+    return without_credentials(f"a blank is missing after the colon: write {found['key']}: {value}")
 
 
 def as_yaml(number: float) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from velocitune_core.config.base import NAME_IN_WORDS, NAME_PATTERN, RENAMED
+from velocitune_core.config.base import KEYS, NAME_IN_WORDS, NAME_PATTERN, RENAMED, WORD
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.misread import advice_on, missing_blank
 from velocitune_core.spelling import did_you_mean
@@ -23,6 +23,7 @@ _IN_WORDS = {  # by type of error: what pydantic says with the names of classes,
     "bool_type": "Input should be true or false",
 }
 _PATTERNS = {NAME_PATTERN: NAME_IN_WORDS, r"\S": "should have a character that is no blank"}
+_ADDED = {"[key]", WORD, KEYS}  # parts of a place that are no keys of the settings
 _MAPPINGS = {"model_type", "model_attributes_type", "dict_type"}
 _NUMBERS = {"int_type", "float_type", "int_parsing", "float_parsing"}
 
@@ -36,7 +37,8 @@ def describe_problems(
         renamed: old dotted key → new one; an old key is reported with its new name.
         of: what was validated, so that an unknown key is reported with the known one that it is most like.
     """
-    return "\n".join(f"  {line}" for line in dict.fromkeys(_described(each, renamed, of) for each in error.errors()))
+    lines = dict.fromkeys(_described(each, renamed, of) for each in error.errors())
+    return "\n".join(f"  {without_credentials(line)}" for line in lines)  # keys and messages may have some, too
 
 
 def _described(problem: Any, renamed: Mapping[str, str], of: type[BaseModel] | None) -> str:
@@ -46,7 +48,7 @@ def _described(problem: Any, renamed: Mapping[str, str], of: type[BaseModel] | N
         if field in renamed:
             return f"{field}: renamed to {renamed[field]}"
         return f"{field}: {_unknown_key(last.shown, list(_keys(above[-1].kinds)))}"
-    given = "" if problem["type"] in {"missing", "value_error"} else f" (got {without_credentials(problem['input'])!r})"
+    given = "" if problem["type"] in {"missing", "value_error"} else f" (got {problem['input']!r})"
     if better := _advice(problem):
         given += f"; {better}"
     return f"{field}: {_message(problem)}{given}"
@@ -89,7 +91,7 @@ def _walk(model: Any, place: Sequence[Any]) -> Iterator[_Place]:
     kinds = list(_members(model))
     yield _Place("", kinds)
     for part in place:
-        added = part == "[key]" or any(part == kind.__name__ for kind in kinds if _is_section(kind))
+        added = part in _ADDED or any(part == kind.__name__ for kind in kinds if _is_section(kind))
         if not added:
             kinds = [inner for kind in kinds for each in _inside(kind, part) for inner in _members(each)]
         yield _Place("" if added else str(part), kinds)

@@ -35,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
         if options.out is None:
             printed = _printed(found)
             sys.stdout.write(printed)
-            summary = [] if commented(found.block.comment) in printed else summary  # a terminal has it already
+            shown = sys.stdout.isatty() and commented(found.block.comment) in printed
+            summary = [] if shown else summary  # once on a terminal, also where the file goes elsewhere
         else:
             inputs = [each for each in (results, manifest) if each is not None]
             written = write_files(mixture, found, options.out, inputs=inputs, force=options.force)

@@ -12,6 +12,7 @@ from pathlib import Path
 LABELS = ("run", "run_id", "id", "index", "name", "Unnamed: 0", "")  # columns that name runs; the first that is there
 DELIMITERS = (",", ";", "\t")
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+SEPARATOR_LINE = re.compile(r"\s*sep=([,;\t])\s*\n", re.IGNORECASE)  # as Excel writes it
 SHOWN = 5  # cells, rows or problems named in a message
 
 
@@ -60,9 +61,12 @@ def read_csv_file(path: Path) -> CsvFile:
         raise TableError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path}: cannot be read as text in UTF-8: {error}") from None
-    delimiter = max(DELIMITERS, key=text.partition("\n")[0].count)
+    named = SEPARATOR_LINE.match(text)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = named[1] if named else max(DELIMITERS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    rows = rows[1:] if named else rows
     if not rows:
         raise TableError(f"{path}: is empty; its first line must name the columns")
     header = [name.strip() for name in rows[0][1]]

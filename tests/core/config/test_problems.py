@@ -146,3 +146,31 @@ def test_a_blank_that_is_missing_after_a_colon_is_named(old: str, new: str, prob
     (found,) = lines(old, new)
     assert found.startswith(problem)
     assert found.endswith(("write kind: cosine", "a blank is missing after the colon: write learning_rate: 1"))
+
+
+@pytest.mark.parametrize(
+    ("targets", "problem"),
+    [
+        ("{lw: anchored}", ".lw: unknown key; remove it or check its spelling; did you mean law?"),
+        ("5", ": 5 is none of fitted, zero, random, and no keys such as {law: anchored}"),
+    ],
+)
+def test_a_word_or_keys_are_one_problem(targets: str, problem: str) -> None:
+    assert lines("targets: fitted", f"targets: {targets}") == [f"compare.runs.fast.targets{problem}"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("training:", "tracking: mlflow_uri:https://me:s3cret@host\ntraining:"),
+        ("{kind: cosine}", "{kind: cosine, uri:https://me:s3cret@host}"),
+        ("{source: {type: jsonl, path: code.jsonl}}", "https://me:s3cret@host"),
+    ],
+)
+def test_no_problem_has_a_password(old: str, new: str) -> None:
+    (problem,) = lines(old, new)
+    assert "s3cret" not in problem and "***@host" in problem
+
+
+def test_minutes_are_no_millions() -> None:
+    assert "5m" in (said := lines("token_budget: 1000", "token_budget: 5m")[0]) and "000" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -54,11 +55,16 @@ def test_the_command_prints_a_file_that_holds_nothing_else(workspace: Path, caps
 
 
 @pytest.mark.parametrize("name", list(FORMATS))
-def test_a_terminal_shows_the_table_once(workspace: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--to", name, "--workspace", str(workspace), "--tokens", "100e3"]) == 0
-    printed = capsys.readouterr()
+def test_a_terminal_shows_the_table_once(
+    workspace: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the file itself goes elsewhere, by `>`."""
     heading = "What a run of "
-    assert printed.out.count(heading) + printed.err.count(heading) == 1
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda shown=terminal: shown)
+        assert main(["--to", name, "--workspace", str(workspace), "--tokens", "100e3"]) == 0
+        printed = capsys.readouterr()
+        assert printed.err.count(heading) + printed.out.count(heading) * terminal == 1
     assert FORMATS[name].use in printed.err
 
 

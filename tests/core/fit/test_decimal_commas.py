@@ -50,3 +50,10 @@ def test_the_most_frequent_separator_of_the_header_is_taken(tmp_path: Path) -> N
     table = tmp_path / "runs.csv"
     table.write_text("weight/a;weight/b;loss/a, nats\n0,5;0,5;1,5\n0,4;0,6;1,6\n")
     assert read_csv_runs([table]).losses.values == {"a, nats": [1.5, 1.6]}
+
+
+@pytest.mark.parametrize("before", ["\n", "sep=;\n", "Sep=;\r\n"])
+def test_a_blank_line_and_that_of_excel_may_stand_before_the_header(tmp_path: Path, before: str) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text(f"{before}weight/a;weight/b;loss/a\n0,5;0,5;1,5\n0,4;0,6;1,6\n")
+    assert read_csv_runs([table]).losses.values == {"a": [1.5, 1.6]}

@@ -68,23 +68,37 @@ def test_outputs_are_the_same_bits_and_gradients_are_nearer_to_exact_ones(mask: 
     assert [each.dtype for each in found] == [torch.bfloat16] * 3
 
 
-@pytest.mark.parametrize(
-    ("width", "change"),
-    [(2 * NARROW, {}), (NARROW, {"is_causal": False}), (NARROW, {"dtype": torch.float32}), (NARROW, {"groups": 3})],
-    ids=["wide heads", "not causal", "float32", "fewer keys"],
-)
+OTHERS: dict[str, tuple[int, dict[str, Any]]] = {  # heads' width, and what differs
+    "wide heads": (2 * NARROW, {}),
+    "not causal": (NARROW, {"is_causal": False}),
+    "float32": (NARROW, {"dtype": torch.float32}),
+    "fewer keys": (NARROW, {"groups": 3}),
+    "dropout": (NARROW, {"dropout": 0.1}),
+    "a mask of numbers": (NARROW, {"mask": torch.zeros(4, 1, 40, 40, dtype=torch.bfloat16)}),
+    "another layout": (NARROW, {"strided": True}),
+}
+
+
+@pytest.mark.parametrize(("width", "change"), OTHERS.values(), ids=OTHERS)
 def test_everything_else_is_left_to_transformers(width: int, change: dict[str, Any]) -> None:
     module = marked()
     query, key, value = (each.to(change.get("dtype", each.dtype)) for each in states(width))
     if "groups" in change:
         module.num_key_value_groups = change["groups"]
         key, value = key[:, :1], value[:, :1]
-    settings = {"is_causal": change.get("is_causal"), "scaling": SCALE}
-    inputs = (query, key, value)
-    ours, _ = attention(module, *inputs, None, **settings)
-    theirs, _ = sdpa_attention_forward(module, *inputs, None, **settings)
+    if "strided" in change:
+        query, key, value = (torch.stack([each, each], -1)[..., 0] for each in (query, key, value))
+    settings = {"is_causal": change.get("is_causal"), "scaling": SCALE, "dropout": change.get("dropout", 0.0)}
+    inputs, mask = (query, key, value), change.get("mask")
+    found = []
+    for function in (attention, sdpa_attention_forward):
+        torch.manual_seed(0)  # of dropout
+        output, _ = function(module, *inputs, mask, **settings)
+        found.append((output, gradients(output, inputs)))
+    (ours, own_gradients), (theirs, their_gradients) = found
+    assert not any("_AttentionBackward" in name for name in names(ours))
     assert torch.equal(ours, theirs)
-    assert_close(gradients(ours, inputs), gradients(theirs, inputs), rtol=0, atol=0)
+    assert_close(own_gradients, their_gradients, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -6,7 +6,6 @@ no index, and any row is one slice.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,7 @@ from velocitune_core.data.sources import Document
 from velocitune_core.data.splits import identified, is_held_out
 from velocitune_core.data.texts import is_long, text_parts, whole_text
 from velocitune_core.data.tokenize import PackingError, ParallelTokenizer, Piece, Tokenizer
-from velocitune_core.files import file_sha256, replacing
+from velocitune_core.files import discard, file_sha256, replacing
 
 SHARD_TOKENS = 10_000_000  # between two saved states: at most this much work is repeated after a kill
 ALL_HELD_OUT = 1.0  # data.held_out_fraction of a set without training text
@@ -75,7 +74,7 @@ def pack_domain(
             raise PackingError(problem)
         manifest = packer.finish(folder.name)
     except PackingError:
-        shutil.rmtree(partial)  # resuming would fail in the same way
+        discard(partial)  # resuming would fail in the same way
         raise
     finally:
         packer.close()
@@ -89,7 +88,7 @@ def _put_in_place(partial: Path, folder: Path) -> None:
         temporary.mkdir()
         for file in ("train.npy", "held_out.npy"):
             (partial / file).rename(temporary / file)
-    shutil.rmtree(partial)
+    discard(partial)
 
 
 class _Packer:
