@@ -53,7 +53,7 @@ class Contract(BaseModel):
                 f"{path}: not a valid {cls.__name__} file:\n{describe_problems(error, of=cls)}"
             ) from None
         except RepeatedKeyError as error:
-            raise ContractError(f"{path}: {error}") from None
+            raise ContractError(f"{path}: {error}; remove one") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ContractError(f"{path}: not JSON: {error}") from None
 

@@ -127,7 +127,7 @@ def read_job(path: Path) -> Job:
         job = kind.model_validate_json(text, strict=False)
         json.loads(text, object_pairs_hook=unique_keys)  # pydantic takes the last of a key that is there twice
     except RepeatedKeyError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}; remove one") from None
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{describe_problems(error, _RENAMED, of=kind)}") from None
     return job

@@ -154,5 +154,5 @@ def test_a_domain_twice_in_a_file_written_by_hand_is_refused(tmp_path: Path) -> 
     """Readers of JSON take the last one silently."""
     path = tmp_path / "targets.json"
     path.write_text('{"domains": {"code": {"target": 2.0}, "law": {"target": 3.0}, "code": {"target": 1.0}}}')
-    with pytest.raises(ContractError, match=r"targets\.json: the key 'code' twice in one object; rename or remove one"):
+    with pytest.raises(ContractError, match=r"targets\.json: the key 'code' is there twice in one object; remove one"):
         Targets.read(path)

@@ -67,5 +67,5 @@ def test_the_training_program_reads_both_kinds_of_jobs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="whole file"):
         read_job(path)
     path.write_text(json.dumps(tree())[:-1] + ', "precision": "bfloat16"}')
-    with pytest.raises(ConfigError, match=r"job\.json: the key 'precision' twice in one object; rename or remove one"):
+    with pytest.raises(ConfigError, match=r"job\.json: the key 'precision' is there twice in one object; remove one"):
         read_job(path)
