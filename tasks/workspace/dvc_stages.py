@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import networkx
+from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage
 
@@ -15,6 +19,9 @@ from tasks.workspace.params_file import params_tree, read_params
 from tasks.workspace.planned_settings import unwatched_siblings
 from velocitune_core.strategies import PLANNED
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+SECONDS_FOR_DVC = 60.0  # for another command of DVC to give back its locks
 GOALS = {"report": "report", "mixture": "weights", "compare": "comparison/dvc.yaml:compare"}
 
 
@@ -55,8 +62,12 @@ def is_up_to_date(stage: str) -> bool:
         and unwatched_siblings(read_params(), name == "compare")
     ):
         return False
-    with repository() as repo:
-        return not repo.status(targets=[stage])
+
+    def unchanged() -> bool:
+        with repository() as repo:
+            return not repo.status(targets=[stage])
+
+    return _once_dvc_is_free(unchanged)
 
 
 def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
@@ -67,8 +78,10 @@ def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
             which can take minutes, before it reads params.yaml; so this is called before the hashing and after it, and
             nothing is recorded, neither in dvc.lock nor in DVC's run cache, unless it is true both times.
     """
-    if not settings_unchanged():
-        return False
+    return settings_unchanged() and _once_dvc_is_free(lambda: _commit(address, settings_unchanged))
+
+
+def _commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
     with repository() as repo, lock_repo(repo):
         stage = repo.stage.get_target(address)
         stage.save(run_cache=False)  # in memory: hashes of dependencies and outputs, values of params.yaml
@@ -78,6 +91,24 @@ def commit(address: str, settings_unchanged: Callable[[], bool]) -> bool:
         stage.commit()
         stage.dvcfile.dump_stages([stage], update_pipeline=False)
     return True
+
+
+def _once_dvc_is_free(work: Callable[[], T]) -> T:
+    """Do what needs locks of DVC, again while another command has them: `dvc repro` does until its stage is refused.
+
+    Raises LockError if it has them for longer than SECONDS_FOR_DVC.
+    """
+    since, said = time.monotonic(), False
+    while True:
+        try:
+            return work()
+        except LockError as error:
+            if time.monotonic() - since > SECONDS_FOR_DVC:
+                raise
+            if not said:
+                logger.warning("waiting for another command of DVC in this folder: %s", str(error).splitlines()[0])
+                said = True
+        time.sleep(1)
 
 
 def _strategies_of(stage: str) -> list[str]:

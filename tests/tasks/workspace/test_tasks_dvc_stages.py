@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,24 @@ def test_a_stage_that_trains_a_sibling_elsewhere_always_runs(toy: dict[str, Any]
     swarm["model"] = "models/small"
     write({**settings, "compare": compare})
     assert up_to_date() == {"train", "report"}
+
+
+def test_another_command_of_dvc_is_waited_for(toy: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """As `dvc repro`, which has the locks of a stage's outputs until the stage is refused."""
+    assert toy
+    Path("train.txt").write_text("made again")
+    held = "from pathlib import Path; import time; from dvc.repo import Repo; from dvc.rwlock import rwlock\n"
+    held += "repo = Repo()\n"
+    held += "with rwlock(repo.tmp_dir, repo.fs, 'dvc repro', [], [str(Path('train.txt').absolute())], False):\n"
+    held += "    print('held', flush=True); time.sleep(3)"
+    with subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert commit("train", lambda: True)
+        assert other.wait(20) == 0
+    assert [each.getMessage().partition(":")[0] for each in caplog.records if each.name.endswith("dvc_stages")] == [
+        "waiting for another command of DVC in this folder"
+    ]
+    assert up_to_date() == {"train", "report", "compare"}
 
 
 def test_an_archive_without_git_works_without_git(toy: dict[str, Any]) -> None:
