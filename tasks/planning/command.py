@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parse(parser, arguments)
     with user_errors_shown():
         device_bytes = None if given.fits is None else device_size(given.fits)
-        params = checked_settings(overrides_of(given), given.compare, sources=True)
+        params = checked_settings(overrides_of(given), given.compare, inputs=True)
         if not (given.no_probe or given.json):
             sys.stderr.write("timing a few steps of each kind of run on this machine…\n")
         plan = make_plan(params, compare=given.compare, device_bytes=device_bytes, probe=not given.no_probe)

@@ -8,21 +8,19 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.workspace import paths
+from tasks.workspace.model_checks import is_hub_id
 from tasks.workspace.params_file import read_params
 from velocitune_core.files import replacing
 
 logger = logging.getLogger(__name__)
 WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja"]  # without pickled parameters
 REVISION = "revision.json"  # in the folder: what was fetched
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class HubError(ValueError):
@@ -37,7 +35,7 @@ def fetch_model(model: str) -> None:
     Raises HubError for a model that the hub does not have, or a hub that cannot be reached.
     """
     folder = Path(model)
-    if folder.exists() or folder.parts[0] == paths.BASE_MODEL.parts[0] or not HUB_ID.fullmatch(model):
+    if folder.exists() or not is_hub_id(model):
         return
     from huggingface_hub import HfApi, snapshot_download
 

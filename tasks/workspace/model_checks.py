@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +13,10 @@ from tasks.workspace import paths
 from tasks.workspace.home import missing_in_copy
 from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import Params
+from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.files import file_sha256, write_text
 from velocitune_core.model.fits_data import Fit, check_length, check_vocabulary
-from velocitune_core.model.folder import ModelError, has_tokenizer, look_into_folder
+from velocitune_core.model.folder import FAST_TOKENIZER, ModelError, has_tokenizer, look_into_folder
 from velocitune_core.model.headers import lfs_pointers
 from velocitune_core.model.opened import config_opens, open_model
 from velocitune_core.model.tokenizer import file_problems, load_tokenizer
@@ -22,6 +24,7 @@ from velocitune_core.model.tokenizer_vocabulary import absent_tokens, vocabulary
 from velocitune_core.model.trainable import check_trainable
 from velocitune_core.spelling import with_nearest
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CHECKS = Path(velocitune_core.model.__file__).parent  # all of them but those of this file
 
 
@@ -67,6 +70,38 @@ def length_problems(params: Params) -> list[str]:
     path = params.model.path
     mine = Path(path) != paths.BASE_MODEL and Path(path).is_dir() and not lfs_pointers(path)
     return check_length(path, params.data.sequence_length).problems if mine else []
+
+
+def folder_problems(params: Params) -> list[str]:
+    """Return what `model_fit` finds by configuration and tokenizer alone, as far as they are on this machine.
+
+    A plan needs no more than the configuration, so weights may be missing, and a model of the hub altogether.
+    """
+    path = params.model.path
+    if Path(path) == paths.BASE_MODEL:
+        return []
+    if not Path(path).is_dir():
+        return [] if is_hub_id(path) else look_into_folder(path).problems
+    if lfs_pointers(path):
+        return []
+    fits = has_tokenizer(path) and config_opens(path)
+    return [*check_trainable(path), *(_fit_of_tokenizer(params).problems if fits else [])]
+
+
+def is_hub_id(model: str) -> bool:
+    """Return whether a model's name can be one of the hub: `models/…` is always a folder here."""
+    return HUB_ID.fullmatch(model) is not None and Path(model).parts[0] != paths.BASE_MODEL.parts[0]
+
+
+def same_tokenizer(one: str, other: str) -> bool:
+    """Return whether two model folders have tokenizers that give the same ids; True if one cannot be loaded."""
+    files = [Path(each) / FAST_TOKENIZER for each in (one, other)]
+    if all(each.is_file() for each in files) and files[0].read_bytes() == files[1].read_bytes():
+        return True
+    try:
+        return tokenizer_digest(load_tokenizer(one)) == tokenizer_digest(load_tokenizer(other))
+    except ModelError:  # which is a problem of its own
+        return True
 
 
 def base_problems(params: Params) -> list[str]:

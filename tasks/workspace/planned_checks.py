@@ -9,6 +9,7 @@ from typing import Any
 from tasks.workspace import paths
 from tasks.workspace.home import missing_in_copy
 from tasks.workspace.made_by_stages import made_by_a_stage
+from tasks.workspace.model_checks import same_tokenizer
 from tasks.workspace.planned_settings import (
     first_mixtures,
     first_size,
@@ -217,7 +218,7 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
     if model is None:
         return []
     if Path(model) != paths.SIBLING_MODEL:
-        return [f"mixture.swarm.model: {each}" for each in _own_sibling_problems(model)]
+        return [f"mixture.swarm.model: {each}" for each in _own_sibling_problems(model, params.model.path)]
     if Path(params.model.path) != paths.BASE_MODEL:
         return [
             f"mixture.swarm.model: {model} is a sibling of {paths.BASE_MODEL}, not of {params.model.path}; name the "
@@ -232,7 +233,7 @@ def _sibling_problems(params: Params, model: str | None) -> list[str]:
     return []
 
 
-def _own_sibling_problems(model: str) -> list[str]:
+def _own_sibling_problems(model: str, main: str) -> list[str]:
     if made := made_by_a_stage(Path(model), apart_from=paths.BASE_MODEL):
         return [
             f"{made}, and every plan would be made anew; copy the model to another folder, such as models/smaller, and "
@@ -240,4 +241,7 @@ def _own_sibling_problems(model: str) -> list[str]:
         ]
     if not Path(model).is_dir():  # and none of the hub, which is fetched for model.path alone
         return [missing_in_copy(Path(model)) or f"{model!r} is not a folder"]
-    return [each.removeprefix("model.path: ") for each in check_model_folder(model)]
+    problems = [each.removeprefix("model.path: ") for each in check_model_folder(model)]
+    if not problems and not check_model_folder(main) and not same_tokenizer(model, main):
+        problems = [f"the tokenizer of {model} is not that of model.path, {main}; name a sibling that shares it"]
+    return problems

@@ -12,7 +12,7 @@ import yaml
 
 from tasks.workspace import paths
 from tasks.workspace.data_folder import source_problems
-from tasks.workspace.model_checks import base_problems, length_problems, model_fit
+from tasks.workspace.model_checks import base_problems, folder_problems, length_problems, model_fit
 from tasks.workspace.params_file import overridden_text, params_tree, read_params, read_settings
 from tasks.workspace.planned_checks import planned_problems, strategy_problems
 from tasks.workspace.planned_settings import compared_label, unwatched_siblings
@@ -53,11 +53,11 @@ def checked_params(comparing: bool = False) -> Params:
     return params
 
 
-def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, sources: bool = False) -> Params:
+def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, inputs: bool = False) -> Params:
     """Read params.yaml under overrides, without writing them; the files that it names need not exist yet.
 
     Args:
-        sources: check the sources of the domains, too, without reading rows.
+        inputs: check the model and the sources of the domains, too, without reading weights or rows.
 
     Raises ConfigError with every problem of the settings themselves.
     """
@@ -73,7 +73,9 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, s
         *planned_problems(params, comparing),
     ]
     problems += [*store_problems(params.tracking), *(_comparison_problems(params) if comparing else [])]
-    _refuse([*problems, *source_problems(params)] if sources else problems)
+    if inputs:
+        problems = [*folder_problems(params), *problems, *source_problems(params)]
+    _refuse(problems)
     return params
 
 

@@ -110,7 +110,7 @@ def test_a_comparison(workspace: Path, ask: Callable[..., str]) -> None:
         (["-S", "training.batch_sequences=0"], "training.batch_sequences"),
         (["-S", "nonsense"], "not KEY=VALUE"),
         (["-S", "base.domains=[poetry]"], "base.domains: poetry are no domains"),
-        (["-S", "model.path=models/absent"], "cannot read config.json of models/absent"),
+        (["-S", "model.path=models/absent"], "model.path: 'models/absent' is not a folder"),
         (["-S", "data.path=nowhere"], "domains.code.source: nowhere/code.jsonl: no such file or folder"),
     ],
 )

@@ -27,7 +27,7 @@ from velocitune_core.data.texts import (
     undecodable,
 )
 
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")  # so `../folder` is not one
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # so neither `../folder` is one, nor a folder's name that is misspelt
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 1024, 1 << 26
 _DATASET_ROWS = 64  # copied at once from a data set in an order of its own
 _STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -186,7 +186,7 @@ def open_dataset_folder(source: Source, root: Path) -> Any | None:
     if not folder.is_dir():
         if _HUB_ID.fullmatch(source.path):
             return None
-        raise SourceError(f"{folder}: no such folder, and {source.path!r} is not a hub id")
+        raise SourceError(f"{folder}: no such folder, and {source.path!r} is not a hub id, which is OWNER/NAME")
     if not any(folder.iterdir()):
         raise SourceError(f"{folder}: is empty; put a data set there that `save_to_disk` wrote")
     import datasets

@@ -15,7 +15,7 @@ import yaml
 from flows.prepare import prepare
 from tasks.workspace import model_checks, paths, said_once
 from tasks.workspace.model_checks import model_fit
-from tasks.workspace.preflight import checked_params
+from tasks.workspace.preflight import checked_params, checked_settings
 from tasks.workspace.stage_cli import settle_params
 from velocitune_core.config import ConfigError, Params, parse_params
 from velocitune_core.model.fits_data import Fit
@@ -210,3 +210,34 @@ def test_a_pipeline_warns_of_sources_and_of_few_updates_before_any_work(
     with caplog.at_level(logging.WARNING):
         prepare.fn()  # as under `dvc repro`
     assert caplog.messages == [left_out, unwatched]
+
+
+def test_a_plan_refuses_what_the_pipeline_would_refuse_before_any_work(params: Params) -> None:
+    """All in one message: what needs neither weights, which may be missing for a plan, nor rows."""
+    config = json.loads(Path("models/mine/config.json").read_text())
+    Path("models/mine/config.json").write_text(json.dumps({**config, "vocab_size": 10}))
+    Path("models/mine/model.safetensors").unlink()
+    name = next(iter(params.domains))
+    with pytest.raises(ConfigError) as refused:
+        checked_settings({f"domains.{name}.source": {"type": "datasets", "path": "webb"}}, inputs=True)
+    _, *problems = str(refused.value).splitlines()
+    assert len(problems) == 2 and "has 10 embeddings" in problems[0] and "'webb' is not a hub id" in problems[1]
+    with pytest.raises(ConfigError, match=r"model\.path: 'models/absent' is not a folder") as refused:
+        checked_settings({"model.path": "models/absent", f"domains.{name}.source.path": "absent.jsonl"}, inputs=True)
+    assert len(str(refused.value).splitlines()) == 3
+    checked_settings({"model.path": "team/of-the-hub"}, inputs=True)
+
+
+def test_a_sibling_with_another_tokenizer_is_refused_before_any_run(params: Params) -> None:
+    shutil.copytree("models/mine", "models/small")
+    planned = {"strategy.name": "planned", "strategy.options": {}, "mixture.swarm.model": "models/small"}
+    checked_settings(planned)
+    tokenizer = json.loads(Path("models/small/tokenizer.json").read_text())
+    Path("models/small/tokenizer.json").write_text(json.dumps(tokenizer))  # other bytes, the same ids
+    checked_settings(planned)
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = list(vocabulary)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    Path("models/small/tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match=r"mixture\.swarm\.model: the tokenizer of models/small is not that of"):
+        checked_settings(planned)
