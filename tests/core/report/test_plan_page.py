@@ -26,6 +26,7 @@ from velocitune_core.mixture_law import (
     optimise_mixture,
     predict_mixture,
 )
+from velocitune_core.planned_weights import rounded
 from velocitune_core.report import plan_data
 from velocitune_core.report.other_trainers import FILLED, PLACE, fillable_texts
 from velocitune_core.report.plan_page import plan_page
@@ -164,6 +165,15 @@ def test_moving_a_weight_rescales_the_others_but_not_the_locked() -> None:
     np.testing.assert_allclose(found, [*expected, [0.7, 0.3, 0, 0]], atol=1e-12)
     thirds = in_node(planned().page, "rounded([1 / 3, 1 / 3, 1 / 3], 4)")
     assert thirds == [0.3334, 0.3333, 0.3333]
+
+
+@needs_node
+def test_the_page_gives_the_weights_that_the_files_of_a_plan_have() -> None:
+    near_ties = [[0.15145, 0.27883, 0.24584, 0.32388], [0.25005, 0.25005, 0.24995, 0.24995], [0.5, 0.5, 0.0, 0.0]]
+    law = [*near_ties, *np.random.default_rng(0).dirichlet(np.ones(4), 200).tolist()]
+    on_page = [plan_data.numbers(np.array(each)) for each in law]
+    shown = in_node(planned().page, "VALUES.map((weights) => rounded(weights, 4))", on_page)
+    assert shown == [list(rounded(dict(zip(W0, each, strict=True))).values()) for each in law]
 
 
 def test_one_file_that_loads_nothing_and_says_the_answer_first() -> None:
