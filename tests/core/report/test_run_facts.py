@@ -47,6 +47,13 @@ def test_what_was_learnt_and_forgotten_differ_by_the_fall_of_the_mean() -> None:
     assert "Bits per byte" not in {each.label for each in tiles(report, RunFacts())}
 
 
+@pytest.mark.parametrize("strategy", ["static", "uniform", "temperature"])
+def test_a_strategy_that_holds_its_weights_made_no_update_of_them(strategy: str) -> None:
+    held = samples.report_data(train=samples.train(strategy=strategy))
+    found = {each.label: each for each in tiles(held, RunFacts())}
+    assert found["Weight updates"] == ("Weight updates", "0", "in 366 steps, 1.5 M tokens")
+
+
 def test_the_table_has_a_row_per_domain_and_their_mean() -> None:
     rows = {row["domain"].text: row for row in domain_rows(samples.report_data(), FACTS)}
     assert list(rows) == [*sorted(samples.SEVEN), "mean"]
