@@ -83,7 +83,8 @@ def test_the_page_has_how_the_run_was_made() -> None:
     assert rows["date"] == "2023-11-14 22:13 to 2023-11-14 22:16 UTC"
     assert rows["model"] == "models/base (1.6 M parameters)"
     text = " ".join(Page(render_report(report, [], FACTS)).text.split())
-    for shown in ("0123abc", "1 process on AMD EPYC, 2 cores", "seed4", "3 min 20 s", "Different from their default"):
+    defaults = ("Different from the built-in defaults then", "where params.yaml leaves a setting out")
+    for shown in ("0123abc", "1 process on AMD EPYC, 2 cores", "seed4", "3 min 20 s", *defaults):
         assert shown in text
     assert "commit" not in fact_rows(report, RunFacts())
     curve = next(each for each in report_figures(report, None, FACTS) if each.name == "training_curve")
