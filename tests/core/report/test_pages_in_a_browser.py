@@ -193,6 +193,31 @@ def test_colours_follow_the_scheme_and_print_takes_few_pages(opened: tuple[Brows
         page.call("Emulation.setEmulatedMedia", media="")
 
 
+CLOSED = """[...document.querySelectorAll("details:not([open])")]
+  .filter((each) => each.matches(".section") || each.querySelector("figure"))
+  .map((each) => each.querySelector("summary").firstChild.textContent.trim())"""
+
+
+@pytest.mark.parametrize(("name", "part"), [("report", "Targets"), ("planned", "Cost"), ("comparison", "Numbers")])
+def test_print_names_the_parts_that_are_closed(opened: tuple[Browser, Path], name: str, part: str) -> None:
+    page, folder = opened
+    page.show(PAPER)
+    page.open(folder / f"{name}.html")
+    said = "[...document.querySelectorAll('.left-out')].map((each) => each.innerText).join()"
+    shown = "[...document.querySelectorAll('.left-out')].some((each) => each.offsetHeight > 0)"
+    assert not page.run(shown)
+    closed = page.run(CLOSED)
+    page.printed()
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert part in closed and page.run(shown)
+        assert page.run(said) == f"Closed on the page, so not printed: {'; '.join(closed)}."
+        page.run("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        assert not page.run(shown)
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
+
+
 def brightness(colour: str) -> float:
     """Return the mean of red, green and blue of a computed colour, 0 to 1."""
     numbers = [float(each) for each in re.findall(r"[\d.]+", colour)][:3]
