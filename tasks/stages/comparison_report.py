@@ -16,12 +16,12 @@ from tasks.stages.proxies import read_proxies
 from tasks.views.mlflow_result import COMPARISON_FOLDER, show_comparison
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
-from tasks.views.terminal import print_table
+from tasks.views.terminal import print_lines, print_table
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.statistics import summarise
-from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison
+from velocitune_core.comparison.tables import comparison_metrics, formatted_comparison, note_of_marks
 from velocitune_core.config import Params
 from velocitune_core.contracts import ComparedRun, Comparison, InitialLosses, Manifest, StartingWeights, Targets
 from velocitune_core.files import replacing
@@ -96,9 +96,12 @@ def _fitted(params: Params, name: str, plan: StartingWeights, own: Mapping[str, 
 def publish_comparison(params: Params, comparison: Comparison) -> None:
     """Show results and mixtures in Prefect's UI and on the terminal, and log page, figures and metrics to MLflow."""
     rows, mixtures = formatted_comparison(comparison), mixture_rows(summarise(comparison))
-    publish_table("comparison", "Strategies compared, mean ± 95 % interval over seeds", rows)
+    marks = note_of_marks(rows)
+    title = ". ".join(filter(None, ["Strategies compared, mean ± 95 % interval over seeds", marks]))
+    publish_table("comparison", title, rows)
     publish_table("mixtures", "Mixtures, mean over run and seeds", mixtures)
     print_table("Strategies compared", rows)
+    print_lines([marks] if marks else [])
     print_table("Mixtures, mean over run and seeds", mixtures)
     tracker = Tracker(params)
     tracker.log_artifact(paths.COMPARISON_REPORT, COMPARISON_FOLDER)

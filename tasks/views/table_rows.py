@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tasks.views.prefect_artifacts import publish_table
@@ -169,13 +169,14 @@ def prediction_rows(planned: Planned) -> list[dict[str, Any]]:
     mixtures = {name: each for name, each in planned.plan["mixtures"].items() if name not in {"static", "optimum"}}
     recommended = mixtures["recommended"]
     return [
-        {"of": name, "interval": _range(recommended[kind][name])}
+        {"of": name, "interval": _range(recommended[kind][name], signed)}
         | {mixture: signed(each[kind][name]["value"], 3) for mixture, each in mixtures.items()}
         for kind in ("differences", "set_differences")
         for name in recommended[kind]
     ]
 
 
-def _range(interval: Mapping[str, float | None]) -> str:
+def _range(interval: Mapping[str, float | None], text: Callable[[float, int], str] = "{:.{}f}".format) -> str:
+    """Return an interval, its ends with three decimals by `text`: of differences with their sign."""
     low, high = interval["low"], interval["high"]
-    return "" if low is None or high is None else f"{low:.3f} … {high:.3f}"
+    return "" if low is None or high is None else f"{text(low, 3)} … {text(high, 3)}"

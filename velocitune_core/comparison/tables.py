@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from velocitune_core.comparison.metrics import DOWNSTREAM, METRICS, Unit, domains, metric
 from velocitune_core.comparison.statistics import (
     PLANES,
@@ -50,6 +52,12 @@ def result_rows(summary: ComparisonSummary) -> list[Row]:
         row["seeds"] = str(len(strategy.runs))
         rows.append(row)
     return rows
+
+
+def note_of_marks(rows: Sequence[Row]) -> str:
+    """Return what the mark in cells of the results means; nothing where no cell has it."""
+    marked = any(OUTSIDE in cell for row in rows for name, cell in row.items() if name != "strategy")
+    return f"{OUTSIDE}: left of all mixtures in at least one seed, where the line is extrapolated." if marked else ""
 
 
 def cost_rows(summary: ComparisonSummary) -> list[Row]:

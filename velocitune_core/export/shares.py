@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from velocitune_core.export.mixture import DomainSize, ExportError, Unit
+from velocitune_core.rounding import whole_units
 
 DECIMALS = 6
 SMALLEST = 1e-9  # share of the draws; a smaller one is written as 0
@@ -55,18 +56,11 @@ def decimals_of(smallest: float | Fraction) -> int:
 
 
 def as_text(shares: Mapping[str, float]) -> dict[str, str]:
-    """Return shares as decimals without an exponent that sum to exactly 1; those below `SMALLEST` are left out.
-
-    Each is rounded down, and the domains with the largest remainders get what is left, one unit each.
-    """
+    """Return shares as decimals without an exponent that sum to exactly 1; those below `SMALLEST` are left out."""
     present = _shares({name: Fraction(share) for name, share in shares.items()})
     present = _shares({name: share for name, share in present.items() if share >= SMALLEST})
     decimals = decimals_of(min(present.values()))
-    scaled = {name: share * 10**decimals for name, share in present.items()}
-    units = {name: math.floor(each) for name, each in scaled.items()}
-    by_remainder = sorted(units, key=lambda name: units[name] - scaled[name])
-    for name in by_remainder[: 10**decimals - sum(units.values())]:
-        units[name] += 1
+    units = whole_units(present, 10**decimals)
     return {name: _decimal(unit, decimals) for name, unit in units.items()}
 
 

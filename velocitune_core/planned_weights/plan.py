@@ -23,6 +23,7 @@ from velocitune_core.planned_weights.evidence_sentences import (
 from velocitune_core.planned_weights.static_levels import level_problems, levels_in_words
 from velocitune_core.planned_weights.swarm_law import full_law, largest, largest_law, sibling_effect
 from velocitune_core.planned_weights.worth import worth_of
+from velocitune_core.rounding import carried, whole_units
 
 DECIMALS = 4  # of planned weights and losses: the last digits would make another run on another machine
 
@@ -76,7 +77,8 @@ def plan_weights(
         worth=worth,
         explanation=[*of_plan, *_swarm_in_words(runs, rounds, missing_runs, worth, fitted if sibling else None)],
     )
-    return rounded({name: plan.weights[name] for name in objective.initial_weights or {}}), evidence
+    weights = rounded(plan.weights)
+    return {name: weights[name] for name in objective.initial_weights or {}}, evidence
 
 
 def _at_full_budget(
@@ -107,11 +109,12 @@ def _swarm_in_words(
 
 
 def rounded(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return weights of few decimals that sum to 1; the largest takes what rounding leaves."""
-    found = {name: round(max(weight, 0.0), DECIMALS) for name, weight in weights.items()}
-    largest = max(found, key=lambda name: found[name])
-    rest = sum(weight for name, weight in found.items() if name != largest)
-    return found | {largest: round(1 - rest, DECIMALS)}
+    """Return weights of few decimals that sum to 1, as the page of the plan rounds them: order decides between equals.
+
+    Like the weights on the page, they are first cut to as many digits as it carries.
+    """
+    on_page = {name: carried(max(weight, 0.0)) for name, weight in weights.items()}
+    return {name: each / 10**DECIMALS for name, each in whole_units(on_page, 10**DECIMALS).items()}
 
 
 def _as_json(tree: dict[str, Any]) -> dict[str, Any]:

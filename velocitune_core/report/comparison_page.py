@@ -12,10 +12,10 @@ from velocitune_core.comparison.metrics import METRICS, domains, learnt, retaine
 from velocitune_core.comparison.narrative import outcome
 from velocitune_core.comparison.statistics import ComparisonSummary, summarise
 from velocitune_core.comparison.tables import (
-    OUTSIDE,
     cost_rows,
     domain_rows,
     downstream_rows,
+    note_of_marks,
     raw_rows,
     result_rows,
 )
@@ -158,7 +158,7 @@ def render_comparison(
         learnt=learnt(comparison),
         results=results,
         gains=gains,
-        outside=OUTSIDE if any(OUTSIDE in cell for row in results for cell in row.values()) else "",
+        outside=note_of_marks(results),
         costs=cost_rows(summary),
         planned=plan_rows(plans or {}),
         prices=price_rows(summary),

@@ -14,9 +14,9 @@ from velocitune_core.mixture_law.guarded_problem import Problem
 from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.objective import Limits
 from velocitune_core.mixture_law.trade_off_curve import TradeOffPoint, curves_of
+from velocitune_core.rounding import carried
 
 Array = NDArray[np.float64]
-DIGITS = 11  # significant; the page's losses are exact to 1e-6 and better
 MOST_PARAMETERS = 220_000  # of law and resamples together: about 3 MB
 
 
@@ -196,5 +196,5 @@ def _curve(guard: str, points: Sequence[TradeOffPoint], plan: MixturePlan) -> di
 
 def numbers(values: Array) -> list[Any]:
     """Return an array as nested lists with 11 significant digits, which keeps the page small."""
-    flat = [float(f"{value:.{DIGITS}g}") for value in np.asarray(values, dtype=float).ravel()]
+    flat = [carried(value) for value in np.asarray(values, dtype=float).ravel()]
     return np.array(flat).reshape(np.shape(values)).tolist()

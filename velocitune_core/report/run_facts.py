@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from velocitune_core.report.figures.training import StepPoint
-from velocitune_core.report.headline import chosen_strategy
+from velocitune_core.report.headline import CONSTANT, chosen_strategy
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import counted, difference_text, duration, percent, signed, tokens_text
 
@@ -46,7 +46,7 @@ def tiles(report: ReportData, facts: RunFacts) -> list[Tile]:
     change = f"{difference_text(100 * (after / before - 1), 1)} %, {before:.3f} → {after:.3f} nats per token"
     learnt, forgotten = learnt_and_forgotten(report)
     share = percent(forgotten / learnt) if learnt else "nothing learnt"
-    updates = max(0, len(report.train.domain_weights) - 1)
+    updates = 0 if report.train.strategy in CONSTANT else max(0, len(report.train.domain_weights) - 1)
     found = [
         Tile("Mean held-out loss" if len(names) > 1 else "Held-out loss", signed(after - before, 3), change),
         Tile("Perplexity", f"{math.exp(before):.1f} → {math.exp(after):.1f}", "of the mean loss: e to its power"),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from matplotlib.figure import Figure
 
 from velocitune_core.contracts import LossPoint, TrainResult
+from velocitune_core.report.captions import CAPTIONS, CHEAP, LIMIT, REACHED
 from velocitune_core.report.domain_table import cautions, domain_rows, warnings
 from velocitune_core.report.figures import cost, plan, plan_law, targets, training
 from velocitune_core.report.fitted_plan import FittedPlan
@@ -28,91 +29,19 @@ DOMAINS_DRAWN = 36  # more rows or panels in one figure cannot be read
 _VELOCITY_IN_SEARCH = "Learning velocity per domain in the search"
 Value = TypeVar("Value")
 
-_CAPTIONS = {  # figure → title, how to read it
-    "change_per_domain": (
-        "What each domain learnt",
-        "A bar to the left is a held-out loss that fell, a bar to the right one that rose: text that the model knew "
-        "better before. The diamond is the target, what static training was predicted to reach.",
-    ),
-    "loss_per_domain": (
-        "Held-out loss per domain over tokens",
-        "Lower is better: a line should fall from the dashed initial loss to the dotted target. A line that ends above "
-        "the dashed one is a domain that the model has partly forgotten.",
-    ),
-    "weights_over_time": (
-        "Domain weights over the run",
-        "The height of a band is the share of each batch drawn from that domain, its weight.",
-    ),
-    "search_weights": (
-        "Domain weights over the search",
-        "The search moved the weights as the strategy does, before the run, which holds their mean over the search "
-        "from its first step.",
-    ),
-    "velocity_per_domain": (
-        "Learning velocity per domain over tokens",
-        "1 is the initial loss; 0 is the target, or a target that is not below the initial loss. The higher the line, "
-        "the more weight the domain gains at an update.",
-    ),
-    "laws": (
-        "Scaling law and target per domain",
-        "A target is the value of the law (dashed where extrapolated) at the token budget. It is reliable if its "
-        "points lie on the curve and the interval is short, and doubtful if it has a flag.",
-    ),
-    "predicted_against_reached": (
-        "Predicted and reached loss per domain",
-        "A bar to the right is a target above the final loss, which was too easy; a bar to the left is a target "
-        "that was not reached. Under the static strategy the bar is the error of the prediction.",
-    ),
-    "tokens_and_epochs": (
-        "Tokens and epochs per domain",
-        "A bar longer than its outline is a domain whose text was repeated; a shorter one is a domain whose text was "
-        "not all used.",
-    ),
-    "plan": (
-        "Planned weights, and their outcome",
-        "Lines on the left are the ranges of the weights over resamples of the runs: a long one is a weight that the "
-        "runs do not determine, or that matters little. On the right a diamond should lie on its line, the interval.",
-    ),
-    "plan_trade_offs": (
-        "What the guards cost",
-        "The blue line is the best mixture at each limit of one guard, by the law; the other guards of the objective "
-        "are kept on it, so mixtures that break them may lie below. Static training, temperatures and equal shares "
-        "(grey, the darker the more even) cost no search. A dotted line is the limit that was asked for. An orange "
-        "diamond is what the run reached, against the losses that static training is predicted to reach.",
-    ),
-    "plan_who_pays": (
-        "Who gains, and who pays for it",
-        "A bar to the left is a set that the planned mixture is predicted to make better than static training does. "
-        "Below the line are averages. Grey squares are the best mixture that costs no search.",
-    ),
-    "plan_rates": (
-        "Which domain teaches which set",
-        "How much a token of a domain (column) is worth to a held-out set (row), as a share of what its best teacher "
-        "is worth. Compare along a row only: rows have different units. Hatched and in parentheses: the runs do not "
-        "determine the rate, so it comes from the prior.",
-    ),
-    "plan_runs": (
-        "The law, tried on runs that it was not fitted to",
-        "Each circle is a run of the swarm, predicted by a law of the other runs; on the dashed line the prediction is "
-        "exact. The number is the mean error, nats per token.",
-    ),
-    "training_curve": (
-        "Training loss and learning rate",
-        "The loss is that of the batches, so it moves with the mixture, too: a domain that is easy lowers it.",
-    ),
-    "cost": (
-        "Time and tokens spent",
-        "The blue bars add up to the wall time of the run; the orange ones are work before it.",
-    ),
-}
-
 
 def plan_figures(fitted: FittedPlan, reached: Mapping[str, float] | None = None) -> list[ReportFigure]:
     """Draw the figures of a plan's law; `reached` are the losses of the run under the planned weights, by set."""
-    rows = len(fitted.law.sets)
+    rows = _rows(len(fitted.law.sets) + 2)
+    trade_offs = _figure("plan_trade_offs", plan_law.trade_off_curves(fitted, reached))
+    who_pays = _figure("plan_who_pays", plan_law.who_pays(fitted), size=(WIDE, rows), wide=(960, rows))
     return [
-        _figure("plan_trade_offs", plan_law.trade_off_curves(fitted, reached)),
-        _figure("plan_who_pays", plan_law.who_pays(fitted), size=(WIDE, _rows(rows + 2)), wide=(960, _rows(rows + 2))),
+        _also_read(
+            trade_offs,
+            LIMIT * bool(plan_law.limits_of(fitted)),
+            REACHED * bool(plan_law.reached_in(fitted, reached)),
+        ),
+        _also_read(who_pays, CHEAP * bool(plan_law.cheap_beside(fitted.plan))),
         _figure("plan_rates", plan_law.who_teaches_whom(fitted))._replace(shades=shades_of_rates(fitted)),
         _figure("plan_runs", plan_law.runs_left_out(fitted), size=SMALL, layout="small"),
     ]
@@ -149,7 +78,7 @@ def report_figures(
         _figure("cost", cost.time_and_tokens_spent(*costs), size=(WIDE, _rows(len(cost.cost_rows(*costs))))),
     ]
     if search is not None:
-        title = _CAPTIONS["search_weights"][0]
+        title = CAPTIONS["search_weights"][0]
         moved = training.weights_over_time(search, report.initial_domain_weights, title)
         figures.append(_figure("search_weights", moved, size=(WIDE, min(rows, 500)), wide=None))
     if report.weights is not None and (planned := report.weights.planned) is not None:
@@ -168,7 +97,12 @@ def search_of(report: ReportData) -> TrainResult | None:
 
 
 def _figure(name: str, figure: Figure, **shape: Any) -> ReportFigure:
-    return ReportFigure(name, *_CAPTIONS[name], figure, **shape)
+    return ReportFigure(name, *CAPTIONS[name], figure, **shape)
+
+
+def _also_read(figure: ReportFigure, *sentences: str) -> ReportFigure:
+    """Return a figure with further sentences on what is drawn; empty ones are left out."""
+    return figure._replace(reading=" ".join([figure.reading, *filter(None, sentences)]))
 
 
 def _rows(count: int) -> int:

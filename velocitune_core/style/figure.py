@@ -34,14 +34,14 @@ _PALETTE = (
 
 
 def domain_colours(domains: Iterable[str]) -> dict[str, str]:
-    """Return a colour per domain by the order of names; the palette repeats after 15."""
-    return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(sorted(domains))}
+    """Return a colour per domain by the order of names; the palette repeats after 15. A name may be given twice."""
+    return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(sorted(set(domains)))}
 
 
 def domain_dashes(domains: Iterable[str]) -> dict[str, str]:
     """Return a line style per domain, which changes each time the palette repeats."""
     styles = ("-", "--", ":", "-.")
-    return {name: styles[index // len(_PALETTE) % len(styles)] for index, name in enumerate(sorted(domains))}
+    return {name: styles[index // len(_PALETTE) % len(styles)] for index, name in enumerate(sorted(set(domains)))}
 
 
 def label(domain: str, at_most: int = 20) -> str:

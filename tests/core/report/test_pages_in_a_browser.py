@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import planned_samples
 import pytest
 import result_samples
 from browser import CHROMIUM, Browser, browser, pages_of
@@ -19,7 +20,7 @@ from velocitune_core.report.run_facts import RunFacts
 from velocitune_core.report.run_page import render_report, report_figures
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
-PAGES = ("report", "comparison", "plan")
+PAGES = ("report", "planned", "comparison", "plan")
 WIDTHS = (1400, 820, 390)
 STEPS = [StepPoint(tokens, 4.0 - tokens / 1e6, 1e-3) for tokens in range(0, 1_500_000, 100_000)]
 
@@ -52,6 +53,11 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, 
     data = result_samples.report_data(config="key: value\n" * 300)  # as long as a real one
     page = render_report(data, report_figures(data, None, facts), facts)
     (folder / "report.html").write_text(page, encoding="utf-8")
+    static = {name: row[0] for name, row in result_samples.SEVEN.items()}
+    of_plan = result_samples.report_data(weights=planned_samples.planned(static))
+    fitted = planned_samples.fitted(static, averages_worse_than_static={"by_size": 0.05})
+    figures = report_figures(of_plan, fitted, facts)
+    (folder / "planned.html").write_text(render_report(of_plan, figures, facts), encoding="utf-8")
     compared = render_comparison(planned_runs(), None, {"planned": plan()})
     (folder / "comparison.html").write_text(compared, encoding="utf-8")
     two = [run(label, seed, losses(3.0, 4.2, 5.4)) for label in ("static", "odm") for seed in (1, 2)]
@@ -183,6 +189,31 @@ def test_colours_follow_the_scheme_and_print_takes_few_pages(opened: tuple[Brows
     page.call("Emulation.setEmulatedMedia", media="print")
     try:
         assert page.run(BESIDE_THE_PAPER) == []
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
+
+
+CLOSED = """[...document.querySelectorAll("details:not([open])")]
+  .filter((each) => each.matches(".section") || each.querySelector("figure"))
+  .map((each) => each.querySelector("summary").firstChild.textContent.trim())"""
+
+
+@pytest.mark.parametrize(("name", "part"), [("report", "Targets"), ("planned", "Cost"), ("comparison", "Numbers")])
+def test_print_names_the_parts_that_are_closed(opened: tuple[Browser, Path], name: str, part: str) -> None:
+    page, folder = opened
+    page.show(PAPER)
+    page.open(folder / f"{name}.html")
+    said = "[...document.querySelectorAll('.left-out')].map((each) => each.innerText).join()"
+    shown = "[...document.querySelectorAll('.left-out')].some((each) => each.offsetHeight > 0)"
+    assert not page.run(shown)
+    closed = page.run(CLOSED)
+    page.printed()
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert part in closed and page.run(shown)
+        assert page.run(said) == f"Closed on the page, so not printed: {'; '.join(closed)}."
+        page.run("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        assert not page.run(shown)
     finally:
         page.call("Emulation.setEmulatedMedia", media="")
 

@@ -12,8 +12,11 @@ from matplotlib.lines import Line2D
 from rendered import Page, words
 
 from velocitune_core.mixture_law import explain
+from velocitune_core.report.figures.plan import plan_and_outcome
 from velocitune_core.report.figures.plan_law import runs_left_out, trade_off_curves, who_pays, who_teaches_whom
 from velocitune_core.report.fitted_plan import FittedPlan, plan_metrics
+from velocitune_core.report.run_page import plan_figures
+from velocitune_core.style.figure import MUTED, domain_colours
 
 STATIC = {"code": 0.6, "law": 0.3, "web": 0.1}
 
@@ -74,6 +77,32 @@ def test_losses_of_short_runs_are_not_compared_with_those_of_the_whole_run() -> 
     figure = trade_off_curves(fitted(measured=True), dict.fromkeys([*STATIC, "target"], 3.0))
     assert fitted(measured=True).short == ("target",)
     assert not any(marks(axes.lines, "D", "#D55E00") for axes in figure.axes)  # target is a part of macro
+
+
+def test_a_legend_and_a_caption_name_only_what_is_drawn() -> None:
+    reached = dict.fromkeys([*STATIC, "target"], 3.0)
+    drawn, short = (plan_figures(case, reached)[0] for case in (fitted(), fitted(measured=True)))
+    no_run, no_limit = (plan_figures(case)[0] for case in (fitted(), planned_samples.fitted(STATIC, bootstrap=0)))
+    assert "reached" in words(drawn.figure) and "orange diamond" in drawn.reading and "dotted line" in drawn.reading
+    for figure in (short, no_run):
+        assert "reached" not in words(figure.figure) and "orange diamond" not in figure.reading
+    assert "dotted line" not in no_limit.reading
+    most = fitted().plan.most
+    assert most is not None
+    for name in ("uniform", "static"):
+        case = replace(fitted(), plan=replace(fitted().plan, most=replace(most, reference=name)))
+        who = plan_figures(case)[1]
+        assert ("Grey squares" in who.reading) == ("grey square" in words(who.figure)) == (name == "uniform")
+
+
+def test_a_domain_has_the_colour_of_the_other_figures_in_that_of_the_outcome() -> None:
+    planned = fitted(measured=True).planned
+    figure = plan_and_outcome(planned, STATIC, dict.fromkeys([*STATIC, "target"], 3.0))
+    colours = domain_colours(STATIC)
+    for axes in figure.axes:
+        names = [text.get_text() for text in axes.get_yticklabels()]
+        dots = [line.get_color() for line in axes.lines if line.get_marker() == "o"]
+        assert dict(zip(names, dots, strict=True)) == {name: colours.get(name, MUTED) for name in names}
 
 
 def test_the_matrix_says_that_each_domain_teaches_its_own_set_and_one_the_measured_set() -> None:

@@ -26,6 +26,7 @@ from velocitune_core.mixture_law import (
     optimise_mixture,
     predict_mixture,
 )
+from velocitune_core.planned_weights import rounded
 from velocitune_core.report import plan_data
 from velocitune_core.report.other_trainers import FILLED, PLACE, fillable_texts
 from velocitune_core.report.plan_page import plan_page
@@ -164,6 +165,46 @@ def test_moving_a_weight_rescales_the_others_but_not_the_locked() -> None:
     np.testing.assert_allclose(found, [*expected, [0.7, 0.3, 0, 0]], atol=1e-12)
     thirds = in_node(planned().page, "rounded([1 / 3, 1 / 3, 1 / 3], 4)")
     assert thirds == [0.3334, 0.3333, 0.3333]
+
+
+@needs_node
+def test_the_page_gives_the_weights_that_the_files_of_a_plan_have() -> None:
+    near_ties = [[0.15145, 0.27883, 0.24584, 0.32388], [0.25005, 0.25005, 0.24995, 0.24995], [0.5, 0.5, 0.0, 0.0]]
+    law = [*near_ties, *np.random.default_rng(0).dirichlet(np.ones(4), 200).tolist()]
+    on_page = [plan_data.numbers(np.array(each)) for each in law]
+    shown = in_node(planned().page, "VALUES.map((weights) => rounded(weights, 4))", on_page)
+    assert shown == [list(rounded(dict(zip(W0, each, strict=True))).values()) for each in law]
+
+
+NAMES = """VALUES.map((width) => {
+  const at = (name, x, y) => ({ name, x, y });
+  const mixtures = [at("recommended", -0.08, -0.0101), at("without guards", -0.0862, -0.0102), at("static", 0, 0),
+    at("T = 1.5", -0.017, -0.0027), at("T = 2", -0.025, -0.0039), at("T = 3", -0.033, -0.0049),
+    at("uniform", -0.049, -0.0064)];
+  const points = [at("", -0.14, 0.0095), at("", -0.125, -0.0054), at("", -0.12, -0.0075), at("", -0.0862, -0.0102)];
+  return tradeOffPicture(width, { title: "web", points }, "macro", mixtures, mixtures[0]);
+})"""
+
+
+@needs_node
+def test_names_of_near_mixtures_stand_apart_and_at_their_own_mark_on_a_phone_too() -> None:
+    for picture in in_node(planned().page, NAMES, [330, 480, 740], part="function tradeOffPicture"):  # type: ignore[attr-defined]
+        marks = re.findall(r'<circle class="\w+" cx="([\d.]+)" cy="([\d.]+)" r="[\d.]+"><title>(.*?)</title>', picture)
+        own = {unescape(name): (float(x), float(y)) for x, y, name in marks}
+        text = r'<text class="(?:strong)?" x="([\d.]+)" y="([\d.]+)" text-anchor="(start|end)">(.*?)</text>'
+        boxes = {}
+        for x, y, anchor, name in re.findall(text, picture):
+            left = float(x) - (6.8 * len(name) if anchor == "end" else 0)
+            boxes[name] = (left, float(y) - 9, left + 6.8 * len(name), float(y))
+        assert boxes.keys() == own.keys()
+        for name, (left, top, right, bottom) in boxes.items():
+            others = [box for each, box in boxes.items() if each != name]
+            assert all(b[0] >= right or b[2] <= left or b[1] >= bottom or b[3] <= top for b in others), name
+            gaps = {
+                each: np.hypot(max(left - x, x - right, 0), max(top - y, y - bottom, 0)) for each, (x, y) in own.items()
+            }
+            nearest = min(gaps, key=lambda each: gaps[each])
+            assert nearest == name or 'class="leader"' in picture, name
 
 
 def test_one_file_that_loads_nothing_and_says_the_answer_first() -> None:

@@ -81,3 +81,13 @@ def test_print_names_the_runs_and_keeps_blocks_and_headings_together(page: Brows
         assert page.run(f"{controls}.every((each) => !each.offsetWidth)")
     finally:
         page.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_weight_at_the_end_of_its_range_is_at_the_edge_of_the_runs_as_the_sentences_say(page: Browser) -> None:
+    chip = "document.querySelector('#readout .chips').innerText"
+    page.run("show(PLAN.support.centre)")
+    assert "well inside the runs" in page.run(chip)
+    page.run("show(moved(PLAN.support.centre, state.locked, 0, PLAN.support.low[0]))")
+    first = page.run("DOMAINS[0]")
+    assert f"at the edge of the runs: weight of {first} (distance" in page.run(chip)
+    assert "well inside" not in page.run(chip)

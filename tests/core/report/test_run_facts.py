@@ -47,6 +47,13 @@ def test_what_was_learnt_and_forgotten_differ_by_the_fall_of_the_mean() -> None:
     assert "Bits per byte" not in {each.label for each in tiles(report, RunFacts())}
 
 
+@pytest.mark.parametrize("strategy", ["static", "uniform", "temperature"])
+def test_a_strategy_that_holds_its_weights_made_no_update_of_them(strategy: str) -> None:
+    held = samples.report_data(train=samples.train(strategy=strategy))
+    found = {each.label: each for each in tiles(held, RunFacts())}
+    assert found["Weight updates"] == ("Weight updates", "0", "in 366 steps, 1.5 M tokens")
+
+
 def test_the_table_has_a_row_per_domain_and_their_mean() -> None:
     rows = {row["domain"].text: row for row in domain_rows(samples.report_data(), FACTS)}
     assert list(rows) == [*sorted(samples.SEVEN), "mean"]
@@ -76,7 +83,8 @@ def test_the_page_has_how_the_run_was_made() -> None:
     assert rows["date"] == "2023-11-14 22:13 to 2023-11-14 22:16 UTC"
     assert rows["model"] == "models/base (1.6 M parameters)"
     text = " ".join(Page(render_report(report, [], FACTS)).text.split())
-    for shown in ("0123abc", "1 process on AMD EPYC, 2 cores", "seed4", "3 min 20 s", "Different from their default"):
+    defaults = ("Different from the built-in defaults then", "where params.yaml leaves a setting out")
+    for shown in ("0123abc", "1 process on AMD EPYC, 2 cores", "seed4", "3 min 20 s", *defaults):
         assert shown in text
     assert "commit" not in fact_rows(report, RunFacts())
     curve = next(each for each in report_figures(report, None, FACTS) if each.name == "training_curve")

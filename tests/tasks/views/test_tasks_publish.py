@@ -140,6 +140,8 @@ def test_a_comparison_has_its_mixtures_on_the_terminal_in_prefect_and_mlflow_and
     rows = mixture_rows(summarise(comparison))
     assert tables["velocitune-mixtures"] == rows and "velocitune-comparison" in tables
     printed = capsys.readouterr().err
+    assert any("*" in cell for row in tables["velocitune-comparison"] for cell in row.values())
+    assert "*: left of all mixtures in at least one seed" in " ".join(printed.split())
     client = MlflowClient(settings["tracking"]["uri"])
     experiment = client.get_experiment_by_name("mixtures")
     assert experiment is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import result_samples as samples
@@ -61,6 +62,9 @@ def test_the_weights_of_a_plan_are_shown_with_their_spread_and_what_is_predicted
     recommended, even = (float(predictions["macro"][name].replace("−", "-")) for name in ("recommended", "T = 1.5"))
     assert recommended < even < 0
     assert predictions["code"]["recommended"].startswith("+") and " … " in predictions["code"]["interval"]
+    assert all(re.fullmatch(r"[+−]?\d+\.\d{3} … [+−]?\d+\.\d{3}", row["interval"]) for row in predictions.values())
+    assert any(row["interval"].startswith("−") for row in predictions.values())
+    assert all(re.fullmatch(r"\d\.\d{3} … \d\.\d{3}", row["over resamples"]) for row in rows.values())
 
 
 @pytest.mark.parametrize(("in_pipeline", "shown"), [(True, "recommended holds code 60.0 → 45.0 %"), (False, "0.45")])

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from velocitune_core.contracts import Planned
 from velocitune_core.style.figure import (
@@ -33,7 +34,7 @@ def plan_and_outcome(
         reached: final loss by held-out set, nats per token.
     """
     spread, losses = planned.plan["spread"], planned.plan["mixtures"]["recommended"]["losses"]
-    colours = domain_colours([*spread, *losses])
+    colours = dict.fromkeys(losses, MUTED) | domain_colours(spread)  # as in all figures; sets without text are grey
     rows = max(len(spread), len(losses))
     figure = Figure(figsize=(WIDTH_INCHES, rows_height(rows) + 0.6), layout="constrained", facecolor="white")
     title = "Planned weights, and their outcome"
@@ -60,6 +61,7 @@ def _draw(
     dress(axes)
     names = sorted(intervals)
     label_rows(axes, names)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     for row, name in enumerate(names):
         found = intervals[name]
         if found["low"] is not None:

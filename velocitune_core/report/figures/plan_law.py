@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from velocitune_core.mixture_law.mixture_plan import MixturePlan
 from velocitune_core.mixture_law.named_guard import NamedGuard
 from velocitune_core.mixture_law.references import STATIC, UNIFORM
 from velocitune_core.report.fitted_plan import FittedPlan
@@ -29,7 +30,7 @@ from velocitune_core.style.figure import (
     notice,
     rows_height,
 )
-from velocitune_core.style.for_pages import add_values
+from velocitune_core.style.for_pages import SUBTITLE, add_values
 from velocitune_core.style.text import limit_text, signed
 
 PLAN_COLOUR, REACHED_COLOUR = "#0072B2", "#D55E00"
@@ -49,7 +50,7 @@ def trade_off_curves(fitted: FittedPlan, reached: Mapping[str, float] | None = N
     title, curves = "What the guards cost", [guard for guard, points in fitted.curves.items() if points]
     if not curves:
         return notice(title, "The objective has no initial weights, or no mixture keeps a limit of its guards.")
-    columns = min(len(curves), CURVES_IN_A_ROW)
+    columns, compared, limits = min(len(curves), CURVES_IN_A_ROW), reached_in(fitted, reached), limits_of(fitted)
     rows = math.ceil(len(curves) / columns)
     figure = Figure(figsize=(WIDTH_INCHES, 1.2 + 4.4 * rows), layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=TITLE_POINTS, fontweight="bold", color=INK)
@@ -63,15 +64,34 @@ def trade_off_curves(fitted: FittedPlan, reached: Mapping[str, float] | None = N
         for name, style in _reference_styles(fitted).items():
             losses = {each: one.value for each, one in fitted.plan.mixtures[name].losses.items()}
             _mark(axes, fitted.place(guard, losses, static), *style, name=name)
-        if reached is not None and fitted.is_comparable(guard):
+        if reached is not None and guard in compared:
             place = fitted.place(guard, {name: reached[name] for name in static}, static)
             _mark(axes, place, "D", REACHED_COLOUR, 8, name="reached")
         label_plane(axes, guard, fitted.plan.average, fitted.plan.baseline)
-        if (limit := NamedGuard.of(guard).limit(fitted.objective)) is not None:
-            axes.axvline(limit, color=MUTED, linestyle=":", linewidth=1.5)
+        if guard in limits:
+            axes.axvline(limits[guard], color=MUTED, linestyle=":", linewidth=1.5)
     figure.axes[0].set_title("better: down and left", loc="left", fontsize=TEXT_POINTS, color=MUTED)
-    _legend(figure, fitted, reached is not None)
+    _legend(figure, fitted, bool(compared))
     return figure
+
+
+def reached_in(fitted: FittedPlan, reached: Mapping[str, float] | None) -> list[str]:
+    """Return the guards in whose panels what a run reached is drawn."""
+    if reached is None:
+        return []
+    return [guard for guard, points in fitted.curves.items() if points and fitted.is_comparable(guard)]
+
+
+def limits_of(fitted: FittedPlan) -> dict[str, float]:
+    """Return the limits that the objective has, by the guards with a panel."""
+    limits = {guard: NamedGuard.of(guard).limit(fitted.objective) for guard, points in fitted.curves.items() if points}
+    return {guard: limit for guard, limit in limits.items() if limit is not None}
+
+
+def cheap_beside(plan: MixturePlan) -> str | None:
+    """Return the best mixture that costs no search, if it is drawn beside what a plan predicts."""
+    cheap = None if plan.most is None else plan.most.reference
+    return None if cheap == plan.baseline else cheap
 
 
 def draw_curve(axes: Axes, fitted: FittedPlan, guard: str) -> None:
@@ -105,7 +125,7 @@ def plane_text(name: str, place: tuple[float, float]) -> str:
 
 
 def _reference_styles(fitted: FittedPlan) -> dict[str, tuple[str, str, float]]:
-    """Return marker, colour and size by name of a mixture; greys are darker the more even it is."""
+    """Return marker, colour and size by name of a mixture; greys are the stronger, the more even it is."""
     plan = fitted.plan
     found = {"without guards": ("o", "white", 8.0)} if any(each.kind != "runs" for each in plan.limits) else {}
     even = [name for name in plan.mixtures if name in {STATIC, UNIFORM} or name.startswith("T = ")]
@@ -211,7 +231,7 @@ def runs_left_out(fitted: FittedPlan) -> Figure:
 def who_pays(fitted: FittedPlan) -> Figure:
     """Draw the predicted difference of every set and average to static, gains first, beside the best cheap mixture."""
     plan = fitted.plan
-    recommended, cheap = plan.mixtures["recommended"], None if plan.most is None else plan.most.reference
+    recommended, cheap = plan.mixtures["recommended"], cheap_beside(plan)
     sets = sorted(recommended.set_differences, key=lambda name: recommended.set_differences[name].value)
     rows = [(_set_label(fitted, name), recommended.set_differences[name], "set_differences", name) for name in sets]
     rows += [(f"average: {label(name)}", each, "differences", name) for name, each in recommended.differences.items()]
@@ -228,7 +248,7 @@ def who_pays(fitted: FittedPlan) -> Figure:
             axes.plot([each.low, each.high], [row, row], color=INK, linewidth=1.6)
             interval = f", {signed(each.low, 4)} … {signed(each.high, 4)}"
         add_values(axes, [each.value], [row], [f"{name}: {signed(each.value, 4)} nats{interval}"], colour)
-        if cheap is not None and cheap != plan.baseline:
+        if cheap is not None:
             axes.plot(getattr(plan.mixtures[cheap], kind)[name].value, row, "s", color="#6b6b6b", markersize=6)
     axes.set_yticks(range(len(rows)), [text for text, *_ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -236,7 +256,8 @@ def who_pays(fitted: FittedPlan) -> Figure:
     axes.axvline(0, color=INK, linewidth=1)
     axes.axhline(len(sets) - 0.5, color="#9a9a9a", linewidth=0.8)
     axes.set_xlabel(f"predicted difference to {label(plan.baseline)}, nats per token", fontsize=TEXT_POINTS, color=INK)
-    beside = "" if cheap in {None, plan.baseline} else f"; grey square: {cheap}"
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    beside = "" if cheap is None else f"; grey square: {cheap}"
     subtitle = f"blue: gains, orange: pays; line: {100 * plan.level:.4g} % interval{beside}"
-    axes.set_title(subtitle, loc="left", fontsize=TEXT_POINTS, color=MUTED)
+    axes.set_title(subtitle, loc="left", fontsize=TEXT_POINTS, color=MUTED).set_gid(SUBTITLE)
     return figure

@@ -76,3 +76,12 @@ document.body.append(tip);
 document.querySelectorAll("[data-points]").forEach(follow);
 document.querySelectorAll(".take > .copied").forEach(offerCopy);
 addEventListener("scroll", hide, { passive: true });
+
+// Pages are printed as they are shown: what is closed then is named.
+addEventListener("beforeprint", () => {
+  const closed = [...document.querySelectorAll("details:is(.section, .figures):not([open]) > summary")];
+  const names = closed.map((each) => each.firstChild.textContent.trim()).join("; ");
+  document.querySelectorAll(".left-out").forEach((each) => {
+    each.textContent = `Closed on the page, so not printed: ${names}.`;
+  });
+});

@@ -175,13 +175,20 @@ function showWhere() {
 
 const same = (a, b) => a.every((w, k) => Math.abs(w - b[k]) < 5e-6);
 
+// In the words of the plan's sentences: a weight at the end of its range is at the edge, however near the others are.
+function whereItLies(now) {
+  if (!now.covered) return "outside the runs: not to be believed";
+  if (now.edges.length) return `at the edge of the runs: weight of ${now.edges.map((k) => DOMAINS[k]).join(", ")}`;
+  return now.distance <= PLAN.support.reach + 1e-6 ? "well inside the runs" : "at the edge of the runs";
+}
+
 function showReadout(now) {
   const differences = Object.entries(now.differences).map(([name, each]) =>
     `<span class="${name === PLAN.average ? "main" : ""}">${escaped(name)} <b>${signed(each.value)}</b>${range(each, signed)}</span>`);
   const broken = now.guards.filter((g) => !g.kept).length, asked = state.limits.filter((limit) => limit !== null).length;
   const guards = !asked ? "no guards" : broken ? `${broken} of ${asked} guards broken` : "all guards kept";
-  const reach = now.distance <= PLAN.support.reach + 1e-6 ? "well inside the runs" : now.covered ? "at the edge of the runs" : "outside the runs: not to be believed";
-  at("readout").innerHTML = `${differences.join("")}<span class="chips"><span class="${broken ? "chip bad" : "chip"}">${guards}</span><span class="${now.covered ? "chip" : "chip bad"}">${reach} (${now.distance.toFixed(2)})</span></span>`;
+  const reach = whereItLies(now);
+  at("readout").innerHTML = `${differences.join("")}<span class="chips"><span class="${broken ? "chip bad" : "chip"}">${guards}</span><span class="${now.covered ? "chip" : "chip bad"}">${escaped(reach)} (distance ${now.distance.toFixed(2)})</span></span>`;
 }
 
 function showSets(now) {

@@ -65,6 +65,21 @@ const alongLine = (points, apart = 5) => points.slice(1).flatMap(([x, y], i) => 
   return Array.from({ length: steps + 1 }, (_, s) => [a + ((x - a) * s) / steps, b + ((y - b) * s) / steps]);
 });
 
+const LETTER = 7.6; // pixels across
+
+// Where the name of a mark may stand: left, right, above and below of it, further away, and at both sides of the picture.
+const namePlaces = (mark, long, left, right) =>
+  [4, -10, 18, -24, 32, -38, 46, -52, 60, -66, 74, -80, 88, -94, 108, -122].flatMap((off) => {
+    const beside = [mark.x + 9, mark.x - 9 - long], over = [mark.x - long / 2, left + 3, right - long - 3];
+    return [...beside, ...(Math.abs(off - 4) >= 14 ? over : [])].map((from) => ({ from, at: mark.y + off }));
+  });
+
+// A thin line from a name to its mark.
+function leader(place, long, mark) {
+  const x = Math.min(Math.max(mark.x, place.from), place.from + long), below = place.at < mark.y;
+  return line(x, below ? place.at + 3 : place.at - 11, mark.x, mark.y, "leader");
+}
+
 // The best mixture at each limit of one guard, with the mixtures that cost no search, and the present one.
 function tradeOffPicture(width, curve, average, mixtures, now) {
   const box = { width, height: Math.max(Math.min(width * 0.62, 400), 270) }, all = [...curve.points, ...mixtures, now];
@@ -80,17 +95,22 @@ function tradeOffPicture(width, curve, average, mixtures, now) {
     ...alongLine([[sx(0), top], [sx(0), bottom]]), ...alongLine([[left, sy(0)], [right, sy(0)]]),
   ];
   const named = [...mixtures].sort((a) => (a.name === "recommended" ? -1 : 1)).map((p) => {
-    const x = sx(p.x), y = sy(p.y), long = 7.4 * p.name.length;
-    const free = ({ from, at }) => from > left && from + long < right && at > top && at < bottom &&
+    const own = { x: sx(p.x), y: sy(p.y) }, chosen = p.name === "recommended", long = LETTER * p.name.length + (chosen ? 8 : 0);
+    const free = ({ from, at }) => from > left && from + long < right && at > top + 8 && at < bottom - 2 &&
       placed.every((o) => Math.abs(o.at - at) >= 14 || o.from > from + long || o.from + o.long < from) &&
       dots.every((d) => Math.abs(d.y - at + 4) >= 9 || d.x > from + long + 4 || d.x < from - 5);
     const clear = (place) => free(place) && // of lines, too
       !inked.some(([a, b]) => a > place.from - 2 && a < place.from + long + 2 && b > place.at - 11 && b < place.at + 4);
-    const places = [4, -10, 18, -24, 32, -38, 46].flatMap((off) => [x + 9, x - 9 - long].map((from) => ({ from, at: y + off })));
-    const { from, at } = places.find(clear) ?? places.find(free) ?? places[0];
-    placed.push({ from, long, at });
-    marks.push(dotAt(x, y, p.name === "recommended" ? 6 : 4.5, p.name === "recommended" ? "chosen" : "reference", p.name));
-    return label(from < x ? x - 9 : x + 9, at, p.name, p.name === "recommended" ? "strong" : "", from < x ? "end" : "start");
+    const far = (place, dot) => Math.hypot(Math.max(place.from - dot.x, dot.x - place.from - long, 0), Math.max(place.at - 9 - dot.y, dot.y - place.at, 0));
+    const nearest = (place) => dots.every((d) => Math.hypot(d.x - own.x, d.y - own.y) < 3 || far(place, d) > far(place, own));
+    const cost = (place) => far(place, own) + (clear(place) ? 0 : 80) + (nearest(place) ? 0 : 30); // pixels
+    const costs = new Map(namePlaces(own, long, left, right).filter(free).map((each) => [each, cost(each)]));
+    const place = [...costs.keys()].reduce((best, each) => (best && costs.get(best) <= costs.get(each) ? best : each), null);
+    marks.push(dotAt(own.x, own.y, chosen ? 6 : 4.5, chosen ? "chosen" : "reference", p.name));
+    if (!place) return ""; // the name is shown at the mark, under the pointer
+    placed.push({ ...place, long });
+    const lead = far(place, own) > 14 || !nearest(place) ? leader(place, long, own) : "";
+    return lead + label(place.from, place.at, p.name, chosen ? "strong" : "");
   });
   return picture(width, box.height, `trade-off against ${curve.title}`, body + zero + path + marks.join("") + named.join("") + diamond(sx(now.x), sy(now.y), 7, "this mixture"));
 }

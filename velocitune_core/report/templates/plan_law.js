@@ -44,6 +44,14 @@ function distance(support, weights) {
   return Math.max(far, beyond > 1e-6 ? 1 + beyond : 0);
 }
 
+// Domains whose weight is the least or the largest in the runs; 0 and 1 are the ends of all weights, not of the runs.
+const EDGE = 5e-4; // the page shows weights to a tenth of a percent
+const atEdges = (support, weights) =>
+  weights.map((w, k) => k).filter((k) => {
+    const low = support.low[k], high = support.high[k], near = (end) => Math.abs(weights[k] - end) <= EDGE;
+    return high - low > 2 * EDGE && ((low > EDGE && near(low)) || (high < 1 - EDGE && near(high)));
+  });
+
 const epochs = (plan, weights) =>
   weights.map((w, k) => (plan.epochs && plan.epochs.tokens[k] ? (w * plan.epochs.budget) / plan.epochs.tokens[k] : null));
 
@@ -86,6 +94,7 @@ function predict(plan, weights, limits = plan.guards.map((guard) => guard.limit)
     epochs: epochs(plan, weights),
     distance: far,
     covered: far <= 1 + TOLERANCE.distance,
+    edges: atEdges(plan.support, weights),
     guards,
     keepsGuards: guards.every((guard) => guard.kept),
   };
