@@ -37,7 +37,7 @@ def write_params(text: str) -> None:
     write_text(paths.PARAMS.resolve(), text, mode=_mode())
 
 
-def return_own_settings(of: str) -> None:
+def return_own_settings(of: str, *, refused: bool = False) -> None:
     """Put back what params.yaml held before the overrides of a command, unless it was edited after them.
 
     In a stage that DVC runs, which has read the file before, they stay; for good if it finishes, as its results are
@@ -45,6 +45,7 @@ def return_own_settings(of: str) -> None:
 
     Args:
         of: which command, for the message.
+        refused: whether it has begun nothing, so that there is nothing to continue.
     """
     own = _kept()
     if own is None:
@@ -57,10 +58,9 @@ def return_own_settings(of: str) -> None:
         write_params(own["before"])
     paths.OWN_SETTINGS.unlink(missing_ok=True)
     if overridden:
-        say(
-            f"{paths.PARAMS}: the settings of {of} are taken back, as it did not finish; the same command, or a "
-            "deployment with the same parameters, continues it\n"
-        )
+        why = "as they are refused" if refused else "as it did not finish"
+        then = "" if refused else "; the same command, or a deployment with the same parameters, continues it"
+        say(f"{paths.PARAMS}: the settings of {of} are taken back, {why}{then}\n")
 
 
 def _mode() -> int:

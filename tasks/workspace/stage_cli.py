@@ -228,13 +228,18 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
     """
     from tasks.workspace.data_folder import warn_of_sources
     from tasks.workspace.hub import fetch_named_model
+    from tasks.workspace.own_settings import return_own_settings
     from tasks.workspace.params_file import override_params
     from tasks.workspace.preflight import checked_params, checked_settings
     from tasks.workspace.updates import warn_of_few_updates
 
     checked_settings(overrides, comparing)
     override_params(overrides)
-    fetch_named_model()
-    params = checked_params(comparing)
+    try:
+        fetch_named_model()
+        params = checked_params(comparing)
+    except ValueError:
+        return_own_settings("this run", refused=True)
+        raise
     warn_of_sources(params)
     warn_of_few_updates(params)

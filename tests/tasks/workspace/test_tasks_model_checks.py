@@ -212,6 +212,17 @@ def test_a_pipeline_warns_of_sources_and_of_few_updates_before_any_work(
     assert caplog.messages == [left_out, unwatched]
 
 
+def test_settings_that_are_refused_are_taken_back_and_nothing_is_said_to_continue(
+    params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = paths.PARAMS.read_bytes()
+    name = next(iter(params.domains))
+    with pytest.raises(ConfigError, match=r"absent\.jsonl"):
+        settle_params({f"domains.{name}.source.path": "absent.jsonl"}, comparing=False)
+    assert paths.PARAMS.read_bytes() == before and not paths.OWN_SETTINGS.exists()
+    assert capsys.readouterr().err == "params.yaml: the settings of this run are taken back, as they are refused\n"
+
+
 def test_a_plan_refuses_what_the_pipeline_would_refuse_before_any_work(params: Params) -> None:
     """All in one message: what needs neither weights, which may be missing for a plan, nor rows."""
     config = json.loads(Path("models/mine/config.json").read_text())
