@@ -28,6 +28,12 @@ def less_than(digits: int) -> str:
     return f"less than {10**-digits:.{digits}f}"
 
 
+def significant(number: float, digits: int) -> str:
+    """Return a positive number to so many significant digits, without a power of ten: 0.035, 5.2, 300, 1,200,000."""
+    rounded = float(f"{number:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded.is_integer() else f"{rounded:g}"
+
+
 def limit_text(limit: float, _position: int | None = None) -> str:
     """Return a limit that was set, or the tick of an axis, with its sign, without zeros at the end: '+0.05', '0'."""
     return "0" if abs(limit) < 1e-12 else f"{limit:+.4g}".replace("-", "−")

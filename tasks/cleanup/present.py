@@ -9,6 +9,7 @@ from pathlib import Path
 from tasks.planning.inputs import is_base
 from tasks.planning.packed_base import packed_base
 from tasks.runs.earlier_runs import earlier_runs
+from tasks.runs.run_folder import run_folder
 from tasks.runs.swarm import SWARM
 from tasks.runs.swarm_rounds import further_names
 from tasks.transfer.steps import Graph, Known, steps_of
@@ -47,7 +48,7 @@ def present_runs(params: Params) -> Present:
         return Present(undecided=None)
     present, undecided = Present(), _planned_runs(params)
     for graph in _graphs(params, manifest):
-        results = Results(Path(), graph.steps, graph.jobs)
+        results = Results(Path(), graph.steps, graph.jobs, folder_of=run_folder)
         for step in graph.steps:
             if isinstance(step, RunStep):
                 if (job := _job_of(step, results)) is None:

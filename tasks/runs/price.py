@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.runs.run_folder import run_folder
 from velocitune_core.contracts import ComparedRun, Manifest, StartingWeights, TrainResult, WeightsRun
 from velocitune_core.model.modules import count_parameters
 from velocitune_core.plan.cost import ModelShape, Stage, estimate_cost, planned_run
-from velocitune_core.train.job import TrainJob
+from velocitune_core.train.job import KEY_LENGTH, TrainJob
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -64,24 +64,35 @@ def shape_of_folder(model: str) -> ModelShape:
     return shape_of(AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True))
 
 
+class WeightsPrice(NamedTuple):
+    """What found the weights of a run; of a plan in tokens of as many operations."""
+
+    tokens: int
+    seconds: float
+    runs: dict[str, float]  # seconds of each, without proxies, by the end of its folder's name
+
+
 def price_of_weights(
     result: TrainResult,
     search: Search,
     parent: ComparedRun | None,
     plan: StartingWeights | None,
     counted: Collection[str],
-) -> tuple[int, float]:
-    """Return tokens and seconds of what found the weights of a run; a plan's in tokens of as many operations.
+) -> WeightsPrice:
+    """Return what found the weights of a run.
 
     Args:
         parent: run whose weights were taken: what found those is part of the price.
         counted: names of proxies that are part of the price of the targets.
     """
     tokens, seconds = search.tokens, search.seconds
+    runs = {each.recipe[:KEY_LENGTH]: each.seconds.total for each in search.results}
     if parent is not None:
         tokens, seconds = tokens + parent.search_tokens, seconds + parent.search_seconds
+        runs |= parent.search_runs
     if plan is not None and plan.planned is not None:
         only = [each for each in plan.paid_runs if each.name not in counted]
         share = sum(each.flops for each in only) / sum(each.flops for each in plan.paid_runs)
         tokens, seconds = round(share * plan.planned.worth.share * result.tokens), sum(each.seconds for each in only)
-    return tokens, seconds
+        runs |= {each.folder.rpartition("-")[2]: each.seconds for each in plan.paid_runs if not each.shared}
+    return WeightsPrice(tokens, seconds, runs)

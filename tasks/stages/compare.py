@@ -172,13 +172,14 @@ def train_compared(
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result, counted = run(job), {proxy.name for proxy in _proxies(own)} if uses_targets else set()
     found_by = parent if compared.weights_of else None
-    search_tokens, search_seconds = price_of_weights(result, search, found_by, plan, counted)
+    price = price_of_weights(result, search, found_by, plan, counted)
     return ComparedRun(
         label=label,
         seed=seed,
         result=result,
-        search_tokens=search_tokens,
-        search_seconds=search_seconds,
+        search_tokens=price.tokens,
+        search_seconds=price.seconds,
+        search_runs=price.runs,
         uses_targets=uses_targets,
         proxy_tokens=proxies[0],
         proxy_seconds=proxies[1],

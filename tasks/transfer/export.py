@@ -15,6 +15,7 @@ from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import with_precision
 from tasks.runs.run_folder import is_finished, run_folder
 from tasks.transfer.steps import INITIAL, TARGETS, Graph, job_file
+from tasks.workspace import paths
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, ConfigError, Params
 from velocitune_core.files import obstacle_to_files_in, replacing
 from velocitune_core.job_folder.contents import JOBS, JobFolder, RunStep, Step, TrainStep
@@ -92,7 +93,7 @@ def folder_contents(params: Params, graph: Graph, goal: str) -> Contents:
     for step in _runs(graph):
         if step.name in finished:
             keeps_model = isinstance(step, TrainStep) and step.keeps_model
-            files |= _result_files(run_folder(finished[step.name]), keeps_model)
+            files |= _result_files(finished[step.name], keeps_model)
     code = code_of_all(graph.jobs.values())
     files |= {name: Path(name) for name in code if not name.startswith("velocitune_core/")}
     trained_there = {step.publish for step in graph.steps if isinstance(step, TrainStep)} - {None}
@@ -135,7 +136,7 @@ def write_folder(contents: Contents, to: Path, steps: Iterable[Step]) -> None:
 def _finished(graph: Graph) -> dict[str, Job]:
     """Return the jobs, with every value filled in, of the runs that are finished in this workspace."""
     outdated = {TARGETS}
-    results = Results(Path(), graph.steps, graph.jobs, outdated)
+    results = Results(Path(), graph.steps, graph.jobs, outdated, run_folder)
     finished: dict[str, Job] = {}
     for step in _runs(graph):
         job = results.job(step.name)
@@ -146,11 +147,13 @@ def _finished(graph: Graph) -> dict[str, Job]:
     return finished
 
 
-def _result_files(folder: Path, keeps_model: bool) -> dict[str, Path]:
+def _result_files(job: Job, keeps_model: bool) -> dict[str, Path]:
+    """Return the files of a finished run, by where a folder of jobs has them: under the job's own name."""
+    folder = run_folder(job)
     found = [folder / name for name in RESULT_FILES if (folder / name).exists()]
     if keeps_model:
         found += (folder / "model").iterdir()
-    return {str(file): file for file in found}
+    return {str(paths.RUNS / job.folder_name / file.relative_to(folder)): file for file in found}
 
 
 def _model_files(model: Path) -> dict[str, Path]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.contracts import ComparedRun, Comparison
+from velocitune_core.evaluation.evaluation_job import KEY_LENGTH
 
 SETTLED_DISTANCE = 0.05  # total variation
 DOWNSTREAM = "downstream/"  # prefix of a family's metric
@@ -149,6 +150,19 @@ def proxy_cost(comparison: Comparison, run: ComparedRun) -> tuple[int, float]:
         return 0, 0.0
     tokens = comparison.proxy_tokens if run.proxy_tokens is None else run.proxy_tokens
     return tokens, comparison.proxy_seconds if run.proxy_seconds is None else run.proxy_seconds
+
+
+def wall_seconds(comparison: Comparison) -> float:
+    """Return the wall time of all runs and of what found their weights, without proxies.
+
+    What several runs share, as a swarm of all seeds or a reference model that is the baseline's run, counts once.
+    """
+    found: dict[str, float] = {}
+    for run in comparison.runs:
+        name = f"{run.label}-seed-{run.seed}"
+        found |= run.search_runs or {f"{name}-search": run.search_seconds}  # of before `search_runs`
+        found[run.result.recipe[:KEY_LENGTH] or name] = run.result.seconds.total
+    return math.fsum(found.values())
 
 
 def worst_shortfall(comparison: Comparison, losses: Mapping[str, float]) -> float | None:

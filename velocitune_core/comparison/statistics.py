@@ -23,7 +23,7 @@ from velocitune_core.comparison.metrics import (
 from velocitune_core.contracts import Comparison
 
 LEVEL = 0.95  # of all intervals
-ROUNDING = 1e-9  # an interval this close to zero contains it
+DIGITS = 3  # of losses, as they are shown
 CENSORED = ("tokens_to_baseline", "speed_up")  # a mean over the seeds that reached it would leave out the worst
 Verdict = Literal["gain", "on the frontier", "loses"]
 Values = Mapping[str, float | None]
@@ -52,10 +52,10 @@ class Estimate(NamedTuple):
 
     @property
     def sign(self) -> int | None:
-        """−1 or +1 if the interval excludes zero, 0 if not, None without an interval."""
+        """−1 or +1 if the interval, as it is shown, excludes zero, 0 if not, None without an interval."""
         if self.half_width is None:
             return None
-        if abs(self.mean) - self.half_width <= ROUNDING:
+        if round(abs(self.mean), DIGITS) <= round(self.half_width, DIGITS):  # −0.001 ± 0.001 is no gain to a reader
             return 0
         return 1 if self.mean > 0 else -1
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from velocitune_core.comparison.metrics import DOWNSTREAM, METRICS, Unit, domains, metric
 from velocitune_core.comparison.statistics import (
+    DIGITS,
     PLANES,
     ComparisonSummary,
     Estimate,
@@ -18,7 +19,6 @@ from velocitune_core.style.text import difference_text, signed, tokens_text
 
 Row = dict[str, str]
 MISSING = "–"
-DIGITS = 3  # of losses
 OUTSIDE = "*"  # marks a distance to the extrapolated part of the frontier
 RESULT_METRICS = ("macro_average_loss", "size_weighted_loss", "learnt_average_loss", "retention", "worst_shortfall")
 COST_METRICS = ("speed_up", "steps_to_settle", "repeated_tokens", "added_tokens", "added_seconds")

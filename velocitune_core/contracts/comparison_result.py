@@ -18,6 +18,7 @@ class ComparedRun(Part):
     result: TrainResult
     search_tokens: int = 0  # trained for this run alone before it: a reference model, a search for domain weights
     search_seconds: float = 0.0
+    search_runs: dict[str, float] = Field(default_factory=dict)  # seconds by the end of a run's folder; no proxies
     uses_targets: bool = False  # whether the cost of the proxies is part of its cost
     proxy_tokens: int | None = None  # of the proxies of its own targets; None: those of the comparison
     proxy_seconds: float | None = None

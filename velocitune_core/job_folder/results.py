@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ class Results:
         steps: in order, each after those it depends on.
         jobs: as their files say, by the name of the step.
         outdated: names of steps whose results, if there are any, do not count.
+        folder_of: where a job runs, or ran; None: in the folder of its own name. A workspace may have its result under
+            the name of another run of the same recipe.
     """
 
     def __init__(
@@ -31,8 +33,10 @@ class Results:
         steps: list[Step],
         jobs: Mapping[str, Job],
         outdated: Collection[str] = (),
+        folder_of: Callable[[Job], Path] | None = None,
     ) -> None:
         self.steps = steps
+        self._folder_of = folder_of or (lambda job: root / RUNS / job.folder_name)
         self._root, self._jobs, self._outdated = root, jobs, outdated
         self._steps = {step.name: step for step in steps}
         self._filled: dict[str, Job] = {}
@@ -68,7 +72,7 @@ class Results:
     def run_folder(self, job: Job) -> Path:
         """Return where the job of a step runs, or ran; `job` is what `self.job` returned."""
         if job.name not in self._folders:
-            self._folders[job.name] = self._root / RUNS / job.folder_name
+            self._folders[job.name] = self._folder_of(job)
         return self._folders[job.name]
 
     def result(self, name: str) -> TrainResult:

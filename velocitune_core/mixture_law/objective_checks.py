@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from velocitune_core.in_words import significant
 from velocitune_core.mixture_law.share_bounds import by_name, epoch_caps, share_bounds
 from velocitune_core.spelling import aside, with_nearest
 
@@ -156,11 +157,11 @@ def _epochs(objective: Objective, domains: Sequence[str]) -> Iterator[str]:
         yield f"{given}; give them in objective.domain_tokens"
     caps = epoch_caps(objective, domains)
     if len(caps) == len(domains) and sum(caps.values()) < 1:
-        tokens = sum(limits[name] * objective.domain_tokens[name] for name in domains)
+        most, share = sum(limits[name] * objective.domain_tokens[name] for name in domains), sum(caps.values())
         yield (
-            f"objective.epochs fills {sum(caps.values()):.4g} of the run: at most {tokens:.6g} tokens for a "
-            f"token_budget of {objective.token_budget:.6g}; allow {1 / sum(caps.values()):.3g} times as many epochs, "
-            "or plan a shorter run"
+            f"objective.epochs fills {share:.4g} of the run: at most {significant(most, 6)} tokens for a token_budget "
+            f"of {significant(objective.token_budget, 6)}; allow {significant(1 / share, 3)} times as many epochs, or "
+            "plan a shorter run"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from velocitune_core.contracts import SwarmRound, SwarmRun, Worth
-from velocitune_core.in_words import amount_text, listed
+from velocitune_core.in_words import amount_text, listed, significant
 from velocitune_core.mixture_law.budget import EffectSize
 
 
@@ -91,7 +91,7 @@ def worth_in_words(worth: Worth, runs: int) -> list[str]:
         )
     if worth.pays_from is not None:
         found.append(
-            f"If that gain is the same at every size, the plan pays for a main run from {worth.pays_from:.2g} times "
-            "the operations of these runs on."
+            "If that gain is the same at every size, the plan pays for a main run from "
+            f"{significant(worth.pays_from, 2)} times the operations of these runs on."
         )
     return found

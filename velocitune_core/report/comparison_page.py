@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from velocitune_core.comparison.figures import final, mixtures, over_tokens
-from velocitune_core.comparison.metrics import METRICS, domains, learnt, retained
+from velocitune_core.comparison.metrics import METRICS, domains, learnt, retained, wall_seconds
 from velocitune_core.comparison.narrative import outcome
 from velocitune_core.comparison.statistics import ComparisonSummary, summarise
 from velocitune_core.comparison.tables import (
@@ -179,14 +179,17 @@ def _tiles(summary: ComparisonSummary) -> list[Tile]:
     """Return the numbers at the top of the page."""
     first = summary.comparison.runs[0].result
     runs, seeds = len(summary.comparison.runs), len(summary.seeds)
-    seconds = sum(run.result.seconds.total + run.search_seconds for run in summary.comparison.runs)
     kept = listed(retained(summary.comparison)) if summary.comparison.retained else "none"
     model = f"{tokens_text(first.parameters)} parameters"
     return [
         Tile("Labels", str(len(summary.strategies)), f"{counted(runs, 'run')} under {counted(seeds, 'seed')}"),
         Tile("Budget of a run", f"{tokens_text(first.tokens)} tokens", f"{first.steps:,} steps, a model of {model}"),
         Tile("Domains", str(len(domains(summary.comparison))), f"to be kept rather than learnt: {kept}"),
-        Tile("Time of all runs", duration(seconds), "with what was trained before them, without proxies"),
+        Tile(
+            "Time of all runs",
+            duration(wall_seconds(summary.comparison)),
+            "with what was trained before them, without proxies",
+        ),
     ]
 
 

@@ -67,7 +67,7 @@ def _mean_row(report: ReportData, bits: list[dict[str, float]]) -> dict[str, Cel
     if bits[1]:
         first, last = (sum(each.values()) / len(each) for each in bits)
         cells["bits per byte"] = Cell(f"{last:.3f}", f"{first:.3f}") if len(bits[1]) == len(names) else Cell("")
-    return cells | {"tokens": Cell(tokens_text(report.train.tokens)), "epochs": Cell("")}
+    return cells | {"tokens": Cell(tokens_text(report.train.tokens / len(names))), "epochs": Cell("")}
 
 
 def _perplexity(loss: float) -> str:

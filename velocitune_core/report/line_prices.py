@@ -12,7 +12,7 @@ from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, e
 from velocitune_core.comparison.tables import MISSING, Row, estimate_in_words, estimate_text
 from velocitune_core.mixture_law.break_even import pays_from
 from velocitune_core.report.compared_plans import losses_of
-from velocitune_core.style.text import difference_text, signed, tokens_text
+from velocitune_core.style.text import difference_text, signed, significant, tokens_text
 
 NEVER = "never"
 
@@ -98,4 +98,6 @@ def _since(each: LinePrice) -> str:
     if each.pays_from is None:
         return MISSING
     unsure = ", if it gains at all" if each.gain.sign == 0 else ""
-    return f"{each.pays_from:.2g}× the price ({tokens_text(each.pays_from * each.tokens, 2)} tokens){unsure}"
+    return (
+        f"{significant(each.pays_from, 2)}× the price ({tokens_text(each.pays_from * each.tokens, 2)} tokens){unsure}"
+    )

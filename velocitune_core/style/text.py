@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from velocitune_core.in_words import amount_text, difference_text, limit_text, listed, percent, signed
+from velocitune_core.in_words import amount_text, difference_text, limit_text, listed, percent, signed, significant
 
 __all__ = [
     "amount_text",
@@ -13,6 +13,7 @@ __all__ = [
     "listed",
     "percent",
     "signed",
+    "significant",
     "tick_text",
     "tokens_text",
 ]

@@ -118,6 +118,8 @@ def test_the_interval_is_students() -> None:
     assert Estimate(-0.2, 0.1, 3).sign == -1
     assert Estimate(0.2, 0.1, 3).sign == 1
     assert Estimate(0.0, 0.0, 3).sign == 0
+    assert Estimate(-0.00114, 0.00107, 2).sign == 0  # shown as −0.001 ± 0.001
+    assert Estimate(-0.0016, 0.0014, 2).sign == -1  # as −0.002 ± 0.001
     assert estimate([]) is None
 
 

@@ -77,7 +77,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"epochs": 2.0, "token_budget": 100}, "objective.epochs needs the tokens of one epoch of code, law, web"),
     (
         {"epochs": 1.5, "domain_tokens": PAGES, "token_budget": 1000},  # 1.5 · 600 of 1000
-        "objective.epochs fills 0.9 of the run: at most 900 tokens for a token_budget of 1000; allow 1.11 times",
+        "objective.epochs fills 0.9 of the run: at most 900 tokens for a token_budget of 1,000; allow 1.11 times",
     ),
     ({"epochs": 0.0}, "objective.epochs is 0; it must be above 0"),
     ({"least_share": {"code": 0.6, "law": 0.5}}, "objective.least_share sums to 1.1 over domains; it can be at most 1"),

@@ -234,3 +234,16 @@ def test_runs_that_cannot_be_compared_are_refused_by_all() -> None:
     for make in (formatted_comparison, comparison_metrics, comparison_figures, render_comparison):
         with pytest.raises(ContractError, match="baseline 'nobody' has no run"):
             make(bad)
+
+
+def test_a_swarm_that_seeds_share_and_a_reference_that_is_a_compared_run_take_their_time_once() -> None:
+    """Four runs of 10 s, a swarm of 20 s behind both seeds of planned, and a search of 3 s after static's run."""
+    ends = losses(3.0, 4.2, 5.4)
+    runs = [run("static", seed, ends) for seed in (1, 2)]
+    runs[0] = runs[0].model_copy(update={"result": runs[0].result.model_copy(update={"recipe": "0123456789abcdef"})})
+    swarm = {"search_seconds": 20.0, "search_runs": {"a": 12.0, "b": 8.0}}
+    runs += [run("planned", seed, ends, **swarm) for seed in (1, 2)]
+    runs.append(run("doremi", 1, ends, search_seconds=13.0, search_runs={"0123456789ab": 10.0, "search": 3.0}))
+    assert "Time of all runs1 min 13 s" in Page(render_comparison(comparison(*runs), [])).text
+    runs.append(run("of an earlier version", 1, ends, search_seconds=7.0))
+    assert "Time of all runs1 min 30 s" in Page(render_comparison(comparison(*runs), [])).text

@@ -62,6 +62,7 @@ def test_the_table_has_a_row_per_domain_and_their_mean() -> None:
     assert rows["code"]["perplexity"][:2] == (f"{math.exp(3.3):.1f}", f"{math.exp(4.9):.1f}")
     assert rows["code"]["bits per byte"].text == f"{3.3 / math.log(2) / 4:.3f}"
     assert rows["mean"]["loss"][:2] == ("3.910", "4.950")
+    assert rows["mean"]["tokens"].text == "214 k"  # 1.5 M over 7 domains
     assert "bits per byte" not in domain_rows(samples.report_data(), RunFacts())[0]
 
 

@@ -18,6 +18,7 @@ from velocitune_core.style.text import (
     listed,
     percent,
     signed,
+    significant,
     tick_text,
     tokens_text,
 )
@@ -64,6 +65,11 @@ def test_spread_labels_keep_order_and_distance(positions: list[float]) -> None:
 def test_labels_are_shortened_and_not_read_as_mathematics() -> None:
     assert label("a" * 30, 10) == "a" * 9 + "…"
     assert label("$x$") == r"\$x\$"
+
+
+def test_significant_digits_need_no_power_of_ten() -> None:
+    numbers = [significant(number, 2) for number in (297.0, 1.23e6, 30.4, 5.23, 0.0351, 9.96)]
+    assert numbers == ["300", "1,200,000", "30", "5.2", "0.035", "10"]
 
 
 def test_things_are_counted_in_words() -> None:

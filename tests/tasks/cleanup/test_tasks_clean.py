@@ -8,22 +8,27 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+import result_samples
 import yaml
 from journeys import SETTINGS, settings, write_workspace
 
 from tasks.cleanup.command import main
 from tasks.cleanup.found import Found, found_runs
 from tasks.cleanup.present import present_runs
+from tasks.runs.compared_before import digest_of
+from tasks.runs.jobs import compared_job, with_weights
 from tasks.runs.run_folder import REPLACED
+from tasks.transfer.export import folder_contents
+from tasks.transfer.steps import Known, steps_of
 from tasks.workspace import paths
 from tasks.workspace.lock import exclusive
 from tasks.workspace.packed_data import settings_digest
 from velocitune_core.config import Params
-from velocitune_core.contracts import Manifest
+from velocitune_core.contracts import InitialLosses, Manifest, Targets
 from velocitune_core.data.tokenize import tokenizer_digest
 from velocitune_core.evaluation.evaluation_job import EvaluationJob, QuestionsFile
 from velocitune_core.model.tokenizer import load_tokenizer
-from velocitune_core.train.job import Job
+from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.train.run_lock import RunLock
 from velocitune_core.training_code import record_code
 
@@ -112,6 +117,39 @@ def test_a_run_that_another_one_takes_stays(here: Path) -> None:
     assert states()[folder].state == "taken by a run of the present settings"
     put(static)  # has a result of its own
     assert states()[folder].state == "of other settings"
+
+
+def test_a_search_and_the_run_of_its_weights_that_the_pipeline_trained_stay_for_the_comparison(here: Path) -> None:
+    """The pipeline trained them under its own names, and then its strategy was changed."""
+    labels = {"static": {"strategy": "static"}, "found": {"strategy": "odm", "search": 0.5}}
+    runs = {"strategy__name": "static", "compare__runs": labels}
+    search = jobs(**runs)["found-seed-1-search"]
+    assert isinstance(search, TrainJob)
+    shares = {"code": (0.3, 5.0, 3.0, 3.1), "law": (0.7, 5.0, 3.0, 3.1)}
+    weights = result_samples.train(shares).mean_domain_weights
+    params = settings(**runs)
+    held = with_weights(compared_here(params, "found"), "training", weights)
+    folders = [put(search.model_copy(update={"name": "training-search"})), put(held)]
+    for folder, job in zip(folders, (search, held), strict=True):
+        record_code(folder, job, 0.0)
+        result_samples.train(shares).write(folder / "result.json")
+    (folders[1] / "model").mkdir()
+    taken = "taken by a run of the present settings"
+    assert {each.path: each.state for each in found_runs(present_runs(params))} == dict.fromkeys(folders, taken)
+    graph = steps_of(params, Known(Manifest.read(paths.MANIFEST), None, None), compare=True)
+    contents = folder_contents(params, graph, "compare")  # where a folder of jobs looks for results
+    there = {
+        f"runs/{job.folder_name}/result.json" for job in (search, held.model_copy(update={"name": "found-seed-1"}))
+    }
+    assert contents.finished == ["found-seed-1", "found-seed-1-search"] and there <= set(contents.files)
+
+
+def compared_here(params: Params, label: str) -> TrainJob:
+    """The run of a label under seed 1, before its weights are found; it has no measured options."""
+    manifest, digest = Manifest.read(paths.MANIFEST), digest_of(params.model.path)
+    initial = InitialLosses(precision="float32", losses={"code": 2.0, "law": 2.0}, tokens={}, seconds=0.0)
+    targets = Targets.model_validate({"domains": {"code": {"target": 1.0}, "law": {"target": 1.0}}})
+    return compared_job(params, manifest, initial, targets, label, 1, digest)
 
 
 def test_a_run_whose_recipe_waits_for_a_result_stays(here: Path) -> None:

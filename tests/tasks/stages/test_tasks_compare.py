@@ -144,18 +144,19 @@ def test_a_label_that_holds_found_weights_pays_for_what_found_them(
 ) -> None:
     no_views("tasks.stages.compare")
     result = TrainResult.model_construct(
-        tokens=2560, seconds=Timings(total=2.0), mean_domain_weights={"code": 0.5, "law": 0.5}
+        recipe="parent", tokens=2560, seconds=Timings(total=2.0), mean_domain_weights={"code": 0.5, "law": 0.5}
     )
     monkeypatch.setattr("tasks.stages.compare.run_training", lambda *_: result)
     monkeypatch.setattr("tasks.stages.compare.ComparedRun", SimpleNamespace)
     runs = {"static": {"strategy": "static"}, "planned": {"strategy": "planned"}}
     held = {"strategy": "static", "weights_of": "planned"}
     compare = Compare.model_validate({"seeds": [1], "runs": runs | {"held": held}})
-    cost = {"search_tokens": 7000, "search_seconds": 5.0}
+    cost = {"search_tokens": 7000, "search_seconds": 5.0, "search_runs": {"swarm": 5.0}}
     parent = ComparedRun.model_construct(label="planned", seed=1, result=result, uses_targets=False, **cost)
     params = measured.model_copy(update={"compare": compare})
     found = train_compared.fn(params, "held", 1, parent, None, None)
     assert (found.search_tokens, found.search_seconds) == (7000 + 2560, 7.0)
+    assert found.search_runs == {"swarm": 5.0, "parent": 2.0}
 
 
 def test_the_stage_watches_what_targets_of_a_label_are_made_from() -> None:
