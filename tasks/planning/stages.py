@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tasks.runs.jobs import base_job, compared_job, proxy_jobs, reference_job, s
 from tasks.runs.own_targets import labels_with_own_targets, own_proxy_jobs
 from tasks.runs.price import shape_of, shape_of_folder
 from tasks.runs.run_folder import finished_result, run_folder
-from tasks.runs.search import find_weights
+from tasks.runs.search import finished_of
 from tasks.runs.swarm import is_of_sibling, is_proxy
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, mixture_of
@@ -60,7 +59,7 @@ def planned_stages(params: Params, inputs: Inputs, compare: bool) -> tuple[list[
         job = training_job(params, inputs.manifest, inputs.initial, inputs.targets, digest)
         reference, sizes = reference_job(job), sizes_of(inputs.manifest)
         *search, last = needed_jobs(job, reference, sizes)
-        done = {} if params.strategy.name == PLANNED else finished_runs(job, reference, sizes)
+        done = {} if params.strategy.name == PLANNED else finished_of(job, reference, sizes)
         if search:
             stages.append(Stage("weights", runs(search), finished=sum(each.name in done for each in search)))
         swarm, further = [], []
@@ -152,7 +151,7 @@ def _compared_jobs(params: Params, inputs: Inputs) -> tuple[list[TrainJob], int]
                 needed[job.name] = job
                 continue
         needed |= {each.name: each for each in needed_jobs(job, reference, sizes)}
-        done |= finished_runs(job, reference, sizes)
+        done |= finished_of(job, reference, sizes)
     return [job for name, job in needed.items() if name not in done], len(done)
 
 
@@ -172,22 +171,3 @@ def _runs_before(params: Params, inputs: Inputs, before: Before) -> tuple[dict[s
     results = {job.folder_name: finished_result(job) for job in jobs}
     done = {name: result for name, result in results.items() if result is not None}
     return {job.folder_name: job for job in [*jobs, *unknown]}, done
-
-
-def finished_runs(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> dict[str, TrainResult]:
-    """Return the results, by name, of those runs that a job needs and that are finished."""
-    done: dict[str, TrainResult] = {}
-
-    def take(needed: TrainJob) -> TrainResult:
-        if (result := finished_result(needed)) is None:
-            raise _MissingError
-        done[needed.name] = result
-        return result
-
-    with suppress(_MissingError):
-        take(find_weights(job, reference, sizes, take)[0])
-    return done
-
-
-class _MissingError(Exception):
-    """A run that is not finished."""

@@ -119,9 +119,9 @@ def _explanation(plan: Plan) -> str:
         f"a training token costs {flops_per_token(plan.shape, length, recomputes=recomputes):.3g} FLOPs ({how})"
     )
     if plan.finished:
-        parts.append(f"finished and not counted: {counted(plan.finished, 'run')}")
-    if any(stage.finished for stage in plan.stages):
-        parts.append("runs that are done are counted, and not repeated")
+        parts.append(f"left out of compare, as they are finished: {counted(plan.finished, 'run')}")
+    if done := [f"{stage.finished} of {stage.name}" for stage in plan.stages if stage.finished]:
+        parts.append(f"in the table, though they are done and not repeated: {listed(done)}")
     for name, probed in plan.probes.items():
         if probed.speed is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tasks.runs.jobs import search_job, with_weights
@@ -90,3 +91,22 @@ def _search_of_an_unfinished_run(
         return None
     logger.warning("%s: continues with the domain weights that its search found under other code", folder)
     return found, spent
+
+
+def finished_of(job: TrainJob, reference: TrainJob, sizes: Mapping[str, int]) -> dict[str, TrainResult]:
+    """Return the results, by name, of those runs that a job needs and that are finished."""
+    done: dict[str, TrainResult] = {}
+
+    def take(needed: TrainJob) -> TrainResult:
+        if (result := finished_result(needed)) is None:
+            raise _MissingError
+        done[needed.name] = result
+        return result
+
+    with suppress(_MissingError):
+        take(find_weights(job, reference, sizes, take)[0])
+    return done
+
+
+class _MissingError(Exception):
+    """A run that is not finished."""

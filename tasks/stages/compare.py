@@ -11,15 +11,15 @@ from prefect import task, unmapped
 from prefect.futures import wait
 
 from tasks.runs.budget import check_planned, sizes_of
-from tasks.runs.compared import comparison_settings, parent_of, runs_in_order
+from tasks.runs.compared import comparison_settings, runs_in_order
 from tasks.runs.compared_before import Before, digest_of
 from tasks.runs.jobs import compared_job, with_weights
 from tasks.runs.launch import TrainingStoppedError, may_be_retried, run_training
 from tasks.runs.own_targets import OwnTargets, fit_own_targets, labels_with_own_targets, own_proxy_jobs
 from tasks.runs.planned import planned_weights
 from tasks.runs.price import price_of_weights
-from tasks.runs.run_folder import finished_result, run_folder
-from tasks.runs.search import Search, find_weights
+from tasks.runs.run_folder import run_folder
+from tasks.runs.search import Search, find_weights, finished_of
 from tasks.runs.steering import planned_job, with_course
 from tasks.runs.swarm import objective_of, swarm_jobs
 from tasks.runs.swarm_rounds import Swarm
@@ -208,12 +208,27 @@ def _downstream(model: Path, questions: Questions | None, params: Params, name: 
     return {} if questions is None else evaluate_downstream.fn(model, questions, params, name, spread=False).families
 
 
-def finished_before(params: Params) -> int:
-    """Count the finished runs, among those that neither search for weights nor take those of another run.
+def finished_before(params: Params) -> tuple[int, list[str]]:
+    """Return how many runs are finished, and the labels of which it is not known yet.
 
-    Runs under own targets, and planned ones, are found by the targets and the plans that are there.
+    Those are labels with targets that are still to be fitted or weights that are still to be planned, and labels that
+    hold the weights of such a label.
     """
-    before = Before(params, *measured(), digest_of(params.model.path))
-    independent = [(label, seed) for label, seed in runs_in_order(params) if parent_of(params, label) is None]
-    jobs = [before.job(label, seed) for label, seed in independent]
-    return sum(job is not None and job.strategy.search is None and finished_result(job) is not None for job in jobs)
+    manifest, initial, targets = measured()
+    before = Before(params, manifest, initial, targets, digest_of(params.model.path))
+    settings, sizes = comparison_settings(params), sizes_of(manifest)
+    found: dict[tuple[str, int], TrainResult] = {}
+    unknown: dict[str, None] = {}
+    for label, seed in runs_in_order(params):
+        job, parent = before.job(label, seed), settings.runs[label].weights_of
+        if job is None or parent in unknown:
+            unknown[label] = None
+            continue
+        if parent is not None:
+            if (parent, seed) not in found:
+                continue
+            job = with_weights(job, job.name, found[parent, seed].mean_domain_weights)
+        reference = compared_job(params, manifest, initial, targets, settings.baseline, seed, before.digest)
+        if (result := finished_of(job, reference, sizes).get(job.name)) is not None:
+            found[label, seed] = result
+    return len(found), list(unknown)

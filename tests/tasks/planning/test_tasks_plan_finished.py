@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import planned_samples
 import pytest
+from finished_runs import finish
 from plan_samples import SEVEN_BILLION, plan_of, write_config
 from tiny import write_inputs
 
@@ -16,15 +16,13 @@ from tasks.planning.view import print_plan
 from tasks.runs.jobs import compared_job, proxy_jobs
 from tasks.runs.own_targets import finished_own_targets, own_proxy_jobs
 from tasks.runs.planned import plan_inputs
-from tasks.runs.run_folder import record_start, run_folder
 from tasks.runs.steering import planned_job
 from tasks.runs.swarm import swarm_jobs
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture
 from velocitune_core.config import parse_params
-from velocitune_core.contracts import DomainTarget, LossPoint, SwarmRound, Timings, TrainResult
+from velocitune_core.contracts import DomainTarget, LossPoint, SwarmRound
 from velocitune_core.model.io import model_digest
-from velocitune_core.train.job import TrainJob
 
 
 @pytest.mark.usefixtures("workspace")
@@ -100,13 +98,17 @@ def test_finished_runs_of_the_pipeline_are_marked(settings: dict[str, Any], caps
     finish(compared_job(params, inputs.manifest, inputs.initial, inputs.targets, "static", 1, digest))
     assert finished() == {"initial": 0, "proxies": 1, "train": 1}
     print_plan(plan_of(settings))
-    assert "1 done of 3" in (printed := capsys.readouterr().out) and "1 done of 1" in printed
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 done of 3" in said and "1 done of 1" in said
+    assert "in the table, though they are done and not repeated: 1 of proxies and 1 of train" in said
     settings["training"]["seed"] = 2
     assert finished() == {"initial": 0, "proxies": 1, "train": 0}
 
 
 @pytest.mark.usefixtures("workspace")
-def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any]) -> None:
+def test_finished_runs_of_a_comparison_are_not_counted(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     write_inputs(Path("made"))
     settings["model"]["path"] = "made/model"
     settings["training"]["token_budget"] = 64_000
@@ -132,6 +134,9 @@ def test_finished_runs_of_a_comparison_are_not_counted(settings: dict[str, Any])
     less = plan_of(settings, compare=True)
     gone = {"static-seed-1", "velocitune-seed-1", "held-seed-1"}  # which holds the weights of a static run here
     assert less.finished == 3
+    print_plan(less)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out of compare, as they are finished: 3 runs" in said and "not repeated" not in said
     assert names - {run.name for run in less.stages[-1].runs} == gone
 
 
@@ -215,27 +220,3 @@ def test_finished_runs_under_own_targets_are_not_counted(settings: dict[str, Any
     assert fitted is not None
     finish(compared_job(params, inputs.manifest, inputs.initial, fitted.targets, "own", 1))
     assert missing() == {"static-seed-1", "held-seed-1"}
-
-
-def finish(job: TrainJob, points: Sequence[LossPoint] = ()) -> None:
-    """Write the files of a finished run that a comparison reads."""
-    result = TrainResult(
-        name=job.name,
-        strategy=job.strategy.name,
-        precision="float32",
-        steps=job.total_steps,
-        tokens=1,
-        parameters=1,
-        final={},
-        points=list(points),
-        domain_weights=[],
-        mean_domain_weights=job.initial_domain_weights,
-        tokens_per_domain={},
-        epochs_per_domain={},
-        tokens_per_second=1.0,
-        seconds=Timings(),
-    )
-    record_start(run_folder(job), job)
-    result.write(run_folder(job) / "result.json")
-    (run_folder(job) / "model").mkdir()
-    (run_folder(job) / "model/config.json").write_text("{}")

@@ -9,18 +9,23 @@ from typing import Any
 
 import pytest
 import yaml
+from finished_runs import finish
 
+from tasks.runs.budget import sizes_of
 from tasks.runs.compared import parent_of, runs_in_order, side_by_side
+from tasks.runs.jobs import compared_job, search_job
 from tasks.runs.launch import TrainingFailedError, TrainingStoppedError
 from tasks.runs.strategy_options import ablated_targets
 from tasks.stages.compare import (
     compared_swarms,
+    finished_before,
     fit_compared_targets,
     own_proxies,
     plan_compared,
     plan_of_run,
     train_compared,
 )
+from tasks.stages.compare import measured as measured_parts
 from tasks.stages.weights import SwarmFailedError, train_swarm_run
 from tasks.workspace import paths
 from tasks.workspace.planned_checks import planned_problems
@@ -121,6 +126,27 @@ def test_every_seed_of_a_label_may_plan_from_a_swarm_of_its_own(measured: Params
     assert not any(each in weights["planned"] for each in weights["own-seed-2"])
     held = {(label, seed): plan_of_run(settings, label, seed) for label in runs for seed in (1, 2)}
     assert [held["static", 1], held["planned", 2], held["own", 2]] == [None, "planned", "own-seed-2"]
+
+
+def test_what_is_finished_is_counted_with_the_runs_behind_searches_and_labels(measured: Params) -> None:
+    """Of planned it is not known, as its weights are not."""
+    runs = {
+        "static": {"strategy": "static"},
+        "found": {"strategy": "odm", "search": 0.5},
+        "held": {"strategy": "static", "weights_of": "static"},
+        "planned": {"strategy": "planned"},
+    }
+    swarm = Mixture.model_validate({"swarm": {"runs": 4, "fractions": [0.8], "bootstrap": 0}})
+    compare = Compare.model_validate({"seeds": [1, 2], "runs": runs})
+    settings = measured.model_copy(update={"compare": compare, "mixture": swarm})
+    assert finished_before(settings) == (0, ["planned"])
+    manifest, initial, targets = measured_parts()
+    for seed in (1, 2):
+        finish(compared_job(settings, manifest, initial, targets, "static", seed))
+    assert finished_before(settings) == (4, ["planned"])  # held has the recipe of static
+    search = search_job(compared_job(settings, manifest, initial, targets, "found", 1), sizes_of(manifest))
+    finish(search.model_copy(update={"name": "training-search"}))
+    assert finished_before(settings) == (5, ["planned"])  # so has found: its search ends at the weights of static
 
 
 def test_swarms_per_seed_that_cannot_be_are_refused() -> None:
