@@ -14,7 +14,7 @@ from tasks.runs.devices import parallel_runs
 from tasks.runs.executors import stopped_by_signal
 from tasks.stages.compare import (
     compared_swarms,
-    finished_before,
+    finished_in_words,
     fit_compared_targets,
     label_of_plan,
     own_proxies,
@@ -31,16 +31,13 @@ from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
 from tasks.workspace.stage_cli import run_stage
 from velocitune_core.contracts import Comparison
-from velocitune_core.style.text import listed
 
 
 @flow(name="compare", flow_run_name="compare")
 def compare() -> None:
     params = side_by_side(checked_params(comparing=True))
     settings, order = comparison_settings(params), runs_in_order(params)
-    finished, unknown = finished_before(params)
-    undecided = f", not known yet of {listed(unknown)}" if unknown else ""
-    get_run_logger().info("runs: %d, finished before: %d%s", len(order), finished, undecided)
+    get_run_logger().info("runs: %d, finished before: %s", len(order), finished_in_words(params))
     questions = sample_questions(params) if settings.downstream else None
     train = train_compared.with_options(retries=params.proxies.retries)
     train_short = train_swarm_run.with_options(retries=params.proxies.retries)

@@ -52,7 +52,7 @@ CORE = {
     "style": "in_words",
     "comparison": "contracts style",
     "export": "cli config contracts files rounding spelling style",
-    "report": "comparison contracts export mixture_law planned_weights rounding scaling_law style",
+    "report": "comparison contracts export mixture_law planned_weights rounding scaling_law strategies style",
     "recipes": "files",
     "fit": "cli config contracts files mixture_law planned_weights report spelling style",
     "cli": "spelling",  # starts the others by name

@@ -43,6 +43,7 @@ from velocitune_core.contracts import (
     TrainResult,
 )
 from velocitune_core.strategies import measured_options
+from velocitune_core.style.text import listed
 from velocitune_core.train.job import TrainJob
 
 logger = logging.getLogger(__name__)
@@ -206,6 +207,12 @@ def _proxies(own: OwnTargets | None) -> Sequence[ProxyResult]:
 def _downstream(model: Path, questions: Questions | None, params: Params, name: str) -> dict[str, float]:
     """Return bits per byte by family of tasks, measured in a run of that name; nothing without questions."""
     return {} if questions is None else evaluate_downstream.fn(model, questions, params, name, spread=False).families
+
+
+def finished_in_words(params: Params) -> str:
+    """Return how many runs are finished before the work, and of which labels that is not known yet."""
+    finished, unknown = finished_before(params)
+    return f"{finished}, not known yet of {listed(unknown)}" if unknown else str(finished)
 
 
 def finished_before(params: Params) -> tuple[int, list[str]]:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from velocitune_core.contracts import ComparedRun, Comparison
-from velocitune_core.evaluation.evaluation_job import KEY_LENGTH
 
 SETTLED_DISTANCE = 0.05  # total variation
 DOWNSTREAM = "downstream/"  # prefix of a family's metric
@@ -157,12 +156,14 @@ def wall_seconds(comparison: Comparison) -> float:
 
     What several runs share, as a swarm of all seeds or a reference model that is the baseline's run, counts once.
     """
-    found: dict[str, float] = {}
+    runs: dict[str, float] = {}
+    before: dict[str, float] = {}
     for run in comparison.runs:
         name = f"{run.label}-seed-{run.seed}"
-        found |= run.search_runs or {f"{name}-search": run.search_seconds}  # of before `search_runs`
-        found[run.result.recipe[:KEY_LENGTH] or name] = run.result.seconds.total
-    return math.fsum(found.values())
+        runs[run.result.recipe or name] = run.result.seconds.total
+        before |= run.search_runs or {f"{name}-search": run.search_seconds}  # of before `search_runs`
+    alone = [seconds for key, seconds in before.items() if not any(recipe.startswith(key) for recipe in runs)]
+    return math.fsum([*runs.values(), *alone])
 
 
 def worst_shortfall(comparison: Comparison, losses: Mapping[str, float]) -> float | None:

@@ -155,12 +155,12 @@ def _epochs(objective: Objective, domains: Sequence[str]) -> Iterator[str]:
     if missing := sorted(set(limits) - set(objective.domain_tokens)):
         given = f"objective.epochs needs the tokens of one epoch of {', '.join(missing)}"
         yield f"{given}; give them in objective.domain_tokens"
-    caps = epoch_caps(objective, domains)
-    if objective.token_budget is not None and len(caps) == len(domains) and sum(caps.values()) < 1:
+    caps, budget = epoch_caps(objective, domains), objective.token_budget
+    if budget is not None and len(caps) == len(domains) and sum(caps.values()) < 1:
         most, share = sum(limits[name] * objective.domain_tokens[name] for name in domains), sum(caps.values())
         yield (
             f"objective.epochs fills {share:.4g} of the run: at most {significant(most, 6)} tokens for a token_budget "
-            f"of {significant(objective.token_budget, 6)}; allow {significant(1 / share, 3)} times as many epochs, or "
+            f"of {significant(budget, 6)}; allow {significant(1 / share, 3)} times as many epochs, or "
             "plan a shorter run"
         )
 

@@ -10,6 +10,7 @@ from velocitune_core.comparison.statistics import ComparisonSummary, Estimate, S
 from velocitune_core.comparison.tables import estimate_in_words
 from velocitune_core.contracts import Comparison, TrainResult, overfitted_domains
 from velocitune_core.report.compared_mixtures import mixture_block
+from velocitune_core.report.prices import price_of_label, price_of_pipeline
 from velocitune_core.report.report_data import ReportData
 from velocitune_core.style.text import counted, difference_text, listed
 
@@ -55,26 +56,6 @@ def chosen_strategy(report: ReportData) -> str:
     return report.train.strategy if report.weights is None else report.weights.strategy
 
 
-def runs_spent(report: ReportData) -> dict[str, float]:
-    """Return what was run before the training, in multiples of it: `proxies`, and `search` or `swarm`.
-
-    Multiples are of tokens, and for a swarm, whose model may be smaller, of floating-point operations. Runs that served
-    both as proxies and in the swarm are counted as proxies.
-    """
-    spent, tokens, weights = {}, report.train.tokens, report.weights
-    if not tokens:
-        return {}
-    if report.proxies:
-        spent["proxies"] = sum(proxy.tokens for proxy in report.proxies) / tokens
-    if weights is not None and weights.search:
-        spent["search"] = sum(run.tokens for run in weights.search) / tokens
-    if weights is not None and weights.planned is not None:
-        paid = sum(run.flops for run in weights.paid_runs)
-        own = sum(run.flops for run in weights.own_runs)
-        spent["swarm"] = weights.planned.worth.share * own / paid if paid else 0.0
-    return spent
-
-
 def comparison_answer(comparison: Comparison) -> str:
     """Return which label of a comparison has the lowest mean held-out loss, and whether it beat the baseline.
 
@@ -94,7 +75,7 @@ def comparison_answer(comparison: Comparison) -> str:
         return f"Only {best.label} was trained, with a mean held-out loss of {loss} nats per token over {seeds}."
     if best is summary.baseline:
         return f"Nothing beat {best.label}: of {count} it has {lowest} over {seeds}."
-    found = f"Of {count}, {best.label} has {lowest} over {seeds}, at the price of {_price(best)}"
+    found = f"Of {count}, {best.label} has {lowest} over {seeds}, {price_of_label(summary.comparison, best.label)}"
     return f"{found}. {_verdict(summary, best)}"
 
 
@@ -120,7 +101,7 @@ def _reached(report: ReportData, strategy: str) -> str:
     what = "mean held-out loss" if of else "held-out loss"
     forgot = f"; worse than the base model on {listed(worse, 3)}" if worse else ""
     losses = f"from {before:.3f} to {after:.3f} nats per token{change}"
-    return f"{strategy} {verb} the {what}{of} {losses}{_cost(runs_spent(report))}{forgot}."
+    return f"{strategy} {verb} the {what}{of} {losses}, {price_of_pipeline(report)}{forgot}."
 
 
 def _overfitted(report: ReportData) -> str:
@@ -131,14 +112,6 @@ def _overfitted(report: ReportData) -> str:
     one = len(names) == 1
     rose = "was probably overfitted: its loss rose" if one else "were probably overfitted: their losses rose"
     return f"{listed(names, 3)} {rose} while {'its weight' if one else 'their weights'} grew."
-
-
-def _cost(spent: dict[str, float]) -> str:
-    """Return the price of a pipeline in runs of its training, with its parts."""
-    parts = [f"{name} {share:.2f}" for name, share in spent.items() if share]
-    if not parts:
-        return ", at the price of one run"
-    return f", at the price of {1 + sum(spent.values()):.2f} runs ({listed(['training 1', *parts])})"
 
 
 def _against_baseline(report: ReportData, strategy: str) -> str:
@@ -172,11 +145,6 @@ def _verdict(summary: ComparisonSummary, ours: StrategySummary) -> str:
         between = estimate_in_words(difference)
         return f"Its difference to {against}, {between} nats over {seeds}, may be chance."
     return f"It {'beat' if lower else 'lost to'} {against} by {by} over {seeds}."
-
-
-def _price(strategy: StrategySummary) -> str:
-    added = strategy.metrics["added_tokens"]
-    return "one run" if added is None or not added.mean else f"{1 + added.mean:.2f} runs"
 
 
 def _average(strategy: StrategySummary) -> Estimate:

@@ -100,6 +100,7 @@ def test_a_price_is_compared_with_what_static_training_would_gain_for_it() -> No
     assert found.gain is not None and found.gain.mean > 0 and found.pays_from is not None
     saved = (found.pays_from * 2000) ** -0.5 - ((found.pays_from + 1) * 2000) ** -0.5
     assert saved == pytest.approx(found.gain.mean, rel=1e-6)
+    assert "from 300× the price (600 k tokens) on" in price_in_words(replace(found, pays_from=301.0), "macro")
     rows = {row["strategy"]: row for row in price_rows(summary)}
     assert rows["planned"]["static training for that price"] == "+0.013"
     assert rows["static"] == dict.fromkeys(rows["static"], "–") | {"strategy": "static", "price, tokens": "none"}

@@ -8,8 +8,9 @@ import result_samples as samples
 import yaml
 from planned_samples import planned
 
-from velocitune_core.contracts import Comparison, TrainResult
-from velocitune_core.report.headline import answer, comparison_answer, runs_spent
+from velocitune_core.contracts import Comparison, Steering, TrainResult
+from velocitune_core.report.headline import answer, comparison_answer
+from velocitune_core.report.prices import price_of_label, price_of_pipeline, runs_spent
 
 LOSSES = "lowered the mean held-out loss of 7 domains from 4.950 to 3.910 nats per token (−21.0 %)"
 WORSE = "worse than the base model on general"
@@ -61,12 +62,40 @@ def test_a_mixture_that_never_moved_is_said_with_the_loss() -> None:
 def test_a_swarm_is_priced_in_operations() -> None:
     static = {name: row[0] for name, row in samples.SEVEN.items()}
     found = planned(static)  # 2(7 + 3) runs of a quarter of the operations
-    assert runs_spent(samples.report_data(weights=found)) == pytest.approx({"proxies": 0.875, "swarm": 5.0})
+    assert runs_spent(samples.report_data(weights=found)) == pytest.approx({"swarm": 5.0})
     assert found.planned is not None
     shared = [run.model_copy(update={"shared": True}) for run in found.planned.runs[:4]]  # made as proxies
     evidence = found.planned.model_copy(update={"runs": [*shared, *found.planned.runs[4:]]})
     report = samples.report_data(weights=found.model_copy(update={"planned": evidence}))
-    assert runs_spent(report) == pytest.approx({"proxies": 0.875, "swarm": 4.0})
+    assert runs_spent(report) == pytest.approx({"swarm": 5.0})  # the plan needs them, but not the targets
+    course = Steering(target_loss=dict.fromkeys(static, 3.0), course={})
+    steered = found.model_copy(update={"planned": evidence, "steering": course})
+    assert runs_spent(samples.report_data(weights=steered)) == pytest.approx({"proxies": 0.875, "swarm": 4.0})
+
+
+def test_report_and_comparison_name_the_same_price_and_what_it_contains() -> None:
+    """Proxies are part of it where the strategy uses targets; the pipeline trains them for its report in any case."""
+    found = planned({name: row[0] for name, row in samples.SEVEN.items()})
+    price = "at the price of 6.00 runs (training 1 and {} 5.00 by operations)"
+    aside = ", without 0.88 for proxies, which only the targets in this report need"
+    report = samples.report_data(weights=found, train=samples.train(strategy="static"))
+    assert price_of_pipeline(report) == price.format("swarm") + aside
+    assert f"{price.format('swarm')}{aside}; {WORSE}. " in answer(report).sentence
+    ends = compared.losses(3.0, 4.2, 5.3)
+    runs = [compared.run("static", 1, compared.losses(3.0, 4.2, 5.4))]
+    runs += [
+        compared.run("planned", 1, ends, search_tokens=5000),
+        compared.run("velocitune", 1, ends, uses_targets=True),
+    ]
+    both = compared.comparison(*runs)
+    assert price_of_label(both, "planned") == price.format("search or swarm")
+    velocitune = "at the price of 1.88 runs (training 1 and proxies 0.88)"
+    assert price_of_label(both, "velocitune") == velocitune == price_of_pipeline(samples.report_data())
+    static = samples.report_data(train=samples.train(strategy="static"))
+    assert (price_of_label(both, "static"), price_of_pipeline(static)) == (
+        "at the price of one run",
+        "at the price of one run" + aside,
+    )
 
 
 def test_static_training_is_not_compared_with_itself() -> None:
@@ -108,8 +137,9 @@ def _of_recipes(comparison: Comparison, lowered_as: tuple[int, ...]) -> Comparis
 
 def test_the_answer_of_a_comparison() -> None:
     best = "Of 3 strategies, velocitune has the lowest mean held-out loss, 4.100 ± 0.000 nats per token over 3 seeds"
+    price = "at the price of 1.88 runs (training 1 and proxies 0.88)"
     verdict = "Its difference to static, −0.200 ± 0.248 nats over 3 seeds, may be chance."
-    assert comparison_answer(compared.three_seeds()) == f"{best}, at the price of 1.88 runs. {verdict}"
+    assert comparison_answer(compared.three_seeds()) == f"{best}, {price}. {verdict}"
     static = compared.run("static", 1, compared.losses(3.0, 4.2, 5.4))
     alone = "Only static was trained, with a mean held-out loss of 4.200 nats per token over 1 seed."
     assert comparison_answer(compared.comparison(static)) == alone
