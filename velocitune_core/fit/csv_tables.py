@@ -78,9 +78,13 @@ def read_csv_runs(paths: Sequence[Path], *, weights: str | None = None, losses: 
     unused = [name for table in tables for name in table.others if name not in used]
     if aside := [name for name in unused if not single and BOOKKEEPING.fullmatch(name)]:
         notes.append(f"taken for no data by their names: {', '.join(aside)}; --weights and --losses can name them")
-    notes += _misnamed(unused, used)
+    misnamed = list(_misnamed(unused, used))
+    notes += misnamed
     shares, values = Chosen(tables[0], of_weights), Chosen(tables[-1], of_losses)
-    check_rows(shares, values)
+    try:
+        check_rows(shares, values)
+    except TableError as error:  # which mostly follows from a column that is left out
+        raise TableError("\n".join([*misnamed, str(error)])) from None
     labels = [shares.labels, values.labels]
     if single and shares.labels is None:
         labels = [[f"line {line}" for line in tables[0].lines]] * 2

@@ -176,3 +176,12 @@ def test_a_missing_file_and_a_third_table_are_named(tmp_path: Path) -> None:
         read_csv_runs([tmp_path / "nowhere.csv"])
     with pytest.raises(TableError, match="3 tables are given"):
         read_csv_runs([tmp_path / name for name in "abc"])
+
+
+def test_a_misspelt_column_is_named_before_what_follows_from_it(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    table.write_text("wieght/a,weight/b,weight/c,loss/a\n0.5,0.3,0.2,1.5\n0.2,0.3,0.5,1.4\n")
+    with pytest.raises(TableError) as refused:
+        read_csv_runs([table])
+    first, *others = str(refused.value).splitlines()
+    assert first == "column 'wieght/a' is not used; did you mean 'weight/a'?" and "sum to" in others[0]
