@@ -181,8 +181,9 @@ def _running(command: tuple[str, ...], log: Path | None = None) -> Iterator[subp
 
 
 def _new_file(path: Path) -> BinaryIO:
-    path.parent.mkdir(exist_ok=True)
-    return path.open("wb")
+    with writing_in(path.parent):
+        path.parent.mkdir(exist_ok=True)
+        return path.open("wb")
 
 
 @contextmanager
@@ -223,9 +224,9 @@ def _another(port: int) -> int:
 def _active_profile(api: str) -> Iterator[None]:
     """Make Prefect's active profile name the server `api`, for all commands in this folder."""
     profiles = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
-    before = profiles.read_text(encoding="utf-8") if profiles.exists() else None
-    if before and PROFILE in before:  # left when this program was killed
-        before = None
+    kept = profiles.with_name("profiles-before.toml")  # also if this program is killed
+    if profiles.exists() and PROFILE not in (before := profiles.read_text(encoding="utf-8")):
+        write_text(kept, before)
     ours = f'active = "{PROFILE}"\n\n[profiles.{PROFILE}]\nPREFECT_API_URL = "{api}"\n'
     write_text(profiles, ours)
     try:
@@ -233,8 +234,8 @@ def _active_profile(api: str) -> Iterator[None]:
     finally:
         if profiles.exists() and profiles.read_text(encoding="utf-8") == ours:  # or the user has edited it since
             profiles.unlink()
-            if before is not None:
-                write_text(profiles, before)
+            if kept.exists():
+                kept.replace(profiles)
 
 
 def _prepare_store() -> None:

@@ -77,14 +77,14 @@ def _stop(runs: ServedRuns) -> None:
         say(f"Prefect: {counted(waiting, 'run')} will begin when the servers are started again\n")
 
 
-def _stop_processes(processes: list[psutil.Process], what: str) -> None:
+def _stop_processes(processes: list[psutil.Process], what: str, signal_that_kills: str = "Ctrl-C again") -> None:
     """Let flow runs save and end, in bounded time, and say so."""
     if not running_of(processes):  # a second signal has killed them
         return
     seconds = shutdown_seconds() + SECONDS_FOR_PREFECT + round(SECONDS)
     say(
         f"\n{what}, which saves a checkpoint: at most {seconds} s (execution.shutdown_seconds and "
-        f"{seconds - shutdown_seconds()} s more). Ctrl-C again kills it at once\n"
+        f"{seconds - shutdown_seconds()} s more). {signal_that_kills} kills it at once\n"
     )
     signalled(processes, signal.SIGTERM)
     deadline = time.monotonic() + seconds
@@ -104,10 +104,14 @@ def end_left_over() -> None:
     left = [each for each in session_leaders() if _folder_of(each) == here]
     if not left:
         return
-    say(f"an earlier start was killed: {counted(len(left), 'process')} that it left are stopped\n")
+    say(f"an earlier start was killed: stopping {counted(len(left), 'process')} that it left\n")
     flows = list(flow_processes().values())
-    if flows:
-        _stop_processes(flows, "stopping the flow run that it left")
+    try:
+        if flows:
+            _stop_processes(flows, "stopping the flow run that it left", "Ctrl-C")
+    except KeyboardInterrupt:  # it is no child of this process, which kills those at a second signal
+        kill_groups(running_of([*flows, *left]))
+        raise
     servers = running_of(left)
     signalled(servers, signal.SIGINT)
     deadline = time.monotonic() + SECONDS_TO_STOP

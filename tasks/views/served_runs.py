@@ -102,9 +102,12 @@ class ServedRuns:
     def end_stopped(self, ids: Iterable[str]) -> list[str]:
         """Show runs whose processes were stopped, and have ended, as cancelled, and return their names.
 
-        Those that ended by themselves meanwhile are left as they are.
+        Those that ended by themselves meanwhile are left as they are, and so are deleted ones.
         """
-        answers = [self._request("GET", f"flow_runs/{each}") for each in ids]
+        answers: list[dict[str, Any]] = []
+        for each in ids:
+            with suppress(httpx.HTTPStatusError):  # it was deleted
+                answers.append(self._request("GET", f"flow_runs/{each}"))
         stopped = [each for each in answers if each["state_type"] in ("CRASHED", *UNFINISHED)]
         for run in stopped:
             self._end(run["id"], "CANCELLED", STOPPED)

@@ -7,6 +7,7 @@ import socket
 import sys
 import urllib.request
 from argparse import ArgumentTypeError
+from shlex import quote
 
 from velocitune_core.config import LAST_PORT, without_credentials
 
@@ -43,7 +44,7 @@ def shell_without_proxy() -> str:
     missing = [host for host in (HOST, "localhost") if host not in hosts]
     if missing and any(not name.lower().startswith("https") for name in set(proxies) - set(unusable)):
         named = [name for name in ("NO_PROXY", "no_proxy") if name == "NO_PROXY" or name in os.environ]
-        commands.append(" ".join(["export", *(f"{name}={','.join([*hosts, *missing])}" for name in named)]))
+        commands.append(" ".join(["export", *(f"{name}={quote(','.join([*hosts, *missing]))}" for name in named)]))
     return "; ".join(commands)
 
 

@@ -21,7 +21,7 @@ from tasks.workspace.left_over import drop, left_over, parse_used, without_left_
 from tasks.workspace.own_settings import keep_own_settings, write_params
 from tasks.workspace.planned_checks import strategy_problems
 from tasks.workspace.said_once import warn_once
-from tasks.workspace.yaml_lines import changed_lines_only
+from tasks.workspace.yaml_lines import changed_lines_only, indent_of
 from velocitune_core.config import (
     ConfigError,
     Params,
@@ -151,6 +151,7 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
     yaml = YAML()
     yaml.Representer = _Representer
     own = decoded(read_content(settings), str(settings))
+    yaml.map_indent = indent_of(own)
     tree = yaml.load(own)
     before = _dumped(yaml, tree)
     for key, value in overrides.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -28,6 +29,12 @@ def changed_lines_only(own: str, before: str, after: str) -> str:
             elif each.start < end and start < each.end:  # of its lines in the dump, others have changed
                 found += dumped[max(start, each.start) : min(end, each.end)]
     return ending.join(found) + ending
+
+
+def indent_of(text: str) -> int:
+    """Return the indent of the first key within another one in a YAML file; 2 if there is none."""
+    found = re.search(r"^[^\s#-][^\n]*:[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\n)*( +)[^\s#-]", text, re.MULTILINE)
+    return len(found[1]) if found else 2
 
 
 @dataclass

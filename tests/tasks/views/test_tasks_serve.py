@@ -58,13 +58,16 @@ def test_profiles_are_restored(profiles: Path, before: str | None) -> None:
     assert (profiles.read_text() if profiles.exists() else None) == before
 
 
-def test_a_profile_that_a_kill_has_left_is_removed(profiles: Path) -> None:
-    with _active_profile("http://127.0.0.1:1/api"):
-        left = profiles.read_text()
-    profiles.write_text(left)
+@pytest.mark.parametrize("before", [None, MINE])
+def test_after_a_kill_the_next_start_restores_the_profile_of_before(profiles: Path, before: str | None) -> None:
+    if before is not None:
+        profiles.write_text(before)
+    killed = _active_profile("http://127.0.0.1:1/api")
+    killed.__enter__()  # and no end
     with _active_profile(API):
-        pass
-    assert not profiles.exists()
+        assert API in profiles.read_text()
+    assert (profiles.read_text() if profiles.exists() else None) == before
+    assert [each.name for each in profiles.parent.glob("profiles*")] == ([] if before is None else ["profiles.toml"])
 
 
 def test_a_server_that_ends_is_named() -> None:

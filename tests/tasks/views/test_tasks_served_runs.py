@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -172,6 +173,34 @@ def own_signals() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_a_run_that_was_deleted_keeps_no_other_from_being_shown_as_cancelled(server: Server) -> None:
+    stopped = server.run("RUNNING")
+    assert len(ServedRuns(server.api).end_stopped([str(uuid4()), stopped])) == 1
+    assert server.state(stopped) == "CANCELLED"
+
+
+STUBBORN = FLOW.replace("signal.signal(signal.SIGTERM, end)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+
+
+def test_ctrl_c_kills_a_run_that_a_killed_start_left_and_that_does_not_end(workspace: Path) -> None:
+    own = environment(workspace, **{RUN_ID: "1", SERVED: str(workspace)})
+    start = "import signal; from tasks.views.serve_end import end_left_over; "
+    start += "signal.signal(signal.SIGINT, signal.default_int_handler); end_left_over()"
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], env=own, start_new_session=True) as flow:
+        try:
+            wait_for(Path("runs").exists)
+            own_of_start = environment(workspace)
+            with subprocess.Popen([sys.executable, "-c", start], env=own_of_start, stderr=subprocess.PIPE) as other:
+                assert other.stderr is not None
+                while b"Ctrl-C kills it at once" not in other.stderr.readline():
+                    pass
+                other.send_signal(signal.SIGINT)
+                other.wait(30)
+            assert flow.wait(20) == -signal.SIGKILL
+        finally:
+            flow.kill()
 
 
 def test_what_a_killed_start_left_is_ended_and_nothing_else(workspace: Path) -> None:

@@ -124,6 +124,17 @@ def test_a_command_leads_other_programs_to_this_machine(
     assert after.stdout == "200\n", after.stderr
 
 
+def test_hosts_with_blanks_are_quoted_for_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXIES, "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org 10.0.0.1,$(false)")
+    shown = subprocess.run(
+        ["sh", "-c", f'{shell_without_proxy()}; printf %s "$NO_PROXY"'], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == "example.org 10.0.0.1,$(false),127.0.0.1,localhost" and shown.stderr == ""
+
+
 def test_a_port_below_the_first_is_refused_as_the_message_says() -> None:
     assert port_number("1024") == 1024
     with pytest.raises(ArgumentTypeError, match="from 1024 to 65535"):

@@ -122,3 +122,14 @@ def brief_errors() -> Iterator[None]:
     yield
     for each, filters in zip(loggers, before, strict=True):
         each.filters[:] = filters
+
+
+def test_the_state_of_a_run_that_its_worker_then_cancels_is_not_logged(
+    brief_errors: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors_without_traceback()
+    runs = logging.getLogger("prefect.flow_runs")
+    with caplog.at_level(logging.INFO, "prefect.flow_runs"):
+        runs.info("Finished in state Running()")
+        runs.info("Finished in state Cancelled()")
+    assert "Running" not in caplog.text and "Cancelled" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tasks.workspace import paths
 from tasks.workspace.params_file import overridden_text
-from tasks.workspace.yaml_lines import changed_lines_only
+from tasks.workspace.yaml_lines import changed_lines_only, indent_of
 from velocitune_core.config import parse_yaml
 
 PROJECT = Path(__file__).parents[3]
@@ -82,6 +83,15 @@ def test_what_is_not_in_the_dump_stays() -> None:
     assert changed_lines_only("---\na: '1'\n", "a: 1\n", "a: 1\nb: 2\n") == "---\na: '1'\nb: 2\n"
 
 
+def test_a_file_with_another_indent_keeps_its_lines(workspace: Path) -> None:
+    own = re.sub(r"^( +)", r"\1\1", (PROJECT / "params.yaml").read_text(), flags=re.MULTILINE)
+    assert indent_of(own) == 4 and len(change(own, {"training.seed": 5})) == 2
+
+
 def test_what_cannot_be_merged_is_written_anew(workspace: Path) -> None:
+    """A mapping with an indent of its own, of which the dump changes a part."""
     own = (PROJECT / "params.yaml").read_text()
-    assert len(change(f"{own}...\n", {"tracking.experiment": "mine"})) > 0  # after the end of the document, nothing
+    odd = re.sub(r"^evaluation:\n(?:  .*\n)*", "evaluation:\n      every_steps: 32\n", own, flags=re.MULTILINE)
+    assert odd != own
+    changed = change(odd, {"evaluation.every_steps": "auto"})
+    assert [line[1:].strip() for line in changed if line.startswith("+")][-1].startswith("every_steps: auto")
