@@ -168,7 +168,7 @@ def test_runs_save_and_end_with_the_servers_and_dead_ones_are_ended(serving: Ser
 
     process = serving.start()  # on the same ports
     said = (serving.folder / "serve.log").read_text()
-    assert "an earlier start was killed: 2 processes that it left are stopped" in said
+    assert "an earlier start was killed: stopping 2 processes that it left" in said
     assert said.count("was running, and its process is gone: ended") == 1
     states = serving.states()
     assert (states.pop(first), states.pop(second)) == ("CANCELLED", "CRASHED")

@@ -89,7 +89,7 @@ def test_a_file_with_another_indent_keeps_its_lines(workspace: Path) -> None:
 
 
 def test_what_cannot_be_merged_is_written_anew(workspace: Path) -> None:
-    """Sections with an indent of their own, of which the dump changes a part: old and new lines are no YAML together."""
+    """Sections with an indent of their own, of which the dump changes a part: the lines together are no YAML."""
     first, *others = re.split(r"^(?=\w)", (PROJECT / "params.yaml").read_text(), flags=re.MULTILINE)
     odd = "".join([first, others[0], *(re.sub(r"^( +)", r"\1\1", each, flags=re.MULTILINE) for each in others[1:])])
     assert indent_of(odd) == 2
