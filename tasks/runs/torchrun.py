@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -23,6 +24,7 @@ from velocitune_core.train.stop import STOPPED
 logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_POLLS = 0.5
 SECONDS_FOR_TORCHRUN = 15.0  # to end after its workers
+TORCHRUN_ERROR = "torchrun-error.json"  # in the run folder while torchrun runs there
 # Set: programs that are run in this context save and stop, and none is started any more. Prefect's threads have the
 # context of the flow that submitted to them, so that one flow's end is not the next one's.
 STOPPING: ContextVar[threading.Event] = ContextVar("stopping", default=threading.Event())  # noqa: B039
@@ -61,21 +63,39 @@ def run_program(
     program += ["--parent", str(os.getpid())]
     stopping = STOPPING.get()
     patience = shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0)
+    environment, error = environment_of(device), folder / TORCHRUN_ERROR
+    if launcher:
+        error.unlink(missing_ok=True)
+        environment["TORCHELASTIC_ERROR_FILE"] = str(error)
     with (folder / LOG).open("ab") as log:
         if stopping.is_set():
             return STOPPED
-        process = start_process(program, environment_of(device), log, launcher)
+        process = start_process(program, environment, log, launcher)
     try:
         offset = 0
         while True:
             status = process.poll()  # before reading, so that the last events are read after the end
             offset = follow(folder / "events.jsonl", offset, watchers)
             if status is not None:
-                return status
+                return STOPPED if status and _was_signalled(error) else status
             if stopping.wait(SECONDS_BETWEEN_POLLS):
                 _stop(process, patience)
     finally:
         _stop(process, patience)
+        error.unlink(missing_ok=True)
+
+
+def _was_signalled(error: Path) -> bool:
+    """Return whether the error that `torchrun` wrote is that a signal ended it.
+
+    Its status is 1 then, as after a failure. Ranks that handle the signal write that they stopped; those that it
+    reached in the first moments of their Python, before they could handle it, write nothing.
+    """
+    try:
+        message = json.loads(error.read_text(encoding="utf-8"))["message"]["message"]
+    except (OSError, ValueError, TypeError, KeyError):  # none, or cut off on a full disk
+        return False
+    return str(message).startswith("SignalException:")
 
 
 def environment_of(device: Device) -> dict[str, str]:

@@ -381,7 +381,7 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
 
     first, second = Listener(stop_slowly), Listener()
     resources = Resources(threads=1, processes=2)
-    with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 1\): tiny stopped after step"):
+    with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 75\): tiny stopped after step"):
         run_training(job, resources, [first], spread=True)
     assert len(asked) == 2 and not any(map(alive, asked))
     saved, corrupt = load_latest(run_folder(job) / "checkpoints")
@@ -394,6 +394,36 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     ]
     assert [event.step for event in second.events if isinstance(event, Stepped)] == list(range(1, 61))
     assert (result.steps, result.resumed) == (60, 1)
+
+
+SLOW_TO_START = """
+import os, pathlib, time
+if "RANK" in os.environ:
+    pathlib.Path("rank-" + os.environ["RANK"]).touch()
+    time.sleep(60)
+"""
+
+
+def test_two_ranks_are_stopped_in_the_first_moments_of_their_python(
+    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before they can handle a signal, which `torchrun` reports as it does a failure."""
+    (tmp_path / "site/sitecustomize.py").parent.mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SLOW_TO_START)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *sys.path]))
+    job = make_job()
+
+    def stop_early() -> None:
+        wait_for(lambda: all(Path(f"rank-{rank}").exists() for rank in (0, 1)), 60)
+        (agent,) = running_ranks(os.getpid())
+        os.kill(agent, signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopped = pool.submit(stop_early)
+        with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 75\)\nIt has saved nothing yet"):
+            run_training(job, Resources(threads=1, processes=2), spread=True)
+        stopped.result()
+    assert not list(run_folder(job).glob("torchrun*"))
 
 
 @pytest.mark.usefixtures("forked_program")
