@@ -15,7 +15,7 @@ from tasks.planning.stages import FURTHER_ROUNDS, planned_stages, settings_of_co
 from tasks.runs.budget import check_planned, pipeline_steps
 from tasks.runs.devices import gpu_count, gpu_memory
 from tasks.workspace import paths
-from tasks.workspace.updates import few_updates, weight_updates
+from tasks.workspace.evaluations import costly_evaluations, evaluation_share, few_updates, weight_updates
 from velocitune_core.config import LOGITS_AT_ONCE_ON_GPU, ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
 from velocitune_core.parallel.cores import usable_cores
@@ -33,7 +33,7 @@ from velocitune_core.plan.cost import (
 from velocitune_core.plan.memory import BFLOAT16_BYTES, Memory, Remedy, Setting, fits, memory_of, parse_size, remedies
 from velocitune_core.plan.resident import UNMEASURED, resident_bytes
 from velocitune_core.strategies import PLANNED
-from velocitune_core.style.text import counted
+from velocitune_core.style.text import counted, percent
 
 ALONE, TOGETHER = "one process", "side by side"
 COMPILED_ON_GPU = "four runs on a GPU took 0.67 to 1.02 of it"  # docs/PERFORMANCE.md
@@ -111,7 +111,7 @@ def make_plan(params: Params, *, compare: bool = False, device_bytes: int | None
             *inputs.assumptions,
             *length_notices(params, inputs.manifest),
             *unfilled,
-            *_updates(params, inputs.manifest),
+            *_evaluations(params, inputs.manifest),
             *_fewest_rounds(stages, prices),
             *untimed,
             *_compiled(params, device_bytes, probes),
@@ -153,13 +153,13 @@ def _fewest_rounds(stages: list[Stage], prices: list[Cost]) -> list[str]:
     ]
 
 
-def _updates(params: Params, manifest: Manifest) -> list[str]:
-    """Say how often the main run updates its domain weights, with a warning if that is seldom."""
+def _evaluations(params: Params, manifest: Manifest) -> list[str]:
+    """Say how often the main run updates its domain weights and what evaluations cost, with warnings of it."""
     steps = pipeline_steps(params, manifest)
-    updates = weight_updates(params, steps)
-    if updates is None:
-        return []
-    return [few_updates(params, steps) or f"{counted(updates, 'update')} of the domain weights in {steps:,} steps"]
+    updates, share = weight_updates(params, steps), percent(evaluation_share(params, steps))
+    often = "" if updates is None else f"{counted(updates, 'update')} of the domain weights in {steps:,} steps"
+    cost = f"evaluations cost {share} of what the steps do, in operations"
+    return [line for line in (few_updates(params, steps) or often, costly_evaluations(params, steps) or cost) if line]
 
 
 def device_size(text: str) -> int:

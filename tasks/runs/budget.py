@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 
 from tasks.workspace import paths
+from tasks.workspace.evaluations import evaluation_warning, weight_updates
 from tasks.workspace.planned_checks import sized_problems
 from tasks.workspace.planned_settings import mixture_of
 from tasks.workspace.said_once import warn_once
-from tasks.workspace.updates import few_updates, weight_updates
 from velocitune_core import mixture
 from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
@@ -166,5 +166,5 @@ def check_budget(params: Params, manifest: Manifest) -> None:
     updates = weight_updates(params, steps)
     often = "" if updates is None else f", {counted(updates, 'update')} of the domain weights"
     logger.info("token budget: %s tokens in %d steps%s", f"{token_budget(params, manifest):,}", steps, often)
-    if warning := few_updates(params, steps):
+    if warning := evaluation_warning(params, steps):
         warn_once(warning)

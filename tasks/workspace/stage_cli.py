@@ -227,11 +227,11 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
     Raises ConfigError, and changes nothing, for overrides that are not valid; ConfigError or HubError after that.
     """
     from tasks.workspace.data_folder import warn_of_sources
+    from tasks.workspace.evaluations import warn_of_evaluations
     from tasks.workspace.hub import fetch_named_model
     from tasks.workspace.own_settings import return_own_settings
     from tasks.workspace.params_file import override_params
     from tasks.workspace.preflight import checked_params, checked_settings
-    from tasks.workspace.updates import warn_of_few_updates
 
     checked_settings(overrides, comparing)
     override_params(overrides)
@@ -242,4 +242,4 @@ def settle_params(overrides: dict[str, Any], comparing: bool) -> None:
         return_own_settings("this run", refused=True)
         raise
     warn_of_sources(params)
-    warn_of_few_updates(params)
+    warn_of_evaluations(params)

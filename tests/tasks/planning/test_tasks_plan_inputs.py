@@ -20,7 +20,7 @@ from tasks.planning.source_sizes import text_bytes
 from tasks.planning.view import size_text
 from tasks.runs.jobs import proxy_jobs
 from tasks.workspace import paths, said_once
-from tasks.workspace.updates import warn_of_few_updates
+from tasks.workspace.evaluations import warn_of_evaluations
 from velocitune_core.config import ConfigError, Params, Source, parse_params
 from velocitune_core.contracts import Manifest
 from velocitune_core.data.tokenize import tokenizer_digest
@@ -125,9 +125,9 @@ def test_a_warning_of_few_updates_is_of_these_settings(
 ) -> None:
     """200 sequences in batches of 16 are 12 steps, with an evaluation every 5."""
     monkeypatch.setattr(said_once, "_said", set())
-    warn_of_few_updates(parse_params({**packed, "data": {**packed["data"], "min_characters": 2}}))
+    warn_of_evaluations(parse_params({**packed, "data": {**packed["data"], "min_characters": 2}}))
     assert not caplog.messages
-    warn_of_few_updates(parse_params(packed))
+    warn_of_evaluations(parse_params(packed))
     assert len(caplog.messages) == 1 and "in 12 steps" in caplog.messages[0]
 
 
