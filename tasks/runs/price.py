@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.runs.run_folder import run_folder
@@ -56,12 +57,18 @@ def flops_of(job: TrainJob, manifest: Manifest) -> float:
     return cost.flops
 
 
-@lru_cache(maxsize=4)
 def shape_of_folder(model: str) -> ModelShape:
     """Return sizes of the model in a folder."""
+    config = (Path(model) / "config.json").resolve()
+    status = config.stat()
+    return _shape_of_file(config, status.st_size, status.st_mtime_ns)  # a stage may make the folder anew
+
+
+@lru_cache(maxsize=4)
+def _shape_of_file(config: Path, size_bytes: int, modified_nanoseconds: int) -> ModelShape:
     from transformers import AutoConfig
 
-    return shape_of(AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=True))
+    return shape_of(AutoConfig.from_pretrained(config.parent, trust_remote_code=False, local_files_only=True))
 
 
 class WeightsPrice(NamedTuple):

@@ -143,6 +143,11 @@ def _with_losses(job: TrainJob, fill: Fill, losses: Mapping[str, float]) -> Any:
     return job.strategy.model_copy(update={"options": job.strategy.options | {fill.field: filled}})
 
 
-@lru_cache(maxsize=64)
 def _digest(model: Path) -> str:
+    status = model.stat()
+    return _digest_of_folder(model.resolve(), status.st_ino, status.st_mtime_ns)  # a run may make the folder anew
+
+
+@lru_cache(maxsize=64)
+def _digest_of_folder(model: Path, inode: int, modified_nanoseconds: int) -> str:
     return model_digest(model)
