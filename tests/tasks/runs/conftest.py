@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import job as tiny_job
 
 from velocitune_core.config import Params, parse_params
+from velocitune_core.train.job import TrainJob
 
 
 @pytest.fixture
@@ -18,3 +21,13 @@ def params(workspace: Path, settings: dict[str, Any]) -> Params:
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
     return parse_params(settings)
+
+
+@pytest.fixture
+def make_job(workspace: Path, tiny_inputs: Path) -> Callable[..., TrainJob]:
+    """Jobs on the tiny model and its two domains."""
+
+    def make(**changes: Any) -> TrainJob:
+        return TrainJob.model_validate(tiny_job(tiny_inputs, workspace / "unused", **changes), strict=False)
+
+    return make

@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from forked import ForkedRun
+from launched import LONG, Listener, alive, forked_beside, preloaded, running_ranks
 from prefect.exceptions import TerminationSignal
 from prefect.states import Failed
-from tiny import job as tiny_job
+from trainings import wait_for
 
 from tasks.runs import torchrun
 from tasks.runs.executors import stopped_by_signal
@@ -55,79 +52,6 @@ from velocitune_core.train.job import TrainJob
 if __name__ == "__main__":
     run_training(TrainJob.model_validate_json(Path("job.json").read_text(), strict=False), Resources(threads=1))
 """
-LONG = {"execution__log_every_steps": 5, "evaluation__every_steps": 500, "execution__checkpoint_every_steps": 20}
-
-
-class Listener:
-    """Records events, and may act on each."""
-
-    def __init__(self, act: Callable[[RunEvent], None] = lambda event: None) -> None:
-        self.events: list[RunEvent] = []
-        self.closed = 0
-        self._act = act
-
-    def __call__(self, event: RunEvent) -> None:
-        self.events.append(event)
-        self._act(event)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-@pytest.fixture
-def make_job(workspace: Path, tiny_inputs: Path) -> Callable[..., TrainJob]:
-    """Jobs on the tiny model and its two domains."""
-
-    def make(**changes: Any) -> TrainJob:
-        return TrainJob.model_validate(tiny_job(tiny_inputs, workspace / "unused", **changes), strict=False)
-
-    return make
-
-
-def children(pid: int) -> list[int]:
-    """Processes that any thread of this process started."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
-
-
-def command_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
-
-
-def preloaded(pid: int) -> list[int]:
-    """Processes from which this one has its runs forked."""
-    return [child for child in children(pid) if "fork_server.py" in command_of(child)]
-
-
-def running_ranks(pid: int) -> list[int]:
-    """Not the server that forks the runs of other tests, which names the program too."""
-    own = [*children(pid), *(run for server in preloaded(pid) for run in children(server))]
-    return [child for child in own if "-m\0velocitune_core.train\0" in command_of(child)]
-
-
-def forked_beside(pid: int, folder: Path) -> list[int]:
-    """Processes in a folder that come from the process which another one was forked from."""
-    parent = psutil.Process(pid).parent()
-    assert parent is not None
-    return [each for each in children(parent.pid) if each != pid and Path(f"/proc/{each}/cwd").resolve() == folder]
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_for(condition: Callable[[], object], seconds: float, every_seconds: float = 0.1) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"nothing after {seconds} s"
-        time.sleep(every_seconds)
 
 
 @pytest.mark.usefixtures("forked_program")
@@ -360,98 +284,6 @@ def test_a_flow_that_was_stopped_stops_its_own_runs_and_none_of_a_later_flow(
     assert run() == 0
     with stopped_by_signal():
         assert run() == 0
-
-
-@pytest.mark.slow
-def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
-    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """One of them takes longer to stop than `torchrun` would wait by itself: set to a second, as a test cannot wait."""
-    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "1")
-    job = make_job(total_steps=60, **LONG | {"execution__log_every_steps": 1})
-    asked: list[int] = []
-
-    def stop_slowly(event: RunEvent) -> None:
-        if isinstance(event, Stepped) and not asked:
-            (agent,) = running_ranks(os.getpid())
-            asked.extend(children(agent))
-            os.kill(asked[-1], signal.SIGSTOP)
-            Timer(3, os.kill, [asked[-1], signal.SIGCONT]).start()
-            os.kill(agent, signal.SIGTERM)
-
-    first, second = Listener(stop_slowly), Listener()
-    resources = Resources(threads=1, processes=2)
-    with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 75\): tiny stopped after step"):
-        run_training(job, resources, [first], spread=True)
-    assert len(asked) == 2 and not any(map(alive, asked))
-    saved, corrupt = load_latest(run_folder(job) / "checkpoints")
-    assert saved is not None and corrupt == []
-    request.getfixturevalue("forked_program")
-    result = run_training(job, resources, [second], spread=True)
-    assert [(event.world_size, event.resumed_from) for event in second.events if isinstance(event, Started)] == [
-        (2, None),
-        (2, saved.step),
-    ]
-    assert [event.step for event in second.events if isinstance(event, Stepped)] == list(range(1, 61))
-    assert (result.steps, result.resumed) == (60, 1)
-
-
-SLOW_TO_START = """
-import os, pathlib, time
-if "RANK" in os.environ:
-    pathlib.Path("rank-" + os.environ["RANK"]).touch()
-    time.sleep(60)
-"""
-
-
-def test_two_ranks_are_stopped_in_the_first_moments_of_their_python(
-    make_job: Callable[..., TrainJob], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Before they can handle a signal, which `torchrun` reports as it does a failure."""
-    (tmp_path / "site/sitecustomize.py").parent.mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(SLOW_TO_START)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *sys.path]))
-    job = make_job()
-
-    def stop_early() -> None:
-        wait_for(lambda: all(Path(f"rank-{rank}").exists() for rank in (0, 1)), 60)
-        (agent,) = running_ranks(os.getpid())
-        os.kill(agent, signal.SIGTERM)
-
-    with ThreadPoolExecutor(1) as pool:
-        stopped = pool.submit(stop_early)
-        with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 75\)\nIt has saved nothing yet"):
-            run_training(job, Resources(threads=1, processes=2), spread=True)
-        stopped.result()
-    assert not list(run_folder(job).glob("torchrun*"))
-
-
-@pytest.mark.usefixtures("forked_program")
-def test_two_ranks_are_refused(make_job: Callable[..., TrainJob]) -> None:
-    with pytest.raises(TrainingRefusedError, match="6 is not a multiple of 2 processes times"):
-        run_training(make_job(execution__micro_batch_sequences=2), Resources(threads=1, processes=2), spread=True)
-
-
-@pytest.mark.slow
-def test_other_nodes_join_by_the_command_that_is_logged(
-    make_job: Callable[..., TrainJob], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Two nodes on one machine: they meet by address, as they would over a network."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    caplog.set_level("INFO", logger="tasks.runs.launch")
-    listener = Listener()
-    resources = Resources(threads=1, nodes=2, rendezvous=address)
-    with ThreadPoolExecutor(1) as thread:
-        here = thread.submit(run_training, make_job(), resources, [listener], spread=True)
-        wait_for(lambda: "waiting for the other nodes" in caplog.text, 60)
-        command = caplog.messages[-1].partition(": ")[2].replace("python", sys.executable, 1)
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-        subprocess.run(command.split(), env=environment, check=True, timeout=120)
-        result = here.result(120)
-    (started,) = [event for event in listener.events if isinstance(event, Started)]
-    assert started.world_size == 2 and result.steps == started.total_steps
 
 
 def test_no_run_starts_on_packed_files_that_were_altered(workspace: Path, make_job: Callable[..., TrainJob]) -> None:
