@@ -245,6 +245,14 @@ def test_public_names_are_there_and_torch_is_not() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT, timeout=60)
 
 
+def test_a_command_imports_what_takes_seconds_only_once_it_is_used() -> None:
+    code = (
+        "import sys, flows.pipeline; slow = {'torch', 'transformers', 'mlflow', 'datasets', 'scipy.stats', "
+        "'scipy.optimize'}; assert not slow & set(sys.modules), slow & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PROJECT, timeout=120)
+
+
 def test_the_identity_of_a_training_covers_the_wings_that_train() -> None:
     run = reachable({"velocitune_core.train.__main__", *ALL_STRATEGIES}, within=("velocitune_core",))
     assert {wing_of(module) for module in run} - {"", "strategies"} == set(TRAINING_WINGS)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from velocitune_core.comparison.checks import check_comparison
 from velocitune_core.comparison.frontier import Frontier
@@ -140,9 +139,9 @@ def estimate(values: Iterable[float]) -> Estimate | None:
     return Estimate(float(found.mean()), float(half_width), int(found.size))
 
 
-@lru_cache  # slow, and called for every metric
 def _quantile(degrees_of_freedom: int) -> float:
-    return float(student_t.ppf((1 + LEVEL) / 2, degrees_of_freedom))
+    """Return that of Student's t; scipy.stats, which has it too, takes a second to import in every command."""
+    return float(stdtrit(degrees_of_freedom, (1 + LEVEL) / 2))
 
 
 def _strategy(

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # and scipy.optimize at its first use: importing it takes longer than most commands need
 from numpy.typing import NDArray
-from scipy.optimize import minimize, nnls
 
 from velocitune_core.mixture_law.guarded_problem import Problem
 from velocitune_core.mixture_law.room import ACTIVE_SHARE, FEASIBLE, MOST_STEPS
@@ -86,7 +86,7 @@ def least_violation(problem: Problem, start: Array, guards: Mask, hard: Mask | N
         },
     ]
     highest = float(problem.excess(start)[soft].max()) if len(soft) else 0.0
-    result = minimize(
+    result = scipy.optimize.minimize(
         lambda x: x[k],
         np.r_[start, highest],
         jac=lambda x: np.r_[np.zeros(k), 1.0],
@@ -108,7 +108,7 @@ def _descend(problem: Problem, start: Array) -> Array:
             "jac": lambda x: np.r_[-problem.excess_jacobian(x), -problem.support.excess_gradient(x)[None]],
         },
     ]
-    result = minimize(
+    result = scipy.optimize.minimize(
         problem.value,
         start,
         jac=problem.gradient,
@@ -133,7 +133,7 @@ def certified(problem: Problem, weights: Array) -> Solution:
     unit, ones = np.eye(k), np.ones((k, 1))
     columns = np.hstack([problem.excess_jacobian(weights)[guards].T, edge, -unit[:, low], unit[:, high], ones, -ones])
     scales = np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
-    multipliers, left = nnls(columns / scales, -gradient)
+    multipliers, left = scipy.optimize.nnls(columns / scales, -gradient)
     multipliers = multipliers / scales
     prices, rest = np.zeros(len(excess)), multipliers[len(guards) :]
     prices[guards] = multipliers[: len(guards)]

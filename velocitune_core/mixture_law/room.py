@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy  # and scipy.optimize at its first use: importing it takes longer than most commands need
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from velocitune_core.mixture_law.share_bounds import ShareBounds
 from velocitune_core.mixture_law.support import Support
@@ -55,7 +55,7 @@ class Room:
         return weights if self.support.excess(weights) <= FEASIBLE else None
 
     def _nearest_of_bounds(self) -> Array:
-        result = minimize(
+        result = scipy.optimize.minimize(
             self.support.excess,
             np.clip(self.support.centre, self.low, self.high),
             jac=self.support.excess_gradient,
