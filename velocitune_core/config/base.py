@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as shortened
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from velocitune_core.config.misread import advice_on
+from velocitune_core.files import path_problem
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 NAME_IN_WORDS = "a name has letters from a to z, digits, '_' and '-', no blanks, and begins with a letter or a digit"
@@ -54,6 +56,15 @@ RENAMED: Mapping[str, str] = {  # old dotted key → new one
     "mixture.weights": "mixture.initial_domain_weights",
     "resources.trainings_per_device": "resources.runs_per_device",
 }
+
+
+def _possible_path(path: str) -> str:
+    if problem := path_problem(path):
+        raise ValueError(f"{shortened(path)} {problem}")
+    return path
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_possible_path)]  # of a file or folder
 
 
 class ConfigError(ValueError):
