@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 RESULT = Path("results/downstream.json")
 QUESTIONS = paths.RUNS / "questions"  # samples, by their hash
 KEY_LENGTH = 12  # of the hash, in hexadecimal digits
-_writing = Lock()  # runs of a comparison ask for the same file
+_writing = Lock()  # runs of a comparison need the same file
 
 
 def check_models(folders: Iterable[Path]) -> None:

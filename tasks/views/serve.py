@@ -100,7 +100,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(HOME.absolute())
     os.environ[SERVED] = str(Path.cwd())
-    os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
+    os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page calls a server at port 4200
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes for features that are not used
     with ExitStack() as stack:

@@ -118,7 +118,7 @@ def test_a_law_of_own_domains_says_that_it_cannot_see_a_guard_broken(
     settings: dict[str, Any] = {"bootstrap": 2, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
     planned = plan_weights(runs, objective, targets(STATIC), law=law, **settings)[1]
     text = " ".join(planned.explanation)
-    assert ("so the guard of code can be broken unseen" in text) == said
+    assert ("so the guard of code can be broken without showing in it" in text) == said
     # uniform weights are best without the guard, and break it: a small bound is then no reason against the plan
     assert ("nats better than static, of the" in text) == (guards is not None)
 

@@ -29,7 +29,7 @@ WORD, KEYS = "[word]", "[keys]"  # tags of a union of a word and a section, whic
 
 def _no_text_for_numbers(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     """Refuse `0,5`, which is text to YAML: a strategy, which checks its options itself, has no advice on that."""
-    if ":" in (info.data.get("name") or info.data.get("strategy") or ""):  # a class of one's own, which may want text
+    if ":" in (info.data.get("name") or info.data.get("strategy") or ""):  # a class of one's own, which may take text
         return options
     for name, value in options.items():
         if isinstance(value, str) and "," in value and (advice := advice_on(value, "float_type")):

@@ -48,7 +48,7 @@ class Tracking(Section):
 def _problem(uri: str) -> str | None:
     """Return what is wrong with the address of a store, and what to write; None if nothing is."""
     scheme, separator, _ = uri.partition("://")
-    scheme = scheme.lower() if scheme.lower() in SERVERS else scheme  # SQLAlchemy knows databases in small letters
+    scheme = scheme.lower() if scheme.lower() in SERVERS else scheme  # databases are SQLAlchemy's, in small letters
     kind = scheme.partition("+")[0]  # without a driver
     if not separator or kind not in (*DATABASES, *SERVERS):
         return f"is neither a database nor a server; {_INSTEAD.get(kind, EXAMPLES)}"

@@ -5,7 +5,7 @@ the newest valid checkpoint there, and an evaluation measures what its event fil
 
 Exit status: 0 finished, 75 stopped on request, after saving if it had begun (start it again to resume), 2 the job or
 its data cannot work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json in the output folder
-tells them apart.
+says which it was.
 
 `--all FOLDER` runs what is not finished in a folder of jobs that `python -m flows.jobs` wrote, with the same statuses.
 """
