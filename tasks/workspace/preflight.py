@@ -163,7 +163,7 @@ def _runner_problems(params: Params) -> list[str]:
 
 
 def _unwatched_keys(pipeline: Path) -> list[str]:
-    """Return keys that a dvc.yaml watches and params.yaml omits: DVC cannot see defaults."""
+    """Return keys that a dvc.yaml watches and params.yaml omits: DVC does not watch defaults."""
     tree = params_tree()
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values()
     watched = sorted({key for stage in stages for key in stage.get("params", [])})
