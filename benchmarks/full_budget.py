@@ -163,7 +163,8 @@ def _cross_validation(swarms: dict[str, Swarm], full: Full) -> Table:
     names: tuple[LawName, ...] = ("transfer", "loglinear", "bimix")
     for kind, swarm in swarms.items():
         for name in names:
-            misses = law_of(swarm, name).cross_validated - swarm.losses
+            fitted = law_of(swarm, name)
+            misses = fitted.cross_validated - fitted.runs.losses
             errors = [np.abs(each).mean() for each in (misses, misses.mean(axis=1), misses @ full.initial)]
             table.add_row(kind, name, *(f"{error:.4f}" for error in errors))
     tenth, law = law_of(swarms["own 1/10"]), law_of(swarms["own ¼"])

@@ -1,7 +1,8 @@
 """Measure the laws of the mixture: error on mixtures that were left out, and on runs of the full budget.
 
 `python benchmarks/mixture_law.py --data DIR` reads what is there of RegMix's runs of 1 M parameters and of
-`embedded-swarm.json`; benchmarks/mixture_data.py says which files those are.
+`embedded-swarm.json`, and takes half a minute on one core without LightGBM. benchmarks/mixture_data.py says which files
+those are.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Simulated learners: domains with power-law learning curves, trained with the weights of a strategy.
 
 A world holds many draws of K domains; arrays are (draws, K), without loops over domains. Tokens are in units of the
-token budget, so a run sees 1 in total; losses are in nats per token.
+token budget, so a run takes 1 in total; losses are in nats per token.
 
-    ℓ_i = E_i + (ℓ_init,i − E_i) · (1 + n_eff,i / D0_i)^(−β_i)          n_eff = transfer matrix · tokens seen by domain
+    ℓ_i = E_i + (ℓ_init,i − E_i) · (1 + n_eff,i / D0_i)^(−β_i)          n_eff = transfer matrix · tokens taken by domain
 
 With `recency` order matters. The time of a run is then the share of the sum of all learning rates up to a step; a
 domain with weight w_i gains n_eff at the rate (transfer · w)_i and loses it at the rate forgetting · (1 − w_i) ·

@@ -27,8 +27,9 @@ from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
 from tasks.workspace.form import Average, Seed, StrategyName, Tokens, with_fields
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.lock import exclusive
-from tasks.workspace.params_file import params_snapshot, read_params
+from tasks.workspace.params_file import Snapshot, params_snapshot, read_params
 from tasks.workspace.stage_cli import run_pipeline, settle_params
+from velocitune_core.config import Params
 from velocitune_core.contracts import InitialLosses, Targets
 
 IN_ORDER = (corpus, base, prepare, initial, proxies, targets, weights, train, report, compare)
@@ -64,29 +65,35 @@ def velocitune(
     stages use the settings as they were at the start, and what ran after the edit is not committed.
     """
     log_briefly_if_deployed()
-    logger = get_run_logger()
-    ran, uncommitted, left = [], [], None
     with exclusive(), starting_over(fresh):
         settle_params(with_fields(overrides, strategy, seed, token_budget, objective), comparing=goal == "compare")
         with params_snapshot() as snapshot:
             params = read_params()
             name_run(params, comparing=goal == "compare")
-            addresses = stages_in_order(goal)
-            names = [address.split(":")[-1] for address in addresses]
-            for number, (address, name) in enumerate(zip(addresses, names, strict=True), start=1):
-                heading, again = f"[{number}/{len(names)}] {name}", fresh and name in STAGES_WITH_RUNS
-                if not again and snapshot.unchanged() and is_up_to_date(address):
-                    logger.info("%s: up to date, skipped", heading)
-                    continue
-                left = left or announce_length(params, names[number - 1 :], goal == "compare")
-                logger.info("%s%s", heading, left.from_stage(name, names))
-                run_one(name, goal)
-                ran.append(name)
-                if not commit(address, snapshot.unchanged):
-                    uncommitted.append(name)
-            snapshot.check_committed(uncommitted)
+            ran = run_stages(params, goal, snapshot, fresh=fresh)
         if goal != "mixture":
             publish_outcome(goal, params)
+    return ran
+
+
+def run_stages(params: Params, goal: str, snapshot: Snapshot, *, fresh: bool) -> list[str]:
+    """Run the stages that are not up to date, commit each to DVC, and return their names."""
+    logger = get_run_logger()
+    ran, uncommitted, left = [], [], None
+    addresses = stages_in_order(goal)
+    names = [address.split(":")[-1] for address in addresses]
+    for number, (address, name) in enumerate(zip(addresses, names, strict=True), start=1):
+        heading, again = f"[{number}/{len(names)}] {name}", fresh and name in STAGES_WITH_RUNS
+        if not again and snapshot.unchanged() and is_up_to_date(address):
+            logger.info("%s: up to date, skipped", heading)
+            continue
+        left = left or announce_length(params, names[number - 1 :], goal == "compare")
+        logger.info("%s%s", heading, left.from_stage(name, names))
+        run_one(name, goal)
+        ran.append(name)
+        if not commit(address, snapshot.unchanged):
+            uncommitted.append(name)
+    snapshot.check_committed(uncommitted)
     return ran
 
 

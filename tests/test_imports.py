@@ -25,7 +25,7 @@ PACKAGES = ("velocitune_core", "tasks", "flows")
 # wing → the wings of the same package that it may import
 CORE = {
     "spelling": "",
-    "config": "spelling",
+    "config": "files spelling",
     "files": "",
     "velocity": "",
     "mixture": "",
@@ -55,7 +55,7 @@ CORE = {
     "report": "comparison contracts export mixture_law planned_weights rounding scaling_law strategies style",
     "recipes": "files",
     "fit": "cli config contracts files mixture_law planned_weights report spelling style",
-    "cli": "spelling",  # starts the others by name
+    "cli": "files spelling",  # starts the others by name
 }
 TASKS = {
     "workspace": "",

@@ -21,6 +21,8 @@ from typing import Any
 from uuid import uuid4
 
 logger = logging.getLogger(__name__)
+NAME_BYTES = 255  # of a file or folder: what the usual file systems take
+PATH_BYTES = 1000  # systems take 1024 or 4096, with the folder that it is relative to and names that are added
 _PRIVATE = 0o600  # of a file that is made as a temporary one, whatever the umask
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
@@ -53,6 +55,22 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in found if names.count(name) > 1)
         raise RepeatedKeyError(f"the key {twice!r} is there twice in one object")
     return found
+
+
+def path_problem(text: str) -> str | None:
+    """Return why text cannot be the path of a file or folder, whatever is on the disk, with the fix; None if it can."""
+    what = "cannot be a path"
+    try:
+        parts = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError:
+        return f"{what}: it has half a surrogate pair; write the character itself"
+    if b"\0" in b"/".join(parts):
+        return f"{what}: it has the character NUL; remove that"
+    if (longest := max(map(len, parts))) > NAME_BYTES:
+        return f"{what}: a name in it has {longest} bytes; give one of at most {NAME_BYTES}"
+    if (length := len(os.fsencode(text))) > PATH_BYTES:
+        return f"{what}: it has {length} bytes; give one of at most {PATH_BYTES}"
+    return None
 
 
 def obstacle_to_file(path: Path) -> str | None:
@@ -91,7 +109,7 @@ def check_writable(folder: Path, prefix: str = "") -> None:
     Args:
         prefix: how the name of the file begins.
     """
-    for tries_left in reversed(range(5)):
+    for tries_left in reversed(range(50)):
         try:
             _make_and_remove(folder, prefix)
         except FileNotFoundError:  # another process has removed a folder that it had made for the same check

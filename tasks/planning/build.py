@@ -212,7 +212,7 @@ def _footprints(
 
 
 def _gathers_per_step(params: Params, shape: ModelShape, setting: Setting, device_bytes: int | None) -> bool:
-    """Return whether runs gather per step, on devices of the size that was asked about, or on this machine's."""
+    """Return whether runs gather per step, on devices of the size that was given, or on this machine's."""
     if params.execution.gather != "auto":
         return params.execution.gather == "step"
     from velocitune_core.parallel.gathering import gathers_per_step  # imports torch

@@ -12,7 +12,7 @@ from tasks.workspace.stage_cli import add_overrides, command_line, overrides_of,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the plan that the arguments ask for; exit with status 2 for settings that cannot be priced."""
+    """Print the plan that the arguments describe; exit with status 2 for settings that cannot be priced."""
     parser = command_line("plan")
     add_overrides(parser, "price other settings than those of params.yaml, which is not changed")
     parser.add_argument("--compare", action="store_true", help="price `compare.runs` × seeds, less what is finished")

@@ -46,7 +46,7 @@ def convert_model(archives: Path) -> None:
 def convert_gguf(gguf: Path, destination: Path) -> None:
     """Dequantize a SmolLM to float32 and write an ordinary folder: safetensors, config, tokenizer.
 
-    transformers reads the model but refuses to save it, since it is marked as quantized, so its parameters are copied
+    transformers reads the model but cannot save it, since it is marked as quantized, so its parameters are copied
     into a new model. The end-of-text token is the separator of documents in pretraining, not the end of a chat turn.
     transformers has no pre-tokenizer for what a GGUF calls `smollm` and uses GPT-2's, which splits off the last of
     several blanks before a number; in tables and numbered lists its tokens differ from those of pretraining.

@@ -48,7 +48,7 @@ class Device:
 
 
 def gpu_count() -> int:
-    """Return how many GPUs this process sees."""
+    """Return how many GPUs are visible to this process."""
     import torch
 
     return torch.cuda.device_count()
@@ -62,7 +62,7 @@ def gpu_memory() -> int:
 
 
 def gpu_names() -> list[str]:
-    """Return CUDA's names of the GPUs that this process sees, in torch's order; Ray, Slurm or users may restrict it."""
+    """Return CUDA's names of the visible GPUs, in torch's order; Ray, Slurm or users may restrict them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = chosen.split(",") if chosen else map(str, range(gpu_count()))
     return [name.strip() for name in names][: gpu_count()]

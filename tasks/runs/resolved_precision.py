@@ -34,7 +34,7 @@ def with_precision(training: Training) -> Training:
 def check_measured_in(training: Training, measured: Mapping[Path, Precision]) -> None:
     """Check that losses to compare with were measured in the precision of the run.
 
-    `auto` may be another precision on the machine that measured them, which DVC cannot see.
+    `auto` may be another precision on the machine that measured them, which DVC does not watch.
 
     Args:
         measured: file of losses → precision that they were measured in.

@@ -124,7 +124,7 @@ def _move_aside(folder: Path, job: Job) -> None:
     replaced.mkdir(parents=True, exist_ok=True)
     names = (replaced / f"{folder.name}-{number}" for number in count())
     aside = next(name for name in names if not name.exists())
-    why = "as --fresh asks" if fresh_since() else f"its code changed: {_changed_code(folder, job)}"
+    why = "because of --fresh" if fresh_since() else f"its code changed: {_changed_code(folder, job)}"
     logger.warning("%s: starts over, %s; what was in %s is now in %s", job.name, why, folder, aside)
     folder.rename(aside)
     if link is not None:

@@ -23,7 +23,7 @@ HOW = (
 def with_course(
     found: StartingWeights, options: Mapping[str, Any], initial: InitialLosses, proxies: Sequence[ProxyResult]
 ) -> StartingWeights:
-    """Return a plan with the course that its training is steered along, if the options of `planned` ask for it.
+    """Return a plan with the course that its training is steered along, if the options of `planned` say so.
 
     Args:
         proxies: of which the largest gives the course.
@@ -37,7 +37,7 @@ def with_course(
 
 
 def planned_job(job: TrainJob, found: StartingWeights, options: Mapping[str, Any], initial: InitialLosses) -> TrainJob:
-    """Return the same run under planned weights: held constant, or steered if the options of `planned` ask for it.
+    """Return the same run under planned weights: held constant, or steered if the options of `planned` say so.
 
     Raises ContractError for a plan without a course that must have one.
     """

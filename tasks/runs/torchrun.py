@@ -34,7 +34,7 @@ def torchrun(resources: Resources, run: str, shutdown_seconds: int) -> list[str]
     """Return the arguments that start a program as several processes; none for a single process.
 
     Args:
-        run: a name that other nodes of the same run know.
+        run: a name that all nodes of the same run are given.
         shutdown_seconds: from SIGTERM to SIGKILL.
     """
     if resources.nodes * resources.processes == 1:
@@ -102,8 +102,8 @@ def environment_of(device: Device) -> dict[str, str]:
     """Return the environment of the training program on a device.
 
     Variables of a process group that this process inherited are left out, or a single process would wait for ranks that
-    nobody starts. `torchrun` sets its own for the processes that `resources` asks for. Code that torch.compile makes is
-    kept in the workspace, unless the user has named a folder for it, so that runs alike compile once.
+    nobody starts. `torchrun` sets its own for the processes that `resources` describes. Code that torch.compile makes
+    is kept in the workspace, unless the user has named a folder for it, so that runs alike compile once.
     """
     compiling = {"TORCHINDUCTOR_CACHE_DIR": str(paths.COMPILED.absolute())}
     if not device.gpus:  # else torch starts a pool of compiling processes, each of which imports torch

@@ -31,7 +31,7 @@ from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import compared_mixture, compared_plans, plan_name
-from velocitune_core.config import Params
+from velocitune_core.config import CompareRun, Params
 from velocitune_core.contracts import (
     ComparedRun,
     InitialLosses,
@@ -158,9 +158,7 @@ def train_compared(
 
     run = partial(_trained, params, seed)
     compared, job = settings.runs[label], job_of(label)
-    search = Search()
-    fitted = compared.targets == "fitted" or own is not None
-    uses_targets = fitted and "target_loss" in measured_options(compared.strategy)
+    search, uses_targets = Search(), _follows_targets(compared, own)
     proxies = (None, None) if own is None else (own.tokens, own.seconds)
     if compared.weights_of:
         assert parent is not None
@@ -172,8 +170,7 @@ def train_compared(
     else:
         job, search = find_weights(job, job_of(settings.baseline), sizes_of(manifest), run)
     result, counted = run(job), {proxy.name for proxy in _proxies(own)} if uses_targets else set()
-    found_by = parent if compared.weights_of else None
-    price = price_of_weights(result, search, found_by, plan, counted)
+    price = price_of_weights(result, search, parent if compared.weights_of else None, plan, counted)
     return ComparedRun(
         label=label,
         seed=seed,
@@ -186,6 +183,12 @@ def train_compared(
         proxy_seconds=proxies[1],
         downstream=_downstream(run_folder(job) / "model", questions, params, f"{job.name}-downstream"),
     )
+
+
+def _follows_targets(compared: CompareRun, own: OwnTargets | None) -> bool:
+    """Return whether a label's strategy works with targets that were fitted."""
+    fitted = compared.targets == "fitted" or own is not None
+    return fitted and "target_loss" in measured_options(compared.strategy)
 
 
 def _trained(params: Params, seed: int, job: TrainJob) -> TrainResult:

@@ -20,7 +20,7 @@ from tasks.views.terminal import TerminalWatcher, print_lines, print_table
 from tasks.workspace import paths
 from tasks.workspace.fresh import starting_over
 from tasks.workspace.preflight import checked_params
-from tasks.workspace.stage_cli import add_fresh, command_line, parse, run_flow
+from tasks.workspace.stage_cli import add_fresh, command_line, parse, path_argument, run_flow
 from tasks.workspace.stage_files import how_to_make
 from velocitune_core.config import Params
 from velocitune_core.contracts import (
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 RESULT = Path("results/downstream.json")
 QUESTIONS = paths.RUNS / "questions"  # samples, by their hash
 KEY_LENGTH = 12  # of the hash, in hexadecimal digits
-_writing = Lock()  # runs of a comparison ask for the same file
+_writing = Lock()  # runs of a comparison need the same file
 
 
 def check_models(folders: Iterable[Path]) -> None:
@@ -146,7 +146,7 @@ def run_downstream(downstream: Callable[[list[Path]], object], arguments: Sequen
     """Command line of the flow `downstream`."""
     parser = command_line("downstream")
     parser.add_argument(
-        "models", metavar="MODEL_FOLDER", nargs="*", type=Path, help="default: models/base models/trained"
+        "models", metavar="MODEL_FOLDER", nargs="*", type=path_argument, help="default: models/base models/trained"
     )
     add_fresh(parser)
     given = parse(parser, arguments)

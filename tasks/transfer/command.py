@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.transfer.collect import read_folder
 from tasks.transfer.export import check_can_leave, check_destination
 from tasks.workspace.preflight import checked_params
-from tasks.workspace.stage_cli import command_line, parse, run_flow
+from tasks.workspace.stage_cli import command_line, parse, path_argument, run_flow
 
 
 def run_jobs(jobs: Callable[[bool, Path], object], arguments: Sequence[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def run_jobs(jobs: Callable[[bool, Path], object], arguments: Sequence[str] | No
         jobs: called with whether to compare, and the folder.
     """
     parser = command_line("jobs")
-    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--to", type=path_argument, required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument("--compare", action="store_true", help="the runs of `compare.runs` instead of the main run")
     given = parse(parser, arguments)
 
@@ -32,6 +32,6 @@ def run_jobs(jobs: Callable[[bool, Path], object], arguments: Sequence[str] | No
 def run_collect(collect: Callable[[Path], object], arguments: Sequence[str] | None = None) -> None:
     """Command line of the flow `collect`, which is called with the folder."""
     parser = command_line("collect")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="that `python -m flows.jobs` wrote")
+    parser.add_argument("folder", type=path_argument, metavar="FOLDER", help="that `python -m flows.jobs` wrote")
     given = parse(parser, arguments)
     run_flow(lambda: collect(given.folder), lambda: checked_params(read_folder(given.folder)[0].goal == "compare"))

@@ -1,4 +1,4 @@
-"""What a workspace knows before the runs of a folder of jobs."""
+"""What a workspace has before the runs of a folder of jobs."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from velocitune_core.style.text import counted
 
 logger = logging.getLogger(__name__)
 GROUP = "velocitune"  # how every key begins, so that the artifacts of this project stand together
-SLICES = 12  # of a pie; more cannot be told apart
+SLICES = 12  # of a pie; more cannot be distinguished
 
 
 def publish_table(key: str, title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -30,6 +30,7 @@ from tasks.views.serve_end import (
 )
 from tasks.views.served_runs import HOME, POOL, ServedRuns
 from tasks.workspace import paths
+from tasks.workspace.command_end import say
 from tasks.workspace.lock import WorkspaceBusyError
 from tasks.workspace.loopback import (
     HOST,
@@ -99,7 +100,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
     loopback_without_proxy()
     os.environ["PREFECT_HOME"] = str(HOME.absolute())
     os.environ[SERVED] = str(Path.cwd())
-    os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page looks for its server at port 4200
+    os.environ["PREFECT_SERVER_UI_API_URL"] = api  # else the page calls a server at port 4200
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes for features that are not used
     with ExitStack() as stack:
@@ -118,7 +119,8 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
-        _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+        if not ServedRuns(api).has_pool():
+            _prefect("work-pool", "create", POOL, "--type", "process")
         _prefect("deploy", "--all")
         with stopping_runs(_begun(api)) as runs:
             start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1")
@@ -140,7 +142,9 @@ def _begun(api: str) -> ServedRuns:
     runs = ServedRuns(api)
     try:
         runs.end_dead()
-        runs.pause(False)
+        runs.resume()
+        if runs.is_paused():
+            say(f"Prefect: the work pool {POOL} is paused. No run begins until: prefect work-pool resume {POOL}\n")
     except httpx.HTTPError as error:
         raise ServeError(f"{PREFECT} does not answer ({error}); its last lines {_last_lines(PREFECT)}") from None
     return runs

@@ -66,7 +66,7 @@ def stopping_runs(runs: ServedRuns) -> Iterator[ServedRuns]:
 
 def _stop(runs: ServedRuns) -> None:
     with suppress(httpx.HTTPError):  # runs are stopped all the same
-        runs.pause(True)
+        runs.pause()
     processes = flow_processes()
     if processes:
         _stop_processes(list(processes.values()), "stopping the flow run")

@@ -21,11 +21,12 @@ import psutil
 from tasks.workspace.command_end import say
 
 HOME = Path(".prefect-home")  # of Prefect, in every workspace
+PAUSED = HOME / "paused-at-the-end"  # is there if the work pool was paused by `ServedRuns.pause`
 POOL = "local"  # the work pool of prefect.yaml
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # variable of the process that a worker starts for a flow run, and of its children
 UNFINISHED = ("PENDING", "RUNNING", "CANCELLING")
 ATTEMPTS = 5  # of a request to a busy server
-PAGE = 200  # runs per answer, the server's limit
+PAGE = 200  # runs or tasks per answer, the server's limit
 KILLED = "Its process is gone: it was killed, or the computer was switched off"
 STOPPED = "The servers of this workspace were stopped; a new run with the same parameters continues it"
 
@@ -113,24 +114,43 @@ class ServedRuns:
             self._end(run["id"], "CANCELLED", STOPPED)
         return [run["name"] for run in stopped]
 
-    def pause(self, paused: bool) -> None:
-        """Let the worker start no run any more, or again."""
-        self._request("PATCH", f"work_pools/{POOL}", is_paused=paused)
+    def has_pool(self) -> bool:
+        """Return whether the work pool was made before. It is not made anew, which would lose a user's changes."""
+        return bool(self._request("POST", "work_pools/filter", work_pools={"name": {"any_": [POOL]}}))
+
+    def is_paused(self) -> bool:
+        """Return whether the worker starts no runs."""
+        return bool(self._request("GET", f"work_pools/{POOL}")["is_paused"])
+
+    def pause(self) -> None:
+        """Let the worker start no run any more, until `resume`."""
+        if not self.is_paused():
+            PAUSED.parent.mkdir(exist_ok=True)
+            PAUSED.touch()
+            self._request("PATCH", f"work_pools/{POOL}", is_paused=True)
+
+    def resume(self) -> None:
+        """Undo `pause`, also that of an earlier process; a pause that a user has set stays."""
+        if PAUSED.exists():
+            self._request("PATCH", f"work_pools/{POOL}", is_paused=False)
+            PAUSED.unlink()
 
     def waiting(self) -> int:
         """Return how many runs wait for a worker."""
         state = {"type": {"any_": ["SCHEDULED"]}}
         pools = {"name": {"any_": [POOL]}}
-        return len(self._request("POST", "flow_runs/filter", flow_runs={"state": state}, work_pools=pools))
+        return int(self._request("POST", "flow_runs/count", flow_runs={"state": state}, work_pools=pools))
 
     def _unfinished(self) -> list[FlowRun]:
-        found: list[FlowRun] = []
         state = {"type": {"any_": list(UNFINISHED)}}
+        return [FlowRun.of(each) for each in self._all("flow_runs/filter", flow_runs={"state": state})]
+
+    def _all(self, path: str, **content: Any) -> list[dict[str, Any]]:
+        """Return what the server finds, page by page."""
+        found: list[dict[str, Any]] = []
         while len(found) % PAGE == 0:
-            answer = self._request(
-                "POST", "flow_runs/filter", flow_runs={"state": state}, limit=PAGE, offset=len(found), sort="ID_DESC"
-            )
-            found += map(FlowRun.of, answer)
+            answer = self._request("POST", path, **content, limit=PAGE, offset=len(found), sort="ID_DESC")
+            found += answer
             if not answer:
                 break
         return found
@@ -144,8 +164,7 @@ class ServedRuns:
 
     def _end(self, run: str, state: str, message: str) -> None:
         """Set the state of a flow run, and of its tasks that have not ended."""
-        tasks = self._request(
-            "POST",
+        tasks = self._all(
             "task_runs/filter",
             flow_runs={"id": {"any_": [run]}},
             task_runs={"state": {"type": {"any_": [*UNFINISHED, "SCHEDULED"]}}},

@@ -89,7 +89,7 @@ def progress(items: Iterable[T], name: str, unit: str, *, total: int | None = No
     """Return items as they are, with a progress bar of a terminal, or lines of a log, as they are taken.
 
     Args:
-        total: how many there are, if they do not know it.
+        total: how many there are, for items without a length.
         leave: whether the bar stays after the last one.
     """
     return bar(iterable=items, desc=name, unit=unit, total=total, leave=leave)

@@ -60,7 +60,7 @@ def warn_of_sources(params: Params) -> None:
     if outside := [name for name, domain in params.domains.items() if unwatched_files(domain.source, root)]:
         warn_once(
             f"domains.{_listed(outside)}: files outside data.path, or behind a linked folder in it. DVC does not watch "
-            "them: `python -m flows.pipeline` notices when they change, `dvc repro` does not"
+            "them: `python -m flows.pipeline` packs them anew when they change, `dvc repro` does not"
         )
 
 
@@ -94,7 +94,7 @@ def _problems_for_dvc(root: Path) -> list[str]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Yield what DVC sees below a folder: it follows no link to a folder."""
+    """Yield what DVC tracks below a folder: it follows no link to a folder."""
     for folder, folders, files in os.walk(root):
         yield from (Path(folder) / name for name in [*folders, *files])
 

@@ -10,18 +10,20 @@ import os
 import shlex
 import shutil
 import sys
-from pathlib import Path
 
 from tasks.workspace import paths
 from tasks.workspace.create import PROJECT, make_workspace
 from tasks.workspace.stage_cli import user_errors_shown
+from velocitune_core.cli.parser import path_argument
 from velocitune_core.cli.programs import program_parser
 
 
 def main() -> int:
     """Run the command line; return the exit status."""
     parser = program_parser("python -m tasks.workspace.init", __doc__, workspace="in place of DIR")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="new or empty, or holding just params.yaml and data")
+    parser.add_argument(
+        "folder", type=path_argument, metavar="DIR", help="new or empty, or holding just params.yaml and data"
+    )
     parser.add_argument("--with-settings", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     with user_errors_shown():

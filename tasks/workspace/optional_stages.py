@@ -16,7 +16,7 @@ HIDDEN = "# Hides these stages from DVC while they are not used. Their first use
 
 
 def show_used_stages(settings: Any, *, comparing: bool = False, reporting: bool = False) -> None:
-    """Let DVC see the stages of the embedded inputs only while they are used, and hide `compare` if it is not.
+    """Hide the stages of the embedded inputs, and `compare`, from DVC unless they are used.
 
     Args:
         settings: tree of params.yaml.
@@ -44,7 +44,7 @@ def hide(pipeline: Path) -> None:
 
 
 def _show(pipeline: Path) -> None:
-    """Let DVC see the stages again. What a user ignores beside them stays ignored."""
+    """Show the stages to DVC again. What a user ignores beside them stays ignored."""
     if "dvc.yaml" not in (lines := _ignored(pipeline)):
         return
     if own := [line for line in lines if line not in HIDDEN.splitlines()]:

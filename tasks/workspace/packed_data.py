@@ -1,4 +1,4 @@
-"""Whether what is packed is what the settings ask for: a manifest of other settings is of other text."""
+"""Whether what is packed is what the settings describe: a manifest of other settings is of other text."""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ def checked_params(comparing: bool = False) -> Params:
         params = read_params()
     except ConfigError as error:
         raise ConfigError("\n".join([str(error), *_strategy_problems_beside_others()])) from None
+    _refuse(_out_of_reach(params))
     model = model_fit(params)
     problems = [*model.problems, *source_problems(params), *_runner_problems(params), *store_problems(params.tracking)]
     problems += _unwatched_keys(paths.PIPELINE)
@@ -66,6 +67,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, i
         params = read_settings(overridden_text(overrides)[0], "overrides")
     else:
         params = read_params()
+    _refuse(_out_of_reach(params))
     problems = [
         *base_problems(params),
         *length_problems(params),
@@ -77,6 +79,26 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, i
         problems = [*folder_problems(params), *problems, *source_problems(params)]
     _refuse(problems)
     return params
+
+
+def _out_of_reach(params: Params) -> list[str]:
+    """Return the paths of the settings that cannot be looked up, such as one in a folder that is closed to this user.
+
+    A missing path is none of them: not all have to be there.
+    """
+    data, problems = Path(params.data.path), []
+    named = {"data.path": data, "model.path": Path(params.model.path)}
+    named |= {f"domains.{name}.source.path": data / each.source.path for name, each in params.domains.items()}
+    if (sibling := params.mixture.swarm.model) is not None:
+        named["mixture.swarm.model"] = Path(sibling)
+    for field, path in named.items():
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            problems.append(f"{field}: {path} cannot be opened: {error.strerror}; allow it, or name another place")
+    return problems
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -141,7 +163,7 @@ def _runner_problems(params: Params) -> list[str]:
 
 
 def _unwatched_keys(pipeline: Path) -> list[str]:
-    """Return keys that a dvc.yaml watches and params.yaml omits: DVC cannot see defaults."""
+    """Return keys that a dvc.yaml watches and params.yaml omits: DVC does not watch defaults."""
     tree = params_tree()
     stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"].values()
     watched = sorted({key for stage in stages for key in stage.get("params", [])})

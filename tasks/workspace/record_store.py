@@ -33,8 +33,9 @@ def _file_problem(file: Path) -> str | None:
         return f"{_nearest(file)} is no folder; name a file in another folder"
     except OSError as error:
         return f"{_nearest(file)} cannot be written ({error.strerror}); name a file in another folder"
-    if file.is_dir():
-        return "is a folder; name a file in it"
+    if file.exists() and not file.is_file():  # /dev/null would take the record and keep nothing
+        what = "folder; name a file in it" if file.is_dir() else "device, a pipe or a socket; name a file"
+        return f"is a {what}"
     try:
         with file.open("r+b") as opened:
             beginning = opened.read(len(SQLITE))

@@ -20,6 +20,7 @@ from tasks.workspace.shown_errors import shown_to_user
 from tasks.workspace.signals import end_on_signals, no_longer_watch
 from tasks.workspace.stage_files import MissingInputError, check_inputs, described, stage_files
 from velocitune_core.cli.commands import BY_NAME
+from velocitune_core.cli.parser import path_argument
 from velocitune_core.cli.programs import program_parser
 
 DESCRIPTIONS = {  # of the pipeline, as the sub-commands of `velocitune` that start it
@@ -44,7 +45,7 @@ def command_line(name: str | None = None) -> argparse.ArgumentParser:
     parser = program_parser(f"python -m flows.{name}", sys.modules["__main__"].__doc__, epilog=described(name))
     parser.add_argument(
         "--workspace",
-        type=Path,
+        type=path_argument,
         metavar="DIR",
         default=Path(),
         help="work in this folder, with its own params.yaml, data and results; other paths are relative to it "

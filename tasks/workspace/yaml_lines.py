@@ -47,7 +47,7 @@ class _Passage:
 
 
 def _passages(lines: list[str], dumped: list[str]) -> list[_Passage]:
-    """Return the shortest passages that can be told apart, none of which is empty in the dump."""
+    """Return the shortest passages that can be distinguished, none of which is empty in the dump."""
     found: list[_Passage] = []
     not_dumped: list[str] = []  # such as `---`
     for _, start, end, first, last in _blocks(lines, dumped):

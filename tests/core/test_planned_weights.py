@@ -17,6 +17,8 @@ from velocitune_core.planned_weights import decide_round, plan_weights, rounded
 
 STATIC = {"code": 0.6, "law": 0.3, "general": 0.1}
 
+MIXTURES = [STATIC, *design_swarm(STATIC, runs=12, seed=1)]
+
 
 @pytest.fixture(scope="module")
 def runs() -> list[SwarmRun]:
@@ -74,6 +76,23 @@ def test_the_price_of_compared_plans_is_judged_by_the_same_laws(runs: list[Swarm
     assert gains[2] == gains[0] != gains[1]
 
 
+def test_the_order_of_the_runs_changes_no_bit_of_a_plan() -> None:
+    random = np.random.default_rng(0)
+    made = [
+        each.model_copy(update={"losses": {n: x + random.normal(0, 0.01) for n, x in each.losses.items()}})
+        for fraction in (0.1, 0.25)
+        for each in (swarm_run(number, weights, fraction) for number, weights in enumerate(MIXTURES))
+    ]
+    effects = [each.model_copy(update={"use": "effect"}) for each in made[-4:]]
+    settings: dict[str, Any] = {"law": "transfer", "bootstrap": 4, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
+    found = [
+        plan_weights(order, Objective(initial_weights=STATIC), targets(STATIC), **settings, model="models/sibling")
+        for order in ([*made, *effects], [*effects[::-1], *made[::-1]])
+    ]
+    (weights, planned), (again, other) = found
+    assert weights == again and planned.plan == other.plan
+
+
 def test_why_there_is_no_comparison_with_static_training_is_said(runs: list[SwarmRun]) -> None:
     settings: dict[str, Any] = {"law": "transfer", "bootstrap": 0, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
     objective = Objective(average={"qa": 1.0, "code": 1.0}, initial_weights=STATIC)
@@ -99,7 +118,7 @@ def test_a_law_of_own_domains_says_that_it_cannot_see_a_guard_broken(
     settings: dict[str, Any] = {"bootstrap": 2, "main_flops": MAIN_FLOPS, "token_budget": BUDGET}
     planned = plan_weights(runs, objective, targets(STATIC), law=law, **settings)[1]
     text = " ".join(planned.explanation)
-    assert ("so the guard of code can be broken unseen" in text) == said
+    assert ("so the guard of code can be broken without showing in it" in text) == said
     # uniform weights are best without the guard, and break it: a small bound is then no reason against the plan
     assert ("nats better than static, of the" in text) == (guards is not None)
 
@@ -167,7 +186,7 @@ def test_a_swarm_goes_on_until_the_best_is_known_well_enough_and_all_its_mixture
             Objective(initial_weights=STATIC),
             targets(STATIC),
             further=6,
-            tolerance=0.006,
+            tolerance=0.004,
             tried=tried,
             **settings,
         )
@@ -177,7 +196,7 @@ def test_a_swarm_goes_on_until_the_best_is_known_well_enough_and_all_its_mixture
             break
         made += [run(len(made) + number, weights) for number, weights in enumerate(decision.further)]
         tried += decision.further
-    assert decision.made.settled and 0 < regrets[-1] <= 0.006 < regrets[0]
+    assert decision.made.settled and 0 < regrets[-1] <= 0.004 < regrets[0]
     assert decision.further == [] and decision.made.expected == 0
     assert len({tuple(each.values()) for each in tried}) == len(tried)
     assert decision.made.share == pytest.approx(0.25 * len(tried))

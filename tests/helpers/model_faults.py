@@ -181,8 +181,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "unknown": (lambda folder: configure(folder, model_type="stranger"), r"model_type 'stranger' is unknown"),
     "T5": (lambda folder: configure(folder, model_type="t5"), r"another kind of model .*\(T5Config\)"),
-    "BERT": (other_class((BertConfig, BertLMHeadModel)), r"a bert model that sees later tokens .*is_decoder"),
-    "RoBERTa": (other_class((RobertaConfig, RobertaForCausalLM)), r"a roberta model that sees later tokens"),
+    "BERT": (other_class((BertConfig, BertLMHeadModel)), r"a bert model that uses later tokens .*is_decoder"),
+    "RoBERTa": (other_class((RobertaConfig, RobertaForCausalLM)), r"a roberta model that uses later tokens"),
 }
 
 

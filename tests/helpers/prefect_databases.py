@@ -34,8 +34,11 @@ def migrated_database(folder: Path) -> Path:
 
 
 @contextmanager
-def prefect_server(database: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Start a Prefect server in a folder, on a copy of a database; yield its process and the address of its API."""
+def prefect_server(database: Path, folder: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start a Prefect server in a folder, on a copy of a database; yield its process and the address of its API.
+
+    Settings are Prefect's variables.
+    """
     own = folder / ".prefect-home/server.db"
     copy_database(database, own)
     port = free_port()
@@ -47,7 +50,7 @@ def prefect_server(database: Path, folder: Path) -> Iterator[tuple[subprocess.Po
         "PREFECT__SERVER_EPHEMERAL": "1",  # as Prefect starts its own: without schedules, late runs and the like
         "PREFECT__SERVER_FINAL": "1",
     }
-    with running(folder, *command, health=f"{api}/health", **variables) as server:
+    with running(folder, *command, health=f"{api}/health", **variables, **settings) as server:
         yield server, api
 
 

@@ -107,7 +107,7 @@ def load_latest(folder: Path, ranks: Ranks = SINGLE_RANK) -> tuple[Checkpoint | 
     """Return the newest valid checkpoint, and what is wrong with each newer one.
 
     Deletes temporary folders of interrupted saves, so no other process may write checkpoints into the folder. Every
-    rank calls. The main rank lists the checkpoints, because each rank of a network file system may see others; each
+    rank calls. The main rank lists the checkpoints, because each rank of a network file system may find others; each
     hashes its part of the files.
     """
     if ranks.is_main:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from reprlib import repr as shortened
 
 from velocitune_core.cli.commands import ANYWHERE, BY_NAME, COMMANDS, PIPELINE, Command
 from velocitune_core.cli.programs import UsageError, check_packages, run_in_workspace, run_program
+from velocitune_core.files import path_problem
 from velocitune_core.spelling import aside, nearest
 
 WRONG_USE = 2
@@ -74,6 +76,8 @@ def take_workspace(argv: Sequence[str]) -> tuple[Path | None, list[str]]:
         folder = value if equals else next(given, "")
         if not folder or folder.startswith("-"):
             raise UsageError("--workspace needs a folder: --workspace DIR")
+        if problem := path_problem(folder):
+            raise UsageError(f"--workspace {shortened(folder)} {problem}")
         found = Path(folder)
     return found, rest
 

@@ -7,11 +7,21 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
+from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, NoReturn
 
+from velocitune_core.files import path_problem
 from velocitune_core.spelling import aside, did_you_mean
 
 _CHOICE = re.compile(r"invalid choice: '?([^'\s]+)")
+
+
+def path_argument(text: str) -> Path:
+    """Return the path that an argument names. Raises ArgumentTypeError for one that no file or folder can have."""
+    if problem := path_problem(text):
+        raise argparse.ArgumentTypeError(f"{shortened(text)} {problem}")
+    return Path(text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as shortened
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from velocitune_core.config.misread import advice_on
+from velocitune_core.files import path_problem
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 NAME_IN_WORDS = "a name has letters from a to z, digits, '_' and '-', no blanks, and begins with a letter or a digit"
@@ -27,7 +29,7 @@ WORD, KEYS = "[word]", "[keys]"  # tags of a union of a word and a section, whic
 
 def _no_text_for_numbers(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     """Refuse `0,5`, which is text to YAML: a strategy, which checks its options itself, has no advice on that."""
-    if ":" in (info.data.get("name") or info.data.get("strategy") or ""):  # a class of one's own, which may want text
+    if ":" in (info.data.get("name") or info.data.get("strategy") or ""):  # a class of one's own, which may take text
         return options
     for name, value in options.items():
         if isinstance(value, str) and "," in value and (advice := advice_on(value, "float_type")):
@@ -54,6 +56,15 @@ RENAMED: Mapping[str, str] = {  # old dotted key → new one
     "mixture.weights": "mixture.initial_domain_weights",
     "resources.trainings_per_device": "resources.runs_per_device",
 }
+
+
+def _possible_path(path: str) -> str:
+    if problem := path_problem(path):
+        raise ValueError(f"{shortened(path)} {problem}")
+    return path
+
+
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_possible_path)]  # of a file or folder
 
 
 class ConfigError(ValueError):

@@ -95,7 +95,7 @@ class Compare(Section):
     baseline: Name = "static"  # label that the others are paired with
     frontier: list[Name] | None = None  # labels of constant mixtures, from the least even to the most; None: all
     retained: list[Name] | None = None  # domains to be kept, not learnt; None: those without a gap to their target
-    downstream: bool = False  # also score every final model as the section `downstream` asks
+    downstream: bool = False  # also score every final model as the section `downstream` says
     runs: dict[Name, CompareRun] = Field(min_length=1)
 
     @property

@@ -76,7 +76,7 @@ def missing_blank(text: str) -> str:
 def as_yaml(number: float) -> str:
     """Return a number as YAML 1.1 reads it: a whole one without a point, any other with a sign in its exponent."""
     if number.is_integer() and abs(number) < _EXACT and str(number) != "-0.0":
-        return str(int(number))  # a field may want an integer
+        return str(int(number))  # a field may take integers only
     text = repr(number)
     mantissa, e, exponent = text.partition("e")
     if not e:

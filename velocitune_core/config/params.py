@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from velocitune_core.config.base import LAST_PORT, Fraction, Name, Positive, Section
+from velocitune_core.config.base import LAST_PORT, Fraction, Name, PathText, Positive, Section
 from velocitune_core.config.compared_runs import Compare, LawPoints, TargetLaw, distinct_seeds, increasing
 from velocitune_core.config.credentials import without_credentials
 from velocitune_core.config.misread import missing_blank
@@ -35,7 +35,7 @@ class Source(Section):
     """Where the documents of a domain come from; a path is relative to `data.path`."""
 
     type: Literal["jsonl", "parquet", "text", "datasets"]
-    path: str = Field(min_length=1, description="file, glob, folder, or the hub id of a `datasets` data set")
+    path: PathText = Field(description="file, glob, folder, or the hub id of a `datasets` data set")
     text_field: str = "text"
     split: str = "train"  # of a `datasets` source
     revision: str | None = None  # branch, tag or commit of a data set on the hub; None: its main branch as it now is
@@ -78,7 +78,7 @@ class Domain(Section):
 
 
 class Data(Section):
-    path: str = Field(min_length=1)  # folder that the sources are relative to
+    path: PathText  # folder that the sources are relative to
     sequence_length: Annotated[int, Field(ge=8)] = 256
     min_characters: Annotated[int, Field(ge=1)] = 64
     max_malformed_rows: Annotated[int, Field(ge=0)] = 0  # of a domain, skipped and listed; one more stops the run
@@ -90,7 +90,7 @@ class Data(Section):
 
 
 class Model(Section):
-    path: str = Field(min_length=1)  # a transformers folder
+    path: PathText  # a transformers folder
     save_dtype: SaveDtype = added_field("auto")  # of the trained model's weights; training itself keeps float32
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -11,10 +12,12 @@ from pydantic import Field, field_validator
 
 from velocitune_core.config.base import LAST_PORT, Section
 from velocitune_core.config.credentials import without_credentials
+from velocitune_core.files import path_problem
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow takes, also with a driver: postgresql+psycopg
 SERVERS = ("http", "https")
 EXAMPLES = "write sqlite:///mlflow.db, or the address of a server, such as http://mlflow.example.org:5000"
+_SHOWN = 100  # letters of an address; of a longer one, its ends
 _INSTEAD = {"postgres": "write postgresql://", "file": "write sqlite:///mlflow.db"}
 
 
@@ -26,7 +29,8 @@ class Tracking(Section):
     @classmethod
     def _leads_somewhere(cls, uri: str) -> str:
         if problem := _problem(uri):
-            raise ValueError(f"{without_credentials(uri)!r} {problem}")
+            shown = without_credentials(uri)
+            raise ValueError(f"{shortened(shown) if len(shown) > _SHOWN else repr(shown)} {problem}")
         return uri
 
     @property
@@ -44,14 +48,14 @@ class Tracking(Section):
 def _problem(uri: str) -> str | None:
     """Return what is wrong with the address of a store, and what to write; None if nothing is."""
     scheme, separator, _ = uri.partition("://")
-    scheme = scheme.lower() if scheme.lower() in SERVERS else scheme  # SQLAlchemy knows databases in small letters
+    scheme = scheme.lower() if scheme.lower() in SERVERS else scheme  # databases are SQLAlchemy's, in small letters
     kind = scheme.partition("+")[0]  # without a driver
     if not separator or kind not in (*DATABASES, *SERVERS):
         return f"is neither a database nor a server; {_INSTEAD.get(kind, EXAMPLES)}"
     if kind == "sqlite":
         file = uri.partition(":///")[2]
         lost = not file or file.endswith("/") or ":memory:" in file
-        return f"names no file that keeps the record; {EXAMPLES}" if lost else None
+        return f"names no file that keeps the record; {EXAMPLES}" if lost else path_problem(file)
     if kind in DATABASES:
         return _problem_of_database(uri)
     try:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, field_validator
 
-from velocitune_core.config.base import Fraction, Name, Positive, Section
+from velocitune_core.config.base import Fraction, Name, PathText, Positive, Section
 from velocitune_core.config.compared_runs import distinct_seeds, increasing
 from velocitune_core.config.misread import advice_on
 from velocitune_core.config.problems import describe_problems
@@ -80,7 +80,7 @@ class Swarm(Section):
     fractions: list[Fraction] = Field(default=[0.2])  # of data and budget
     seeds: list[int] = Field(default=[1])  # each draws mixtures of its own
     rounds: Rounds | None = None  # None: all runs at once
-    model: str | None = None  # folder of a smaller sibling of the model; None: the model itself
+    model: PathText | None = None  # folder of a smaller sibling of the model; None: the model itself
     model_runs: Annotated[int, Field(ge=0)] = 0  # of the model itself beside a sibling's, for the size of differences
     min_share: Annotated[float, Field(ge=0, lt=1)] = 0.01  # least weight of every domain
     law: Literal["transfer", "loglinear", "bimix", "auto"] = "transfer"

@@ -1,4 +1,4 @@
-"""The tokens around every document: what the settings ask for, or what the tokenizer itself puts around a text."""
+"""The tokens around every document: what the settings name, or what the tokenizer itself puts around a text."""
 
 from __future__ import annotations
 

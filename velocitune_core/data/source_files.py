@@ -218,7 +218,7 @@ def _hidden(path: Path, base: Path) -> bool:
 
 
 def unwatched(files: Iterable[Path], root: Path) -> list[Path]:
-    """Return the files that DVC does not see below `root`: those outside of it, and those behind a linked folder."""
+    """Return the files that DVC does not track below `root`: those outside of it, and those behind a linked folder."""
 
     def behind_a_link(path: Path) -> bool:
         return any(each.is_symlink() for each in path.parents if each != root and each.is_relative_to(root))

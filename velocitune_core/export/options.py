@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from velocitune_core.cli.parser import Parser
+from velocitune_core.cli.parser import Parser, path_argument
 from velocitune_core.export.destination import Destination
 from velocitune_core.export.formats import FORMATS
 from velocitune_core.export.mixture import ExportError
@@ -76,7 +76,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="results",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help="results/weights.json, results/train.json or results/comparison.json of a workspace, or fit/weights.json "
         "of `velocitune fit`; default: results/train.json, or else results/weights.json, of the workspace",
@@ -85,14 +85,14 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_whole, help="of a comparison: the run under this seed, not the mean of all")
     parser.add_argument(
         "--workspace",
-        type=Path,
+        type=path_argument,
         default=Path(),
         metavar="DIR",
         help="of results and manifest; default: the current one",
     )
     parser.add_argument(
         "--manifest",
-        type=Path,
+        type=path_argument,
         metavar="FILE",
         help=f"of the data; default: {MANIFEST} of the workspace. Also counts of your own, as YAML: {EXAMPLE}",
     )
@@ -135,7 +135,7 @@ def _file(text: str) -> Path:
     """Return the path of a file that is to be written."""
     if text.endswith("/") or Path(text).name in ("", ".."):
         raise argparse.ArgumentTypeError(f"{text!r} names a folder; give the name of a file, such as mixture.yaml")
-    return Path(text)
+    return path_argument(text)
 
 
 def _paths(given: Sequence[str], domains: Collection[str]) -> Mapping[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from velocitune_core.cli.parser import Parser
+from velocitune_core.cli.parser import Parser, path_argument
 from velocitune_core.style.text import counted
 
 if TYPE_CHECKING:
@@ -95,10 +95,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "tables", type=Path, nargs="+", metavar="CSV", help="one table of runs, or two: weights, losses"
+        "tables", type=path_argument, nargs="+", metavar="CSV", help="one table of runs, or two: weights, losses"
     )
-    parser.add_argument("--objective", type=Path, metavar="YAML", help="what is wanted (default: the macro-average)")
-    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("fit"), help="folder to write (default: fit)")
+    parser.add_argument(
+        "--objective", type=path_argument, metavar="YAML", help="what is wanted (default: the macro-average)"
+    )
+    parser.add_argument(
+        "--out", type=path_argument, metavar="DIR", default=Path("fit"), help="folder to write (default: fit)"
+    )
     parser.add_argument("--weights", metavar="COLUMNS", help="columns with domain weights (default: weight/*)")
     parser.add_argument("--losses", metavar="COLUMNS", help="columns with held-out losses (default: loss/*)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Read a CSV file whose first line names the columns, and remember the line of every row."""
+"""Read a CSV file whose first line names the columns, and keep the line number of every row."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Device:
 
 
 def find_devices() -> list[Device]:
-    """Return the GPUs that this process sees, or the CPU if there is none."""
+    """Return the GPUs visible to this process, or the CPU if there is none."""
     import torch
 
     count = torch.cuda.device_count()

@@ -53,7 +53,7 @@ class Running:
         return f"({end_in_words(status)}){f': {message}' if message else ''}\n{end_of_log(self._folder)}"
 
     def terminate(self) -> None:
-        """Ask the process to save and stop."""
+        """Signal the process to save and stop."""
         self._process.terminate()
 
     def wait(self) -> None:

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from velocitune_core.mixture_law.fit_sets import SetFitter
 from velocitune_core.mixture_law.law import MixtureLaw
-from velocitune_core.mixture_law.table import Array, MixtureLawError, read_weights
+from velocitune_core.mixture_law.table import Array, MixtureLawError, read_weights, row_order
 
 DRIFT_SEED, EFFECT_SEED = 0, 1
 LEAST_EFFECT = 0.05  # of a resample, as a share of the effect: an effect size is positive
@@ -120,6 +120,8 @@ def effect_of(law: MixtureLaw, weights: object, losses: Mapping[str, object]) ->
     if wrong := [name for name in law.sets if not np.isfinite(reached[name]).all()]:
         raise MixtureLawError(f"effect_size: losses of {wrong} are no numbers; leave these runs out")
     x, y = (np.stack([table[name] for name in law.sets], axis=1) for table in (predicted, reached))  # (R, I)
+    order = row_order(x, y)
+    x, y = x[order], y[order]
     if not np.abs(x - x.mean(axis=0)).max() > 1e-9:
         raise MixtureLawError("effect_size: the law predicts the same losses for all runs; give runs of other weights")
     value, count = _ratio(x, y), len(x)

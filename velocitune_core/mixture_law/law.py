@@ -41,7 +41,7 @@ class MixtureLaw:
     sets: tuple[str, ...]  # I, sorted
     runs: RunTable  # what the law was fitted to
     evidence: dict[str, SetEvidence]  # by set; empty for the law of a resample
-    cross_validated: Array = field(repr=False)  # (R, I) each run's losses by the law fitted without its fold
+    cross_validated: Array = field(repr=False)  # (R, I) losses of `runs` by the law fitted without their fold
     theta: Array = field(repr=False)  # (I, P) parameters, as the form of the law reads them
     samples: Array = field(repr=False)  # (B, I, P) parameters of the resamples
     noise: Array = field(repr=False)  # (I,) standard deviation of a run around the law, nats per token

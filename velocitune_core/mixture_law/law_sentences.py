@@ -35,12 +35,12 @@ def doubts(law: MixtureLaw) -> list[str]:
 
 
 def guards_in_words(law: MixtureLaw, plan: MixturePlan) -> list[str]:
-    """Return a sentence on guards that a law of each set's own domain cannot see broken."""
+    """Return a sentence on guards that may be broken without a trace in a law of each set's own domain."""
     guarded = sorted({limit.about for limit in plan.limits if limit.kind in {"set", "average", "forgetting"}})
     if law.name != "bimix" or not guarded:
         return []
     return [
         f"The law bimix leaves out what one domain teaches another, so the guard of {listed(guarded)} can be broken "
-        "unseen where the text of other domains resembles it (docs/RESULTS.md, a second mixture); the law "
-        "transfer includes it, and needs more runs."
+        "without showing in it where the text of other domains resembles it (docs/RESULTS.md, a second mixture); the "
+        "law transfer includes it, and needs more runs."
     ]

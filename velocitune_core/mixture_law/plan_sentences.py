@@ -21,7 +21,7 @@ def explain(plan: MixturePlan) -> list[str]:
         )
     found += _measured_only(plan)
     if plan.indistinguishable:
-        found.append(f"The law cannot tell the recommended weights from {_list(plan.indistinguishable)}.")
+        found.append(f"The law cannot distinguish the recommended weights from {_list(plan.indistinguishable)}.")
     found += [_limit(limits, plan) for limits in _together(plan.limits)]
     if any(limit.kind != "runs" for limit in plan.limits):
         free = plan.mixtures["without guards"].differences[plan.average]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from velocitune_core.mixture_law.fit_batch import Array
 from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.table import MixtureLawError
+
+SAME = 1e-9  # of weights and losses: another order of the domains may normalise weights to other last digits
 
 
 def with_sets_of(law: MixtureLaw, more: MixtureLaw) -> MixtureLaw:
@@ -18,17 +21,18 @@ def with_sets_of(law: MixtureLaw, more: MixtureLaw) -> MixtureLaw:
 
     Args:
         law: of all sets.
-        more: of some of them, of the same form and domains, with as many resamples; its first runs are those of `law`.
+        more: of some of them, of the same form and domains, with as many resamples; its runs are those of `law`, and
+            further ones.
 
     Raises MixtureLawError for laws of unlike form, domains or runs, and for a residual process.
     """
-    count = len(law.runs.runs)
     alike = (law.name, law.domains, law.resamples) == (more.name, more.domains, more.resamples)
-    same_runs = len(more.runs.runs) >= count and np.allclose(more.runs.weights[:count], law.runs.weights)
-    if not (alike and same_runs and set(more.sets) <= set(law.sets)) or law.residual or more.residual:
+    comparable = alike and set(more.sets) <= set(law.sets) and not (law.residual or more.residual)
+    rows = _rows_of(law, more) if comparable else None
+    if rows is None:
         raise MixtureLawError(
             "with_sets_of: fit both laws in the same form to the same domains, with as many resamples and no residual "
-            "process; the second to some of the sets of the first, and to its runs before further ones"
+            "process; the second to some of the sets of the first, and to its runs and further ones"
         )
     at = [law.sets.index(name) for name in more.sets]
 
@@ -40,9 +44,17 @@ def with_sets_of(law: MixtureLaw, more: MixtureLaw) -> MixtureLaw:
     return replace(
         law,
         evidence=law.evidence | more.evidence,
-        cross_validated=put(law.cross_validated, more.cross_validated[:count], 1),
+        cross_validated=put(law.cross_validated, more.cross_validated[rows], 1),
         theta=put(law.theta, more.theta, 0),
         samples=put(law.samples, more.samples, 1),
         noise=put(law.noise, more.noise, 0),
         spare=put(law.spare, more.spare, 0),
     )
+
+
+def _rows_of(law: MixtureLaw, more: MixtureLaw) -> NDArray[np.intp] | None:
+    """Return the row of each run of `law` in `more`; None if one is not there."""
+    at = [law.sets.index(name) for name in more.sets]
+    runs = np.hstack([law.runs.weights, law.runs.losses[:, at]])
+    apart = np.abs(runs[:, None] - np.hstack([more.runs.weights, more.runs.losses])).max(axis=2)
+    return apart.argmin(axis=1) if (apart.min(axis=1) <= SAME).all() else None

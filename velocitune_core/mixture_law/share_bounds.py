@@ -1,4 +1,4 @@
-"""The bounds of domains' weights that an objective asks for, and which of its fields each comes from."""
+"""The bounds of domains' weights that an objective sets, and which of its fields each comes from."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +25,7 @@ class MixtureLawError(ValueError):
 
 @dataclass(frozen=True)
 class RunTable:
-    """Runs of one swarm. Domains and sets are sorted by name, so that the order of columns changes no result."""
+    """Runs of one swarm, in an order that changes no result: columns by name, rows by their weights, then losses."""
 
     domains: tuple[str, ...]  # K
     sets: tuple[str, ...]  # I held-out sets
@@ -52,7 +52,7 @@ class RunTable:
 
 
 def read_runs(weights: object, losses: object) -> RunTable:
-    """Return the table of runs.
+    """Return the table of runs, sorted (`RunTable`).
 
     Args:
         weights: DataFrame with a column per domain, or {domain: (R,)}: shares that sum to 1 in every run.
@@ -80,9 +80,15 @@ def read_runs(weights: object, losses: object) -> RunTable:
     if problems:
         raise MixtureLawError("\n".join(problems))
     shares, notes = normalised(shares, runs)
-    table = RunTable(domains, sets, shares, values, runs, tuple(notes))
+    order = row_order(shares, values)
+    table = RunTable(domains, sets, shares[order], values[order], tuple(runs[row] for row in order), tuple(notes))
     _refuse_few(table)
-    return RunTable(domains, sets, shares, values, runs, (*table.notes, *_remarks(table)))
+    return replace(table, notes=(*table.notes, *_remarks(table)))
+
+
+def row_order(*tables: Array) -> NDArray[np.intp]:
+    """Return the order of runs by their numbers in tables (R, …): sums and draws then give the same bits for any."""
+    return np.lexsort(np.concatenate(tables, axis=1).T[::-1])
 
 
 def read_weights(domains: Sequence[str], weights: object) -> Array:

@@ -1,11 +1,11 @@
 """The transfer law: L_i(w) = E_i + B_i · (1 + Σ_j a_ij w_j)^(−β_i), with a_ij ≥ 0.
 
-Each domain j gives set i effective tokens at the exchange rate a_ij. What the base model knows of i, c_i, is the unit
-of these tokens: runs of one budget determine only ratios of c_i and a_ij, the common factor is in B_i. With one domain
-it is the Chinchilla law, anchored at what the model knew before.
+Each domain j gives set i effective tokens at the exchange rate a_ij. What the base model has learnt of i, c_i, is the
+unit of these tokens: runs of one budget determine only ratios of c_i and a_ij, the common factor is in B_i. With one
+domain it is the Chinchilla law, anchored at what the model had learnt before.
 
-The prior is λ · Σ_j log(1 + a_ij): without evidence a domain is worth nothing to a set beyond what the model knows.
-Like an L1 prior it lets most rates vanish, but it takes little from a large one.
+The prior is λ · Σ_j log(1 + a_ij): without evidence a domain is worth nothing to a set beyond what the model has
+learnt. Like an L1 prior it lets most rates vanish, but it takes little from a large one.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _COARSE_ROUNDING = 0.1  # nats, of shorter numbers
 def causality_problem(path: str) -> str | None:
     """Return why a folder's model cannot be trained to predict the next token, tried on a miniature of it.
 
-    None for a causal model, and for one of which no miniature can be made: loading it will tell.
+    None for a causal model, and for one of which no miniature can be made: that is found when it is loaded.
     """
     if (model := miniature(path)) is None:
         return None
@@ -69,6 +69,6 @@ def _problem(path: str, model_type: str) -> str:
         named = None
     fix = "set is_decoder to true in its config.json only if it was trained so, or " if named is False else ""
     return (
-        f"model.path: {path} is a {model_type} model that sees later tokens when it predicts the next one, so it would "
+        f"model.path: {path} is a {model_type} model that uses later tokens when it predicts the next one, so it would "
         f"learn to copy them; {fix}give a causal model"
     )

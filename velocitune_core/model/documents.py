@@ -39,16 +39,17 @@ def document_positions(sequences: Tensor, document_start: int) -> Tensor:
 
 @contextmanager
 def masks_without_waiting(*, packed: bool) -> Iterator[None]:
-    """Tell transformers whether rows hold several documents, in place of letting it read their positions.
+    """Set whether rows hold several documents, so that transformers does not read it from their positions.
 
-    In every forward pass `find_packed_sequence_indices` asks whether positions start again in any row, with or without
-    a document mask, and the host waits there for the device. Inside this context no value is read: rows get
-    a mask if `packed`, and none otherwise. Compiled code never asks. It holds for forward passes of this thread.
+    In every forward pass `find_packed_sequence_indices` checks whether positions start again in any row, with or
+    without a document mask, and the host waits there for the device. Inside this context no value is read: rows get
+    a mask if `packed`, and none otherwise. Compiled code makes no such check. It holds for forward passes of this
+    thread.
     """
     if torch.compiler.is_compiling():
         yield
         return
-    _let_transformers_be_told()
+    _replace_look_at_positions()
     before = _PACKED.set(packed)
     try:
         yield
@@ -57,7 +58,7 @@ def masks_without_waiting(*, packed: bool) -> Iterator[None]:
 
 
 @lru_cache
-def _let_transformers_be_told() -> None:
+def _replace_look_at_positions() -> None:
     """Put a function in the place of transformers' own, once, that looks at positions only if `_PACKED` is not set."""
     from transformers import masking_utils
 
@@ -67,13 +68,13 @@ def _let_transformers_be_told() -> None:
         return
 
     @wraps(look)
-    def told(position_ids: Tensor) -> Tensor | None:
+    def look_unless_set(position_ids: Tensor) -> Tensor | None:
         packed = None if torch.compiler.is_compiling() else _PACKED.get()
         if packed is None:
             return look(position_ids)
         return _document_numbers(position_ids) if packed else None
 
-    setattr(masking_utils, _LOOK, told)
+    setattr(masking_utils, _LOOK, look_unless_set)
 
 
 def _document_numbers(position_ids: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def _document_numbers(position_ids: Tensor) -> Tensor:
 def document_mask_problem(path: str) -> str | None:
     """Return why the attention of a folder's model cannot be kept inside a document, tried on a miniature of it.
 
-    None for a model that can be masked, and for one of which no miniature can be made: loading it will tell.
+    None for a model that can be masked, and for one of which no miniature can be made: that is found when it is loaded.
     """
     from velocitune_core.model.loss import NextTokenLoss
 

@@ -1,4 +1,4 @@
-"""What in a model's folder keeps it from being trained as it asks; needs neither torch nor transformers."""
+"""What in a model's folder keeps it from being trained as it describes; needs neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def training_problems(config: Mapping[str, Any], path: str) -> list[str]:
             )
         if section.get("output_router_logits") and _router_coefficient(section):
             problems.append(
-                f"{where} asks for a router loss (output_router_logits true, router_aux_loss_coef "
+                f"{where} sets a router loss (output_router_logits true, router_aux_loss_coef "
                 f"{_router_coefficient(section)}), and none is added here, because it would depend on the sizes of "
                 "micro-batches and the number of processes; set output_router_logits to false to train without it"
             )

@@ -38,9 +38,9 @@ def prefetch_lag(num_workers: int, prefetch_factor: int | None = None, *, accele
 class MixtureBatchSampler:
     """Batch sampler whose batches hold groups in proportion to their weights.
 
-    Give it to a loader as `batch_sampler`. Within a group, examples come without replacement until all have been seen,
+    Give it to a loader as `batch_sampler`. Within a group, examples come without replacement until all have come,
     then again in a new order. A global batch is drawn first and then cut into parts of `micro_batch_size`, which go to
-    the ranks in turn: so one rank, several, and any number of micro-batches see the same examples in every step.
+    the ranks in turn: so one rank, several, and any number of micro-batches get the same examples in every step.
 
     The sampler runs as far ahead as its loader does (`prefetch_lag`). With `steps`, iteration ends after that many
     steps (a pass) and goes on with the next call of `iter`: no batch is drawn before the weights of its pass are set,
@@ -277,7 +277,7 @@ class MixtureBatchSampler:
         now, back = self._sampler.state_dict(), self._step - step
         if not 0 <= back <= len(self._before):
             raise MixtureError(
-                f"state after step {step} is not there; the sampler has drawn {self._step} steps and remembers the "
+                f"state after step {step} is not there; the sampler has drawn {self._step} steps and keeps the "
                 f"last {len(self._before)}"
             )
         if not back:

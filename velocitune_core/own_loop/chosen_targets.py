@@ -24,7 +24,7 @@ class TargetChoiceError(ValueError):
 def targets_from_short_runs(losses: Mapping[Any, ArrayLike]) -> dict[str, float]:
     """Return the lowest held-out loss that a short run on each group alone reached.
 
-    Train a copy of the initial model on one group at a time, for as many examples as the group will see in the
+    Train a copy of the initial model on one group at a time, for as many examples as the group will have in the
     training, and measure that group's held-out loss along the way: what the model can learn of the group if nothing
     else competes. It costs one short run per group.
 

@@ -1,4 +1,4 @@
-"""Do work that may fail on one rank so that every rank learns of it and none waits for another."""
+"""Do work that may fail on one rank so that every rank gets the failure and none waits for another."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class PeakBytes:
         self._gpu = device if device.type == "cuda" else None
 
     def restart(self) -> None:
-        """Forget the peak so far."""
+        """Begin a new peak from the present size."""
         if self._gpu:
             torch.cuda.reset_peak_memory_stats(self._gpu)
         elif os.access(PROCESS / "clear_refs", os.W_OK):
@@ -56,7 +56,7 @@ def tensor_peak(act: Callable[[], None], device: torch.device) -> int:
 
 def flops(act: Callable[[], None]) -> int:
     """Return the operations of the matrix products and attentions of `act`; multiplying and adding count as two."""
-    on_cpu: Any = torch.ops.aten  # torch's own counter knows the attention kernels of GPUs only
+    on_cpu: Any = torch.ops.aten  # torch's own counter has the attention kernels of GPUs only
     attention = {
         on_cpu._scaled_dot_product_flash_attention_for_cpu: _attention,
         on_cpu._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,

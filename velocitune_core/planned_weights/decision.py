@@ -47,7 +47,7 @@ def decide_round(
         further: how many mixtures the next round has at most.
         tolerance: nats; the swarm ends when the regret of the recommended weights is at most this.
         min_share: least weight of every domain in further runs.
-        tried: weights that runs were asked to train under, also of those that failed.
+        tried: weights that runs were to train under, also of those that failed.
         main_flops: operations of the main run.
         sibling: whether the swarm trains a sibling of the model.
 

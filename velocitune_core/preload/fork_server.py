@@ -33,7 +33,7 @@ from typing import Any
 SECONDS_IDLE = 300
 SECONDS_FOR_THREADS = 1.0  # to disappear from /proc once they have ended
 MOST_BYTES = 2**20  # of a request
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # as in train/stop.py, which is not imported here
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")  # of GPUs, which a forked process cannot use once they are open
 
 
@@ -123,7 +123,7 @@ class Server:
             try:
                 reports.send(str(os.waitstatus_to_exitcode(status)).encode())
             except OSError:
-                return  # nobody asks
+                return  # nobody waits for it
 
     def _close(self) -> None:
         """Close what belongs to the server, in a forked process."""

@@ -58,7 +58,7 @@ class ForkedProcess:
         self.pid = pid
         self.returncode: int | None = None
         self._process, self._reports = process, reports
-        self._lock = threading.RLock()  # a signal may come while its own thread holds it, and the handler ask too
+        self._lock = threading.RLock()  # a signal may come while its own thread holds it, and the handler take it too
         weakref.finalize(self, os.close, process)  # not before: another thread may wait on it
         reports.settimeout(SECONDS_FOR_STATUS)
 

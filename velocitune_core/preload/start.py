@@ -133,7 +133,7 @@ class _Servers:
         self.close()
 
     def leave(self) -> None:
-        """Forget them, in a copy of the process that started them: they end with that one."""
+        """Drop all references to them, in a copy of the process that started them: they end with that one."""
         for server in self._all():
             server.leave()
         self._lock = threading.Lock()  # another thread may have held it

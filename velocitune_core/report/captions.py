@@ -3,8 +3,8 @@
 CAPTIONS = {  # figure → title, how to read it
     "change_per_domain": (
         "What each domain learnt",
-        "A bar to the left is a held-out loss that fell, a bar to the right one that rose: text that the model knew "
-        "better before. The diamond is the target, what static training was predicted to reach.",
+        "A bar to the left is a held-out loss that fell, a bar to the right one that rose: text that the model "
+        "predicted better before. The diamond is the target, what static training was predicted to reach.",
     ),
     "loss_per_domain": (
         "Held-out loss per domain over tokens",

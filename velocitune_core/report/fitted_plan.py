@@ -71,7 +71,7 @@ class FittedPlan:
         return place_of(self.objective, guard, losses, static, self.law.domains)
 
     def page(self, others: Mapping[str, Mapping[str, float]] | None = None) -> str:
-        """Return the page on which one asks for any mixture; `others` are weights of further ones, by name.
+        """Return the page on which any mixture can be tried; `others` are weights of further ones, by name.
 
         Raises ValueError as `plan_page` does.
         """

@@ -1,4 +1,4 @@
-"""The page of a plan: its answer, its evidence, and the law itself, so that one can ask it for other mixtures."""
+"""The page of a plan: its answer, its evidence, and the law itself, so that other mixtures can be tried."""
 
 from __future__ import annotations
 

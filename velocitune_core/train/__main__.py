@@ -5,7 +5,7 @@ the newest valid checkpoint there, and an evaluation measures what its event fil
 
 Exit status: 0 finished, 75 stopped on request, after saving if it had begun (start it again to resume), 2 the job or
 its data cannot work, 1 any other failure. `torchrun` turns the last three into 1; outcome.json in the output folder
-tells them apart.
+says which it was.
 
 `--all FOLDER` runs what is not finished in a folder of jobs that `python -m flows.jobs` wrote, with the same statuses.
 """
@@ -26,12 +26,15 @@ def main() -> int:
     """Parse the command line and run the job; return the exit status."""
     request = StopRequest()  # first: a signal while modules are imported, for seconds, must not end the process
     command_line = importlib.import_module("velocitune_core.cli.programs")  # by name, as no run executes it
+    path_argument = importlib.import_module("velocitune_core.cli.parser").path_argument
     parser = command_line.program_parser(
         "python -m velocitune_core.train", __doc__, workspace="run in this folder; other paths are relative to it"
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("job", type=Path, nargs="?", help="JSON file of a TrainJob or an EvaluationJob")
-    what.add_argument("--all", type=Path, metavar="FOLDER", help="run what is not finished in a folder of jobs")
+    what.add_argument("job", type=path_argument, nargs="?", help="JSON file of a TrainJob or an EvaluationJob")
+    what.add_argument(
+        "--all", type=path_argument, metavar="FOLDER", help="run what is not finished in a folder of jobs"
+    )
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="with --all: at most N runs per device")
     parser.add_argument("--parent", type=int, help="process id of the launcher: stop and save once it has exited")
     parser.add_argument("--accept-changes", action="store_true", help="resume a checkpoint of a job that differs")

@@ -98,7 +98,7 @@ class Learner:
             raise ModelError("\n".join(problems))
         self._loss = self._loaded(path, self._prepared)
         self._model = self._loss.model
-        # One rank looks, and it alone saves: others may see other files, or none.
+        # One rank looks, and it alone saves: others may find other files, or none.
         found = together((lambda: stored_dtype(path)) if ranks.is_main else None, ranks)
         self._stored_dtype: SaveDtype = found or "float32"
         self.parameters = count_parameters(self._model)

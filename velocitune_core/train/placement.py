@@ -46,7 +46,7 @@ def loaded_loss(
             sharded.
         document_start: id of the token that documents begin with, if attention is to stay inside a document.
 
-    Raises ModelError on all ranks if one of them cannot load, the model sees later tokens, or attention cannot be kept
+    Raises ModelError on all ranks if one of them cannot load, the model uses later tokens, or attention cannot be kept
     inside a document.
     """
     alone, found, problem = ranks.world_size == 1, None, None

@@ -96,7 +96,7 @@ class StopRequest:
 
 
 def _end_of(pid: int) -> select.poll | None:
-    """Return what polls whether a process has ended, also while its parent has not asked how.
+    """Return what polls whether a process has ended, also while its parent has not read its status.
 
     None if it has ended already, or the system has no descriptors of processes.
     """

@@ -56,3 +56,41 @@ def test_every_sub_command_names_itself_and_a_wrong_option(folder: Path, command
 )
 def test_what_was_meant_is_named(folder: Path, arguments: list[str], message: str) -> None:
     assert message in error(folder, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("argument", "command"),
+    [
+        ("CSV", "fit LONG"),
+        ("--objective", "fit runs.csv --objective LONG"),
+        ("--out", "fit runs.csv --out out/LONG"),
+        ("--out", "export --to olmo-core --out LONG"),
+        ("--from", "export --to olmo-core --from LONG"),
+        ("--manifest", "export --to olmo-core --manifest LONG"),
+        ("job", "train LONG"),
+        ("--all", "train --all LONG"),
+        ("DIR", "init LONG"),
+        ("--workspace", "plan --workspace LONG"),
+        ("--workspace", "export --to olmo-core --workspace LONG"),
+    ],
+)
+def test_a_path_that_no_file_can_have_is_refused_by_argument(folder: Path, argument: str, command: str) -> None:
+    line = error(folder, *command.replace("LONG", "x" * 300).split())
+    assert argument in line and len(line) < 200
+    assert line.endswith("...xxxxxxxxxxxxx' cannot be a path: a name in it has 300 bytes; give one of at most 255")
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "given"),
+    [("jobs", "--to", ["--to", "LONG"]), ("collect", "FOLDER", ["LONG"]), ("downstream", "MODEL_FOLDER", ["LONG"])],
+)
+def test_so_it_is_by_a_flow(folder: Path, module: str, argument: str, given: list[str]) -> None:
+    command = [sys.executable, "-m", f"flows.{module}", *("x" * 300 if each == "LONG" else each for each in given)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert f"error: argument {argument}: 'xxx" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_argument_that_is_a_path_is_checked_so() -> None:
+    sources = [each for name in ("velocitune_core", "tasks", "flows") for each in (PROJECT / name).rglob("*.py")]
+    assert [str(each) for each in sources if "type=Path" in each.read_text(encoding="utf-8")] == []

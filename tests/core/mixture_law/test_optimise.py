@@ -192,7 +192,7 @@ def test_what_the_law_cannot_tell_apart_is_said() -> None:
     assert sentences[0].startswith(
         "No mixture that the runs cover is predicted to be better than static by more than 0.0"
     )
-    assert any(sentence.startswith("The law cannot tell the recommended weights from") for sentence in sentences)
+    assert any(sentence.startswith("The law cannot distinguish the recommended weights from") for sentence in sentences)
     most = max(static, key=lambda name: static[name])
     bounded = optimum(law, Objective(initial_weights=static, largest_share={most: static[most] - 0.01}))
     assert "static" not in bounded.indistinguishable  # it breaks the bound

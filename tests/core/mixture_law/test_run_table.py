@@ -131,7 +131,9 @@ def test_rows_of_frames_are_joined_by_label() -> None:
     backwards = Frame({name: values[::-1] for name, values in losses.items()}, labels[::-1])
     joined = read_runs(Frame(weights, labels), backwards)
     assert (joined.losses == read_runs(weights, losses).losses).all()
-    assert joined.runs == tuple("abcdef")
+    assert sorted(joined.runs) == list("abcdef")
+    given = {label: tuple(values[row] for values in losses.values()) for row, label in enumerate(labels)}
+    assert {label: tuple(row) for label, row in zip(joined.runs, joined.losses, strict=True)} == given
     with pytest.raises(MixtureLawError, match=r"runs \['f'\] have weights but no losses, runs \['g'\] losses"):
         read_runs(Frame(weights, labels), Frame(losses, list("abcdeg")))
     with pytest.raises(MixtureLawError, match=r"losses: index labels \['a'\] are there twice"):

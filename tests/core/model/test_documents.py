@@ -157,11 +157,11 @@ def test_without_that_function_transformers_masks_as_it_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr(masking_utils, "find_packed_sequence_indices")
-    documents._let_transformers_be_told.cache_clear()
+    documents._replace_look_at_positions.cache_clear()
     for _ in range(2):
         with masks_without_waiting(packed=True):
             assert not hasattr(masking_utils, "find_packed_sequence_indices")
-    documents._let_transformers_be_told.cache_clear()
+    documents._replace_look_at_positions.cache_clear()
     assert len(caplog.records) == 1 and "a step may wait for the device" in caplog.text
 
 

@@ -108,7 +108,7 @@ def test_weights_act_on_the_step_that_is_named_and_are_forgotten_when_no_state_n
         ours.set_weights(WEIGHTS)
         take(ours, 1)
     assert len(ours._history) <= 2 * 16 + 2
-    with pytest.raises(MixtureError, match="remembers the last 16"):
+    with pytest.raises(MixtureError, match="keeps the last 16"):
         ours.state_dict(step=40)
 
 

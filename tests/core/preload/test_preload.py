@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from trainings import wait_for
 
-from velocitune_core.preload import forked_process, start
+from velocitune_core.preload import fork_server, forked_process, start
 from velocitune_core.preload.forked_process import UNKNOWN_STATUS, ForkedProcess
 from velocitune_core.preload.start import Process, start_process
+from velocitune_core.train.stop import STOP_SIGNALS
 
 PROJECT = Path(__file__).parents[3]
 PROGRAM = """
@@ -273,7 +274,7 @@ def test_where_no_more_files_may_be_open_a_run_is_started_by_itself_or_not_at_al
 CROWDED = """
 import os, psutil, resource, socket, sys, time
 from pathlib import Path
-from velocitune_core.preload import forked_process, start
+from velocitune_core.preload import fork_server, forked_process, start
 forked_process.LIBRARIES = ("early",)
 Path("program.py").write_text("import signal; print('runs', flush=True); signal.pause()")
 runs, logs = [], []
@@ -315,7 +316,7 @@ for run in runs:
 
 DRIVER = """
 import os, sys, time
-from velocitune_core.preload import forked_process, start
+from velocitune_core.preload import fork_server, forked_process, start
 forked_process.LIBRARIES = tuple(sys.argv[1].split(","))
 with open("log.txt", "wb") as log:
     run = start.start_process(["program", "wait"], os.environ, log)
@@ -367,3 +368,7 @@ def test_a_copy_of_the_driver_keeps_no_preloaded_process_and_has_its_own(folder:
         os._exit(status or kept or servers()[0].pid == server.pid)
     assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
     assert server.is_running() and begin("0").wait(60) == 0
+
+
+def test_the_server_holds_back_the_signals_that_stop_a_run() -> None:
+    assert set(STOP_SIGNALS) == fork_server.STOP_SIGNALS  # which imports no module of the project

@@ -25,7 +25,7 @@ STATIC = {name: row[0] for name, row in result_samples.SEVEN.items()}
 SAID = (  # by whom it was once left out
     "No mixture that the runs cover",
     "Too few runs: 9 for 7 domains.",
-    "so the guard of general can be broken unseen",
+    "so the guard of general can be broken without showing in it",
     "The swarm trained a smaller sibling of the model",
     "The 9 runs took 2.25 times the operations of the main run.",
     "the plan pays for a main run from ",

@@ -300,7 +300,7 @@ def test_a_model_that_asks_for_what_is_not_done_is_refused(tiny_inputs: Path, tm
     assert "no router loss is added" in note
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"output_router_logits": True}))
-    with pytest.raises(ModelError, match="asks for a router loss"):
+    with pytest.raises(ModelError, match="sets a router loss"):
         learner_of(tmp_path)
 
 

@@ -137,6 +137,7 @@ def commands(
         "tasks.views.serve._wait_until_ours", lambda name, port, path, servers: started.append(f"{port}{path}")
     )
     monkeypatch.setattr("tasks.views.serve.is_free", lambda port: True)
+    monkeypatch.setattr("tasks.views.serve.ServedRuns.has_pool", lambda runs: False)
     monkeypatch.setattr("tasks.views.serve._begun", lambda api: started.append(f"begun {api}") or ServedRuns(api))
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     return started

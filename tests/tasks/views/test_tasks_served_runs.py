@@ -21,8 +21,11 @@ from prefect_databases import prefect_server
 from servers import environment
 from trainings import wait_for
 
+from tasks.views.serve import _begun
 from tasks.views.serve_end import SERVED, end_left_over, stopping_runs
 from tasks.views.served_runs import KILLED, POOL, RUN_ID, ServedRuns, flow_processes, request
+
+FEW = 8  # runs or tasks per answer of the server, whose limit is 200 otherwise
 
 # Instead of a flow: ends at SIGTERM, after it has said so.
 FLOW = """
@@ -80,15 +83,18 @@ class Server:
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Iterator[Server]:
-    with prefect_server(prefect_database, tmp_path_factory.mktemp("server")) as (_, api):
+    limit = {"PREFECT_SERVER_API_DEFAULT_LIMIT": str(FEW)}
+    with prefect_server(prefect_database, tmp_path_factory.mktemp("server"), **limit) as (_, api):
         yield Server(api)
 
 
 @pytest.fixture
-def server(prefect: Server, workspace: Path) -> Server:
+def server(prefect: Server, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server without runs, which has the tests of this module one after the other, and a folder to work in."""
-    for run in prefect.request("POST", "flow_runs/filter"):
-        prefect.request("DELETE", f"flow_runs/{run['id']}")
+    monkeypatch.setattr("tasks.views.served_runs.PAGE", FEW)
+    while found := prefect.request("POST", "flow_runs/filter"):
+        for run in found:
+            prefect.request("DELETE", f"flow_runs/{run['id']}")
     return prefect
 
 
@@ -140,16 +146,43 @@ def test_beside_a_worker_a_run_must_be_without_a_process_twice(server: Server) -
     assert (server.state(begins), server.state(dead)) == ("PENDING", "CRASHED")
 
 
-def test_more_runs_than_an_answer_has_are_ended(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.views.served_runs.PAGE", 2)
-    dead = [server.run("RUNNING") for _ in range(4)]
+def test_more_runs_than_an_answer_has_are_ended(server: Server) -> None:
+    dead = [server.run("RUNNING") for _ in range(2 * FEW)]
     ServedRuns(server.api).end_dead()
     assert {server.state(run) for run in dead} == {"CRASHED"}
+
+
+def test_all_tasks_of_an_ended_run_end_and_all_waiting_runs_are_counted(server: Server) -> None:
+    dead = server.run("RUNNING")
+    task = {"flow_run_id": dead, "task_key": "proxy", "state": {"type": "RUNNING"}}
+    for number in range(FEW + 1):
+        server.request("POST", "task_runs/", **task, dynamic_key=str(number))
+        server.run("SCHEDULED")
+    runs = ServedRuns(server.api)
+    runs.end_dead()
+    tasks = {"state": {"type": {"any_": ["RUNNING"]}}}
+    assert server.request("POST", "task_runs/count", task_runs=tasks, flow_runs={"id": {"any_": [dead]}}) == 0
+    assert runs.waiting() == FEW + 1
+
+
+@pytest.mark.parametrize("by_user", [False, True])
+def test_a_pause_of_the_end_is_undone_at_the_next_start_and_one_of_the_user_stays(
+    server: Server, by_user: bool, capsys: pytest.CaptureFixture[str], own_signals: None
+) -> None:
+    server.request("PATCH", f"work_pools/{POOL}", is_paused=by_user)
+    with stopping_runs(ServedRuns(server.api)):
+        assert server.request("GET", f"work_pools/{POOL}")["is_paused"] == by_user
+    assert server.request("GET", f"work_pools/{POOL}")["is_paused"]
+    assert ServedRuns(server.api).has_pool()
+    _begun(server.api)
+    assert server.request("GET", f"work_pools/{POOL}")["is_paused"] == by_user
+    assert ("No run begins until: prefect work-pool resume local" in capsys.readouterr().err) == by_user
 
 
 def test_a_run_is_stopped_before_its_servers_and_no_other_begins(
     server: Server, capsys: pytest.CaptureFixture[str], own_signals: None
 ) -> None:
+    server.request("PATCH", f"work_pools/{POOL}", is_paused=False)
     run, done, _ = server.run("RUNNING"), server.run("COMPLETED"), server.run("SCHEDULED")
     with (
         process_of(run) as process,

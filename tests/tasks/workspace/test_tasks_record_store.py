@@ -23,6 +23,9 @@ PROJECT = Path(__file__).parents[3]
         ("sqlite:///notes.txt/mlflow.db", "{here}/notes.txt is no folder; name a file in another folder"),
         ("sqlite:///data", "is a folder; name a file in it"),
         ("sqlite:///notes.txt", "holds no SQLite database; name another file"),
+        ("sqlite:////dev/null", "is a device, a pipe or a socket; name a file"),
+        ("sqlite:///pipe", "is a device, a pipe or a socket; name a file"),
+        ("sqlite:///link", "is a device, a pipe or a socket; name a file"),
         ("mssql+nodriver://me:pa55@h/db", "Can't load plugin: sqlalchemy.dialects:mssql.nodriver; install its driver"),
         ("mysql://me:pa55@h:x/db", "is no address with a port from 1 to 65535; correct it"),
         ("mysql://me:pa55@h:99999/db", "has port 99999; give one from 1 to 65535"),
@@ -38,6 +41,8 @@ def test_each_store_is_looked_at_without_connecting(workspace: Path, uri: str, p
     Path("notes.txt").write_text("notes of mine")
     Path("old.db").write_bytes(SQLITE + b"...")
     Path("empty.db").touch()
+    os.mkfifo("pipe")
+    Path("link").symlink_to("pipe")
     before = set(workspace.iterdir())
     found = store_problems(Tracking(uri=uri))
     assert set(workspace.iterdir()) == before
@@ -71,7 +76,7 @@ def test_a_database_that_cannot_be_written_is_named(workspace: Path) -> None:
 
 
 def test_a_name_that_is_too_long_is_refused() -> None:
-    (found,) = store_problems(Tracking(uri=f"sqlite:///{'x' * 300}.db"))
+    (found,) = store_problems(Tracking(uri=f"sqlite:///{'x' * 252}.db"))  # for the files that SQLite makes beside it
     assert "(File name too long)" in found
 
 
