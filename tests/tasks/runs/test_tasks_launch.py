@@ -396,6 +396,26 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     assert (result.steps, result.resumed) == (60, 1)
 
 
+@pytest.mark.slow
+def test_two_ranks_whose_torchrun_is_killed_save_and_stop(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(total_steps=2000, **LONG | {"execution__log_every_steps": 1})
+    ranks: list[int] = []
+
+    def kill_torchrun(event: RunEvent) -> None:
+        if isinstance(event, Stepped) and not ranks:
+            (agent,) = running_ranks(os.getpid())
+            ranks.extend(children(agent))
+            os.kill(agent, signal.SIGKILL)
+
+    with pytest.raises((TrainingFailedError, TrainingStoppedError)):
+        run_training(job, Resources(threads=1, processes=2), [Listener(kill_torchrun)], spread=True)
+    wait_for(lambda: not any(map(alive, ranks)), 60)
+    saved, corrupt = load_latest(run_folder(job) / "checkpoints")
+    last = max(event.step for event in read_events(run_folder(job) / "events.jsonl"))
+    assert len(ranks) == 2 and saved is not None and corrupt == []
+    assert saved.step == last < 2000
+
+
 @pytest.mark.usefixtures("forked_program")
 def test_two_ranks_are_refused(make_job: Callable[..., TrainJob]) -> None:
     with pytest.raises(TrainingRefusedError, match="6 is not a multiple of 2 processes times"):
