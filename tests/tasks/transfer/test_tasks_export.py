@@ -164,7 +164,7 @@ def test_a_model_elsewhere_is_named_and_not_copied(
 
 
 def test_a_folder_that_is_not_empty_or_a_disk_that_is_full_is_refused(
-    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     check_destination(tmp_path / "new")
     with pytest.raises(ConfigError, match="is not empty"):
@@ -174,8 +174,9 @@ def test_a_folder_that_is_not_empty_or_a_disk_that_is_full_is_refused(
         check_destination(tmp_path / "file/jobs")
     contents, graph = contents_of(settings())
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 10, 1000))
-    with pytest.raises(ConfigError, match="its disk has"):
+    with caplog.at_level(logging.INFO), pytest.raises(ConfigError, match="its disk has"):
         write_folder(contents, tmp_path / "folder", graph.steps)
+    assert " MB" in caplog.text  # the size is said before anything is written
     assert not (tmp_path / "folder").exists()
 
 
