@@ -11,11 +11,12 @@ from tasks.runs.jobs import base_domains
 from tasks.runs.price import shape_of
 from tasks.runs.resolved_precision import resolve_precision
 from tasks.workspace import paths
+from tasks.workspace.base_borders import borders_before_training
 from tasks.workspace.packed_data import packed_manifest, settings_digest
 from velocitune_core.config import ConfigError, Domain, Params
-from velocitune_core.contracts import Border, DocumentBorders, DomainManifest, InitialLosses, Manifest, Split, Targets
+from velocitune_core.contracts import DocumentBorders, DomainManifest, InitialLosses, Manifest, Split, Targets
 from velocitune_core.data.borders import document_borders
-from velocitune_core.model.build import END_OF_TEXT, llama_config
+from velocitune_core.model.build import llama_config
 from velocitune_core.model.folder import ModelError
 from velocitune_core.model.tokenizer import load_tokenizer
 from velocitune_core.plan.cost import ModelShape
@@ -136,9 +137,8 @@ def _manifest(params: Params, shape: ModelShape) -> tuple[Manifest, list[str]]:
 
 def _borders(params: Params) -> DocumentBorders:
     """Return what the packing will put around documents. Raises BorderError if the tokenizer does not allow it."""
-    if is_base(params):  # its tokenizer is not trained yet
-        end = Border(ids=[0], tokens=[END_OF_TEXT])
-        return DocumentBorders(end=end, mask=params.data.document_mask)
+    if is_base(params):
+        return borders_before_training(params.data)
     try:
         tokenizer = load_tokenizer(params.model.path)
     except ModelError:  # a plan needs no more of a model than its config.json

@@ -67,8 +67,10 @@ def train_sibling(params: Params, domains: dict[str, DomainManifest]) -> TrainRe
     """Train a smaller model with the tokenizer, text and settings of the base, and write it to models/base/sibling."""
     base, tokenizer = _base(params), load_tokenizer(str(UNTRAINED))
     assert base.sibling is not None
-    model = build_llama(base.sibling, tokenizer, params.data.sequence_length, base.training.seed)
-    save_untrained(model, tokenizer, base.training.seed, UNTRAINED_SIBLING)
+    seed = base.training.seed  # no name is given to the model, which would stay in memory while it is trained elsewhere
+    save_untrained(
+        build_llama(base.sibling, tokenizer, params.data.sequence_length, seed), tokenizer, seed, UNTRAINED_SIBLING
+    )
     return _train(params, domains, "sibling", UNTRAINED_SIBLING, paths.SIBLING_MODEL)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import velocitune_core.model
 from tasks.workspace import paths
+from tasks.workspace.base_borders import border_problems
 from tasks.workspace.home import missing_in_copy
 from tasks.workspace.made_by_stages import made_by_a_stage
 from velocitune_core.config import Params
@@ -112,13 +113,13 @@ def base_problems(params: Params) -> list[str]:
         return [
             f"base: missing, and model.path is {paths.BASE_MODEL}; describe the base model, or name your own folder"
         ]
-    known = sorted(params.training_domains)
+    known, problems = sorted(params.training_domains), border_problems(params.data)
     if unknown := sorted(set(params.base.domains or []) - set(known)):
-        return [
+        problems.append(
             f"base.domains: {with_nearest(unknown, known)} are no domains; choose from {', '.join(known)}, or "
             "null for all"
-        ]
-    return []
+        )
+    return problems
 
 
 def _fit_of_tokenizer(params: Params) -> Fit:

@@ -24,6 +24,7 @@ from velocitune_core.parallel.ranks import Ranks
 from velocitune_core.train.learner import Learner
 
 BATCH, MICRO_BATCHES = 8, 4  # of each of two ranks: one sequence each
+TOO_LARGE = 1e5  # for float16
 EVERY = np.zeros(BATCH // 2, dtype=np.int64)
 
 
@@ -84,6 +85,9 @@ def main(folders: list[str], output: Path) -> None:
     learner.save(output / "saved", "bfloat16")
     held = [name for name, each in gathered(learner.state(), ranks).items() if name.startswith("model.")]
     (output / f"held-by-{ranks.rank}.json").write_text(json.dumps(held))
+    with torch.no_grad():
+        learner._model.model.norm.weight.fill_(TOO_LARGE)
+    found["warnings of float16"] = learner.save(output / "too-large", "float16")
     try:
         learner_of(folders[1], "auto", "float32", ranks)  # without weights, which the main rank alone misses
     except ModelError as error:

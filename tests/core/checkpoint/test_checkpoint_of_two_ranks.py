@@ -83,3 +83,45 @@ def test_a_checkpoint_that_the_main_rank_cannot_complete_is_given_up_by_both(tmp
     assert not list(folder.glob(".*"))
     latest, _ = load_latest(folder)
     assert latest is not None and latest.step == 8
+
+
+COPIER = """
+import os, sys
+from pathlib import Path
+from unittest.mock import patch
+import torch
+from velocitune_core.checkpoint.background import CheckpointWriter
+from velocitune_core.checkpoint.store import SaveError
+from velocitune_core.parallel.ranks import join_ranks, leave_ranks
+
+ranks = join_ranks()
+writer = CheckpointWriter(Path(sys.argv[1]), keep=2, ranks=ranks)
+
+def stage(state):
+    if ranks.rank == 1:
+        raise MemoryError("no memory for a copy")
+    return state
+
+def saved(step):
+    writer.start(step, {"weight": torch.zeros(8)}, {})
+    try:
+        return writer.outcome().path.name
+    except SaveError as error:
+        return str(error)
+
+with patch.object(writer._stager, "stage", stage):
+    first = saved(4)
+os.write(1, f"rank {ranks.rank}: {first}; {saved(8)}\\n".encode())  # at once
+leave_ranks()
+"""
+
+
+def test_a_checkpoint_that_one_rank_has_no_memory_to_copy_is_given_up_by_both(tmp_path: Path) -> None:
+    (tmp_path / "copier.py").write_text(COPIER)
+    run = ForkedRun([str(tmp_path / "checkpoints")], 2, {"PYTHONPATH": str(tmp_path)}, program="copier")
+    _, said = run.communicate(40)  # gloo itself waits for hours
+    assert run.returncode == 0, said
+    for rank in (0, 1):
+        (line,) = (line for line in said.splitlines() if line.startswith(f"rank {rank}: "))
+        assert "step-00000004: cannot be saved: rank 1: no memory for a copy" in line
+        assert line.endswith("; step-00000008")

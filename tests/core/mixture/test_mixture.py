@@ -77,17 +77,17 @@ def test_a_batch_of_some_of_many_domains_is_no_run_of_neighbours() -> None:
 @pytest.mark.parametrize("exponent", [0.0, 1.0])
 @pytest.mark.parametrize("step", [0, 6])
 def test_batches_of_few_sequences_from_many_domains_are_samples_of_the_mixture(exponent: float, step: int) -> None:
-    """300 domains in batches of 16: over seeds, a batch has the mixture's share of domains of every size."""
-    weights = np.arange(1, 301) ** exponent
+    """1,000 domains in batches of 16: over seeds, a batch has the mixture's share of domains of every size."""
+    weights = np.arange(1, 1001) ** exponent
     weights, seeds = weights / weights.sum(), 60
-    seen = np.zeros(300)
+    seen = np.zeros(1000)
     for seed in range(seeds):
-        sampler = many(300, seed, 16)
+        sampler = many(1000, seed, 16)
         for _ in range(step + 1):
             batch = counts_of(sampler, weights)
         assert batch.max() == 1
         seen += batch
-    groups = np.arange(300) // 15  # twenty, each with similar weights
+    groups = np.arange(1000) // 50  # twenty, each with similar weights
     observed, expected = (np.bincount(groups, each) for each in (seen, seeds * 16 * weights))
     large = expected > 5  # where the statistic is close to chi-square
     statistic = ((observed - expected) ** 2 / expected)[large].sum()

@@ -1,5 +1,6 @@
-"""Many architectures, on one process and two, in float32 and bfloat16: losses are transformers' own, a saved model is
-loaded by transformers as it was trained, and a resumed training goes on bit for bit.
+"""Many architectures, on one process and two, in float32 and bfloat16: losses are transformers' own, with logits in
+chunks, and those of a document alone where attention stays inside it; a saved model is loaded by transformers as it was
+trained, and a resumed training goes on bit for bit.
 
 One pair of ranks trains all of them, and one process alone does, too.
 """
@@ -14,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from architectures import ARCHITECTURES, write_architecture
-from architectures_program import HELD_OUT, batch
+from architectures_program import DOCUMENTS, HELD_OUT, LOGITS_AT_ONCE, NOT_MASKED, PACKED, batch
+from documents_alone import alone
 from forked import ForkedRun
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -23,6 +25,7 @@ pytestmark = pytest.mark.slow
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # of a loss of about 4 nats; bfloat16 has 8 significant bits, and transformers rounds the weights to it for good
 TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-3}
+INSIDE = {"float32": 1e-5, "bfloat16": 1e-2}  # nats of a row; measured: 8e-7, 2.6e-3; across documents: 0.07 to 0.47
 # of logits up to about 3. Most are equal bit for bit. In bfloat16 those of OLMo 2 differ by up to 0.08, five steps of
 # its numbers there: FSDP2 rounds what a layer is given, and OLMo 2 gives its layers sine and cosine in float32
 LOGITS = {"float32": 2e-6, "bfloat16": 0.1}
@@ -75,6 +78,20 @@ def test_losses_are_transformers_own(models: Path, outputs: dict[int, Path], nam
         found = read(outputs[ranks] / f"{name}-{precision}")
         assert found["curve"][0] == pytest.approx(of_batch, rel=TOLERANCE[precision]), ranks
         assert found["untrained"] == pytest.approx(held_out, rel=TOLERANCE[precision]), ranks
+        assert found["logits at once"] == [LOGITS_AT_ONCE], ranks
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != NOT_MASKED])
+def test_attention_stays_inside_documents(models: Path, outputs: dict[int, Path], name: str, precision: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models / name, dtype=DTYPES[precision])
+    rows = list(zip(torch.from_numpy(PACKED), DOCUMENTS, strict=True))
+    with torch.no_grad():
+        expected = [alone(model, *row).mean().item() for row in rows]
+    across = [own_loss(models / name, row[None], DTYPES[precision]) for row in PACKED]
+    assert np.abs(np.subtract(across, expected)).max() > 2 * INSIDE[precision]
+    for ranks in (1, 2):
+        for found in read(outputs[ranks] / f"{name}-{precision}")["inside documents"]:
+            assert found == pytest.approx(expected, abs=INSIDE[precision]), ranks
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from documents_alone import alone
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -83,28 +84,23 @@ def build(config: PreTrainedConfig, attention: str | None = None) -> PreTrainedM
         return Models.from_config(config, attn_implementation=attention).eval()
 
 
-def alone(model: PreTrainedModel, row: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    """Nats of each prediction of a row, (15,), from the model's own logits of one document at a time."""
-    nats, first = [], 0
-    for length in lengths:
-        document, targets = row[first : first + length], row[first + 1 : first + length + 1]
-        logits = model(input_ids=document[None], use_cache=False).logits[0, : len(targets)]
-        nats.append(F.cross_entropy(logits.float(), targets, reduction="none"))
-        first += length
-    return torch.cat(nats)
-
-
 @pytest.fixture(params=["llama", "gpt2"])
 def folder(request: pytest.FixtureRequest, tiny_inputs: Path, tmp_path: Path) -> Path:
     save_model(build(SHAPES[request.param]), load_tokenizer(str(tiny_inputs / "model")), tmp_path / "model")
     return tmp_path / "model"
 
 
-def learner(folder: Path, document_start: int | None, precision: str = "float32") -> Learner:
+def learner(
+    folder: Path, document_start: int | None, precision: str = "float32", reference: Path | None = None
+) -> Learner:
     training = {"batch_sequences": len(ROWS), "optimizer": {"learning_rate": 1e-2}, "precision": precision}
-    execution = Execution(micro_batch_sequences=2)
     return Learner(
-        str(folder), Training.model_validate(training), execution, SINGLE_RANK, document_start=document_start
+        str(folder),
+        Training.model_validate(training),
+        Execution(micro_batch_sequences=2),
+        SINGLE_RANK,
+        None if reference is None else str(reference),
+        document_start,
     )
 
 
@@ -177,6 +173,25 @@ def test_training_and_evaluation_give_those_losses(folder: Path) -> None:
     assert inside.gradients(ROWS, owners, len(ROWS)).domain_losses == pytest.approx(expected, abs=1e-5)
     for found in (list(across.evaluate(held_out, 3).values()), across.gradients(ROWS, owners, len(ROWS)).domain_losses):
         assert np.abs(np.asarray(found) - expected).max() > 0.02
+
+
+def test_the_losses_of_a_reference_are_of_attention_inside_documents_too(
+    folder: Path, tiny_inputs: Path, tmp_path: Path
+) -> None:
+    other = build(SHAPES["qwen3"])
+    save_model(other, load_tokenizer(str(tiny_inputs / "model")), tmp_path / "reference")
+    trained, owners = Models.from_pretrained(folder).eval(), np.arange(len(ROWS))
+
+    def excess(losses: Callable[[PreTrainedModel], Tensor]) -> list[float]:
+        with torch.no_grad():
+            return (losses(trained) - losses(other)).clamp(min=0).mean(dim=1).tolist()
+
+    def inside(model: PreTrainedModel) -> Tensor:
+        return torch.stack([alone(model, row, lengths) for row, lengths in zip(ROWS, LENGTHS, strict=True)])
+
+    found = learner(folder, START, reference=tmp_path / "reference").gradients(ROWS, owners, len(ROWS)).domain_excess
+    assert found == pytest.approx(excess(inside), abs=1e-4)
+    assert found != pytest.approx(excess(lambda model: NextTokenLoss(model)(ROWS)), abs=0.02)
 
 
 def test_the_check_leaves_parameters_of_mixed_precision_as_they_are(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from forked import ForkedRun
 from safetensors.torch import load_file
-from sharded_program import BATCH, MICRO_BATCHES
+from sharded_program import BATCH, MICRO_BATCHES, TOO_LARGE
 from tiny import rows
 
 from velocitune_core.config import Execution, Training
@@ -58,6 +58,14 @@ def test_weights_are_saved_in_the_dtype_that_was_asked_for(tiny_inputs: Path, ou
     expected = source.state_dict()
     assert all(torch.equal(each, expected[name].bfloat16()) for name, each in saved.items())
     assert json.loads((output / "saved" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_weights_too_large_for_float16_are_saved_in_float32(found: dict[str, Any], output: Path) -> None:
+    (warning,) = found["warnings of float16"]
+    assert "model.save_dtype" in warning
+    saved = load_file(output / "too-large" / "model.safetensors")
+    assert {each.dtype for each in saved.values()} == {torch.float32}
+    assert (saved["model.norm.weight"] == TOO_LARGE).all()
 
 
 def test_all_else_in_the_saved_folder_is_what_one_process_saves(output: Path, tmp_path: Path) -> None:

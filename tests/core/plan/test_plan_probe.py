@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from forked import ForkedRun
 from tiny import LENGTH, VOCABULARY, job
 
@@ -15,7 +16,7 @@ from velocitune_core.parallel.ranks import SINGLE_RANK
 from velocitune_core.plan.calibrate import calibrated
 from velocitune_core.plan.cost import ModelShape, flops_per_token
 from velocitune_core.plan.memory import Setting, memory_of
-from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeResult, _timed, measure
+from velocitune_core.plan.probe import EVALUATIONS, Probe, ProbeResult, _ProbedRun, _timed, measure
 from velocitune_core.train.job import TrainJob
 
 
@@ -67,6 +68,14 @@ def test_gathered_parameters_are_not_taken_for_activations(per_step: bool) -> No
     peaks = {"ready": 0.0, "step": 1.0, "steps": 1, "evaluation": 1.0, "checkpoint": None, "libraries_bytes": 1}
     found = ProbeResult(**peaks, peaks=[], tensor_bytes=expected.step, step_flops=1.0, evaluation_flops=1.0)
     assert calibrated(shape, setting, found).activations == pytest.approx(1)
+
+
+@pytest.mark.parametrize("document_start", [None, 3])
+def test_rows_of_a_probe_need_a_mask_where_those_of_the_run_will(
+    tiny_inputs: Path, tmp_path: Path, document_start: int | None
+) -> None:
+    run = _ProbedRun(probe(tiny_inputs, document_start=document_start), SINGLE_RANK, tmp_path)
+    assert run._learner._loss.packed(torch.from_numpy(run._tokens(2))) == (document_start is not None)
 
 
 def test_no_step_starts_after_the_time_limit(tiny_inputs: Path, tmp_path: Path) -> None:

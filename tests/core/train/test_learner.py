@@ -178,6 +178,23 @@ def test_a_restored_learner_continues_bit_for_bit(tiny_inputs: Path, tmp_path: P
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_model_that_draws_random_numbers_goes_on_with_those_that_it_would_have_drawn(
+    tiny_inputs: Path, tmp_path: Path
+) -> None:
+    """Dropout is off; the router of a mixture of experts may still scale its inputs at random."""
+    write_architecture("mixtral", tmp_path, tiny_inputs / "model").rename(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    plain = learner_of(tmp_path)
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"router_jitter_noise": 0.5}))
+    unbroken = learner_of(tmp_path)
+    assert train(unbroken, steps=2)[1].loss != train(plain, steps=2)[1].loss
+    path = save_checkpoint(tmp_path, 2, unbroken.state(), {}, keep=1)
+    expected = [each.loss for each in train(unbroken, start=2)]
+    resumed = learner_of(tmp_path)
+    resumed.load_state(load_checkpoint(path))
+    assert [each.loss for each in train(resumed, start=2)] == expected
+
+
 def test_an_evaluation_alone_takes_no_memory_for_moments(tiny_inputs: Path) -> None:
     learner = learner_of(tiny_inputs)
     learner.evaluate({"code": rows("code", 4)}, 4)

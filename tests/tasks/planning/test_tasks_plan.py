@@ -15,6 +15,7 @@ import shapes
 import yaml
 from plan_samples import SEVEN_BILLION, plan_of, write_config
 from rich.console import Console
+from tiny import write_inputs
 
 from tasks.planning.announce import announce_length
 from tasks.planning.inputs import read_inputs
@@ -25,6 +26,7 @@ from velocitune_core.config import parse_params
 from velocitune_core.model.folder import ModelError
 from velocitune_core.plan.cost import Run, Stage, with_layers
 from velocitune_core.plan.memory import Setting
+from velocitune_core.plan.probe import Peak, Probe, ProbeResult
 
 
 def files() -> dict[str, bytes]:
@@ -120,6 +122,33 @@ def test_what_no_time_is_estimated_for_is_said_and_of_own_text_no_stage_that_it_
     assert f"the times leave out making the embedded text (stage corpus), {rest}" in said("data/embedded")
     print_plan(plan_of(settings))  # without times
     assert "the times leave out" not in capsys.readouterr().out
+
+
+def test_a_plan_follows_what_its_probe_measured(
+    settings: dict[str, Any], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_inputs(workspace / "made")
+    settings["model"]["path"] = "made/model"
+    settings["data"] |= {"sequence_length": 16, "document_mask": True}
+    settings["training"]["token_budget"] = 2_560
+    probes: list[Probe] = []
+
+    def run(probe: Probe, folders: list[Path], processes: int) -> tuple[float, list[ProbeResult]]:
+        probes.append(probe)
+        peak = Peak(batch_sequences=16, micro_batch_sequences=16, evaluation_sequences=8, peak_bytes=700 * 10**6)
+        times = {"ready": 1.0, "step": 0.1, "steps": 1, "evaluation": 0.1, "checkpoint": 0.1}
+        flops = {"step_flops": 1e6, "evaluation_flops": 1e5}
+        return 0.0, [ProbeResult(**times, libraries_bytes=5 * 10**8, peaks=[peak], tensor_bytes=10**8, **flops)]
+
+    monkeypatch.setattr("tasks.planning.build.gpu_count", lambda: 0)
+    monkeypatch.setattr("tasks.planning.probe_launch.gpu_count", lambda: 0)
+    monkeypatch.setattr("tasks.planning.probe_launch._run", run)
+    counted, probed = plan_of(settings), plan_of(settings, probe=True)
+    assert probes[0].document_start == 0  # as in the run
+    assert probed.prices[-1].training_flops == pytest.approx(1e6 * 2_560) != counted.prices[-1].training_flops
+    (before,), (after,) = counted.footprints, probed.footprints
+    assert after.memory.activations > 2 * before.memory.activations
+    assert after.resident == pytest.approx(700 * 10**6)  # of the same setting
 
 
 @pytest.mark.usefixtures("workspace")

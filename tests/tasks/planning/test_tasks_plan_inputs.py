@@ -120,6 +120,37 @@ def test_a_manifest_of_other_files_or_another_tokenizer_is_not_used(packed: dict
     assert "or with another tokenizer, for code and law, and is not used" in read_inputs(params).assumptions[0]
 
 
+TOKEN = "<|endoftext|>"
+
+
+@pytest.mark.parametrize("model", ["made/model", "models/base"])
+@pytest.mark.parametrize(
+    ("changes", "described"),
+    [
+        ({}, f"start none, end {TOKEN}, attention across documents"),
+        ({"document_start": TOKEN, "document_mask": True}, f"start {TOKEN}, end none, attention inside each document"),
+        ({"document_end": None}, "start none, end none, attention across documents"),
+    ],
+)
+def test_a_plan_says_what_will_stand_around_documents(
+    settings: dict[str, Any], workspace: Path, model: str, changes: dict[str, Any], described: str
+) -> None:
+    write_inputs(workspace / "made")
+    settings["model"]["path"] = model
+    settings["base"] = {"vocabulary_size": 300, "training": {**settings["training"], "token_budget": 64_000}}
+    settings["training"]["token_budget"] = 64_000
+    for name in settings["domains"]:
+        settings["domains"][name]["max_tokens"] = 64_000
+    settings["data"] |= changes
+    assert plan_of(settings).documents == described
+
+
+def test_a_plan_of_packed_text_has_the_attention_of_the_settings(packed: dict[str, Any]) -> None:
+    packed["data"]["document_mask"] = True
+    documents = read_inputs(parse_params(packed)).manifest.documents
+    assert documents.mask and not Manifest.read(paths.MANIFEST).documents.mask
+
+
 def test_a_warning_of_few_updates_is_of_these_settings(
     packed: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

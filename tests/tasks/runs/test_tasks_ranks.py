@@ -16,10 +16,16 @@ import pytest
 from launched import LONG, Listener, alive, children, running_ranks
 from trainings import wait_for
 
-from tasks.runs.launch import TrainingRefusedError, TrainingStoppedError, run_folder, run_training
+from tasks.runs.launch import (
+    TrainingFailedError,
+    TrainingRefusedError,
+    TrainingStoppedError,
+    run_folder,
+    run_training,
+)
 from velocitune_core.checkpoint.store import load_latest
 from velocitune_core.config import Resources
-from velocitune_core.train.events import Event, Started, Stepped
+from velocitune_core.train.events import Event, Started, Stepped, read_events
 from velocitune_core.train.job import TrainJob
 
 SLOW_TO_START = """
@@ -62,6 +68,26 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
     ]
     assert [event.step for event in second.events if isinstance(event, Stepped)] == list(range(1, 61))
     assert (result.steps, result.resumed) == (60, 1)
+
+
+@pytest.mark.slow
+def test_two_ranks_whose_torchrun_is_killed_save_and_stop(make_job: Callable[..., TrainJob]) -> None:
+    job = make_job(total_steps=2000, **LONG | {"execution__log_every_steps": 1})
+    ranks: list[int] = []
+
+    def kill_torchrun(event: Event) -> None:
+        if isinstance(event, Stepped) and not ranks:
+            (agent,) = running_ranks(os.getpid())
+            ranks.extend(children(agent))
+            os.kill(agent, signal.SIGKILL)
+
+    with pytest.raises((TrainingFailedError, TrainingStoppedError)):
+        run_training(job, Resources(threads=1, processes=2), [Listener(kill_torchrun)], spread=True)
+    wait_for(lambda: not any(map(alive, ranks)), 60)
+    saved, corrupt = load_latest(run_folder(job) / "checkpoints")
+    last = max(event.step for event in read_events(run_folder(job) / "events.jsonl"))
+    assert len(ranks) == 2 and saved is not None and corrupt == []
+    assert saved.step == last < 2000
 
 
 def test_two_ranks_are_stopped_in_the_first_moments_of_their_python(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from counted_hub import COMMIT, CountedHub
 from safetensors.numpy import load_file
+from transformers import LlamaForCausalLM
 
 from tasks.planning.build import make_plan
 from tasks.planning.packed_base import finished_of_base
@@ -29,6 +32,7 @@ from tasks.workspace import paths
 from velocitune_core.config import Params, parse_params
 from velocitune_core.data.splits import document_digest, is_held_out
 from velocitune_core.model.tokenizer import load_tokenizer
+from velocitune_core.train.job import TrainJob
 
 HELD_OUT_FRACTION = 0.3
 
@@ -130,6 +134,36 @@ def test_a_sibling_is_a_smaller_model_beside_the_base_with_its_tokenizer(params:
     assert load_tokenizer(str(paths.SIBLING_MODEL)).get_vocab() == load_tokenizer(str(UNTRAINED)).get_vocab()
 
 
+def test_base_and_sibling_are_trained_elsewhere_with_the_attention_of_the_mixture(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that starts the training holds no model meanwhile."""
+    seen: list[TrainJob] = []
+
+    def run(job: TrainJob, *_: object) -> None:
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is LlamaForCausalLM]
+        seen.append(job)
+        shutil.copytree(job.model, run_folder(job) / "model")
+
+    monkeypatch.setattr("tasks.stages.base.run_training", run)
+    tree = params.model_dump()
+    tree["base"]["sibling"] = {"hidden_size": 8, "intermediate_size": 16, "layers": 1, "heads": 2}
+    for mask in (False, True):
+        tree["data"]["document_mask"] = mask
+        changed = parse_params(tree)
+        build_untrained.fn(changed)
+        packed = pack_base.fn(changed)
+        for stage in (train_base, train_sibling):
+            stage.fn(changed, packed)
+    assert [(job.name, job.document_start) for job in seen] == [
+        ("base", None),
+        ("sibling", None),
+        ("base", 0),
+        ("sibling", 0),
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_program")
 def test_a_plan_counts_a_base_that_is_finished_under_these_settings_alone(params: Params) -> None:
@@ -144,6 +178,7 @@ def test_a_plan_counts_a_base_that_is_finished_under_these_settings_alone(params
     train_base.fn(made, pack_base.fn(made))
     stage = make_plan(made, probe=False).stages[0]
     assert (stage.name, stage.finished) == ("base", 1)
+    assert finished_of_base(parse_params({**tree, "data": {**tree["data"], "document_mask": True}})) == 0
     assert finished(vocabulary_size=310) == finished(training={**tree["base"]["training"], "seed": 5}) == 0
     with Path("data/raw/code.jsonl").open("a") as file:
         file.write(json.dumps({"text": "another document"}))

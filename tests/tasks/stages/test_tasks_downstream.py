@@ -26,10 +26,12 @@ from tasks.stages.downstream import (
     write_downstream,
 )
 from tasks.workspace import paths
+from tasks.workspace.fresh import starting_over
 from velocitune_core.config import Params, parse_params
 from velocitune_core.contracts import DownstreamResult, Questions
 from velocitune_core.data.sources import SourceError
 from velocitune_core.evaluation.benchmark_tasks import DownstreamError
+from velocitune_core.train.events import EvaluationStarted, read_events
 
 PROJECT = Path(__file__).parents[3]
 
@@ -82,6 +84,22 @@ def test_a_model_is_scored_per_task_and_family(params: Params) -> None:
     assert (sums.instances, sums.excluded, products.excluded) == (5, 1, 0)
     # Answers of 2, 4, 10, 12 and 16 tokens: one is cut to 15, which leaves the context one.
     assert (sums.tokens, sums.shortened, products.shortened) == (2 + 4 + 10 + 12 + 15, 1, 0)
+
+
+@pytest.mark.slow
+def test_several_processes_share_a_model_in_the_arithmetic_of_the_training(params: Params) -> None:
+    questions = sample_questions.fn(params)
+    one = evaluate_downstream.fn(Path("models/mine"), questions, params)
+    two = params.model_copy(update={"resources": params.resources.model_copy(update={"processes": 2})})
+    with starting_over(True):
+        shared = evaluate_downstream.fn(Path("models/mine"), questions, two)
+    (events,) = paths.RUNS.glob("downstream-*/events.jsonl")
+    (started,) = [event for event in read_events(events) if isinstance(event, EvaluationStarted)]
+    assert started.world_size == 2
+    assert shared.families == pytest.approx(one.families, abs=1e-6)
+    rounded = params.training.model_copy(update={"precision": "bfloat16"})
+    half = evaluate_downstream.fn(Path("models/mine"), questions, params.model_copy(update={"training": rounded}))
+    assert half.precision == "bfloat16" and half.families != one.families
 
 
 def test_the_result_holds_every_model_and_is_read_back(params: Params) -> None:

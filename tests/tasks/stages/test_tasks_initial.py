@@ -80,6 +80,20 @@ def test_a_finished_evaluation_is_taken_whatever_its_execution(prepared: tuple[P
 
 
 @pytest.mark.slow
+def test_losses_are_measured_in_the_arithmetic_of_the_training_also_of_sets_without_training_text(
+    prepared: tuple[Params, Manifest],
+) -> None:
+    params, manifest = prepared
+    changed = manifest.model_copy(update={"measured": {"set": manifest.domains["law"]}})
+    rounded = params.training.model_copy(update={"precision": "bfloat16"})
+    exact = evaluate_base.fn(params, changed)
+    half = evaluate_base.fn(params.model_copy(update={"training": rounded}), changed)
+    assert (exact.precision, half.precision) == ("float32", "bfloat16")
+    assert half.losses != exact.losses and half.losses == pytest.approx(exact.losses, abs=0.01)
+    assert set(exact.losses) == {"code", "law"} and exact.measured == {"set": pytest.approx(exact.losses["law"])}
+
+
+@pytest.mark.slow
 def test_several_processes_share_the_model(prepared: tuple[Params, Manifest]) -> None:
     params, manifest = prepared
     two = params.model_copy(update={"resources": params.resources.model_copy(update={"processes": 2})})

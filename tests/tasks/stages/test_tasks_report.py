@@ -66,6 +66,7 @@ def test_page_figures_and_metrics_are_written_and_stale_figures_go(results: Path
     assert "learning_rate: 0.001" in page
     assert "models/mine (1.6 M parameters)" in page  # facts of the settings
     assert "start &lt;bos&gt;, end none, attention across documents" in page
+    assert params.training.optimizer.text() in unescape(page)  # with epsilon, and what is decayed
     metrics = json.loads(paths.METRICS.read_text(encoding="utf-8"))
     assert metrics["macro_average_loss"]["final"] == pytest.approx(3.91)
     assert sum(metrics["mean_weight"].values()) == pytest.approx(1.0)

@@ -22,7 +22,16 @@ from tasks.transfer.steps import Graph, Known, steps_of
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import ConfigError, Params, load_params
-from velocitune_core.contracts import DomainManifest, InitialLosses, Manifest, Split, StartingWeights, Targets
+from velocitune_core.contracts import (
+    Border,
+    DocumentBorders,
+    DomainManifest,
+    InitialLosses,
+    Manifest,
+    Split,
+    StartingWeights,
+    Targets,
+)
 from velocitune_core.job_folder.contents import JOBS, JobFolder, TrainStep, needs_of
 from velocitune_core.job_folder.results import Results
 from velocitune_core.train.job import Job, TrainJob
@@ -155,7 +164,7 @@ def test_a_model_elsewhere_is_named_and_not_copied(
 
 
 def test_a_folder_that_is_not_empty_or_a_disk_that_is_full_is_refused(
-    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     check_destination(tmp_path / "new")
     with pytest.raises(ConfigError, match="is not empty"):
@@ -165,14 +174,36 @@ def test_a_folder_that_is_not_empty_or_a_disk_that_is_full_is_refused(
         check_destination(tmp_path / "file/jobs")
     contents, graph = contents_of(settings())
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10, 10, 1000))
-    with pytest.raises(ConfigError, match="its disk has"):
+    with caplog.at_level(logging.INFO), pytest.raises(ConfigError, match="its disk has"):
         write_folder(contents, tmp_path / "folder", graph.steps)
+    assert " MB" in caplog.text  # the size is said before anything is written
     assert not (tmp_path / "folder").exists()
 
 
 def test_two_runs_of_one_name_are_refused(fresh: Path) -> None:
     with pytest.raises(ConfigError, match="two runs would have the name proxy-0_2-seed-1"):
         contents_of(settings(compare__runs=RUNS | {"proxy-0_2": {"strategy": "uniform"}}))
+
+
+def test_the_base_of_a_folder_is_trained_with_the_attention_of_the_mixture(workspace: Path) -> None:
+    params = load_params(PROJECT / "params.yaml")
+    split = Split(file="x.npy", documents=1, sequences=10_000, tokens=10_000 * 128, sha256="0")
+    domain = DomainManifest(train=split, held_out=split, documents_read=1, duplicates=0, too_short=0)
+    UNTRAINED.mkdir(parents=True)
+    (UNTRAINED / "config.json").write_text("{}")
+    for mask in (False, True):
+        borders = DocumentBorders(end=Border(ids=[5], tokens=["x"]), mask=mask)
+        domains = dict.fromkeys(params.training_domains, domain)
+        manifest = Manifest(
+            sequence_length=params.data.sequence_length,
+            vocabulary_size=64,
+            tokenizer_sha256="",
+            documents=borders,
+            domains=domains,
+        )
+        graph = steps_of(params, Known(manifest, domains, None), compare=False)
+        starts = [job.document_start for job in graph.jobs.values()]
+        assert "base" in graph.jobs and set(starts) == {5 if mask else None}
 
 
 def test_the_medium_mixture_fits_into_60_megabytes(workspace: Path) -> None:

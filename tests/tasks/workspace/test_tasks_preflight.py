@@ -185,6 +185,21 @@ def test_model_tokenizer_and_data_that_do_not_go_together_are_refused_at_once(va
     checked_params()
 
 
+def test_borders_that_no_tokenizer_of_a_base_can_have_are_refused_with_its_other_problems(valid: Tree) -> None:
+    """Before the tokenizer is trained, which has a special token and may make one of any word."""
+    base_of_unknown_domain(valid)
+    valid["data"]["document_start"] = "<|begin|>"
+    start, domains = problems(valid)
+    assert start.startswith("data.document_start: '<|begin|>' is 3 tokens of the tokenizer, not one; name a special")
+    assert domains.startswith("base.domains: poetry")
+    valid["base"]["domains"] = None
+    valid["data"] |= {"document_start": None, "document_end": None, "document_mask": True}
+    assert [line[:45] for line in problems(valid)] == ["data.document_mask: true, and no token separa"]
+    valid["data"] |= {"document_end": "word", "document_mask": False}
+    write(valid)
+    checked_params()
+
+
 def test_a_model_that_cannot_be_masked_is_refused_with_the_other_problems(valid: Tree) -> None:
     from transformers import BloomConfig, BloomForCausalLM
 
