@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from tasks.workspace.home import home
 from velocitune_core.config import Tracking, without_user
 
-SERVED = "http://127.0.0.1:5000"  # by `make serve`
+SERVED = "http://127.0.0.1:5000"  # by `make serve`, unless the file below has another address
+SERVED_NOW = Path(".prefect-home/mlflow-address")  # of every workspace, while `make serve` goes on
 _TRAINING = "workflowType=machine_learning"
 _experiments: dict[tuple[str, str], str] = {}  # store and name → ID, of those that this process has opened
 
@@ -47,18 +48,31 @@ def remember_experiment(settings: Tracking, experiment: str) -> None:
     _experiments[settings.uri, settings.experiment] = experiment
 
 
-def address_of(settings: Tracking, server: str = SERVED) -> str:
-    """Return the address of the experiment's runs; of all experiments, if its ID is not known.
+@contextmanager
+def served_at(address: str) -> Iterator[None]:
+    """Have links lead to this address, also those of other commands in the workspace."""
+    SERVED_NOW.parent.mkdir(exist_ok=True)
+    SERVED_NOW.write_text(address, encoding="utf-8")
+    try:
+        yield
+    finally:
+        SERVED_NOW.unlink(missing_ok=True)
 
-    Args:
-        server: that shows a store which is a database.
-    """
-    if settings.is_server:
-        server = without_user(settings.uri).rstrip("/")
+
+def address_of(settings: Tracking) -> str:
+    """Return the address of the experiment's runs; of all experiments, if its ID is not known."""
+    server = without_user(settings.uri).rstrip("/") if settings.is_server else _served()
     experiment = _experiments.get((settings.uri, settings.experiment), "")
     if settings.file is not None:
         experiment = _experiment_in(home() / settings.file, settings.experiment)
     return f"{server}/{runs_page(experiment)}"
+
+
+def _served() -> str:
+    try:
+        return (home() / SERVED_NOW).read_text(encoding="utf-8").strip()
+    except OSError:
+        return SERVED
 
 
 def _experiment_in(database: Path, name: str) -> str:

@@ -20,7 +20,7 @@ from typing import BinaryIO, NoReturn
 import httpx
 from filelock import Timeout
 
-from tasks.views.mlflow_links import address_of
+from tasks.views.mlflow_links import address_of, served_at
 from tasks.views.serve_end import (
     SECONDS_TO_STOP,
     SERVED,
@@ -116,6 +116,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
             place = ["--artifacts-destination", "./mlartifacts"]
             port = ["--host", HOST, "--port", str(mlflow_port), "--workers", "1"]
             start("MLflow UI", "mlflow", "server", *place, *port, "--uvicorn-opts", QUIET)
+            stack.enter_context(served_at(f"http://{HOST}:{mlflow_port}"))
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
@@ -128,7 +129,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
                 _wait_until_ours("MLflow UI", mlflow_port, "/health", servers)
             sys.stderr.write(
                 f"\nPrefect  http://{HOST}:{prefect_port}\n"
-                f"MLflow   {address_of(tracking, f'http://{HOST}:{mlflow_port}')}\n\n"
+                f"MLflow   {address_of(tracking)}\n\n"
                 f"{other_terminals}"
                 f"Start a run, in {Path.cwd()}:  prefect deployment run velocitune/local --watch\n"
                 "Stop: Ctrl-C; a run that is going on saves, and continues when it is started again\n"

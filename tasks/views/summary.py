@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from prefect.settings import get_current_settings
+
 from tasks.views.mlflow_links import address_of
 from tasks.views.prefect_artifacts import answer_markdown, publish_markdown
 from tasks.views.terminal import print_lines, print_table
@@ -11,7 +13,7 @@ from velocitune_core.contracts import Comparison
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.summary import ReportData, formatted_rows, key_figures
 
-PREFECT = "http://127.0.0.1:4200"  # of `make serve`
+PREFECT = "http://127.0.0.1:4200 (make serve or velocitune serve starts both)"
 OPTIONAL = ("flags", "target error", "epochs", "tokens")  # columns, given up in a narrow terminal in this order
 SHOWN = ("answer", "mixture", "only measured")  # key figures; the table and earlier lines have the others
 
@@ -54,4 +56,4 @@ def publish_comparison_answer(comparison: Comparison, tracking: Tracking) -> Non
 
 
 def _views(tracking: Tracking) -> list[str]:
-    return [f"MLflow   {address_of(tracking)}", f"Prefect  {PREFECT} (make serve or velocitune serve starts both)"]
+    return [f"MLflow   {address_of(tracking)}", f"Prefect  {get_current_settings().ui_url or PREFECT}"]

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.tracking._tracking_service import utils
 from servers import free_port, running
 
-from tasks.views.mlflow_links import address_of
+from tasks.views.mlflow_links import address_of, served_at
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.mlflow_store import open_store
 from tasks.workspace import paths
@@ -147,6 +147,10 @@ def test_addresses_lead_to_the_runs_of_the_experiment(made: Path, settings: dict
     assert address_of(Tracking()) == f"http://127.0.0.1:5000/#/experiments/{tracker.experiment}/{query}"
     server = Tracking(uri="http://ann:pa55@example.org/")
     assert address_of(server) == "http://example.org/#/experiments?workflowType=machine_learning"
+    with served_at("http://127.0.0.1:5010"):  # `make serve` at another port
+        assert address_of(Tracking()).startswith("http://127.0.0.1:5010/#/experiments/")
+        assert address_of(server).startswith("http://example.org/")
+    assert address_of(Tracking()).startswith("http://127.0.0.1:5000/#/experiments/")
 
 
 def test_the_address_of_a_server_with_a_password_opens_at_the_experiment(made: Path, tmp_path: Path) -> None:

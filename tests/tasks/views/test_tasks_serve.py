@@ -15,11 +15,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 import requests
 import yaml
 from servers import environment, free_port
 
+from tasks.views.mlflow_links import address_of
 from tasks.views.serve import (
     BYTES_READ,
     LOGS,
@@ -36,6 +38,7 @@ from tasks.views.serve import (
     main,
 )
 from tasks.views.served_runs import ServedRuns
+from velocitune_core.config import Tracking
 
 PROFILES = Path(".prefect-home/profiles.toml")
 API = "http://127.0.0.1:4200/api"
@@ -114,6 +117,10 @@ def _handlers_are_restored() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+def no_server(*_: object, **__: object) -> Any:
+    raise httpx.ConnectError("no server in this test")
+
+
 @pytest.fixture
 def commands(
     workspace: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch, _handlers_are_restored: None
@@ -127,6 +134,7 @@ def commands(
         started.append(" ".join(command))
         if "worker" in command:
             started.append(PROFILES.read_text())
+            started.append(address_of(Tracking()))
             raise KeyboardInterrupt
         yield server
 
@@ -138,6 +146,7 @@ def commands(
     )
     monkeypatch.setattr("tasks.views.serve.is_free", lambda port: True)
     monkeypatch.setattr("tasks.views.serve.ServedRuns.has_pool", lambda runs: False)
+    monkeypatch.setattr("tasks.views.serve.ServedRuns._request", no_server)  # a user's may be at the default port
     monkeypatch.setattr("tasks.views.serve._begun", lambda api: started.append(f"begun {api}") or ServedRuns(api))
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     return started
@@ -151,7 +160,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve(monkeypatch, "--prefect-port", "4321", "--mlflow-port", "4322") == 0
-    prefect, store, mlflow, up, pool, deploy, begun, worker, profile = commands
+    prefect, store, mlflow, up, pool, deploy, begun, worker, profile, link = commands
     assert prefect == "prefect server start --host 127.0.0.1 --port 4321"
     assert mlflow.startswith("mlflow server ") and "--port 4322" in mlflow
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == "sqlite:///mlflow.db"
@@ -159,7 +168,7 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert up == "4321/api/health"
     assert pool.startswith("work-pool create local") and deploy == "deploy --all" and "--pool local" in worker
     assert begun == "begun http://127.0.0.1:4321/api" and worker.endswith("--limit 1")
-    assert "http://127.0.0.1:4321/api" in profile
+    assert "http://127.0.0.1:4321/api" in profile and link.startswith("http://127.0.0.1:4322/")
     assert os.environ["PREFECT_SERVER_UI_API_URL"] == "http://127.0.0.1:4321/api"  # where the page looks for it
     assert not PROFILES.exists()
 

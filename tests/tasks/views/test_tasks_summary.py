@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import result_samples as samples
 from comparison_samples import three_seeds
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.views.summary import print_comparison, print_summary, publish_answer
 from velocitune_core.config import Tracking
@@ -31,6 +32,12 @@ def test_the_result_of_every_domain_the_answer_and_the_way_to_more(
     assert "flagged" not in captured.err  # the stage of the targets warned of them
     for place in ("report/index.html", "models/trained", "make serve", "workflowType=machine_learning"):
         assert place in captured.err
+
+
+def test_the_link_to_prefect_is_of_the_server_that_the_run_is_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4321/api"}):
+        print_summary(samples.report_data(), Tracking())
+    assert "Prefect  http://127.0.0.1:4321" in capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize("width", [80, 120])
