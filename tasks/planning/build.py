@@ -156,10 +156,11 @@ def _fewest_rounds(stages: list[Stage], prices: list[Cost]) -> list[str]:
 def _evaluations(params: Params, manifest: Manifest) -> list[str]:
     """Say how often the main run updates its domain weights and what evaluations cost, with warnings of it."""
     steps = pipeline_steps(params, manifest)
-    updates, share = weight_updates(params, steps), percent(evaluation_share(params, steps))
+    updates, share = weight_updates(params, steps), percent(evaluation_share(params, steps, manifest))
     often = "" if updates is None else f"{counted(updates, 'update')} of the domain weights in {steps:,} steps"
-    cost = f"evaluations cost {share} of what the steps do, in operations"
-    return [line for line in (few_updates(params, steps) or often, costly_evaluations(params, steps) or cost) if line]
+    cost = f"evaluations take {share} as many operations as the training steps"
+    lines = (few_updates(params, steps) or often, costly_evaluations(params, steps, manifest) or cost)
+    return [line for line in lines if line]
 
 
 def device_size(text: str) -> int:

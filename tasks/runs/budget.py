@@ -166,5 +166,5 @@ def check_budget(params: Params, manifest: Manifest) -> None:
     updates = weight_updates(params, steps)
     often = "" if updates is None else f", {counted(updates, 'update')} of the domain weights"
     logger.info("token budget: %s tokens in %d steps%s", f"{token_budget(params, manifest):,}", steps, often)
-    if warning := evaluation_warning(params, steps):
+    if warning := evaluation_warning(params, steps, manifest):
         warn_once(warning)

@@ -59,16 +59,16 @@ def flops_of(job: TrainJob, manifest: Manifest) -> float:
 
 def shape_of_folder(model: str) -> ModelShape:
     """Return sizes of the model in a folder."""
-    config = (Path(model) / "config.json").resolve()
-    status = config.stat()
-    return _shape_of_file(config, status.st_size, status.st_mtime_ns)  # a stage may make the folder anew
+    folder = Path(model).resolve()  # of the folder alone: its files may be links into a cache
+    status = (folder / "config.json").stat()
+    return _shape_of_folder(folder, status.st_ino, status.st_mtime_ns)  # a stage may make it anew
 
 
 @lru_cache(maxsize=4)
-def _shape_of_file(config: Path, size_bytes: int, modified_nanoseconds: int) -> ModelShape:
+def _shape_of_folder(folder: Path, inode: int, modified_nanoseconds: int) -> ModelShape:
     from transformers import AutoConfig
 
-    return shape_of(AutoConfig.from_pretrained(config.parent, trust_remote_code=False, local_files_only=True))
+    return shape_of(AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
 
 
 class WeightsPrice(NamedTuple):

@@ -64,8 +64,8 @@ def run_program(
     stopping = STOPPING.get()
     patience = shutdown_seconds + (SECONDS_FOR_TORCHRUN if launcher else 0.0)
     environment, error = environment_of(device), folder / TORCHRUN_ERROR
+    error.unlink(missing_ok=True)  # of a start whose launcher was killed
     if launcher:
-        error.unlink(missing_ok=True)
         environment["TORCHELASTIC_ERROR_FILE"] = str(error)
     with (folder / LOG).open("ab") as log:
         if stopping.is_set():

@@ -120,7 +120,9 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
         stack.enter_context(_active_profile(api))
-        if not ServedRuns(api).has_pool():
+        with _answering():
+            has_pool = ServedRuns(api).has_pool()
+        if not has_pool:
             _prefect("work-pool", "create", POOL, "--type", "process")
         _prefect("deploy", "--all")
         with stopping_runs(_begun(api)) as runs:
@@ -141,14 +143,24 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
 def _begun(api: str) -> ServedRuns:
     """Return the flow runs of a server that has no worker yet, without those that earlier workers left unfinished."""
     runs = ServedRuns(api)
-    try:
+    with _answering():
         runs.end_dead()
         runs.resume()
         if runs.is_paused():
-            say(f"Prefect: the work pool {POOL} is paused. No run begins until: prefect work-pool resume {POOL}\n")
+            say(
+                f"Prefect: the work pool {POOL} is paused. No run begins until, in {Path.cwd()}:  "
+                f"prefect work-pool resume {POOL}\n"
+            )
+    return runs
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raise ServeError for a request that Prefect's server does not answer."""
+    try:
+        yield
     except httpx.HTTPError as error:
         raise ServeError(f"{PREFECT} does not answer ({error}); its last lines {_last_lines(PREFECT)}") from None
-    return runs
 
 
 def _watch(servers: dict[str, subprocess.Popen[bytes]], runs: ServedRuns) -> NoReturn:
@@ -214,10 +226,10 @@ def _refuse_taken_ports(ports: dict[str, int], program: str) -> None:
         listed = " and ".join(f"{port} ({name})" for name, port in taken.items())
         options = " ".join(f"--{name}-port {_another(port)}" for name, port in taken.items())
         variables = " ".join(f"{name.upper()}_PORT={_another(port)}" for name, port in taken.items())
-        make = f"`make serve {variables}`, " if program == PROGRAM else ""
+        make = f", or `make serve` with {variables}" if program == PROGRAM else ""
         raise ConfigError(
             f"port {listed}: another program listens there, maybe servers of another folder; nothing was sent to it. "
-            f"Stop it, or choose another port: {make}`{program} {options}`"
+            f"Stop it, or give `{program}` another port: {options}{make}"
         )
 
 

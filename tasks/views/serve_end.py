@@ -65,7 +65,7 @@ def stopping_runs(runs: ServedRuns) -> Iterator[ServedRuns]:
 
 
 def _stop(runs: ServedRuns) -> None:
-    with suppress(httpx.HTTPError):  # runs are stopped all the same
+    with suppress(httpx.HTTPError, OSError):  # runs are stopped all the same
         runs.pause()
     processes = flow_processes()
     if processes:

@@ -30,13 +30,13 @@ def main() -> int:
         make_workspace(given.folder)
     if given.with_settings:
         settings = given.folder / paths.PARAMS
-        found = "the settings that were there" if settings.exists() else "the default settings"
+        found = "the settings that were there" if settings.exists() else f"those of {PROJECT / paths.PARAMS}"
         if not settings.exists():
             shutil.copyfile(PROJECT / paths.PARAMS, settings)
         folder = shlex.quote(os.path.relpath(given.folder))
         at = "" if folder == "." else f" --workspace {folder}"
         sys.stdout.write(
-            f"{given.folder} is a workspace, with {found} ({settings}).\n\n"
+            f"{given.folder} is a workspace. Its settings, {settings}, are {found}.\n\n"
             f"What a run will cost:  velocitune plan{at}\nRun it:               velocitune run{at}\n"
         )
     return 0

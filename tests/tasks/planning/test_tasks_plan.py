@@ -240,4 +240,4 @@ def test_a_plan_fits_the_terminal(
         re.search(r"train\W+1\W.*62,500,000.* 44\.7%", line) for line in lines
     )  # no cell goes on in the next line
     assert any("updates of the domain weights in" in line for line in lines)
-    assert any("evaluations cost 13 % of what the steps do" in line for line in lines)
+    assert any("evaluations take 13 % as many operations" in line for line in lines)

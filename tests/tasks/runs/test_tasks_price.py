@@ -30,3 +30,13 @@ def test_a_folder_that_is_made_anew_and_one_of_another_workspace_have_their_own_
     monkeypatch.chdir("other")
     write_model(layers=3)
     assert shape_of_folder("model").layers == 3
+
+
+def test_the_files_of_a_folder_may_be_links_into_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a snapshot of the hub, and of DVC's with links."""
+    monkeypatch.chdir(tmp_path)
+    write_model(layers=2)
+    Path("blobs").mkdir()
+    Path("model/config.json").rename("blobs/0123abcd")
+    Path("model/config.json").symlink_to("../blobs/0123abcd")
+    assert shape_of_folder("model").layers == 2

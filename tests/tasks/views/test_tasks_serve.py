@@ -307,7 +307,7 @@ def test_the_sub_command_of_an_installed_package_names_itself_and_no_make(
     monkeypatch.setattr("tasks.views.serve.is_free", lambda port: False)
     assert serve(monkeypatch) == 2
     said = capsys.readouterr().err
-    assert "choose another port: `velocitune serve --prefect-port 4201 --mlflow-port 5001`\n" in said
+    assert "or give `velocitune serve` another port: --prefect-port 4201 --mlflow-port 5001\n" in said
     monkeypatch.setenv("VELOCITUNE_SHOWN_AS", "velocitune serve")
     with pytest.raises(SystemExit):
         serve(monkeypatch, "--help")
@@ -335,7 +335,8 @@ def test_servers_of_another_folder_are_left_alone(workspace: Path, settings: dic
             theirs.accept()
     assert refused.returncode == 2 and refused.stdout == ""
     assert f"port {port} (prefect): another program listens there" in refused.stderr
-    assert f"`make serve PREFECT_PORT={port + 1}`" in refused.stderr and f"--prefect-port {port + 1}" in refused.stderr
+    ending = f"another port: --prefect-port {port + 1}, or `make serve` with PREFECT_PORT={port + 1}\n"
+    assert refused.stderr.endswith(ending)
     assert PROFILES.read_text() == "of the running servers"
     assert {path.name for path in workspace.iterdir()} == {"params.yaml", ".prefect-home", ".velocitune"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,6 +65,22 @@ def test_the_cost_of_evaluations() -> None:
     assert evaluation_share(committed(), EMBEDDED_STEPS) == pytest.approx(8 * 70 / (3 * 246 * 16))
 
 
+def test_of_packed_data_the_held_out_sequences_that_there_are_count() -> None:
+    manifest: Any = SimpleNamespace(domains={"a": held_out(4), "b": held_out(10)})
+    assert evaluation_share(committed(), EMBEDDED_STEPS, manifest) == pytest.approx(8 * 14 / (3 * 246 * 16))
+    params = committed(data={"held_out_sequences": 1000})
+    assert evaluation_warning(params, 1000, manifest) is None
+    assert "up to 7,000 held-out sequences every 32 steps" in (evaluation_warning(params, 1000) or "")
+
+
+def held_out(sequences: int) -> SimpleNamespace:
+    return SimpleNamespace(held_out=SimpleNamespace(sequences=sequences))
+
+
+BEGIN = "as many operations as the training steps: up to"
+NEITHER = "a longer run with evaluation.every_steps: auto, or larger batches, would bring it down"
+
+
 @pytest.mark.parametrize(
     ("sections", "steps", "warning"),
     [
@@ -71,8 +88,8 @@ def test_the_cost_of_evaluations() -> None:
         (
             {"data": {"held_out_sequences": 64}},
             1000,
-            "evaluations cost 30 % of what the steps do, in operations: 64 sequences of each of 7 domains every 32 "
-            "steps, which train on 16; about 5 % with data.held_out_sequences: 10 or evaluation.every_steps: 192",
+            f"evaluations take 30 % {BEGIN} 448 held-out sequences every 32 steps of 16 sequences; "
+            "about 5 % with data.held_out_sequences: 10 or evaluation.every_steps: 192",
         ),
         (
             {
@@ -81,14 +98,19 @@ def test_the_cost_of_evaluations() -> None:
                 "training": {"batch_sequences": 2},
             },
             1200,
-            "evaluations cost 37 % of what the steps do, in operations: 64 sequences of each of 7 domains every 200 "
-            "steps, which train on 2; about 5 % with data.held_out_sequences: 8",  # or with too few updates
+            f"evaluations take 37 % {BEGIN} 448 held-out sequences every 200 steps of 2 sequences; "
+            "about 5 % with data.held_out_sequences: 8",  # seldomer would be too few evaluations
         ),
         (
-            {"data": {"held_out_sequences": 1}, "evaluation": {"every_steps": 1}},
+            {"data": {"held_out_sequences": 4}, "evaluation": {"every_steps": 4}},
             1000,
-            "evaluations cost 15 % of what the steps do, in operations: 1 sequence of each of 7 domains every 1 step, "
-            "which train on 16; about 5 % with evaluation.every_steps: 3",
+            f"evaluations take 15 % {BEGIN} 28 held-out sequences every 4 steps of 16 sequences; "
+            "about 5 % with evaluation.every_steps: 12",  # fewer sequences would be noise
+        ),
+        (
+            {"data": {"held_out_sequences": 200}, "training": {"batch_sequences": 1}, "strategy": {"name": "static"}},
+            1000,
+            f"evaluations take 1493 % {BEGIN} 1,400 held-out sequences every 32 steps of 1 sequence; {NEITHER}",
         ),
     ],
 )
@@ -99,19 +121,34 @@ def test_costly_evaluations_of_a_long_run_are_warned_of_with_settings_that_help(
 
 
 @given(
-    held_out=st.integers(1, 200), every=st.one_of(st.just("auto"), st.integers(1, 300)), batch=st.sampled_from([8, 64])
+    domains=st.integers(1, 7),
+    held_out=st.integers(1, 500),
+    every=st.one_of(st.just("auto"), st.integers(1, 3000)),
+    batch=st.integers(1, 64),
+    steps=st.integers(1000, 9000),
 )
-def test_the_settings_that_are_named_help(held_out: int, every: int | str, batch: int) -> None:
-    sections = {
-        "data": {"held_out_sequences": held_out},
-        "evaluation": {"every_steps": every},
-        "training": {"batch_sequences": batch},
-    }
-    steps = 3000
-    warning = evaluation_warning(committed(**sections), steps) or ""
-    for section, name, value in re.findall(r"(data|evaluation)\.(\w+): (\d+)", warning):
-        changed = committed(**{**sections, section: {name: int(value)}})
-        assert evaluation_share(changed, steps) < 0.06  # not 0.05: a last evaluation follows fewer steps
+def test_the_settings_that_are_named_help(
+    domains: int, held_out: int, every: int | str, batch: int, steps: int
+) -> None:
+    used = dict(list(COMMITTED["domains"].items())[-domains:])
+    base = {**COMMITTED, "domains": used, "strategy": {"name": "static"}, "compare": None}
+
+    def with_values(held_out: int, every: int | str) -> Params:
+        data, training = COMMITTED["data"], COMMITTED["training"]
+        changed = {
+            "data": {**data, "held_out_sequences": held_out},
+            "evaluation": {"every_steps": every},
+            "training": {**training, "batch_sequences": batch},
+        }
+        return Params.model_validate({**base, **changed})
+
+    warning = evaluation_warning(with_values(held_out, every), steps) or ""
+    if fewer := re.search(r"held_out_sequences: (\d+)", warning):
+        assert int(fewer[1]) >= 8 and evaluation_share(with_values(int(fewer[1]), every), steps) <= 0.05
+    if seldom := re.search(r"with .*every_steps: (\d+)", warning):
+        found = with_values(held_out, int(seldom[1]))
+        assert evaluation_share(found, steps) <= 0.0625  # not 0.05: a last evaluation follows fewer steps
+        assert found.evaluation.in_run(steps).updates(steps) >= 4
 
 
 @pytest.mark.parametrize(("steer", "updates"), [(True, 1), ({"step_size": 1.0}, 1), (False, None)])
