@@ -66,7 +66,8 @@ def path_problem(text: str) -> str | None:
         return f"{what}: it has half a surrogate pair; write the character itself"
     if b"\0" in b"/".join(parts):
         return f"{what}: it has the character NUL; remove that"
-    if (longest := max(map(len, parts))) > NAME_BYTES:
+    names = [part for part in parts if not set(b"*?[") & set(part)]  # a pattern may be longer than what it matches
+    if (longest := max(map(len, names), default=0)) > NAME_BYTES:
         return f"{what}: a name in it has {longest} bytes; give one of at most {NAME_BYTES}"
     if (length := len(os.fsencode(text))) > PATH_BYTES:
         return f"{what}: it has {length} bytes; give one of at most {PATH_BYTES}"

@@ -29,7 +29,7 @@ from velocitune_core.train.events import Measured, read_events
 from velocitune_core.train.extension import discard_checkpoints
 from velocitune_core.train.job import Job, TrainJob
 from velocitune_core.train.outcome import End, end_of, end_of_log, message_of
-from velocitune_core.train.stop import end_in_words
+from velocitune_core.train.stop import STOPPED, end_in_words
 
 if TYPE_CHECKING:
     from prefect import State, Task
@@ -124,7 +124,8 @@ def failure(folder: Path, start_id: str, ended: End, status: int) -> TrainingFai
     if ended == "refused":
         return TrainingRefusedError(f"{folder.name} was refused{why}\n{end_of_log(folder)}")
     error = TrainingStoppedError if ended == "stopped" else TrainingFailedError
-    return error(f"{folder.name} {ended} ({end_in_words(status)}){why}\n{_what_stays(folder)} {end_of_log(folder)}")
+    how = "" if status == STOPPED else f" ({end_in_words(status)})"
+    return error(f"{folder.name} {ended}{how}{why}\n{_what_stays(folder)} {end_of_log(folder)}")
 
 
 def _what_stays(folder: Path) -> str:

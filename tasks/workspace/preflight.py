@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -82,23 +85,33 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, i
 
 
 def _out_of_reach(params: Params) -> list[str]:
-    """Return the paths of the settings that cannot be looked up, such as one in a folder that is closed to this user.
+    """Return the paths of the settings that this user may not open, or that cannot be looked up.
 
     A missing path is none of them: not all have to be there.
     """
-    data, problems = Path(params.data.path), []
-    named = {"data.path": data, "model.path": Path(params.model.path)}
-    named |= {f"domains.{name}.source.path": data / each.source.path for name, each in params.domains.items()}
-    if (sibling := params.mixture.swarm.model) is not None:
-        named["mixture.swarm.model"] = Path(sibling)
-    for field, path in named.items():
-        try:
-            path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            problems.append(f"{field}: {path} cannot be opened: {error.strerror}; allow it, or name another place")
-    return problems
+    data = Path(params.data.path)
+    named = {"model.path": Path(params.model.path), "mixture.swarm.model": Path(params.mixture.swarm.model or "")}
+    problems = [f"data.path: {problem}" for problem in _closed(data, os.X_OK)]
+    if not problems:
+        named |= {f"domains.{name}.source.path": data / each.source.path for name, each in params.domains.items()}
+    return problems + [f"{field}: {problem}" for field, path in named.items() for problem in _closed(path, os.R_OK)]
+
+
+def _closed(path: Path, use: int) -> list[str]:
+    """Return why a path cannot be opened, for use as one of `os.R_OK` and the like; a folder is entered, too."""
+    refusal: OSError | None = None
+    try:
+        use |= os.X_OK if stat.S_ISDIR(path.stat().st_mode) else 0
+        if not os.access(path, use, effective_ids=os.access in os.supports_effective_ids):
+            refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        refusal = error
+    if refusal is None:
+        return []
+    fix = "allow it, or name another place" if isinstance(refusal, PermissionError) else "name another place"
+    return [f"{path} cannot be opened: {refusal.strerror}; {fix}"]
 
 
 def _refuse(problems: Sequence[str]) -> None:

@@ -11,8 +11,6 @@ from velocitune_core.mixture_law.fit_batch import Array
 from velocitune_core.mixture_law.law import MixtureLaw
 from velocitune_core.mixture_law.table import MixtureLawError
 
-SAME = 1e-9  # of weights and losses: another order of the domains may normalise weights to other last digits
-
 
 def with_sets_of(law: MixtureLaw, more: MixtureLaw) -> MixtureLaw:
     """Return a law in which the sets that `more` has are those of `more`, a law of the same runs and further ones.
@@ -56,5 +54,6 @@ def _rows_of(law: MixtureLaw, more: MixtureLaw) -> NDArray[np.intp] | None:
     """Return the row of each run of `law` in `more`; None if one is not there."""
     at = [law.sets.index(name) for name in more.sets]
     runs = np.hstack([law.runs.weights, law.runs.losses[:, at]])
-    apart = np.abs(runs[:, None] - np.hstack([more.runs.weights, more.runs.losses])).max(axis=2)
-    return apart.argmin(axis=1) if (apart.min(axis=1) <= SAME).all() else None
+    row_of = {tuple(run): row for row, run in enumerate(np.hstack([more.runs.weights, more.runs.losses]))}
+    rows = [row_of[run] for run in map(tuple, runs) if run in row_of]
+    return np.array(rows) if len(rows) == len(runs) else None

@@ -271,8 +271,14 @@ def _nearly_twice(table: RunTable) -> list[tuple[str, str]]:
         for place, row in enumerate(rows[1:], start=1):
             apart = np.abs(table.losses[rows[:place]] - table.losses[row]).max(axis=1)
             if apart.min() <= SAME_LOSSES:
-                pairs.append((table.runs[rows[apart.argmin()]], table.runs[row]))
-    return pairs
+                one, other = sorted((table.runs[rows[apart.argmin()]], table.runs[row]), key=_by_number)
+                pairs.append((one, other))
+    return sorted(pairs, key=lambda pair: _by_number(pair[0]))
+
+
+def _by_number(label: str) -> tuple[int, str]:
+    """Order 'line 5' before 'line 18'."""
+    return len(label), label
 
 
 def _labels(runs: Sequence[str], rows: NDArray[np.intp]) -> list[Any]:

@@ -64,8 +64,7 @@ def plan_weights(
     moved, plan = _at_full_budget(fitted, runs, objective, targets, sibling=sibling)
     prices = priced_by or targets
     worth = worth_of(plan, fitted, objective, runs, prices, main_flops=main_flops, token_budget=token_budget)
-    levels = levels_in_words(moved.sets, runs, targets, sibling=sibling)
-    of_plan = [*plan_in_words(moved, plan), *levels]
+    of_plan = [*plan_in_words(moved, plan), *levels_in_words(moved.sets, runs, targets, sibling=sibling)]
     evidence = Planned(
         fraction=largest(runs),
         model=model,

@@ -7,6 +7,7 @@ import pytest
 from velocitune_core.config import ConfigError
 from velocitune_core.config.load import parse_params
 from velocitune_core.config.yaml_text import parse_yaml
+from velocitune_core.files import path_problem
 
 SETTINGS = """
 domains: {{code: {{source: {{type: jsonl, path: {0}}}}}, web: {{source: {{type: jsonl, path: web.jsonl}}}}}}
@@ -43,3 +44,7 @@ def test_the_longest_names_are_taken() -> None:
     path = "/".join(["x" * 255, "ü" * 127, "y" * 200])
     params = parse_params(parse_yaml(SETTINGS.format(path, path).encode(), "params.yaml"))
     assert params.data.path == params.model.path == path
+
+
+def test_a_pattern_may_be_longer_than_a_name() -> None:
+    assert path_problem("part-[" + "a" * 300 + "]*.jsonl") is None

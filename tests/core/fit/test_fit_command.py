@@ -163,7 +163,7 @@ def test_almost_equal_runs_constant_weights_and_normalised_initial_weights_are_n
     for text in (capsys.readouterr().out, html.unescape(page), (tmp_path / "out/plan.json").read_text()):
         assert "domain 'fixed' has the weight 0.1 in every run" in text  # so that no price of its weight can be known
         assert not re.search("fixed .*beyond it is predicted to gain", text)
-        assert "runs 'line 18' and 'line 5' have equal losses and nearly equal weights: if they are one run" in text
+        assert "runs 'line 5' and 'line 18' have equal losses and nearly equal weights: if they are one run" in text
         assert "objective.initial_weights sum to 1.007, not to 1: normalised" in text
 
 

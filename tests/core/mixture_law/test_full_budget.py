@@ -146,6 +146,9 @@ def test_sets_that_more_runs_measured_come_from_all_of_them() -> None:
     assert joined.losses(at)[:, 1] == pytest.approx(few.losses(at)[:, 1])
     assert joined.resampled_losses(at)[..., [0, 2]] == pytest.approx(more.resampled_losses(at))
     assert joined.runs is few.runs and joined.evidence["domain2"] == more.evidence["domain2"]
-    assert joined.cross_validated.shape == (16, 3)
+    rows = [more.runs.runs.index(run) for run in few.runs.runs]
+    assert rows != list(range(16))  # further runs stand between them
+    assert (joined.cross_validated[:, [0, 2]] == more.cross_validated[rows]).all()
+    assert (joined.cross_validated[:, 1] == few.cross_validated[:, 1]).all()
     with pytest.raises(MixtureLawError, match="its runs and further ones"):
         with_sets_of(more, few)

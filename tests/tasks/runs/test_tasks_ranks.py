@@ -55,7 +55,7 @@ def test_two_ranks_under_torchrun_are_stopped_without_a_loss_or_a_retry(
 
     first, second = Listener(stop_slowly), Listener()
     resources = Resources(threads=1, processes=2)
-    with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 75\): tiny stopped after step"):
+    with pytest.raises(TrainingStoppedError, match=r"stopped: tiny stopped after step"):
         run_training(job, resources, [first], spread=True)
     assert len(asked) == 2 and not any(map(alive, asked))
     saved, corrupt = load_latest(run_folder(job) / "checkpoints")
@@ -106,7 +106,7 @@ def test_two_ranks_are_stopped_in_the_first_moments_of_their_python(
 
     with ThreadPoolExecutor(1) as pool:
         stopped = pool.submit(stop_early)
-        with pytest.raises(TrainingStoppedError, match=r"stopped \(exit status 75\)\nIt has saved nothing yet"):
+        with pytest.raises(TrainingStoppedError, match=r"stopped\nIt has saved nothing yet"):
             run_training(job, Resources(threads=1, processes=2), spread=True)
         stopped.result()
     assert not list(run_folder(job).glob("torchrun*"))
