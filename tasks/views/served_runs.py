@@ -116,7 +116,8 @@ class ServedRuns:
 
     def has_pool(self) -> bool:
         """Return whether the work pool was made before. It is not made anew, which would lose a user's changes."""
-        return bool(self._request("POST", "work_pools/filter", work_pools={"name": {"any_": [POOL]}}))
+        pools = {"name": {"any_": [POOL]}, "type": {"any_": ["process"]}}
+        return bool(self._request("POST", "work_pools/filter", work_pools=pools))
 
     def is_paused(self) -> bool:
         """Return whether the worker starts no runs."""

@@ -173,6 +173,14 @@ def test_ports_reach_the_servers_and_the_profile(commands: list[str], monkeypatc
     assert not PROFILES.exists()
 
 
+def test_a_server_that_does_not_answer_is_named(
+    commands: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tasks.views.serve.ServedRuns.has_pool", no_server)
+    assert serve(monkeypatch) == 1
+    assert "Prefect server does not answer (no server in this test); its last lines are" in capsys.readouterr().err
+
+
 def test_a_server_elsewhere_is_not_served_and_a_database_is(
     commands: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,7 +176,9 @@ def test_a_pause_of_the_end_is_undone_at_the_next_start_and_one_of_the_user_stay
     assert ServedRuns(server.api).has_pool()
     _begun(server.api)
     assert server.request("GET", f"work_pools/{POOL}")["is_paused"] == by_user
-    assert ("No run begins until: prefect work-pool resume local" in capsys.readouterr().err) == by_user
+    assert (
+        f"No run begins until, in {Path.cwd()}:  prefect work-pool resume local" in capsys.readouterr().err
+    ) == by_user
 
 
 def test_a_run_is_stopped_before_its_servers_and_no_other_begins(
@@ -206,6 +208,20 @@ def own_signals() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_a_run_is_stopped_also_where_no_file_can_be_made(
+    server: Server, monkeypatch: pytest.MonkeyPatch, own_signals: None
+) -> None:
+    """As on a full disk: the pause is not noted then, and not made."""
+    server.request("PATCH", f"work_pools/{POOL}", is_paused=False)
+    Path("taken").touch()
+    monkeypatch.setattr("tasks.views.served_runs.PAUSED", Path("taken/paused"))
+    run = server.run("RUNNING")
+    with process_of(run) as process, stopping_runs(ServedRuns(server.api)):
+        pass
+    assert process.returncode == 0 and server.state(run) == "CANCELLED"
+    assert not server.request("GET", f"work_pools/{POOL}")["is_paused"]
 
 
 def test_a_run_that_was_deleted_keeps_no_other_from_being_shown_as_cancelled(server: Server) -> None:
