@@ -1,4 +1,4 @@
-"""The progress of a run in Prefect's UI: percent done, and a log line per evaluation."""
+"""The progress of a run in Prefect's UI: percent done, and log lines of evaluations, warnings and where it resumes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SECONDS_AFTER_FAILURE = 300.0  # Prefect retries for a minute if its server is g
 
 
 class PrefectWatcher:
-    """A progress artifact, updated every few seconds, and for each evaluation a line in the log of the flow run."""
+    """A progress artifact, updated every few seconds, and lines in the log of the flow run."""
 
     def __init__(self, name: str) -> None:
         self._name, self._since = name, time.time()
@@ -33,6 +33,7 @@ class PrefectWatcher:
     def __call__(self, event: events.Event) -> None:
         if isinstance(event, events.Started):
             self._total_steps = event.total_steps
+            self._log_resumption(event)
         elif isinstance(event, events.EvaluationStarted):
             self._total_steps, self._unit = event.rows, "sequences"
         elif isinstance(event, events.Reweighted):
@@ -42,12 +43,19 @@ class PrefectWatcher:
         self._step = event.step
 
     def _log(self, event: events.Event) -> None:
-        """Log what an evaluation found: its losses, and the domains that are overfitted."""
+        """Log what an evaluation found, its losses and the domains that are overfitted, and warnings."""
         if isinstance(event, events.Evaluated):
             self._log_losses(event)
+        elif isinstance(event, events.Warned) and not event.of_model:
+            logger.warning("%s: %s", self._name, event.message, extra=UI_ONLY)
         elif isinstance(event, events.Overfitted):
             for message in event.messages:
                 logger.warning("%s: %s", self._name, message, extra=UI_ONLY)  # the bar has it on the terminal
+
+    def _log_resumption(self, event: events.Started) -> None:
+        if event.resumed_from is not None and event.time >= self._since:
+            found = (self._name, event.resumed_from, event.total_steps)
+            logger.info("%s: resuming from the checkpoint at step %d of %d", *found, extra=UI_ONLY)
 
     def _log_losses(self, event: events.Evaluated) -> None:
         """Log the losses of an evaluation, and the weights that it came under if they have moved: one line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from tasks.views.prefect_artifacts import publish_table
 from tasks.views.prefect_runs import is_stage_of_pipeline
 from tasks.views.terminal import print_lines, print_table
 from tasks.views.weights_line import weights_text
+from tasks.workspace.prefect_logging import UI_ONLY
 from velocitune_core.contracts import (
     InitialLosses,
     Manifest,
@@ -20,6 +22,8 @@ from velocitune_core.contracts import (
 )
 from velocitune_core.report.swarm_rounds import round_rows
 from velocitune_core.style.text import signed, tokens_text
+
+logger = logging.getLogger(__name__)
 
 
 def show_documents(counts: Mapping[str, int]) -> None:
@@ -95,7 +99,7 @@ def show_weights(found: StartingWeights, initial_domain_weights: Mapping[str, fl
             publish_table("rounds", "Rounds of the swarm: what is known after each", round_rows(found.planned.rounds))
     if found.found_by == "search" and is_stage_of_pipeline():  # the table of the result has them too
         how = "holds" if found.held else "starts from"
-        print_lines([f"{found.strategy} {how} {weights_text(initial_domain_weights, found.domain_weights)}"])
+        _print_and_log([f"{found.strategy} {how} {weights_text(initial_domain_weights, found.domain_weights)}"])
     else:
         print_weights(found, initial_domain_weights)
 
@@ -110,7 +114,14 @@ def print_weights(found: StartingWeights, initial_domain_weights: Mapping[str, f
         print_table("Predicted differences to static training, nats per token", prediction_rows(found.planned))
         if found.planned.rounds:
             print_table("Rounds of the swarm, nats per token", round_rows(found.planned.rounds))
-        print_lines(found.planned.explanation)
+        _print_and_log(found.planned.explanation)
+
+
+def _print_and_log(lines: Sequence[str]) -> None:
+    """Print lines that no table of Prefect's has, and log them on the flow run."""
+    print_lines(lines)
+    for line in lines:
+        logger.info("%s", line, extra=UI_ONLY)
 
 
 def mixture_rows(manifest: Manifest, initial_domain_weights: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -60,6 +60,20 @@ def test_every_evaluation_of_this_start_is_a_line_in_the_log_of_the_run(caplog: 
     assert all(record.ui_only for record in caplog.records)  # type: ignore[attr-defined]
 
 
+def test_a_resumption_and_warnings_are_lines_in_the_log_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    watcher, now = PrefectWatcher("training"), time.time() + 1
+    with caplog.at_level(logging.INFO, "tasks.views.prefect_progress"):
+        for at in (now - 1000, now):  # the first of an earlier attempt, which has logged its own
+            watcher(event_samples.started(total_steps=9, resumed_from=4, time=at))
+            watcher(events.Warned(time=at, step=4, message="the disk is full"))
+            watcher(events.Warned(time=at, step=4, message="dropout is off", of_model=True))  # of every run
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "training: resuming from the checkpoint at step 4 of 9"),
+        ("WARNING", "training: the disk is full"),
+    ]
+    assert all(record.ui_only for record in caplog.records)  # type: ignore[attr-defined]
+
+
 def test_an_overfitted_domain_is_a_warning_in_the_log_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
     watcher, now = PrefectWatcher("training"), time.time()
     watcher(event_samples.started(name="training", total_steps=3))

@@ -69,8 +69,13 @@ def test_the_weights_of_a_plan_are_shown_with_their_spread_and_what_is_predicted
 
 @pytest.mark.parametrize(("in_pipeline", "shown"), [(True, "recommended holds code 60.0 → 45.0 %"), (False, "0.45")])
 def test_the_weights_of_a_search_are_a_line_of_the_pipeline_and_a_table_by_themselves(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], in_pipeline: bool, shown: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    in_pipeline: bool,
+    shown: str,
 ) -> None:
+    caplog.set_level(logging.INFO, "tasks.views.table_rows")
     monkeypatch.setattr(table_rows, "publish_table", lambda *_: None)
     monkeypatch.setattr(table_rows, "is_stage_of_pipeline", lambda: in_pipeline)
     found = {"code": 0.45, "law": 0.4, "general": 0.15}
@@ -78,6 +83,7 @@ def test_the_weights_of_a_search_are_a_line_of_the_pipeline_and_a_table_by_thems
     show_weights(weights, {"code": 0.6, "law": 0.3, "general": 0.1})
     printed = capsys.readouterr().err
     assert shown in printed and len(printed.splitlines()) == (1 if in_pipeline else 6)
+    assert [shown in each for each in caplog.messages] == [True] * in_pipeline  # in Prefect's UI, beside its table
 
 
 def test_a_table_is_printed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
