@@ -19,7 +19,6 @@ from tasks.runs.steering import with_course
 from tasks.runs.swarm import Finished, objective_of, of_the_law, swarm_jobs
 from tasks.runs.swarm_rounds import Swarm, decided
 from tasks.stages.proxies import SECONDS_BEFORE_RETRY, read_proxies, run_small
-from tasks.views.mlflow_result import show_found_weights
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_progress import PrefectWatcher
 from tasks.views.terminal import TerminalWatcher
@@ -144,13 +143,12 @@ def write_weights(params: Params, swarm: Swarm | None = None) -> StartingWeights
     if swarm is not None and swarm.finished:
         found = planned_weights(params, swarm, manifest, initial, targets)
         found = with_course(found, params.strategy.options, initial, read_proxies())
+        found.write(paths.WEIGHTS)
+        Tracker(params).log_artifact(paths.WEIGHTS)
     else:
         job = training_job(params, manifest, initial, targets)
         found = _searched_weights(params, manifest, job, weights_inputs(params, job, manifest, initial, targets))
-    found.write(paths.WEIGHTS)
-    tracker = Tracker(params)
-    tracker.log_artifact(paths.WEIGHTS)
-    show_found_weights(tracker, found)
+        found.write(paths.WEIGHTS)
     return found
 
 

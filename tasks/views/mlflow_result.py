@@ -14,13 +14,11 @@ from tasks.views.mlflow_metrics import MACRO, SIZE_WEIGHTED
 from tasks.views.mlflow_runs import JOB_TAG, PARENT_TAG, Tracker
 from tasks.views.prefect_artifacts import markdown_table
 from tasks.workspace.home import home
-from tasks.workspace.paths import WEIGHTS
 from velocitune_core.comparison.statistics import summarise
-from velocitune_core.contracts import Comparison, StartingWeights
+from velocitune_core.contracts import Comparison
 from velocitune_core.report.compared_mixtures import mixture_rows
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.report_data import ReportData
-from velocitune_core.style.text import percent
 from velocitune_core.train.job import KEY_LENGTH
 
 if TYPE_CHECKING:
@@ -53,19 +51,6 @@ def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
         mixture = f"Mixture found, to copy:\n\n```yaml\n{found.mixture_yaml.strip()}\n```"
         _, heading, comparison = _note_of(client, tracker.parent).partition(_COMPARISON)
         text = f"{found.sentence}\n\n{' · '.join(links)}\n\n{mixture}"
-        client.set_tag(tracker.parent, _NOTE, f"{text}{heading}{comparison}")
-
-
-def show_found_weights(tracker: Tracker, found: StartingWeights) -> None:
-    """Make the weights that a search or a plan found the note of the parent run, until the answer takes its place."""
-    with tracker.reaching() as client:
-        if client is None or found.found_by == "initial":
-            return
-        file = _link("All that is known of them", artifact_page(tracker.experiment, tracker.parent, WEIGHTS.name))
-        rows = [{"domain": name, "weight": percent(weight)} for name, weight in found.domain_weights.items()]
-        _, heading, comparison = _note_of(client, tracker.parent).partition(_COMPARISON)
-        how = "a plan" if found.found_by == "planned" else "a search"
-        text = f"{found.strategy} found these domain weights by {how}.\n\n{file}\n\n{markdown_table(rows)}"
         client.set_tag(tracker.parent, _NOTE, f"{text}{heading}{comparison}")
 
 

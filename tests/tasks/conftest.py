@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +55,6 @@ class NoTracker:
 
     def log_artifact(self, *_: object) -> None:
         pass
-
-    def reaching(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def child(self, *_: object) -> Watcher:
         from tasks.views.mlflow_watcher import RunWatcher

@@ -6,7 +6,7 @@ import re
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from unittest.mock import Mock
 from urllib.parse import quote
 
@@ -18,13 +18,13 @@ from planned_samples import ROUNDS, fitted
 
 from tasks.stages.comparison_report import publish_comparison
 from tasks.views.mlflow_links import artifact_page
-from tasks.views.mlflow_result import log_model, show_comparison, show_found_weights
+from tasks.views.mlflow_result import log_model, show_comparison
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
 from tasks.workspace import paths
 from velocitune_core.comparison.statistics import summarise
 from velocitune_core.config import parse_params
-from velocitune_core.contracts import SettingsThen, StartingWeights
+from velocitune_core.contracts import SettingsThen
 from velocitune_core.report.compared_mixtures import mixture_rows
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.run_page import plan_figures
@@ -94,23 +94,6 @@ def test_tables_files_metrics_and_missed_events_are_published(
     assert places == {training: None, another: str(workspace / "models/trained")}
     note = client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
     assert note.count(answer(results).sentence) == note.count(comparison_answer(comparison)) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("found_by", ["initial", "search", "planned"])
-def test_weights_that_were_found_are_the_note_before_any_training(
-    workspace: Path, mlflow_store: Path, settings: dict[str, Any], found_by: Literal["initial", "search", "planned"]
-) -> None:
-    settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": f"weights-{found_by}"}
-    client, tracker = MlflowClient(settings["tracking"]["uri"]), Tracker(parse_params(settings))
-    found = StartingWeights(strategy="s", found_by=found_by, domain_weights={"code": 0.45, "law": 0.55})
-    show_found_weights(tracker, found)
-    note = client.get_run(tracker.parent).data.tags.get("mlflow.note.content", "")
-    if found_by == "initial":  # as the settings have them
-        assert note == ""
-    else:
-        assert note.startswith("s found these domain weights by a ") and "| code | 45.0 % |" in note
-        assert artifact_page(tracker.experiment, tracker.parent, "weights.json") in note
 
 
 @pytest.mark.slow
