@@ -28,7 +28,6 @@ from tasks.views.mlflow_open import Opened, left_open
 from tasks.views.mlflow_store import PARENT_TAG, PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
 from tasks.views.mlflow_watcher import BATCH, RunWatcher
 from tasks.workspace.lock import is_held
-from tasks.workspace.params_file import settings_unchanged
 from velocitune_core.config import Params, without_credentials
 from velocitune_core.train import events
 from velocitune_core.train.timeline import last_abandoning_attempt
@@ -43,7 +42,6 @@ _connecting = threading.Lock()  # or each of several parallel proxies would crea
 PARAMS_BATCH = 100  # parameters per call, MLflow's limit
 CONFIG_TAG, JOB_TAG = "velocitune.config", "velocitune.job"
 STARTED_TAG = "velocitune.started"  # first start of the run: one that starts over is another child run
-PUBLISHING = {"report", "compare"}  # stages of DVC
 COMPLETE_TAG = "velocitune.events"  # size in bytes of a finished run's event file, once all of it is in the store
 TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned steps of earlier ones; 0 if none did
 
@@ -123,13 +121,13 @@ class Tracker:
                     client.log_batch(self.parent, metrics=logged[start : start + BATCH])
 
     def finish(self) -> None:
-        """Tag the parent run with DVC's hashes of the data; mark it as finished unless the command goes on."""
+        """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
         with self.reaching() as client:
             if client is not None:
                 with _optional("DVC's hashes"):
-                    self._set_tags(client, _dvc_hashes() if settings_unchanged() else {})
-                if not left_open.holds(self.parent):  # else it gets the status that the command ends in
-                    client.set_terminated(self.parent, "FINISHED")
+                    self._set_tags(client, _dvc_hashes())
+                client.set_terminated(self.parent, "FINISHED")
+                left_open.ended(self.parent, "FINISHED")
 
     @contextmanager
     def reaching(self) -> Iterator[MlflowClient | None]:
@@ -288,13 +286,10 @@ def _started(folder: Path) -> str:
 
 
 def _dvc_hashes() -> dict[str, str]:
-    """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`.
-
-    Without those of the stages that publish: they are still going on, and their entries are of the run before.
-    """
+    """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`."""
     tags = {}
     for lock in (Path("inputs/corpus/dvc.lock"), Path("inputs/base/dvc.lock"), Path("dvc.lock")):
         stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-        for stage in (stages[name] for name in stages if name not in PUBLISHING):
+        for stage in stages.values():
             tags |= {f"dvc.{out['path']}": json.dumps(out.get("md5")).strip('"') for out in stage.get("outs", [])}
     return tags

@@ -13,7 +13,6 @@ from tasks.views.mlflow_result import log_model, show_answer
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
-from tasks.workspace.params_file import settings_unchanged
 from velocitune_core.config import Params
 from velocitune_core.report.fitted_plan import FittedPlan, plan_metrics
 from velocitune_core.report.html import ReportFigure
@@ -37,8 +36,7 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(results))
     tracker = Tracker(params)
     shown = {run.name: replay(tracker, run) for run in runs}
-    locked = [Path("dvc.lock")] if settings_unchanged() else []  # else it is of stages that ran before
-    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, *locked):
+    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, Path("dvc.lock")):
         if artifact.exists():
             tracker.log_artifact(artifact)
     values = flatten(summary_metrics(results), "/")

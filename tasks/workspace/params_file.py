@@ -90,12 +90,6 @@ def params_snapshot() -> Iterator[Snapshot]:
         _snapshot.reset(token)
 
 
-def settings_unchanged() -> bool:
-    """Return whether params.yaml still has the content of the snapshot; True outside of one."""
-    snapshot = _snapshot.get()
-    return snapshot is None or snapshot.unchanged()
-
-
 def read_params() -> Params:
     """Return the settings of the snapshot, or of the file, without those that belong to another strategy.
 

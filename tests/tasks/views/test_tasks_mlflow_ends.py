@@ -8,12 +8,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from event_samples import started, stepped
 from mlflow import MlflowClient
 from tiny import job as tiny_job
@@ -22,7 +20,6 @@ from trainings import wait_for
 from tasks.views.mlflow_runs import PARENT_TAG, Tracker
 from tasks.views.mlflow_store import close_left_runs
 from tasks.workspace.lock import exclusive
-from tasks.workspace.params_file import ParamsChangedError, params_snapshot
 from tasks.workspace.signals import end_on_signals
 from velocitune_core.config import parse_params
 from velocitune_core.train.events import Finished
@@ -169,27 +166,6 @@ def test_a_run_whose_end_mlflow_did_not_take_is_closed_with_the_command(
             child.close()
         assert statuses(store)["child"] == "RUNNING"
     assert statuses(store) == {"child": "FINISHED", "parent": "FINISHED"}
-
-
-@pytest.mark.parametrize(("edited", "shown"), [(False, "FINISHED"), (True, "FAILED")])
-def test_what_was_published_has_the_status_and_the_hashes_of_the_command(
-    store: MlflowClient, settings: dict[str, Any], edited: bool, shown: str
-) -> None:
-    """If params.yaml is edited meanwhile, the lock file is of the run before, and the command fails at its end."""
-    Path("params.yaml").write_text(yaml.safe_dump(settings))
-    lock = {name: {"outs": [{"path": f"results/{name}", "md5": "0123"}]} for name in ("targets", "report")}
-    Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
-    with pytest.raises(ParamsChangedError) if edited else nullcontext(), exclusive(), params_snapshot() as snapshot:
-        tracker = Tracker(parse_params(settings))
-        if edited:
-            Path("params.yaml").write_text(yaml.safe_dump({**settings, "resources": {"threads": 1}}))
-        tracker.finish()
-        assert statuses(store) == {"parent": "RUNNING"}
-        snapshot.check_committed(["report"] if edited else [])
-    assert statuses(store) == {"parent": shown}
-    (run,) = store.search_runs([number_of(store)])
-    hashes = {name: value for name, value in run.data.tags.items() if name.startswith("dvc.results")}
-    assert hashes == ({} if edited else {"dvc.results/targets": "0123"})  # the report's own entry is of the run before
 
 
 def test_an_end_that_mlflow_does_not_take_is_warned_of_without_credentials(
