@@ -121,13 +121,10 @@ class Tracker:
                     client.log_batch(self.parent, metrics=logged[start : start + BATCH])
 
     def finish(self) -> None:
-        """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
+        """Mark the parent run as finished, unless a command works for it: then it ends as that does, which may fail."""
         with self.reaching() as client:
-            if client is not None:
-                with _optional("DVC's hashes"):
-                    self._set_tags(client, _dvc_hashes())
+            if client is not None and not left_open.holds(self.parent):
                 client.set_terminated(self.parent, "FINISHED")
-                left_open.ended(self.parent, "FINISHED")
 
     @contextmanager
     def reaching(self) -> Iterator[MlflowClient | None]:
@@ -136,12 +133,6 @@ class Tracker:
             yield self._client
         except Exception as error:
             self._disconnect(error)
-
-    def _set_tags(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        if tags:
-            client.log_batch(self.parent, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def _connect(self) -> None:
         self._client, self.experiment = open_store(self._params.tracking)
@@ -155,10 +146,10 @@ class Tracker:
         if is_held():  # not in a worker of Ray, which ends before the command
             self._begin(parent)
         if not parent.data.params:
-            with _optional("the settings"):
+            with optional("the settings"):
                 self._log_config()
         if parent.inputs is None or not parent.inputs.dataset_inputs:
-            with _optional("the data sets"):
+            with optional("the data sets"):
                 self._log_inputs(self.parent, described.datasets_of_pipeline(self._params))
 
     def _name(self, digest: str) -> str:
@@ -236,7 +227,7 @@ class Tracker:
         run_id = run.info.run_id
         left_open.add(Opened(self._client, run_id))
         if job is not None:
-            with _optional("the settings of a run"):
+            with optional("the settings of a run"):
                 self._log_params(run_id, described.child_params(job))
                 self._log_inputs(run_id, described.datasets_of(job, self._params))
         return run
@@ -256,7 +247,7 @@ class Tracker:
 
 
 @contextmanager
-def _optional(what: str) -> Iterator[None]:
+def optional(what: str) -> Iterator[None]:
     """Leave out what MLflow refuses, or what cannot be found out, instead of giving the run up.
 
     A store that is out of reach shows at the next call.
@@ -283,13 +274,3 @@ def _started(folder: Path) -> str:
         return repr(float(json.loads((folder / "code.json").read_text(encoding="utf-8"))["started"]))
     except (OSError, ValueError, TypeError, KeyError):
         return "unknown"
-
-
-def _dvc_hashes() -> dict[str, str]:
-    """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`."""
-    tags = {}
-    for lock in (Path("inputs/corpus/dvc.lock"), Path("inputs/base/dvc.lock"), Path("dvc.lock")):
-        stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-        for stage in stages.values():
-            tags |= {f"dvc.{out['path']}": json.dumps(out.get("md5")).strip('"') for out in stage.get("outs", [])}
-    return tags

@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import task
 
 from tasks.views.mlflow_described import MAIN, flatten
+from tasks.views.mlflow_recorded import log_recorded
 from tasks.views.mlflow_result import log_model, show_answer
 from tasks.views.mlflow_runs import Tracker
 from tasks.views.prefect_artifacts import publish_table
@@ -36,7 +37,7 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(results))
     tracker = Tracker(params)
     shown = {run.name: replay(tracker, run) for run in runs}
-    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, Path("dvc.lock")):
+    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN):
         if artifact.exists():
             tracker.log_artifact(artifact)
     values = flatten(summary_metrics(results), "/")
@@ -44,6 +45,7 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     training = shown.get(MAIN, "")
     log_model(tracker, results, training, paths.TRAINED_MODEL)
     show_answer(tracker, results, training)
+    log_recorded(tracker)
     tracker.finish()
 
 
@@ -59,6 +61,11 @@ def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFig
     tracker.log_metrics(plan_metrics(fitted))
     for each in fitted.planned.rounds:
         tracker.log_metrics(round_metrics(each), step=each.runs)
+
+
+def publish_recorded(params: Params) -> None:
+    """Show in MLflow what DVC has recorded, once the last stage of a pipeline is committed."""
+    log_recorded(Tracker(params))
 
 
 def replay(tracker: Tracker, run: PublishedRun) -> str:

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow_points import FOLDER, expected, parents, replay, sample_events, stored
 
 from tasks.views.mlflow_names import flatten
+from tasks.views.mlflow_recorded import log_recorded
 from tasks.views.mlflow_runs import PARENT_TAG, Tracker
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import (
@@ -42,23 +43,26 @@ def test_no_credentials_of_an_address_reach_the_store_or_the_log(
 
 
 def test_an_optional_tag_or_setting_never_costs_the_run(
-    params: Params, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    params: Params,
+    client: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def no_hashes() -> dict[str, str]:
-        raise ValueError("dvc.lock is no YAML")
-
     monkeypatch.setenv("PATH", "/nowhere")  # no git
     monkeypatch.setattr("tasks.views.mlflow_runs.flatten", lambda tree, separator: [("k" * 999, 1)])
-    monkeypatch.setattr("tasks.views.mlflow_runs._dvc_hashes", no_hashes)
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text("stages: {")
     with caplog.at_level(logging.WARNING):
         tracker = Tracker(params)
+        log_recorded(tracker)
         tracker.finish()
     assert tracker.active and "cannot be reached" not in caplog.text
     experiment = client.get_experiment_by_name(params.tracking.experiment)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert "MLflow has not all of the settings" in caplog.text and "dvc.lock is no YAML" in caplog.text
+    assert "MLflow has not all of the settings" in caplog.text and "DVC's hashes: while parsing" in caplog.text
 
 
 def test_the_store_holds_the_events_of_the_file_once(params: Params, client: MlflowClient, event_file: Path) -> None:
