@@ -52,7 +52,7 @@ def collect(folder: Path) -> None:
                 logger.info("%s: up to date", name)
             else:
                 uncommitted.append(name)
-        publish_recorded(params)
+        publish_recorded(params, comparing)
         snapshot.check_committed(uncommitted)
 
 

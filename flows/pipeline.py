@@ -95,7 +95,7 @@ def run_stages(params: Params, goal: str, snapshot: Snapshot, *, fresh: bool) ->
         if not commit(address, snapshot.unchanged):
             uncommitted.append(name)
     if ran:
-        publish_recorded(params)
+        publish_recorded(params, comparing=goal == "compare")
     snapshot.check_committed(uncommitted)
     return ran
 

@@ -104,7 +104,7 @@ def publish_comparison(params: Params, comparison: Comparison) -> None:
     print_table("Strategies compared", rows)
     print_lines([marks] if marks else [])
     print_table("Mixtures, mean over run and seeds", mixtures)
-    tracker = Tracker(params)
+    tracker = Tracker(params, comparing=True)
     tracker.log_artifact(paths.COMPARISON_REPORT, COMPARISON_FOLDER)
     tracker.log_artifact(paths.COMPARISON)
     tracker.log_metrics(comparison_metrics(comparison))

@@ -53,9 +53,9 @@ def swarm_of(params: Params) -> Swarm:
 
 
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
-def train_swarm_run(job: TrainJob, params: Params) -> TrainResult:
+def train_swarm_run(job: TrainJob, params: Params, comparing: bool = False) -> TrainResult:
     """Train a run of a swarm, or take the result of a finished run of the same recipe."""
-    return run_small(job, params)
+    return run_small(job, params, comparing)
 
 
 def after_round(params: Params, swarm: Swarm, outcomes: Sequence[Outcome]) -> Swarm:

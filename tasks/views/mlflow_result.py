@@ -30,7 +30,6 @@ MOST_LINES = 50  # of a chart
 MOST_CELLS = 300  # of a table in a note, which MLflow cuts after 8000 characters
 _NOTE = "mlflow.note.content"
 _PLACE = "velocitune.path"  # tag of a model
-_COMPARISON = "\n\n## Comparison\n\n"  # between the two parts of a note, each written by a stage of its own
 
 
 def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
@@ -49,13 +48,11 @@ def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
             client.set_tag(training, _NOTE, " · ".join(charts))
             links = [*charts, *links]
         mixture = f"Mixture found, to copy:\n\n```yaml\n{found.mixture_yaml.strip()}\n```"
-        _, heading, comparison = _note_of(client, tracker.parent).partition(_COMPARISON)
-        text = f"{found.sentence}\n\n{' · '.join(links)}\n\n{mixture}"
-        client.set_tag(tracker.parent, _NOTE, f"{text}{heading}{comparison}")
+        client.set_tag(tracker.parent, _NOTE, f"{found.sentence}\n\n{' · '.join(links)}\n\n{mixture}")
 
 
 def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
-    """Add the answer of a comparison to the note of the parent run, its mixtures, and a chart with a line per run."""
+    """Make the answer of a comparison the note of its parent run, with its mixtures and a chart with a line per run."""
     with tracker.reaching() as client:
         if client is None:
             return
@@ -64,13 +61,11 @@ def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
         if ids := _compared(client, tracker, comparison):
             chart = chart_page(tracker.experiment, ids[:MOST_LINES], [MACRO])
             links.insert(0, _link("Mean held-out loss of every run", chart))
-        before, *_ = _note_of(client, tracker.parent).partition(_COMPARISON)
         parts = [comparison_answer(comparison), " · ".join(links)]
         mixtures = mixture_rows(summarise(comparison))
         if len(mixtures) * len(mixtures[0]) <= MOST_CELLS:
             parts.append(f"Mixtures, mean over run and seeds:\n\n{markdown_table(mixtures)}")
-        text = "\n\n".join(parts)
-        client.set_tag(tracker.parent, _NOTE, f"{before}{_COMPARISON}{text}")
+        client.set_tag(tracker.parent, _NOTE, "\n\n".join(parts))
 
 
 def _compared(client: MlflowClient, tracker: Tracker, comparison: Comparison) -> list[str]:
@@ -154,7 +149,3 @@ def _charts(experiment: str, run: str, domains: Sequence[str]) -> list[str]:
 
 def _link(text: str, page: str) -> str:
     return f"[{text}]({page})"
-
-
-def _note_of(client: MlflowClient, run: str) -> str:
-    return client.get_run(run).data.tags.get(_NOTE, "")

@@ -23,7 +23,7 @@ import yaml
 
 from tasks.views import mlflow_described as described
 from tasks.views.mlflow_metrics import Known, with_names_of_mlflow
-from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name
+from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name, used_settings
 from tasks.views.mlflow_open import Opened, left_open
 from tasks.views.mlflow_store import PARENT_TAG, PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
 from tasks.views.mlflow_watcher import BATCH, RunWatcher
@@ -47,10 +47,14 @@ TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned step
 
 
 class Tracker:
-    """The parent run of a configuration. If MLflow cannot be reached, one warning is logged and methods do nothing."""
+    """The parent run of a pipeline's settings. If MLflow cannot be reached, one warning is logged, methods do nothing.
 
-    def __init__(self, params: Params) -> None:
-        self._params = params
+    Args:
+        comparing: whether it is that of the comparison, which holds the runs of the stage `compare` alone.
+    """
+
+    def __init__(self, params: Params, comparing: bool = False) -> None:
+        self._params, self._comparing = params, comparing
         self._client: MlflowClient | None = None
         self.experiment = ""  # its ID
         self.parent = ""  # ID of the parent run
@@ -136,8 +140,8 @@ class Tracker:
 
     def _connect(self) -> None:
         self._client, self.experiment = open_store(self._params.tracking)
-        config = json.dumps(self._params.recipe(), sort_keys=True)  # another way of running is the same run
-        digest = sha256(config.encode()).hexdigest()[:16]
+        config = used_settings(self._params, self._comparing)  # another way of running is the same run
+        digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
         found = self._client.search_runs([self.experiment], f"tags.`{CONFIG_TAG}` = '{digest}'", max_results=1)
         if is_held() and left_open.is_first(f"{self._client.tracking_uri} {self.experiment}"):
             close_left_runs(self._client, self.experiment)
@@ -155,10 +159,12 @@ class Tracker:
     def _name(self, digest: str) -> str:
         """Return a name for the parent of settings with this digest, other than that of the first parent like it."""
         assert self._client is not None
-        name = parent_name(self._params)
+        name = parent_name(self._params, self._comparing)
         same = f"attributes.run_name = '{name}'"
         first = self._client.search_runs([self.experiment], same, order_by=["attributes.start_time"], max_results=1)
-        return joined(name, other_settings(self._params, first[0].data.params, digest)) if first else name
+        if not first:
+            return name
+        return joined(name, other_settings(self._params, first[0].data.params, digest, self._comparing))
 
     def _begin(self, parent: Run) -> None:
         """Show that this command works for the parent run, until the command ends."""

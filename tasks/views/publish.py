@@ -63,9 +63,9 @@ def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFig
         tracker.log_metrics(round_metrics(each), step=each.runs)
 
 
-def publish_recorded(params: Params) -> None:
-    """Show in MLflow what DVC has recorded, once the last stage of a pipeline is committed."""
-    log_recorded(Tracker(params))
+def publish_recorded(params: Params, comparing: bool) -> None:
+    """Show in MLflow what DVC has recorded, once the last stage of a pipeline, or comparison, is committed."""
+    log_recorded(Tracker(params, comparing))
 
 
 def replay(tracker: Tracker, run: PublishedRun) -> str:

@@ -109,6 +109,30 @@ def test_parents_of_the_same_strategy_budget_and_seed_are_named_by_what_differs(
     assert Tracker(parse_params(settings)).active and len(parents(client, params)) == 3  # the first one again
 
 
+def test_a_comparison_is_a_parent_of_its_own_with_the_settings_that_it_uses(
+    params: Params, client: MlflowClient, settings: dict[str, Any]
+) -> None:
+    settings["compare"] = {"seeds": [1, 2], "baseline": "a", "runs": {name: {"strategy": "static"} for name in "abc"}}
+    pipeline, comparison = Tracker(parse_params(settings)), Tracker(parse_params(settings), comparing=True)
+    settings["strategy"], settings["training"]["seed"] = {"name": "static"}, 7  # not those of a comparison
+    assert Tracker(parse_params(settings), comparing=True).parent == comparison.parent
+    assert Tracker(parse_params(settings)).parent != pipeline.parent
+    settings["compare"]["runs"]["c"]["strategy"] = "recommended"
+    Tracker(parse_params(settings), comparing=True)
+    settings["training"]["token_budget"] = 1_500_000
+    Tracker(parse_params(settings), comparing=True)
+    settings["training"] |= {"token_budget": None, "seed": 1}
+    settings["strategy"] = {"name": "velocitune", "options": {}}
+    assert Tracker(parse_params(settings)).parent == pipeline.parent == Tracker(params).parent  # whatever is compared
+    assert sorted(run.info.run_name or "" for run in parents(client, params)) == [
+        "comparison · 3 strategies × 2 seeds · 1.5 M tokens",
+        "comparison · 3 strategies × 2 seeds · one epoch",
+        "comparison · 3 strategies × 2 seeds · one epoch · compare.runs.c.strategy recommended",
+        "pipeline · static · one epoch · seed 7",
+        "pipeline · velocitune · one epoch · seed 1",
+    ]
+
+
 def test_runs_that_start_together_have_one_parent(params: Params, client: MlflowClient) -> None:
     with ThreadPoolExecutor(4) as threads:
         trackers = list(threads.map(lambda _: Tracker(params), range(4)))

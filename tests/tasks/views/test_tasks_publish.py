@@ -18,7 +18,7 @@ from planned_samples import ROUNDS, fitted
 
 from tasks.stages.comparison_report import publish_comparison
 from tasks.views.mlflow_links import artifact_page
-from tasks.views.mlflow_result import log_model, show_comparison
+from tasks.views.mlflow_result import log_model
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
 from tasks.views.publish import PublishedRun, publish_plan, publish_results
 from tasks.workspace import paths
@@ -82,8 +82,6 @@ def test_tables_files_metrics_and_missed_events_are_published(
     assert not list((mlflow_store / "mlartifacts").rglob("*.safetensors"))  # logged by reference
 
     publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
-    show_comparison(Tracker(parse_params(settings)), comparison := three_seeds())
-    publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
     another = client.create_run(experiment.experiment_id).info.run_id  # whose model replaces this one in its folder
     log_model(Tracker(parse_params(settings)), results, another, paths.TRAINED_MODEL)
@@ -92,8 +90,7 @@ def test_tables_files_metrics_and_missed_events_are_published(
         for each in client.search_logged_models([experiment.experiment_id])
     }
     assert places == {training: None, another: str(workspace / "models/trained")}
-    note = client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
-    assert note.count(answer(results).sentence) == note.count(comparison_answer(comparison)) == 1
+    assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"] == note
 
 
 @pytest.mark.slow
@@ -145,14 +142,21 @@ def test_a_comparison_has_its_mixtures_on_the_terminal_in_prefect_and_mlflow_and
     client = MlflowClient(settings["tracking"]["uri"])
     experiment = client.get_experiment_by_name("mixtures")
     assert experiment is not None
-    (parent,) = client.search_runs([experiment.experiment_id])
-    note = parent.data.tags["mlflow.note.content"]
+    parents = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    notes = [parent.data.tags["mlflow.note.content"] for parent in parents]
+    note = notes[1]
+    assert notes[0].startswith(answer(samples.report_data()).sentence) and note.startswith(
+        comparison_answer(comparison)
+    )
     for row in rows:
         assert len(row) == 5 and re.search(r" +".join(map(re.escape, row.values())), printed)
         assert f"| {' | '.join(row.values())} |" in note
-    pages = re.findall(r"\((#/experiments/\S+/artifacts/(\S+?)\?\S+)\)", note)
-    shown = [Path(client.download_artifacts(parent.info.run_id, path)).read_text() for _, path in pages]
-    assert shown == ["of the run", "of the comparison"]  # neither takes the other's place
+    pages = [re.findall(r"\((#/experiments/\S+/artifacts/(\S+?)\?\S+)\)", each)[0][1] for each in notes]
+    shown = [
+        Path(client.download_artifacts(parent.info.run_id, page)).read_text()
+        for parent, page in zip(parents, pages, strict=True)
+    ]
+    assert shown == ["of the run", "of the comparison"]
 
 
 @pytest.mark.parametrize("temporary", [False, True])
