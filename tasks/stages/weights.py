@@ -144,7 +144,6 @@ def write_weights(params: Params, swarm: Swarm | None = None) -> StartingWeights
         found = planned_weights(params, swarm, manifest, initial, targets)
         found = with_course(found, params.strategy.options, initial, read_proxies())
         found.write(paths.WEIGHTS)
-        Tracker(params).log_artifact(paths.WEIGHTS)
     else:
         job = training_job(params, manifest, initial, targets)
         found = _searched_weights(params, manifest, job, weights_inputs(params, job, manifest, initial, targets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from tasks.views.mlflow_described import MAIN, flatten
 from tasks.views.mlflow_recorded import log_recorded
 from tasks.views.mlflow_result import log_model, show_answer
 from tasks.views.mlflow_runs import Tracker
+from tasks.views.mlflow_weights import log_weights
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
 from velocitune_core.config import Params
+from velocitune_core.contracts import StartingWeights
 from velocitune_core.report.fitted_plan import FittedPlan, plan_metrics
 from velocitune_core.report.html import ReportFigure
 from velocitune_core.report.summary import ReportData, formatted_rows, summary_metrics
@@ -61,6 +63,11 @@ def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFig
     tracker.log_metrics(plan_metrics(fitted))
     for each in fitted.planned.rounds:
         tracker.log_metrics(round_metrics(each), step=each.runs)
+
+
+def publish_weights(params: Params, found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:
+    """Show in MLflow the domain weights that the training starts from, how they were found, and what that cost."""
+    log_weights(Tracker(params), found, initial_domain_weights)
 
 
 def publish_recorded(params: Params, comparing: bool) -> None:
