@@ -20,6 +20,7 @@ from tasks.transfer.collect import (
 from tasks.transfer.command import run_collect
 from tasks.transfer.known import inputs_of_base, known_here
 from tasks.transfer.steps import steps_of
+from tasks.views.publish import publish_recorded
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
 from tasks.workspace.params_file import params_snapshot
 from tasks.workspace.preflight import checked_params
@@ -34,6 +35,7 @@ def collect(folder: Path) -> None:
     ours = steps_of(params, known_here(base, fits_targets=contents.fits_targets), comparing)
     results = checked_results(folder, contents, theirs, ours)
     bring_runs(results)
+    uncommitted = []
     with params_snapshot() as snapshot:
         for address in stages_in_order(contents.goal):
             name = address.split(":")[-1]
@@ -41,13 +43,17 @@ def collect(folder: Path) -> None:
                 continue
             if missing := missing_runs(name, ours, results):
                 logger.warning("%s waits for %s; the later stages wait with it", name, ", ".join(missing))
-                return
+                break
             if name == "targets" and contents.fits_targets:
                 bring_targets(folder)
             else:
                 STAGES[name]()
-            commit(address, snapshot.unchanged)
-            logger.info("%s: up to date", name)
+            if commit(address, snapshot.unchanged):
+                logger.info("%s: up to date", name)
+            else:
+                uncommitted.append(name)
+        publish_recorded(params, comparing)
+        snapshot.check_committed(uncommitted)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def compare() -> None:
         def started(train: Any, jobs: list[Any]) -> list[Any]:
             for job in jobs:
                 if job.folder_name not in short:  # labels may share runs
-                    short[job.folder_name] = runner.submit(train, {"job": job, "params": params})
+                    short[job.folder_name] = runner.submit(train, {"job": job, "params": params, "comparing": True})
             return [short[job.folder_name] for job in jobs]
 
         for label, jobs in alone.items():

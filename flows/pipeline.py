@@ -21,6 +21,7 @@ from flows.weights import show_mixture, weights
 from tasks.planning.announce import announce_length
 from tasks.stages.report import publish_outcome
 from tasks.views.prefect_runs import log_briefly_if_deployed, name_run
+from tasks.views.publish import publish_recorded
 from tasks.views.table_rows import print_targets
 from tasks.workspace import paths
 from tasks.workspace.dvc_stages import commit, is_up_to_date, stages_in_order
@@ -93,6 +94,8 @@ def run_stages(params: Params, goal: str, snapshot: Snapshot, *, fresh: bool) ->
         ran.append(name)
         if not commit(address, snapshot.unchanged):
             uncommitted.append(name)
+    if ran:
+        publish_recorded(params, comparing=goal == "compare")
     snapshot.check_committed(uncommitted)
     return ran
 

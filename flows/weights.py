@@ -14,6 +14,7 @@ from tasks.runs.executors import fan_out
 from tasks.runs.jobs import initial_domain_weights
 from tasks.stages.report import write_plan
 from tasks.stages.weights import after_round, swarm_of, train_swarm_run, write_weights
+from tasks.views.publish import publish_weights
 from tasks.views.table_rows import print_weights, show_weights
 from tasks.workspace import paths
 from tasks.workspace.preflight import checked_params
@@ -34,7 +35,9 @@ def weights() -> None:
                 swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
     found = write_weights(params, swarm)
     write_plan(params, found)
-    show_weights(found, initial_domain_weights(params, Manifest.read(paths.MANIFEST)))
+    initial = initial_domain_weights(params, Manifest.read(paths.MANIFEST))
+    publish_weights(params, found, initial)
+    show_weights(found, initial)
 
 
 def show_mixture() -> None:

@@ -88,7 +88,7 @@ def plan_compared(
     swarm = after_round(params, Swarm(mixture, jobs), outcomes)
     while swarm.waiting:
         train = train_swarm_run.with_options(retries=params.proxies.retries)
-        futures = train.map(swarm.waiting, unmapped(params))
+        futures = train.map(swarm.waiting, unmapped(params), comparing=unmapped(True))
         wait(list(futures))
         swarm = after_round(params, swarm, [future.result(raise_on_failure=False) for future in futures])
     shared = Targets.read(paths.TARGETS)  # every label's price is judged by the same laws
@@ -193,7 +193,7 @@ def _follows_targets(compared: CompareRun, own: OwnTargets | None) -> bool:
 
 def _trained(params: Params, seed: int, job: TrainJob) -> TrainResult:
     """Train, or take the finished run, and show it in every view."""
-    child = Tracker(params).child(job.name, run_folder(job), {"velocitune.seed": str(seed)})
+    child = Tracker(params, comparing=True).child(job.name, run_folder(job), {"velocitune.seed": str(seed)})
     return run_training(job, params.resources, [TerminalWatcher(), PrefectWatcher(job.name), child])
 
 

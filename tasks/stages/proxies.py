@@ -31,14 +31,18 @@ class ProxiesFailedError(RuntimeError):
 
 
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
-def train_proxy(job: TrainJob, params: Params) -> ProxyResult:
+def train_proxy(job: TrainJob, params: Params, comparing: bool = False) -> ProxyResult:
     """Run a proxy, or take the result of a finished run of the same recipe."""
-    return ProxyResult.of(run_small(job, params), job.fraction, job.training.seed)
+    return ProxyResult.of(run_small(job, params, comparing), job.fraction, job.training.seed)
 
 
-def run_small(job: TrainJob, params: Params) -> TrainResult:
-    """Run a job in as many processes as proxies have, or take its finished result, and show it in all views."""
-    tracker = Tracker(params)
+def run_small(job: TrainJob, params: Params, comparing: bool = False) -> TrainResult:
+    """Run a job in as many processes as proxies have, or take its finished result, and show it in all views.
+
+    Args:
+        comparing: whether it belongs to a label of the comparison.
+    """
+    tracker = Tracker(params, comparing)
     tags = {"velocitune.fraction": f"{job.fraction:g}", "velocitune.seed": str(job.training.seed)}
     child = tracker.child(job.name, run_folder(job), tags)
     resources = params.resources.model_copy(update={"processes": params.proxies.processes, "nodes": 1})

@@ -53,9 +53,9 @@ def swarm_of(params: Params) -> Swarm:
 
 
 @task(task_run_name="{job.name}", retry_delay_seconds=SECONDS_BEFORE_RETRY, retry_condition_fn=may_be_retried)
-def train_swarm_run(job: TrainJob, params: Params) -> TrainResult:
+def train_swarm_run(job: TrainJob, params: Params, comparing: bool = False) -> TrainResult:
     """Train a run of a swarm, or take the result of a finished run of the same recipe."""
-    return run_small(job, params)
+    return run_small(job, params, comparing)
 
 
 def after_round(params: Params, swarm: Swarm, outcomes: Sequence[Outcome]) -> Swarm:
@@ -144,7 +144,6 @@ def write_weights(params: Params, swarm: Swarm | None = None) -> StartingWeights
         found = planned_weights(params, swarm, manifest, initial, targets)
         found = with_course(found, params.strategy.options, initial, read_proxies())
         found.write(paths.WEIGHTS)
-        Tracker(params).log_artifact(paths.WEIGHTS)
     else:
         job = training_job(params, manifest, initial, targets)
         found = _searched_weights(params, manifest, job, weights_inputs(params, job, manifest, initial, targets))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAIN = "training"  # job name of the continual pretraining
 MOST_WEIGHTS = 50  # domain weights that are parameters too; of any number they are metrics
+EXPERIMENT_TAG = "dvc.experiment"
 _DIGEST = 12  # characters of a hash that lists have room for
 _ELSEWHERE = {"domains", "measured", "model_sha256", "reference_sha256", "initial_domain_weights", "save_model"}
 
@@ -164,7 +165,7 @@ def origin_tags() -> dict[str, str]:
         if found := _rev_parse(*arguments):
             tags[f"mlflow.source.{tag}"] = found
     if experiment := os.environ.get(EXPERIMENT):
-        tags["dvc.experiment"] = experiment
+        tags[EXPERIMENT_TAG] = experiment
     return tags
 
 

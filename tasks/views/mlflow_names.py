@@ -17,15 +17,30 @@ def joined(*parts: str) -> str:
     return SEPARATOR.join(part for part in parts if part)
 
 
-def parent_name(params: Params) -> str:
-    """Return the name of a pipeline: strategy, budget and seed. No run of the training program is called so."""
+def parent_name(params: Params, comparing: bool = False) -> str:
+    """Return the name of a pipeline: strategy, budget and seed; of a comparison: strategies, seeds, and budget.
+
+    No run of the training program is called so.
+    """
     budget = params.training.token_budget
     size = "one epoch" if budget is None else f"{tokens_text(budget)} tokens"
+    if comparing and params.compare is not None:
+        runs, seeds = len(params.compare.runs), len(params.compare.seeds)
+        return joined("comparison", f"{counted(runs, 'strategy')} × {counted(seeds, 'seed')}", size)
     return joined("pipeline", params.strategy.name, size, f"seed {params.training.seed}")
 
 
-def other_settings(params: Params, first: Mapping[str, str], digest: str) -> str:
-    """Return by what a pipeline differs from the first one of its name: up to two settings, or how many there are.
+def used_settings(params: Params, comparing: bool = False) -> dict[str, Any]:
+    """Return the settings that decide the results of a pipeline, or of a comparison, which has its own seeds."""
+    recipe = params.recipe()
+    del recipe["strategy" if comparing else "compare"]
+    if comparing:
+        del recipe["training"]["seed"]
+    return recipe
+
+
+def other_settings(params: Params, first: Mapping[str, str], digest: str, comparing: bool = False) -> str:
+    """Return by what a parent differs from the first one of its name: up to two settings, or how many there are.
 
     Settings that are not shown, such as credentials, count for the digest alone.
 
@@ -33,12 +48,13 @@ def other_settings(params: Params, first: Mapping[str, str], digest: str) -> str
         first: the logged settings of that one.
         digest: of the settings of this one.
     """
+    used = used_settings(params, comparing)
     recipe, shown = (
-        {key: str(value) for key, value in flatten(tree, ".")}
-        for tree in (without_credentials(params.recipe()), params.shown())
+        {key: str(value) for key, value in flatten(tree, ".")} for tree in (without_credentials(used), params.shown())
     )
     changed = {key: value for key, value in recipe.items() if first.get(key) != value}
-    changed |= dict.fromkeys((key for key in first if key not in shown), "left out")
+    gone = [key for key in first if key not in shown and key.partition(".")[0] in used]
+    changed |= dict.fromkeys(gone, "left out")
     if len(changed) > _SHOWN:
         return f"{counted(len(changed), 'other setting')} ({digest[:6]})"
     return ", ".join(f"{key} {value}" for key, value in changed.items()) or f"settings {digest[:6]}"

@@ -45,6 +45,10 @@ class LeftOpen:
         self._runs[opened.run_id] = opened
         return new
 
+    def holds(self, run_id: str) -> bool:
+        """Return whether a run is open until the command ends."""
+        return run_id in self._runs
+
     def ended(self, run_id: str, status: str, taken: bool = True) -> None:
         """Take out a run that has ended in a status of MLflow, unless MLflow has not taken its end."""
         if taken:

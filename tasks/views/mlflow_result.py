@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 COMPARISON_FOLDER = "comparison"  # of its page among the artifacts, where `report` is that of the run
 MOST_LINES = 50  # of a chart
 MOST_CELLS = 300  # of a table in a note, which MLflow cuts after 8000 characters
-_NOTE = "mlflow.note.content"
+NOTE = "mlflow.note.content"  # tag with the description of a run
 _PLACE = "velocitune.path"  # tag of a model
-_COMPARISON = "\n\n## Comparison\n\n"  # between the two parts of a note, each written by a stage of its own
 
 
 def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
@@ -43,34 +42,30 @@ def show_answer(tracker: Tracker, results: ReportData, training: str) -> None:
     with tracker.reaching() as client:
         if client is None:
             return
-        links = [_link("Report", artifact_page(tracker.experiment, tracker.parent, "report/index.html"))]
+        links = [link("Report", artifact_page(tracker.experiment, tracker.parent, "report/index.html"))]
         if training:
             charts = _charts(tracker.experiment, training, sorted(results.manifest.domains))
-            client.set_tag(training, _NOTE, " · ".join(charts))
+            client.set_tag(training, NOTE, " · ".join(charts))
             links = [*charts, *links]
         mixture = f"Mixture found, to copy:\n\n```yaml\n{found.mixture_yaml.strip()}\n```"
-        _, heading, comparison = _note_of(client, tracker.parent).partition(_COMPARISON)
-        text = f"{found.sentence}\n\n{' · '.join(links)}\n\n{mixture}"
-        client.set_tag(tracker.parent, _NOTE, f"{text}{heading}{comparison}")
+        client.set_tag(tracker.parent, NOTE, f"{found.sentence}\n\n{' · '.join(links)}\n\n{mixture}")
 
 
 def show_comparison(tracker: Tracker, comparison: Comparison) -> None:
-    """Add the answer of a comparison to the note of the parent run, its mixtures, and a chart with a line per run."""
+    """Make the answer of a comparison the note of its parent run, with its mixtures and a chart with a line per run."""
     with tracker.reaching() as client:
         if client is None:
             return
         page = artifact_page(tracker.experiment, tracker.parent, f"{COMPARISON_FOLDER}/index.html")
-        links = [_link("Report of the comparison", page)]
+        links = [link("Report of the comparison", page)]
         if ids := _compared(client, tracker, comparison):
             chart = chart_page(tracker.experiment, ids[:MOST_LINES], [MACRO])
-            links.insert(0, _link("Mean held-out loss of every run", chart))
-        before, *_ = _note_of(client, tracker.parent).partition(_COMPARISON)
+            links.insert(0, link("Mean held-out loss of every run", chart))
         parts = [comparison_answer(comparison), " · ".join(links)]
         mixtures = mixture_rows(summarise(comparison))
         if len(mixtures) * len(mixtures[0]) <= MOST_CELLS:
             parts.append(f"Mixtures, mean over run and seeds:\n\n{markdown_table(mixtures)}")
-        text = "\n\n".join(parts)
-        client.set_tag(tracker.parent, _NOTE, f"{before}{_COMPARISON}{text}")
+        client.set_tag(tracker.parent, NOTE, "\n\n".join(parts))
 
 
 def _compared(client: MlflowClient, tracker: Tracker, comparison: Comparison) -> list[str]:
@@ -146,15 +141,12 @@ def _charts(experiment: str, run: str, domains: Sequence[str]) -> list[str]:
     names = domains[:MOST_LINES]
     weights, losses = [f"weight/{name}" for name in names], [f"loss/{name}" for name in names]
     return [
-        _link("All weights in one chart", chart_page(experiment, [run], weights)),
-        _link("All held-out losses in one chart", chart_page(experiment, [run], losses)),
-        _link("Their averages", chart_page(experiment, [run], [MACRO, SIZE_WEIGHTED])),
+        link("All weights in one chart", chart_page(experiment, [run], weights)),
+        link("All held-out losses in one chart", chart_page(experiment, [run], losses)),
+        link("Their averages", chart_page(experiment, [run], [MACRO, SIZE_WEIGHTED])),
     ]
 
 
-def _link(text: str, page: str) -> str:
+def link(text: str, page: str) -> str:
+    """Return a link of markdown."""
     return f"[{text}]({page})"
-
-
-def _note_of(client: MlflowClient, run: str) -> str:
-    return client.get_run(run).data.tags.get(_NOTE, "")

@@ -23,7 +23,7 @@ import yaml
 
 from tasks.views import mlflow_described as described
 from tasks.views.mlflow_metrics import Known, with_names_of_mlflow
-from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name
+from tasks.views.mlflow_names import flatten, joined, other_settings, parent_name, used_settings
 from tasks.views.mlflow_open import Opened, left_open
 from tasks.views.mlflow_store import PARENT_TAG, PROCESS_TAG, close_as_killed, close_left_runs, open_store, process_tag
 from tasks.views.mlflow_watcher import BATCH, RunWatcher
@@ -47,10 +47,14 @@ TIMELINE_TAG = "velocitune.abandoned_by"  # the last attempt that abandoned step
 
 
 class Tracker:
-    """The parent run of a configuration. If MLflow cannot be reached, one warning is logged and methods do nothing."""
+    """The parent run of a pipeline's settings. If MLflow cannot be reached, one warning is logged, methods do nothing.
 
-    def __init__(self, params: Params) -> None:
-        self._params = params
+    Args:
+        comparing: whether it is that of the comparison, which holds the runs of the stage `compare` alone.
+    """
+
+    def __init__(self, params: Params, comparing: bool = False) -> None:
+        self._params, self._comparing = params, comparing
         self._client: MlflowClient | None = None
         self.experiment = ""  # its ID
         self.parent = ""  # ID of the parent run
@@ -121,13 +125,10 @@ class Tracker:
                     client.log_batch(self.parent, metrics=logged[start : start + BATCH])
 
     def finish(self) -> None:
-        """Mark the parent run as finished, and tag it with DVC's hashes of the data."""
+        """Mark the parent run as finished, unless a command works for it: then it ends as that does, which may fail."""
         with self.reaching() as client:
-            if client is not None:
-                with _optional("DVC's hashes"):
-                    self._set_tags(client, _dvc_hashes())
+            if client is not None and not left_open.holds(self.parent):
                 client.set_terminated(self.parent, "FINISHED")
-                left_open.ended(self.parent, "FINISHED")
 
     @contextmanager
     def reaching(self) -> Iterator[MlflowClient | None]:
@@ -137,16 +138,10 @@ class Tracker:
         except Exception as error:
             self._disconnect(error)
 
-    def _set_tags(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        if tags:
-            client.log_batch(self.parent, tags=[RunTag(name, value) for name, value in tags.items()])
-
     def _connect(self) -> None:
         self._client, self.experiment = open_store(self._params.tracking)
-        config = json.dumps(self._params.recipe(), sort_keys=True)  # another way of running is the same run
-        digest = sha256(config.encode()).hexdigest()[:16]
+        config = used_settings(self._params, self._comparing)  # another way of running is the same run
+        digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
         found = self._client.search_runs([self.experiment], f"tags.`{CONFIG_TAG}` = '{digest}'", max_results=1)
         if is_held() and left_open.is_first(f"{self._client.tracking_uri} {self.experiment}"):
             close_left_runs(self._client, self.experiment)
@@ -155,19 +150,21 @@ class Tracker:
         if is_held():  # not in a worker of Ray, which ends before the command
             self._begin(parent)
         if not parent.data.params:
-            with _optional("the settings"):
+            with optional("the settings"):
                 self._log_config()
         if parent.inputs is None or not parent.inputs.dataset_inputs:
-            with _optional("the data sets"):
+            with optional("the data sets"):
                 self._log_inputs(self.parent, described.datasets_of_pipeline(self._params))
 
     def _name(self, digest: str) -> str:
         """Return a name for the parent of settings with this digest, other than that of the first parent like it."""
         assert self._client is not None
-        name = parent_name(self._params)
+        name = parent_name(self._params, self._comparing)
         same = f"attributes.run_name = '{name}'"
         first = self._client.search_runs([self.experiment], same, order_by=["attributes.start_time"], max_results=1)
-        return joined(name, other_settings(self._params, first[0].data.params, digest)) if first else name
+        if not first:
+            return name
+        return joined(name, other_settings(self._params, first[0].data.params, digest, self._comparing))
 
     def _begin(self, parent: Run) -> None:
         """Show that this command works for the parent run, until the command ends."""
@@ -236,7 +233,7 @@ class Tracker:
         run_id = run.info.run_id
         left_open.add(Opened(self._client, run_id))
         if job is not None:
-            with _optional("the settings of a run"):
+            with optional("the settings of a run"):
                 self._log_params(run_id, described.child_params(job))
                 self._log_inputs(run_id, described.datasets_of(job, self._params))
         return run
@@ -256,7 +253,7 @@ class Tracker:
 
 
 @contextmanager
-def _optional(what: str) -> Iterator[None]:
+def optional(what: str) -> Iterator[None]:
     """Leave out what MLflow refuses, or what cannot be found out, instead of giving the run up.
 
     A store that is out of reach shows at the next call.
@@ -283,13 +280,3 @@ def _started(folder: Path) -> str:
         return repr(float(json.loads((folder / "code.json").read_text(encoding="utf-8"))["started"]))
     except (OSError, ValueError, TypeError, KeyError):
         return "unknown"
-
-
-def _dvc_hashes() -> dict[str, str]:
-    """Return the hash of every output in the lock files of DVC, by the name `dvc.<path>`."""
-    tags = {}
-    for lock in (Path("inputs/corpus/dvc.lock"), Path("inputs/base/dvc.lock"), Path("dvc.lock")):
-        stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-        for stage in stages.values():
-            tags |= {f"dvc.{out['path']}": json.dumps(out.get("md5")).strip('"') for out in stage.get("outs", [])}
-    return tags

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
 
 from tasks.views.mlflow_described import MAIN, flatten
+from tasks.views.mlflow_recorded import log_recorded
 from tasks.views.mlflow_result import log_model, show_answer
 from tasks.views.mlflow_runs import Tracker
+from tasks.views.mlflow_weights import log_weights
 from tasks.views.prefect_artifacts import publish_table
 from tasks.workspace import paths
 from velocitune_core.config import Params
+from velocitune_core.contracts import StartingWeights
 from velocitune_core.report.fitted_plan import FittedPlan, plan_metrics
 from velocitune_core.report.html import ReportFigure
 from velocitune_core.report.summary import ReportData, formatted_rows, summary_metrics
@@ -36,7 +39,7 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     publish_table("results", "Held-out losses in nats per token, before and after", formatted_rows(results))
     tracker = Tracker(params)
     shown = {run.name: replay(tracker, run) for run in runs}
-    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN, Path("dvc.lock")):
+    for artifact in (paths.REPORT, paths.TARGETS, paths.MANIFEST, paths.TRAIN):
         if artifact.exists():
             tracker.log_artifact(artifact)
     values = flatten(summary_metrics(results), "/")
@@ -44,6 +47,7 @@ def publish_results(params: Params, results: ReportData, runs: Sequence[Publishe
     training = shown.get(MAIN, "")
     log_model(tracker, results, training, paths.TRAINED_MODEL)
     show_answer(tracker, results, training)
+    log_recorded(tracker)
     tracker.finish()
 
 
@@ -59,6 +63,16 @@ def publish_plan(params: Params, fitted: FittedPlan, figures: Sequence[ReportFig
     tracker.log_metrics(plan_metrics(fitted))
     for each in fitted.planned.rounds:
         tracker.log_metrics(round_metrics(each), step=each.runs)
+
+
+def publish_weights(params: Params, found: StartingWeights, initial_domain_weights: Mapping[str, float]) -> None:
+    """Show in MLflow the domain weights that the training starts from, how they were found, and what that cost."""
+    log_weights(Tracker(params), found, initial_domain_weights)
+
+
+def publish_recorded(params: Params, comparing: bool) -> None:
+    """Show in MLflow what DVC has recorded, once the last stage of a pipeline, or comparison, is committed."""
+    log_recorded(Tracker(params, comparing))
 
 
 def replay(tracker: Tracker, run: PublishedRun) -> str:

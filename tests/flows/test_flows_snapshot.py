@@ -58,7 +58,7 @@ class Toy:
         self.edit(1)
         monkeypatch.setattr(pipeline, "get_run_logger", lambda: logging.getLogger("toy"))
         monkeypatch.setattr(pipeline, "settle_params", lambda overrides, comparing: None)
-        for name in ("read_params", "name_run", "publish_outcome"):  # they would want all settings
+        for name in ("read_params", "name_run", "publish_outcome", "publish_recorded"):  # they would want all settings
             monkeypatch.setattr(pipeline, name, lambda *_, **__: None)
         left = SimpleNamespace(from_stage=lambda *_: "")
         monkeypatch.setattr(

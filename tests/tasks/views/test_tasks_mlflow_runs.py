@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow_points import FOLDER, expected, parents, replay, sample_events, stored
 
 from tasks.views.mlflow_names import flatten
+from tasks.views.mlflow_recorded import log_recorded
 from tasks.views.mlflow_runs import PARENT_TAG, Tracker
 from velocitune_core.config import Params, parse_params
 from velocitune_core.train.events import (
@@ -42,23 +43,26 @@ def test_no_credentials_of_an_address_reach_the_store_or_the_log(
 
 
 def test_an_optional_tag_or_setting_never_costs_the_run(
-    params: Params, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    params: Params,
+    client: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def no_hashes() -> dict[str, str]:
-        raise ValueError("dvc.lock is no YAML")
-
     monkeypatch.setenv("PATH", "/nowhere")  # no git
     monkeypatch.setattr("tasks.views.mlflow_runs.flatten", lambda tree, separator: [("k" * 999, 1)])
-    monkeypatch.setattr("tasks.views.mlflow_runs._dvc_hashes", no_hashes)
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").write_text("stages: {")
     with caplog.at_level(logging.WARNING):
         tracker = Tracker(params)
+        log_recorded(tracker)
         tracker.finish()
     assert tracker.active and "cannot be reached" not in caplog.text
     experiment = client.get_experiment_by_name(params.tracking.experiment)
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
-    assert "MLflow has not all of the settings" in caplog.text and "dvc.lock is no YAML" in caplog.text
+    assert "MLflow has not all of the settings" in caplog.text and "DVC's hashes: while parsing" in caplog.text
 
 
 def test_the_store_holds_the_events_of_the_file_once(params: Params, client: MlflowClient, event_file: Path) -> None:
@@ -103,6 +107,30 @@ def test_parents_of_the_same_strategy_budget_and_seed_are_named_by_what_differs(
     del settings["domains"]["web"]
     settings["strategy"]["options"] = {}
     assert Tracker(parse_params(settings)).active and len(parents(client, params)) == 3  # the first one again
+
+
+def test_a_comparison_is_a_parent_of_its_own_with_the_settings_that_it_uses(
+    params: Params, client: MlflowClient, settings: dict[str, Any]
+) -> None:
+    settings["compare"] = {"seeds": [1, 2], "baseline": "a", "runs": {name: {"strategy": "static"} for name in "abc"}}
+    pipeline, comparison = Tracker(parse_params(settings)), Tracker(parse_params(settings), comparing=True)
+    settings["strategy"], settings["training"]["seed"] = {"name": "static"}, 7  # not those of a comparison
+    assert Tracker(parse_params(settings), comparing=True).parent == comparison.parent
+    assert Tracker(parse_params(settings)).parent != pipeline.parent
+    settings["compare"]["runs"]["c"]["strategy"] = "recommended"
+    Tracker(parse_params(settings), comparing=True)
+    settings["training"]["token_budget"] = 1_500_000
+    Tracker(parse_params(settings), comparing=True)
+    settings["training"] |= {"token_budget": None, "seed": 1}
+    settings["strategy"] = {"name": "velocitune", "options": {}}
+    assert Tracker(parse_params(settings)).parent == pipeline.parent == Tracker(params).parent  # whatever is compared
+    assert sorted(run.info.run_name or "" for run in parents(client, params)) == [
+        "comparison · 3 strategies × 2 seeds · 1.5 M tokens",
+        "comparison · 3 strategies × 2 seeds · one epoch",
+        "comparison · 3 strategies × 2 seeds · one epoch · compare.runs.c.strategy recommended",
+        "pipeline · static · one epoch · seed 7",
+        "pipeline · velocitune · one epoch · seed 1",
+    ]
 
 
 def test_runs_that_start_together_have_one_parent(params: Params, client: MlflowClient) -> None:

@@ -14,21 +14,23 @@ import pytest
 import result_samples as samples
 from comparison_samples import three_seeds
 from mlflow import MlflowClient
-from planned_samples import ROUNDS, fitted
+from mlflow.entities import Run
+from planned_samples import ROUNDS, fitted, planned
 
 from tasks.stages.comparison_report import publish_comparison
 from tasks.views.mlflow_links import artifact_page
-from tasks.views.mlflow_result import log_model, show_comparison
+from tasks.views.mlflow_result import log_model
 from tasks.views.mlflow_runs import CONFIG_TAG, PARENT_TAG, Tracker
-from tasks.views.publish import PublishedRun, publish_plan, publish_results
+from tasks.views.publish import PublishedRun, publish_plan, publish_results, publish_weights
 from tasks.workspace import paths
 from velocitune_core.comparison.statistics import summarise
 from velocitune_core.config import parse_params
-from velocitune_core.contracts import SettingsThen
-from velocitune_core.report.compared_mixtures import mixture_rows
+from velocitune_core.contracts import SettingsThen, StartingWeights
+from velocitune_core.report.compared_mixtures import mixture_block, mixture_rows
 from velocitune_core.report.headline import answer, comparison_answer
 from velocitune_core.report.run_page import plan_figures
 from velocitune_core.report.summary import summary_metrics
+from velocitune_core.style.text import duration, tokens_text
 from velocitune_core.train.events import Evaluated, EventFile
 
 
@@ -82,8 +84,6 @@ def test_tables_files_metrics_and_missed_events_are_published(
     assert not list((mlflow_store / "mlartifacts").rglob("*.safetensors"))  # logged by reference
 
     publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
-    show_comparison(Tracker(parse_params(settings)), comparison := three_seeds())
-    publish_results.fn(parse_params(settings), results, [PublishedRun("training", folder)])
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
     another = client.create_run(experiment.experiment_id).info.run_id  # whose model replaces this one in its folder
     log_model(Tracker(parse_params(settings)), results, another, paths.TRAINED_MODEL)
@@ -92,8 +92,7 @@ def test_tables_files_metrics_and_missed_events_are_published(
         for each in client.search_logged_models([experiment.experiment_id])
     }
     assert places == {training: None, another: str(workspace / "models/trained")}
-    note = client.get_run(parent.info.run_id).data.tags["mlflow.note.content"]
-    assert note.count(answer(results).sentence) == note.count(comparison_answer(comparison)) == 1
+    assert client.get_run(parent.info.run_id).data.tags["mlflow.note.content"] == note
 
 
 @pytest.mark.slow
@@ -115,6 +114,54 @@ def test_a_plan_is_on_the_parent_run_before_any_training(
     assert parent.data.metrics["plan/weight/code"] == pytest.approx(plan.plan.weights["code"])
     regrets = client.get_metric_history(parent.info.run_id, "plan/rounds/regret")
     assert [(each.step, each.value) for each in regrets] == [(11, 0.02), (15, 0.002)]
+
+
+@pytest.mark.slow
+def test_found_weights_are_on_the_parent_run_with_their_price_until_it_has_its_answer(
+    workspace: Path, mlflow_store: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.views.prefect_artifacts.create_table_artifact", lambda table, key, **_: None)
+    settings["tracking"] = {"uri": f"sqlite:///{mlflow_store / 'mlflow.db'}", "experiment": "weights"}
+    params, found = parse_params(settings), samples.weights()
+    initial = dict.fromkeys(found.domain_weights, 1 / len(found.domain_weights))
+    client = MlflowClient(settings["tracking"]["uri"])
+
+    def parent() -> Run:
+        experiment = client.get_experiment_by_name("weights")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id])
+        return run
+
+    untouched = StartingWeights(strategy="velocitune", found_by="initial", domain_weights=initial)
+    untouched.write(paths.WEIGHTS)
+    publish_weights(params, untouched, initial)
+    note = parent().data.tags["mlflow.note.content"]
+    assert note.startswith("Before the training: velocitune starts from the initial weights, which took no run.")
+    assert "to copy" not in note  # under a strategy that moves them, they would be another run
+
+    found.write(paths.WEIGHTS)
+    publish_weights(params, found, initial)
+    shown, note = parent(), parent().data.tags["mlflow.note.content"]
+    price = f"1 run, {tokens_text(found.search[0].tokens)} tokens, {duration(found.search[0].seconds)}"
+    assert f"velocitune holds weights that a search found, at the price of {price}." in note
+    assert mixture_block(found.domain_weights).strip() in note
+    for name, weight in found.domain_weights.items():
+        assert shown.data.metrics[f"weight/{name}"] == pytest.approx(weight)
+        assert f"| {name} | {round(initial[name], 4)} | {round(weight, 4)} |" in note
+    (logged,) = [each.path for each in client.list_artifacts(shown.info.run_id) if each.path == "weights.json"]
+    assert StartingWeights.read(Path(client.download_artifacts(shown.info.run_id, logged))) == found
+
+    plan = planned({"code": 0.6, "law": 0.4})
+    plan.write(paths.WEIGHTS)
+    publish_weights(params, plan, {"code": 0.6, "law": 0.4})
+    note = parent().data.tags["mlflow.note.content"]
+    assert plan.planned is not None and " ".join(plan.planned.explanation) in note
+    assert f"planned holds weights that a swarm of short runs found, at the price of {len(plan.paid_runs)} runs" in note
+    assert artifact_page(shown.info.experiment_id, shown.info.run_id, "plan.html") in note
+
+    publish_results.fn(params, results := samples.report_data(), [])
+    publish_weights(params, found, initial)
+    assert parent().data.tags["mlflow.note.content"].startswith(answer(results).sentence)
 
 
 @pytest.mark.slow
@@ -145,14 +192,21 @@ def test_a_comparison_has_its_mixtures_on_the_terminal_in_prefect_and_mlflow_and
     client = MlflowClient(settings["tracking"]["uri"])
     experiment = client.get_experiment_by_name("mixtures")
     assert experiment is not None
-    (parent,) = client.search_runs([experiment.experiment_id])
-    note = parent.data.tags["mlflow.note.content"]
+    parents = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    notes = [parent.data.tags["mlflow.note.content"] for parent in parents]
+    note = notes[1]
+    assert notes[0].startswith(answer(samples.report_data()).sentence) and note.startswith(
+        comparison_answer(comparison)
+    )
     for row in rows:
         assert len(row) == 5 and re.search(r" +".join(map(re.escape, row.values())), printed)
         assert f"| {' | '.join(row.values())} |" in note
-    pages = re.findall(r"\((#/experiments/\S+/artifacts/(\S+?)\?\S+)\)", note)
-    shown = [Path(client.download_artifacts(parent.info.run_id, path)).read_text() for _, path in pages]
-    assert shown == ["of the run", "of the comparison"]  # neither takes the other's place
+    pages = [re.findall(r"\((#/experiments/\S+/artifacts/(\S+?)\?\S+)\)", each)[0][1] for each in notes]
+    shown = [
+        Path(client.download_artifacts(parent.info.run_id, page)).read_text()
+        for parent, page in zip(parents, pages, strict=True)
+    ]
+    assert shown == ["of the run", "of the comparison"]
 
 
 @pytest.mark.parametrize("temporary", [False, True])
