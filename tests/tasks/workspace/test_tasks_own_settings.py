@@ -19,6 +19,7 @@ from tasks.workspace.own_settings import keep_own_settings
 from tasks.workspace.params_file import override_params
 from tasks.workspace.signals import end_on_signals
 from tasks.workspace.stage_cli import command_line, parse
+from velocitune_core.config import ConfigError
 from velocitune_core.files import write_text
 
 FORK = multiprocessing.get_context("fork")
@@ -48,6 +49,10 @@ def fail() -> None:
     raise RuntimeError("no such luck")
 
 
+def refuse() -> None:
+    raise ConfigError("training.token_budget: less than one step")
+
+
 def after(work: Callable[[], object], number: signal.Signals | None = None) -> bytes:
     """Run a command to its end, and return what params.yaml holds."""
     process = FORK.Process(target=command, args=(work,))
@@ -69,6 +74,24 @@ def test_a_command_that_is_stopped_or_fails_leaves_the_settings_as_they_were(
     assert after(work, number) == own
     assert "settings of this run are taken back" in capfd.readouterr().err
     assert not paths.OWN_SETTINGS.exists()
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (refuse, "settings of this run are taken back, as they are refused\n"),
+        (
+            fail,
+            "settings of this run are taken back, as it did not finish; the same command, or a deployment with the ",
+        ),
+    ],
+)
+def test_a_run_whose_settings_are_unusable_is_not_said_to_go_on(
+    own: bytes, work: Callable[[], object], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert after(work) == own
+    shown = capfd.readouterr().err
+    assert said in shown and shown.count("taken back") == 1
 
 
 def test_a_command_that_finishes_leaves_the_settings_that_made_its_results(own: bytes) -> None:
