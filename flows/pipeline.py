@@ -58,7 +58,8 @@ def velocitune(
         seed: of the order of the data (training.seed); none: as in params.yaml.
         token_budget: tokens of the training (training.token_budget); none: as in params.yaml.
         objective: average that the strategy `planned` minimises (mixture.objective.average); none: as in params.yaml.
-        overrides: new values of other settings by dotted key, e.g. {"training.optimizer.learning_rate": 0.001}.
+        overrides: new values of other settings by dotted key, e.g. {"training.optimizer.learning_rate": 0.001}, or by
+            section: {"evaluation": {"every_steps": 8}}.
         goal: `report` trains one strategy, `compare` those of `compare.runs`; `mixture` ends with the domain weights.
         fresh: start every run over, also of stages that are up to date.
 

@@ -16,10 +16,14 @@ def nearest(name: object, known: Iterable[object], cutoff: float = 0.6) -> str |
     return names[found[0]] if found else None
 
 
-def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """Return `; did you mean X?` to append to a message on an unknown name; "" if no known name is like it."""
+def did_you_mean(name: object, known: Iterable[object], *, within: str = "") -> str:
+    """Return `; did you mean X?` to append to a message on an unknown name; "" if no known name is like it.
+
+    Args:
+        within: dotted key of the section that the names are keys of, so that the message has the whole key to copy.
+    """
     found = nearest(name, known)
-    return "" if found is None else f"; did you mean {found}?"
+    return "" if found is None else f"; did you mean {f'{within}.' if within else ''}{found}?"
 
 
 def aside(name: object, known: Iterable[object]) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.runs.budget import part_of, pipeline_steps
+from tasks.runs.budget import pipeline_steps
 from tasks.runs.devices import parallel_runs
 from tasks.workspace import paths
 from tasks.workspace.planned_settings import first_size, mixture_of
+from tasks.workspace.run_lengths import part_of
 from velocitune_core.config import ConfigError, Params
 from velocitune_core.contracts import ContractError, Manifest, TrainResult
 from velocitune_core.strategies import PLANNED, search_share, strategy_class

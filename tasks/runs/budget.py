@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from tasks.workspace import paths
 from tasks.workspace.evaluations import evaluation_warning, weight_updates
 from tasks.workspace.planned_checks import sized_problems
-from tasks.workspace.planned_settings import mixture_of
+from tasks.workspace.run_lengths import less_than_a_step, part_of, planned_runs, warmup_problem
 from tasks.workspace.said_once import warn_once
 from velocitune_core import mixture
 from velocitune_core.config import ConfigError, Params, Training
 from velocitune_core.contracts import Manifest
 from velocitune_core.mixture import domain_limits
-from velocitune_core.strategies import PLANNED, search_share
 from velocitune_core.style.text import counted
-from velocitune_core.train.schedule import longest_warmup
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +45,7 @@ def steps_for(
         sequences = training.token_budget // sequence_length
     steps = sequences // training.batch_sequences
     if steps < 1:
-        raise ConfigError(_less_than_a_step(training, sequences, sequence_length, section))
+        raise ConfigError(less_than_a_step(training, sequences, sequence_length, section))
     most = most_steps(training, sizes, weights)
     if most is not None and steps > most:
         used = sum(size for name, size in sizes.items() if weights is None or weights[name] > 0)
@@ -56,17 +54,6 @@ def steps_for(
             f"{sequences}; raise it, or lower {section}.token_budget"
         )
     return steps
-
-
-def _less_than_a_step(training: Training, sequences: int, sequence_length: int, section: str) -> str:
-    batch, budget = training.batch_sequences, training.token_budget
-    short = f"less than one step of {batch}"
-    if budget is None:
-        have = f"one epoch has {counted(sequences, 'sequence')}, {short}"
-        return f"{section}.batch_sequences: {batch}, and {have}; lower it, or add text"
-    fewest = f"at least {batch * sequence_length}"
-    have = f"{counted(budget, 'token')} make {counted(sequences, 'sequence')} of {sequence_length}, {short}"
-    return f"{section}.token_budget: {have}; give {fewest}, or lower {section}.batch_sequences"
 
 
 def most_steps(
@@ -111,40 +98,15 @@ def token_budget(params: Params, manifest: Manifest) -> int:
     return pipeline_steps(params, manifest) * params.training.batch_sequences * manifest.sequence_length
 
 
-def part_of(steps: int, fraction: float) -> int:
-    """Return the steps of a run on a fraction of the budget."""
-    return max(1, round(fraction * steps))
-
-
 def check_warmup(section: str, training: Training, runs: Mapping[str, int]) -> None:
-    """Raise ConfigError naming the runs in which `warmup_steps` does not end before the decay of the learning rate.
-
-    Args:
-        section: of params.yaml, that holds `schedule`.
-        runs: total steps by name of the run.
-    """
-    schedule = training.schedule
-    if (warmup := schedule.warmup_steps) is None:
-        return
-    limits = {run: longest_warmup(schedule, steps) for run, steps in runs.items()}
-    short = [f"{run} ({runs[run]} steps: at most {limit})" for run, limit in limits.items() if warmup > limit]
-    if short:
-        end = "ends after the decay begins" if schedule.kind == "wsd" else "does not end"
-        raise ConfigError(
-            f"{section}.schedule.warmup_steps: a warm-up of {warmup} steps {end} in {', '.join(short)}; set it to at "
-            f"most {min(limits.values())}, set warmup_fraction instead, or make these runs longer"
-        )
+    """Raise ConfigError naming the runs in which `warmup_steps` does not end before the decay of the learning rate."""
+    if problem := warmup_problem(section, training, runs):
+        raise ConfigError(problem)
 
 
 def check_warmups(params: Params, steps: int) -> None:
     """Check the warm-up of the pipeline's runs, all before the first of them. Raises ConfigError as `check_warmup`."""
-    runs = {f"the proxies of {fraction:g}": part_of(steps, fraction) for fraction in params.proxies.fractions}
-    if share := params.strategy.search or search_share(params.strategy.name):
-        runs["the search"] = part_of(steps, share)
-    if params.strategy.name == PLANNED:
-        fractions = mixture_of(params, params.strategy.options).swarm.fractions
-        runs |= {f"the swarm of {fraction:g}": part_of(steps, fraction) for fraction in fractions}
-    check_warmup("training", params.training, {**runs, "the training": steps})
+    check_warmup("training", params.training, planned_runs(params, steps))
 
 
 def check_planned(params: Params, manifest: Manifest) -> None:

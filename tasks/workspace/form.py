@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from tasks.workspace.override_keys import dotted
 from velocitune_core.config import ConfigError
 
 StrategyName = Literal[
@@ -35,7 +36,7 @@ def with_fields(
         "mixture.objective.average": objective,
     }
     chosen = {key: value for key, value in fields.items() if value is not None}
-    given = dict(overrides or {})
+    given = dotted(overrides or {})
     if twice := [key for key in chosen if key in given and given[key] != chosen[key]]:
         raise ConfigError(
             "\n".join(f"{key}: {chosen[key]!r} in its field, {given[key]!r} in overrides; set one" for key in twice)

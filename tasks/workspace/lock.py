@@ -58,6 +58,8 @@ def exclusive() -> Iterator[None]:
         yield
     finally:
         if lock.lock_counter == 1:
+            if isinstance(sys.exception(), ConfigError):
+                return_own_settings("this run", refused=True)  # the same settings would be refused again
             command_ended(end_by(sys.exception()))
         lock.release()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-from hashlib import sha256
 
 from tasks.workspace import paths
 from tasks.workspace.command_end import CommandEnd, say, when_command_ends
+from tasks.workspace.taken_back import REMOVED, Settings, without_overrides
+from velocitune_core.config import without_credentials
 from velocitune_core.files import write_text
 
 IN_STAGE_OF_DVC = "DVC_STAGE"  # variable that DVC sets for what it runs
@@ -27,7 +28,7 @@ def keep_own_settings(overridden: str) -> None:
     before = own["before"] if own else here
     if before != overridden:
         paths.STATE.mkdir(exist_ok=True)
-        content = {"before": before, "overridden_sha256": sha256(overridden.encode()).hexdigest()}
+        content = {"before": before, "overridden": overridden}
         write_text(paths.OWN_SETTINGS, json.dumps(content), mode=_mode())  # first, so that no kill comes between
         when_command_ends(_end)
 
@@ -38,14 +39,14 @@ def write_params(text: str) -> None:
 
 
 def return_own_settings(of: str, *, refused: bool = False) -> None:
-    """Put back what params.yaml held before the overrides of a command, unless it was edited after them.
+    """Put back what params.yaml held before the overrides of a command; in an edited file, the edit stays.
 
     In a stage that DVC runs, which has read the file before, they stay; for good if it finishes, as its results are
     those of this file. Call it while holding the workspace.
 
     Args:
         of: which command, for the message.
-        refused: whether it has begun nothing, so that there is nothing to continue.
+        refused: whether its settings are unusable, so that there is nothing to continue.
     """
     own = _kept()
     if own is None:
@@ -53,14 +54,29 @@ def return_own_settings(of: str, *, refused: bool = False) -> None:
     if IN_STAGE_OF_DVC in os.environ:
         when_command_ends(_end)
         return
-    overridden = _is(own["overridden_sha256"])
-    if overridden:
-        write_params(own["before"])
+    try:
+        now = paths.PARAMS.read_bytes().decode()
+    except (OSError, ValueError):
+        now = own["before"]  # removed, or no text: there is nothing to put back into
+    if now == own["overridden"]:
+        text, stay = own["before"], Settings()
+    else:
+        text, stay = without_overrides(own["before"], own["overridden"], now)
+    if text != now:
+        write_params(text)
     paths.OWN_SETTINGS.unlink(missing_ok=True)
-    if overridden:
+    if text != now:
         why = "as they are refused" if refused else "as it did not finish"
+        edited = "" if text == own["before"] else "; what was edited meanwhile stays"
         then = "" if refused else "; the same command, or a deployment with the same parameters, continues it"
-        say(f"{paths.PARAMS}: the settings of {of} are taken back, {why}{then}\n")
+        say(f"{paths.PARAMS}: the settings of {of} are taken back, {why}{edited}{then}\n")
+    if stay:
+        say(f"{paths.PARAMS} was edited meanwhile: of {of}, {_shown(stay)} could not be taken back; check the file\n")
+
+
+def _shown(settings: Settings) -> str:
+    found = (f"{key}: {'(removed)' if value is REMOVED else value}" for key, value in settings.items())
+    return without_credentials(", ".join(found))
 
 
 def _mode() -> int:
@@ -75,16 +91,9 @@ def _end(end: CommandEnd) -> None:
         return_own_settings("this run")
 
 
-def _is(digest: str) -> bool:
-    try:
-        return sha256(paths.PARAMS.read_bytes()).hexdigest() == digest
-    except OSError:
-        return False
-
-
 def _kept() -> dict[str, str] | None:
     try:
         own = json.loads(paths.OWN_SETTINGS.read_text(encoding="utf-8"))
-        return {key: str(own[key]) for key in ("before", "overridden_sha256")}
+        return {key: str(own[key]) for key in ("before", "overridden")}
     except (OSError, ValueError, KeyError, TypeError):
         return None

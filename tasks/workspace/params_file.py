@@ -18,6 +18,7 @@ from ruamel.yaml.representer import RoundTripRepresenter
 
 from tasks.workspace import paths
 from tasks.workspace.left_over import drop, left_over, parse_used, without_left_over
+from tasks.workspace.override_keys import dotted, has_unknown_key, set_override
 from tasks.workspace.own_settings import keep_own_settings, write_params
 from tasks.workspace.planned_checks import strategy_problems
 from tasks.workspace.said_once import warn_once
@@ -122,8 +123,9 @@ def _content() -> bytes:
 def override_params(overrides: Mapping[str, Any]) -> None:
     """Set dotted keys, such as `strategy.name`, in params.yaml and keep its comments, as `dvc exp run -S` does.
 
-    They are taken back if the command does not finish. Options of the strategy before are removed with a warning.
-    Raises ConfigError, and changes nothing, if the file would not be valid any more.
+    A mapping for a section sets the keys that it names: `dotted`. All are taken back if the command does not finish.
+    Options of the strategy before are removed with a warning. Raises ConfigError, and changes nothing, if the file
+    would not be valid any more.
     """
     if overrides:
         text, removed = overridden_text(overrides)
@@ -131,7 +133,7 @@ def override_params(overrides: Mapping[str, Any]) -> None:
         write_params(text)
         for notice in removed:
             warn_once(notice)
-        _warn_of_passwords(overrides)
+        _warn_of_passwords(dotted(overrides))
 
 
 def _warn_of_passwords(overrides: Mapping[str, Any]) -> None:
@@ -154,15 +156,9 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
     yaml.map_indent = indent_of(own)
     tree = yaml.load(own)
     before = _dumped(yaml, tree)
-    for key, value in overrides.items():
-        *sections, last = key.split(".")
-        place = tree
-        for section in sections:
-            if not isinstance(place.get(section), Mapping):
-                place[section] = {}
-            place = place[section]
-        place[last] = value
-    removed = drop(tree, overrides.keys())
+    overrides = dotted(overrides)
+    replaced = [set_override(tree, key, value) for key, value in overrides.items()]
+    removed = [*filter(None, replaced), *drop(tree, overrides.keys())]
     text = _merged(yaml, own, before, _dumped(yaml, tree))
     try:
         params = parse_used(parse_yaml(text, "overrides"), "overrides")
@@ -170,6 +166,8 @@ def overridden_text(overrides: Mapping[str, Any], settings: Path = paths.PARAMS)
         if problems := without_use or strategy_problems(params.strategy.name, params.strategy.options, params):
             raise ConfigError("\n  ".join(["overrides:", *problems]))
     except ConfigError as error:
+        if not has_unknown_key(overrides):
+            raise
         raise ConfigError(f"{error}\n  nothing was run; give overrides as dotted keys of params.yaml") from None
     return text, removed
 

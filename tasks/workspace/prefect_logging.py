@@ -9,11 +9,13 @@ import io
 import logging
 import re
 import sys
+from textwrap import shorten
 
 from tqdm import tqdm
 
 from tasks.workspace.shown_errors import shown_to_user
 
+LONGEST_LINE = 400  # characters of an error that is repeated
 UI_ONLY = {"ui_only": True}  # `extra` of a log call whose line is for Prefect's UI
 _RUNS = ("prefect.flow_runs", "prefect.task_runs")
 _ROUTINE = ("Beginning ", "Finished in state Completed", "Created ", "View at ", "Stopping ")
@@ -49,8 +51,14 @@ def brief_console() -> None:
 def errors_without_traceback() -> None:
     """Log an error that says all that a user needs once and without a traceback, on the terminal and in Prefect's UI.
 
-    This is for the process of a deployment's run, where no command prints the error at its end.
+    The log of a flow run around the one that failed, which is a page of its own in the UI, has it there in a line. This
+    is for the process of a deployment's run, where no command prints the error at its end.
     """
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, PrefectConsoleHandler) and _printed_before not in handler.filters:
+            handler.addFilter(_printed_before)
     brief = _BriefErrors()
     for name in _RUNS:
         if not any(isinstance(each, _BriefErrors) for each in logging.getLogger(name).filters):
@@ -58,11 +66,11 @@ def errors_without_traceback() -> None:
 
 
 class _BriefErrors(logging.Filter):
-    """Leaves the message of an error that the user can fix, and drops what Prefect logs of it after that."""
+    """Leaves the message of an error that the user can fix, once per flow run; drops what else Prefect logs of it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: set[str] = set()
+        self._shown: dict[str, set[str | None]] = {}  # flow runs by message
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
@@ -72,11 +80,19 @@ class _BriefErrors(logging.Filter):
         shown = shown_to_user(error) if isinstance(error, Exception) else None
         if shown is None:
             return True
-        if shown.message in self._shown:
+        flow_runs, flow_run = self._shown.setdefault(shown.message, set()), getattr(record, "flow_run_id", None)
+        if flow_run in flow_runs:
             return False
-        self._shown.add(shown.message)
-        record.msg, record.args, record.exc_info, record.exc_text = shown.message, (), None, None
+        record.again = bool(flow_runs)
+        text = shorten(shown.message, LONGEST_LINE, placeholder=" …") if flow_runs else shown.message
+        flow_runs.add(flow_run)
+        record.msg, record.args, record.exc_info, record.exc_text = text, (), None, None
         return True
+
+
+def _printed_before(record: logging.LogRecord) -> bool:
+    """Let pass what is not the repetition of an error for the UI."""
+    return not getattr(record, "again", False)
 
 
 class _Brief(logging.Filter):

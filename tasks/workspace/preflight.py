@@ -20,6 +20,7 @@ from tasks.workspace.params_file import overridden_text, params_tree, read_param
 from tasks.workspace.planned_checks import planned_problems, strategy_problems
 from tasks.workspace.planned_settings import compared_label, unwatched_siblings
 from tasks.workspace.record_store import store_problems
+from tasks.workspace.run_lengths import budget_problems
 from tasks.workspace.said_once import warn_once
 from velocitune_core.config import ConfigError, Params
 from velocitune_core.spelling import with_nearest
@@ -44,7 +45,7 @@ def checked_params(comparing: bool = False) -> Params:
     model = model_fit(params)
     problems = [*model.problems, *source_problems(params), *_runner_problems(params), *store_problems(params.tracking)]
     problems += _unwatched_keys(paths.PIPELINE)
-    problems += [*_strategy_problems(params), *planned_problems(params, comparing)]
+    problems += [*_strategy_problems(params), *planned_problems(params, comparing), *budget_problems(params, comparing)]
     if comparing:
         problems += [*_unwatched_keys(paths.COMPARE_PIPELINE), *_comparison_problems(params)]
     _refuse(problems)
@@ -76,6 +77,7 @@ def checked_settings(overrides: Mapping[str, Any], comparing: bool = False, *, i
         *length_problems(params),
         *_strategy_problems(params),
         *planned_problems(params, comparing),
+        *budget_problems(params, comparing),
     ]
     problems += [*store_problems(params.tracking), *(_comparison_problems(params) if comparing else [])]
     if inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -29,6 +29,40 @@ def changed_lines_only(own: str, before: str, after: str) -> str:
             elif each.start < end and start < each.end:  # of its lines in the dump, others have changed
                 found += dumped[max(start, each.start) : min(end, each.end)]
     return ending.join(found) + ending
+
+
+def lines_taken_back(before: str, changed: str, now: str) -> str:
+    """Return an edited file in which lines that a change has written, and that are still there, are as before it.
+
+    Args:
+        before: the file before the change.
+        changed: the file after it.
+        now: the changed file, edited; its other lines stay byte for byte.
+    """
+    old, written, lines = before.splitlines(), changed.splitlines(), now.splitlines(keepends=True)
+    ending = "\r\n" if "\r\n" in now else "\n"
+    blocks = _blocks(written, now.splitlines())
+    place = {start + n: first + n for tag, start, end, first, _ in blocks if tag == "equal" for n in range(end - start)}
+    place |= {-1: -1, len(written): len(lines)}
+    for start, end, first, last in reversed(list(_changes(old, written))):
+        around = [place.get(line) for line in range(first - 1, last + 1)]
+        inside = around[1:-1] if first < last else around  # lines that were removed have a place between two others
+        if inside[0] is None or inside != list(range(inside[0], inside[0] + len(inside))):
+            continue  # edited
+        at = inside[0] if first < last else inside[0] + 1
+        if at == len(lines) > 0 and not lines[-1].endswith("\n"):
+            lines[-1] += ending
+        lines[at : at + last - first] = [f"{line}{ending}" for line in old[start:end]]
+    return "".join(lines)
+
+
+def _changes(old: list[str], new: list[str]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield start and end of the lines that differ, in the old text and in the new one; one by one where possible."""
+    for tag, start, end, first, last in _blocks(old, new):
+        if tag == "replace" and end - start == last - first:
+            yield from ((start + n, start + n + 1, first + n, first + n + 1) for n in range(end - start))
+        elif tag != "equal":
+            yield start, end, first, last
 
 
 def indent_of(text: str) -> int:

@@ -58,8 +58,8 @@ def test_an_unknown_key_comes_with_the_known_one_it_is_like(old: str, new: str, 
         "tpye": "type",
         "lw": "law",
     }
-    key = problem.partition(":")[0].rpartition(".")[2]
-    assert found.startswith(problem) and found.endswith(f"; did you mean {meant[key]}?")
+    section, point, key = problem.partition(":")[0].rpartition(".")
+    assert found.startswith(problem) and found.endswith(f"; did you mean {section}{point}{meant[key]}?")
 
 
 def test_an_unknown_key_that_is_like_none_gets_no_guess() -> None:
@@ -151,7 +151,10 @@ def test_a_blank_that_is_missing_after_a_colon_is_named(old: str, new: str, prob
 @pytest.mark.parametrize(
     ("targets", "problem"),
     [
-        ("{lw: anchored}", ".lw: unknown key; remove it or check its spelling; did you mean law?"),
+        (
+            "{lw: anchored}",
+            ".lw: unknown key; remove it or check its spelling; did you mean compare.runs.fast.targets.law?",
+        ),
         ("5", ": 5 is none of fitted, zero, random, and no keys such as {law: anchored}"),
     ],
 )

@@ -19,6 +19,7 @@ from tasks.workspace.own_settings import keep_own_settings
 from tasks.workspace.params_file import override_params
 from tasks.workspace.signals import end_on_signals
 from tasks.workspace.stage_cli import command_line, parse
+from velocitune_core.config import ConfigError
 from velocitune_core.files import write_text
 
 FORK = multiprocessing.get_context("fork")
@@ -48,6 +49,10 @@ def fail() -> None:
     raise RuntimeError("no such luck")
 
 
+def refuse() -> None:
+    raise ConfigError("training.token_budget: less than one step")
+
+
 def after(work: Callable[[], object], number: signal.Signals | None = None) -> bytes:
     """Run a command to its end, and return what params.yaml holds."""
     process = FORK.Process(target=command, args=(work,))
@@ -71,6 +76,24 @@ def test_a_command_that_is_stopped_or_fails_leaves_the_settings_as_they_were(
     assert not paths.OWN_SETTINGS.exists()
 
 
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (refuse, "settings of this run are taken back, as they are refused\n"),
+        (
+            fail,
+            "settings of this run are taken back, as it did not finish; the same command, or a deployment with the ",
+        ),
+    ],
+)
+def test_a_run_whose_settings_are_unusable_is_not_said_to_go_on(
+    own: bytes, work: Callable[[], object], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert after(work) == own
+    shown = capfd.readouterr().err
+    assert said in shown and shown.count("taken back") == 1
+
+
 def test_a_command_that_finishes_leaves_the_settings_that_made_its_results(own: bytes) -> None:
     overridden = after(int)
     assert b"seed: 7" in overridden and b"token_budget: 1000000" in overridden and not paths.OWN_SETTINGS.exists()
@@ -92,10 +115,76 @@ def test_after_a_kill_the_next_command_puts_them_back_but_for_an_edit(
         assert paths.PARAMS.read_bytes() == own
     assert "settings of a run that was killed are taken back" in capsys.readouterr().err
     Path("runs-now").unlink()
-    paths.PARAMS.write_bytes(edited := after(signal.pause, signal.SIGKILL) + b"# and now this\n")
+    paths.PARAMS.write_bytes(after(signal.pause, signal.SIGKILL) + b"# and now this\n")
     with exclusive():
-        assert paths.PARAMS.read_bytes() == edited
+        assert paths.PARAMS.read_bytes() == own + b"# and now this\n"
+    assert "taken back, as it did not finish; what was edited meanwhile stays; " in capsys.readouterr().err
     assert not paths.OWN_SETTINGS.exists()
+
+
+def edit(old: str, new: str) -> None:
+    text = paths.PARAMS.read_bytes().decode()
+    assert old in text
+    paths.PARAMS.write_bytes(text.replace(old, new).encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("every_steps: 12", "every_steps: 6   # mine"),
+        ("  batch_sequences: 16\n  precision", "  batch_sequences: 8\n  precision"),  # the line after an override
+        ("training:\n  token_budget: 1000000\n", "# a note\ntraining:   # and another\n  token_budget: 1000000\n"),
+        ("# mine", "strategy2: {}\n# yours"),
+    ],
+)
+def test_overrides_are_taken_back_in_a_file_that_was_edited_during_the_run(
+    own: bytes, capfd: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    def edit_and_fail() -> None:
+        edit(old, new)
+        fail()
+
+    found = after(edit_and_fail).decode()
+    before = (old.replace("1000000", "null"), new.replace("1000000", "null"))
+    assert found == own.decode().replace(*before)
+    assert "what was edited meanwhile stays" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("token_budget: 1000000", "token_budget: 500", None),  # edited itself
+        (
+            "token_budget: 1000000",
+            "'token_budget': 1000000",
+            "this run, training.token_budget: 1000000 could not be",
+        ),
+        (
+            "training:",
+            "training: [",
+            "training.token_budget: 1000000, training.seed: 7 could not be taken",
+        ),
+    ],
+)
+def test_an_override_that_cannot_be_taken_back_is_named(
+    own: bytes, capfd: pytest.CaptureFixture[str], old: str, new: str, said: str | None
+) -> None:
+    def edit_and_fail() -> None:
+        edit(old, new)
+        fail()
+
+    found, shown = after(edit_and_fail).decode(), capfd.readouterr().err
+    assert new in found and ("seed: 7" in found) == ("[" in new)
+    assert said in shown if said else "could not" not in shown
+
+
+def test_lines_that_overrides_removed_return_and_those_that_they_added_go(own: bytes) -> None:
+    def override_edit_and_fail() -> None:
+        override_params({"strategy.name": "planned", "strategy.options": {}, "resources.threads": 1})
+        edit("every_steps: 12", "every_steps: 6")
+        fail()
+
+    assert after(override_edit_and_fail) == own.replace(b"every_steps: 12", b"every_steps: 6")
 
 
 def left_by_a_kill(overridden: str = "seed: 2\n") -> None:

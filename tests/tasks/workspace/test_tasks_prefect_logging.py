@@ -84,7 +84,7 @@ def test_a_failure_is_left_to_the_command_and_its_retry_has_the_reason(console: 
 
 
 def test_a_deployments_error_is_logged_once_with_what_helps_and_others_with_their_traceback(
-    server: None, caplog: pytest.LogCaptureFixture, brief_errors: None
+    server: None, caplog: pytest.LogCaptureFixture, brief_errors: None, console: pytest.CaptureFixture[str]
 ) -> None:
     @flow
     def stage(error: Exception) -> None:
@@ -101,10 +101,14 @@ def test_a_deployments_error_is_logged_once_with_what_helps_and_others_with_thei
     records = [
         each for each in caplog.records if each.name.startswith("prefect.flow_runs") and each.levelno > logging.INFO
     ]
-    shown, *others = [record.getMessage() for record in records]
+    shown, of_pipeline, *others = [record.getMessage() for record in records]
     assert shown == "overrides:\n  seed: -1 is negative; give a number from 0" and records[0].exc_info is None
+    assert of_pipeline == "overrides: seed: -1 is negative; give a number from 0" and records[1].exc_info is None
+    ids = [getattr(record, "flow_run_id", None) for record in records]
+    assert ids[0] != ids[1] and {*ids[:2]}.isdisjoint(ids[2:]) and None not in ids
     assert others and not any("seed" in other for other in others)
-    assert records[1].exc_info is not None and isinstance(records[1].exc_info[1], KeyError)
+    assert console.readouterr().err.count("seed: -1 is negative") == 1
+    assert records[2].exc_info is not None and isinstance(records[2].exc_info[1], KeyError)
     assert "Finished in state Failed" not in caplog.text.partition("a fault")[0]
 
 

@@ -141,6 +141,46 @@ def test_all_that_is_wrong_with_a_plan_is_reported_at_once(valid: Tree) -> None:
     assert "strategy.options: swarm.runs: " in "".join(problems(valid))
 
 
+@pytest.mark.parametrize("check", [checked_params, checked_settings])
+def test_budgets_that_no_run_can_have_are_refused_together_before_any_work(
+    valid: Tree, check: Callable[..., object]
+) -> None:
+    """A step has 16 sequences of 16 tokens."""
+
+    def refused(budget: int, **changes: Any) -> list[str]:
+        valid["training"] |= {"token_budget": budget}
+        write(valid | changes)
+        with pytest.raises(ConfigError) as found:
+            check({}, True) if check is checked_settings else check(True)
+        return [line.strip() for line in str(found.value).splitlines()[1:]]
+
+    shutil.copytree(PROJECT / "comparison", "comparison", ignore=lambda *_: ["report"])
+    valid["downstream"] = {"instances": 1}
+    valid["compare"] = {"seeds": [1], "runs": {"static": {"strategy": "static"}, "own": {"strategy": "velocitune"}}}
+    base = {"vocabulary_size": 300, "training": valid["training"] | {"token_budget": 200}}
+    assert refused(255, base=base, model={"path": "models/base"}) == [
+        "base.training.token_budget: 200 tokens make 12 sequences of 16, less than one step of 16; give at least 256, "
+        "or lower base.training.batch_sequences",
+        "training.token_budget: 255 tokens make 15 sequences of 16, less than one step of 16; give at least 256, or "
+        "lower training.batch_sequences",
+    ]
+    too_few = "training.token_budget: in 2 steps, the points of {} are at steps 1, 2, and a scaling law needs 3 of "
+    proxies = too_few.format("proxies.fractions") + "different size; give at least 1024"
+    assert refused(512) == [proxies]
+    valid["compare"]["runs"]["own"]["targets"] = {"fractions": [0.9], "points": "intermediate"}
+    assert refused(512) == [
+        proxies,
+        too_few.format("compare.runs.own.targets") + "different size; give at least 768",
+    ]
+    valid["training"]["schedule"] = {"warmup_steps": 9}
+    (warmup,) = refused(10 * 256)
+    assert "a warm-up of 9 steps does not end in the proxies of 0.2 (2 steps: at most" in warmup
+    assert "the training" not in warmup
+    valid["training"] |= {"schedule": {}, "token_budget": 4 * 256}
+    write(valid)
+    check({}, True) if check is checked_settings else check(True)
+
+
 def test_wrong_fields_are_reported_together(valid: Tree) -> None:
     valid["training"]["batch_sequences"] = 0
     valid["colour"] = "blue"
