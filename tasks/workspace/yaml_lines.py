@@ -45,11 +45,12 @@ def lines_taken_back(before: str, changed: str, now: str) -> str:
     place = {start + n: first + n for tag, start, end, first, _ in blocks if tag == "equal" for n in range(end - start)}
     place |= {-1: -1, len(written): len(lines)}
     for start, end, first, last in reversed(list(_changes(old, written))):
-        around = [place.get(line) for line in range(first - 1, last + 1)]
-        inside = around[1:-1] if first < last else around  # lines that were removed have a place between two others
-        if inside[0] is None or inside != list(range(inside[0], inside[0] + len(inside))):
+        removed = first == last  # and so between two other lines
+        wanted = range(first - 1, last + 1) if removed else range(first, last)
+        found = [place[line] for line in wanted if line in place]
+        if len(found) < len(wanted) or found[-1] - found[0] != len(found) - 1:
             continue  # edited
-        at = inside[0] if first < last else inside[0] + 1
+        at = found[-1] if removed else found[0]
         if at == len(lines) > 0 and not lines[-1].endswith("\n"):
             lines[-1] += ending
         lines[at : at + last - first] = [f"{line}{ending}" for line in old[start:end]]

@@ -75,8 +75,7 @@ def test_dvc_reads_a_mapping_for_a_section_in_the_same_way(params_file: Path, se
 def test_a_mapping_whose_keys_a_user_chooses_and_a_source_are_replaced(
     params_file: Path, key: str, value: dict[str, Any]
 ) -> None:
-    if key == "strategy.options":
-        override_params({"strategy.options": {"gap_policy": "hold"}})
+    override_params({"strategy.options": {"gap_policy": "hold"}, "domains.code.source.text_field": "content"})
     section, _, last = key.rpartition(".")
     for given in ({key: value}, {section: {last: value}}):
         found: Any = yaml.safe_load(overridden_text(given)[0])
