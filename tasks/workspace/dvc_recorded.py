@@ -33,13 +33,7 @@ def recorded_stages() -> dict[Path, Entries]:
     try:
         with repository() as repo:
             stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-            true = {
-                (_lock_of(stage), stage.name)
-                for stage in stages
-                if (entry := entries.get(_lock_of(stage), {}).get(stage.name)) is not None
-                and _same_settings(entry, tree)
-                and _same_files(stage)
-            }
+            true = {(_lock_of(stage), stage.name) for stage in stages if _is_true(entries, stage, tree)}
     except NotDvcRepoError:
         true = set()
     return {
@@ -56,6 +50,12 @@ def _lock_of(stage: Any) -> Path:
     """Return the lock file of a stage, relative to this folder."""
     lock = Path(stage.path).with_name("dvc.lock")
     return lock.relative_to(Path.cwd()) if lock.is_relative_to(Path.cwd()) else lock
+
+
+def _is_true(entries: Mapping[Path, Entries], stage: Any, tree: Any) -> bool:
+    """Return whether a stage of DVC has an entry, and that is of the files and settings of this run."""
+    entry = entries.get(_lock_of(stage), {}).get(stage.name)
+    return entry is not None and _same_settings(entry, tree) and _same_files(stage)
 
 
 def _same_files(stage: Any) -> bool:

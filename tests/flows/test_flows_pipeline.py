@@ -178,6 +178,7 @@ def test_mlflow_shows_every_training_under_one_parent(workspace: Workspace) -> N
     parents = [run for run in runs if CONFIG_TAG in run.data.tags]
     assert len(parents) == 1
     assert parents[0].info.status == "FINISHED" and parents[0].data.params["strategy.name"] == "velocitune"
+    assert {"dvc.prepared", "dvc.results/weights.json", "dvc.report"} <= set(parents[0].data.tags)  # of the last stage
     children = {run.data.tags["velocitune.name"]: run for run in runs if PARENT_TAG in run.data.tags}
     assert sorted(children) == sorted([*PROXIES.values(), "base", "training"]) and len(runs) == len(children) + 1
     for child in children.values():
@@ -360,6 +361,14 @@ def test_a_failing_proxy_is_retried_and_costs_only_itself(
     assert all("missing_proxies" in domain.flags for domain in targets.domains.values())
 
 
+def mlflow_shows_a_comparison(workspace: Workspace) -> None:
+    _, runs = mlflow_runs(workspace)
+    (parent,) = [run for run in runs if run.info.run_name == "comparison · 6 strategies × 1 seed · 20 k tokens"]
+    assert parent.info.status == "FINISHED" and "dvc.results/initial.json" in parent.data.tags
+    children = {run.data.tags["velocitune.name"] for run in runs if run.data.tags.get(PARENT_TAG) == parent.info.run_id}
+    assert {"mine-seed-1", "swarm-0_2-seed-1-01"} <= children, children
+
+
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> None:
     """Two passes of DoReMi, a strategy of one's own, constant weights of another run, and planned and steered ones."""
@@ -399,6 +408,7 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     assert "runs: 6, finished before: 4, not known yet of planned" in said  # its swarm lacked a run
     comparison = Comparison.read(workspace.folder / "results/comparison.json")
     assert f"answer: {comparison_answer(comparison)}" in said
+    mlflow_shows_a_comparison(workspace)
     by_label = {run.label: run for run in comparison.runs}
     assert by_label.keys() == {*runs, "planned"}
     assert {label: losses for label, losses in reached(comparison).items() if label != "mine"} == kept
