@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 
 from tasks.workspace.planned_settings import mixture_of
 from velocitune_core.config import FEWEST_POINTS, Params, Training
@@ -11,6 +10,8 @@ from velocitune_core.config.compared_runs import LawPoints
 from velocitune_core.strategies import PLANNED, StrategyError, search_share
 from velocitune_core.style.text import counted
 from velocitune_core.train.schedule import longest_warmup
+
+MOST_STEPS_TRIED = 10_000  # for a budget in which all points differ: fractions may be almost equal
 
 
 def part_of(steps: int, fraction: float) -> int:
@@ -104,12 +105,14 @@ def _points_problems(params: Params, steps: int, comparing: bool) -> Iterator[st
             laws.append((f"compare.runs.{label}.targets", own.fractions or fractions, own.points or points))
     for field, theirs, kind in laws:
         if len(found := _sizes(steps, theirs, kind, params.proxies.evaluations)) < FEWEST_POINTS:
-            enough = next(n for n in count(steps) if _has_points(n, theirs, kind, params.proxies.evaluations))
-            tokens = enough * params.training.batch_sequences * params.data.sequence_length
+            longer = range(steps, steps + MOST_STEPS_TRIED)
+            enough = next((n for n in longer if _has_points(n, theirs, kind, params.proxies.evaluations)), None)
+            fix = "take sizes that are further apart"
+            if enough is not None:
+                fix = f"give at least {enough * params.training.batch_sequences * params.data.sequence_length}"
             yield (
                 f"training.token_budget: in {counted(steps, 'step')}, the points of {field} are at steps "
-                f"{', '.join(map(str, found))}, and a scaling law needs {FEWEST_POINTS} of different size; give at "
-                f"least {tokens}"
+                f"{', '.join(map(str, found))}, and a scaling law needs {FEWEST_POINTS} of different size; {fix}"
             )
 
 

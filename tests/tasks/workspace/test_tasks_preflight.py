@@ -176,7 +176,11 @@ def test_budgets_that_no_run_can_have_are_refused_together_before_any_work(
     (warmup,) = refused(10 * 256)
     assert "a warm-up of 9 steps does not end in the proxies of 0.2 (2 steps: at most" in warmup
     assert "the training" not in warmup
-    valid["training"] |= {"schedule": {}, "token_budget": 4 * 256}
+    valid["training"] |= {"schedule": {}}
+    near = refused(40 * 256, proxies={"fractions": [0.2, 0.2 + 1e-12, 0.3]})  # which no budget tells apart
+    ending = "at steps 8, 12, and a scaling law needs 3 of different size; take sizes that are further apart"
+    assert any(line.endswith(ending) for line in near)
+    valid["training"] |= {"token_budget": 4 * 256}
     write(valid)
     check({}, True) if check is checked_settings else check(True)
 
