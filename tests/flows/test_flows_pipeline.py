@@ -369,6 +369,18 @@ def mlflow_shows_a_comparison(workspace: Workspace) -> None:
     assert {"mine-seed-1", "swarm-0_2-seed-1-01"} <= children, children
 
 
+def mlflow_shows_a_mixture(workspace: Workspace, plan: StartingWeights) -> None:
+    client, runs = mlflow_runs(workspace)
+    (parent,) = [run for run in runs if run.info.run_name == "pipeline · planned · 20 k tokens · seed 1"]
+    assert parent.info.status == "FINISHED" and "dvc.results/weights.json" in parent.data.tags
+    assert parent.data.tags["mlflow.note.content"].startswith("Before the training: planned ")
+    for name, weight in plan.domain_weights.items():
+        assert parent.data.metrics[f"weight/{name}"] == pytest.approx(weight)
+    assert {"weights.json", "plan.html", "dvc.lock"} <= {
+        each.path for each in client.list_artifacts(parent.info.run_id)
+    }
+
+
 @pytest.mark.usefixtures("first_run", "_prefect_server", "forked_program")
 def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> None:
     """Two passes of DoReMi, a strategy of one's own, constant weights of another run, and planned and steered ones."""
@@ -433,8 +445,8 @@ def test_strategies_side_by_side_train_what_is_missing(workspace: Workspace) -> 
     stages = dict(re.findall(r"\[\d/\d\] (\w+)(: up to date, skipped)?", said))
     assert list(stages) == ORDER[:6] and [name for name, skipped in stages.items() if not skipped] == ["weights"]
     assert len(taken(said)) == 5 and "predicted to be better than" in said
-    found = StartingWeights.read(workspace.folder / "results/weights.json")
-    assert found.domain_weights == plan.domain_weights
+    assert StartingWeights.read(workspace.folder / "results/weights.json").domain_weights == plan.domain_weights
+    mlflow_shows_a_mixture(workspace, plan)
     assert {path: path.read_bytes() for path in trained} == trained != {}
 
 
