@@ -139,8 +139,8 @@ def main() -> None:
         )
     Console().print(table)
     arguments.json.write_text(json.dumps([{**asdict(row), "error": row.error} for row in rows], indent=1))
-    worst = max(abs(row.error) for row in rows)
-    print(f"largest error {worst:.1%}, limit {LIMIT:.0%}")
+    worst = max((abs(row.error) for row in rows if row.how.compile == "never"), default=0.0)
+    print(f"largest error of uncompiled runs, which predictions are of: {worst:.1%}, limit {LIMIT:.0%}")
     sys.exit(worst > LIMIT)
 
 
