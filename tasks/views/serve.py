@@ -28,6 +28,7 @@ from tasks.views.serve_end import (
     stop_on_signals,
     stopping_runs,
 )
+from tasks.views.serve_profile import active_profile
 from tasks.views.served_runs import HOME, POOL, ServedRuns
 from tasks.workspace import paths
 from tasks.workspace.command_end import say
@@ -44,7 +45,6 @@ from tasks.workspace.loopback import (
 from tasks.workspace.writable import writing_in
 from velocitune_core.cli.programs import program_parser
 from velocitune_core.config import LAST_PORT, ConfigError, Tracking, load_params
-from velocitune_core.files import write_text
 from velocitune_core.train.stop import end_in_words
 from velocitune_core.train.system_lock import system_lock
 
@@ -56,7 +56,6 @@ LOGS = {PREFECT: HOME / "server.log"}  # of servers that print what is no user's
 LINES_SHOWN = 20  # of the log of a server that ended
 BYTES_READ = 2**16  # of the end of that log, which may be long
 PROGRAM = "python -m tasks.views.serve"
-PROFILE = "velocitune-serving"  # of Prefect, active while this runs
 
 
 class ServeError(RuntimeError):
@@ -119,7 +118,7 @@ def _serve(prefect_port: int, mlflow_port: int, tracking: Tracking) -> None:
             stack.enter_context(served_at(f"http://{HOST}:{mlflow_port}"))
         _wait_until_ours(PREFECT, prefect_port, "/api/health", servers)
         os.environ["PREFECT_API_URL"] = api
-        stack.enter_context(_active_profile(api))
+        stack.enter_context(active_profile(api))
         with _answering():
             has_pool = ServedRuns(api).has_pool()
         if not has_pool:
@@ -235,24 +234,6 @@ def _refuse_taken_ports(ports: dict[str, int], program: str) -> None:
 
 def _another(port: int) -> int:
     return port + 1 if port < LAST_PORT else port - 1
-
-
-@contextmanager
-def _active_profile(api: str) -> Iterator[None]:
-    """Make Prefect's active profile name the server `api`, for all commands in this folder."""
-    profiles = Path(os.environ["PREFECT_HOME"]) / "profiles.toml"
-    kept = profiles.with_name("profiles-before.toml")  # also if this program is killed
-    if profiles.exists() and PROFILE not in (before := profiles.read_text(encoding="utf-8")):
-        write_text(kept, before)
-    ours = f'active = "{PROFILE}"\n\n[profiles.{PROFILE}]\nPREFECT_API_URL = "{api}"\n'
-    write_text(profiles, ours)
-    try:
-        yield
-    finally:
-        if profiles.exists() and profiles.read_text(encoding="utf-8") == ours:  # or the user has edited it since
-            profiles.unlink()
-            if kept.exists():
-                kept.replace(profiles)
 
 
 def _prepare_store() -> None:

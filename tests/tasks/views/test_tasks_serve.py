@@ -26,9 +26,7 @@ from tasks.views.serve import (
     BYTES_READ,
     LOGS,
     PREFECT,
-    PROFILE,
     ServeError,
-    _active_profile,
     _check,
     _last_lines,
     _only_one_here,
@@ -37,6 +35,7 @@ from tasks.views.serve import (
     _wait_until_ours,
     main,
 )
+from tasks.views.serve_profile import PROFILE, active_profile
 from tasks.views.served_runs import ServedRuns
 from velocitune_core.config import Tracking
 
@@ -55,7 +54,7 @@ def profiles(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_profiles_are_restored(profiles: Path, before: str | None) -> None:
     if before is not None:
         profiles.write_text(before)
-    with pytest.raises(KeyboardInterrupt), _active_profile(API):
+    with pytest.raises(KeyboardInterrupt), active_profile(API):
         assert f'active = "{PROFILE}"' in profiles.read_text() and API in profiles.read_text()
         raise KeyboardInterrupt
     assert (profiles.read_text() if profiles.exists() else None) == before
@@ -65,9 +64,9 @@ def test_profiles_are_restored(profiles: Path, before: str | None) -> None:
 def test_after_a_kill_the_next_start_restores_the_profile_of_before(profiles: Path, before: str | None) -> None:
     if before is not None:
         profiles.write_text(before)
-    killed = _active_profile("http://127.0.0.1:1/api")
+    killed = active_profile("http://127.0.0.1:1/api")
     killed.__enter__()  # and no end
-    with _active_profile(API):
+    with active_profile(API):
         assert API in profiles.read_text()
     assert (profiles.read_text() if profiles.exists() else None) == before
     assert [each.name for each in profiles.parent.glob("profiles*")] == ([] if before is None else ["profiles.toml"])
@@ -371,7 +370,7 @@ def test_a_second_start_in_the_folder_is_refused_and_changes_nothing(
 
 
 def test_a_profile_that_somebody_changed_meanwhile_is_kept(profiles: Path) -> None:
-    with _active_profile(API):
+    with active_profile(API):
         profiles.write_text(MINE)
     assert profiles.read_text() == MINE
 
