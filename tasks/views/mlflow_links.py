@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tasks.workspace.home import home
+from tasks.workspace.paths import STATE
 from velocitune_core.config import Tracking, without_user
 
 SERVED = "http://127.0.0.1:5000"  # by `make serve`, unless the file below has another address
-SERVED_NOW = Path(".prefect-home/mlflow-address")  # of every workspace, while `make serve` goes on
+SERVED_NOW = STATE / "mlflow-address"  # of a workspace, while `make serve` goes on
 _TRAINING = "workflowType=machine_learning"
 _experiments: dict[tuple[str, str], str] = {}  # store and name → ID, of those that this process has opened
 

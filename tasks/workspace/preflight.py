@@ -92,7 +92,9 @@ def _out_of_reach(params: Params) -> list[str]:
     A missing path is none of them: not all have to be there.
     """
     data = Path(params.data.path)
-    named = {"model.path": Path(params.model.path), "mixture.swarm.model": Path(params.mixture.swarm.model or "")}
+    named = {"model.path": Path(params.model.path)}
+    if (sibling := params.mixture.swarm.model) is not None:
+        named["mixture.swarm.model"] = Path(sibling)
     problems = [f"data.path: {problem}" for problem in _closed(data, os.X_OK)]
     if not problems:
         named |= {f"domains.{name}.source.path": data / each.source.path for name, each in params.domains.items()}
@@ -101,19 +103,16 @@ def _out_of_reach(params: Params) -> list[str]:
 
 def _closed(path: Path, use: int) -> list[str]:
     """Return why a path cannot be opened, for use as one of `os.R_OK` and the like; a folder is entered, too."""
-    refusal: OSError | None = None
     try:
         use |= os.X_OK if stat.S_ISDIR(path.stat().st_mode) else 0
-        if not os.access(path, use, effective_ids=os.access in os.supports_effective_ids):
-            refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if os.access(path, use, effective_ids=os.access in os.supports_effective_ids):
+            return []
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        refusal = error
-    if refusal is None:
-        return []
-    fix = "allow it, or name another place" if isinstance(refusal, PermissionError) else "name another place"
-    return [f"{path} cannot be opened: {refusal.strerror}; {fix}"]
+        fix = "allow it, or name another place" if isinstance(error, PermissionError) else "name another place"
+        return [f"{path} cannot be opened: {error.strerror}; {fix}"]
 
 
 def _refuse(problems: Sequence[str]) -> None:
